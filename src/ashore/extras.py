@@ -1,4 +1,4 @@
-"""How to install an extra: ashore is on no package index, so what to type depends on where it was installed from."""
+"""How to install an extra. ashore is on no package index, so the command depends on where it was installed from."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The rooms of this package: the one place outside its folder that names a room. Loads nothing."""
+"""The rooms of this package: the only place outside a room's folder that names it. Loads nothing."""
 
 from __future__ import annotations
 

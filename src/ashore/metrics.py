@@ -165,13 +165,13 @@ HOST_BACKENDS: Final = (
 
 
 class Metrics:
-    """The metrics of one process. Make one, hand it down; nothing is global. May be told from any thread.
+    """The metrics of one process. Create one and pass it down; there is no global. Thread-safe.
 
-    A request tells a dozen of them, so they are plain numbers here; `prometheus_client` writes the page.
+    A request updates a dozen of them, so they are plain numbers here; `prometheus_client` writes the page.
     """
 
     def __init__(self, more: Iterable[Metric] = ()) -> None:
-        """Begin with what is in `TABLE`, and with `more`."""
+        """Start with the metrics of `TABLE` and `more`."""
         self.table: Final = (*TABLE, *more)
         self._num_labels = {one.name: len(one.labels) for one in self.table}
         self._host_stats: Mapping[tuple[str, str], EngineStats] = {}
@@ -221,21 +221,21 @@ class Metrics:
             self._values[key] = value
 
     def _begun(self, name: str, labels: tuple[str, ...]) -> float:
-        """Return what a metric begins with. That the table has it with so many labels is our own affair."""
+        """Return the initial value of a metric. An unknown name or wrong number of labels is our own bug."""
         assert len(labels) == self._num_labels[name], f"{name} has {self._num_labels[name]} labels, not {labels}"
         return 0.0
 
     def drop(self, name: str, *labels: str) -> None:
-        """Forget a gauge with these labels: what it was of is gone. Nothing happens where there is none."""
+        """Remove a gauge with these labels, because its subject is gone. No-op if there is none."""
         with self._lock:
             self._values.pop((name, labels), None)
 
     def set_hosts(self, stats: Mapping[tuple[str, str], EngineStats]) -> None:
-        """Take what hosts said last, by (alias, replica); replaces what they said before."""
+        """Take the last statistics of hosts by (alias, replica); replaces the earlier ones."""
         self._host_stats = dict(stats)
 
     def page(self) -> bytes:
-        """Return all of it in Prometheus' text form."""
+        """Return all metrics in Prometheus' text format."""
         from prometheus_client import CollectorRegistry, generate_latest
 
         registry = CollectorRegistry()
@@ -244,7 +244,7 @@ class Metrics:
         return generate_latest(registry)
 
     def value(self, name: str, *labels: str) -> float:
-        """Return a counter or gauge as it stands, 0 where nobody told it; for tests and `/readyz`."""
+        """Return the value of a counter or gauge, 0 if never set; for tests and `/readyz`."""
         return self._values.get((name, labels), 0.0)
 
     def host_stats(self) -> Iterable[tuple[tuple[str, str], EngineStats]]:
@@ -257,8 +257,7 @@ class Metrics:
             return [(labels, value) for (one, labels), value in self._values.items() if one == name]
 
     def spreads_of(self, name: str) -> list[tuple[tuple[str, ...], list[int], float]]:
-        """Return a histogram by its labels: how many values were at most as large as each bound and how many there
-        were in all, and their sum."""
+        """Return a histogram by its labels: the count at or below each bound, the total count and the sum."""
         with self._lock:
             return [
                 (labels, list(accumulate(spread.counts)), spread.total)
@@ -284,7 +283,7 @@ class _Spread:
 
 
 class _Own:
-    """Collector of what this process was told."""
+    """Collector of this process's metrics."""
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
@@ -312,7 +311,7 @@ class _Own:
 
 
 class _Hosts:
-    """Collector of what the hosts said."""
+    """Collector of the hosts' statistics."""
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics

@@ -1,12 +1,12 @@
-"""What a room brings from its own folder, and the rooms that are open in an API worker.
+"""What a room provides from its own folder, and the rooms that are open in an API worker.
 
-A room is a folder with a line in `listed.py`. In it:
+A room is a folder with a line in `listed.py`. It contains:
 
-- `room.py`: `ROOM = Room(...)`, its calls, metrics, part of ashore.toml and what it does in a worker;
-- `actions.json`: what one may do there, and which built-in roles may;
-- `tables/0018.sql`: a step of the schema that brings its tables, by the version that the state has afterwards.
+- `room.py`: `ROOM = Room(...)`, its calls, metrics, section of ashore.toml and its work in a worker;
+- `actions.json`: its actions, and the built-in roles that include them;
+- `tables/0018.sql`: a schema step that adds its tables, named by the resulting version of the state.
 
-The worker, HTTP, the command line, ashore.toml, the policy and the state take them from there, and name no room.
+The worker, HTTP, the command line, ashore.toml, the policy and the state read them from there, and name no room.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Siblings(Protocol):
     """The other API workers of this machine."""
 
     async def ask(self, path: str) -> Sequence[bytes]:
-        """Return what those that answer say of themselves."""
+        """Return the reports of those that answer."""
         ...
 
 
@@ -60,16 +60,16 @@ class Context:
     """Gives the names that clients may ask for, from the first request on. May wait on the database."""
 
     def section(self, name: str, kind: type[S]) -> S:
-        """Return the part of ashore.toml that a room brings."""
+        """Return the section of ashore.toml that belongs to a room."""
         return msgspec.convert(self.told(name), kind)
 
     def find(self, kind: type[T]) -> T | None:
-        """Return what is given as `kind`; None where nothing is."""
+        """Return what was provided as `kind`; None if nothing was."""
         found: T | None = self.gives.get(kind)
         return found
 
     def need(self, kind: type[T]) -> T:
-        """Return what is given as `kind`: what every worker has."""
+        """Return what was provided as `kind`: something every worker has."""
         found = self.find(kind)
         assert found is not None, f"nobody gives {kind.__name__}"
         return found
@@ -88,23 +88,23 @@ class Context:
 
     @property
     def rights(self) -> Rights:
-        """Decides what principals may do; from the room `access` on."""
+        """Checks the rights of principals; available from the room `access` on."""
         return self.need(Rights)
 
     @property
     def database(self) -> Database | None:
-        """The state; None where the worker was told of none, and before it is open."""
+        """The database of the state; None if the worker has none, and before it is open."""
         return self.find(Database)
 
     @property
     def watch(self) -> EpochWatch | None:
-        """Tells of changes of the state. What registers before it reads misses none."""
+        """Notifies of changes of the state. Register before reading, so that no change is missed."""
         return self.find(EpochWatch)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Opened:
-    """What a room does and gives in one worker."""
+    """What a room does and provides in one worker."""
 
     desk: object | None = None
     """What does its calls; None: this server cannot."""
@@ -124,13 +124,13 @@ class Opened:
 
 
 async def open_nothing(context: Context) -> Opened:
-    """Open a room that has nothing to do in a worker."""
+    """Open a room that does nothing in a worker."""
     return Opened()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Room:
-    """What a room brings."""
+    """What a room provides."""
 
     name: str
     """The tag of its calls in the OpenAPI document, in lower case."""
@@ -151,7 +151,7 @@ def room_in(folder: str) -> Room:
 
 
 def rooms() -> Iterator[Room]:
-    """Import the rooms that are listed, and yield them in their order."""
+    """Import the listed rooms and yield them in order."""
     return (room_in(one.folder) for one in LISTED)
 
 
@@ -165,7 +165,7 @@ class Rooms:
         gives: Mapping[Any, Any] = MappingProxyType({}),
         listed: Callable[[], Iterable[Room]] = rooms,
     ) -> None:
-        """Begin with none. `gives`: what others may ask for, beside what the context has."""
+        """Start with none. `gives`: provided to others, in addition to the context."""
         self.context = context or Context()
         self.desks: Final[dict[str, object]] = {}
         """What does the calls of each room, by the room's name; one that this server lacks is left out."""
@@ -178,22 +178,22 @@ class Rooms:
         self.give(gives)
 
     def find(self, kind: type[T]) -> T | None:
-        """Return what is given as `kind`; None where nothing is."""
+        """Return what was provided as `kind`; None if nothing was."""
         return self.context.find(kind)
 
     def give(self, gives: Mapping[Any, Any]) -> None:
-        """Have rooms that open from now on, and the request path, find this."""
+        """Provide this to rooms that open from now on and to the request path."""
         self.context = replace(self.context, gives={**self.context.gives, **gives})
 
     def before_closing(self, work: Work) -> None:
-        """Have `work` done by `close` once everything is closed that opens from now on."""
+        """Have `close` run `work` after it has closed everything that opens from now on."""
         self._closing.append(work)
 
     async def open(self, stage: Stage) -> None:
         """Open the rooms of a stage.
 
         Raises:
-            AshoreError: one cannot be opened; a worker without it serves nobody.
+            AshoreError: one cannot be opened; the worker must not serve without it.
         """
         for room in self._listed():
             if room.stage == stage:
@@ -212,7 +212,7 @@ class Rooms:
             self._closing.append(opened.close)
 
     async def go_over_state(self) -> None:
-        """Have the rooms that are open go by the state, which is open now.
+        """Run the rooms' steps over the state, which is open now.
 
         Raises:
             AshoreError: one cannot.
@@ -222,12 +222,12 @@ class Rooms:
                 await to_thread(opened.over_state, self.context)
 
     def background(self) -> Iterator[tuple[str, Work]]:
-        """Yield what goes on until the worker ends, with what the log calls it."""
+        """Yield the background tasks with their log names."""
         for opened in self.opened:
             yield from opened.background.items()
 
     def reloads(self, told: Callable[[str], Any]) -> list[Work]:
-        """Return what takes a reload in each room, after which the supervisor says what `told` gives."""
+        """Return the reload hook of each room, to be called once `told` returns the new values."""
         self.context = replace(self.context, told=told)
         return [partial(part, self.context) for opened in self.opened for part in opened.reload]
 

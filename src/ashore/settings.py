@@ -41,7 +41,7 @@ class Home:
 
     @property
     def backup(self) -> Path:
-        """What this home knows of its backup, once it has one."""
+        """The home's record of its backup, once it has one."""
         return self.root / "backup"
 
     @property
@@ -66,17 +66,17 @@ class Home:
 
     @property
     def secrets_key(self) -> Path:
-        """Leads to the key of the state's secrets in the memory of the supervisor."""
+        """Link to the key of the state's secrets, in the supervisor's memory."""
         return self.run / "secrets-key"
 
     @property
     def audit_key(self) -> Path:
-        """Leads to what the keys of the audit are sealed with, likewise."""
+        """Link to the key that seals the audit keys, likewise."""
         return self.run / "audit-key"
 
     @property
     def fleet(self) -> Path:
-        """The certificate that this machine shows to others of its fleet; where it is made, the fleet's authority."""
+        """This machine's certificate for the fleet and, where it was created, the fleet's authority."""
         return self.root / "fleet"
 
     @property
@@ -126,16 +126,16 @@ class Home:
 
     @property
     def plan(self) -> Path:
-        """What `ashore plan calibrate` found of this machine, once it has."""
+        """Results of `ashore plan calibrate`, if it was run."""
         return self.root / "plan.json"
 
     @property
     def restoring(self) -> Path:
-        """Is there while a restore into this home is not finished."""
+        """Present while a restore into this home is unfinished."""
         return self.root / ".restoring"
 
     def refuse_half_restored(self) -> None:
-        """Return where no restore into this home was cut off, and half of it would be taken for all.
+        """Check that no interrupted restore has left this home half complete.
 
         Raises:
             HomeBusy: one was.
@@ -147,7 +147,7 @@ class Home:
             )
 
     def create(self) -> None:
-        """Make the folders, readable by their owner alone. May be called twice.
+        """Create the folders, readable only by their owner. May be called twice.
 
         Raises:
             HomeBusy: as `refuse_half_restored`.

@@ -1,14 +1,13 @@
-"""The record that nobody can quietly change: who asked, decided, did what, with which outcome.
+"""The audit log, which cannot be changed unnoticed: who requested, decided and did what, with which outcome.
 
 Owns: the lines on disk and their hashes, the writer of each process, checkpoints and anchors, verifying, searching,
-exporting, archiving. Refuses to own: what is worth an act (each room tells it through `core.Recorder`), who may read.
+exporting, archiving. Refuses to own: what is recorded (each room reports it through `core.Recorder`), who may read.
 
 Where to add what:
 
-- Something an auditor must find: an `Act` (core/recorder.py) told to the `Recorder` that a use case was given.
-- An anchor or an archive: audit/anchors/ (its `__init__` opens by the form of the place), the form in
-  audit/section.py, audit/archive.py (by itself: archivist.py), and a parameter of
-  tests/contract/test_audit_anchors.py.
+- Something an auditor must find: an `Act` (core/recorder.py) passed to the `Recorder` of a use case.
+- An anchor or an archive: audit/anchors/ (its `__init__` opens it by the form of the place), the form in
+  audit/section.py, audit/archive.py (scheduled: archivist.py), and a parameter of tests/contract/test_audit_anchors.py.
 """
 
 from ashore.audit.anchors import Anchor, open_anchor

@@ -1,7 +1,7 @@
-"""Old segments moved to where there is room: a folder or a bucket. There they are verified and searched as here.
+"""Moves old segments to an archive: a folder or a bucket, where they can be verified and searched as here.
 
-A segment leaves this machine only when it is closed, old enough, and its copy has been read back and is the same. A
-signed checkpoint then says where the chain begins here, so that a segment that is gone for another reason shows.
+A segment is removed here only when it is closed, old enough, and its copy has been read back and compared. A signed
+checkpoint then records where the local chain begins, so that any other missing segment is detected.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ DAY_US: Final = 86_400_000_000
 
 
 class Archive(Protocol):
-    """Keeps whole segments. Objects are made once, and never replaced or removed by ashore."""
+    """Stores whole segments. ashore creates objects once, and never replaces or removes them."""
 
     @property
     def place(self) -> str:
@@ -46,10 +46,10 @@ class Archive(Protocol):
         ...
 
     def keep(self, name: str, data: bytes) -> None:
-        """Keep a segment. May be called twice with the same bytes.
+        """Store a segment. May be called twice with the same bytes.
 
         Raises:
-            TamperedAudit: it holds other bytes under this name.
+            TamperedAudit: it has different bytes under this name.
             SourceUnreachable: it cannot be reached or written.
         """
         ...
@@ -63,12 +63,12 @@ class Archive(Protocol):
         ...
 
     def names(self, under: str) -> Iterator[str]:
-        """Yield the names under a folder."""
+        """Yield the names in a folder."""
         ...
 
 
 class MemoryArchive:
-    """An archive in the process: the twin of the others."""
+    """In-memory archive: the twin of the others."""
 
     place = "memory"
 
@@ -127,7 +127,7 @@ class FolderArchive:
 
 
 class BucketArchive:
-    """`s3://BUCKET/PATH`. With object lock on the bucket nobody removes a segment before its time."""
+    """`s3://BUCKET/PATH`. With object lock on the bucket, segments cannot be removed before their time."""
 
     def __init__(self, place: str) -> None:
         self._folder = BucketFolder(place)
@@ -147,7 +147,7 @@ class BucketArchive:
 
 
 def open_archive(place: str) -> Archive:
-    """Return an archive by its place: a folder or `s3://BUCKET/PATH`. Nothing is reached before it is used."""
+    """Return an archive by its place: a folder or `s3://BUCKET/PATH`. Connects on first use."""
     return BucketArchive(place) if place.startswith("s3://") else FolderArchive(Path(place))
 
 
@@ -177,21 +177,21 @@ def archive_segments(
 ) -> list[Archived]:
     """Copy closed segments, and remove those older than `after_days` from this machine; return what was done.
 
-    May be called twice, and may die anywhere: the next call goes on. Two at once take turns.
+    May be called twice, and may crash anywhere: the next call resumes. Concurrent calls take turns.
 
     Args:
         root: Folder of the audit.
         home: Name of the home.
-        archive: Where segments go.
+        archive: Destination.
         checkpoints: Of the home.
         now_us: The time.
-        after_days: A segment stays here so long at least.
-        known: By chain, up to which segment copies were made and read back: those are looked at when they are old.
-        goes_on: Asked before each segment; where it says no, what was done so far is finished.
-        done: Gets what is done as it is done, for whoever wants it in spite of an error.
+        after_days: Shortest time that a segment stays here.
+        known: By chain, the last segment copied and read back: those are skipped until they are old.
+        goes_on: Called before each segment; False finishes the call early.
+        done: Receives each result at once, also if an error follows.
 
     Raises:
-        AshoreError: the archive cannot be reached, or holds something else; nothing of that segment was removed.
+        AshoreError: the archive cannot be reached, or has different bytes; that segment was not removed.
     """
     done = [] if done is None else done
     with _taking_turns(root):
@@ -207,11 +207,11 @@ def archive_segments(
                     done.append(one)
                     if first is not None:
                         firsts[chain] = first
-        finally:  # what was copied whole may leave, whatever came after it
+        finally:  # completely copied segments may be removed, whatever follows
             if firsts:
                 checkpoints.make(
                     now_us, force=True, firsts=firsts
-                )  # signed first: what is gone is gone by a signed word
+                )  # sign first: every removal is covered by a signature
                 for one in done:
                     if one.removed:
                         segment_path(root, one.chain, one.segment).unlink(missing_ok=True)
@@ -229,7 +229,7 @@ def _copies(
     known: int,
     goes_on: Callable[[], bool],
 ) -> Iterator[tuple[Archived, ChainHead | None]]:
-    """Copy segments of one chain; yield each, and where it may leave, how the chain begins here then."""
+    """Copy segments of one chain; yield each and, if it may be removed, the new beginning of the local chain."""
     for number, line, record, leaves in _closed(root, chain, head, before_us=before_us):
         if number <= known and not leaves:
             continue
@@ -256,20 +256,21 @@ def _copies(
 def _closed(
     root: Path, chain: ChainName, head: ChainHead | None, *, before_us: int
 ) -> Iterator[tuple[int, Line, Record, bool]]:
-    """Yield the closed segments of a chain with their last record, and whether they are old enough to leave."""
-    leaves = head is not None  # only the oldest ones together: the clock may have been set back between
+    """Yield the closed segments of a chain with their last record, and whether they are old enough to remove."""
+    leaves = head is not None  # only a contiguous prefix: the clock may have been set back in between
     for number in segments_of(root, chain)[:-1]:
         found = last_record(segment_path(root, chain, number))
         if found is None or not is_closing(found[1]):
-            return  # damaged: it stays where it is, as evidence
+            return  # damaged: it stays in place, as evidence
         line, record = found
         leaves = leaves and record.at_us <= before_us
         yield number, line, record, leaves
 
 
 def archivable(root: Path, checkpoints: Checkpoints, *, now_us: int, after_days: int) -> tuple[int, int]:
-    """Return how many closed segments `archive_segments` would look at, and how many of them would leave this machine.
-    Reads the last record of each, and no archive."""
+    """Return how many closed segments `archive_segments` would consider, and how many it would remove. Reads the last
+    record of each, and no archive.
+    """
     last = checkpoints.last()
     heads = {head.chain: head for head in last.checkpoint().chains} if last else {}
     before_us = now_us - after_days * DAY_US
@@ -292,12 +293,12 @@ def _taking_turns(root: Path) -> Iterator[None]:
 
 
 def segment_name(home: str, chain: ChainName, number: int) -> str:
-    """Return what a segment is called in an archive."""
+    """Return the name of a segment in an archive."""
     return f"{home}/{chain}/{number:08}.log"
 
 
 class ArchiveShelf:
-    """The segments of this machine, and before them those of an archive, fetched one at a time."""
+    """The local segments and, before them, those of an archive, fetched one at a time."""
 
     is_whole = True
 
@@ -323,5 +324,5 @@ class ArchiveShelf:
         return target
 
     def close(self) -> None:
-        """Remove what was fetched. May be called twice."""
+        """Delete the fetched segments. May be called twice."""
         self._scratch.cleanup()

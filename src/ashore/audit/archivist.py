@@ -1,8 +1,8 @@
-"""Brings closed segments to the archive by itself: a thread of the supervisor.
+"""Uploads closed segments to the archive: a thread of the supervisor.
 
-A round does a bounded amount of work and then lets go; where more waits, the next one follows soon. What was copied and
-read back is remembered in a file, so that a round looks at new and at old segments alone; the file spares work and
-proves nothing, since a segment that leaves is read back once more before it does.
+A round does a bounded amount of work; if more waits, the next one follows soon. A file remembers what was copied and
+read back, so that a round only considers new and old segments. The file only saves work: a segment is read back again
+before it is removed.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ log = logging.getLogger("ashore.audit")
 
 
 class ArchiveStanding(msgspec.Struct, frozen=True, kw_only=True):
-    """How archiving by itself stands."""
+    """State of scheduled archiving."""
 
     place: str
     good_us: int = 0
@@ -49,7 +49,7 @@ class ArchiveStanding(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def read_standing(root: Path) -> ArchiveStanding | None:
-    """Return how archiving stands; None where it never ran, or its file is not what was written."""
+    """Return the state of archiving; None if it never ran, or its file is damaged."""
     try:
         return msgspec.json.decode((root / ARCHIVED).read_bytes(), type=ArchiveStanding)
     except (OSError, *UNDECODABLE):
@@ -57,14 +57,14 @@ def read_standing(root: Path) -> ArchiveStanding | None:
 
 
 def waiting_segments(root: Path, standing: ArchiveStanding) -> int:
-    """Return how many closed segments are not in the archive yet."""
+    """Return how many closed segments are not archived yet."""
     return sum(
         number > standing.copied.get(chain, 0) for chain in chains_in(root) for number in segments_of(root, chain)[:-1]
     )
 
 
 class Archivist:
-    """`start` and `close` around its life; `tick` does one round."""
+    """A thread with `start` and `close`; `tick` does one round."""
 
     def __init__(
         self,
@@ -78,17 +78,17 @@ class Archivist:
         every_s: float,
         round_bytes: int = ROUND_BYTES,
     ) -> None:
-        """Make it; touches nothing.
+        """Create it; touches nothing.
 
         Args:
             root: Folder of the audit.
-            checkpoints: Of the same home; they say what has left.
-            archive: Where segments go.
-            recorder: Gets what was done, and that it fails, once until it does not.
+            checkpoints: Of the same home; they record what was removed.
+            archive: Destination.
+            recorder: Records results, and failures once until the next success.
             clock: Wall time.
-            after_days: A segment stays here so long at least.
+            after_days: Shortest time that a segment stays here.
             every_s: Between two rounds.
-            round_bytes: Most work of one round; one segment more where that is not enough for one.
+            round_bytes: Work limit of a round; at least one segment is processed.
         """
         self._root = root
         self._checkpoints = checkpoints
@@ -102,20 +102,20 @@ class Archivist:
         self._thread = threading.Thread(target=self._run, name="archivist", daemon=True)
 
     def start(self) -> Archivist:
-        """Begin, with a round at once. Returns itself; to be called once."""
+        """Start with an immediate round. Returns itself; call once."""
         self._thread.start()
         return self
 
     def close(self) -> None:
-        """Stop after the segment that is under way. May be called twice."""
+        """Stop after the current segment. May be called twice."""
         self._stop.set()
         if self._thread.is_alive():
             self._thread.join(STOP_S)
 
     def tick(self) -> bool:
-        """Do one round; return whether more waits. An archive that fails is told, and tried again by the next round."""
+        """Do one round; return whether more waits. A failed upload is logged and retried in the next round."""
         standing = read_standing(self._root)
-        if standing is None or standing.place != self._archive.place:  # another archive holds nothing yet
+        if standing is None or standing.place != self._archive.place:  # a different archive has nothing yet
             standing = ArchiveStanding(place=self._archive.place)
         done: list[Archived] = []
         try:
@@ -145,7 +145,7 @@ class Archivist:
                     pause_s = min(SOON_S, self._every_s)
                 elif (standing := read_standing(self._root)) is not None and standing.failures:
                     pause_s = min(RETRY_S, self._every_s)
-            except Exception:  # the outermost loop: nothing was removed, and the next round tries again
+            except Exception:  # outermost loop: nothing was removed, and the next round retries
                 log.exception("cannot archive the audit log")
 
     def _went_well(self, standing: ArchiveStanding, done: list[Archived]) -> ArchiveStanding:

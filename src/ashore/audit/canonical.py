@@ -1,8 +1,7 @@
-"""A record as bytes, the same for ever: JSON in UTF-8 without spaces, keys in the order of the alphabet, one line.
+"""Canonical, stable bytes of a record: JSON in UTF-8 without spaces, keys sorted, one line.
 
-Nothing that a client sends can begin a line, end one, or turn its letters around on a screen: JSON escapes control
-characters, and what is left of that sort in Unicode (line separators, marks of direction, invisible characters) is
-escaped here.
+Client input can neither start nor end a line, nor reverse text on a screen: JSON escapes control characters, and this
+module also escapes Unicode line separators, direction marks and invisible characters.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ HIDDEN: Final = (
 _hidden: Final = re.compile(f"[{HIDDEN}]|[\U000e0000-\U000e007f]")
 _unprintable: Final = re.compile(f"[\\x00-\\x1f{HIDDEN}\\ud800-\\udfff]|[\U000e0000-\U000e007f]")
 
-_encode: Final = msgspec.json.Encoder(order="deterministic").encode  # fields stand in order; sorts what is in them
+_encode: Final = msgspec.json.Encoder(order="deterministic").encode  # fields are in order; sorts their contents
 _decode: Final = msgspec.json.Decoder(Record).decode
 
 
@@ -43,7 +42,7 @@ def encode(record: Record) -> bytes:
 
 
 def encode_text(text: str) -> bytes:
-    """Return one text as it stands in a record."""
+    """Return one text as encoded in a record."""
     try:
         value = _encode(text)
     except UnicodeEncodeError:
@@ -55,7 +54,7 @@ def decode(line: bytes) -> Record:
     """Return the record in a line.
 
     Raises:
-        msgspec.DecodeError: it is none.
+        msgspec.DecodeError: it is not a record.
     """
     try:
         return _decode(line)
@@ -64,17 +63,17 @@ def decode(line: bytes) -> Record:
 
 
 def needle(name: str, value: str) -> bytes:
-    """Return the bytes that stand in the line of every record whose field `name` is `value`."""
+    """Return the bytes contained in every record line whose field `name` is `value`."""
     return b'"%s":%s' % (name.encode(), encode_text(value))
 
 
 def short(text: str) -> str:
-    """Return a text that a record may hold."""
+    """Return a text cut to the length that a record may hold."""
     return text if len(text) <= MAX_TEXT_CHARS else text[: MAX_TEXT_CHARS - 1] + "…"
 
 
 def short_detail(detail: Mapping[str, str | int]) -> dict[str, str | int]:
-    """Return facts that a record may hold."""
+    """Return facts cut to the length that a record may hold."""
     return {
         short(name): short(value) if isinstance(value, str) else value
         for name, value in list(detail.items())[:MAX_DETAILS]
@@ -82,7 +81,7 @@ def short_detail(detail: Mapping[str, str | int]) -> dict[str, str | int]:
 
 
 def printable(text: str) -> str:
-    """Return a text for one line of a screen: what would move the cursor or hide is shown as an escape."""
+    """Return a text for one line of a screen: control and invisible characters are escaped."""
     return _unprintable.sub(lambda found: _escape(found[0]), text)
 
 
@@ -92,7 +91,7 @@ def _escape_hidden(line: bytes) -> bytes:
 
 
 def _escape(character: str) -> str:
-    """As in JSON; beyond the first plane as a pair."""
+    """As in JSON; beyond the first plane as a surrogate pair."""
     if ord(character) > 0xFFFF:
         high, low = divmod(ord(character) - 0x10000, 0x400)
         return f"\\u{0xD800 + high:04x}\\u{0xDC00 + low:04x}"
@@ -100,7 +99,7 @@ def _escape(character: str) -> str:
 
 
 def _without_surrogates(record: Record) -> Record:
-    """Half characters cannot be written down; a record must not be lost for them."""
+    """Replace lone surrogates, which cannot be encoded, so that the record is not lost."""
 
     def mended(value: object) -> object:
         if isinstance(value, str):

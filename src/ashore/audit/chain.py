@@ -1,7 +1,7 @@
-"""Hashes: how one record holds on to the one before it, and how a segment is summed up in one root.
+"""Hashes: how each record links to the one before it, and the Merkle root of a segment.
 
 A line is `HASH SPACE JSON NEWLINE`; HASH is SHA-256 of the hash before it and the JSON. The root of a segment is the
-Merkle tree of RFC 6962 over the hashes of its lines, so that one line can be shown to belong to it without the others.
+Merkle tree of RFC 6962 over the hashes of its lines, so that a line can be proved to belong to it without the others.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ HASH_CHARS: Final = 64
 
 
 def genesis(chain: ChainName) -> bytes:
-    """Return what the first record of a chain holds on to: its name, so that two chains cannot change places."""
+    """Return the first link of a chain, derived from its name, so that two chains cannot be swapped."""
     return hashlib.sha256(f"ashore audit {FORMAT} {chain}".encode()).digest()
 
 
@@ -26,7 +26,7 @@ def linked(before: bytes, line: bytes) -> bytes:
 
 
 class MerkleTree:
-    """The root over leaves that come one after the other, in as much memory as it has levels."""
+    """Incremental Merkle root; uses as much memory as it has levels."""
 
     def __init__(self) -> None:
         self._peaks: list[tuple[int, bytes]] = []
@@ -42,13 +42,13 @@ class MerkleTree:
         self.num_leaves += 1
 
     def copy(self) -> MerkleTree:
-        """Return a tree that goes on from here by itself."""
+        """Return an independent copy of the tree."""
         other = MerkleTree()
         other._peaks, other.num_leaves = self._peaks.copy(), self.num_leaves
         return other
 
     def root(self) -> bytes:
-        """Return the root of what was taken so far; the hash of nothing for no leaf."""
+        """Return the root so far; the hash of nothing without leaves."""
         if not self._peaks:
             return hashlib.sha256(b"").digest()
         node = self._peaks[-1][1]
@@ -66,7 +66,7 @@ def merkle_root(leaves: Iterable[bytes]) -> bytes:
 
 
 def inclusion_proof(leaves: list[bytes], index: int) -> list[bytes]:
-    """Return the hashes that lead from leaf `index` to the root, as RFC 6962 section 2.1.1 has them."""
+    """Return the hashes that lead from leaf `index` to the root, as in RFC 6962 section 2.1.1."""
     if len(leaves) <= 1:
         return []
     split = _largest_power_below(len(leaves))
@@ -76,7 +76,7 @@ def inclusion_proof(leaves: list[bytes], index: int) -> list[bytes]:
 
 
 def root_from_proof(leaf: bytes, index: int, num_leaves: int, proof: list[bytes]) -> bytes:
-    """Return the root that a proof leads to. It proves something only when the root comes from somewhere else."""
+    """Return the root of a proof. Compare it with a root from a trusted source."""
     node, last = hashlib.sha256(b"\x00" + leaf).digest(), num_leaves - 1
     for beside in proof:
         if index % 2 or index == last:

@@ -1,7 +1,7 @@
-"""Checkpoints: from time to time, one signed line that says how far every chain of a home goes.
+"""Checkpoints: periodic signed lines with the length of every chain of a home.
 
-A line is `SIGNATURE SPACE JSON NEWLINE`. Each names the hash of the line before it, so that none can be left out, and
-the heads of all chains, so that what they cover can no longer be rewritten by somebody without the key.
+A line is `SIGNATURE SPACE JSON NEWLINE`. Each contains the hash of the line before it, so that none can be omitted, and
+the heads of all chains, so that records they cover cannot be rewritten without the key.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ QUIET_US: Final = 3_600_000_000
 
 
 class ChainHead(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
-    """How far one chain goes, and where it begins on this machine."""
+    """The end of one chain, and where it begins on this machine."""
 
     after_hash: str = ""
     """Of the record before the first one that is still here; empty: nothing was archived."""
@@ -60,7 +60,7 @@ class ChainHead(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, f
 
 
 class Checkpoint(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
-    """What one line says."""
+    """Content of one line."""
 
     at_us: int
     chains: tuple[ChainHead, ...]
@@ -101,7 +101,7 @@ class SignedLine:
 
     @property
     def signature(self) -> bytes:
-        """Return the signature; empty where there is none, or not in the one form that it is written in."""
+        """Return the signature; empty if missing or not in canonical form."""
         text = self.raw.partition(b" ")[0]
         try:
             signature = base64.b64decode(text, validate=True)
@@ -114,10 +114,10 @@ class SignedLine:
         return self.raw.partition(b" ")[2]
 
     def checkpoint(self) -> Checkpoint:
-        """Return what it says.
+        """Return the content of the line.
 
         Raises:
-            msgspec.DecodeError: it is no checkpoint.
+            msgspec.DecodeError: it is not a checkpoint.
         """
         try:
             return _decode(self.body)
@@ -135,7 +135,7 @@ def signed_line(checkpoint: Checkpoint, key: SigningKey) -> bytes:
 
 
 def read_checkpoints(path: Path) -> Iterator[SignedLine]:
-    """Yield the lines of a file of checkpoints, one at a time; nothing where there is no file, and a pipe is none."""
+    """Yield the lines of a checkpoint file, one at a time; nothing if there is no regular file."""
     if not path.is_file():
         return
     with path.open("rb") as file:
@@ -157,15 +157,15 @@ def heads_root(heads: tuple[ChainHead, ...]) -> str:
 
 
 class Checkpoints:
-    """Makes the checkpoints of one home. Several processes may: they take turns by a lock."""
+    """Makes the checkpoints of one home. Several processes may do so: they take turns by a lock."""
 
     def __init__(self, root: Path, keys: Path, opener: OpenEnvelope | None = None) -> None:
-        """Make the object; touches nothing.
+        """Create the object; touches nothing.
 
         Args:
             root: Folder of the audit.
             keys: Folder of its keys.
-            opener: Opens them where they are sealed.
+            opener: Opens sealed keys.
         """
         self._root = root
         self._keys = SecretFolder(keys, opener)
@@ -174,7 +174,7 @@ class Checkpoints:
 
     @property
     def home(self) -> str:
-        """Name of the home: the first key that signed in it. Makes the key where there is none."""
+        """Name of the home: the first key that signed in it. Creates the key if there is none."""
         with self.locked():
             last = self._last()
             return last.checkpoint().home if last else self._key(None).public.key_id
@@ -184,19 +184,19 @@ class Checkpoints:
         return self._root / CHECKPOINTS
 
     def make(self, at_us: int, *, force: bool = False, firsts: Mapping[str, ChainHead] | None = None) -> bytes | None:
-        """Sign how far the chains go, and return the line; None when nothing happened since the last one.
+        """Sign the current heads of the chains, and return the line; None if nothing happened since the last one.
 
         Every head is synced before it is signed, so that a signed record is never lost in a power failure.
 
         Args:
             at_us: The time.
             force: Sign even when nothing happened.
-            firsts: Chains that begin later on this machine from now on, because what was before is in the archive.
+            firsts: Chains with a new local beginning, because earlier segments are in the archive.
 
         Raises:
             AuditUnavailable: it cannot be written.
             InvalidSpec: the key is gone or damaged.
-            SealingKeyMissing, CorruptBlob: it is sealed and cannot be opened.
+            SealingKeyMissing, CorruptBlob: the key is sealed and cannot be opened.
         """
         with self.locked(), disk_faults(self._root):
             last = self._last()
@@ -209,10 +209,10 @@ class Checkpoints:
             return self._append(self._next(last, heads, key, at_us), key)
 
     def rotate(self, at_us: int) -> tuple[PublicKey, bytes]:
-        """Let a new key sign from now on: the old one signs that it does. Return the new public key and the line.
+        """Change the signing key: the old key signs the change. Return the new public key and the line.
 
-        The new key is on disk before the line that names it, and takes its place after; the next call of anybody ends
-        what a death between the two left.
+        The new key is on disk before the line that names it, and is activated after; if a crash interrupts this, the
+        next call completes it.
         """
         with self.locked(), disk_faults(self._root):
             last = self._last()
@@ -227,7 +227,7 @@ class Checkpoints:
             return fresh.public, line
 
     def _key(self, last: SignedLine | None) -> SigningKey:
-        """Return the key that signs, after ending a change of keys that a death left half done."""
+        """Return the signing key, after completing an interrupted key change."""
         take_next_key(self._keys, last.checkpoint().next_key if last else "")
         return load_signing_key(self._keys)
 
@@ -266,7 +266,7 @@ class Checkpoints:
             return self._last()
 
     def _last(self) -> SignedLine | None:
-        """Return the last checkpoint, after cutting half a line that a death left behind it."""
+        """Return the last checkpoint, after cutting off a half line left by a crash."""
         if not self.path.exists():
             return None
         with self.path.open("r+b") as file:
@@ -311,7 +311,7 @@ class Checkpoints:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Keep everybody else from signing, and from changing the keys."""
+        """Exclude all others from signing and from changing the keys."""
         make_folder(self._root, mode=0o700)
         descriptor = os.open(self._root / "checkpoints.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
@@ -322,7 +322,7 @@ class Checkpoints:
 
 
 def read_head(root: Path, chain: ChainName) -> Head | None:
-    """Return how far the disk has a chain, and make sure that it has; None where it has no record yet."""
+    """Return the head of a chain on disk, after syncing it; None if it has no record yet."""
     for number in reversed(segments_of(root, chain)[-2:]):
         path = segment_path(root, chain, number)
         found = last_record(path)

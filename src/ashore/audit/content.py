@@ -1,7 +1,7 @@
-"""Prompts and answers themselves, where the operator keeps them: ciphertext under a key of each person.
+"""Content logging of prompts and answers: ciphertext under a key of each person.
 
-The record cannot be changed, so what must be able to vanish is not in it: erasing a person destroys their key, and
-what was sealed under it is noise from then on. The chain stays whole.
+The log cannot be changed, so erasable content is only stored encrypted: erasing a person destroys their key, which
+makes their content unreadable. The chain stays intact.
 """
 
 from __future__ import annotations
@@ -30,20 +30,20 @@ NONCE_BYTES: Final = 12
 
 @dataclass(frozen=True, slots=True)
 class SubjectKey:
-    """What the content of one person is sealed with."""
+    """The key that seals one person's content."""
 
     key_id: str
     secret: bytes = field(repr=False)
 
 
 class SqlSubjectKeys:
-    """Keys in the state, sealed where its other secrets are."""
+    """Keys in the state, sealed like its other secrets."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def current(self, subject: str) -> SubjectKey:
-        """Return the key of a person, made now if there is none. Several processes get the same one."""
+        """Return the key of a person, created if needed. Concurrent processes get the same one."""
         with self._database.write() as connection:
             found = self._live(connection, subject)
             if found is None:
@@ -62,29 +62,29 @@ class SqlSubjectKeys:
         return found
 
     def find(self, key_id: str) -> SubjectKey | None:
-        """Return a key by its name; None when it was destroyed or never was."""
+        """Return a key by its name; None if it was destroyed or never existed."""
         with self._database.read() as connection:
             statement = "SELECT secret FROM audit_subject WHERE key_id = :key_id AND erased_s IS NULL"
             secret = execute(connection, statement, key_id=key_id).scalar()
             return None if secret is None else _opened(connection, key_id, str(secret))
 
     def subjects(self) -> Mapping[str, int]:
-        """Return everybody who ever had a key, with how many are there still: 0 of who was erased."""
+        """Return everyone who ever had a key, with the number of remaining keys: 0 if erased."""
         statement = "SELECT subject, COUNT(secret) - COUNT(erased_s) AS living FROM audit_subject GROUP BY subject"
         with self._database.read() as connection:
             return {str(row.subject): int(row.living) for row in execute(connection, statement)}
 
     def erase(self, subject: str) -> int:
-        """Destroy every key of a person, in the files of the state too, and return how many. May be called twice.
+        """Destroy every key of a person, also in the files of the state, and return how many. May be called twice.
 
         Raises:
-            Overloaded: nobody opens anything with them any more, but a file still has them; call it again.
+            Overloaded: the keys are disabled, but a file still has them; call again.
         """
         with self._database.write() as connection:
             live = "SELECT key_id, secret FROM audit_subject WHERE subject = :subject AND erased_s IS NULL"
             gone = execute(connection, live, subject=subject).all()
             for key in gone:  # needs no key that it is sealed with
-                # as long as what it overwrites, so that it lands on the same bytes of the page
+                # the same length, so that it overwrites the same bytes of the page
                 execute(
                     connection,
                     "UPDATE audit_subject SET secret = :nothing, erased_s = :at "
@@ -104,7 +104,7 @@ class SqlSubjectKeys:
 
 
 class ContentSealer:
-    """A `Sealer` for the writer, and the way back. Safe to use from several threads."""
+    """A `Sealer` for the writer, and its inverse. Thread-safe."""
 
     def __init__(self, keys: SqlSubjectKeys) -> None:
         self._keys = keys
@@ -112,7 +112,7 @@ class ContentSealer:
         self._lock = threading.Lock()
 
     def forget(self) -> None:
-        """Ask for every key anew; called when somebody was erased."""
+        """Drop cached keys; called when a person was erased."""
         with self._lock:
             self._known = {}
 
@@ -140,7 +140,7 @@ class ContentSealer:
 
 
 def new_subject_key() -> SubjectKey:
-    """Return a fresh key from the system's randomness."""
+    """Return a new random key."""
     return SubjectKey(f"subject-{secrets.token_hex(8)}", secrets.token_bytes(32))
 
 

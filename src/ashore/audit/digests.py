@@ -1,7 +1,7 @@
-"""Digests of prompts and answers: keyed, so that nobody who reads the record can try texts against it.
+"""Keyed digests of prompts and answers, so that readers of the log cannot test guesses.
 
-A short prompt could be guessed from a plain hash. Whoever holds the home can make the digest of a text in question and
-look for it (`ashore audit search --text FILE`).
+A short prompt could be guessed from a plain hash. The owner of the home can compute the digest of a text and search for
+it (`ashore audit search --text FILE`).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ KEY_BYTES: Final = 32
 class Digester:
     """HMAC-SHA256 under the key of one home.
 
-    What the key makes of it is worked out once: two digests are made for every fresh answer.
+    The keyed state is precomputed: every fresh answer needs two digests.
     """
 
     def __init__(self, key: bytes) -> None:
@@ -34,10 +34,10 @@ class Digester:
 
 
 def digest_key(folder: SecretFolder) -> bytes:
-    """Return the key in `folder`, made now if it is absent. May be called by several processes at once.
+    """Return the key in `folder`, created if absent. Safe with concurrent processes.
 
     Raises:
-        InvalidSpec: the file holds no key.
+        InvalidSpec: the file is not a key.
         SealingKeyMissing, CorruptBlob: it is sealed and cannot be opened.
     """
     if not folder.exists(DIGEST_KEY):

@@ -1,6 +1,6 @@
-"""Records taken out for somebody else: as CSV, JSON lines or CEF, with a manifest that the home's key signs.
+"""Exports records as CSV, JSON lines or CEF, with a manifest signed by the home's key.
 
-Whoever has the public key can tell that the file is what was taken out, and which question it answers.
+With the public key anyone can verify the file and the query that it answers.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "＝", "＋", "－", "＠")
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What was taken out, when and for which question."""
+    """What was exported, when and for which query."""
 
     at_us: int
     by: str
@@ -69,7 +69,7 @@ _encode: Final = msgspec.json.Encoder(order="sorted").encode
 
 
 def csv_row(hit: Hit) -> bytes:
-    """Return a hit as one line of CSV that no spreadsheet runs and no text breaks."""
+    """Return a hit as one line of CSV, safe against formulas and line breaks."""
     row = io.StringIO()
     csv.writer(row, quoting=csv.QUOTE_ALL, lineterminator="\n").writerow([_cell(value) for value in _values(hit)])
     return row.getvalue().encode()
@@ -80,7 +80,7 @@ def csv_head() -> bytes:
 
 
 def jsonl_row(hit: Hit) -> bytes:
-    """Return a hit as one line of JSON: the record as it lies, and where."""
+    """Return a hit as one line of JSON: the record as stored, and its place."""
     told: dict[str, Any] = msgspec.to_builtins(hit.record)
     return _plain({**told, "at": shown_moment(hit.record.at_us), "chain": hit.place.chain}) + b"\n"
 
@@ -128,7 +128,7 @@ ROWS: Final[dict[str, Callable[[Hit], bytes]]] = {"csv": csv_row, "jsonl": jsonl
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
-    """What is to be taken out, by whom."""
+    """The query and the requester."""
 
     query: Query
     form: Format
@@ -184,7 +184,7 @@ class Written:
 
 
 def write_rows(file: BinaryIO, hits: Iterator[Hit], form: Format) -> Written:
-    """Write hits in a format; holds one at a time."""
+    """Write hits in a format; holds one in memory."""
     digest, records, num_bytes = hashlib.sha256(), 0, 0
     make = ROWS[form]
     head = csv_head() if form == "csv" else b""
@@ -200,9 +200,9 @@ def write_rows(file: BinaryIO, hits: Iterator[Hit], form: Format) -> Written:
 
 
 def copy_chains(root: Path, into: Path) -> int:
-    """Copy the record itself, for an auditor who verifies it elsewhere; return the number of files.
+    """Copy the chains for an auditor who verifies them elsewhere; return the number of files.
 
-    Checkpoints go first, so that every one of them speaks of records that are copied after it.
+    Checkpoints go first, so that every one covers records that are copied after it.
 
     Raises:
         Conflict: the folder exists.
@@ -220,13 +220,13 @@ def copy_chains(root: Path, into: Path) -> int:
 
 
 def verify_export(folder: Path, trusted: Sequence[PublicKey]) -> tuple[Manifest | None, Problem | None]:
-    """Return the manifest, and what is wrong: the signature, the bytes of the file, or nothing.
+    """Return the manifest, and the fault found: the signature, the file's bytes, or none.
 
     Raises:
-        NotFound: the folder holds no export.
+        NotFound: the folder is not an export.
     """
     for name in (MANIFEST, SIGNATURE):
-        if not (folder / name).is_file():  # nor a pipe, which would keep whoever verifies for ever
+        if not (folder / name).is_file():  # nor a pipe, which would block the verifier for ever
             raise NotFound(
                 f"{folder} is not an export: it has no file {name}", hint=f"an export has {MANIFEST} and {SIGNATURE}"
             )
@@ -273,7 +273,7 @@ def _values(hit: Hit) -> list[object]:
 
 
 def _cell(value: object) -> str:
-    """Return a value as a cell: on one line, and no formula."""
+    """Return a value as a cell: on one line, and not a formula."""
     if isinstance(value, int | float):
         return str(value)
     text = printable(str(value))
@@ -281,7 +281,7 @@ def _cell(value: object) -> str:
 
 
 def _plain(value: object) -> bytes:
-    """Return JSON in which nothing hides."""
+    """Return JSON without hidden characters."""
     return printable(_encode(value).decode()).encode()
 
 

@@ -1,4 +1,4 @@
-"""Acts of one kind, found in the record of a home by reading each of its bytes once."""
+"""Finds acts of one kind in a home's audit log, reading each byte once."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from ashore.core import UNDECODABLE
 
 
 class Follower:
-    """Remembers what it has found and how far it has read, so that a look costs what was written since the last one.
+    """Remembers its results and its position, so that a look only reads what was written since the last one.
 
-    It takes what is written as it stands: `verify_folder` says whether somebody changed it. For several threads.
+    It does not verify the records; `verify_folder` does. Thread-safe.
     """
 
     def __init__(self, audit: Path, action: str) -> None:
-        """Follow nothing yet.
+        """Create it; reads nothing yet.
 
         Args:
-            audit: Folder of the record.
+            audit: Folder of the audit log.
             action: Of the acts, `noun:verb`.
         """
         self._audit = audit
@@ -33,7 +33,7 @@ class Follower:
         self._found: dict[tuple[ChainName, int], list[Record]] = {}
 
     def records(self) -> list[Record]:
-        """Return the acts that lie on this machine, chain by chain, in the order in which they were written."""
+        """Return the acts on this machine, chain by chain, in the order written."""
         with self._lock:
             there = {(chain, number) for chain in chains_in(self._audit) for number in segments_of(self._audit, chain)}
             for gone in self._read.keys() - there:
@@ -43,8 +43,9 @@ class Follower:
             return [record for one in sorted(self._found) for record in self._found[one]]
 
     def whole_since_s(self) -> float:
-        """Return since when every act lies on this machine, seconds since 1970: older ones may be in the archive alone.
-        0: all of them are here."""
+        """Return the time from which all acts are on this machine, in seconds since 1970: older ones may only be in the
+        archive. 0: all are here.
+        """
         since_us = 0
         for chain in chains_in(self._audit):
             first = next(iter(segments_of(self._audit, chain)), 1)

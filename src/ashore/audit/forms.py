@@ -1,7 +1,7 @@
-"""The record of a repeated answer as a form: everything but four values is the same each time, and written down once.
+"""A template for records of a repeated answer: all but four values are constant and encoded once.
 
-A kept answer is given thousands of times a second, and its records differ in time, number and request id alone. The
-fields of a record stand in the order of the alphabet, so those four stand in the same places in all of them.
+A cached answer is served thousands of times a second, and its records differ only in times, number and request id.
+Fields are in alphabetical order, so those four have the same positions in all of them.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ _NOBODY: Final = "-"
 
 
 class NoteForm:
-    """The record of one principal's request for one kept answer, with blanks."""
+    """The record of one principal's request for one cached answer, with blanks."""
 
     __slots__ = ("_at", "_end", "_id", "_mono", "_seq", "note")
 
     def __init__(self, note: RequestNote) -> None:
-        """Take a note without content; its request id does not matter."""
+        """Take a note without content; its request id is ignored."""
         self.note = note = msgspec.structs.replace(note, request_id=_NOBODY)
         line = encode(request_record(note, seq=_BLANK, at_us=_BLANK, mono_us=_BLANK))
-        # A quote inside a text is escaped, so `"seq":` is a key. Only `masked` has keys that somebody chose: it stands
-        # between `at_us` and `mono_us`, so the first is looked for from the left, and the others from the right.
+        # A quote inside a text is escaped, so `"seq":` is a key. Only `masked` has caller-chosen keys. It is between
+        # `at_us` and `mono_us`, so the first is searched from the left, and the others from the right.
         at = line.index(_AT) + len(_AT)
         seq = line.rindex(_SEQ) + len(_SEQ)
         id_ = line.rindex(_ID, 0, seq) + len(_ID)
@@ -40,7 +40,7 @@ class NoteForm:
         self._seq, self._end = line[after_id:seq], line[seq + 1 :]
 
     def line(self, request_id: str, *, seq: int, at_us: int, mono_us: int) -> bytes:
-        """Return the canonical bytes of the record, as `canonical.encode` gives them."""
+        """Return the canonical bytes of the record, equal to `canonical.encode`."""
         return b"%b%d%b%d%b%b%b%d%b" % (
             self._at,
             at_us,

@@ -1,4 +1,4 @@
-"""Sealing the private keys of the audit where they lie: while nobody signs, and so that a death loses none."""
+"""Seals the private audit keys in place: while nothing signs, and without losing a key in a crash."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ PRIVATE_KEYS: Final = (SIGNING_KEY, NEXT_KEY, DIGEST_KEY)
 
 
 def seal_audit_keys(root: Path, keys: Path, keeper: KeyKeeper) -> DataKey:
-    """Seal what lies as it is, and return what it is sealed with; keys made later are sealed from the beginning.
+    """Seal unsealed keys, and return the sealing key; later keys are sealed when created.
 
-    May be called twice; a call that was killed is ended by the next.
+    May be called twice; the next call completes a killed one.
 
     Raises:
         SealingKeyMissing, CorruptBlob: they are sealed, and the keeper cannot open their key.
@@ -28,7 +28,7 @@ def seal_audit_keys(root: Path, keys: Path, keeper: KeyKeeper) -> DataKey:
 
 
 def unseal_audit_keys(root: Path, keys: Path, opener: OpenEnvelope) -> None:
-    """Write them back as they are. May be called twice.
+    """Write the keys back in clear. May be called twice.
 
     Raises:
         SealingKeyMissing, CorruptBlob: one cannot be opened.
@@ -39,7 +39,7 @@ def unseal_audit_keys(root: Path, keys: Path, opener: OpenEnvelope) -> None:
 
 
 def rewrap_audit_keys(root: Path, keys: Path, keeper: Callable[[], KeyKeeper], to: KeyKeeper | None) -> bool:
-    """Wrap what they are sealed with anew, as `DataKeys.rewrap` does; False where there is none or nothing changed."""
+    """Rewrap the sealing key, as `DataKeys.rewrap`; False if there is none or nothing changed."""
     if not SecretFolder(keys).is_sealed:
         return False
     with Checkpoints(root, keys).locked():

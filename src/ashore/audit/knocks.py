@@ -84,7 +84,7 @@ class Knocks:
             return False
 
     def take(self) -> list[Act]:
-        """Return what was counted since the last call. What did not come again in that time is new the next time."""
+        """Return the counts since the last call. A refusal that did not recur is new the next time."""
         with self._lock:
             self._counts = {kind: one for kind, one in self._counts.items() if one.count}
             self._of = Counter(one.who for one in self._counts.values())

@@ -1,4 +1,4 @@
-"""How a process gets its log: what the supervisor tells it, and opening the chain of that name."""
+"""How a process opens its log: the supervisor's settings, and the chain of that name."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MOST_COMMANDS: Final = 64
 
 
 class AuditLink(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Where the record of a home is."""
+    """Location of a home's audit log."""
 
     path: str = ""
     """Folder of the audit; empty: there is none (tests and load generators)."""
@@ -33,17 +33,17 @@ class AuditLink(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
     @property
     def opener(self) -> OpenEnvelope | None:
-        """How a process of the supervisor opens its keys."""
+        """How a child of the supervisor opens its keys."""
         return opened_by_link(Path(self.key)) if self.key else None
 
 
 def open_log(link: AuditLink, chain: str) -> AuditLog:
-    """Return the log of the process that writes `chain`, running. `close` gives the chain back.
+    """Return the running log of the process that writes `chain`. `close` releases the chain.
 
     Raises:
         HomeBusy: another process has this chain.
         AuditUnavailable: it cannot be written.
-        SealingKeyMissing: the keys are sealed, and nobody holds what opens them.
+        SealingKeyMissing: the keys are sealed and cannot be opened.
     """
     digester = Digester(digest_key(SecretFolder(Path(link.keys), link.opener)))
     options = LogOptions(durability=link.section.durability, keeps_content=link.section.content == "sealed")
@@ -51,7 +51,7 @@ def open_log(link: AuditLink, chain: str) -> AuditLog:
 
 
 def open_command_log(link: AuditLink) -> AuditLog:
-    """Return the log of one command: of several at once each has a chain of its own, and later ones go on with it.
+    """Return the log of one command: concurrent commands have their own chains, which later ones continue.
 
     Raises:
         AuditUnavailable: it cannot be written.

@@ -1,7 +1,7 @@
-"""The record of one process: takes notes and acts from any thread at once, and brings them to the disk in batches.
+"""The audit log of one process: takes notes and acts from any thread, and writes them to disk in batches.
 
-Whoever tells something appends to a queue and goes on. One thread empties it, makes the lines, writes and syncs them.
-A waiter stands in the same queue behind what it waits for, so that order alone says what is on the disk.
+Callers append to a queue and continue. One thread empties it, encodes, writes and syncs. A waiter is queued after the
+records it waits for, so that the order alone determines what is on disk.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ _monotonic_ns = time.monotonic_ns
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogOptions:
-    """How one process records."""
+    """Options of a process's log."""
 
     durability: Durability = "batched"
     keeps_content: bool = False
@@ -59,7 +59,7 @@ class LogOptions:
 
 @dataclass(slots=True, kw_only=True)
 class LogStats:
-    """What the log of one process did."""
+    """Statistics of a process's log."""
 
     records: int = 0
     batches: int = 0
@@ -71,15 +71,15 @@ class LogStats:
 
 
 class Sealer(Protocol):
-    """Makes ciphertext of what somebody asked and got."""
+    """Encrypts a person's prompt and answer."""
 
     def seal(self, subject: str, prompt: bytes, answer: bytes) -> Sealed | None:
-        """Return it under the subject's key; None where the subject was erased or the text is too long."""
+        """Return the ciphertext under the subject's key; None if the subject was erased or the text is too long."""
         ...
 
 
 class AuditLog:
-    """Implements `core.Recorder` and the `Auditor` of the request path. `start` and `close` around its life."""
+    """Implements `core.Recorder` and the `Auditor` of the request path. `start` before use, `close` after."""
 
     def __init__(
         self,
@@ -117,7 +117,7 @@ class AuditLog:
         self._thread = threading.Thread(target=self._run, name="audit", daemon=True)
 
     def start(self, *, announce: bool = True) -> AuditLog:
-        """Begin to write; says in the chain that a writer began, and what it found. Returns itself."""
+        """Start writing; records in the chain that a writer started, and what it found. Returns itself."""
         if announce or self._writer.torn_bytes or self._writer.damaged_line:
             detail: dict[str, str | int] = {"pid": os.getpid()}
             if self._writer.torn_bytes:
@@ -131,11 +131,11 @@ class AuditLog:
 
     @property
     def head(self) -> Head:
-        """How far the disk has the chain."""
+        """The head of the chain on disk."""
         return self._head
 
     def seal_content_with(self, sealer: Sealer) -> None:
-        """From now on write what notes carry as ciphertext of `sealer`."""
+        """From now on encrypt the content of notes with `sealer`."""
         self._sealer = sealer
 
     # --- core.Recorder
@@ -151,7 +151,7 @@ class AuditLog:
             self._put(act)
 
     def settle(self, timeout_s: float) -> None:
-        """Return when everything told before is on disk.
+        """Return when everything recorded before is on disk.
 
         Raises:
             AuditUnavailable: it was not in time, or cannot be written.
@@ -166,15 +166,15 @@ class AuditLog:
     # --- Auditor of the request path
 
     def note(self, note: RequestNote) -> None:
-        """Take one request. Returns at once."""
+        """Record one request. Returns at once."""
         self._put(note)
 
     def repeat(self, form: NoteForm, request_id: str) -> None:
-        """Take one request that a kept answer was given to. Returns at once."""
+        """Record one request that got a cached answer. Returns at once."""
         self._enqueue(Draft(self._clock_ns() // 1000, _monotonic_ns() // 1000, form, request_id))
 
     def check(self) -> None:
-        """Return when requests may be answered: what they do can be recorded, and takes no room from administration.
+        """Check that requests may be answered: they can be recorded without using space reserved for administration.
 
         Raises:
             AuditUnavailable: as `check_acts`, or the disk is full but for the reserve.
@@ -186,7 +186,7 @@ class AuditLog:
         self.check_acts()
 
     def check_acts(self) -> None:
-        """Return when acts can be recorded.
+        """Check that acts can be recorded.
 
         Raises:
             AuditUnavailable: the disk is full, the writer is dead, or records have waited too long.
@@ -200,7 +200,7 @@ class AuditLog:
             raise self._late(self._options.patience_s)
 
     async def durable(self, timeout_s: float = 5.0) -> None:
-        """Return when everything told before is on disk; for the event loop.
+        """Return when everything recorded before is on disk; for the event loop.
 
         Raises:
             AuditUnavailable: it was not in time, or cannot be written.
@@ -214,11 +214,11 @@ class AuditLog:
             raise self._late(timeout_s) from fault
 
     def digest(self, text: bytes) -> str:
-        """Return the keyed digest of a text; empty where there is no key."""
+        """Return the keyed digest of a text; empty if there is no key."""
         return "" if self._digester is None else self._digester.digest(text)
 
     def close(self, timeout_s: float = 10.0) -> None:
-        """Write what is left, say in the chain that the writer stopped, and let the chain go. May be called twice."""
+        """Write the rest, record in the chain that the writer stopped, and release the chain. May be called twice."""
         if not self._stopping:
             self._count_knocks()
             if self._announce:
@@ -239,10 +239,9 @@ class AuditLog:
             self._put(act)
 
     def _enqueue(self, item: Draft | Future[None]) -> None:
-        """Append, and wake the writer where it sleeps.
+        """Append, and wake the writer if it sleeps.
 
-        The writer says that it sleeps before it looks into the queue, so what is appended here is seen by that look, or
-        finds it asleep.
+        The writer sets its sleep flag before it checks the queue, so it either sees the appended item or is woken.
         """
         self._queue.append(item)
         if not self._awake:
@@ -272,7 +271,8 @@ class AuditLog:
             self._gather()
             self._wake.clear()
             self._awake = False
-            left = len(self._queue)  # what comes while these are written is a batch of its own, and gathered too
+            # records that arrive during the write form a batch of their own, and are gathered too
+            left = len(self._queue)
             while left > 0:
                 items = self._take()
                 left -= len(items)
@@ -282,7 +282,7 @@ class AuditLog:
                 return
 
     def _gather(self) -> None:
-        """Let a batch grow until the oldest of it has waited for `gather_s`, behind a slow sync among others."""
+        """Let a batch grow until its oldest record has waited for `gather_s`, also after a slow sync."""
         gather_s = 0.0 if self.strict or self._stopping else self._options.gather_s
         oldest = self._queue[0] if self._queue else None
         if gather_s and isinstance(oldest, Draft):
@@ -293,7 +293,7 @@ class AuditLog:
         return [queue.popleft() for _ in range(min(len(queue), MOST_BATCH))]
 
     def _write(self, items: list[Draft | Future[None]]) -> None:
-        """Write one batch, as often as it takes; while it fails, requests are refused and waiters are told why."""
+        """Write one batch, retrying; while it fails, requests are refused and waiters get the reason."""
         drafts = [item for item in items if isinstance(item, Draft)]
         waiters = [item for item in items if isinstance(item, Future)]
         while True:
@@ -310,7 +310,7 @@ class AuditLog:
                 self._fault, self.stats.last_fault = fault, fault.message
                 _tell(waiters, fault)
                 waiters = []
-            except Exception as fault:  # the outermost loop: a record that breaks the writer stops the service
+            except Exception as fault:  # outermost loop: a record that breaks the writer stops the service
                 log.exception("the audit writer failed")
                 self._fault = AuditUnavailable(f"the audit writer failed: {type(fault).__name__}: {fault}")
                 _tell(waiters, self._fault)

@@ -1,4 +1,4 @@
-"""What a record says, and the few names that every part of the room uses."""
+"""Fields of a record, and the names that the whole room uses."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Sealed(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
-    """One line. Its fields stand in the order of the alphabet, as on disk; what is empty is left out."""
+    """One line. Fields are in alphabetical order, as on disk; empty ones are omitted."""
 
     action: str
     """`noun:verb`. `model:infer` for a request that ended, `model:begin` for one that began, in strict mode."""
@@ -69,7 +69,9 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forb
 
 
 class RequestNote(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """One request, as the request path tells it. A struct and no dataclass: one is made for every cached answer too."""
+    """One request, as reported by the request path. A struct instead of a dataclass: one is made for every cached
+    answer.
+    """
 
     request_id: str
     principal: str
@@ -104,7 +106,7 @@ class RequestNote(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Head:
-    """How far a chain goes."""
+    """The end of a chain."""
 
     chain: ChainName
     segment: int
@@ -117,7 +119,7 @@ class Head:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """Where a record lies."""
+    """The position of a record."""
 
     chain: ChainName
     segment: int

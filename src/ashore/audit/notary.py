@@ -1,4 +1,4 @@
-"""Has the chains signed at a short interval, and brings every checkpoint to its anchors: a thread of the supervisor."""
+"""Signs the chains at a short interval, and sends every checkpoint to its anchors: a thread of the supervisor."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ log = logging.getLogger("ashore.audit")
 
 
 class AnchorStanding(msgspec.Struct, frozen=True, kw_only=True):
-    """How an anchor stands."""
+    """State of an anchor."""
 
     place: str
     number: int = 0
@@ -38,12 +38,12 @@ class AnchorStanding(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def read_anchors(root: Path) -> tuple[AnchorStanding, ...]:
-    """Return how the anchors stand that are in use; empty where there are none, or nothing is known of them."""
+    """Return the state of the anchors in use; empty if there are none, or nothing is known."""
     return tuple(one for one in _read_anchored(root).values() if isinstance(one, AnchorStanding))
 
 
 def _read_anchored(root: Path) -> dict[str, AnchorStanding | int]:
-    """Return what is known by place; of a place that is not in use, how far it got."""
+    """Return the known state by place; for an unused place, its last checkpoint."""
     try:
         return msgspec.json.decode((root / ANCHORED).read_bytes(), type=dict[str, AnchorStanding | int])
     except (OSError, *UNDECODABLE):
@@ -51,7 +51,7 @@ def _read_anchored(root: Path) -> dict[str, AnchorStanding | int]:
 
 
 class Notary:
-    """`start` and `close` around its life; `tick` does one round."""
+    """A thread with `start` and `close`; `tick` does one round."""
 
     def __init__(
         self,
@@ -76,7 +76,7 @@ class Notary:
         self._thread = threading.Thread(target=self._run, name="notary", daemon=True)
 
     def start(self) -> Notary:
-        """Sign now, so that nothing served is without a checkpoint, and go on. Returns itself.
+        """Sign now, so that nothing is served without a checkpoint, and continue. Returns itself.
 
         Raises:
             AshoreError: the key is gone, or the disk cannot be written.
@@ -86,17 +86,17 @@ class Notary:
         return self
 
     def close(self) -> None:
-        """Sign what there is once more, and stop. May be called twice."""
+        """Sign once more, and stop. May be called twice."""
         if not self._stop.is_set():
             self._stop.set()
             self._thread.join()
             self._round()
 
     def tick(self) -> None:
-        """Sign if anything happened, and bring to each anchor what it does not have.
+        """Sign if anything happened, and send each anchor what it lacks.
 
         Raises:
-            AshoreError: nothing could be signed. An anchor that fails is told in the record, and tried again.
+            AshoreError: signing failed. A failed anchor is recorded and retried.
         """
         self._checkpoints.make(self._now_us())
         self._tell_shrunk()
@@ -112,7 +112,7 @@ class Notary:
             self.tick()
         except AshoreError as fault:
             log.error("cannot sign a checkpoint: %s (%s)", fault.message, fault.hint)
-        except Exception:  # the outermost loop: the next round tries again, and `verify` shows the gap
+        except Exception:  # outermost loop: the next round retries, and `verify` shows the gap
             log.exception("cannot sign a checkpoint")
 
     def _tell_shrunk(self) -> None:
@@ -133,7 +133,7 @@ class Notary:
             scratch.replace(self._root / ANCHORED)
 
     def _brought(self, anchor: Anchor, before: AnchorStanding | int) -> AnchorStanding:
-        """Bring an anchor what it does not have, and return how it stands then."""
+        """Send an anchor what it lacks, and return its new state."""
         if isinstance(before, int):
             before = AnchorStanding(place=anchor.place, number=before)
         number = before.number
@@ -153,7 +153,7 @@ class Notary:
         return AnchorStanding(place=anchor.place, number=number, good_us=self._now_us())
 
     def _new_for(self, reached: int) -> list[SignedLine]:
-        """Return the checkpoints that an anchor does not have; of one that is new here, the last, which covers all."""
+        """Return the checkpoints that an anchor lacks; for a new anchor only the last, which covers all."""
         last = self._checkpoints.last()
         if last is None:
             return []
@@ -165,7 +165,7 @@ class Notary:
         return [line for line in read_checkpoints(self._checkpoints.path) if line.whole and line.number > reached]
 
     def _tell(self, anchor: Anchor, fault: AshoreError | None) -> None:
-        """Record that an anchor fell silent, and that it is back; not every round."""
+        """Record when an anchor fails and when it recovers; not every round."""
         if (fault is not None) == (anchor.place in self._silent):
             return
         if fault is None:

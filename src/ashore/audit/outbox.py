@@ -1,8 +1,8 @@
-"""Acts of administration stand in the state, in the transaction of their change, until the audit log has them.
+"""Outbox: administrative acts are stored in the state, in the transaction of their change, until the audit log has
+them.
 
-The process that acts writes the record as soon as its transaction has committed. Where it died before that, the
-supervisor finds the act in the state and records it. So a change that is in force has its record, and a record has its
-change.
+The process that acts writes the record as soon as its transaction has committed. If it dies before that, the supervisor
+finds the act in the state and records it. So every change has its record, and every record its change.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ log = logging.getLogger("ashore.audit")
 
 
 def keep_act(connection: Connection, root: Path, at_us: int, act: Act) -> None:
-    """Keep an act in a transaction of the state."""
+    """Store an act in a transaction of the state."""
     execute(
         connection,
         "INSERT INTO audit_act (act_id, home, at_us, act) VALUES (:act_id, :home, :at_us, :act)",
@@ -53,7 +53,7 @@ def keep_act(connection: Connection, root: Path, at_us: int, act: Act) -> None:
 
 
 class Outbox:
-    """Records what processes of a home did and could not record. `start` and `close` around its life."""
+    """Records acts that processes of a home did and could not record. `start` before use, `close` after."""
 
     def __init__(self, root: Path, database: Database, recorder: Recorder) -> None:
         self._root = root
@@ -63,21 +63,22 @@ class Outbox:
         self._thread = threading.Thread(target=self._run, name="outbox", daemon=True)
 
     def start(self) -> Outbox:
-        """Begin with what an earlier run left. Returns itself."""
+        """Start with the acts left by an earlier run. Returns itself."""
         self._thread.start()
         return self
 
     def close(self) -> None:
-        """Stop, after all that is left. To be called when no other process of the home acts any more."""
+        """Stop, after recording the rest. Call it when no other process of the home acts any more."""
         self._stop.set()
         self._thread.join()
         self._round(0.0)
 
     def drain(self, *, older_than_s: float = SURE_S) -> int:
-        """Record what no chain has, and forget what one has. Returns how many acts had no record. May be called twice.
+        """Record acts that no chain has, and delete those that one has. Returns how many had no record. May be called
+        twice.
 
         Raises:
-            AshoreError: the state or the audit log is away; nothing is forgotten.
+            AshoreError: the state or the audit log is unavailable; nothing is deleted.
         """
         until_us = int((time.time() - older_than_s) * 1e6)
         with self._database.read() as connection:
@@ -108,7 +109,7 @@ class Outbox:
         return len(lost)
 
     def _recorded(self, *, since_us: int) -> set[str]:
-        """Return the names of the acts that the chains have; of one recorded late, by when it was done."""
+        """Return the names of the acts in the chains; for one recorded late, by the time of the act."""
         hits = search(LocalShelf(self._root), Query(kind="act", since_us=since_us, limit=MOST_HITS))
         return {
             _name(one.detail.get("acted") or one.at_us, one.action, one.actor, one.resource)
@@ -126,11 +127,11 @@ class Outbox:
             self.drain(older_than_s=older_than_s)
         except AshoreError as fault:
             log.warning("acts wait in the state for the audit log: %s", fault.message)
-        except Exception:  # the outermost loop: they stay in the state for the next round
+        except Exception:  # outermost loop: they stay in the state for the next round
             log.exception("acts wait in the state for the audit log")
 
 
 def _name(at: int | str, action: str, actor: str, resource: str) -> str:
-    """Return what two records of one act have in common."""
+    """Return the name that two records of one act share."""
     moment = at if isinstance(at, str) else shown_moment(at)
     return f"{moment}\0{short(action)}\0{short(actor)}\0{short(resource)}"

@@ -1,4 +1,4 @@
-"""What an auditor asks of the record, as a rule: does this record answer it? Pure."""
+"""Queries over the audit log, as a rule: does this record match? Pure."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _UNIT_S: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Query:
-    """All that is given must hold. Empty: everything."""
+    """All given conditions must hold. Empty: everything."""
 
     actor: str = ""
     tenant: str = ""
@@ -68,14 +68,15 @@ class Query:
 
 
 def check_query(query: Query, chains: Collection[str] = ()) -> Query:
-    """Return the query, whose values must be among those that records can have: a typo must not pass for `0 records`.
+    """Return the query after checking its values against those that records can have: a typo must not look like `0
+    records`.
 
     Args:
-        query: What is asked.
-        chains: Names of the chains that there are.
+        query: The query.
+        chains: Existing chains.
 
     Raises:
-        InvalidRequest: an outcome, a kind or an error code that no record has.
+        InvalidRequest: an unknown outcome, kind or error code.
         NotFound: there is no such chain.
     """
     for name, value, known in (("outcome", query.outcome, OUTCOMES), ("kind", query.kind, get_args(Kind))):
@@ -97,12 +98,12 @@ def check_query(query: Query, chains: Collection[str] = ()) -> Query:
 
 
 def matches(query: Query, record: Record, exact: Mapping[str, str] | None = None) -> bool:
-    """Return whether a record answers the query; its chain is not looked at.
+    """Return whether a record matches the query; its chain is not checked.
 
     Args:
-        query: What is asked.
-        record: What is there.
-        exact: `query.exact()`, for whoever asks it of many records.
+        query: The query.
+        record: The record.
+        exact: `query.exact()`, computed once for many records.
     """
     for name, value in (query.exact() if exact is None else exact).items():
         if getattr(record, name) != value:
@@ -119,7 +120,7 @@ def matches(query: Query, record: Record, exact: Mapping[str, str] | None = None
 
 
 def contains(record: Record, words: str) -> bool:
-    """Return whether every word stands somewhere in what an act says."""
+    """Return whether an act contains every word."""
     if record.kind == "request":
         return False
     facts = " ".join(f"{name}={value}" for name, value in record.detail.items())

@@ -1,4 +1,4 @@
-"""What rooms tell, as records: who, what, on what, with which outcome. Pure."""
+"""Converts what rooms report to records: who, what, on what, with which outcome. Pure."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def act_record(act: Act, *, seq: int, at_us: int, mono_us: int) -> Record:
 
 
 def chain_record(action: str, detail: dict[str, str | int], *, seq: int, at_us: int, mono_us: int) -> Record:
-    """Return what a writer says of its own chain."""
+    """Return a writer's record about its own chain."""
     return Record(
         action=action,
         actor="system",
@@ -88,9 +88,9 @@ def chain_record(action: str, detail: dict[str, str | int], *, seq: int, at_us: 
 
 
 def jumped(before: Record | None, *, at_us: int, mono_us: int) -> int:
-    """Return by how many microseconds the wall clock jumped since a record before; 0 where it only ran.
+    """Return by how many microseconds the wall clock jumped since an earlier record; 0 if it did not.
 
-    Between two starts of the machine the second clock begins anew; then only a step back shows.
+    After a reboot the monotonic clock restarts; then only a step back is detected.
     """
     if before is None:
         return 0

@@ -1,4 +1,4 @@
-"""A hit as a line for people, and as JSON. No text of a record can forge a line, a word of one, or turn one around."""
+"""A hit as a line of text, and as JSON. No text of a record can forge a line or a word, or reverse it."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ _ONE_WORD: Final = re.compile(r"[^\s=()\"]+")
 
 
 def hit_json(hit: Hit) -> dict[str, Any]:
-    """Return a hit in JSON's types: the record, its time as text, and where it lies."""
+    """Return a hit in JSON types: the record, its time as text, and its place."""
     told: dict[str, Any] = msgspec.to_builtins(hit.record)
     place = hit.place
     return {"at": shown_moment(hit.record.at_us), "chain": place.chain, "segment": place.segment, **told}
 
 
 def hit_line(told: Mapping[str, Any]) -> str:
-    """Return a hit, as `hit_json` tells it, in one line. What is not plainly one word stands in quotes: it may have
-    come from a client.
+    """Return the output of `hit_json` as one line. Anything but a single plain word is quoted: it may come from a
+    client.
 
     Raises:
-        msgspec.ValidationError: it is no hit; another server made it up.
+        msgspec.ValidationError: it is not a hit; another server forged it.
     """
     record = msgspec.convert({name: value for name, value in told.items() if name not in _PLACE}, Record)
     place = f"{told.get('chain', '')}#{record.seq}"

@@ -1,4 +1,4 @@
-"""The audit log of an API worker, and what reads the record of the home."""
+"""The audit log of an API worker, and the readers of the home's log."""
 
 from __future__ import annotations
 
@@ -45,10 +45,10 @@ _ANCHOR_FAILURES: Final = Metric(
 
 
 async def open_audit(context: Context) -> Opened:
-    """Open the log of this worker; nothing where the topology names no audit.
+    """Open the log of this worker; nothing if the topology has no audit.
 
     Raises:
-        AuditUnavailable: it cannot be written; a worker without a record serves nobody.
+        AuditUnavailable: it cannot be written; the worker must not serve without it.
     """
     link: AuditLink = context.told("audit")
     if not link.path:
@@ -65,7 +65,7 @@ async def open_audit(context: Context) -> Opened:
 
 
 def _keep_content(log: AuditLog, context: Context) -> None:
-    """Have prompts and answers sealed under keys of the state; when somebody is erased, keys in memory go too.
+    """Encrypt prompts and answers under keys of the state; erasures also drop keys in memory.
 
     Raises:
         InvalidSpec: there is no state.
@@ -78,7 +78,7 @@ def _keep_content(log: AuditLog, context: Context) -> None:
 
 
 def _measure(desk: AuditService, metrics: Metrics) -> None:
-    """Bring the gauges of the archive and of the anchors up to date."""
+    """Update the gauges of the archive and of the anchors."""
     if (standing := desk.archiving()) is not None:
         metrics.set(_TIME.name, standing.good_us / 1e6)
         metrics.set(_FAILURES.name, standing.failures)

@@ -1,7 +1,6 @@
 """A prefix in a bucket of any S3 server, as anchors and the archive use it: objects are made once and never replaced.
 
-What makes it safe against an administrator is the bucket's own object lock with a default retention, set by whoever
-owns the bucket.
+Object lock with a default retention, set by the owner of the bucket, protects it against an administrator.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ class BucketFolder(Bucket):
     """`s3://BUCKET/PATH`."""
 
     def make(self, name: str, data: bytes) -> bool:
-        """Make an object. May be called twice with the same bytes.
+        """Create an object. May be called twice with the same bytes.
 
         Raises:
             TamperedAudit: there is one with other bytes.
@@ -39,7 +38,7 @@ class BucketFolder(Bucket):
                 yield bytes(chunk)
 
     def names(self, under: str) -> Iterator[str]:
-        """Yield the names of the objects under a folder, in the order of the alphabet as S3 lists them."""
+        """Yield the names of the objects in a folder, in S3's alphabetical order."""
         return (name for name, _ in self.sizes(under))
 
     def missing(self, key: str) -> AshoreError:

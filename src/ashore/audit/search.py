@@ -1,7 +1,7 @@
-"""Search over the record, newest first, by reading it: every answer is a line of it, and no index can hide one.
+"""Searches the audit log, newest first, by reading it: every result is a line of it, and no index can hide one.
 
-A segment is read whole and its bytes are looked through for what the query names, at memory speed; only lines that have
-it are decoded. One million records take well under two seconds on one core.
+A segment is read whole and its bytes are scanned for the query's values; only matching lines are decoded. One million
+records take well under two seconds on one core.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ SLACK_US: Final = 3_600_000_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hit:
-    """A record and where it lies."""
+    """A record and its place."""
 
     place: Place
     record: Record
@@ -44,8 +44,9 @@ class Hit:
 
 
 def search(shelf: Shelf, query: Query) -> list[Hit]:
-    """Return what answers the query, newest first, `limit` at most. Of what a record keeps sealed, a list names the key
-    alone: each may have megabytes, and `AuditService.content` shows them one at a time."""
+    """Return the matching records, newest first, at most `limit`. For sealed content a list has only the key: each may
+    have megabytes, and `AuditService.content` returns one at a time.
+    """
     streams = [_newest_first(shelf, chain, query) for chain in _chains(shelf, query)]
     hits = []
     for hit in heapq.merge(*streams, key=lambda hit: -hit.order_us):
@@ -60,7 +61,7 @@ def search(shelf: Shelf, query: Query) -> list[Hit]:
 
 
 def oldest_first(shelf: Shelf, query: Query) -> Iterator[Hit]:
-    """Yield everything that answers the query, chain by chain, in the order in which it was written; no limit."""
+    """Yield all matching records, chain by chain, in the order written; no limit."""
     for chain in _chains(shelf, query):
         for number in shelf.numbers(chain):
             hits = list(_hits(shelf.path(chain, number), chain, number, query))
@@ -68,7 +69,7 @@ def oldest_first(shelf: Shelf, query: Query) -> Iterator[Hit]:
 
 
 def find_record(shelf: Shelf, chain: ChainName, seq: int) -> Record | None:
-    """Return one record of a chain by its number; None where there is none."""
+    """Return one record of a chain by its number; None if there is none."""
     looked_for = b'"seq":%d' % seq
     for number in reversed(shelf.numbers(chain)):
         data = shelf.path(chain, number).read_bytes()
@@ -102,7 +103,7 @@ def _ordered(hit: Hit, order_us: int) -> Hit:
 
 
 def _hits(path: Path, chain: ChainName, number: int, query: Query) -> Iterator[Hit]:
-    """Yield the hits of one segment, the last first."""
+    """Yield the hits of one segment, last first."""
     if query.since_us and _ends_before(path, query.since_us):
         return
     data, exact = path.read_bytes(), query.exact()
@@ -117,7 +118,7 @@ def _hits(path: Path, chain: ChainName, number: int, query: Query) -> Iterator[H
 
 
 def _ends_before(path: Path, since_us: int) -> bool:
-    """Return whether all of a segment is older: no record in it is of a later day than its first."""
+    """Return whether a whole segment is older: no record in it is of a later day than its first."""
     with path.open("rb") as file:
         first = next(read_lines(file), None)
     if first is None:
@@ -130,7 +131,7 @@ def _ends_before(path: Path, since_us: int) -> bool:
 
 
 def _candidates(data: bytes, query: Query) -> Iterator[tuple[int, int]]:
-    """Yield begin and end of the lines that may be hits, the last first."""
+    """Yield begin and end of possibly matching lines, last first."""
     needles = [needle(name, value) for name, value in query.exact().items()]
     if query.digest:
         needles.append(query.digest.encode())
@@ -155,9 +156,9 @@ def _candidates(data: bytes, query: Query) -> Iterator[tuple[int, int]]:
 
 
 def _window(data: bytes, query: Query) -> tuple[int, int]:
-    """Return between which bytes the lines of a time are: all of them where the clock jumped in this segment.
+    """Return the byte range with the lines of a time span: all of them if the clock jumped in this segment.
 
-    Where no jump is recorded, no record is of a time earlier than one before it by more than the slack of a jump.
+    Without a recorded jump, a record is never earlier than a previous one by more than the slack.
     """
     whole = data.rfind(b"\n")
     if JUMP in data:
@@ -168,7 +169,7 @@ def _window(data: bytes, query: Query) -> tuple[int, int]:
 
 
 def _bisect(data: bytes, end: int, at_us: int) -> tuple[int, int]:
-    """Return two places near each other: lines before the first are older than `at_us`, lines behind the second not."""
+    """Return two nearby positions: lines before the first are older than `at_us`, lines after the second are not."""
     low, high = 0, end
     while high - low > NEAR_BYTES:
         middle = data.rfind(b"\n", low, (low + high) // 2) + 1
@@ -188,9 +189,9 @@ def _time_of(data: bytes, start: int) -> int | None:
 
 
 def _is_in_time(line: bytes, query: Query) -> bool:
-    """Return whether a line may be of the time asked for; a line of another form is left to whoever decodes it.
+    """Return whether a line may be in the time span; a malformed line is left to the decoder.
 
-    What stands before the time in a line are texts, in which JSON escapes the quotes, so nothing can pass for it.
+    Only texts precede the time in a line, and JSON escapes their quotes, so nothing can be mistaken for it.
     """
     begin = line.find(b'"at_us":') + 8
     try:
@@ -201,9 +202,9 @@ def _is_in_time(line: bytes, query: Query) -> bool:
 
 
 def _plain_word(text: str) -> bytes:
-    """Return the longest word of a text that a line has as it is, in any case; empty where there is none.
+    """Return the longest word of a text that appears literally in a line, ignoring case; empty if there is none.
 
-    A word with a mark that JSON escapes, or with letters whose case is more than ASCII's, is looked for in each record.
+    Words with characters that JSON escapes, or with non-ASCII case, are searched in each record.
     """
     words = [
         word

@@ -1,4 +1,4 @@
-"""Files of a chain: what they are called, how their lines are read, and where a torn one ends."""
+"""Files of a chain: their names, how their lines are read, and where a torn one ends."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _NAME: Final = re.compile(r"[a-z0-9][a-z0-9.-]{0,63}")
 
 
 def chain_folder(root: Path, chain: ChainName) -> Path:
-    """Return where a chain lies under the folder of the audit."""
+    """Return the folder of a chain in the audit folder."""
     assert _NAME.fullmatch(chain)
     return root / CHAINS / chain
 
@@ -31,7 +31,7 @@ def segment_path(root: Path, chain: ChainName, number: int) -> Path:
 
 
 def chains_in(root: Path) -> list[ChainName]:
-    """Return the chains under a folder, sorted."""
+    """Return the chains in a folder, sorted."""
     folder = root / CHAINS
     if not folder.is_dir():
         return []
@@ -46,11 +46,11 @@ def segments_of(root: Path, chain: ChainName) -> list[int]:
 
 
 class Shelf(Protocol):
-    """Where segments are found: on this machine, or in an archive too. Used by one thread."""
+    """Finds segments on this machine, or also in an archive. Used by one thread."""
 
     @property
     def is_whole(self) -> bool:
-        """Whether every segment that there ever was is to be found: not so where the archive is left out."""
+        """Whether every segment can be found: False if the archive is left out."""
         ...
 
     def chains(self) -> list[ChainName]:
@@ -62,12 +62,12 @@ class Shelf(Protocol):
         ...
 
     def path(self, chain: ChainName, number: int) -> Path:
-        """Return a file with a segment; it holds until the next call."""
+        """Return a file with a segment; valid until the next call."""
         ...
 
 
 class LocalShelf:
-    """The segments of a folder."""
+    """Segments in a folder."""
 
     is_whole = False
 
@@ -99,7 +99,7 @@ class Line:
 
 
 def read_lines(file: BinaryIO) -> Iterator[Line]:
-    """Yield the lines of a segment. Holds one line in memory, and no line longer than a reader takes."""
+    """Yield the lines of a segment. Holds one line in memory, at most as long as a reader accepts."""
     offset = number = 0
     while raw := file.readline(MAX_LINE_BYTES):
         number += 1
@@ -110,7 +110,7 @@ def read_lines(file: BinaryIO) -> Iterator[Line]:
 
 
 def claimed_hash(raw: bytes) -> bytes:
-    """Return the hash that a line begins with; empty where it has none in the one form that it is written in."""
+    """Return the hash at the beginning of a line; empty if it is not in canonical form."""
     text = raw[:HASH_CHARS]
     try:
         claimed = bytes.fromhex(text.decode("ascii"))
@@ -121,7 +121,7 @@ def claimed_hash(raw: bytes) -> bytes:
 
 @dataclass(slots=True, kw_only=True)
 class Tail:
-    """Where the last segment of a chain stands: what its next writer goes on from."""
+    """The end of a chain's last segment, where its next writer continues."""
 
     head: Head
     hash: bytes
@@ -144,10 +144,10 @@ class Tail:
 
 
 def read_tail(root: Path, chain: ChainName) -> Tail:
-    """Return where a chain stands. Reads its last segment whole.
+    """Return the end of a chain. Reads its last segment whole.
 
-    A process that died leaves at most one line without its newline, and what it left is cut. A whole line that does not
-    fit was changed by somebody.
+    A crashed process leaves at most one line without a newline, which is cut. A complete line that does not fit was
+    tampered with.
     """
     numbers = segments_of(root, chain)
     if not numbers:
@@ -190,7 +190,9 @@ def _tail_of(file: BinaryIO, chain: ChainName, number: int) -> Tail:
 
 
 def _go_on_from_before(tail: Tail, root: Path, chain: ChainName, number: int) -> None:
-    """Take the end of the segment before one that has no good line: its writer died while it wrote the first."""
+    """Use the end of the previous segment if the last one has no valid line: its writer died while writing the
+    first.
+    """
     tail.hash = genesis(chain)
     tail.head = Head(chain=chain, segment=number, seq=0, hash=tail.hash.hex())
     before = segment_path(root, chain, number - 1)
@@ -208,7 +210,7 @@ def _go_on_from_before(tail: Tail, root: Path, chain: ChainName, number: int) ->
 
 
 def _named_before(line: Line) -> bytes:
-    """Return the hash that the first line of a segment names as the end of the one before it."""
+    """Return the hash that the first line of a segment names as the end of the previous one."""
     try:
         return bytes.fromhex(str(decode(line.body).detail.get("previous", "")))
     except (*UNDECODABLE, ValueError):
@@ -230,7 +232,7 @@ def is_closing(record: Record) -> bool:
 
 
 def last_line(path: Path) -> Line | None:
-    """Return the last whole line of a segment without reading what is before it; None where there is none."""
+    """Return the last complete line of a segment without reading the lines before it; None if there is none."""
     with path.open("rb") as file:
         end = file.seek(0, os.SEEK_END)
         step, start = 4096, end
@@ -250,7 +252,7 @@ def last_line(path: Path) -> Line | None:
 
 
 def last_record(path: Path) -> tuple[Line, Record] | None:
-    """Return the last whole line of a segment with its record; None where it has none that can be read."""
+    """Return the last complete line of a segment with its record; None if there is no readable one."""
     line = last_line(path)
     if line is None:
         return None

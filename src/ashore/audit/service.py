@@ -1,6 +1,6 @@
-"""What an auditor does with the record of one home: search, verify, export it. The same for command line and server.
+"""An auditor's use cases on the audit log of one home: search, verify, export. Shared by command line and server.
 
-Whoever reads is recorded before being answered, so every use case names its reader.
+Every read is recorded before it is answered, so every use case names its reader.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class AuditStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AuditService:
-    """The record of one home, for those who may read it."""
+    """The audit log of one home, for authorised readers."""
 
     def __init__(
         self,
@@ -75,11 +75,11 @@ class AuditService:
         self._anchors = tuple(anchors)
 
     def search(self, query: Query, reader: Actor, *, archive: str = "") -> list[Hit]:
-        """Return what answers the query, newest first; recorded before it is looked for.
+        """Return the matching records, newest first. The search is recorded first.
 
         Raises:
-            AuditUnavailable: that somebody reads cannot be recorded.
-            InvalidRequest, NotFound: it asks for a value that no record has.
+            AuditUnavailable: the search cannot be recorded.
+            InvalidRequest, NotFound: the query has a value that no record can have.
         """
         with self._shelf(archive) as shelf:
             check_query(query, shelf.chains())
@@ -90,15 +90,15 @@ class AuditService:
             return hits
 
     def details(self, action: str, resource: str) -> list[Mapping[str, str | int]]:
-        """Implement `Recollection` for rooms that go by what they recorded themselves; nobody reads, so nothing is
-        told."""
+        """Implement `Recollection` for rooms that read their own records; no person reads, so nothing is recorded."""
         query = Query(action=action, resource=resource, limit=MOST_HITS)
         with self._shelf("") as shelf:
             return [hit.record.detail for hit in search(shelf, query)]
 
     def unseen(self, query: Query, *, archive: str = "") -> list[str]:
-        """Return which names of a query are nowhere in the audit log, in words: each may be a typo, or never did
-        anything."""
+        """Return, in words, the names of a query that are nowhere in the audit log: each may be a typo, or was never
+        active.
+        """
         with self._shelf(archive) as shelf:
             return [
                 f"no record has the {noun} {value[:100]!r}: {_near(shelf, noun, value)}"
@@ -115,17 +115,17 @@ class AuditService:
         archive: str = "",
         told: Callable[[ChainName], None] = lambda chain: None,
     ) -> VerifyReport:
-        """Return whether the record is what was written, and record the verdict.
+        """Return whether the audit log is unaltered, and record the verdict.
 
         Args:
-            reader: Who asks.
+            reader: The requester.
             anchor: Where copies of the checkpoints are; `configured`: the first anchor of ashore.toml.
             trusted: Public keys from elsewhere; default: those of this home.
             archive: Where old segments are; empty: they are not read.
             told: Called with each chain before it is read.
 
         Raises:
-            AuditUnavailable: that somebody verified cannot be recorded.
+            AuditUnavailable: the verification cannot be recorded.
             NotFound: no anchor is configured.
         """
         if anchor == "configured":
@@ -146,12 +146,13 @@ class AuditService:
         return report
 
     def export(self, into: Path, query: Query, form: Format, reader: Actor) -> Manifest:
-        """Write what answers the query, oldest first, into a new folder with a signed manifest; recorded before.
+        """Write the matching records, oldest first, into a new folder with a signed manifest. The export is recorded
+        first.
 
         Raises:
             Conflict: the folder exists.
-            SealingKeyMissing: the key that signs is sealed and not at hand; then nothing is written.
-            InvalidRequest: it asks for a value that no record has.
+            SealingKeyMissing: the signing key is sealed and unavailable; nothing is written.
+            InvalidRequest: the query has a value that no record can have.
         """
         check_query(query)
         _check_action(LocalShelf(self._root), query)
@@ -169,7 +170,7 @@ class AuditService:
         return export(self._root, into, order, signer)
 
     def copy(self, into: Path, reader: Actor) -> int:
-        """Copy the record itself into a new folder, signed up to now, for an auditor who verifies it elsewhere.
+        """Copy the audit log into a new folder, signed up to now, for an auditor who verifies it elsewhere.
 
         Raises:
             Conflict: the folder exists.
@@ -179,15 +180,15 @@ class AuditService:
         return copy_chains(self._root, into)
 
     def content(self, place: str, sealer: ContentSealer, reader: Actor) -> tuple[Record, bytes, bytes]:
-        """Return a record with the prompt and the answer that it keeps sealed; recorded before.
+        """Return a record with its sealed prompt and answer. The read is recorded first.
 
         Args:
             place: `CHAIN#NUMBER`, as `search` shows it.
             sealer: Has the keys.
-            reader: Who asks.
+            reader: The requester.
 
         Raises:
-            NotFound: there is no such record, it keeps no content, or its person was erased.
+            NotFound: there is no such record, it has no content, or its person was erased.
         """
         chain, _, number = place.rpartition("#")
         if not chain or not number.isdigit():
@@ -207,10 +208,10 @@ class AuditService:
         return record, prompt, answer
 
     def erasable(self, subject: str, keys: SqlSubjectKeys) -> int:
-        """Return how many keys `erase` would destroy; 0 of somebody who was erased, or whose content was never kept.
+        """Return how many keys `erase` would destroy; 0 for a person who was erased or whose content was never stored.
 
         Raises:
-            NotFound: nobody of that name has keys or is in the record; a typo must not pass for an erasure.
+            NotFound: the name has no keys and is not in the log; a typo must not look like an erasure.
         """
         known = keys.subjects()
         if subject not in known:
@@ -223,18 +224,18 @@ class AuditService:
         return known.get(subject, 0)
 
     def erase(self, subject: str, keys: SqlSubjectKeys, reader: Actor) -> int:
-        """Destroy what the content of a person is sealed with, and return how many keys; the chain stays whole.
+        """Destroy the keys of a person's content, and return how many; the chain stays intact.
 
         Raises:
-            NotFound: nobody of that name has keys or is in the record.
-            AuditUnavailable: it cannot be recorded; then nothing is destroyed.
+            NotFound: the name has no keys and is not in the log.
+            AuditUnavailable: it cannot be recorded; nothing is destroyed then.
         """
         self.erasable(subject, keys)
         self._tell("audit:erase", reader, resource=f"subject/{subject}")
         return keys.erase(subject)
 
     def archive(self, place: str, *, after_days: int, reader: Actor) -> list[Archived]:
-        """Copy closed segments to an archive, and remove those older than `after_days` here; recorded before.
+        """Copy closed segments to an archive, and remove those older than `after_days` here. Recorded first.
 
         Raises:
             AshoreError: the archive cannot be reached, or holds something else.
@@ -250,11 +251,11 @@ class AuditService:
         )
 
     def archivable(self, *, after_days: int) -> tuple[int, int]:
-        """Return how many closed segments are here, and how many of them are old enough to leave this machine."""
+        """Return how many closed segments are here, and how many of them are old enough to remove."""
         return archivable(self._root, self._checkpoints, now_us=time.time_ns() // 1000, after_days=after_days)
 
     def status(self) -> AuditStatus:
-        """Return how the record stands; reads its last lines alone, and is not recorded."""
+        """Return the state of the audit log; reads only its last lines, and is not recorded."""
         last = self._checkpoints.last()
         checkpoint = last.checkpoint() if last else None
         files = (self._root / "chains").rglob("*.log")
@@ -272,11 +273,11 @@ class AuditService:
         )
 
     def archiving(self) -> ArchiveStanding | None:
-        """Return how archiving by itself stands; None where it never ran. Reads one small file."""
+        """Return the state of scheduled archiving; None if it never ran. Reads one small file."""
         return read_standing(self._root)
 
     def anchoring(self) -> tuple[AnchorStanding, ...]:
-        """Return how the anchors stand. Reads one small file."""
+        """Return the state of the anchors. Reads one small file."""
         return read_anchors(self._root)
 
     def public_keys(self) -> tuple[PublicKey, ...]:
@@ -309,7 +310,7 @@ class AuditService:
 
 
 def asked(query: Query) -> dict[str, str | int]:
-    """Return what a query asks, for the record."""
+    """Return a query as text for the audit record."""
     plain = Query()
     return {name: value for name, value in msgspec.to_builtins(query).items() if value != getattr(plain, name)}
 
@@ -327,10 +328,10 @@ def is_known(action: str) -> bool:
 
 
 def _check_action(shelf: Shelf, query: Query) -> None:
-    """Return where there is an action as a query names it, or a record has it: of another version of ashore, maybe.
+    """Check that a query's action exists, or occurs in a record, possibly of another version of ashore.
 
     Raises:
-        InvalidRequest: there is none.
+        InvalidRequest: it does not.
     """
     action = query.action
     if action and not is_known(action) and not search(shelf, Query(action=action, limit=1)):
@@ -340,6 +341,6 @@ def _check_action(shelf: Shelf, query: Query) -> None:
 
 
 def _near(shelf: Shelf, noun: str, name: str, more: Iterable[str] = ()) -> str:
-    """Return names that look like one which no record has."""
+    """Return names similar to one that no record has."""
     seen = {getattr(hit.record, noun) for hit in search(shelf, Query(limit=NAMES_FROM))}
     return did_you_mean(name[:100], {*more, *seen} - {""})

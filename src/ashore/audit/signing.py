@@ -1,7 +1,7 @@
-"""Ed25519 keys of the audit: one signs, those before it are kept by their public half, and each hands over to the next.
+"""Ed25519 keys of the audit: one signs, earlier ones are stored by their public half, and each signs its successor.
 
-The private key lies in the home beside the audit and not in it: who can write the record need not be able to sign it.
-It lies sealed where the home has a key source; the public halves are always readable, and so is what they verify.
+The private key is in the home but outside the audit folder: write access to the log must not imply signing. It is
+sealed if the home has a key source; the public halves are always readable.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ PUBLIC_KEY_COPY: Final = "public-key.pem"
 
 @dataclass(frozen=True, slots=True)
 class PublicKey:
-    """What signatures are checked with."""
+    """Verifies signatures."""
 
     raw: bytes
 
@@ -58,7 +58,7 @@ class PublicKey:
 
     @classmethod
     def from_text(cls, text: str) -> PublicKey | None:
-        """Return the key in base64; None where it is none."""
+        """Return the key in base64; None if it is not one."""
         try:
             raw = base64.b64decode(text, validate=True)
         except ValueError:
@@ -68,7 +68,7 @@ class PublicKey:
 
 @dataclass(frozen=True, slots=True)
 class SigningKey:
-    """What signs checkpoints and exports."""
+    """Signs checkpoints and exports."""
 
     private: Ed25519PrivateKey = field(repr=False)
     public: PublicKey
@@ -79,20 +79,20 @@ class SigningKey:
 
 
 def new_signing_key() -> SigningKey:
-    """Return a fresh key from the system's randomness."""
+    """Return a new random key."""
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
     return _with_public(Ed25519PrivateKey.generate())
 
 
 def load_signing_key(folder: SecretFolder) -> SigningKey:
-    """Return the key that signs in this home, made now if there is none.
+    """Return the signing key of this home, created if there is none.
 
-    To be called by whoever holds the lock of the checkpoints.
+    The caller must hold the lock of the checkpoints.
 
     Raises:
-        InvalidSpec: the file holds no Ed25519 key; it is never replaced by itself.
-        SealingKeyMissing, CorruptBlob: it is sealed and cannot be opened.
+        InvalidSpec: the file has no Ed25519 key; it is never replaced automatically.
+        SealingKeyMissing, CorruptBlob: the key is sealed and cannot be opened.
     """
     if not folder.exists(SIGNING_KEY):
         if folder.exists(PUBLIC_KEYS):
@@ -105,7 +105,7 @@ def load_signing_key(folder: SecretFolder) -> SigningKey:
 
 
 def keep_signing_key(folder: SecretFolder, key: SigningKey) -> None:
-    """Make `key` the one that signs from now on. The public halves are written first, so that none is ever missing."""
+    """Make `key` the signing key. Public halves are written first, so that none is ever missing."""
     make_folder(folder.path, mode=0o700)
     path = folder.path / PUBLIC_KEYS
     known = read_public_keys(path) if path.exists() else ()
@@ -116,13 +116,13 @@ def keep_signing_key(folder: SecretFolder, key: SigningKey) -> None:
 
 
 def keep_next_key(folder: SecretFolder, key: SigningKey) -> None:
-    """Write down a key that is about to be named as the next one."""
+    """Store a key that is about to be named as the next one."""
     with closed_keys_told():
         folder.write(NEXT_KEY, _private_pem(key))
 
 
 def take_next_key(folder: SecretFolder, named: str) -> None:
-    """Make the key that was written down the one that signs, if `named` is its public half; else forget it.
+    """Activate the stored next key if `named` is its public half; else delete it.
 
     May be called twice.
     """
@@ -181,7 +181,7 @@ def pem_of(key: PublicKey) -> str:
 
 
 def write_copy(folder: Path, keys: Iterable[PublicKey]) -> None:
-    """Put the public keys beside the record, where people look for them."""
+    """Write the public keys beside the audit log, where auditors look for them."""
     write_whole(folder / PUBLIC_KEY_COPY, "".join(pem_of(key) for key in keys).encode(), mode=0o644)
 
 
@@ -206,7 +206,7 @@ def _read_private(folder: SecretFolder, name: str) -> SigningKey:
 
 @contextmanager
 def closed_keys_told() -> Iterator[None]:
-    """Say of a key that stays closed what cannot be done without it, and what still can."""
+    """Explain what a sealed, unavailable key prevents, and what still works."""
     try:
         yield
     except (SealingKeyMissing, CorruptBlob) as fault:

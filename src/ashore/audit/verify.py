@@ -1,6 +1,6 @@
-"""Whether the record is what was written: reads every line once, and names the first that is wrong.
+"""Verifies that the audit log is unaltered: reads every line once, and reports the first wrong one.
 
-Needs the folder and nothing else of the home; trusts no index, and no key that lies in the folder.
+Needs only the audit folder; trusts no index, and no key in the folder.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from ashore.core import UNDECODABLE
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Problem:
-    """The first thing that is wrong with one chain, or with the checkpoints."""
+    """The first fault of a chain, or of the checkpoints."""
 
     file: str
     line: int
@@ -31,7 +31,7 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class Vouched:
-    """A record that something signed speaks of."""
+    """A record that a signature covers."""
 
     seq: int
     hash: str
@@ -41,7 +41,7 @@ class Vouched:
 
 @dataclass(slots=True, kw_only=True)
 class ChainReport:
-    """What one chain turned out to be."""
+    """Result for one chain."""
 
     chain: ChainName
     segments: int = 0
@@ -58,7 +58,7 @@ class ChainReport:
 
 @dataclass(slots=True)
 class _Walk:
-    """Where the walk along a chain is."""
+    """Position in a chain."""
 
     report: ChainReport
     hash: bytes
@@ -71,7 +71,7 @@ class _Walk:
 
 
 class _Wrong(Exception):
-    """The walk cannot go on."""
+    """The chain cannot be read further."""
 
     def __init__(self, problem: Problem) -> None:
         super().__init__(problem.what)
@@ -79,7 +79,7 @@ class _Wrong(Exception):
 
 
 def verify_local(root: Path, chain: ChainName) -> ChainReport:
-    """Return what a chain in a folder is, whatever checkpoints say."""
+    """Verify a chain in a folder without checkpoints, and return the result."""
     return verify_chain(chain, segments_of(root, chain), lambda number: segment_path(root, chain, number))
 
 
@@ -91,15 +91,15 @@ def verify_chain(
     vouched: Iterator[Vouched] | None = None,
     first: tuple[int, int, str] | None = None,
 ) -> ChainReport:
-    """Return what a chain is. Holds one line in memory.
+    """Verify a chain and return the result. Holds one line in memory.
 
     Args:
         chain: Its name.
         numbers: Its segments, sorted.
-        path_of: Gives the file of a segment; it is read before the next one is asked for.
-        vouched: What signed checkpoints say of it, in the order of `seq`; default: nothing.
-        first: Where the chain begins here, when what is before it was archived: the number of the first segment, and
-            seq and hash of the record before it.
+        path_of: Returns the file of a segment; it is read before the next call.
+        vouched: Heads in signed checkpoints, in the order of `seq`; default: none.
+        first: Local beginning of the chain if earlier segments were archived: number of the first segment, and seq and
+            hash of the record before it.
     """
     report = ChainReport(chain=chain)
     found = list(numbers)
@@ -140,7 +140,7 @@ def verify_chain(
 def _walk_segment(path: Path, number: int, walk: _Walk, *, last: bool) -> None:
     if not walk.closed:
         raise _wrong(path, 0, walk, f"segment {number - 1} was not closed, but segment {number} follows it")
-    if path.exists() and not path.is_file():  # a pipe or a device would keep whoever verifies for ever
+    if path.exists() and not path.is_file():  # a pipe or a device would block the verifier for ever
         raise _wrong(path, 0, walk, "it is not a file")
     walk.tree, walk.closed = MerkleTree(), False
     line: Line | None = None
@@ -206,7 +206,7 @@ def _check_opening(path: Path, number: int, record: Record, walk: _Walk) -> None
 
 
 def _check_vouched(path: Path, line: Line, walk: _Walk) -> None:
-    """Compare with what is signed about this record; several checkpoints may speak of one."""
+    """Compare with the signatures over this record; several checkpoints may cover one."""
     while walk.next_ is not None and walk.next_.seq == walk.seq:
         if walk.next_.hash != line.hash.hex():
             raise _wrong(

@@ -1,4 +1,4 @@
-"""The whole folder of an audit verified: checkpoints, then every chain against them. Needs no home and no server."""
+"""Verifies a whole audit folder: checkpoints, then every chain against them. Needs no home and no server."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ashore.core import UNDECODABLE
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VerifyReport:
-    """What `verify` found."""
+    """Result of `verify`."""
 
     path: str
     anchor: str
@@ -28,7 +28,7 @@ class VerifyReport:
 
     @property
     def problems(self) -> tuple[Problem, ...]:
-        """The first thing that is wrong with the checkpoints and with each chain."""
+        """The first fault of the checkpoints and of each chain."""
         found = [self.checkpoints.problem, *(chain.problem for chain in self.chains)]
         return tuple(problem for problem in found if problem is not None)
 
@@ -49,13 +49,13 @@ def verify_folder(
     shelf: Shelf | None = None,
     told: Callable[[ChainName], None] = lambda chain: None,
 ) -> VerifyReport:
-    """Return whether an audit is what was written.
+    """Verify an audit folder and return the result.
 
     Args:
         root: Its folder, or a copy of it.
-        trusted: Public keys that the caller has from elsewhere, never from `root`.
-        anchor: Place with copies of the checkpoints; empty: none, and then nobody can tell whether a tail is missing.
-        shelf: Where segments are found; default: in `root` alone, and what was archived is not read.
+        trusted: Public keys from another source, never from `root`.
+        anchor: Place with copies of the checkpoints; empty: none; a missing tail is then undetectable.
+        shelf: Source of segments; default: only `root`, without the archive.
         told: Called with each chain before it is read.
 
     Raises:
@@ -77,10 +77,10 @@ def verify_folder(
 
 
 def _begin(numbers: list[int], head: ChainHead | None) -> tuple[list[int], tuple[int, int, str] | None]:
-    """Return the segments that are to be here, and where the chain begins with them.
+    """Return the segments that must be here, and where the chain begins.
 
-    A signed checkpoint says which are in the archive. What of them is still here is not needed; whoever wants it read
-    names the archive.
+    A signed checkpoint records which are archived. Local copies of those are ignored; name the archive to have them
+    read.
     """
     if head is None or head.first == 1 or (numbers and numbers[0] == 1):
         return numbers, None
@@ -88,7 +88,7 @@ def _begin(numbers: list[int], head: ChainHead | None) -> tuple[list[int], tuple
 
 
 def _home(path: Path, trusted: Sequence[PublicKey]) -> str:
-    """Return the name of the home: as its first checkpoint has it, else that of the oldest key."""
+    """Return the name of the home: from its first checkpoint, else from the oldest key."""
     first: Iterator[str] = (line.checkpoint().home for line in read_checkpoints(path) if line.whole)
     try:
         named = next(first, "")

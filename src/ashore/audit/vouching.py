@@ -1,4 +1,4 @@
-"""Whether the checkpoints are what was signed, and whether an anchor elsewhere knows of more than is here."""
+"""Verifies the checkpoints' signatures, and whether an anchor has more of them than the home."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ashore.core import UNDECODABLE
 
 @dataclass(slots=True, kw_only=True)
 class CheckpointReport:
-    """What the checkpoints turned out to be."""
+    """Result for the checkpoints."""
 
     count: int = 0
     last: Checkpoint | None = None
@@ -28,7 +28,7 @@ class CheckpointReport:
 
 @dataclass(slots=True)
 class _Signers:
-    """Who may sign the next line."""
+    """The keys that may sign the next line."""
 
     known: dict[str, PublicKey]
     expected: str = ""
@@ -40,17 +40,17 @@ class _Signers:
 
 @dataclass(slots=True)
 class _Anchored:
-    """What the anchor holds, beside the walk through what is here."""
+    """The anchor's lines, read in step with the local ones."""
 
     lines: Iterator[bytes]
     next_: SignedLine | None = None
     number: int = 0
 
     def advance(self) -> None:
-        """Take the next one.
+        """Read the next one.
 
         Raises:
-            _Wrong: it is no checkpoint.
+            _Wrong: it is not a checkpoint.
         """
         raw = next(self.lines, None)
         if raw is None:
@@ -80,12 +80,12 @@ class _State:
 def verify_checkpoints(
     path: Path, trusted: Iterable[PublicKey], *, anchored: Iterator[bytes] | None = None
 ) -> CheckpointReport:
-    """Return what a file of checkpoints is. Holds one line in memory.
+    """Verify a file of checkpoints and return the result. Holds one line in memory.
 
     Args:
         path: The file.
-        trusted: Public keys that the caller has from elsewhere.
-        anchored: Lines that an anchor holds, in the order of their numbers; None: no anchor is asked.
+        trusted: Public keys from another source.
+        anchored: Lines of an anchor, in the order of their numbers; None: no anchor.
     """
     report, state = CheckpointReport(), _State()
     signers = _Signers({key.key_id: key for key in trusted})
@@ -203,7 +203,7 @@ def _check_end(path: Path, report: CheckpointReport, signers: _Signers, beside: 
 
 
 def vouched_of(path: Path, chain: str, *, up_to: int) -> Iterator[Vouched]:
-    """Yield what the checkpoints up to number `up_to` say of a chain, each record once, in order."""
+    """Yield the heads of a chain in checkpoints up to number `up_to`, each record once, in order."""
     seq = 0
     for line in read_checkpoints(path):
         if line.number > up_to:

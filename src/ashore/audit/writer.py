@@ -1,4 +1,4 @@
-"""One chain on the disk, written by one process: takes what is to be recorded, and returns when the disk has it."""
+"""Writes one chain to disk, from one process; returns when the records are on disk."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ YIELD_EVERY: Final = 200
 
 
 class Draft(msgspec.Struct, frozen=True, gc=False):
-    """Something to be recorded, with the moment at which it was told."""
+    """Something to record, with its time."""
 
     at_us: int
     mono_us: int
@@ -51,7 +51,7 @@ class Draft(msgspec.Struct, frozen=True, gc=False):
 
 @dataclass(slots=True)
 class _Cursor:
-    """Where the next record goes."""
+    """Position of the next record."""
 
     seq: int
     hash: bytes
@@ -61,11 +61,11 @@ class _Cursor:
     a segment, or the last jump."""
 
     def begins(self, mono_us: int) -> bool:
-        """Return whether a record of this moment is the next that others are compared with."""
+        """Return whether a record at this moment becomes the new time reference."""
         return self.reference is None or mono_us < self.reference.mono_us
 
     def take(self, body: bytes, *, leaf: bool = True) -> bytes:
-        """Go on behind a record; return its line."""
+        """Advance past a record; return its line."""
         self.hash = linked(self.hash, body)
         self.seq += 1
         if leaf:
@@ -74,7 +74,7 @@ class _Cursor:
 
 
 class ChainWriter:
-    """Used by one thread. Holds a lock on the chain's folder, which the kernel lets go when the process ends."""
+    """Used by one thread. Holds a lock on the chain's folder, which the kernel releases when the process ends."""
 
     def __init__(self, root: Path, chain: ChainName, *, segment_bytes: int = SEGMENT_BYTES) -> None:
         """Take the chain and find its end; a torn last line is cut.
@@ -120,7 +120,7 @@ class ChainWriter:
 
     @property
     def head(self) -> Head:
-        """How far the disk has the chain."""
+        """The head of the chain on disk."""
         return Head(chain=self.chain, segment=self._number, seq=self._at.seq, hash=self._at.hash.hex())
 
     @property
@@ -129,7 +129,7 @@ class ChainWriter:
         return segment_path(self.root, self.chain, self._number)
 
     def append(self, drafts: Sequence[Draft]) -> None:
-        """Return when all of them are on the disk, in this order. After an error none of them counts: call it again.
+        """Return when all records are on disk, in this order. After an error none of them counts: call it again.
 
         Raises:
             AuditUnavailable: the disk is full or cannot be written.
@@ -150,10 +150,10 @@ class ChainWriter:
             self._write(drafts)
 
     def _check_there(self) -> None:
-        """Return when the file that is written is still the one that others find, as long as it was left.
+        """Check that the file being written is still in place and not shorter.
 
         Raises:
-            AuditUnavailable: somebody removed, replaced or cut it; what would be written now would be lost.
+            AuditUnavailable: it was removed, replaced or cut; further writes would be lost.
         """
         ours = os.fstat(self._file)
         try:
@@ -229,7 +229,7 @@ class ChainWriter:
         _sync_folder(path.parent)
 
     def _heading(self, first: Draft) -> Draft:
-        """Return the first line of a segment, which names the end of the one before it."""
+        """Return the first line of a segment, which contains the end of the previous one."""
         detail: dict[str, str | int] = {"format": FORMAT, "previous": self._at.hash.hex(), "segment": self._number}
         if self._root_before:
             detail["previous_root"] = self._root_before
@@ -239,7 +239,7 @@ class ChainWriter:
         return Draft(first.at_us, first.mono_us, (OPEN, detail))
 
     def _close_segment(self, next_: Draft) -> None:
-        """Write the root of the segment as its last line, and let nobody write behind it."""
+        """Write the segment's root as its last line, and close it for writing."""
         root = self._at.tree.root().hex()
         detail: dict[str, str | int] = {"records": self._at.tree.num_leaves, "root": root}
         self._write([Draft(next_.at_us, next_.mono_us, (CLOSE, detail))])
@@ -249,16 +249,16 @@ class ChainWriter:
         self._root_before = root
 
     def _cut_back(self) -> None:
-        """Remove what a write that failed left, so that the next one does not stand behind half a line.
+        """Remove the remains of a failed write, so that the next one does not follow half a line.
 
-        Pages that an fdatasync did not bring to the disk may be taken for clean from then on, so they are written anew.
+        After a failed fdatasync the kernel may treat the pages as clean, so they are written again.
         """
         os.ftruncate(self._file, self._num_bytes)
         os.lseek(self._file, 0, os.SEEK_END)
         self._dirty = False
 
     def close(self) -> None:
-        """Let go of the chain. Its segment stays open for whoever takes it next. May be called twice."""
+        """Release the chain. Its segment stays open for the next writer. May be called twice."""
         if self._file >= 0:
             with suppress(OSError):
                 if self._dirty:
@@ -297,7 +297,7 @@ def _sync_folder(folder: Path) -> None:
 
 @contextmanager
 def disk_faults(where: Path) -> Iterator[None]:
-    """Turn what the disk says into the refusal that clients get."""
+    """Translate disk errors into the error that clients get."""
     try:
         yield
     except OSError as fault:

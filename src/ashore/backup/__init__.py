@@ -1,14 +1,14 @@
-"""Erasure-coded backups over nodes: any m of k+m may be lost, and a home is restored from the others and one key.
+"""Erasure-coded backups over nodes: any m of k+m may be lost, and a home can be restored from the others and one key.
 
-Owns: the form of shards and commits, the nodes they lie on, what of a home is backed up, repair and restore, the keys
-of a backup. Refuses to know what a release is (it is told which manifests to keep) and to compute in fields itself.
+Owns: the format of shards and commits, their nodes, the backed-up parts of a home, repair and restore, the keys of a
+backup. Refuses: knowledge of releases (callers pass the manifests to keep), and field arithmetic of its own.
 
 Where to add what:
 
-- Something that a server does by itself for its backup: a step of backup/keeper.py, when in backup/timetable.py; its
+- A scheduled task of the backup: a step of backup/keeper.py, its time in backup/timetable.py; its
   process is cli/backupkeeper.py.
-- A place that backups lie in: a class with the `Node` methods here, and a form in backup/nodes.py.
-- Something that is backed up: backup/contents.py. The format stands in docs/reference/backup-format.md, and its
+- A kind of storage for backups: a class with the `Node` methods here, and a form in backup/nodes.py.
+- Further data to back up: backup/contents.py. The format stands in docs/reference/backup-format.md, and its
   reader in docs/backup_restore_alone.py.
 """
 

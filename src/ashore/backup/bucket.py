@@ -1,4 +1,6 @@
-"""A node in a bucket of any S3 server: `s3://BUCKET/PATH`. Address and login come from the usual `AWS_*` variables."""
+"""A node in a bucket of any S3 server: `s3://BUCKET/PATH`. Address and credentials come from the usual `AWS_*`
+variables.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +34,7 @@ class BucketNode:
     """Objects appear when their upload is complete. An endpoint may stand in the place: `s3://BUCKET/PATH`."""
 
     def __init__(self, place: str) -> None:
-        """Take the place; nothing is reached yet.
+        """Store the place; connects to nothing yet.
 
         Raises:
             InvalidRequest: it is malformed.
@@ -41,7 +43,7 @@ class BucketNode:
         self.place = self.objects.place
 
     def prepare(self) -> None:
-        """See `Node`. A bucket is made by whoever owns the server, and a path needs no making."""
+        """See `Node`. The owner of the server creates the bucket, and a path needs no creation."""
 
     def filesystem(self) -> str:
         return f"{self.objects.endpoint}/{self.objects.bucket}"
@@ -71,7 +73,7 @@ class BucketNode:
 
 
 class BucketSink:
-    """See `Sink`: parts are sent as they fill; the object shows when the last one is in."""
+    """See `Sink`: parts are sent when full; the object appears after the last one."""
 
     def __init__(self, objects: _Objects, name: str) -> None:
         self._objects, self._key = objects, objects.key(name)
@@ -96,7 +98,7 @@ class BucketSink:
             upload.close()
 
     def abort(self) -> None:
-        """See `Sink`. An upload that was begun and is not closed never shows; the server drops it by its own rule."""
+        """See `Sink`. An unfinished upload never appears; the server deletes it by its own rule."""
         self._upload = None
         self._buffer = bytearray()
 

@@ -1,4 +1,4 @@
-"""How many shards, and what may be lost: the arithmetic of k+m and of acknowledgements, in pure functions."""
+"""Numbers of shards and tolerated losses: arithmetic of k+m and of quorums. Pure."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ class Code:
     def quorum(self) -> int:
         """Nodes that must have a backup on disk before it counts.
 
-        At least `m + 1`, so that whichever `m` nodes are lost later, one that is left knows of the newest backup; more
-        than half, so that two backups cannot both count; and, where there are several parities, half of them.
+        At least `m + 1`, so that one node with the newest backup survives any loss of `m`; more than half, so that two
+        backups cannot both count; and with several parities, half of them.
         """
         return min(self.n, max(self.k + self.m // 2, self.m + 1))
 
@@ -61,12 +61,12 @@ def parse_code(text: str) -> Code:
 
 
 def bearable(code: Code, good: int) -> int:
-    """Return how many more shards of an object may be lost when `good` are there; negative: it is lost already."""
+    """Return how many more shards of an object may be lost with `good` ones left; negative: it is lost already."""
     return good - code.k
 
 
 def could_be_lost(code: Code, worst: int) -> str:
-    """Return in plain words what could be lost now, `worst` being the fewest good shards of any object."""
+    """Return, in words, what could be lost now; `worst` is the fewest good shards of any object."""
     left = bearable(code, worst)
     if left < 0:
         return f"data IS LOST: an object has {worst} good shards, but {code.k} are needed"

@@ -1,4 +1,4 @@
-"""Erasure coding of one stripe. One parity is an exclusive or; more come from ISA-L. No field arithmetic of our own.
+"""Erasure coding of one stripe. One parity is an XOR; more come from ISA-L. No field arithmetic of our own.
 
 The matrix is that of ISA-L's `gf_gen_cauchy1_matrix`: the identity for the data, and for parity `i` (from `k`) and data
 `j` the inverse of `i XOR j` in GF(2^8) with the polynomial 0x11d. With one parity it is the exclusive or of the data,
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Coder(Protocol):
-    """Makes parities, and what was lost. Safe to call from several threads."""
+    """Computes parities and lost fragments. Thread-safe."""
 
     def encode(self, data: Sequence[Bytes], parity: Sequence[Bytes]) -> None:
         """Fill `parity` (m fragments) from `data` (k fragments)."""

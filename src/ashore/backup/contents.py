@@ -1,8 +1,8 @@
-"""What of a home is backed up: the models, the state, the record, and every other file but those named here.
+"""The backed-up parts of a home: models, state, audit log, and every other file not excluded here.
 
-Left out: what is made again (`run`, `logs`, `cache`, links, unfinished pulls), the backup's own keys, locks. The state
-is copied as it stands at one moment. Of the record the checkpoints come first: the chains that follow reach at least as
-far as they say, so that the copy verifies.
+Excluded: what can be recreated (`run`, `logs`, `cache`, links, unfinished pulls), the backup's own keys, locks. The
+state is copied at one moment. Audit checkpoints are copied first, so that the chains copied afterwards cover them and
+the copy verifies.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ ATTEMPTS: Final = 5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HomeFile:
-    """One file that is to be backed up, as it was when it was looked at."""
+    """One file to back up, as seen at the time of the scan."""
 
     path: str
     """Below the home."""
@@ -58,12 +58,12 @@ class HomeContents:
     def __init__(
         self, root: Path, store: ModelStore, keep: Keep, *, state: Path | None, extra: dict[str, Path]
     ) -> None:
-        """Make the object; reads nothing yet.
+        """Create the object; reads nothing yet.
 
         Args:
             root: The home.
             store: Its models.
-            keep: Knows which models without a name must be kept.
+            keep: Returns which unnamed models must be backed up.
             state: The SQLite file; None where the state is elsewhere.
             extra: Files from outside the home, by the path that they get below it: `ashore.toml`.
         """
@@ -74,8 +74,9 @@ class HomeContents:
         self._extra = extra
 
     def models(self, only: tuple[str, ...] = ()) -> tuple[ModelCopy, ...]:
-        """Return the models to be backed up: all, or those whose names or references are in `only` and whatever is
-        kept for a release."""
+        """Return the models to back up: all, or those whose names or references are in `only` and those that releases
+        need.
+        """
         keep = frozenset(self._keep.manifests())
         copies = self._store.copies(keep)
         if not only:
@@ -87,11 +88,11 @@ class HomeContents:
         return self._store.blob_path(Digest(digest))
 
     def files(self, scratch: Path) -> Iterator[HomeFile]:
-        """Yield the files, those of the record last. What changes is copied to `scratch` first.
+        """Yield the files, those of the audit log last. Changing files are copied to `scratch` first.
 
         Raises:
             CorruptBlob: a file was cut short meanwhile.
-            Conflict: the record was being archived all the time.
+            Conflict: the audit log was being archived all the time.
         """
         make_folder(scratch, mode=0o700)
         if self._state is not None and self._state.is_file():
@@ -106,7 +107,7 @@ class HomeContents:
         yield from self._record(scratch)
 
     def _others(self) -> Iterator[tuple[str, Path]]:
-        """Yield the plain files of the home but those left out, by their paths."""
+        """Yield the plain files of the home except excluded ones, by path."""
         yield from sorted(self._extra.items())
         for top in sorted(os.listdir(self._root)):
             if top in LEFT_OUT or top == AUDIT_KEYS or top.startswith(STATE):
@@ -115,8 +116,9 @@ class HomeContents:
         yield from _files_under(self._root, ENVELOPES)
 
     def _audit_keys(self, scratch: Path) -> Iterator[HomeFile]:
-        """Yield the keys of the audit, with what they are sealed under: that is there before the first is sealed, and
-        goes after the last was written back."""
+        """Yield the audit keys with their sealing key: that exists before the first is sealed, and is deleted after the
+        last is unsealed.
+        """
         envelope = f"{AUDIT_KEYS}/{ENVELOPE_FILE}"
         held: set[str] = set()
         for top in (envelope, AUDIT_KEYS, envelope):
@@ -127,7 +129,7 @@ class HomeContents:
                         held.add(name)
 
     def _record(self, scratch: Path) -> Iterator[HomeFile]:
-        """Yield the files of the record, taken so that none of the segments left meanwhile."""
+        """Yield the files of the audit log, ensuring that no segment was removed meanwhile."""
         for _ in range(ATTEMPTS):
             before = dict(_files_under(self._root, CHAINS))
             copy = scratch / "checkpoints"
@@ -144,14 +146,14 @@ class HomeContents:
         raise Conflict("segments of the audit log were archived away while it was backed up", hint="back up again")
 
     def _segments(self) -> Iterator[HomeFile]:
-        """Yield the segments as far as they are written now: lines are only ever added."""
+        """Yield the segments up to their current length: they are append-only."""
         for name, path in _files_under(self._root, CHAINS):
             with contextlib.suppress(FileNotFoundError):  # deleted since it was listed
                 yield _described(name, path, mode=stat.S_IMODE(path.stat().st_mode))
 
 
 def _files_under(root: Path, top: str) -> list[tuple[str, Path]]:
-    """Return plain files at or under `top`, no links, by their paths below the root."""
+    """Return plain files (no links) at or under `top`, by their paths below the root."""
     start = root / top
     if start.is_file() and not start.is_symlink():
         return [(top, start)]
@@ -169,7 +171,7 @@ def _is_lock(name: str) -> bool:
 
 
 def _copied(name: str, source: Path, copy: Path) -> HomeFile:
-    """Return a file as it is now; of a small one a copy is kept, for it may be written while it is backed up."""
+    """Return a file in its current state; a small one is copied, because it may change during the backup."""
     mode = stat.S_IMODE(source.stat().st_mode)
     if source.stat().st_size > COPIED_BYTES:
         return HomeFile(path=name, mode=mode, source=source, num_bytes=source.stat().st_size, sha256="")

@@ -20,7 +20,7 @@ SCRATCH: Final = "tmp"
 
 
 class DirectoryNode:
-    """Files are written under `tmp/`, flushed, and renamed to their names; then the folder is flushed."""
+    """Files are written under `tmp/`, flushed, and renamed; then the folder is flushed."""
 
     def __init__(self, root: Path, disk: Disk | None = None) -> None:
         self._root = root
@@ -76,7 +76,7 @@ class DirectoryNode:
             self._disk.sync_folder((self._root / name).parent)
 
     def clear_scratch(self) -> None:
-        """Delete what writers left that died. Call it when nobody writes."""
+        """Delete the remains of writers that died. Call it when there is no writer."""
         for name in self.sizes(SCRATCH):
             self.remove(name)
 
@@ -90,7 +90,7 @@ class DirectoryNode:
             raise NodeUnavailable(f"the node {self.place} is not available", hint="mount it, or start its machine")
 
     def _folder(self, path: Path) -> None:
-        """Make a folder below the root, and what it lies in; durable when this returns."""
+        """Create a folder below the root, with its parents; durable on return."""
         if path in self._made or path == self._root:
             return
         self._folder(path.parent)
@@ -146,7 +146,7 @@ class DirectorySink:
             self._node._disk.sync_folder(target.parent)
 
     def finish_new(self) -> bool:
-        """Finish, unless there is a file of this name; tell which."""
+        """Finish, unless there is a file of this name; return whether it was created."""
         with self._node._translated(self._name):
             target = self._sync()
             try:

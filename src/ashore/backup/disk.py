@@ -1,4 +1,4 @@
-"""The few calls by which a directory changes, as one object, so that a test can lose what was not synced."""
+"""The few calls that change a directory, as one object, so that tests can lose unsynced data."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _MOST_PARTS: Final = 512
 
 
 class Disk:
-    """The operating system's. Every method raises `OSError`."""
+    """The operating system's disk. Every method raises `OSError`."""
 
     def create(self, path: Path) -> int:
         """Make a new file (0600), and return its descriptor."""
@@ -33,21 +33,22 @@ class Disk:
                 left[0] = left[0][written:]
 
     def begin_writing_out(self, descriptor: int, offset: int, num_bytes: int) -> None:
-        """Let the disk begin with a part of a file, so that a sync later has less to wait for. Waits for nothing, and
-        promises nothing."""
+        """Start writing back a part of a file, so that a later sync waits less. Does not wait, and guarantees
+        nothing.
+        """
         if _sync_file_range is not None:
             _sync_file_range(descriptor, offset, num_bytes, _SYNC_FILE_RANGE_WRITE)
 
     def sync(self, descriptor: int) -> None:
-        """Return when what was written to the file survives a loss of power."""
+        """Return when the file's data survives a power loss."""
         os.fsync(descriptor)
 
     def rename(self, old: Path, new: Path) -> None:
-        """Give a file another name, in place of what had it."""
+        """Rename a file, replacing an existing one."""
         os.replace(old, new)
 
     def link(self, old: Path, new: Path) -> None:
-        """Give a file a second name. Raises `FileExistsError` where that is taken."""
+        """Give a file a second name. Raises `FileExistsError` if it is taken."""
         os.link(old, new)
 
     def unlink(self, path: Path) -> None:
@@ -57,7 +58,7 @@ class Disk:
         os.mkdir(path, 0o700)
 
     def sync_folder(self, path: Path) -> None:
-        """Return when the names in a folder survive a loss of power."""
+        """Return when the names in a folder survive a power loss."""
         descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             os.fsync(descriptor)
@@ -66,7 +67,7 @@ class Disk:
 
 
 class Flusher:
-    """Lets the disk begin with a long file while it grows, so that the sync at its end does not wait for all of it."""
+    """Starts writing back a long file while it grows, so that the final sync is short."""
 
     def __init__(self, descriptor: int, disk: Disk) -> None:
         self._descriptor = descriptor
@@ -75,7 +76,7 @@ class Flusher:
         self._written = 0
 
     def wrote(self, num_bytes: int) -> None:
-        """Hear that the file has grown, at its end."""
+        """Record that the file has grown."""
         self._written += num_bytes
         if self._written - self._begun >= FLUSH_BYTES:
             self._disk.begin_writing_out(self._descriptor, self._begun, self._written - self._begun)
@@ -83,7 +84,9 @@ class Flusher:
 
 
 def _find_sync_file_range() -> Callable[[int, int, int, int], int] | None:
-    """Return sync_file_range(2) of Linux, which Python does not wrap; without it a sync writes all at the end."""
+    """Return sync_file_range(2) of Linux, which Python does not wrap; without it a sync writes everything at
+    the end.
+    """
     if sys.platform != "linux":
         return None
     try:

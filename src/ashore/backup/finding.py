@@ -1,4 +1,4 @@
-"""Finding the backup on nodes: by the recovery key, from nothing else, or by the own key of a home that lives."""
+"""Finds the backup on nodes: by the recovery key only, or by the own key of a live home."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ashore.errors import AshoreError, NotFound, RecoveryKeyWrong, TooFewNodes
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
-    """A backup that the recovery key opens, as it lies on the nodes that were named."""
+    """A backup that the recovery key opens, as found on the given nodes."""
 
     vault: Vault
     reading: Reading
@@ -30,7 +30,7 @@ def find_backup(places: Sequence[str], recovery: bytes, *, opener: NodeOpener = 
     """Return the backup on these nodes that the recovery key opens. Reads marks and commits, no content.
 
     Raises:
-        RecoveryKeyWrong: it opens none of them; said before anything else is read.
+        RecoveryKeyWrong: it opens none of them; raised before anything else is read.
         TooFewNodes: fewer than `k` nodes of the backup are there.
         NotFound: there is no backup yet.
     """
@@ -84,7 +84,7 @@ def find_backup(places: Sequence[str], recovery: bytes, *, opener: NodeOpener = 
 
 
 def find_own(home: BackupHome, *, opener: NodeOpener = open_node) -> Found:
-    """Return the backup of a home that lives, by its own key.
+    """Return the backup of a live home, by its own key.
 
     Raises:
         NotFound: it has none, or there is no backup yet.
@@ -104,7 +104,7 @@ def find_own(home: BackupHome, *, opener: NodeOpener = open_node) -> Found:
 
 
 def _opened(marked: Sequence[tuple[Node, NodeMark]], recovery: bytes) -> tuple[VaultKey, str]:
-    """Return the key of the first backup that the recovery key opens, and the envelope that it came out of."""
+    """Return the key of the first backup that the recovery key opens, and its envelope."""
     refusals: list[RecoveryKeyWrong] = []
     for _, mark in marked:
         try:
@@ -115,7 +115,7 @@ def _opened(marked: Sequence[tuple[Node, NodeMark]], recovery: bytes) -> tuple[V
 
 
 def _view(index: int, node: Node, mark: NodeMark) -> NodeView:
-    """Return a node as it is; on which file system it lies does not matter to who only reads."""
+    """Return a node as it is; its file system does not matter for reading."""
     try:
         sizes = {**node.sizes(COMMITS), **node.sizes(OBJECTS)}
     except AshoreError as error:

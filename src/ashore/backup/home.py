@@ -1,4 +1,4 @@
-"""What a home keeps of its backup: `backup/` with the key, where the nodes are, and what a run that died had done.
+"""Backup data of a home: `backup/` with the key, the nodes, and the progress of a crashed run.
 
 backup/vault.json     where the backup lies, and how far it goes
 backup/key            the home's key of the backup, 0600; never backed up
@@ -52,10 +52,10 @@ class BackupHome:
         return (self.folder / "vault.json").is_file()
 
     def read(self) -> Vault:
-        """Return where the backup lies.
+        """Return the location of the backup.
 
         Raises:
-            NotFound: none was begun.
+            NotFound: there is none.
             BackupDamaged: the file cannot be read.
         """
         if not self.has_vault:
@@ -75,7 +75,7 @@ class BackupHome:
         return vault
 
     def write(self, vault: Vault) -> None:
-        """Keep where the backup lies; whole or not at all."""
+        """Store the location of the backup; atomically."""
         self._files.prepare()
         write_small(self._files, "vault.json", msgspec.json.format(msgspec.json.encode(vault), indent=1))
 
@@ -84,7 +84,7 @@ class BackupHome:
 
         Raises:
             SealingKeyMissing, InvalidSpec: it is not there, or others may read it.
-            BackupDamaged: it is no key.
+            BackupDamaged: it is not a key.
         """
         vault = self.read()
         path = self.folder / "key"
@@ -113,7 +113,7 @@ class BackupHome:
         write_small(self._files, "key", key.secret.hex().encode() + b"\n")
 
     def write_recovery(self, text: str) -> None:
-        """Keep the recovery key until the operator takes it away."""
+        """Store the recovery key until the operator moves it elsewhere."""
         self._files.prepare()
         write_small(self._files, RECOVERY_KEY, text.encode())
         os.replace(self.folder / RECOVERY_KEY, self.recovery_key)
@@ -121,7 +121,7 @@ class BackupHome:
 
     @contextmanager
     def locked(self, what: str) -> Iterator[None]:
-        """Hold the lock of the backup; the kernel frees it when the process dies.
+        """Hold the lock of the backup; the kernel releases it when the process ends.
 
         Raises:
             HomeBusy: another process backs up, scrubs, or replaces.
@@ -138,7 +138,7 @@ class BackupHome:
             yield
 
     def is_held(self, name: str) -> bool:
-        """Tell whether somebody holds `lock` or `keeper` now."""
+        """Return whether `lock` or `keeper` is held now."""
         try:
             descriptor = os.open(self.folder / name, os.O_RDWR | os.O_CLOEXEC)
         except FileNotFoundError:
@@ -153,10 +153,10 @@ class BackupHome:
 
     @contextmanager
     def kept(self) -> Iterator[None]:
-        """Be the one who backs this home up by itself; the kernel ends that when the process dies.
+        """Hold the lock of the scheduled backup; the kernel releases it when the process ends.
 
         Raises:
-            HomeBusy: another process is.
+            HomeBusy: another process holds it.
         """
         with self._holding("keeper") as descriptor:
             if descriptor is None:
@@ -165,7 +165,7 @@ class BackupHome:
 
     @contextmanager
     def _holding(self, name: str) -> Iterator[int | None]:
-        """Hold a lock file, whose descriptor is yielded; None where another process holds it."""
+        """Hold a lock file and yield its descriptor; None if another process holds it."""
         self._files.prepare()
         descriptor = os.open(self.folder / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
@@ -179,14 +179,14 @@ class BackupHome:
             os.close(descriptor)
 
     def read_timetable(self) -> Timetable | None:
-        """Return what a server did by itself; None where none ever did, or what it wrote cannot be read."""
+        """Return the results of scheduled tasks; None if there are none, or they cannot be read."""
         try:
             return msgspec.json.decode((self.folder / "schedule.json").read_bytes(), type=Timetable)
         except (FileNotFoundError, *UNDECODABLE):
             return None
 
     def write_timetable(self, table: Timetable) -> None:
-        """Keep it; whole or not at all."""
+        """Store them; atomically."""
         self._files.prepare()
         write_small(self._files, "schedule.json", msgspec.json.format(msgspec.json.encode(table), indent=1))
 
@@ -195,12 +195,12 @@ class BackupHome:
         return self.folder / "scratch"
 
     def clear_scratch(self) -> None:
-        """Delete copies that a run left that died."""
+        """Delete copies left by a crashed run."""
         shutil.rmtree(self.scratch, ignore_errors=True)
         self._files.clear_scratch()
 
     def read_pending(self) -> tuple[ObjectRef, ...]:
-        """Return the objects that a run has put on disk and that died before its end. A torn last line is left out."""
+        """Return the objects that a crashed run had written. A torn last line is ignored."""
         try:
             lines = read_small(self._files, "pending", limit_bytes=1 << 28).split(b"\n")
         except NotFound:
@@ -222,7 +222,7 @@ class BackupHome:
             os.close(descriptor)
 
     def clear_notes(self) -> None:
-        """Forget what was noted for the next run: a backup has it now."""
+        """Delete the notes for the next run: a backup has their objects now."""
         for name in ("pending", "again"):
             (self.folder / name).unlink(missing_ok=True)
 
@@ -234,5 +234,5 @@ class BackupHome:
             return frozenset()
 
     def note_again(self, names: Iterable[str]) -> None:
-        """Note shards that cannot be made again from the nodes."""
+        """Note shards that cannot be rebuilt from the nodes."""
         write_small(self._files, "again", "\n".join(sorted({*self.read_again(), *names})).encode())

@@ -1,5 +1,6 @@
-"""The adapter of Intel's ISA-L, which the wheel `pyeclib` carries; called through ctypes, because `pyeclib` itself
-copies every fragment several times and is twenty times slower."""
+"""The adapter of Intel's ISA-L from the wheel `pyeclib`; called through ctypes, because `pyeclib` itself
+copies every fragment several times and is twenty times slower.
+"""
 
 from __future__ import annotations
 
@@ -46,7 +47,7 @@ class IsalCoder:
         self._multiply(self._expand(rows, len(lost)), [have[index] for index in used], list(lost.values()))
 
     def _rows(self, used: tuple[int, ...], lost: tuple[int, ...]) -> bytes:
-        """Return the rows that make the lost fragments of the used ones: theirs, times the inverse of the used."""
+        """Return the matrix rows that compute the lost fragments from the used ones."""
         k = self._code.k
         square = ctypes.create_string_buffer(b"".join(self._row(index) for index in used), k * k)
         inverse = ctypes.create_string_buffer(k * k)
@@ -81,7 +82,7 @@ def isal() -> Any:
     """Return the library.
 
     Raises:
-        MissingExtra: neither the wheel has it nor the system.
+        MissingExtra: neither the wheel nor the system has it.
     """
     path = _bundled() or ctypes.util.find_library("isal")
     if path is None:

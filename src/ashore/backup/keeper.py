@@ -1,8 +1,8 @@
-"""What a server does by itself for the backup of its home: back up, scrub in slices, repair nodes that came back.
+"""Scheduled backup tasks of a server: back up, scrub in slices, repair returning nodes.
 
-One step after the other; what is due is told by `timetable`, and what was done is on disk before the next step. The
-lock of the backup is held for one backup, or one slice of a scrub: whoever gives a command meanwhile is told so, and
-the server waits in turn for whoever gave one first.
+Steps run one after the other; `timetable` decides what is due, and results are on disk before the next step. The backup
+lock is held for one backup, or one slice of a scrub: a command given meanwhile gets an error, and the server waits for
+a command that came first.
 """
 
 from __future__ import annotations
@@ -38,28 +38,28 @@ NO_BACKUP: Final = "this home has no backup yet; create one: ashore backup init"
 
 
 class Work(Protocol):
-    """What steps are done with; made anew for each, for there may be days between two."""
+    """Dependencies of the steps; created for each step, because days may pass in between."""
 
     def service(self) -> AbstractContextManager[BackupService]:
-        """Give the backup of the home, with a recorder that keeps what is done when the block ends."""
+        """Yield the backup service, with a recorder that commits when the block ends."""
         ...
 
     def contents(self) -> HomeContents:
-        """Return what there is to back up."""
+        """Return the contents to back up."""
         ...
 
 
 class Keeper:
-    """Keeps the backup of one home. Used by one thread."""
+    """Runs the scheduled backup of one home. Used by one thread."""
 
     def __init__(self, home: BackupHome, work: Work, clock: Clock, *, opener: NodeOpener = open_node) -> None:
-        """Make the object; nothing is done yet.
+        """Create the object; does nothing yet.
 
         Args:
             home: Files of the home that belong to its backup.
             work: See `Work`.
             clock: When turns are due.
-            opener: Gives the node at a place.
+            opener: Returns the node at a place.
         """
         self._home = home
         self._work = work
@@ -71,7 +71,7 @@ class Keeper:
         self._seen: dict[int, str] = {}
 
     def step(self, rules: BackupSection) -> float:
-        """Do what is due most, and return the seconds until something may be due again. Errors are told and kept."""
+        """Do the most overdue step, and return the seconds until the next. Errors are logged and stored."""
         table = self._table(rules)
         if not self._home.has_vault:
             if table.run.says != NO_BACKUP:
@@ -157,7 +157,7 @@ class Keeper:
         return self._keep(table)
 
     def _look_after(self, table: Timetable) -> Timetable:
-        """Look at the marks of the nodes; make again what those lack that are back."""
+        """Check the marks of the nodes; rebuild what returning nodes lack."""
         self._glance_due_s = self._clock.monotonic_s() + GLANCE_EVERY_S
         try:
             vault = self._home.read()
@@ -194,14 +194,14 @@ class Keeper:
         return self._keep(msgspec.structs.replace(_counted(table, done), away=report.lacking, spare=report.spare))
 
     def _put_off(self) -> None:
-        """Let the next try wait longer: a disk that is full stays full for a while."""
+        """Delay the next attempt: a full disk stays full for a while."""
         self._repair_due_s = self._clock.monotonic_s() + self._repair_wait_s
         self._repair_wait_s = min(LONGEST_REPAIR_WAIT_S, 2 * self._repair_wait_s)
 
-    # --- what is kept and told
+    # --- stored and reported
 
     def _table(self, rules: BackupSection) -> Timetable:
-        """Return what was done, with the intervals that hold now; whoever asks for the status finds them at once."""
+        """Return the results with the current intervals, so that the status shows them at once."""
         kept = self._home.read_timetable()
         table = kept or Timetable(every_s=0, scrub_every_s=0, since_s=self._clock.now_s())
         table = msgspec.structs.replace(table, every_s=rules.every_s, scrub_every_s=rules.scrub_every_s)
@@ -232,5 +232,5 @@ def _counted(table: Timetable, findings: tuple[Finding, ...]) -> Timetable:
 
 
 def _left_out(report: RunReport, n: int) -> set[int]:
-    """Return nodes that a backup did not reach to the end."""
+    """Return nodes that a backup did not reach completely."""
     return set(range(n)) - set(report.nodes)

@@ -1,8 +1,8 @@
-"""The two keys of a backup: the home's own, which every backup is encrypted with, and the recovery key, which opens it.
+"""The two keys of a backup: the home's own, which encrypts every backup, and the recovery key, which unwraps it.
 
 The home's key is random and lies in the home. On each node lies an envelope: that key, encrypted under the recovery
-key. So a home writes on when the recovery key is kept elsewhere, and a machine that has nothing but the nodes and the
-recovery key reads everything. Neither key is ever backed up.
+key. So a home can back up while the recovery key is kept elsewhere, and the nodes and the recovery key suffice to read
+everything. Neither key is ever backed up.
 
 Derived from the home's key (HKDF-SHA256, salt: the id of the backup): the names of objects, the key of commits. The
 keys of objects are derived by `sealing` with a salt of each write.
@@ -39,18 +39,18 @@ HINT: Final = "give the file that `ashore backup init` wrote as backup-recovery-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VaultKey:
-    """The home's key of one backup, and what is derived from it."""
+    """The home's key of one backup, and its derived keys."""
 
     vault_id: str
     secret: bytes = field(repr=False)
 
     @property
     def data_key(self) -> DataKey:
-        """What objects are sealed with; its id tells nothing about it."""
+        """The key that seals objects; its id reveals nothing about it."""
         return DataKey(key_id=self.vault_id, secret=self.secret)
 
     def name_of(self, sha256: str) -> str:
-        """Return the name of the object with this content: 32 hexadecimal digits that tell only who has the key."""
+        """Return the name of the object with this content: 32 hexadecimal digits, meaningless without the key."""
         key = derive(self.secret, salt=bytes.fromhex(self.vault_id), info=_NAMES)
         return hmac.new(key, bytes.fromhex(sha256), hashlib.sha256).hexdigest()[:32]
 
@@ -62,10 +62,10 @@ class VaultKey:
         )
 
     def open(self, kind: str, number: int, data: bytes, *, what: str) -> bytes:
-        """Return what `close` was given.
+        """Return the plaintext of `close`.
 
         Raises:
-            BackupDamaged: it was altered, or is another record in the place of this one.
+            BackupDamaged: it was altered, or replaced by another record.
         """
         from cryptography.exceptions import InvalidTag
 
@@ -78,12 +78,12 @@ class VaultKey:
 
 
 def new_vault_key() -> VaultKey:
-    """Return a fresh key of a new backup."""
+    """Return a new random key for a backup."""
     return VaultKey(vault_id=secrets.token_hex(16), secret=secrets.token_bytes(KEY_BYTES))
 
 
 def new_recovery_key() -> bytes:
-    """Return a fresh recovery key."""
+    """Return a new random recovery key."""
     return secrets.token_bytes(KEY_BYTES)
 
 
@@ -95,7 +95,7 @@ def wrap(key: VaultKey, recovery: bytes) -> str:
 
 
 def unwrap(vault_id: str, envelope: str, recovery: bytes) -> VaultKey:
-    """Return the home's key out of its envelope.
+    """Return the home's key from its envelope.
 
     Raises:
         RecoveryKeyWrong: the recovery key is that of another backup.
@@ -116,12 +116,12 @@ def unwrap(vault_id: str, envelope: str, recovery: bytes) -> VaultKey:
 
 
 def envelope_id(envelope: str) -> str:
-    """Return what tells one envelope from another: a mark that has an older one was set back."""
+    """Return the identity of an envelope: a mark with an older one was rolled back."""
     return hashlib.sha256(envelope.encode()).hexdigest()
 
 
 def recovery_text(recovery: bytes, *, vault_id: str) -> str:
-    """Return the recovery key as a file for people: a line to keep, with a checksum against typing errors."""
+    """Return the recovery key as a text file: one line with a checksum against typing errors."""
     body = base64.b32encode(recovery + checksum(recovery)[:_CHECK_BYTES]).decode()
     groups = "-".join(body[at : at + 4] for at in range(0, len(body), 4))
     return (
@@ -132,10 +132,10 @@ def recovery_text(recovery: bytes, *, vault_id: str) -> str:
 
 
 def parse_recovery(text: str) -> bytes:
-    """Return the recovery key out of its text.
+    """Return the recovery key from its text.
 
     Raises:
-        RecoveryKeyWrong: it is none, or was copied with an error; said before anything is read.
+        RecoveryKeyWrong: it is not a key, or has a typing error; raised before anything is read.
     """
     lines = [line.strip() for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]
     body = "".join(lines).upper().replace(" ", "")
@@ -160,7 +160,7 @@ def read_recovery(path: Path) -> bytes:
     """Return the recovery key of a file that only its owner can read.
 
     Raises:
-        RecoveryKeyWrong, SealingKeyMissing, InvalidSpec: it holds none, is not there, or others may read it.
+        RecoveryKeyWrong, SealingKeyMissing, InvalidSpec: it has no key, is missing, or others may read it.
     """
     data = read_secret_file(path, what="the recovery key", renew="ashore backup rekey")
     return parse_recovery(data.decode("utf-8", "replace"))

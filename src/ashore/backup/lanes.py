@@ -1,6 +1,6 @@
-"""A thread for each node: what is asked of a node is done there one after the other, and a node that hangs hangs alone.
+"""One thread for each node: its work runs in sequence, and a hanging node blocks only itself.
 
-The threads are daemons: a file system that never answers does not keep a command from ending.
+The threads are daemons: a hanging file system does not keep a command from ending.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 
 class Lane:
-    """One node, and the thread that speaks with it."""
+    """One node, and its thread."""
 
     def __init__(self, index: int, node: Node) -> None:
         self.index = index
@@ -30,13 +30,13 @@ class Lane:
         self._thread.start()
 
     def submit(self, work: Callable[[], T]) -> Future[T]:
-        """Let the node's thread do `work` after what it has been given before."""
+        """Queue `work` on the node's thread."""
         future: Future[T] = Future()
         self._queue.put((future, work))
         return future
 
     def close(self) -> None:
-        """Let the thread end when it has done what it was given. Does not wait. May be called twice."""
+        """End the thread after its queued work. Does not wait. May be called twice."""
         self._queue.put(None)
 
     def _work(self) -> None:

@@ -1,4 +1,4 @@
-"""What a supervisor tells the process that backs a home up by itself: `run/backup.json`, read again at each SIGHUP."""
+"""Launch file of the scheduled backup process: `run/backup.json`, read again at each SIGHUP."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ KEEPER_MODULE: Final = "ashore.cli.backupkeeper"
 
 
 class BackupLaunch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Everything that it needs to know."""
+    """Settings of the process."""
 
     home: str
     state_url: str = ""

@@ -1,4 +1,4 @@
-"""A node in the process: the twin of the others. It can be told to fail, to fill up, to be slow, and to lie."""
+"""In-memory node: the twin of the others. It can fail, fill up, be slow, and lie on request."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ashore.errors import BackupDamaged, DiskFull, NodeUnavailable, NotFound
 
 
 class MemoryNode:
-    """Keeps files in a dict. What is not finished is not there."""
+    """Stores files in a dict. Unfinished files are invisible."""
 
     def __init__(self, place: str = "memory") -> None:
         self.place = place
@@ -61,7 +61,7 @@ class MemoryNode:
         self.files.pop(name, None)
 
     def check(self) -> None:
-        """Raise where the node is away; wait where it is slow."""
+        """Raise if the node is down; wait if it is slow."""
         if self.slow_s:
             time.sleep(self.slow_s)
         if self.away:

@@ -1,6 +1,6 @@
-"""What is wrong on the nodes is found, and made again from the others: scrub, repair of a node that was away, replace.
+"""Finds faults on the nodes and repairs them from the others: scrub, repair of a returning node, replace.
 
-A shard is made again byte for byte, from what is sealed: repair needs no content in the clear and changes no object.
+A shard is rebuilt byte for byte from sealed data: repair needs no plaintext and changes no object.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from ashore.errors import AshoreError, BackupDamaged, NotFound
 
 
 class Pace:
-    """Keeps reading below a rate, by sleeping. A clock that jumps changes nothing: only the monotonic one is read."""
+    """Limits the read rate by sleeping. Clock jumps have no effect: it uses the monotonic clock."""
 
     def __init__(
         self,
@@ -55,8 +55,9 @@ class Pace:
 
 
 def kept_objects(objects: Objects) -> tuple[dict[str, tuple[ObjectRef, str]], tuple[str, ...]]:
-    """Return every object that a backup refers to, by the name of its shards, with what it belongs to; and notes on
-    backups whose listing cannot be read."""
+    """Return every object that a backup refers to, by shard name, with its owner; and notes on backups whose listing
+    cannot be read.
+    """
     found: dict[str, tuple[ObjectRef, str]] = {}
     notes = []
     for generation, commit in sorted(objects.reading.commits.items()):
@@ -79,10 +80,10 @@ def _belongings(listing: Listing) -> dict[str, tuple[ObjectRef, str]]:
 
 
 def check_shard(view: NodeView, ref: ObjectRef, expected: ShardHeader, pace: Pace) -> None:
-    """Read one shard whole, and return when every byte of it is as it was written.
+    """Read one shard completely, and verify every byte.
 
     Raises:
-        NotFound: it is not there.
+        NotFound: it is missing.
         BackupDamaged: names the block.
         NodeUnavailable: the node failed.
     """
@@ -107,15 +108,14 @@ def check_shard(view: NodeView, ref: ObjectRef, expected: ShardHeader, pace: Pac
 
 
 def mend_marks(vault: Vault, reading: Reading) -> tuple[Finding, ...]:
-    """Write marks anew that were altered, or that an older recovery key opens; return what was wrong."""
+    """Rewrite marks that were altered, or that an older recovery key opens; return the faults."""
     envelope = sound_envelope(reading.good)
     bad = [view for view in reading.views if view.condition == "damaged" or view.is_stale]
     return tuple(_mend_mark(vault, view, envelope) for view in bad)
 
 
 def _mend_mark(vault: Vault, view: NodeView, envelope: str) -> Finding:
-    """Write one anew, where what is left of it says that the place is this node of this backup, on the file system that
-    it had."""
+    """Rewrite a mark, if its remains show that the place is this node of this backup, on its original file system."""
     what = f"the mark of {view.node.place} belongs to an older recovery key" if view.is_stale else view.says
     found = Finding(place=view.node.place, file=MARK, what=what, belongs_to="the node itself")
     index, node = view.index, view.node
@@ -140,13 +140,13 @@ def _mend_mark(vault: Vault, view: NodeView, envelope: str) -> Finding:
 
 
 def repair_object(objects: Objects, ref: ObjectRef, lost: tuple[int, ...]) -> None:
-    """Make the lost shards of an object again on their nodes.
+    """Rebuild the lost shards of an object on their nodes.
 
-    May be called twice, and may die anywhere: a shard shows when it is whole.
+    May be called twice, and may crash anywhere: a shard appears only when complete.
 
     Raises:
         BackupDamaged: too few good shards are left.
-        NodeUnavailable, DiskFull: a node does not take its shard; the others that came before have theirs.
+        NodeUnavailable, DiskFull: a node refuses its shard; earlier nodes have theirs.
     """
     expected = header_of(objects.reading.key, objects.reading.code, ref)
     reader = ObjectReader(tuple(objects.lanes.values()), objects.coder, expected, ref)
@@ -168,11 +168,11 @@ def repair_object(objects: Objects, ref: ObjectRef, lost: tuple[int, ...]) -> No
 
 
 def repair_missing(reading: Reading, *, only: int | None = None) -> tuple[tuple[Finding, ...], tuple[str, ...]]:
-    """Make every shard and commit that a working node lacks, judged by names and sizes; return findings and notes.
+    """Rebuild every shard and commit that a working node lacks, by names and sizes; return findings and notes.
 
     Args:
-        reading: The nodes as they were looked at.
-        only: Number of the one node that is to be filled; default: all that work.
+        reading: The nodes as scanned.
+        only: Number of the only node to fill; default: all working nodes.
     """
     findings: list[Finding] = []
     with open_objects(reading) as objects:
@@ -196,15 +196,15 @@ def scrub(
     until: Callable[[], bool] = lambda: False,
     told: Callable[[str, int, int], None],
 ) -> ScrubReport:
-    """Read every shard of every working node, or of one, and repair what is wrong.
+    """Read every shard of every working node, or of one, and repair faults.
 
     Args:
-        reading: The nodes as they were looked at.
-        pace: Holds the reading back.
-        only: Number of the one node that is read; default: all that work.
+        reading: The nodes as scanned.
+        pace: Limits the read rate.
+        only: Number of the only node to read; default: all working nodes.
         after: Shards up to this name were read before.
-        until: Asked after each object whether to stop; `reached` of the report tells where.
-        told: Hears how far it is.
+        until: Called after each object, whether to stop; the report's `reached` has the position.
+        told: Called with the progress.
     """
     shards = num_bytes = 0
     reached = ""
@@ -244,7 +244,7 @@ def scrub(
 def _mend(
     objects: Objects, ref: ObjectRef, owner: str, wrong: Mapping[int, str], notes: list[str]
 ) -> Iterator[Finding]:
-    """Repair the shards of one object; yield what was wrong, and whether it is right now."""
+    """Repair the shards of one object; yield each fault, and whether it is repaired."""
     repaired: set[int] = set()
     try:
         repair_object(objects, ref, tuple(wrong))
@@ -268,7 +268,7 @@ def _mend(
 
 
 def _mend_commits(reading: Reading, only: int | None, notes: list[str]) -> Iterator[Finding]:
-    """Give each working node the commits that it lacks."""
+    """Send each working node the commits that it lacks."""
     for view in reading.good:
         for generation, commit in sorted(reading.commits.items()):
             if commit_name(generation) in view.sizes or only not in (None, view.index):
@@ -289,7 +289,7 @@ def _mend_commits(reading: Reading, only: int | None, notes: list[str]) -> Itera
 
 
 def _read_commits_again(reading: Reading) -> None:
-    """Take commits that were altered out of what their nodes have, so that they are written again."""
+    """Treat altered commits as missing on their nodes, so that they are rewritten."""
     for view in reading.good:
         for generation, commit in reading.commits.items():
             name = commit_name(generation)

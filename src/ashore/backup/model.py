@@ -1,4 +1,4 @@
-"""What lies on the nodes beside shards, and what is told of a backup."""
+"""Records on the nodes besides shards, and reports on a backup."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ behind: it lacks the newest backup."""
 
 
 class NodeMark(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`ashore-backup-node.json`: which node of which backup a place is."""
+    """`ashore-backup-node.json`: identifies the node and its backup."""
 
     format: int
     vault_id: str
@@ -33,7 +33,7 @@ class NodeMark(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 class ObjectRef(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One content, as it was written once."""
+    """One content, as written once."""
 
     name: str
     salt: str
@@ -66,7 +66,7 @@ class BlobEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
 
 class AttachedEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What is attached to a model of the store; its manifest is the first of its blobs."""
+    """Attachments of a stored model; the manifest is the first of its blobs."""
 
     digest: str
     blobs: tuple[BlobEntry, ...]
@@ -86,7 +86,7 @@ class ModelEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
     @property
     def all_blobs(self) -> tuple[BlobEntry, ...]:
-        """Its own, and those of what is attached to it."""
+        """Its own blobs and those of its attachments."""
         return (*self.blobs, *(blob for one in self.attached for blob in one.blobs))
 
     @property
@@ -95,7 +95,7 @@ class ModelEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
 
 class Listing(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Everything that one backup holds. An object like any other."""
+    """Everything in one backup. Stored as an object like any other."""
 
     format: int
     created_s: int
@@ -112,7 +112,7 @@ class Listing(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 
 class Commit(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One backup that counts: written, encrypted, to every node once all shards are on disk."""
+    """A valid backup: written, encrypted, to every node once all shards are on disk."""
 
     format: int
     generation: int
@@ -127,7 +127,7 @@ class Commit(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 class Vault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`backup/vault.json` of the home: where its backup lies, and how far it goes."""
+    """`backup/vault.json` of the home: location and progress of its backup."""
 
     format: int
     vault_id: str
@@ -147,7 +147,7 @@ class Vault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeReport:
-    """What is known of one node."""
+    """State of one node."""
 
     index: int
     place: str
@@ -162,7 +162,7 @@ class NodeReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """One thing wrong on a node."""
+    """One fault on a node."""
 
     place: str
     file: str
@@ -175,7 +175,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunReport:
-    """What one backup did."""
+    """Result of a backup."""
 
     generation: int
     num_objects: int
@@ -195,7 +195,7 @@ class RunReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScrubReport:
-    """What one scrub found."""
+    """Result of a scrub."""
 
     num_shards: int
     num_bytes: int
@@ -206,13 +206,13 @@ class ScrubReport:
 
     @property
     def ok(self) -> bool:
-        """Whether everything is whole now."""
+        """Whether everything is intact now."""
         return all(finding.repaired for finding in self.findings)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RepairReport:
-    """What was made again of what working nodes lacked."""
+    """Result of repairing what working nodes lacked."""
 
     findings: tuple[Finding, ...]
     notes: tuple[str, ...]
@@ -224,7 +224,7 @@ class RepairReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RestoreReport:
-    """What was restored."""
+    """Result of a restore."""
 
     generation: int
     created_s: int
@@ -236,7 +236,7 @@ class RestoreReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StatusReport:
-    """How a backup stands."""
+    """State of a backup."""
 
     code: str
     quorum: int
@@ -255,7 +255,7 @@ class StatusReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeptBackup:
-    """One of the backups that lie on the nodes."""
+    """One of the backups on the nodes."""
 
     generation: int
     created_s: int
@@ -269,7 +269,7 @@ class KeptBackup:
 
 @dataclass(slots=True)
 class Failures:
-    """Which nodes failed, and why; the first reason of each."""
+    """Failed nodes, each with its first error."""
 
     by_index: dict[int, AshoreError] = field(default_factory=dict)
 

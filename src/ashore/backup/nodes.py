@@ -1,4 +1,4 @@
-"""Which adapter a place is opened with."""
+"""Chooses the adapter of a node's place."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ def open_node(place: str) -> Node:
 
 
 def unknown_place(index: int) -> str:
-    """Return what stands for the place of a node that was not given when a home was restored."""
+    """Return a placeholder for a node that was not given at a restore."""
     return f"{UNKNOWN_PLACE}{index}"
 
 
 class UnknownNode:
-    """A node of which nobody has said where it is: away until it is replaced."""
+    """A node with an unknown place: unavailable until it is replaced."""
 
     def __init__(self, place: str) -> None:
         self.place = place

@@ -1,4 +1,4 @@
-"""Whole objects of a backup, read from the nodes that are fastest: contents, and the listing of a backup."""
+"""Reads whole objects of a backup from the fastest nodes: contents, and the listing of a backup."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ashore.errors import BackupDamaged
 
 
 class Objects:
-    """Reads objects; remembers between them which nodes are slow."""
+    """Reads objects; remembers slow nodes between them."""
 
     def __init__(self, reading: Reading) -> None:
         self.reading = reading
@@ -27,20 +27,20 @@ class Objects:
     def read(
         self, ref: ObjectRef, target: int, *, what: str, told: Callable[[int], None] = lambda num_bytes: None
     ) -> None:
-        """Write the clear bytes of an object to the descriptor `target`; `told` hears of each piece.
+        """Write an object's plaintext to the descriptor `target`; `told` is called with each piece.
 
         Raises:
-            BackupDamaged: too few good shards of it are within reach.
+            BackupDamaged: too few good shards of it are reachable.
         """
         expected = header_of(self.reading.key, self.reading.code, ref)
         reader = ObjectReader(tuple(self.lanes.values()), self.coder, expected, ref)
         open_object(reader, expected, self.reading.key.data_key, target, what=what, told=told)
 
     def listing(self, commit: Commit) -> Listing:
-        """Return what a backup holds.
+        """Return the contents of a backup.
 
         Raises:
-            BackupDamaged: too few good shards of it are within reach, or a newer ashore wrote it.
+            BackupDamaged: too few good shards of it are reachable, or a newer ashore wrote it.
         """
         what = f"the listing of backup {commit.generation}"
         with tempfile.TemporaryFile() as file:
@@ -57,14 +57,14 @@ class Objects:
         return listing
 
     def close(self) -> None:
-        """Let the nodes go. Does not wait for one that hangs."""
+        """Release the nodes. Does not wait for a hanging one."""
         for lane in self.lanes.values():
             lane.close()
 
 
 @contextmanager
 def open_objects(reading: Reading) -> Iterator[Objects]:
-    """Give the objects of a backup for the time of the block."""
+    """Yield the objects of a backup for the block."""
     objects = Objects(reading)
     try:
         yield objects

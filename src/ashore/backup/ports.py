@@ -1,4 +1,4 @@
-"""What backups need of the places they lie in, and of whoever knows which models must be kept."""
+"""Ports of backups: storage nodes, and the models that must be kept."""
 
 from __future__ import annotations
 
@@ -9,39 +9,40 @@ Part = bytes | memoryview
 
 
 class Sink(Protocol):
-    """A file of a node that is being written. Used by one thread at a time."""
+    """A file of a node being written. Used by one thread at a time."""
 
     def write(self, parts: Sequence[Part]) -> None:
         """Add bytes at the end.
 
         Raises:
             DiskFull: the node is full.
-            NodeUnavailable: the node is gone, or refuses.
+            NodeUnavailable: the node is down, or refuses.
         """
         ...
 
     def finish(self) -> None:
-        """Make the file visible under its name, whole; when this returns it survives a loss of power. Raises as `write`
-        does, and then there is none of it."""
+        """Publish the complete file under its name; durable on return. Raises as `write`; the file does not appear
+        then.
+        """
         ...
 
     def abort(self) -> None:
-        """Throw away what was written. May be called twice, and after `finish`, when it does nothing; never raises."""
+        """Discard the written data. May be called twice, and after `finish`, when it does nothing; never raises."""
         ...
 
 
 class Source(Protocol):
-    """A file of a node that is open for reading. Used by one thread at a time."""
+    """A file of a node open for reading. Used by one thread at a time."""
 
     @property
     def num_bytes(self) -> int: ...
 
     def read_into(self, offset: int, parts: Sequence[memoryview]) -> None:
-        """Fill the parts, one after the other, from `offset` on.
+        """Fill the parts in sequence, from `offset` on.
 
         Raises:
             BackupDamaged: the file ends before.
-            NodeUnavailable: the node is gone, or refuses.
+            NodeUnavailable: the node is down, or refuses.
         """
         ...
 
@@ -49,10 +50,10 @@ class Source(Protocol):
 
 
 class Node(Protocol):
-    """A place for shards. Names are relative paths with `/`. Safe to call from several threads.
+    """Storage for shards. Names are relative paths with `/`. Thread-safe.
 
-    Every method raises `NodeUnavailable` where the place is not there (an unmounted disk, a server that is down); it is
-    never made by anything but `prepare`.
+    Every method raises `NodeUnavailable` if the place is missing (an unmounted disk, a server that is down); only
+    `prepare` creates it.
     """
 
     @property
@@ -61,19 +62,19 @@ class Node(Protocol):
         ...
 
     def prepare(self) -> None:
-        """Make the place itself where it is missing. May be called twice."""
+        """Create the place if it is missing. May be called twice."""
         ...
 
     def filesystem(self) -> str:
-        """Return what tells this file system from others; empty where nothing does."""
+        """Return the identity of its file system; empty if it has none."""
         ...
 
     def put(self, name: str) -> Sink:
-        """Begin a file. Nothing shows under the name before it is finished; then it replaces what was there."""
+        """Start a file. It appears under its name only when finished, replacing an existing one."""
         ...
 
     def make(self, name: str, data: bytes) -> bool:
-        """Write a small file unless there is one of this name: of two that try, one gets True. Then it is durable."""
+        """Create a small file unless one of this name exists: of two callers, one gets True. Durable on return."""
         ...
 
     def open(self, name: str) -> Source:
@@ -81,18 +82,19 @@ class Node(Protocol):
         ...
 
     def sizes(self, under: str) -> Mapping[str, int]:
-        """Return the names under a folder with their sizes in bytes; nothing where there is no such folder."""
+        """Return the names in a folder with their sizes in bytes; empty if there is no such folder."""
         ...
 
     def remove(self, name: str) -> None:
-        """Delete a file; nothing happens where there is none. When this returns it stays deleted after a loss of power:
-        a commit must not come back when the objects that it refers to are gone."""
+        """Delete a file; no-op if there is none. The deletion survives a power loss: a commit must not reappear after
+        its objects are gone.
+        """
         ...
 
 
 @runtime_checkable
 class Keep(Protocol):
-    """Whoever knows of models that must not be lost: releases refer to them by the digests of their manifests."""
+    """Returns the models that must not be lost: releases refer to them by manifest digests."""
 
     def manifests(self) -> Collection[str]:
         """Return digests of manifests, `sha256:…`."""
@@ -100,7 +102,7 @@ class Keep(Protocol):
 
 
 class KeepNamed:
-    """Keeps what has a name in the store, and nothing else: where there are no releases."""
+    """Keeps only models with a name in the store: for homes without releases."""
 
     def manifests(self) -> Collection[str]:
         return ()

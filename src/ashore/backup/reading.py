@@ -1,8 +1,7 @@
-"""Reading one object from the fastest `k` nodes, and making lost shards again. A window of stripes bounds the memory.
+"""Reads one object from the fastest `k` nodes, and rebuilds lost shards. A window of stripes bounds the memory.
 
-Each stripe is asked of `k` nodes, those with the data first, for then nothing has to be computed. A node that fails,
-gives a block that does not fit its checksum, or is late, is replaced by another at once for this stripe, and asked last
-from then on.
+Each stripe is requested from `k` nodes, preferably data shards, which need no computation. A node that fails, returns a
+block with a wrong checksum, or is late, is replaced at once for this stripe, and is used last from then on.
 """
 
 from __future__ import annotations
@@ -44,7 +43,7 @@ THREADS: Final = max(1, min(4, os.cpu_count() or 1))
 
 @dataclass(slots=True)
 class _Asked:
-    """One stripe on its way: fragments by the number of their shard."""
+    """One requested stripe: fragments by shard number."""
 
     stripe: int
     frame: NDArray[np.uint8]
@@ -57,15 +56,15 @@ class _Asked:
 
 
 class ObjectReader:
-    """One object, open on the nodes that have a shard of it."""
+    """One object, open on the nodes with a shard of it."""
 
     def __init__(
         self, lanes: Sequence[Lane], coder: Coder, expected: ShardHeader, ref: ObjectRef, *, hedge_s: float = HEDGE_S
     ) -> None:
-        """Make the object; nothing is read yet.
+        """Create the object; reads nothing yet.
 
         Args:
-            lanes: Nodes to ask.
+            lanes: Nodes to read from.
             coder: Of the code.
             expected: Header that the shards must have, but for its number.
             ref: The object.
@@ -89,7 +88,7 @@ class ObjectReader:
     def stripes(
         self, lost: Sequence[int] = ()
     ) -> Iterator[tuple[int, NDArray[np.uint8], Mapping[int, NDArray[np.uint8]]]]:
-        """Yield each stripe in order: its number, its sealed bytes in one piece, and the fragments of `lost` shards.
+        """Yield each stripe in order: its number, its sealed bytes in one buffer, and the fragments of `lost` shards.
 
         Raises:
             BackupDamaged: fewer than `k` good blocks of a stripe are left.
@@ -108,13 +107,13 @@ class ObjectReader:
             self.close()
 
     def release(self, frame: NDArray[np.uint8]) -> None:
-        """Take the sealed bytes of a stripe back, which nobody reads any more."""
+        """Take back the buffer of a stripe that is no longer read."""
         whole = frame if frame.base is None else frame.base
         if len(whole) == self._expected.code.k * self._expected.fragment_bytes(0):
             self._frames.append(whole)
 
     def close(self) -> None:
-        """Close the shards; on the nodes' own threads, for one may hang."""
+        """Close the shards, on the nodes' own threads, because one may hang."""
         for index, source in self._sources.items():
             self._lanes[index].submit(source.close)
         self._sources = {}
@@ -133,7 +132,7 @@ class ObjectReader:
         return asked
 
     def _in_order(self, lost: Sequence[int]) -> list[int]:
-        """Return the shards to ask, the best first. Those to be made again are last: they may have good blocks."""
+        """Return the shards to read, best first. Those to be rebuilt are last: they may have good blocks."""
         usable = [i for i in self._lanes if i not in self._bad]
         return sorted(usable, key=lambda i: (i in lost, self._lanes[i].lateness, i))
 
@@ -150,7 +149,7 @@ class ObjectReader:
         self._lanes[index].submit(lambda: self._read(asked, index, fragment))
 
     def _read(self, asked: _Asked, index: int, fragment: NDArray[np.uint8]) -> None:
-        """Read one block and check it. On the node's own thread."""
+        """Read and verify one block. Runs on the node's own thread."""
         error: AshoreError | None = None
         try:
             if asked.taken:
@@ -190,7 +189,7 @@ class ObjectReader:
         return f"{self._lanes[index].node.place}/{self._name}"
 
     def _await(self, asked: _Asked, lost: Sequence[int]) -> None:
-        """Return when enough fragments are there; ask others for what failed or is late."""
+        """Return when enough fragments are there; request replacements for failed or late ones."""
         k = self._expected.code.k
         began_s = time.monotonic()
         hedged = False
@@ -257,10 +256,10 @@ class ObjectReader:
 
 
 def check_header(data: bytes, num_bytes: int, *, expected: ShardHeader, index: int, what: str) -> None:
-    """Return when a shard is the one that is expected.
+    """Check that a shard is the expected one.
 
     Raises:
-        BackupDamaged: it was altered, cut short, or is another, or an old one in its place.
+        BackupDamaged: it was altered, cut short, or replaced by another or older one.
     """
     import dataclasses
 
@@ -279,10 +278,10 @@ def check_header(data: bytes, num_bytes: int, *, expected: ShardHeader, index: i
 def open_object(
     reader: ObjectReader, expected: ShardHeader, key: DataKey, target: int, *, what: str, told: Callable[[int], None]
 ) -> None:
-    """Write the clear bytes of an object to the descriptor `target`. What was written is void when this raises.
+    """Write an object's plaintext to the descriptor `target`. If this raises, the written data is invalid.
 
     Raises:
-        BackupDamaged: too few good shards are left, or a chunk was made up by somebody without the key.
+        BackupDamaged: too few good shards are left, or a chunk was forged without the key.
     """
     from cryptography.exceptions import InvalidTag
 
@@ -292,7 +291,7 @@ def open_object(
     flusher = Flusher(target, Disk())
 
     def opened(stripe: int, frame: NDArray[np.uint8]) -> bytearray:
-        """Open a stripe in one of the threads."""
+        """Decrypt a stripe in one of the threads."""
         size = expected.sealed.clear_size(stripe)
         clear = spare.pop() if spare else bytearray(expected.sealed.chunk_bytes)
         bound = authenticated(plain, stripe, expected.num_stripes)
@@ -307,7 +306,7 @@ def open_object(
         return clear
 
     def write(stripe: int, clear: bytearray) -> None:
-        """Write what was opened: from one thread, for several would wait for the file's lock in turns."""
+        """Write decrypted data, from one thread: several would contend for the file's lock."""
         size = expected.sealed.clear_size(stripe)
         _write_all(target, memoryview(clear)[:size], stripe * expected.sealed.chunk_bytes)
         spare.append(clear)
@@ -326,7 +325,7 @@ def open_object(
 
 
 def _write_all(descriptor: int, data: memoryview, offset: int) -> None:
-    """Write piece by piece: see `PIECE_BYTES`."""
+    """Write in pieces: see `PIECE_BYTES`."""
     while data:
         written = os.pwrite(descriptor, data[:PIECE_BYTES], offset)
         data, offset = data[written:], offset + written

@@ -1,4 +1,4 @@
-"""Whether the recovery key is still at hand: asked while the home lives, for on the day it is needed it is too late."""
+"""Reminds the operator to confirm the recovery key while the home is alive: when it is needed, it is too late."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ IF_LOST: Final = "if it is lost, create a new one with `ashore backup rekey` whi
 
 
 def confirm(home: BackupHome, recovery: bytes, *, opener: NodeOpener, now_s: float) -> tuple[str, ...]:
-    """Open the envelope of every node with the recovery key, note that somebody had it, and return what was odd.
+    """Open the envelope of every node with the recovery key, record that it was shown, and return warnings.
 
-    A home that has lost its own key of the backup gets it back. The lock of the backup is held.
+    A home that has lost its own backup key gets it back. Requires the backup lock.
 
     Raises:
         RecoveryKeyWrong: it does not open this backup.
-        TooFewNodes: no node could be asked.
+        TooFewNodes: no node is reachable.
     """
     vault = home.read()
     key: VaultKey | None = None
@@ -60,7 +60,7 @@ def confirm(home: BackupHome, recovery: bytes, *, opener: NodeOpener, now_s: flo
 
 
 def key_warnings(home: BackupHome, vault: Vault, now_s: float) -> Iterator[str]:
-    """Yield what an operator must know of the recovery key: that it lies in a bad place, or that nobody showed it."""
+    """Yield warnings about the recovery key: stored in a bad place, or not confirmed."""
     if home.recovery_key.exists():
         yield (
             f"the recovery key is still in {home.recovery_key}, on the machine whose loss it must survive: "
@@ -74,7 +74,7 @@ def key_warnings(home: BackupHome, vault: Vault, now_s: float) -> Iterator[str]:
 
 
 def _bring_back(home: BackupHome, key: VaultKey) -> tuple[str, ...]:
-    """Give a home its own key again where that is gone, or was altered."""
+    """Restore a home's own key if it is missing or altered."""
     try:
         if home.read_key() == key:
             return ()

@@ -1,8 +1,8 @@
-"""Restoring from the nodes and the recovery key alone: a whole home onto an empty one, or one model into a home.
+"""Restores from the nodes and the recovery key only: a whole home onto an empty one, or one model into a home.
 
-A whole home is first laid down beside itself, in `.restoring/` of the home: each file whole or not at all. Then the
-models are put into the store and the rest is moved to its places, the state last. While `.restoring` is there the home
-does not start. A restore that died goes on where it stopped when it is given again.
+A whole home is first staged in its `.restoring/`, each file atomically. Then the models are put into the store and the
+rest is moved into place, the state last. While `.restoring` exists the home does not start. A crashed restore resumes
+when it is run again.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ SPARE_BYTES: Final = 64 << 20
 
 
 class _Begun(msgspec.Struct, frozen=True, kw_only=True):
-    """`begun.json` of the staging folder: of which backup what lies there is."""
+    """`begun.json` of the staging folder: identifies the backup being restored."""
 
     vault_id: str
     generation: int
@@ -62,15 +62,15 @@ class Restore:
     """One restore from one backup."""
 
     def __init__(self, found: Found, *, told: Told, generation: int = 0) -> None:
-        """Make the object.
+        """Create the object.
 
         Args:
             found: The backup.
-            told: Hears how far it is.
+            told: Called with the progress.
             generation: Which backup; 0: the newest.
 
         Raises:
-            NotFound: there is none of this number; names those there are.
+            NotFound: there is no such backup; the message names the existing ones.
         """
         commits = found.reading.commits
         self._is_newest = not generation
@@ -86,12 +86,12 @@ class Restore:
         self._notes: list[str] = []
 
     def home(self, root: Path, store: Callable[[], ModelStore]) -> RestoreReport:
-        """Restore everything into an empty home, which must not run: whoever calls holds its lock.
+        """Restore everything into an empty home, which must not run: the caller holds its lock.
 
         Raises:
             Conflict: the home is not empty.
-            DiskFull: there is not room enough; said before anything is written.
-            BackupDamaged: too few good shards of something are within reach.
+            DiskFull: there is not enough space; raised before anything is written.
+            BackupDamaged: too few good shards of something are reachable.
         """
         refuse_full_home(root)
         staging = root / STAGING
@@ -119,10 +119,10 @@ class Restore:
         return self._report(listing.files, listing.models)
 
     def rehearse(self) -> RestoreReport:
-        """Read everything that a restore of the whole home would read, check it, and write nothing.
+        """Read and verify everything that a restore of the whole home would read, and write nothing.
 
         Raises:
-            BackupDamaged: too few good shards of something are within reach.
+            BackupDamaged: too few good shards of something are reachable.
         """
         with open_objects(self._found.reading) as objects, open(os.devnull, "wb", buffering=0) as nowhere:
             listing = objects.listing(self._commit)
@@ -138,12 +138,12 @@ class Restore:
         return self._report(listing.files, listing.models)
 
     def model(self, root: Path, ref: str, store: ModelStore) -> RestoreReport:
-        """Restore the models of one name, or one variant, into a home, as a pull would: it may run meanwhile.
+        """Restore the models of one name, or one variant, into a home, as a pull would; the home may run meanwhile.
 
-        What is in the store and whole stays; what is damaged there is replaced.
+        Intact files of the store stay; damaged ones are replaced.
 
         Raises:
-            UnknownModel: the backup has none of this name; names the nearest.
+            UnknownModel: the backup has none of this name; the message has the nearest names.
             Conflict: the name is taken by another model.
         """
         staging = root / STAGING
@@ -174,7 +174,7 @@ class Restore:
                 self._stage(objects, blob.object, target, what)
 
     def _stage(self, objects: Objects, ref: ObjectRef, target: Path, what: str) -> None:
-        """Write an object to a file, whole or not at all; one that is there already is whole."""
+        """Write an object to a file, atomically; an existing file is complete."""
         if target.exists() and target.stat().st_size == ref.num_bytes:
             return
         make_folder(target.parent, mode=0o700)
@@ -213,7 +213,7 @@ class Restore:
         )
 
     def _go_on(self, root: Path, staging: Path) -> None:
-        """Go on with a restore that was cut off, or throw away what one of another backup had laid down.
+        """Resume an interrupted restore, or delete the staged files of another backup.
 
         Raises:
             Conflict: parts of another backup are in their places already.
@@ -239,7 +239,7 @@ class Restore:
 
 
 def refuse_full_home(root: Path) -> None:
-    """Raise `Conflict` unless a home is empty, or holds only a restore that was cut off."""
+    """Raise `Conflict` unless a home is empty, or contains only an interrupted restore."""
     if (root / STAGING).exists() or not root.exists():
         return
     there = sorted(name for name in os.listdir(root) if name not in HARMLESS and not _is_empty(root / name))
@@ -251,7 +251,7 @@ def refuse_full_home(root: Path) -> None:
 
 
 def _is_empty(path: Path) -> bool:
-    """Tell whether a folder holds nothing that anybody made: a store that was only opened has three small files."""
+    """Return whether a folder has no user data: a store that was only opened has three small files."""
     if not path.is_dir() or path.is_symlink():
         return False
     made = {"oci-layout", "index.json", "lock"} if path.name == "store" else set()
@@ -323,7 +323,7 @@ def _copies_of(blobs: Iterable[BlobEntry]) -> tuple[BlobCopy, ...]:
 
 
 def _move_in(root: Path, staging: Path, files: Iterable[FileEntry]) -> None:
-    """Move staged files to their places, the state last; those that are moved already are left."""
+    """Move staged files into place, the state last; skips those already moved."""
     for entry in sorted(files, key=lambda one: (one.path == STATE, one.path)):
         source, target = _file_of(staging, entry), root / entry.path
         if not source.exists():
@@ -336,7 +336,7 @@ def _move_in(root: Path, staging: Path, files: Iterable[FileEntry]) -> None:
 
 
 def _file_of(staging: Path, entry: FileEntry) -> Path:
-    """Return where a file is staged.
+    """Return the staging path of a file.
 
     Raises:
         CorruptBlob: its path leaves the home.
@@ -353,7 +353,7 @@ def _blob_of(staging: Path, digest: str) -> Path:
 
 @contextmanager
 def _translated(target: Path) -> Iterator[None]:
-    """Turn a full disk into `DiskFull`."""
+    """Translate a full disk into `DiskFull`."""
     try:
         yield
     except OSError as fault:

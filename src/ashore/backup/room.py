@@ -1,4 +1,4 @@
-"""The backup of a home in an API worker: what may be asked of it, and figures of what the server does by itself."""
+"""The backup of a home in an API worker: its calls, and figures of the scheduled tasks."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ METRICS: Final = (
 
 
 async def open_backup(context: Context) -> Opened:
-    """Show how the backup of the home stands, where there is a home."""
+    """Open the room, if there is a home."""
     home: str = context.told("home")
     if not home:
         return Opened()
@@ -44,7 +44,7 @@ async def open_backup(context: Context) -> Opened:
 
 
 def _measure(home: BackupHome, metrics: Metrics) -> None:
-    """Bring the gauges up to date."""
+    """Update the gauges."""
     table = home.read_timetable()
     if table is None:
         return

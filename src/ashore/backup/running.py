@@ -1,4 +1,4 @@
-"""One backup: write what the nodes do not have yet, then a commit on every node. What is not committed does not count.
+"""One backup: write what the nodes lack, then a commit on every node. Uncommitted data does not count.
 
     1  look at the nodes; fewer than a quorum: nothing is begun
     2  objects: each is on disk on its nodes before it is noted as done (`pending`): models, files with
@@ -8,7 +8,7 @@
     5  repair: shards that nodes lack which were away
     6  prune: commits that are too old, then objects that no kept backup refers to
 
-A death at any point leaves the backups before this one whole. The next run takes the objects that were done.
+A crash at any point leaves earlier backups intact. The next run reuses completed objects.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class _Counts:
 
 
 class Run:
-    """One backup of one home on its way. The lock of the backup is held."""
+    """One running backup of one home. Requires the backup lock."""
 
     def __init__(
         self,
@@ -83,10 +83,10 @@ class Run:
         self._counts = _Counts()
 
     def run(self, contents: HomeContents, *, only: tuple[str, ...], take_over: bool) -> RunReport:
-        """Make the backup; return what it did.
+        """Make the backup; return its report.
 
         Raises:
-            TooFewNodes: fewer nodes work than a backup needs; the backups before are whole.
+            TooFewNodes: fewer nodes work than a backup needs; earlier backups are intact.
             Conflict: another home writes this backup, or another run was faster.
             CorruptBlob: a file of the home is damaged; it was not backed up, and neither was the rest.
         """
@@ -105,7 +105,7 @@ class Run:
         try:
             models = self._models(writer, contents, only)
             files = tuple(self._file(writer, file) for file in contents.files(self._home.scratch))
-            models = self._models(writer, contents, only, models)  # what came since: the state may refer to it
+            models = self._models(writer, contents, only, models)  # models added since: the state may refer to them
             listing = Listing(
                 format=FORMAT, created_s=int(self._clock.now_s()), ashore=__version__, files=files, models=models
             )
@@ -134,7 +134,7 @@ class Run:
         return self._report(commit, listing, had_it)
 
     def _learn(self, before: Commit | None) -> None:
-        """Learn what is on the nodes already: of the newest backup, and of a run that died."""
+        """Load what the nodes have already, from the newest backup and from a crashed run."""
         refs: Iterable[ObjectRef] = self._home.read_pending()
         if before is not None:
             try:
@@ -156,7 +156,7 @@ class Run:
         only: tuple[str, ...],
         before: Sequence[ModelEntry] = (),
     ) -> tuple[ModelEntry, ...]:
-        """Write the blobs of the models; those of `before` stay, whatever became of them since."""
+        """Write the blobs of the models; those of `before` stay, even if removed since."""
         entries = {(one.name, one.variant, one.digest): one for one in before}
         named: dict[tuple[str, str], str] = {}
         for copy in contents.models(only):
@@ -174,7 +174,7 @@ class Run:
         )
 
     def _model(self, writer: ObjectWriter, contents: HomeContents, copy: ModelCopy) -> ModelEntry | None:
-        """Write the blobs of one model; None, and told, where it was removed meanwhile."""
+        """Write the blobs of one model; None, and a note, if it was removed meanwhile."""
         try:
             blobs = self._blobs(writer, contents, copy, copy.blobs)
         except FileNotFoundError as error:
@@ -220,7 +220,7 @@ class Run:
         )
 
     def _file(self, writer: ObjectWriter, file: HomeFile) -> FileEntry:
-        """Write a file. What is long is read once: its hash is taken on the way, unless it may be known already."""
+        """Write a file. A long one is read once: its hash is computed on the way, unless it may be stored already."""
         sha256 = file.sha256
         if not sha256 and any(ref.num_bytes == file.num_bytes for ref in self._known.values()):
             sha256 = hash_of_start(file.source, file.num_bytes)
@@ -239,7 +239,7 @@ class Run:
         return self._object(writer, path, hashlib.sha256(data).hexdigest(), len(data), what="the listing")
 
     def _object(self, writer: ObjectWriter, source: Path, sha256: str, num_bytes: int, *, what: str) -> ObjectRef:
-        """Return the object with this content: known, or written now. Without a hash it is written in any case."""
+        """Return the object with this content: known, or written now. Without a hash it is always written."""
         known = self._known.get(sha256)
         if known is not None and known.num_bytes == num_bytes:
             return known
@@ -275,7 +275,7 @@ class Run:
 
 
 def _times_of(path: Path) -> tuple[int, int, int]:
-    """Return what changes when a file is written to."""
+    """Return the file metadata that changes on a write."""
     found = path.stat()
     return found.st_ino, found.st_size, found.st_mtime_ns
 
@@ -291,7 +291,7 @@ def check_quorum(reading: Reading) -> None:
 
 
 def check_writer(newest: Commit | None, vault: Vault, *, take_over: bool) -> None:
-    """Raise `Conflict` when another home made the newest backup: of two writers each would prune the other's."""
+    """Raise `Conflict` if another home made the newest backup: two writers would prune each other's."""
     if newest is not None and newest.writer != vault.writer and not take_over:
         raise Conflict(
             f"backup {newest.generation} was made by another home ({newest.writer[:8]}; this one is "
@@ -303,8 +303,8 @@ def check_writer(newest: Commit | None, vault: Vault, *, take_over: bool) -> Non
 def prune(reading: Reading, *, keep: int) -> tuple[str, ...]:
     """Delete backups beyond the newest `keep`, then objects that no kept one refers to; return notes.
 
-    Nothing is deleted while a kept listing cannot be read: what it refers to is not known then. Only objects that were
-    there when the nodes were looked at are deleted.
+    Nothing is deleted while a listing cannot be read, because its references are unknown. Only objects that were
+    there when the nodes were scanned are deleted.
     """
     kept = sorted(reading.commits)[-keep:]
     refs: set[str] = set()
@@ -320,7 +320,7 @@ def prune(reading: Reading, *, keep: int) -> tuple[str, ...]:
     ]
     orphans = [(v, n) for v in reading.good for n in sorted(v.sizes) if n.startswith("objects/") and n not in refs]
     try:
-        for view, name in (*old, *orphans):  # the commits of all nodes first: none may outlive what it refers to
+        for view, name in (*old, *orphans):  # commits of all nodes first: none may outlive its objects
             view.node.remove(name)
     except AshoreError as error:
         return (f"old backups were not completely deleted: {error.message}",)

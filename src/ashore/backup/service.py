@@ -1,4 +1,4 @@
-"""The use cases of a home that has, or begins, a backup: init, run, status, scrub, replace, a new recovery key."""
+"""The use cases of a home's backup: init, run, status, scrub, replace, a new recovery key."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ KEPT_BACKUPS = 7
 
 
 def nobody(stage: str, done_bytes: int, total_bytes: int) -> None:
-    """For callers that do not ask how far it is."""
+    """A callback that ignores progress."""
 
 
 class BackupService:
-    """The backup of one home. Everything but `status` holds its lock: a second caller is refused at once."""
+    """The backup of one home. Everything but `status` takes its lock: a second caller is refused at once."""
 
     def __init__(
         self,
@@ -56,15 +56,15 @@ class BackupService:
         opener: NodeOpener = open_node,
         stall_s: float = STALL_S,
     ) -> None:
-        """Make the object; touches nothing.
+        """Create the object; touches nothing.
 
         Args:
             home: Files of the home that belong to its backup.
-            clock: Dates backups, for people; nothing is decided by it.
-            recorder: Told what was done.
-            actor: Who does it, as the record names them.
-            opener: Gives the node at a place.
-            stall_s: A node that takes nothing for so long is left out of a backup.
+            clock: Dates backups, for display only.
+            recorder: Writes audit records.
+            actor: The actor in the audit log.
+            opener: Returns the node at a place.
+            stall_s: A node without progress for so long is left out of a backup.
         """
         self._home = home
         self._clock = clock
@@ -75,24 +75,24 @@ class BackupService:
 
     @property
     def code(self) -> Code:
-        """Of the backup of this home. Raises `NotFound` where none was begun."""
+        """The code of this home's backup. Raises `NotFound` if there is none."""
         return parse_code(self._home.read().code)
 
     @property
     def places(self) -> tuple[str, ...]:
-        """Of the nodes of the backup of this home. Raises `NotFound` where none was begun."""
+        """The places of this home's backup nodes. Raises `NotFound` if there is none."""
         return tuple(self._home.read().places)
 
     def init(self, places: Sequence[str], code: Code) -> tuple[Vault, tuple[str, ...]]:
-        """Begin the backup of this home on nodes; return it, and what the operator must know.
+        """Create the backup of this home on nodes; return it, and warnings for the operator.
 
-        May be called twice until the first backup was made: a call that died goes on. Writes the recovery key into the
-        home first, so that there is no mark that nothing opens.
+        May be called again until the first backup was made, to complete a crashed call. Writes the recovery key into
+        the home first, so that every mark can be opened.
 
         Raises:
             InvalidRequest: the number of nodes is not that of the code, or one is named twice.
             Conflict: the home has a backup, or a node belongs to another.
-            NodeUnavailable: a node cannot be made.
+            NodeUnavailable: a node cannot be created.
             MissingExtra: the code needs ISA-L.
         """
         places = [place if place == "/" else place.rstrip("/") for place in places]
@@ -129,17 +129,17 @@ class BackupService:
         take_over: bool = False,
         told: Told = nobody,
     ) -> RunReport:
-        """Back the home up; then make what nodes lack that were away, and delete what is too old.
+        """Back up the home; then repair nodes that were down, and delete old backups.
 
         Args:
-            contents: What there is to back up.
+            contents: What to back up.
             only: Names or references of models; default: all.
             keep: Backups that are kept.
-            take_over: Go on with a backup that another home wrote, which is refused from then on.
-            told: Hears how far it is.
+            take_over: Continue a backup of another home, which is refused from then on.
+            told: Called with the progress.
 
         Raises:
-            TooFewNodes, Conflict, CorruptBlob, HomeBusy: nothing was committed; the backups before are whole.
+            TooFewNodes, Conflict, CorruptBlob, HomeBusy: nothing was committed; earlier backups are intact.
         """
         with self._home.locked("run"), self._recorded("backup:run") as detail:
             vault, reading = self._look()
@@ -158,16 +158,16 @@ class BackupService:
             )
 
     def status(self, contents: HomeContents | None = None) -> StatusReport:
-        """Return how the backup stands, by names and sizes of what lies on the nodes; `scrub` reads it all.
+        """Return the state of the backup, by names and sizes on the nodes; `scrub` reads everything.
 
         Args:
-            contents: Tells models that are not in the backup; None: nobody asks.
+            contents: Used to list models missing in the backup; None: do not list.
         """
         vault, reading = self._look()
         return status_of(self._home, vault, reading, contents, self._clock.now_s())
 
     def kept(self) -> tuple[KeptBackup, ...]:
-        """Return the backups that lie on the nodes, the newest first, by names, sizes and listings."""
+        """Return the backups on the nodes, newest first, by names, sizes and listings."""
         _, reading = self._look()
         return kept_backups(reading)
 
@@ -179,17 +179,17 @@ class BackupService:
         until: Callable[[], bool] = lambda: False,
         told: Told = nobody,
     ) -> ScrubReport:
-        """Read everything on every node that works, and make again what is wrong.
+        """Read everything on every working node, and repair faults.
 
         Args:
-            bytes_per_s: Most that is read, from all nodes together; None: as fast as it goes.
-            after: `reached` of the scrub that this one goes on with.
-            until: Asked after each object whether to stop for now. A scrub that stops and found nothing is not told to
-                the record: the one that comes to the end is.
-            told: Hears how far it is.
+            bytes_per_s: Limit of the read rate over all nodes; None: no limit.
+            after: `reached` of the scrub to continue.
+            until: Called after each object, whether to pause. A paused scrub without findings is not recorded; the one
+                that completes is.
+            told: Called with the progress.
 
         Raises:
-            TooFewNodes: so few nodes work that nothing can be judged.
+            TooFewNodes: too few nodes work to judge anything.
         """
         with self._home.locked("scrub"), self._recorded("backup:scrub") as detail:
             vault, reading = self._look()
@@ -211,12 +211,12 @@ class BackupService:
             return report
 
     def repair(self) -> RepairReport:
-        """Make what working nodes lack, which were away or damaged meanwhile; judged by marks, names and sizes.
+        """Rebuild what working nodes lack because they were down or damaged; by marks, names and sizes.
 
         May be called twice. Nothing is written to a place that is empty, or on another file system: see `replace`.
 
         Raises:
-            TooFewNodes: too few nodes work to make anything.
+            TooFewNodes: too few nodes work to rebuild anything.
         """
         with self._home.locked("repair"), self._recorded("backup:repair") as detail:
             vault, reading = self._look()
@@ -237,19 +237,19 @@ class BackupService:
             )
 
     def replace(self, word: str, place: str = "", *, told: Told = nobody) -> ScrubReport:
-        """Take a place as a node of this backup though it is empty, on another file system, or elsewhere; fill it.
+        """Use a place as a node of this backup although it is empty, on another file system, or new; fill it.
 
-        May be called twice: a call that died goes on. What lies there and is whole is kept.
+        May be called again to complete a crashed call. Intact files there are kept.
 
         Args:
             word: The node: its place or its number.
-            place: Where it is from now on; default: where it was.
-            told: Hears how far it is.
+            place: Its new place; default: the old one.
+            told: Called with the progress.
 
         Raises:
             InvalidRequest: there is no such node.
             Conflict: the place is another node's, or belongs to another backup.
-            TooFewNodes: too few others work to make its shards.
+            TooFewNodes: too few others work to rebuild its shards.
         """
         with self._home.locked("replace"), self._recorded("backup:replace") as detail:
             vault, reading = self._look()
@@ -272,12 +272,12 @@ class BackupService:
             return scrub(reading, Pace(None), only=index, told=told)
 
     def rekey(self) -> None:
-        """Make a new recovery key, and lay it into the home; the old one opens nothing from then on.
+        """Create a new recovery key in the home; the old one stops working.
 
-        May be called twice; after a call that died, the old or the new key opens, for some nodes have either.
+        May be called twice; after a crash both keys may work, each on some nodes.
 
         Raises:
-            TooFewNodes: a node is away, on which the old key would still open.
+            TooFewNodes: a node is down, on which the old key would still work.
         """
         with self._home.locked("rekey"), self._recorded("backup:rekey"):
             vault, reading = self._look()
@@ -294,17 +294,17 @@ class BackupService:
                 write_mark(view.node, msgspec.structs.replace(read_mark(view.node), envelope=envelope))
 
     def confirm(self, recovery: bytes) -> tuple[str, ...]:
-        """Note that the recovery key is at hand, and return what was odd; a home that lost its own key gets it back.
+        """Record that the recovery key was shown, and return warnings; a home that lost its own key gets it back.
 
         Raises:
             RecoveryKeyWrong: it does not open this backup.
-            TooFewNodes: no node could be asked.
+            TooFewNodes: no node is reachable.
         """
         with self._home.locked("confirm"), self._recorded("backup:confirm"):
             return confirm(self._home, recovery, opener=self._opener, now_s=self._clock.now_s())
 
     def _begin(self, places: Sequence[str], code: Code) -> tuple[Vault, VaultKey]:
-        """Return the backup that is to begin; that of a call that died, where it was the same."""
+        """Return the backup to create; that of a crashed call if it is the same."""
         if self._home.has_vault:
             vault = self._home.read()
             if vault.generation or vault.places != tuple(places) or vault.code != str(code):
@@ -325,13 +325,13 @@ class BackupService:
         return vault, key
 
     def _refuse_other(self, node: Node, vault: Vault, *, index: int | None = None) -> None:
-        """Raise `Conflict` where a place has the mark of another backup, or of another node of this one."""
+        """Raise `Conflict` if a place has the mark of another backup, or of another node of this one."""
         try:
             mark = read_mark(node)
         except (NotFound, BackupDamaged):
             return
         except AshoreError:
-            return  # it is not there yet, and `prepare` tells what else is wrong
+            return  # it does not exist yet, and `prepare` reports any other error
         if mark.vault_id != vault.vault_id:
             raise Conflict(
                 f"{node.place} belongs to another backup, {mark.vault_id[:8]}",
@@ -355,7 +355,7 @@ class BackupService:
             )
 
     def _mend_marks(self, vault: Vault, reading: Reading) -> tuple[tuple[Finding, ...], Reading]:
-        """Write bad marks anew where the places are the nodes beyond doubt; return findings, and the nodes anew."""
+        """Rewrite bad marks where the place is certainly the node; return findings, and the nodes scanned again."""
         findings = mend_marks(vault, reading)
         return findings, (self._look()[1] if any(one.repaired for one in findings) else reading)
 
@@ -363,14 +363,14 @@ class BackupService:
         return tuple(key_warnings(self._home, self._home.read(), self._clock.now_s()))
 
     def _remember(self, findings: Iterable[Finding]) -> None:
-        """Note for the next backup what cannot be made again from the nodes."""
+        """Note for the next backup what cannot be rebuilt from the nodes."""
         lost = [finding.file for finding in findings if not finding.repaired]
         if lost:
             self._home.note_again(lost)
 
     @contextmanager
     def _recorded(self, action: str) -> Iterator[dict[str, str | int]]:
-        """Tell the record what came of it, unless it is `quiet`; the block adds facts to the dict it is given."""
+        """Write the audit record of the outcome, unless it is `quiet`; the block adds facts to the yielded dict."""
         detail: dict[str, str | int] = {}
         act = Act(action=action, actor=self._actor, resource="backup/home")
         try:
@@ -395,7 +395,7 @@ def _mark(vault: Vault, index: int, node: Node, envelope: str) -> NodeMark:
 
 
 def _shared(nodes: Sequence[Node]) -> tuple[str, ...]:
-    """Return a warning for every file system that more than one node lies on."""
+    """Return a warning for every file system with more than one node."""
     by_system: dict[str, list[str]] = {}
     for node in nodes:
         by_system.setdefault(node.filesystem(), []).append(node.place)

@@ -1,4 +1,4 @@
-"""The form of a shard: a header, then the shard's fragment of each stripe with its checksum. Pure; no disk, no key.
+"""The format of a shard: a header, then the shard's fragment of each stripe with its checksum. Pure; no disk, no key.
 
 What is coded is a sealed file (`sealing`): its chunks, each as many encrypted bytes as clear ones and a tag of 16. Each
 chunk is a stripe: filled with zeros to `k` fragments of equal length, a multiple of 64 bytes; `m` parities of the same
@@ -18,8 +18,8 @@ length come beside them. Shard `i` has fragment `i` of every stripe; those from 
     152            blocks: a fragment, then 32 bytes of BLAKE3 over the header's checksum, the stripe's number in 8
                    bytes, and the fragment
 
-So a block that was flipped, moved, repeated, or taken from another shard or another write of the object is found by
-whoever reads it, without a key. What an adversary with a hand on a node makes up is found by the tag of the chunk.
+So a reader without a key detects a block that was flipped, moved, repeated, or taken from another shard or write of the
+object. Forgeries by an adversary on a node are detected by the chunk's tag.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _NUMBER: Final = struct.Struct(">Q")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShardHeader:
-    """What stands at the head of a shard."""
+    """Header of a shard."""
 
     code: Code
     index: int
@@ -76,7 +76,7 @@ class ShardHeader:
         return fragment_bytes(self.code, self.sealed.clear_size(stripe))
 
     def offset(self, stripe: int) -> int:
-        """Return where the block of a stripe begins; the blocks of all stripes but the last are of one length."""
+        """Return the offset of a stripe's block; all blocks but the last have the same length."""
         full = fragment_bytes(self.code, self.sealed.chunk_bytes) + HASH_BYTES
         return HEADER_BYTES + stripe * full
 
@@ -87,7 +87,7 @@ class ShardHeader:
 
 
 def fragment_bytes(code: Code, clear_bytes: int) -> int:
-    """Return the length of a fragment of a stripe that holds so many clear bytes."""
+    """Return the fragment length of a stripe with so many plaintext bytes."""
     return -(-(clear_bytes + TAG_BYTES) // (code.k * ALIGN)) * ALIGN
 
 
@@ -99,7 +99,7 @@ def checksum(data: bytes | memoryview) -> bytes:
 
 
 def block_checksum(header_hash: bytes, stripe: int, fragment: memoryview) -> bytes:
-    """Return the checksum of a block: bound to its shard, its write and its place."""
+    """Return the checksum of a block, bound to its shard, its write and its position."""
     from blake3 import blake3
 
     hasher = blake3(header_hash + _NUMBER.pack(stripe))
@@ -108,14 +108,14 @@ def block_checksum(header_hash: bytes, stripe: int, fragment: memoryview) -> byt
 
 
 def parse_shard_header(data: bytes, *, what: str) -> ShardHeader:
-    """Return the header that a shard begins with.
+    """Return the header at the beginning of a shard.
 
     Args:
         data: The first `HEADER_BYTES` of the shard, or all of it where it is shorter.
         what: Names the shard in messages.
 
     Raises:
-        BackupDamaged: it is no shard, of another version, or was altered.
+        BackupDamaged: it is not a shard, has another version, or was altered.
     """
     if len(data) < HEADER_BYTES:
         raise BackupDamaged(f"{what} has {len(data)} bytes; a shard has at least {HEADER_BYTES}", hint=HINT)
@@ -139,7 +139,7 @@ def parse_shard_header(data: bytes, *, what: str) -> ShardHeader:
 
 
 def _sealed_bytes(sealed: bytes) -> int:
-    """Return the size of the sealed file that a header tells, so that only the header itself is judged."""
+    """Return the size of the sealed file from its header, so that only the header is judged."""
     chunk_bytes, _, clear_bytes = struct.unpack_from(">IIQ", sealed, 8)
     num_chunks = max(1, -(-clear_bytes // max(1, chunk_bytes)))
     return int(SEALED_HEADER_BYTES + clear_bytes + TAG_BYTES * num_chunks)

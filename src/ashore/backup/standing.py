@@ -1,4 +1,4 @@
-"""How a backup stands: by names and sizes of what lies on the nodes, in words for an operator. Changes nothing."""
+"""State of a backup, by names and sizes on the nodes, in words for operators. Read-only."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def status_of(
 
 
 def kept_backups(reading: Reading) -> tuple[KeptBackup, ...]:
-    """Return the backups that lie on the nodes, the newest first. One whose listing cannot be read has lost something.
+    """Return the backups on the nodes, newest first. One with an unreadable listing has lost something.
 
     Reads names, sizes and listings.
     """
@@ -89,7 +89,7 @@ def kept_backups(reading: Reading) -> tuple[KeptBackup, ...]:
 
 
 def lacking_nodes(reading: Reading) -> tuple[int, ...]:
-    """Return the nodes that do not work, or lack something of the newest backup. Raises as `spare_nodes` does."""
+    """Return the nodes that do not work, or lack a part of the newest backup. Raises as `spare_nodes`."""
     lacking = {view.index for view in reading.views if view.condition != "good"}
     if reading.newest is not None:
         for have in _shards(reading, reading.newest):
@@ -98,7 +98,7 @@ def lacking_nodes(reading: Reading) -> tuple[int, ...]:
 
 
 def spare_nodes(reading: Reading, generation: int) -> int:
-    """Return how many nodes may still be lost of those that a backup lies on; negative: something of it is lost.
+    """Return how many more nodes of a backup may be lost; negative: a part is lost already.
 
     Raises:
         BackupDamaged: its listing cannot be read.
@@ -107,12 +107,12 @@ def spare_nodes(reading: Reading, generation: int) -> int:
 
 
 def fewest_shards(reading: Reading, generation: int) -> int:
-    """Return the fewest good shards of any object of a backup. Raises as `spare_nodes` does."""
+    """Return the fewest good shards of any object of a backup. Raises as `spare_nodes`."""
     return min(map(len, _shards(reading, reading.commits[generation])))
 
 
 def _shards(reading: Reading, commit: Commit) -> list[tuple[int, ...]]:
-    """Return for each object of a backup the nodes that have a shard of it."""
+    """Return, for each object of a backup, the nodes with a shard of it."""
     with open_objects(reading) as objects:
         refs = (*objects.listing(commit).objects().values(), commit.listing)
     return [good_shards(reading, ref) for ref in refs]

@@ -1,7 +1,7 @@
-"""When a server backs up and scrubs by itself: pure rules over what it wrote down of the last times.
+"""When scheduled backups and scrubs run: pure rules over the recorded results.
 
-`backup/schedule.json` of the home holds a `Timetable`, written before and after each turn, so that a server that was
-killed, or a clock that was set back, neither skips a turn nor makes one after the other.
+`backup/schedule.json` of the home holds a `Timetable`, written before and after each turn, so that neither a kill nor a
+clock set back skips or repeats turns.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ TurnKind = Literal["run", "scrub"]
 
 
 class Turn(msgspec.Struct, frozen=True, kw_only=True):
-    """The last time that something was done by itself. Times are seconds since the Unix epoch."""
+    """The last scheduled turn. Times are seconds since the Unix epoch."""
 
     began_s: float = 0.0
     ended_s: float = 0.0
@@ -37,7 +37,7 @@ class Turn(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ScrubSoFar(msgspec.Struct, frozen=True, kw_only=True):
-    """The scrub under way, which is done in slices."""
+    """A scrub in progress, which runs in slices."""
 
     after: str = ""
     """Name of the last shard that it has read; empty: none is under way."""
@@ -48,7 +48,7 @@ class ScrubSoFar(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Timetable(msgspec.Struct, frozen=True, kw_only=True):
-    """What a server keeps of its own backups; whoever asks for the status reads it."""
+    """Results of a server's scheduled backups; read for the status."""
 
     every_s: float
     scrub_every_s: float
@@ -66,20 +66,20 @@ class Timetable(msgspec.Struct, frozen=True, kw_only=True):
     """Nodes that could still be lost after the last backup; negative: something is lost."""
 
     def due_s(self, kind: TurnKind) -> float:
-        """Return when the next turn begins."""
+        """Return when the next turn starts."""
         if kind == "run":
             return next_s(self.run, self.every_s, first_s=self.since_s)
         if self.so_far.after and self.scrub.end != "failed":
-            return self.since_s  # it goes on as soon as no backup is due
+            return self.since_s  # it continues as soon as no backup is due
         return next_s(self.scrub, self.scrub_every_s, first_s=self.since_s + self.scrub_every_s)
 
     def begun(self, kind: TurnKind, now_s: float) -> Timetable:
-        """Return it with a turn that begins."""
+        """Return the timetable with a started turn."""
         turn = msgspec.structs.replace(getattr(self, kind), began_s=now_s, end="running", says="")
         return msgspec.structs.replace(self, **{kind: turn})
 
     def ended(self, kind: TurnKind, now_s: float, *, failed: bool, says: str) -> Timetable:
-        """Return it with a turn that has ended."""
+        """Return the timetable with an ended turn."""
         turn: Turn = getattr(self, kind)
         turn = msgspec.structs.replace(
             turn,
@@ -93,18 +93,18 @@ class Timetable(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def next_s(turn: Turn, every_s: float, *, first_s: float) -> float:
-    """Return when the turn after this one begins.
+    """Return when the turn after this one starts.
 
     Args:
         turn: The last one.
-        every_s: From the beginning of one to that of the next.
-        first_s: When the first one begins.
+        every_s: Interval between two starts.
+        first_s: Start of the first one.
     """
     match turn.end:
         case "never":
             return first_s
         case "running":
-            return turn.began_s + min(every_s, RETRY_S)  # whoever asks this does not run it: it was cut off
+            return turn.began_s + min(every_s, RETRY_S)  # this caller does not run it: it was interrupted
         case "failed":
             return turn.ended_s + min(every_s, RETRY_S * 2.0 ** min(20, turn.failures - 1))
         case "done":
@@ -112,19 +112,19 @@ def next_s(turn: Turn, every_s: float, *, first_s: float) -> float:
 
 
 def is_due(table: Timetable, kind: TurnKind, now_s: float) -> bool:
-    """Tell whether a turn is to begin. A turn from the future says that the clock was set back: then it is due."""
+    """Return whether a turn is due. A turn in the future means that the clock was set back: then it is due."""
     turn: Turn = getattr(table, kind)
     return now_s >= table.due_s(kind) or max(turn.began_s, turn.ended_s, table.since_s) > now_s + RETRY_S
 
 
 def standing(table: Timetable, now_s: float, *, is_kept: bool, is_busy: bool) -> tuple[str, ...]:
-    """Return in words when backups are made by themselves, how the last ones ended, and when the next ones are due.
+    """Return, in words, the schedule, the last results, and the next times.
 
     Args:
-        table: What the server wrote.
+        table: The recorded results.
         now_s: Now.
-        is_kept: Whether a server runs that keeps it.
-        is_busy: Whether somebody works on the backup.
+        is_kept: Whether a server is running that follows the schedule.
+        is_busy: Whether the backup is in use.
     """
     if not is_kept:
         head = "no server is running scheduled backups; from the last one that did:"

@@ -1,4 +1,4 @@
-"""One backup over its nodes: which of them are what they should be, and which backups (generations) lie there.
+"""One backup over its nodes: the state of each node, and the backups (generations) on them.
 
 ashore-backup-node.json       the mark: which node of which backup this is
 commits/000000000007          one backup that counts, encrypted under a key of the home's
@@ -36,7 +36,7 @@ LOOK_S: Final = 15.0
 
 @dataclass(slots=True, kw_only=True)
 class NodeView:
-    """One node as it was found."""
+    """A node as scanned."""
 
     index: int
     node: Node
@@ -51,18 +51,18 @@ class NodeView:
 
     @property
     def is_good(self) -> bool:
-        """Whether it may be read and written; one that is behind too, for every shard proves itself."""
+        """Whether it may be read and written; also if it is behind, because every shard is verified."""
         return self.condition in ("good", "behind")
 
     @property
     def generation(self) -> int:
-        """Newest that it has a commit of."""
+        """The newest generation with a commit on it."""
         return max((generation_of(name) for name in self.sizes if name.startswith(f"{COMMITS}/")), default=0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
-    """What the nodes hold, as far as they work."""
+    """What the working nodes have."""
 
     code: Code
     key: VaultKey
@@ -81,7 +81,7 @@ class Reading:
         return self.commits[max(self.commits)] if self.commits else None
 
     def lanes(self) -> tuple[Lane, ...]:
-        """Return lanes to the nodes that work; whoever takes them closes them."""
+        """Return lanes to the working nodes; the caller closes them."""
         return open_lanes((view.index, view.node) for view in self.good)
 
 
@@ -91,19 +91,19 @@ def commit_name(generation: int) -> str:
 
 
 def generation_of(name: str) -> int:
-    """Return the generation of a commit's file; 0 where the name is of no commit."""
+    """Return the generation of a commit's file; 0 if the name is not a commit's."""
     text = name.rpartition("/")[2]
     return int(text) if text.isdigit() and len(text) == 12 else 0
 
 
 def new_header(key: VaultKey, code: Code, *, name: str, num_bytes: int) -> ShardHeader:
-    """Return the header of an object that is to be written, with a salt of its own."""
+    """Return the header of an object to write, with a new salt."""
     sealed = Header(clear_bytes=num_bytes, key_id=key.vault_id, salt=secrets.token_bytes(SALT_BYTES))
     return ShardHeader(code=code, index=0, vault_id=key.vault_id, name=name, sealed=sealed)
 
 
 def header_of(key: VaultKey, code: Code, ref: ObjectRef) -> ShardHeader:
-    """Return the header that the shards of an object must have, but for their number."""
+    """Return the expected header of an object's shards, except their number."""
     sealed = Header(
         clear_bytes=ref.num_bytes, key_id=key.vault_id, salt=bytes.fromhex(ref.salt), chunk_bytes=CHUNK_BYTES
     )
@@ -142,7 +142,7 @@ def read_mark(node: Node) -> NodeMark:
 
 
 def judge(vault: Vault, index: int, mark: NodeMark | None, filesystem: str) -> tuple[NodeCondition, str]:
-    """Return what a place is, by its mark and its file system. Pure."""
+    """Return the condition of a place, by its mark and its file system. Pure."""
     place = vault.places[index]
     hint = f"if it should become the node: ashore backup replace {place}"
     if mark is None:
@@ -157,13 +157,13 @@ def judge(vault: Vault, index: int, mark: NodeMark | None, filesystem: str) -> t
 
 
 def look(vault: Vault, key: VaultKey, nodes: Sequence[Node], *, timeout_s: float = LOOK_S) -> Reading:
-    """Return what the nodes hold. Asks all at once; one that hangs counts as away."""
+    """Scan the nodes, all at once; a hanging one counts as down."""
     views = _views(vault, nodes, sizes=True, timeout_s=timeout_s)
     return read_commits(parse_code(vault.code), key, views, known=vault.generation)
 
 
 def glance(vault: Vault, nodes: Sequence[Node], *, timeout_s: float = LOOK_S) -> tuple[NodeView, ...]:
-    """Return what the places are, by their marks alone: quick, whatever lies there."""
+    """Check the places by their marks only: quick, whatever their size."""
     return _views(vault, nodes, sizes=False, timeout_s=timeout_s)
 
 
@@ -188,8 +188,8 @@ def read_commits(code: Code, key: VaultKey, views: tuple[NodeView, ...], *, know
     Args:
         code: Of the backup.
         key: Opens commits.
-        views: Nodes as they were found.
-        known: Newest generation that the home knows of.
+        views: Nodes as scanned.
+        known: Newest generation known to the home.
     """
     commits: dict[int, Commit] = {}
     findings: list[Finding] = []
@@ -212,7 +212,7 @@ def read_commit(key: VaultKey, node: Node, generation: int) -> Commit:
     """Return a commit of a node.
 
     Raises:
-        BackupDamaged: it was altered, or is another in its place.
+        BackupDamaged: it was altered, or replaced by another.
     """
     name = commit_name(generation)
     body = key.open("commit", generation, read_small(node, name), what=f"the commit {node.place}/{name}")
@@ -226,11 +226,11 @@ def read_commit(key: VaultKey, node: Node, generation: int) -> Commit:
 
 
 def make_commit(reading: Reading, commit: Commit) -> tuple[int, ...]:
-    """Write a commit to every node that works; return those that have it.
+    """Write a commit to every working node; return those that have it.
 
     Raises:
-        Conflict: another run made this generation meanwhile; ours is taken away again.
-        TooFewNodes: fewer than a quorum took it; what took it keeps it, and it may count after all.
+        Conflict: another run made this generation meanwhile; ours is removed again.
+        TooFewNodes: fewer than a quorum accepted it; those keep it, and it may still become valid.
     """
     data = reading.key.close("commit", commit.generation, msgspec.json.encode(commit))
     name = commit_name(commit.generation)
@@ -263,22 +263,22 @@ def make_commit(reading: Reading, commit: Commit) -> tuple[int, ...]:
 
 
 def write_commit(reading: Reading, view: NodeView, commit: Commit) -> None:
-    """Give a commit to a node that lacks it, or has a damaged one."""
+    """Write a commit to a node that lacks it or has a damaged one."""
     data = reading.key.close("commit", commit.generation, msgspec.json.encode(commit))
     write_small(view.node, commit_name(commit.generation), data)
 
 
 def good_shards(reading: Reading, ref: ObjectRef) -> tuple[int, ...]:
-    """Return the nodes that have a shard of an object, of the right size. Reads none of them."""
+    """Return the nodes with a shard of an object of the right size. Reads none of them."""
     size = header_of(reading.key, reading.code, ref).shard_bytes
     return tuple(view.index for view in reading.good if view.sizes.get(ref.file_name) == size)
 
 
 def place_of(nodes: Sequence[str], word: str) -> int:
-    """Return which node `word` names: its place, or its number from 0.
+    """Return the node that `word` names: by place, or by number from 0.
 
     Raises:
-        InvalidRequest: none.
+        InvalidRequest: there is no such node.
     """
     if word.rstrip("/") in nodes:
         return nodes.index(word.rstrip("/"))
@@ -288,7 +288,7 @@ def place_of(nodes: Sequence[str], word: str) -> int:
 
 
 def report_of(view: NodeView, *, missing: int) -> NodeReport:
-    """Return what is told of a node."""
+    """Return the report of a node."""
     return NodeReport(
         index=view.index,
         place=view.node.place,
@@ -329,5 +329,5 @@ def _judge_age(view: NodeView, newest: int, commit: Commit | None) -> NodeView:
 
 
 def sound_envelope(views: Sequence[NodeView]) -> str:
-    """Return the envelope of the recovery key that holds, from the nodes that work; empty where none has it."""
+    """Return the envelope of the current recovery key, from the working nodes; empty if none has it."""
     return next((view.envelope for view in views if view.is_good and view.envelope and not view.is_stale), "")

@@ -1,7 +1,7 @@
-"""Writing one object: read, seal, code, and hand each node its shard, all at once and with bounded memory.
+"""Writes one object: reads, seals, codes, and sends each node its shard, in parallel and with bounded memory.
 
 One thread reads and hashes; a few seal, code and take checksums; each node has a thread that writes. A node that fails,
-or that makes no progress for `stall_s`, is left out, and the others go on as long as enough of them are left.
+or makes no progress for `stall_s`, is left out, and the others continue while there are enough of them.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ STALL_S: Final = 30.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Written:
-    """One object that is on disk."""
+    """One object on disk."""
 
     ref: ObjectRef
     written_bytes: int
@@ -49,12 +49,12 @@ class Written:
 
 
 class ObjectWriter:
-    """Writes objects over one set of nodes. Failed nodes stay left out; see `failures`."""
+    """Writes objects to one set of nodes. Failed nodes stay left out; see `failures`."""
 
     def __init__(
         self, lanes: Sequence[Lane], coder: Coder, key: DataKey, *, least: int, stall_s: float = STALL_S
     ) -> None:
-        """Make the object.
+        """Create the object.
 
         Args:
             lanes: Nodes that work.
@@ -80,18 +80,18 @@ class ObjectWriter:
     def write(
         self, source: Path, header: ShardHeader, *, sha256: str, what: str, told: Callable[[int], None]
     ) -> Written:
-        """Write the file `source` as one object; when this returns its shards survive a loss of power.
+        """Write the file `source` as one object; on return its shards survive a power loss.
 
         Args:
             source: File of `header.sealed.clear_bytes` bytes, or longer; never written.
             header: Of any of its shards.
-            sha256: Hash, hexadecimal, that the bytes must have; empty: any, and the reference tells which.
+            sha256: Expected hash of the bytes, hexadecimal; empty: any; the reference has the actual one.
             what: Names the file in messages.
-            told: Hears the clear bytes that are done.
+            told: Called with the plaintext bytes that are done.
 
         Raises:
-            CorruptBlob: the bytes are others; nothing was kept.
-            TooFewNodes: too many nodes failed; nothing was kept.
+            CorruptBlob: the bytes differ; nothing was stored.
+            TooFewNodes: too many nodes failed; nothing was stored.
         """
         laying = _Laying(self, header)
         try:
@@ -110,7 +110,7 @@ class ObjectWriter:
         return Written(ref=ref, written_bytes=header.shard_bytes * len(nodes))
 
     def close(self) -> None:
-        """Let the threads go. Does not wait for nodes that hang."""
+        """Release the threads. Does not wait for hanging nodes."""
         self._pool.shutdown(wait=True)
 
     def check(self) -> None:
@@ -133,7 +133,7 @@ class ObjectWriter:
 
 
 class _Slot:
-    """The memory of one stripe on its way."""
+    """The buffers of one stripe."""
 
     def __init__(self, chunk_bytes: int, fragment: int, n: int) -> None:
         import numpy as np
@@ -150,7 +150,7 @@ class _Slot:
 
 
 class _Shard:
-    """The shard of one node that is being written. Its methods run on the node's thread."""
+    """The shard of one node being written. Its methods run on the node's thread."""
 
     def __init__(self, lane: Lane, header: bytes, name: str) -> None:
         self.lane = lane
@@ -178,7 +178,7 @@ class _Shard:
 
 
 class _Laying:
-    """One object on its way."""
+    """One object being written."""
 
     def __init__(self, writer: ObjectWriter, header: ShardHeader) -> None:
         self._writer = writer
@@ -255,7 +255,7 @@ class _Laying:
         ]
 
     def _hand_out(self) -> None:
-        """Give the oldest stripe to the nodes."""
+        """Send the oldest stripe to the nodes."""
         stripe, slot, future = self._flying.popleft()
         checksums = future.result()
         length = self._header.fragment_bytes(stripe)
@@ -270,7 +270,7 @@ class _Laying:
             done.add_done_callback(partial(self._release, slot, at))
 
     def _submit(self, shard: _Shard, work: Callable[[], None]) -> Future[None]:
-        """Let a node's thread work; what fails there is noted, and nothing more is asked of it."""
+        """Queue work on a node's thread; after a failure the node gets no more."""
         index, failures = shard.lane.index, self._writer.failures
 
         def guarded() -> None:
@@ -292,7 +292,7 @@ class _Laying:
             self._free.put(slot)
 
     def _take(self) -> _Slot:
-        """Return a slot that no node needs any more; leave out nodes that hold all of them for too long."""
+        """Return a slot that no node needs any more; drop nodes that hold all of them for too long."""
         if len(self._slots) < SLOTS:
             slot = self._writer.take_slot(self._header)
             self._slots.append(slot)
@@ -310,7 +310,7 @@ class _Laying:
                         self._give_up(self._shards[index])
 
     def _give_up(self, shard: _Shard) -> None:
-        """Leave a node out that hangs, and the memory that it may still read with it."""
+        """Drop a hanging node, with the memory that it may still read."""
         index = shard.lane.index
         self._writer.failures.add(
             index,

@@ -1,4 +1,4 @@
-"""The one room that knows concrete adapters: it builds things and hands them over, one file for each subject.
+"""The only room that knows concrete adapters: it builds objects and returns them, one file for each subject.
 
 Only the command line and the entry points of processes call it. Everything heavy is imported inside the function that
 needs it.

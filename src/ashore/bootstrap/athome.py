@@ -1,4 +1,4 @@
-"""A home as commands find it: its settings, and nobody else at work in it."""
+"""A home as commands see it: its settings, and exclusive access to it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ashore.settings import Home, Settings, read_settings
 
 
 def settings_of(config: Path | None) -> Settings:
-    """Return the settings, with those of an ashore.toml where one is given."""
+    """Return the settings, including those of an ashore.toml if one is given."""
     if config is None:
         return read_settings()
     from ashore.config import read_spec
@@ -21,7 +21,7 @@ def settings_of(config: Path | None) -> Settings:
 
 @contextmanager
 def home_alone(home: Home, what: str) -> Iterator[None]:
-    """Hold the home, so that no server reads what is changed or deleted. Raises `HomeBusy` where one runs."""
+    """Lock the home, so that no server reads what is changed or deleted. Raises `HomeBusy` if one runs."""
     from ashore.processes import Holder, HomeLock
 
     home.create()

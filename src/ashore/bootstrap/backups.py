@@ -1,4 +1,4 @@
-"""The backup of a home: what is in it, where it lies, how it comes back."""
+"""The backup of a home: its contents, its location, and its restore."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def open_backup(home: Home, recorder: Recorder, *, actor: str) -> BackupService:
-    """Return the backup of a home, which may not have begun yet. Touches nothing."""
+    """Return the backup of a home, which may not exist yet. Touches nothing."""
     from ashore.backup import BackupHome, BackupService
 
     return BackupService(BackupHome(home.root), SystemClock(), recorder, actor=actor)
@@ -51,7 +51,7 @@ def release_manifests(settings: Settings) -> frozenset[str]:
 
 
 def served_from(settings: Settings, digests: Collection[str]) -> tuple[str, ...]:
-    """Return which releases, with their aliases, answer or are about to answer with these manifests, in words."""
+    """Return, in words, which releases and aliases answer or are about to answer with these manifests."""
     if not settings.state_url and not settings.home.state_db.is_file():
         return ()
     from ashore.releases import HOSTED, load_book
@@ -72,8 +72,9 @@ def served_from(settings: Settings, digests: Collection[str]) -> tuple[str, ...]
 
 
 def manifests_in_use(settings: Settings) -> frozenset[str]:
-    """Return the digests of the manifests that releases refer to, and of those that the topology of this home's server
-    names, be it running or about to restart."""
+    """Return the digests of the manifests that releases refer to, and those in the topology of this home's server,
+    running or about to restart.
+    """
     run = settings.home.run
     named = {
         f"sha256:{digits}"
@@ -84,7 +85,7 @@ def manifests_in_use(settings: Settings) -> frozenset[str]:
 
 
 def backup_contents(settings: Settings, *, config: Path | None = None, without_state: bool = False) -> HomeContents:
-    """Return what a backup of this home holds.
+    """Return the contents of a backup of this home.
 
     Args:
         settings: Of the home.
@@ -92,7 +93,8 @@ def backup_contents(settings: Settings, *, config: Path | None = None, without_s
         without_state: Leave out a state that is not in a file.
 
     Raises:
-        InvalidRequest: the state is in Postgres, and `without_state` does not say that it is backed up elsewhere.
+        InvalidRequest: the state is in Postgres, and `without_state` is not set to confirm that it is backed up
+            elsewhere.
     """
     from ashore.backup import HomeContents
     from ashore.state import is_postgres_url, path_of_url
@@ -114,8 +116,9 @@ def backup_contents(settings: Settings, *, config: Path | None = None, without_s
 
 
 def refuse_half_backups(spec: BackupSection, settings: Settings) -> None:
-    """Raise `InvalidSpec` where a server is to back up by itself, and its state is in Postgres, and nobody said that it
-    is backed up elsewhere."""
+    """Raise `InvalidSpec` if scheduled backups are on, the state is in Postgres, and the operator has not confirmed
+    that it is backed up elsewhere.
+    """
     from ashore.state import is_postgres_url
 
     if spec.every_s and is_postgres_url(settings.state_url) and not spec.without_state:
@@ -126,7 +129,7 @@ def refuse_half_backups(spec: BackupSection, settings: Settings) -> None:
 
 
 def restore_home(restore: Restore, settings: Settings) -> RestoreReport:
-    """Restore everything into the home of these settings, which is held meanwhile.
+    """Restore everything into the home of these settings, which is locked meanwhile.
 
     Raises:
         HomeBusy: it runs.

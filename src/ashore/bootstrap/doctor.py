@@ -1,4 +1,4 @@
-"""The doctor of a home, with everything that it asks."""
+"""The doctor of a home, with all its data sources."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ def open_doctor(
 
     Args:
         settings: Of the home.
-        configuration: Asks the supervisor how ashore.toml stands to what it runs.
-        backends: Gives the servers of other machines behind releases.
-        survey_s: Longest wait for what does not grow; None: as the doctor itself says.
+        configuration: Asks the supervisor how ashore.toml differs from what runs.
+        backends: Returns the servers of other machines behind releases.
+        survey_s: Longest wait for the survey of sizes; None: the doctor's default.
     """
     from ashore.doctor.examine import SURVEY_S, Doctor
 
@@ -43,7 +43,9 @@ def sources_of(
     configuration: Callable[[], Configuration],
     backends: Callable[[Sequence[ServedPart]], Sequence[Backend]],
 ) -> Sources:
-    """Return what the doctor of a home asks. Nothing of it makes a file: the home may be deleted while it is read."""
+    """Return the data sources of a home's doctor. None of them creates a file: the home may be deleted while it is
+    read.
+    """
     from ashore.bootstrap.secrets import list_home_secrets
     from ashore.doctor.survey import Sources
 

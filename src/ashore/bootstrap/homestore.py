@@ -22,7 +22,7 @@ def open_store(config: Path | None = None) -> ModelStore:
 
 @contextmanager
 def recorded_store(config: Path | None, actor: str) -> Iterator[ModelStore]:
-    """Give a store whose acts, done by `actor`, are in the audit log when the block ends."""
+    """Yield a store whose acts, done by `actor`, are in the audit log when the block ends."""
     settings = settings_of(config)
     settings.home.create()
     keeper = key_keeper(settings)
@@ -31,7 +31,7 @@ def recorded_store(config: Path | None, actor: str) -> Iterator[ModelStore]:
 
 
 def model_json(model: StoredModel) -> dict[str, Any]:
-    """Return a stored model in the words that every `--json` uses."""
+    """Return a stored model in the fields that every `--json` uses."""
     document = dataclasses.asdict(model)
     document["sealed"] = {"key_id": model.sealed.key_id} if model.sealed else None
     return {"reference": model.reference, **document, "num_bytes": model.num_bytes}

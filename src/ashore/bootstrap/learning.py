@@ -1,4 +1,4 @@
-"""What learns from votes in this home."""
+"""Learning from votes in this home."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 def open_learning(
     settings: Settings, section: LearningSection, *, say: Callable[[str], None] = lambda line: None
 ) -> Iterator[Learning]:
-    """Open what learns in this home, over its state.
+    """Open learning in this home, on its state.
 
     Args:
         settings: Of the home.
         section: `[learning]`.
-        say: Told what happens.
+        say: Called with each message.
 
     Raises:
         StateLost, HomeTooNew: the state cannot be opened.
@@ -41,8 +41,9 @@ def open_learning(
     store = build_store(settings.home, settings)
 
     def opened(name: str) -> AbstractContextManager[Subject]:
-        """Open a model in half precision on the default engine where that knows its family: as it is served, and both
-        sides of a comparison alike."""
+        """Open a model in half precision on the default engine if that supports its family: as it is served, and the
+        same for both sides of a comparison.
+        """
         known = store.resolve(name).shape.architecture in (DEFAULT.decoders or ())
         return open_subject(store, settings.home, name, kind=DEFAULT.kind if known else None)
 

@@ -1,4 +1,4 @@
-"""The makers of smaller and better models, and what judges them."""
+"""Builders of quantised, pruned, distilled and trained models, and of what evaluates them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def rebuilder(store: ModelStore) -> Rebuilder:
-    """Return what makes variants and derived models again. A use case that makes them has its line here."""
+    """Return what rebuilds variants and derived models. Each use case that makes them has a line here."""
     from ashore import training
     from ashore.optimize import MAKER, Rebuilder, distilling, pruning
     from ashore.planning import read_inventory
@@ -56,7 +56,7 @@ def plan_sft(
 
 
 def sft_run(home: Home, store: ModelStore, plan: SftPlan, *, say: Callable[[str], None]) -> SftRun:
-    """Return what carries out a plan; unfinished runs are in the home's cache, adapters in its `adapters`."""
+    """Return the runner of a plan; unfinished runs are in the home's cache, adapters in its `adapters`."""
     from ashore.training import SftRun
 
     return SftRun(
@@ -65,9 +65,9 @@ def sft_run(home: Home, store: ModelStore, plan: SftPlan, *, say: Callable[[str]
 
 
 def distiller(store: ModelStore, home: Home, *, told: Callable[[str, float], None] = quietly) -> Distiller:
-    """Return what makes students; teachers' words and unfinished runs are in the home's cache.
+    """Return the distiller; teachers' outputs and unfinished runs are in the home's cache.
 
-    A teacher that is named without a variant reads on `openvino` in half precision where that knows its family.
+    A teacher without a variant runs on `openvino` in half precision if that supports its family.
     """
     from ashore.engines import DEFAULT
     from ashore.optimize.distilling import Distiller
@@ -83,7 +83,7 @@ def distiller(store: ModelStore, home: Home, *, told: Callable[[str, float], Non
 
 
 def pruner(settings: Settings, store: ModelStore) -> Pruner:
-    """Return what makes smaller models of stored ones; where unfinished runs stand is in the home's cache."""
+    """Return the pruner; unfinished runs are in the home's cache."""
     from ashore.optimize.pruning import Pruner
     from ashore.planning import read_inventory
 
@@ -102,20 +102,20 @@ def open_subject(
     told: Callable[[str, float], None] = quietly,
     progress: Progress | None = None,
 ) -> Iterator[Subject]:
-    """Open `name[@variant]`, or a `fake:` model, behind an engine in a host of its own, to be evaluated.
+    """Open `name[@variant]`, or a `fake:` model, for evaluation behind an engine in its own host.
 
     The bare name of a GGUF or safetensors model is evaluated on `openvino` as its variant `fp16`, which has the same
-    weights, made now if it is absent.
+    weights, which is made if absent.
 
     Args:
-        store: Where it is.
-        home: Where hosts write their words.
-        name: Reference; pulled first where only the catalogue knows it.
-        kind: Engine; default: the one that reads the model's form as it lies in the store.
+        store: The model store.
+        home: Folder of the hosts' logs.
+        name: Reference; pulled first if it is only in the catalogue.
+        kind: Engine; default: the one that reads the model's stored form.
         options: Of the engine, by its own names, such as `full_precision`.
         threads: 0 means all.
-        told: Hears of preparing.
-        progress: Hears of pulling.
+        told: Called while preparing.
+        progress: Called while pulling.
 
     Raises:
         UnknownModel, UnknownVariant: there is no such model.

@@ -1,4 +1,4 @@
-"""What planning asks of the store, the machine and the record of `engine tune`."""
+"""Facts for planning from the store, the machine and the results of `engine tune`."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ if TYPE_CHECKING:
 
 
 def gather_facts(store: ModelStore, wishes: Iterable[Wish]) -> dict[str, ModelFacts]:
-    """Return what is known of each model that is wished for: from the store, else from the catalogue.
+    """Return the facts of each wanted model: from the store, else from the catalogue.
 
     Raises:
         UnknownModel: neither knows it, or it is a source that must be pulled before anything is known.
-        InvalidSpec: a model is only a name, and that has a wrong option.
+        InvalidSpec: a model is only a name with a wrong option.
     """
     return {wish.name: replace(_facts_of(store, wish), programs=find_programs(wish)) for wish in wishes}
 
 
 def find_programs(wish: Wish) -> dict[EngineKind, str]:
-    """Return, by engine that starts a server, the path of the executable that this model would be served with.
+    """Return, for each engine that starts a server, the path of its executable for this model.
 
-    It is the one named in `options.executable`, else the one that the shell would find. What is not there is left out.
+    It is `options.executable`, else found on PATH. Missing ones are left out.
     """
     from ashore.engines import CARDS
 
@@ -46,7 +46,7 @@ def find_programs(wish: Wish) -> dict[EngineKind, str]:
 
 
 def server_command_lines(store: ModelStore, home: Home, plan: Plan) -> dict[str, str]:
-    """Return, by alias, the command of each server that an engine of this plan starts. Makes nothing.
+    """Return, by alias, the command of each server that an engine of this plan starts. Creates nothing.
 
     `$PORT` stands for a free port, and `$KEY` for a secret, both chosen when the engine host starts.
     """
@@ -116,7 +116,7 @@ def _catalogue_facts(entry: CatalogEntry, variant: str = "") -> ModelFacts:
 
 
 def served_here(entries: Iterable[CatalogEntry]) -> dict[str, str]:
-    """Return, by name, what would serve a model of the catalogue on this machine alone, or what else would."""
+    """Return, by name, what would serve a model of the catalogue on this machine, or what else could."""
     from ashore.engines import CARDS
     from ashore.planning import Wish, make_plan, read_inventory
 
@@ -139,7 +139,7 @@ def served_here(entries: Iterable[CatalogEntry]) -> dict[str, str]:
 
 
 def _by_its_name(source: str) -> str:
-    """Return what a model that is not here will need, where its name says whose shape it has; else nothing."""
+    """Return the needs of a model that is not stored, if its name implies a known shape; else nothing."""
     from ashore.core import human_bytes
     from ashore.planning import read_inventory
     from ashore.planning.sizing import find_network
@@ -175,7 +175,7 @@ def _stored_facts(store: ModelStore, model: StoredModel, variant: str) -> ModelF
 def tuned_choices(
     settings: Settings, store: ModelStore, facts: Mapping[str, ModelFacts], inventory: Inventory
 ) -> tuple[dict[str, Tuned], tuple[str, ...]]:
-    """Return what `engine tune` chose for these models on this machine, and notes on records that are not used."""
+    """Return the results of `engine tune` for these models on this machine, and notes on ignored ones."""
     if not settings.home.state_db.exists() and not settings.state_url:
         return {}, ()
     from ashore.engines.tuning import Unused, describe_machine, recorded_choice

@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 @contextmanager
 def open_ledger(settings: Settings) -> Iterator[Ledger]:
-    """Give the ledger; the server may run beside, for the database decides.
+    """Yield the ledger; the server may run meanwhile, because the database arbitrates.
 
     Raises:
-        AshoreError: the state or the audit log cannot be opened; then nothing private may be done.
+        AshoreError: the state or the audit log cannot be opened; private work must not proceed.
     """
     from ashore.audit import AuditService
     from ashore.privacy.ledger import Ledger

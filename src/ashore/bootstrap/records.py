@@ -1,4 +1,4 @@
-"""Where commands and the supervisor write what they do."""
+"""Audit log and records of commands and the supervisor."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _log = logging.getLogger("ashore.audit")
 
 
 def audit_opener(home: Home, keeper: Keeper | None = None) -> OpenEnvelope:
-    """Return how a command opens the keys of the audit: by the server that runs, else by a key source.
+    """Return how a command opens the audit keys: through the running server, else with a key source.
 
     Args:
         home: Of the audit.
@@ -35,17 +35,17 @@ def audit_opener(home: Home, keeper: Keeper | None = None) -> OpenEnvelope:
 
 @contextmanager
 def command_recorder(home: Home, keeper: Keeper | None = None) -> Iterator[Recorder]:
-    """Give the recorder of one command; what was recorded is on disk when the block ends.
+    """Yield the recorder of one command; its records are on disk when the block ends.
 
-    Then it is signed. Where the key that signs is sealed and not at hand, that is told on stderr and in no error: the
-    records are written, and the next one who signs covers them.
+    They are then signed. If the signing key is sealed and unavailable, that is a warning on stderr and not an error:
+    the records are written, and the next signature covers them.
 
     Args:
-        home: Whose record it is.
+        home: Home of the audit log.
         keeper: From `key_keeper`, for a home whose keys are sealed; default: that of the environment.
 
     Raises:
-        AuditUnavailable: it cannot be written; then nothing that must be recorded may be done.
+        AuditUnavailable: it cannot be written; acts that must be recorded must not proceed.
     """
     from ashore.audit import AuditLink, Checkpoints, open_command_log
 
@@ -63,14 +63,14 @@ def command_recorder(home: Home, keeper: Keeper | None = None) -> Iterator[Recor
 
 @contextmanager
 def supervisor_recorder(spec: AuditSection, home: Home) -> Iterator[Recorder]:
-    """Give the recorder of the supervisor, for as long as it runs.
+    """Yield the recorder of the supervisor while it runs.
 
-    Beside it the notary signs what all processes wrote, and the archivist brings what is closed to the archive.
+    The notary signs the records of all processes, and the archivist uploads closed segments.
 
     Raises:
-        AuditUnavailable: it cannot be written; then nothing is served.
+        AuditUnavailable: it cannot be written; nothing is served then.
         InvalidSpec: the key that signs is gone.
-        SealingKeyMissing: it is sealed, and this process does not hold what opens it.
+        SealingKeyMissing: the key is sealed, and this process cannot open it.
     """
     from ashore.audit import Archivist, Checkpoints, Notary, open_anchor, open_archive, open_log
     from ashore.deployment import audit_link

@@ -1,4 +1,4 @@
-"""The secrets of one home: which there are, which of them lie sealed, and sealing or unsealing all that can be."""
+"""The secrets of a home: list them, and seal or unseal all that can be."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _FILES_THAT_STAY: Final = (
     ("edge/ca.key", "signs certificates for this machine only; use your own with [edge] certificate and key"),
     ("edge/edge-*.key", "Envoy reads it as a file; renewed with its certificate"),
 )
-"""Files with secrets that sealing leaves as they are, and why."""
+"""Files with secrets that sealing leaves in clear, and why."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +41,7 @@ class HomeSecret:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SecretReport:
-    """What sealing or unsealing did, or with a dry run would do."""
+    """Result of sealing or unsealing, or of a dry run."""
 
     changed: tuple[str, ...]
     already: tuple[str, ...]
@@ -54,12 +54,12 @@ def list_home_secrets(settings: Settings) -> tuple[HomeSecret, ...]:
 
 
 def seal_home_secrets(settings: Settings, keeper: Keeper, *, dry_run: bool = False) -> SecretReport:
-    """Seal what lies clear in the state and among the keys of the audit. A call that was killed goes on when repeated.
+    """Seal the clear secrets of the state and of the audit keys. Repeat the call after a kill to finish.
 
     The caller holds the home.
 
     Raises:
-        InvalidRequest: no key source is configured, or it says that secrets stay clear.
+        InvalidRequest: no key source is configured, or it is set to leave secrets in clear.
         SealingKeyMissing, CorruptBlob: some are sealed, and their key is not at hand.
     """
     if not settings.sealing_key:
@@ -81,7 +81,7 @@ def seal_home_secrets(settings: Settings, keeper: Keeper, *, dry_run: bool = Fal
 
 
 def unseal_home_secrets(settings: Settings, keeper: Keeper, *, dry_run: bool = False) -> SecretReport:
-    """Write sealed secrets back as they are. The caller holds the home; a call that was killed goes on when repeated.
+    """Write sealed secrets back in clear. The caller holds the home; repeat the call after a kill to finish.
 
     Raises:
         SealingKeyMissing, CorruptBlob: their key is not at hand.
@@ -93,9 +93,9 @@ def unseal_home_secrets(settings: Settings, keeper: Keeper, *, dry_run: bool = F
 
 
 def hold_home_secrets(settings: Settings, keeper: Keeper) -> tuple[KeyInMemory, ...]:
-    """Seal the secrets of a home where a key source is configured, and hold their keys for its processes.
+    """Seal the secrets of a home if a key source is configured, and hold their keys for its processes.
 
-    Where `sealing_state` is off, what was sealed is written back as it was, and nothing is held.
+    If `sealing_state` is off, sealed secrets are written back in clear, and no keys are held.
 
     Raises:
         SealingKeyMissing, CorruptBlob: they are sealed, and their key is not at hand.

@@ -1,4 +1,4 @@
-"""What a server is told: what may be kept, what is masked, how a release is described."""
+"""Parts of a server's configuration: cache policy, masking, and how a release is described."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ if TYPE_CHECKING:
 
 
 def open_privacy(settings: Settings, config: Path | None = None) -> tuple[Privacy, str]:
-    """Return masking as a server of this home does it, and where its policy is from.
+    """Return the masking of this home's server, and the source of its policy.
 
-    With `config` it is that of the file. Otherwise it is the state's, where an administrator wrote one; a running
-    server's, where one runs; else the built-in one.
+    The policy is that of `config` if given, else the state's if an administrator wrote one, else a running server's,
+    else the built-in one.
 
     Raises:
         InvalidSpec: the file cannot be used.
@@ -64,12 +64,12 @@ def build_workshop(
     privacy: Callable[[], PrivacyPolicy],
     kept: Callable[[], CachePolicy],
 ) -> Workshop:
-    """Return what knows how a model would be served as a release.
+    """Return what plans a model as a release.
 
     Args:
-        store: Gives the store when it is first needed.
-        privacy: Gives the masking policy of ashore.toml.
-        kept: Gives what may be kept.
+        store: Returns the store, when first needed.
+        privacy: Returns the masking policy of ashore.toml.
+        kept: Returns the cache policy.
     """
     from ashore.releases import StoreWorkshop, digest_of_value
 
@@ -85,7 +85,7 @@ def build_workshop(
 def release_keeper(
     settings: Settings, database: Database, recorder: Recorder, store: ModelStore, listening: Listening
 ) -> ReleaseKeeper:
-    """Return what the supervisor asks and tells about releases."""
+    """Return the supervisor's interface to releases."""
     from ashore.access import Acts
     from ashore.releases import ReleaseKeeper
 
@@ -95,9 +95,9 @@ def release_keeper(
 
 @contextmanager
 def releases_of_home(settings: Settings) -> Iterator[ReleaseDesk]:
-    """Give what does the calls of releases on the state of a home, for a command where no server answers.
+    """Yield the desk of releases on a home's state, for commands without a running server.
 
-    Whoever may write the state may do this; the record keeps that it was done, once the block ends.
+    Needs write access to the state only; the acts are in the audit log once the block ends.
 
     Raises:
         NotFound: the home has no state.

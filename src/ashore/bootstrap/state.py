@@ -19,13 +19,14 @@ if TYPE_CHECKING:
 
 
 def shared_name(settings: Settings) -> str:
-    """Return the name of this home among those that may share its state; empty where the state is its own. Two homes on
-    one machine have two names."""
+    """Return the name of this home among those that may share its state; empty if the state is not shared. Two homes on
+    one machine have different names.
+    """
     return f"{platform.node()}:{settings.home.root}" if settings.state_url else ""
 
 
 def as_served(settings: Settings) -> Settings:
-    """Return settings with the state that the server of this home was started with, where these name none.
+    """Return settings with the state that this home's server was started with, if these name none.
 
     `[state] url` of ashore.toml is known to the server alone: the shell of an operator need not have it.
     """
@@ -40,17 +41,17 @@ def as_served(settings: Settings) -> Settings:
 
 
 def open_state(settings: Settings, *, say: Callable[[str], None] = lambda line: None, create: bool = True) -> Database:
-    """Open the state of this home, migrated first where an older ashore wrote it.
+    """Open the state of this home, migrating it first if an older ashore wrote it.
 
     Args:
         settings: Of the home.
-        say: Hears of a migration.
-        create: Make the state where there is none, or it is empty.
+        say: Called with messages about a migration.
+        create: Create the state if it is missing or empty.
 
     Raises:
         HomeTooNew: a newer ashore wrote it.
         InvalidSpec: the state's URL names something this version cannot use.
-        StateLost: the state is gone, or empty, and other files show that this home had one.
+        StateLost: the state is gone, or empty, but other files show that this home had one.
     """
     if not settings.state_url:
         _refuse_lost(settings.home)
@@ -74,8 +75,9 @@ def _open(settings: Settings, say: Callable[[str], None], *, create: bool = True
 
 
 def _refuse_lost(home: Home) -> None:
-    """Raise `StateLost` rather than take a home whose state is gone for a new one: its keys would open nothing, and a
-    new first key would."""
+    """Raise `StateLost` instead of treating a home without its state as new: its keys would stop working, and a new
+    first key would work.
+    """
     from ashore.state import has_state
 
     path = home.state_db
@@ -100,8 +102,8 @@ def _refuse_lost(home: Home) -> None:
 
 
 def begin_anew(settings: Settings, recorder: Recorder, *, actor: str) -> None:
-    """Make an empty state in a home that lost its own. Its first key goes; a file in the place of the state is kept as
-    `state.db.replaced`.
+    """Create an empty state in a home that lost its own. Its first key is deleted; a file in the place of the state is
+    renamed to `state.db.replaced`.
 
     Raises:
         Conflict: the state is not lost.
@@ -124,7 +126,7 @@ def begin_anew(settings: Settings, recorder: Recorder, *, actor: str) -> None:
 
 
 def _traces_of_a_state(home: Home) -> list[str]:
-    """Return what only a home has that had a state: a server ran in it, or keys or copies of the state were made."""
+    """Return traces that only a home with a state has: a server ran in it, or keys or copies of the state exist."""
     chains = [
         p
         for p in (home.audit / "chains").glob("*/*.log")
@@ -140,9 +142,9 @@ def _traces_of_a_state(home: Home) -> list[str]:
 
 
 def hold_state_secrets(settings: Settings, keeper: Keeper | None = None) -> KeyInMemory | None:
-    """Seal the secrets of the state where a key source is configured, and hold their key for the workers of this home.
+    """Seal the secrets of the state if a key source is configured, and hold their key for this home's workers.
 
-    Where `sealing_state` is off, what was sealed is written back as it was, and nothing is held.
+    If `sealing_state` is off, sealed secrets are written back in clear, and no key is held.
 
     Raises:
         SealingKeyMissing: they are sealed, and their key is not at hand.
@@ -166,7 +168,7 @@ def hold_state_secrets(settings: Settings, keeper: Keeper | None = None) -> KeyI
 
 
 def rekey(settings: Settings, store: ModelStore, *, to: KeyKeeper | None, new_key: bool) -> RekeyReport:
-    """Wrap the data keys of all sealed models, of the audit's keys, and of the state's secrets anew.
+    """Rewrap the data keys of all sealed models, of the audit keys and of the state's secrets.
 
     See `ModelStore.rekey`.
     """

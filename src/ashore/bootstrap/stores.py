@@ -1,4 +1,4 @@
-"""The store of models, and who opens what is sealed in it."""
+"""The store of models, and the keys that open its sealed ones."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ def build_store(
 
     Args:
         home: The home.
-        settings: Mirrors, and where the keys of sealed models are.
-        recorder: Told when models are sealed, unsealed, rekeyed, and opened while they are sealed.
-        actor: Who does it, as the record names them.
+        settings: Mirrors, and the key source of sealed models.
+        recorder: Records when models are sealed, unsealed, rekeyed, and opened while sealed.
+        actor: The actor in the audit log.
         keeper: From `key_keeper`, where the process has one already.
         create: Make the folders of the home that are missing.
     """
@@ -67,9 +67,9 @@ def build_store(
 
 
 def key_keeper(settings: Settings | None) -> Keeper:
-    """Return what gives the place of the keys of what is sealed: one for all, which asks for a passphrase once.
+    """Return the keeper of all sealing keys; it asks for a passphrase only once.
 
-    What is returned reads nothing before it is called, and raises `SealingKeyMissing` where nobody has said where.
+    The result reads nothing until called, and raises `SealingKeyMissing` if no key source is configured.
     """
     from ashore.sealing import no_key_source
 
@@ -108,13 +108,13 @@ def _is_sealed(store: ModelStore, model: ModelPlan) -> bool:
 
 
 def open_model_files(store: ModelStore, home: Home, model: ModelPlan, *, without_weights: bool = False) -> ModelFiles:
-    """Return the files of a planned model, checked against what was stored; `without_weights`, those that API workers
-    read, whose model may be in a bucket.
+    """Return the files of a planned model, verified against the store. `without_weights`: only those that API workers
+    read; the weights may be in a bucket.
 
     Raises:
         WeightsAway: its weights are in a bucket.
         CorruptBlob: a file was altered or cut short.
-        UnsupportedModel: there is no tokenizer, without which no worker can ask it anything.
+        UnsupportedModel: there is no tokenizer, which every worker needs.
     """
     from ashore.engines import files_by_name, reads_store
 
@@ -142,10 +142,10 @@ def open_model_files(store: ModelStore, home: Home, model: ModelPlan, *, without
 
 
 def text_of(store: ModelStore, name: str) -> StoredModel:
-    """Return what the store has of a model that another server runs: tokenizer and template, with weights or without.
+    """Return tokenizer and template, with or without weights, of a model that another server runs.
 
     Args:
-        store: Where it is looked for; nothing is fetched.
+        store: The model store; nothing is fetched.
         name: Store name or source.
 
     Raises:

@@ -1,4 +1,4 @@
-"""What is made of a model so that an engine can serve it."""
+"""Variants that an engine needs to serve a model."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
 
 def quietly(stage: str, share: float) -> None:
-    """For callers that show no progress."""
+    """A callback that ignores progress."""
 
 
 def is_prepared(variant: str) -> bool:
-    """Return whether a variant is one that this machine makes when an engine is to serve it."""
+    """Return whether a variant is one that this machine makes on demand for an engine."""
     from ashore.engines import CARDS
 
     return any(variant in card.prepared for card in CARDS)
@@ -29,7 +29,7 @@ def is_prepared(variant: str) -> bool:
 def make_ready(store: ModelStore, name: str) -> StoredModel:
     """Return the stored form of `name` that the default engine serves: pulled if absent, and prepared once.
 
-    A decoder gets the variant `int8`, which is kept; an encoder is served as pulled. May be called twice: the second
+    A decoder gets the variant `int8`, which is stored; an encoder is served as pulled. May be called twice: the second
     call only looks. When the machine dies halfway, the next call starts that step again.
     """
     from ashore.engines import DEFAULT
@@ -48,8 +48,8 @@ def make_ready(store: ModelStore, name: str) -> StoredModel:
 def prepare_variant(
     store: ModelStore, parent: StoredModel, variant: str, *, told: Callable[[str, float], None] = quietly
 ) -> StoredModel:
-    """Return `parent@variant`, made now if it is absent, or was made of an earlier model of that name; `told` hears
-    each step and the part that is behind it.
+    """Return `parent@variant`, made if it is absent or was made from an earlier model of that name. `told` is called
+    with each step and its progress.
 
     Raises:
         UnknownVariant: it is absent, and not one that is prepared (`is_prepared`).
@@ -68,11 +68,11 @@ def prepare_variant(
 
 
 def quantiser(store: ModelStore, *, compressor: Path | None = None) -> Quantiser:
-    """Return what makes variants with fewer bits, for the command line and for `up` alike.
+    """Return the quantiser, for the command line and for `up`.
 
     Args:
-        store: Where the models are.
-        compressor: Folder of an environment with llm-compressor, where the forms of vLLM are asked for.
+        store: The model store.
+        compressor: Folder of an environment with llm-compressor, for the formats of vLLM.
 
     Raises:
         MissingExtra: it is no such environment.
@@ -92,7 +92,7 @@ def quantiser(store: ModelStore, *, compressor: Path | None = None) -> Quantiser
 
 
 def side_commands(store: ModelStore, plan: QuantizePlan) -> tuple[str, ...]:
-    """Return the shell lines that make a variant for vLLM: an environment, the compressing, and both kept by ashore.
+    """Return the shell commands that make a variant for vLLM: environment, compression, and import of both.
 
     Raises:
         UnsupportedModel: the model is in a form that llm-compressor does not read.

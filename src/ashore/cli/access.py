@@ -18,7 +18,7 @@ from ashore.cli.calls import Look, Server, View, cell, noun_of, reworded, show, 
 from ashore.core import Call, did_you_mean
 from ashore.errors import NotFound
 
-# --- what commands take where people say it differently from HTTP
+# --- inputs that commands spell differently from HTTP
 
 
 class NewUser(p.AccountIn, frozen=True, kw_only=True):
@@ -69,7 +69,7 @@ def drop_members(asked: Members) -> p.MembersChange:
     return p.MembersChange(group=asked.group, remove=asked.accounts)
 
 
-# --- what people see
+# --- output
 
 
 def show_key(new: k.NewKeyOut) -> None:
@@ -115,8 +115,9 @@ def _state(key: k.KeyOut) -> str:
 
 
 def _listed_by(call: Call, *, unless: str = "") -> Look:
-    """Return what finds out for a dry run whether there is what it names, and whose it is. A name with `unless` in it
-    need not be there."""
+    """Return a lookup for dry runs: whether the named things exist, and who owns them. A name with `unless` in it need
+    not exist.
+    """
 
     def look(server: Server, asked: Any) -> str:
         name = next(iter(msgspec.to_builtins(asked).values()))

@@ -21,7 +21,7 @@ def _set(errand: Errand, asked: WeightsIn, *, dry_run: DryRun = False) -> None:
     known = next((one for one in errand.ask(Nothing(), LIST_ALIASES).items if one.name == asked.alias), None)
     if dry_run:
         names = [one.name for one in errand.ask(ReleasesIn(), LIST_RELEASES).items]
-        for name in asked.weights_percent:  # without --dry-run the server says so
+        for name in asked.weights_percent:  # without --dry-run the server reports it
             if name not in names:
                 raise NotFound(f"there is no release {name!r}", hint=did_you_mean(name, names))
         before = _shares(known.weights_percent) if known else "nothing"

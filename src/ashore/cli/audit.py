@@ -67,7 +67,7 @@ W = TypeVar("W", bound=Which)
 
 
 def _digest(file: str) -> str:
-    """Return the digest that this home makes of a text; a newline at its end is the editor's and not the text's."""
+    """Return this home's digest of a text; a newline at the end is ignored, since editors add it."""
     from ashore.audit import Digester, digest_key
     from ashore.bootstrap import audit_opener
     from ashore.sealing import SecretFolder

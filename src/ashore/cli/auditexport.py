@@ -1,6 +1,7 @@
-"""An export of the audit log as a server elsewhere sends it, which may be hostile: its files are taken out of the tar
-one by one. `extractall` writes outside of its folder with some Pythons that ashore runs on (CVE-2025-4517), and reads
-as much as a header claims."""
+"""Unpacks an audit export from a remote, possibly hostile server: files are taken out of the tar one by one.
+`extractall` writes outside of its folder with some Pythons that ashore runs on (CVE-2025-4517), and reads as much as a
+header claims.
+"""
 
 from __future__ import annotations
 
@@ -84,7 +85,7 @@ def unpack_export(tar: BinaryIO, into: Path) -> Manifest:
 
 
 def _files(tar: BinaryIO) -> Iterator[tuple[str, int]]:
-    """Yield name and length of each file. Whoever asks for the next one has read all of this one."""
+    """Yield name and length of each file. The caller must read one file fully before the next."""
     stated: int | None = None
     while any(block := _exactly(tar, tarfile.BLOCKSIZE)):
         try:

@@ -44,7 +44,7 @@ def _places_in(nodes: str) -> tuple[str, ...]:
 
 
 def _place(text: str) -> str:
-    """Return the place of a node: a folder by its absolute path, since the backup outlives this directory."""
+    """Return the place of a node: a folder as an absolute path, because later commands run from other directories."""
     from ashore.backup.nodes import UNKNOWN_PLACE
 
     is_folder = "://" not in text and not text.startswith(UNKNOWN_PLACE)

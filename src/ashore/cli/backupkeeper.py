@@ -1,8 +1,7 @@
-"""Entry point of the process that backs a home up by itself: `python -m ashore.cli.backupkeeper --launch FILE`.
+"""Entry point of the scheduled backup process: `python -m ashore.cli.backupkeeper --launch FILE`.
 
-`ashore up` starts it where `[backup] every_s` is set. It works with what the others leave of processors and disk.
-SIGHUP: the launch file was written anew. SIGTERM ends it at once; a backup that is cut off counts for nothing, and the
-next one uses what it wrote.
+`ashore up` starts it where `[backup] every_s` is set. It runs at the lowest CPU and disk priority. SIGHUP: read the
+launch file again. SIGTERM ends it at once; an interrupted backup does not count, and the next one reuses what it wrote.
 """
 
 from __future__ import annotations
@@ -76,7 +75,7 @@ def _step(keeper: Keeper, launch: BackupLaunch) -> float:
     """Do one step; return the seconds until the next one."""
     try:
         return keeper.step(launch.backup)
-    except Exception:  # the outermost loop: a full disk, a damaged file of ours; backups do not end for it
+    except Exception:  # outermost loop: neither a full disk nor a damaged file ends the process
         log.exception("a backup step failed; trying again in %g s", AGAIN_S)
         return AGAIN_S
 

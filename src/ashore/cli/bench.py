@@ -1,4 +1,4 @@
-"""`ashore bench`: what a server gives under load."""
+"""`ashore bench`: load tests of a server."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`ashore access budget` and `ashore access usage`: limits, and what was used."""
+"""`ashore access budget` and `ashore access usage`: limits and usage."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ashore.core import call_named, counted
 
 
 def _set(errand: Errand, asked: BudgetIn, *, yes: Yes = False, dry_run: DryRun = False) -> None:
-    """Set a budget, and ask first where it limits the whole server."""
+    """Set a budget, and ask first if it limits the whole server."""
     chosen = {"tenant": asked.tenant, "user": asked.user, "key": asked.key, "model": asked.model}
     named = ", ".join(f"{noun} {name}" for noun, name in chosen.items() if name)
     whom = named or "everyone together, as no --tenant, --user, --of-key or --model is given"

@@ -174,7 +174,7 @@ def purge_(
 
 
 def _purged_there(server: Server, asked: PurgeIn) -> Purged | None:
-    """Have a server purge, for the key that is named; return None where that is for the owner of the home to do."""
+    """Have a server purge with the named key; return None if that is up to the home's owner."""
     if server == HERE and not read_settings().api_key:
         return None
     try:
@@ -182,7 +182,7 @@ def _purged_there(server: Server, asked: PurgeIn) -> Purged | None:
     except (NotReady, SourceUnreachable):
         if server != HERE:
             raise
-        return None  # no server runs from this home: what is purged in its state holds when one starts
+        return None  # no server runs from this home: a purge in its state takes effect at the next start
     return done
 
 
@@ -233,7 +233,7 @@ def _read(file: Path) -> list[Pair]:
 
 @contextmanager
 def _at_home(action: str, resource: str) -> Iterator[CacheDesk]:
-    """Give the desk of this home to its owner; an error inside is recorded."""
+    """Yield the desk of this home to its owner; an error inside is recorded."""
     from ashore.access import SqlNames
     from ashore.bootstrap import open_state
     from ashore.releases import load_book

@@ -1,4 +1,4 @@
-"""The conversation of `ashore chat`: what was said, what is asked of the server, and what comes back, in pieces."""
+"""The conversation of `ashore chat`: history, requests and streamed answers."""
 
 from __future__ import annotations
 
@@ -171,7 +171,7 @@ class ChatClient:
         self._target = target
         headers = {"authorization": f"Bearer {target.key}"} if target.key else {}
         timeout = httpx.Timeout(SILENCE_TIMEOUT_S, connect=CONNECT_TIMEOUT_S)
-        # Proxies of the environment are for the outside; a server of the enterprise is spoken to directly.
+        # Proxies of the environment are for outside; a server of the enterprise is called directly.
         self._http = httpx.Client(
             base_url=api_base(target.url), headers=headers, timeout=timeout, trust_env=False, verify=target.verify()
         )

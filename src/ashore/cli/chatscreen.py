@@ -1,4 +1,4 @@
-"""What the user of `ashore chat` sees and types."""
+"""Terminal input and output of `ashore chat`."""
 
 from __future__ import annotations
 

@@ -76,7 +76,7 @@ def show(shell: Shell, /) -> None:
 def script(shell: Shell) -> str:
     """Return the completion script for a shell."""
     generated = _root().generate_completion(shell=shell)
-    if shell == "zsh":  # a file of one function of its own name is that function; this one has something behind it
+    if shell == "zsh":  # a file with one function of its own name would be replaced by it; this one has more
         generated = generated.replace("_cyclopts_ashore() {", "_ashore_words() {")
     return generated + BEHIND[shell]
 
@@ -85,7 +85,7 @@ def _current() -> Shell:
     """Return the shell that called.
 
     Raises:
-        InvalidRequest: it is none of those that have a script, or nothing says which it is (a service, a container).
+        InvalidRequest: it has no completion script, or the shell is unknown (a service, a container).
     """
     from cyclopts.completion.detect import ShellDetectionError, detect_shell
 

@@ -1,4 +1,4 @@
-"""`ashore config`: what ashore.toml may say, and what holds in the end."""
+"""`ashore config`: the keys of ashore.toml, and their effective values."""
 
 from __future__ import annotations
 

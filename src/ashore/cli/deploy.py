@@ -1,4 +1,4 @@
-"""`ashore deploy`: render what runs elsewhere, or what ashore runs, for people and for other tools."""
+"""`ashore deploy`: render deployments, of ashore elsewhere or of this installation."""
 
 from __future__ import annotations
 
@@ -299,7 +299,7 @@ def _described(config: Path, places: Path | None) -> Description:
 
 
 def _form(name: str, words: FormWords) -> int:
-    """Render a form: print it, write it, or show what writing would change."""
+    """Render a form: print it, write it, or show the changes of a write."""
     if words.dry_run and words.out is None:
         raise InvalidSpec("--dry-run compares with a directory", hint="add --out DIR, or leave out --dry-run to print")
     deployed = _described(words.config, words.places)
@@ -340,19 +340,20 @@ def _tell(notes: tuple[str, ...]) -> None:
 
 
 def _executable() -> Path:
-    """Return the `ashore` of this installation, by the path that it keeps when a new version comes."""
+    """Return the `ashore` of this installation, by a path that survives upgrades."""
     return Path(sys.executable).absolute().parent / "ashore"
 
 
 def _written_to(spec: Spec) -> tuple[Path, ...]:
-    """Return the folders beside the home that the server writes to."""
+    """Return the folders outside the home that the server writes to."""
     places = (*spec.backup.nodes, *spec.audit.anchors, spec.audit.archive)
     return tuple(sorted({Path(place) for place in places if place.startswith("/")}))
 
 
 def _read_from(request: Request, spec: Spec, settings: Settings) -> list[Path]:
-    """Return the files that the server reads, in any folder: its configuration, the edge's certificate, and the key
-    files of sealed models."""
+    """Return the files outside the home that the server reads: its configuration, the edge's certificate, and the key
+    files of sealed models.
+    """
     files = [request.config, spec.edge.certificate, spec.edge.key, spec.edge.machines_ca]
     if settings.sealing_key:
         source = parse_key_source(settings.sealing_key)
@@ -367,6 +368,6 @@ def _lowest_port(spec: Spec) -> int:
 
 
 def _waits_for(state_url: str) -> tuple[str, ...]:
-    """Return the unit of the database, where it is one of this machine."""
+    """Return the unit of the database, if it runs on this machine."""
     local = not split_url(state_url).hostname or is_loopback(state_url)
     return ("postgresql.service",) if state_url.startswith("postgres") and local else ()

@@ -134,7 +134,7 @@ def _find(
 
 
 def _refuse_pairs(ways: Mapping[str, bool], *, dry_run: bool) -> None:
-    """Raise where one command line asks for what no run does at once."""
+    """Refuse options that exclude each other."""
     given = [option for option, is_given in ways.items() if is_given]
     if len(given) > 1:
         raise InvalidRequest(f"{given[0]} and {given[1]} cannot be given together", hint="leave one of them out")
@@ -149,7 +149,7 @@ def _apply(errand: Errand, asked: ApplyIn, look: HomeLook | None = None) -> None
     errand.at_home = _home(look)
     if not errand.server.url and not asked.dry_run:
         planned: Applied = errand.ask_here_first(msgspec.structs.replace(asked, dry_run=True))
-        if planned.would_change:  # the audit log is opened, and made, where there is something to write
+        if planned.would_change:  # the audit log is opened, and created, only if there is something to write
             errand.at_home = _home(look, APPLY)
     done: Applied = errand.ask_here_first(asked)
     errand.tell(done)
@@ -175,7 +175,7 @@ def _read(errand: Errand, asked: msgspec.Struct) -> None:
 
 
 def _home(look: HomeLook, act: str = "") -> AtHome:
-    """Return what opens the desk of this home for its owner. `act`: what is recorded; empty: nothing is changed."""
+    """Return what opens the desk of this home for its owner. `act`: the act to record; empty: nothing is changed."""
     from ashore.cli.recorded import Owned, acting
 
     @contextmanager
@@ -344,7 +344,7 @@ def _doctor(settings: Settings) -> Doctor:
 
 
 def _refuse_foreign(settings: Settings) -> None:
-    """Raise where this user may not read the home: everything that is measured there would be missing."""
+    """Refuse a user who may not read the home: all measurements there would be missing."""
     if settings.home.root.exists():
         os.listdir(settings.home.root)
 
@@ -365,7 +365,7 @@ def configuration_of(settings: Settings) -> Configuration:
 
 
 def _watch(errand: Errand, asked: FindingsIn) -> int:
-    """Look every minute until Ctrl-C. Prints what appears and what is gone."""
+    """Check every minute until Ctrl-C. Prints new and resolved findings."""
     known: dict[tuple[str, str], Finding] = {}
     for look in _looks(errand, asked):
         found = {(each.rule, _subject(each)): each for each in look.items if each.severity != "advice"}
@@ -378,8 +378,9 @@ def _watch(errand: Errand, asked: FindingsIn) -> int:
 
 
 def _looks(errand: Errand, asked: FindingsIn) -> Iterator[Found]:
-    """Yield a look every minute, without end. A server that is gone is asked again: that is said once, and so is its
-    return."""
+    """Yield findings every minute, without end. A server that is down is retried; its loss and its return are each
+    printed once.
+    """
     server, is_gone = errand.server.url, False
     while True:
         try:
@@ -399,7 +400,7 @@ def _looks(errand: Errand, asked: FindingsIn) -> Iterator[Found]:
 
 
 def _subject(finding: Finding) -> str:
-    """Return what a finding is about, without its figures: those change with every look."""
+    """Return the subject of a finding without its figures, which change with every check."""
     return "".join(letter for letter in finding.what if not letter.isdigit() and letter != ".")
 
 

@@ -116,14 +116,14 @@ def _show_report(one: ReportShown) -> None:
 
 
 def _reports(errand: Errand, asked: ReportsIn) -> None:
-    """Exit with 4 where a report is not the one that the audit log has."""
+    """Exit with 4 if a report differs from the one in the audit log."""
     found: ReportRows = errand.ask_here_first(asked)
     errand.tell(found)
     _check_vouched(found.items)
 
 
 def _report(errand: Errand, asked: ReportIn, *, html: Html = False) -> None:
-    """Exit with 4 where the report is not the one that the audit log has."""
+    """Exit with 4 if the report differs from the one in the audit log."""
     refuse_elsewhere(errand.server, {"--html": html})
     found: ReportShown = errand.ask_here_first(asked)
     if html:
@@ -341,7 +341,7 @@ def _noticed(home: Home) -> tuple[str, ...]:
 
 
 def _section(settings: Settings) -> DrillsSection:
-    """Return `[drills]` of the server that runs; without one, the defaults."""
+    """Return `[drills]` of the running server; without one, the defaults."""
     from ashore.drills.section import DrillsSection
     from ashore.serving import read_topology
 
@@ -357,7 +357,7 @@ def _on_twin() -> Any:
 
 
 def _on_server(settings: Settings, section: DrillsSection, one: Drill, reason: str, model: str) -> tuple[Asked, Any]:
-    """Return where the load asks, and what is so there.
+    """Return the target of the load, and its properties.
 
     Raises:
         NotReady: no server runs.
@@ -406,10 +406,10 @@ def _on_server(settings: Settings, section: DrillsSection, one: Drill, reason: s
 
 
 def _use_consent(settings: Settings, drill: str) -> None:
-    """Use up the consents to a drill.
+    """Consume the consents to a drill.
 
     Raises:
-        Conflict: there is none any more: another run had it since this one looked.
+        Conflict: it is gone: another run consumed it meanwhile.
     """
     from ashore.access.offices import CONSENT_S
     from ashore.access.sql import consents_to, use_consents

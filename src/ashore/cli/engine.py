@@ -1,4 +1,4 @@
-"""`ashore engine`: which engines there are, and which of them suits this machine."""
+"""`ashore engine`: the available engines, and the best one for this machine."""
 
 from __future__ import annotations
 
@@ -233,7 +233,7 @@ FilesOf = Callable[[Candidate, float], ModelFiles]
 
 
 def _subject(store: ModelStore, settings: Settings, name: str) -> tuple[ModelSource, str, FilesOf]:
-    """Return what is to be tuned: the model, its digest, and how a candidate gets its files."""
+    """Return what to tune: the model, its digest, and how a candidate gets its files."""
     if (files := files_by_name(name, settings.home.run)) is not None:
         return ModelSource(name=name, format=files.format), name, lambda candidate, limit_s: files
     if "@" in name:
@@ -257,7 +257,7 @@ def _subject(store: ModelStore, settings: Settings, name: str) -> tuple[ModelSou
 
 
 def _present(store: ModelStore, settings: Settings, name: str) -> StoredModel:
-    """Return the model as pulled; pulled now if it is absent."""
+    """Return the model as pulled; pulls it if absent."""
     try:
         return store.resolve(name)
     except UnknownModel:
@@ -272,7 +272,7 @@ def _present(store: ModelStore, settings: Settings, name: str) -> StoredModel:
 
 
 def _files(store: ModelStore, settings: Settings, name: str, candidate: Candidate, limit_s: float) -> ModelFiles:
-    """Return the files of a candidate's variant, made now in a process of its own if it is absent."""
+    """Return the files of a candidate's variant; makes it in its own process if absent."""
     reference = f"{name}@{candidate.variant}" if candidate.variant else name
     there = {m.variant for m in store.list() if m.name == name and not store.is_outdated(m)}
     if candidate.variant and candidate.variant not in there:

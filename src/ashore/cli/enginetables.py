@@ -128,7 +128,7 @@ class TuningProgress:
 
 
 class _BudgetBar(BarColumn):
-    """Moves with time, for a visit lasts many seconds."""
+    """A bar that moves with time, because one visit takes many seconds."""
 
     def render(self, task: Task):  # type: ignore[no-untyped-def]
         task.completed = min(task.total or 0.0, task.elapsed or 0.0)
@@ -136,7 +136,7 @@ class _BudgetBar(BarColumn):
 
 
 class _Remaining(ProgressColumn):
-    """Seconds until the tuning ends at the latest."""
+    """Seconds until the tuning must end."""
 
     def render(self, task: Task) -> Text:
         left_s = max(0.0, (task.total or 0.0) - (task.elapsed or 0.0))

@@ -1,4 +1,4 @@
-"""`ashore events`: what happens to jobs and releases, once or as it happens."""
+"""`ashore events`: events of jobs and releases, once or live."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def _show_list(found: EventList) -> None:
 
 
 def _list_and_follow(errand: Errand, asked: EventsIn, *, follow: Follow = False) -> None:
-    """Show the newest events; with --follow, go on."""
+    """Show the newest events; with --follow, continue."""
     found: EventList = errand.ask(asked)
     for one in found.items if follow else ():
         _show(msgspec.to_builtins(one), as_json=errand.as_json)
@@ -50,7 +50,7 @@ app.default(command_of(LIST, _show_list, _list_and_follow))
 
 
 def _followed(server: Server, last: int) -> Iterator[dict[str, Any]]:
-    """Yield each new event. A server that is gone is asked again for a minute."""
+    """Yield each new event. A server that is down is retried for a minute."""
     failed = 0
     while True:
         try:

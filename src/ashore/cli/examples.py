@@ -1,5 +1,5 @@
-"""Examples of every command, which `--help` and the reference show. A test parses each, so that none names an option
-that is gone, and asks for one of every command.
+"""Examples of every command, which `--help` and the reference show. A test parses each one and requires one for every
+command.
 
 To add one, put it under its noun: in `EXAMPLES` where it shows what the noun is for (`ashore NOUN --help` prints
 those), else in `MORE`.

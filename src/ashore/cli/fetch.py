@@ -1,7 +1,7 @@
 """`python -m ashore.cli.fetch`: bring models into the store, prepare them, and move weights to a bucket and back, in a
 process of its own.
 
-`ashore up` runs it when something is absent, or moves. Preparing loads libraries of half a gigabyte, which must not
+`ashore up` runs it when a model is missing or has to move. Preparing loads libraries of half a gigabyte, which must not
 stay in the supervisor's memory, nor their threads in a process that forks.
 """
 

@@ -38,7 +38,7 @@ def _show_gone(found: NodesOut) -> None:
 
 
 def _drain(errand: Errand, asked: DrainIn) -> None:
-    """Drain a node, and wait in pieces that no time limit of HTTP cuts off."""
+    """Drain a node, polling in intervals shorter than HTTP timeouts."""
     end_s = time.monotonic() + asked.wait_s
     while True:
         left_s = max(0, round(end_s - time.monotonic()))

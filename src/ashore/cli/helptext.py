@@ -1,4 +1,4 @@
-"""How a command's `--help` is drawn: defaults that mean something, one spelling of a switch, and examples after it."""
+"""Layout of a command's `--help`: meaningful defaults, one spelling of a switch, and examples at the end."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class HelpFormatter(DefaultFormatter):
     """Cyclopts' own, given entries that say each thing once, and a usage line that names each argument."""
 
     def __init__(self, tree: Callable[[], App]) -> None:
-        """`tree` gives the whole command tree, once there is one."""
+        """`tree` returns the command tree once it exists."""
         super().__init__()
         self._tree = tree
 

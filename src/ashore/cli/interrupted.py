@@ -1,4 +1,4 @@
-"""Ctrl-C of commands that end in order: after the step that they do."""
+"""Ctrl-C for commands that finish their current step first."""
 
 from __future__ import annotations
 

@@ -61,7 +61,7 @@ def _until_ended(errand: Errand, asked: JobIn, *, follow: Follow = False) -> Non
 
 
 def _new_lines(before: list[str], job: JobOut) -> list[str]:
-    """Return the lines of a log that were not among its last ones a moment ago."""
+    """Return the lines of a log that are new since the last look."""
     now = job.operation.log if job.operation is not None else []
     at = next((at for at in range(len(before) + 1) if before[at:] == now[: len(before) - at]), len(before))
     return now[len(before) - at :]

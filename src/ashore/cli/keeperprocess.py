@@ -1,6 +1,6 @@
-"""A process that keeps something of a home by itself, beside the server: a supervisor starts it with a launch file.
+"""A scheduled process beside the server, started by a supervisor with a launch file.
 
-It works with what the others leave of processors and disk, and ends at once when it is told to.
+It runs at the lowest CPU and disk priority, and ends at once on a signal.
 """
 
 from __future__ import annotations

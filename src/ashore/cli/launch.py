@@ -1,7 +1,7 @@
-"""`ashore launch`: start a coding client that people already have, set up for this server.
+"""`ashore launch`: start an installed coding client, configured for this server.
 
-Everything goes with the environment and the options of that one run. No file of the client is written, so that nothing
-is to be taken back, and the client asks its own server again the next time it is started by itself.
+Everything is passed in the environment and options of that run. No file of the client is written, so there is nothing
+to undo, and the client uses its own server again when started directly.
 """
 
 from __future__ import annotations
@@ -172,8 +172,9 @@ def choose(served: list[Served], wanted: str | None, client: str, needed: int) -
 
 
 def _is_plain(name: str) -> bool:
-    """Return whether a client takes a name for nothing but a name. A server says it, and OpenCode reads the file of
-    `{file:PATH}` wherever it stands in a configuration, and sends it as the name of the model."""
+    """Return whether a client treats a name as a plain name. Names come from the server, and OpenCode replaces
+    `{file:PATH}` anywhere in its configuration by that file's content.
+    """
     return name.isprintable() and not any(char in "{}$`" for char in name)
 
 

@@ -1,4 +1,4 @@
-"""`ashore learn`: what users say of answers, and a model that learns from it."""
+"""`ashore learn`: feedback on answers, and models that learn from it."""
 
 from __future__ import annotations
 
@@ -142,7 +142,7 @@ def revert(model: str, /, *, why: str = "", url: str | None = None, key: str | N
 
 
 def _was_learned(server: Server, model: str, release: str) -> bool:
-    """Return whether a release serves a model that a run learned; anybody may have made the release."""
+    """Return whether a release, created by anyone, serves a model that a run learned."""
     from ashore.learning.calls import StatusIn
     from ashore.releases.calls import SHOW_RELEASE, ReleaseIn
 

@@ -1,7 +1,7 @@
-"""Entry point of the process that has models learn by themselves: `python -m ashore.cli.learnkeeper --launch FILE`.
+"""Entry point of the scheduled learning process: `python -m ashore.cli.learnkeeper --launch FILE`.
 
 `ashore up` starts it where `[learning] at` or `at_examples` is set. It loads no model: each run is a job of the server,
-with the rights of the account whose key `[learning] key_file` has. SIGHUP: the launch file was written anew.
+with the rights of the account whose key `[learning] key_file` has. SIGHUP: read the launch file again.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def keep(path: Path, wait: Callable[[float], bool]) -> None:
     from ashore.settings import read_settings
 
     lacking = [name for name in LIBRARIES if importlib.util.find_spec(name) is None]
-    if lacking:  # another node of this state may have them: this one takes no turn away
+    if lacking:  # another node of this state may have the key: do not take its turn
         log.error("no run begins here: %s is not installed (the extra `train`)", ", ".join(lacking))
     database = open_state(read_settings())
     try:
@@ -99,7 +99,7 @@ def run_now(database: Database, key_file: str, model: str, *, look_s: float = LO
 
 
 def _seen(server: Server, show: Call, asked: JobIn) -> JobOut | None:
-    """Return a job, or None while the server does not answer: it is restarting, or has much to do."""
+    """Return a job, or None while the server does not answer: it is restarting or busy."""
     try:
         found: JobOut = server.ask(show, asked)
     except (SourceUnreachable, NotReady):

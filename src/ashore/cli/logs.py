@@ -1,4 +1,4 @@
-"""`ashore logs`: what the processes of this home have written to their logs."""
+"""`ashore logs`: logs of this home's processes."""
 
 from __future__ import annotations
 

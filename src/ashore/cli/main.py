@@ -28,7 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return report(lambda: _say(overview()))
     if words in (["--version"], ["version"], ["-v"], ["-V"]):
         return report(lambda: _say(f"ashore {__version__}"))
-    if words[:3] == ["completion", "names", "--"]:  # asked by the scripts of shells, while somebody waits
+    if words[:3] == ["completion", "names", "--"]:  # called by shell completion, while a person waits
         return report(lambda: _offer(words[3:]))
     if words[0] == "help":
         words = [*words[1:], "--help"]
@@ -36,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _offer(words: Sequence[str]) -> int:
-    """Print the names that the last of these words may become. What cannot be read is no reason to disturb a shell."""
+    """Print the completions of the last word. On unreadable files it prints nothing, so as not to disturb the shell."""
     import contextlib
 
     from ashore.cli.names import names_for
@@ -110,7 +110,7 @@ def _dispatch(words: list[str]) -> int:
 
 
 def _misused(fault: cyclopts.CycloptsError, app: cyclopts.App) -> InvalidRequest:
-    """Return what was wrong with the words of a command, as every other error is told."""
+    """Return a usage error in the form of all other errors."""
     from cyclopts import UnknownCommandError
 
     from ashore.core import did_you_mean, nearest_names
@@ -129,7 +129,7 @@ def _misused(fault: cyclopts.CycloptsError, app: cyclopts.App) -> InvalidRequest
 
 
 def _with_file(hint: str, words: list[str]) -> str:
-    """Return a hint that says to change ashore.toml, with the place of that file."""
+    """Return a hint that mentions ashore.toml, with the path of that file."""
     if "ashore.toml" not in hint or any(word.partition("=")[0] == "--url" for word in words):
         return hint
     from ashore.cli.whichtoml import which_toml
@@ -139,7 +139,7 @@ def _with_file(hint: str, words: list[str]) -> str:
 
 
 def _was_help(app: cyclopts.App, words: list[str]) -> bool:
-    """Return whether `words` showed help: they ask for it, or name a noun and no verb."""
+    """Return whether `words` showed help: they request it, or name a noun without a verb."""
     if {"--help", "-h"} & set(words):
         return True
     _, apps, rest = app.parse_commands(words)
@@ -167,7 +167,7 @@ def build_app() -> cyclopts.App:
 def _tell(message: str, *, hint: str) -> None:
     from ashore.core.visible import on_a_screen
 
-    message, hint = on_a_screen(message), on_a_screen(hint)  # a server elsewhere may have said it
+    message, hint = on_a_screen(message), on_a_screen(hint)  # a remote server may have sent it
     red, dim, plain = ("\033[31m", "\033[2m", "\033[0m") if sys.stderr.isatty() else ("", "", "")
     print(f"{red}error:{plain} {message}", file=sys.stderr)
     if hint:

@@ -71,7 +71,7 @@ def _resident_row(one: Residence) -> tuple[str, ...]:
 
 
 def _until_settled(errand: Errand, asked: ModelIn, *, wait: Wait = True) -> None:
-    """Ask, and wait until the model is where it was sent."""
+    """Send the request, and wait until the model has reached the requested state."""
     answer = errand.ask(asked)
     goal = "loaded" if errand.call.word in ("warm", "pin") else "cold"
     while wait and answer.state not in (goal, "failed"):
@@ -220,7 +220,7 @@ def show(ref: str, /, *, as_json: AsJson = False) -> None:
 
 
 def _words(value: object) -> str:
-    """Return a value for people."""
+    """Return a value as text."""
     if isinstance(value, bool):
         return "yes" if value else "no"
     return ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
@@ -297,7 +297,7 @@ def catalog_json(entry: CatalogEntry) -> dict[str, Any]:
 
 
 def _gate(store: ModelStore, model: StoredModel) -> str:
-    """Return what the gate said last of exactly these bytes: `passed`, `failed`, or nothing where none was asked."""
+    """Return the gate's last verdict on exactly these bytes: `passed`, `failed`, or empty without one."""
     if not store.attachments(model, "gate"):
         return ""
     from ashore.evaluation import gate_verdict
@@ -307,7 +307,7 @@ def _gate(store: ModelStore, model: StoredModel) -> str:
 
 
 def _sampling(store: ModelStore, model: StoredModel) -> dict[str, Any]:
-    """Return the sampling that a model's makers recommend, and where; nothing of one that is sealed or no decoder."""
+    """Return the sampling that a model's makers recommend, and its source; empty for sealed models and encoders."""
     from ashore.text import GenerationFacts
 
     file = next((f for f in model.files if f.path == "generation.json"), None)

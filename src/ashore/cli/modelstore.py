@@ -1,4 +1,4 @@
-"""How commands on models print JSON."""
+"""JSON output of commands on models."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Names that a shell completes: aliases, releases and models of this home, with no server asked.
 
-Who presses Tab waits for it, so nothing is imported but what reads three files. What cannot be read gives no names.
+Completion must be fast, so only what reads three files is imported. Unreadable files yield no names.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def _names(kind: Kind, home: Home) -> Iterator[str]:
 
 
 def _served(home: Home) -> Iterator[str]:
-    """Yield what the running server answers for; its state may lie in Postgres."""
+    """Yield the aliases of the running server; its state may be in Postgres."""
     for one in _read(home.topology).get("models", ()):
         alias = one.get("alias", "")
         yield alias

@@ -1,4 +1,4 @@
-"""The commands of rooms that need nothing of their own here: each is asked for by its noun."""
+"""Commands of rooms that are fully derived from their calls, by noun."""
 
 from __future__ import annotations
 

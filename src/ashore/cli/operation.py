@@ -1,7 +1,7 @@
 """Entry point of the process that does one operation: `python -m ashore.cli.operation`, started by the job worker.
 
-It reads what was asked for from its standard input and does it with what the others leave of processors and disk. Its
-log is its output; how far it is, it says on the pipe of `progress.py`.
+It reads the request from standard input and runs at the lowest CPU and disk priority. It logs to its output and writes
+progress to the pipe of `progress.py`.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def do(order: Order) -> int:
 
 
 def _told(work: Callable[[], int]) -> int:
-    """Do something whose error the job worker hears of, too."""
+    """Run a function, also sending its error to the job worker."""
     from ashore.cli.systemerrors import system_errors
 
     try:

@@ -1,4 +1,4 @@
-"""The commands of operations, derived from what they take: done in this home, or with `--job` by a server."""
+"""The commands of operations, derived from their inputs: run in this home, or with `--job` by a server."""
 
 from __future__ import annotations
 

@@ -58,7 +58,7 @@ def compare(
                 f"{name} was never evaluated",
                 hint=f"`ashore optimize evaluate {name}`; without --against it needs memory for this model only",
             )
-        verdict = kept[0].gate or gate_verdict(store, name)  # what the gate said of these bytes earlier still holds
+        verdict = kept[0].gate or gate_verdict(store, name)  # an earlier verdict on these bytes still holds
         reports.append(msgspec.structs.replace(kept[0], gate=verdict))
     if out is not None:
         png = comparison_png(reports)

@@ -1,4 +1,4 @@
-"""`ashore plan`: what would answer a load, before anything is bought or started."""
+"""`ashore plan`: what can serve a load, before anything is bought or started."""
 
 from __future__ import annotations
 

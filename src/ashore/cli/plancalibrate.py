@@ -1,4 +1,4 @@
-"""`ashore plan calibrate`: what load tests of this machine change in the plans for it."""
+"""`ashore plan calibrate`: adjust plans for this machine by its load tests."""
 
 from __future__ import annotations
 

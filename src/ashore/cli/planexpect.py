@@ -1,4 +1,4 @@
-"""What `ashore up --dry-run` says of speed: what each model will do on this machine."""
+"""Speed estimates of `ashore up --dry-run` for each model on this machine."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def expected_of(plan: Plan, settings: Settings) -> tuple[str, ...]:
                 case_of(one, chip, model=model.name, engine=engine, precision=_PRECISION[precision]) for one in asked
             ]
         except InvalidRequest:
-            continue  # nobody knows its shape: nothing is claimed
+            continue  # unknown shape: no estimate
         said = expect(cases, known)
         how = (
             f"estimated from {known.num_reports} load tests of this machine"

@@ -1,4 +1,4 @@
-"""`ashore plan gpus`: which part of which GPU each model gets. A plan; no device is touched."""
+"""`ashore plan gpus`: assign GPU slices to models. A plan; no device is touched."""
 
 from __future__ import annotations
 

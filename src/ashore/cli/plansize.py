@@ -188,7 +188,7 @@ def _check_words(precisions: Sequence[str], engine: str) -> None:
 
 
 def _name_in_toml(model: str) -> str:
-    """Return how ashore.toml names a model: names of the catalogue are small, ORG/NAME is on a hub."""
+    """Return how ashore.toml names a model: lower case for the catalogue, ORG/NAME for a hub."""
     path = Path(model)
     if path.exists():
         return str((path if path.is_dir() else path.parent).resolve())
@@ -238,7 +238,7 @@ def _seconds(option: str, text: str) -> float:
 
 
 def _of_trace(path: Path) -> tuple[float, float, float]:
-    """Return the requests a second of the busiest minute of a trace, and its mean lengths."""
+    """Return the request rate of a trace's busiest minute, and its mean lengths."""
     from ashore.dispatch import read_trace
 
     requests = read_trace(path, deadline_s=30.0)
@@ -282,7 +282,7 @@ def _show(network: Network, load: Load, level: Level, found: Choice, top: int, c
 
 
 def _reading(one: Option, costs: Costs) -> None:
-    """Say what the figures hold and what they leave out: a purchase is decided by both."""
+    """Print what the figures include and omit, because a purchase depends on both."""
     print(
         f"\nto buy: the price of the devices and {costs.host_share:.0%} more for the machines around them. $/M tokens: "
         f"this over {costs.years:g} years, and {costs.usd_per_kwh:g} $/kWh, at the load above all day long; brackets "
@@ -359,7 +359,7 @@ def _best(one: Option) -> None:
 
 
 def _evidence(network: Network, one: Option) -> None:
-    """Cite what was published of this model on this device, or of those most like it."""
+    """Cite published results for this model and device, or for the most similar ones."""
     from ashore.planning.sizing import shipped
 
     print("\nevidence: the nearest published measurements, and the median errors when they were left out of the fit")

@@ -1,4 +1,4 @@
-"""`ashore privacy policy`: read the policy, and put another one in force on a running server."""
+"""`ashore privacy policy`: show the policy, and replace it on a running server."""
 
 from __future__ import annotations
 

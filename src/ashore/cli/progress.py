@@ -47,7 +47,7 @@ class TerminalProgress:
     """A `store.Progress` that draws on stderr. Use it in a `with` block."""
 
     def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
-        """Make it; `clock` gives seconds that never run back."""
+        """Create it; `clock` returns monotonic seconds."""
         from rich.console import Console
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -110,7 +110,7 @@ class TerminalProgress:
             tell(stage=stage, done=done, total=total, unit=unit, says=says)
 
     def _left(self, stage: str, done: int, total: int) -> str:
-        """Return how long the rest takes at the pace so far; nothing before there is one, and of the last step."""
+        """Return the time left at the current pace; empty before there is one, and for the last step."""
         began_s, first = self._begun.setdefault(stage, (self._clock(), done))
         if not first < done < total:
             return ""

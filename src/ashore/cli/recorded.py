@@ -1,4 +1,4 @@
-"""Commands that change something are acts: the audit log has who ran one, and what came of it."""
+"""Commands that change something are audited: who ran one, and the outcome."""
 
 from __future__ import annotations
 

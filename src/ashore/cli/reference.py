@@ -46,7 +46,7 @@ _COMMON: Final = {
     "--yes": "Do not ask for confirmation. Required without a terminal.",
     "--dry-run": "Show what would be done, and change nothing.",
 }
-"""Told once at the top, and by name alone at a command, where they say the same there."""
+"""Described once at the top; at a command only by name, if the meaning is the same."""
 
 _SECTIONS: Final = re.compile(r"(?m)^(?:(?:Args|Returns|Raises):\s*$|Parameters\s*\n-+$)")
 _DEFAULT: Final = re.compile(r" \\?\[default: (.+)\]$")

@@ -1,4 +1,4 @@
-"""What a server refused, as the error of ours that it was there."""
+"""Converts a server's error response into the same error here."""
 
 from __future__ import annotations
 

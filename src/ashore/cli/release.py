@@ -147,7 +147,7 @@ def at_home() -> AbstractContextManager[ReleaseDesk]:
     return releases_of_home(read_settings())
 
 
-# --- what people see
+# --- output
 
 
 def _tell_line(one: ReleaseOut) -> None:
@@ -217,7 +217,7 @@ def _tell_pairs(found: PairList) -> None:
 
 
 def _tell_status(found: Status) -> None:
-    """Print bars for what answers, then what happened last."""
+    """Print bars of the answering releases, then the last events."""
     alias = found.alias
     print(f"{alias.name}  version {alias.version}, sticky by {alias.sticky}")
     for one in found.releases:
@@ -252,7 +252,7 @@ def load_time(one: ReleaseOut) -> str:
 
 
 def _indented(text: str) -> str:
-    """Return a text of somebody else's for a terminal: its lines under each other, and nothing that moves a cursor."""
+    """Return a foreign text for a terminal: indented lines, without control characters."""
     lines = text.splitlines() or [""]
     return ("\n" + " " * 13).join("".join(c if c.isprintable() else "\ufffd" for c in line) for line in lines)
 

@@ -97,7 +97,7 @@ def _ask(question: dict[str, object]) -> dict[str, object]:
     """Return the last line of the server's answer.
 
     Raises:
-        RemoteRefused: the server could not do it; the message has its words.
+        RemoteRefused: the server failed; the message has its reason.
     """
     last: dict[str, object] = {}
     for last in ask(read_settings().home.control_socket, question):

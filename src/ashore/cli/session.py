@@ -1,4 +1,4 @@
-"""`ashore session`: who is in the console, and the one-time link into it."""
+"""`ashore session`: sessions of the console, and the one-time login link."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`ashore status`: how the server of this home stands, seen by the owner of the home, without a key."""
+"""`ashore status`: the state of this home's server, for the home's owner, without a key."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ def stop() -> None:
 
     home = read_settings().home
     try:
-        for _ in ask(home.control_socket, {"op": "status"}):  # whoever answers there is a server, and of this user
+        for _ in ask(home.control_socket, {"op": "status"}):  # the process that answers there is a server of this user
             pass
         holder = read_holder(home.lock)
     except NotReady:

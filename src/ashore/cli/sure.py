@@ -1,4 +1,4 @@
-"""Ask before something is destroyed or closed, or say what `--dry-run` would do: one form for all commands."""
+"""Confirmation of destructive acts, and the text of `--dry-run`: one form for all commands."""
 
 from __future__ import annotations
 

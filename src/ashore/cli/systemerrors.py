@@ -1,4 +1,4 @@
-"""Errors of the operating system, in words for the user: which file, who owns it, what to do."""
+"""Errors of the operating system, explained for the user: which file, its owner, what to do."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def system_errors() -> Iterator[None]:
     try:
         yield
     except (BrokenPipeError, AshoreError):
-        raise  # the reader of our output has closed it on purpose; an error of ours says who must act
+        raise  # the reader closed our output on purpose; our own errors name who must act
     except OSError as error:
         fault = fault_of(error)
         if fault is None:
@@ -93,11 +93,11 @@ def _home() -> Path | None:
     try:
         return read_settings().home.root
     except AshoreError:
-        return None  # the command says what is wrong with the settings
+        return None  # the command reports the error in the settings
 
 
 def _is_missing(place: Path) -> bool:
-    """Return whether there is no such file; False where it cannot be seen."""
+    """Return whether there is no such file; False if that cannot be checked."""
     try:
         place.stat()
     except (FileNotFoundError, NotADirectoryError):
@@ -108,7 +108,7 @@ def _is_missing(place: Path) -> bool:
 
 
 def _owner(place: Path) -> int | None:
-    """Return who owns a folder, or, where it cannot be seen, the nearest one above that can."""
+    """Return the owner of a folder, or of the nearest readable parent."""
     for folder in (place, *place.parents):
         try:
             return folder.stat().st_uid

@@ -1,4 +1,4 @@
-"""Which server a client command talks to, and with which key."""
+"""The server that a client command calls, and its key."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def on_behalf_of(principal: str, tenant: str) -> Iterator[None]:
 
 
 def _acting_target(settings: Settings, behalf: _Behalf) -> ServerTarget:
-    """Return an API worker of this home, asked with the token that only the home's own processes read."""
+    """Return an API worker of this home, called with the token that only the home's processes can read."""
     from ashore.access import read_internal_token
     from ashore.serving import read_topology
 
@@ -263,7 +263,7 @@ def _answer(
     except httpx.HTTPError as fault:
         if not deadline.is_over:
             raise unreachable(target, fault) from fault
-    if deadline.is_over:  # perhaps with no error: an answer of no stated length ends where its connection does
+    if deadline.is_over:  # possibly without an error: a response without a length ends with its connection
         raise RemoteRefused(
             f"{target.url} had not finished its answer after {deadline.seconds:g} s",
             hint="check the server and the network in between",
@@ -271,7 +271,7 @@ def _answer(
 
 
 def _at_most(most_bytes: int, answer: httpx.Response, target: ServerTarget) -> Iterator[bytes]:
-    """Yield what comes, unpacked by nobody: a few bytes could become many."""
+    """Yield the raw content: decompressed, a few bytes could become many."""
     num_bytes = 0
     for piece in answer.iter_raw():
         num_bytes += len(piece)
@@ -287,8 +287,9 @@ def _refusal(answer: httpx.Response, target: ServerTarget) -> bytes:
 
 
 class _Deadline:
-    """Ends a connection of httpx after some seconds, whatever it does then. A timeout of httpx holds for one read, for
-    which a byte is enough."""
+    """Closes an httpx connection after a total time. httpx's own timeout applies to one read, which a single byte
+    satisfies.
+    """
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
@@ -314,7 +315,7 @@ class _Deadline:
     def _end(self) -> None:
         self.is_over = True
         if self._socket is not None:
-            with suppress(OSError):  # that of ssl would also take its state away from the thread that reads
+            with suppress(OSError):  # ssl's own close would take its state away from the reading thread
                 socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
 
 

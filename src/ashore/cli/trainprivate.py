@@ -165,7 +165,7 @@ def private(
             )
         except AshoreError:
             if not done:
-                reservation.release()  # no noise was drawn, and nobody saw anything
+                reservation.release()  # no noise was drawn, and nothing was published
             raise
     if as_json:
         print(msgspec.json.encode(asdict(report)).decode())

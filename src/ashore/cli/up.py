@@ -223,9 +223,9 @@ def _serve(request: Request, spec: Spec, settings: Settings, listening: Listenin
 
 
 def _keep_first_key(settings: Settings) -> bool:
-    """Make the first key at the first start, and keep its digest in the state, which is where workers read keys.
+    """Create the first key at the first start, and store its digest in the state, where workers read keys.
 
-    A state that several homes share has one first key for each of them. Returns False where first keys are dead.
+    A state that several homes share has one first key for each of them. Returns False if first keys are disabled.
     """
     state = open_state(settings, say=_say)
     try:
@@ -240,7 +240,7 @@ def _keep_first_key(settings: Settings) -> bool:
 def _answer(
     deployment: Deployment, nodes: FleetFile, request: Request, question: Mapping[str, object], caller: Caller
 ) -> None:
-    """Answer `ashore reload` on the control socket, one that changes something in its turn."""
+    """Answer `ashore reload` on the control socket, queueing requests that make changes."""
     if question.get("op") == "apply":
         deployment.in_turn(lambda: _answer_now(deployment, nodes, request, question, caller))
     else:
@@ -286,7 +286,7 @@ def _answer_now(
         caller.tell({"done": True, "error": error.message, "hint": error.hint})
     except msgspec.ValidationError as error:
         caller.tell({"done": True, "error": f"the order is malformed: {error}", "hint": SAME_VERSION})
-    except Exception as error:  # the outermost loop of a question: logged, told, and what is served goes on
+    except Exception as error:  # outermost loop of a request: logged and returned as an error; serving continues
         log.exception("%s failed", question.get("op"))
         what = f"{type(error).__name__}: {error}"
         caller.tell(
@@ -301,7 +301,7 @@ def _take_nodes(nodes: FleetFile, listening: Listening) -> None:
 
 
 def _say(line: str) -> None:
-    with suppress(OSError):  # a file on a full disk, a terminal that is gone: nobody reads it, and the server goes on
+    with suppress(OSError):  # a file on a full disk, a closed terminal: no one reads it, and the server continues
         print(line, file=sys.stderr, flush=True)
 
 
@@ -368,18 +368,18 @@ def _welcome(
 
 
 def _with_use(name: str, model: ModelPlan) -> str:
-    """Return a model's name; of an embedder with what it is for."""
+    """Return a model's name; for an embedder, with its use."""
     return f"{name} (embeddings for search)" if model.embedder else name
 
 
 def _elsewhere(listening: Listening) -> Iterator[str]:
-    """Yield what other machines write, where the server listens on every address."""
+    """Yield the addresses for other machines, if the server listens on all addresses."""
     if (listening.edge if listening.has_edge else listening.http).host in EVERYWHERE:
         yield f"from other machines: {listening.address_at(address_of_this_machine() or socket.gethostname())}/"
 
 
 def _of_first_key(file: Path) -> Iterator[str]:
-    """Yield where the first key is, whose it is, and what comes after it."""
+    """Yield the location of the first key, its owner, and the next step."""
     yield f"the key is in {file}"
     yield "  It is yours, the owner's: it asks every model and sees the settings. Your own programs may use it."
     yield "  For other people, create the three administrators (last line below). They make keys, and this one ends."
@@ -388,7 +388,7 @@ def _of_first_key(file: Path) -> Iterator[str]:
 def _next_steps(
     has_chat: bool, first_key_lives: bool, has_config: bool, environ: Mapping[str, str]
 ) -> Iterator[tuple[str, str]]:
-    """Yield commands that are worth trying now, and what each does."""
+    """Yield useful next commands with their purpose."""
     if has_chat:
         yield "chat", "talk to it"
     yield "status", "what runs, is it well, what needs you"

@@ -1,5 +1,6 @@
-"""What `ashore up` looks at before it starts anything, so that `--dry-run` refuses what a start would; and what the
-sections of ashore.toml beside the models come to, in words."""
+"""Checks of `ashore up` before it starts anything, so that `--dry-run` refuses what a start would; and summaries of the
+other sections of ashore.toml.
+"""
 
 from __future__ import annotations
 

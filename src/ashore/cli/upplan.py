@@ -1,4 +1,4 @@
-"""From words and ashore.toml to a plan: what `up` and `reload` have in common, and how a plan is shown."""
+"""Builds a plan from arguments and ashore.toml, for `up` and `reload`, and prints it."""
 
 from __future__ import annotations
 
@@ -162,7 +162,7 @@ class Request(Words):
         return structs.replace(spec, models=models, http=http, grpc=grpc, redis=redis, edge=edge)
 
     def _edge(self, found: EdgeSection) -> EdgeSection:
-        """Lay the command line's words over `[edge]`: behind an edge, --host and --port mean its address."""
+        """Merge command-line options into `[edge]`: behind an edge, --host and --port are its address."""
         if self.edge not in ("", *get_args(EdgeKind)):
             raise InvalidSpec(f"--edge is {self.edge!r}; expected envoy or none", hint="Envoy is the only edge")
         found = structs.replace(found, kind=cast(EdgeKind, self.edge)) if self.edge else found
@@ -182,7 +182,7 @@ def request_of(told: object) -> Request:
 
 
 def _with_alias(model: ModelSection) -> ModelSection:
-    """Return a model that is named by its source with the alias that the store calls it: `./my-llama` is `my-llama`."""
+    """Return a model given by source with its default alias: `./my-llama` is `my-llama`."""
     if model.alias or not is_source(model.name):
         return model
     return structs.replace(model, alias=name_of_source(model.name))
@@ -245,17 +245,17 @@ def wishes_of(spec: Spec) -> tuple[Wish, ...]:
 
 
 def _ladder_options(ladder: LadderSection) -> dict[str, str | int | float | bool]:
-    """Return a ladder as options of an engine, which are part of a release."""
+    """Return a ladder as engine options, which are part of a release."""
     if not ladder.rungs:
         return {}
     return {RUNGS: ".".join(ladder.rungs), "rung_ttft_ms": ladder.ttft_ms, "rung_tpot_ms": ladder.tpot_ms}
 
 
 def _refuse_unproven(spec: Spec, plan: Plan, store: ModelStore) -> None:
-    """Return where every rung may compute: its last evaluation passed a gate, or ashore.toml asks for none.
+    """Check that every rung may compute: its last evaluation passed a gate, or ashore.toml requires none.
 
     Raises:
-        InvalidSpec: one may not.
+        InvalidSpec: a rung may not.
     """
     needs = {one.alias or one.name for one in spec.models if one.ladder.needs_gate}
     verdicts = KeptVerdicts(lambda: store)
@@ -309,7 +309,7 @@ def plan_without_fetching(
         facts = gather_facts(store, wishes)
     except UnknownModel:
         for wish in wishes:
-            check_local(wish.name, text_only=wish.fleet)  # says what is wrong with a folder, as a start would
+            check_local(wish.name, text_only=wish.fleet)  # reports what is wrong with a folder, as a start would
         raise
     _refuse_offline(settings, _absent(store, wishes))
     tuned, notes = tuned_choices(settings, store, facts, inventory)
@@ -360,12 +360,12 @@ def plan_and_fetch(
 
 
 def _absent(store: ModelStore, wishes: Sequence[Wish]) -> list[str]:
-    """Return the names of the models that have to be brought in."""
+    """Return the names of the models to fetch."""
     return [wish.name for wish in wishes if _must_be_brought(store, wish)]
 
 
 def _must_be_brought(store: ModelStore, wish: Wish) -> bool:
-    """Tell whether a model has to be brought in; of one that another server runs the text is enough."""
+    """Return whether a model must be fetched; for one on another server only its tokenizer and template are needed."""
     if not wish.fleet or card_by_name(wish.name) is not None:
         return _must_be_pulled(store, wish.name)
     try:
@@ -376,12 +376,12 @@ def _must_be_brought(store: ModelStore, wish: Wish) -> bool:
 
 
 def _must_be_pulled(store: ModelStore, name: str) -> bool:
-    """Tell whether a model has to be brought in. A variant that is missing can be made of a parent that is there."""
+    """Return whether a model must be pulled. A missing variant can be made from a stored parent."""
     return _is_absent(store, name) and (is_source(name) or not _has_parent(store, name))
 
 
 def _is_absent(store: ModelStore, name: str) -> bool:
-    """Tell whether a model is not there, or only as a variant of an earlier model of its name."""
+    """Return whether a model is missing, or only there as a variant of an earlier model of its name."""
     if card_by_name(name) is not None:
         return False
     try:
@@ -395,7 +395,7 @@ def _is_absent(store: ModelStore, name: str) -> bool:
 
 
 def _is_away(store: ModelStore, model: ModelPlan) -> bool:
-    """Tell whether the weights of a model are in a bucket."""
+    """Return whether the weights of a model are in a bucket."""
     try:
         return reads_store(model.options) and store.is_away(model.reference)
     except (UnknownModel, UnknownVariant):
@@ -419,7 +419,7 @@ def _refuse_offline(settings: Settings, absent: Sequence[str]) -> None:
 
 
 def _fetch(settings: Settings, verb: str, names: Sequence[str]) -> None:
-    """Fetch in a separate process, on this terminal. It gets the place of the keys, but no key."""
+    """Fetch in a separate process, on this terminal. It gets the key source, but no key."""
     env = {**os.environ, "ASHORE_SEALING_KEY": settings.sealing_key}
     code = subprocess.run(python_command("ashore.cli.fetch", verb, *names), env=env, check=False).returncode
     if code:

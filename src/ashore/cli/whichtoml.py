@@ -1,4 +1,4 @@
-"""Which ashore.toml the server of this home reads, for hints that say to change it."""
+"""The ashore.toml that this home's server reads, for hints."""
 
 from __future__ import annotations
 

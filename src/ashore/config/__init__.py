@@ -1,12 +1,12 @@
-"""ashore.toml: what the operator wants deployed.
+"""ashore.toml: the deployment that the operator wants.
 
-Each part is declared once, as a struct in `ROOM/section.py`; `document.py` puts them together. Refuses: deciding
-anything from it.
+Each part is declared once, as a struct in `ROOM/section.py`; `document.py` combines them. Refuses: any decision based
+on it.
 
 Where to add what:
 
-- A part of ashore.toml: a struct in ROOM/section.py (types with bounds, defaults, the help under each field; what no
-  type says in `checked`), and a line in config/document.py.
+- A part of ashore.toml: a struct in ROOM/section.py (types with bounds, defaults, the help under each field; further
+  rules in `checked`), and a line in config/document.py.
 - A key: a field of its section, marked `Kept` where a running server keeps it. Children of the supervisor get the
   section as it is (serving/topology.py, the launch files).
 - A setting of a process: a field in settings.py, and its reader in the table below it.

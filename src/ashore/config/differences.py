@@ -1,4 +1,4 @@
-"""What differs between two versions of a part of ashore.toml, key by key: `result_ttl_s: 3600 -> 1800`. Pure."""
+"""Differences between two versions of a section of ashore.toml, key by key: `result_ttl_s: 3600 -> 1800`. Pure."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def differences(before: object, after: object, name: str = "") -> tuple[str, ...
     """Return a line for each key that differs, with the old and the new value; secrets are not shown.
 
     Args:
-        before: A section: a dataclass, a msgspec struct or a mapping; parts of it are looked into.
+        before: A section: a dataclass, a msgspec struct or a mapping; compared recursively.
         after: The same section now.
         name: Of the key that holds it; empty for the section itself.
     """
@@ -39,7 +39,7 @@ def differences(before: object, after: object, name: str = "") -> tuple[str, ...
 
 
 def _parts(value: object) -> Mapping[str, Any] | None:
-    """Return what a section is made of by key; None for a plain value."""
+    """Return the parts of a section by key; None for a plain value."""
     if isinstance(value, Mapping):
         return {str(key): one for key, one in value.items()}
     if isinstance(value, msgspec.Struct):
@@ -53,12 +53,12 @@ def _parts(value: object) -> Mapping[str, Any] | None:
 
 
 def is_secret(name: str) -> bool:
-    """Return whether a key of this name has a value that is not to be shown."""
+    """Return whether values of a key of this name are secret."""
     return _SECRET.search(name) is not None
 
 
 def shown(value: object) -> str:
-    """Return a value in words, without the password of an address; a long one is cut."""
+    """Return a value as text, without the password of an address; long values are cut."""
     if value is None or value == "":
         return "not set"
     if isinstance(value, str) and "://" in value and (bare := _without_password(value)) != value:
@@ -70,7 +70,7 @@ def shown(value: object) -> str:
 
 
 def _named(value: object) -> str:
-    """Return an element of a list: one that has parts by its name alone."""
+    """Return an element of a list; one with parts, by its name only."""
     parts = _parts(value)
     if parts is None:
         return _without_password(str(value))
@@ -78,7 +78,7 @@ def _named(value: object) -> str:
 
 
 def _without_password(text: str) -> str:
-    """Return an address without what opens it: before its host, or in its query; any other text as it is."""
+    """Return an address without credentials before its host or in its query; any other text unchanged."""
     if "://" not in text:
         return text
     password = split_url(text).password

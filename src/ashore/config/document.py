@@ -1,4 +1,4 @@
-"""ashore.toml as a whole: its sections, and what they must agree on."""
+"""ashore.toml as a whole: its sections, and checks across them."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ SectionT = TypeVar("SectionT", bound=Section)
 
 
 class Listening(Section, frozen=True, kw_only=True):
-    """What a running server uses beside its models: a section of ashore.toml in each field."""
+    """The configuration of a running server except its models: each field is a section of ashore.toml."""
 
     http: HttpSection = HttpSection()
     grpc: GrpcSection = GrpcSection()
@@ -66,13 +66,13 @@ class Listening(Section, frozen=True, kw_only=True):
         return {name: getattr(self, name) for name in Listening.__struct_fields__}
 
     def section(self, name: str, kind: type[SectionT]) -> SectionT:
-        """Return a section that a room brings; no field above declares it."""
+        """Return a section that belongs to a room and has no field above."""
         found = getattr(self, name)
         assert isinstance(found, kind)
         return found
 
     def reloaded(self, said: Listening) -> Listening:
-        """Return what a running server uses after a reload of `said`: all of it but the keys that it keeps."""
+        """Return the configuration after a reload of `said`: all of it except the keys that a running server keeps."""
         then = said.sections()
         return Listening(**{name: one.reloaded(then[name]) for name, one in self.sections().items()})
 
@@ -86,16 +86,17 @@ class Listening(Section, frozen=True, kw_only=True):
         )
 
     def keys_to_take(self, said: Listening) -> tuple[str, ...]:
-        """Return, for each key but those of models that `said` changes and a reload takes, `[cache] ttl_s: 60 -> 90`.
+        """Return, for each key (except models) that `said` changes and a reload applies, `[cache] ttl_s: 60 -> 90`.
 
-        Secrets are not shown."""
+        Secrets are not shown.
+        """
         then = self.reloaded(said).sections()
         return tuple(
             f"[{name}] {line}" for name, one in self.sections().items() for line in differences(one, then[name])
         )
 
     def sections_to_take(self, said: Listening) -> tuple[str, ...]:
-        """Return the sections of ashore.toml, but for models, in which `said` differs and a reload takes it."""
+        """Return the sections, except models, that `said` changes and a reload applies."""
         then = self.reloaded(said).sections()
         return tuple(f"[{name}]" for name, one in self.sections().items() if one != then[name])
 
@@ -116,7 +117,7 @@ class Listening(Section, frozen=True, kw_only=True):
         return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
     def authority(self, home: Home) -> str:
-        """Return the file that clients check the edge's certificate against; empty where ashore did not make it."""
+        """Return the CA file to verify the edge's certificate; empty if ashore did not create it."""
         return str(home.edge / "ca.pem") if self.has_edge and self.edge.tls == "generate" else ""
 
 
@@ -131,7 +132,7 @@ if BROUGHT:
 
 
 class Spec(Listening, frozen=True, kw_only=True):
-    """What the operator wants deployed: all of ashore.toml."""
+    """The deployment that the operator wants: all of ashore.toml."""
 
     models: Annotated[tuple[ModelSection, ...], toml("model")] = ()
     state: StateSection = StateSection()
@@ -141,7 +142,7 @@ class Spec(Listening, frozen=True, kw_only=True):
 
     @property
     def settings(self) -> dict[str, object]:
-        """What `read_settings` uses: `[settings]`, and `[state]` and `[sealing]` where they say something."""
+        """The input of `read_settings`: `[settings]`, and `[state]` and `[sealing]` where set."""
         settings = dict(self.written)
         if self.state.url:
             settings["state_url"] = self.state.url
@@ -153,7 +154,7 @@ class Spec(Listening, frozen=True, kw_only=True):
 
     @property
     def listening(self) -> Listening:
-        """What a running server uses beside its models."""
+        """The configuration of a running server except its models."""
         return Listening(**self.sections())
 
     def checked(self, where: str) -> Self:
@@ -195,8 +196,7 @@ class Spec(Listening, frozen=True, kw_only=True):
             ) from fault
 
     def beside(self, folder: Path) -> Self:
-        """Return the spec with the files and folders that it names as paths that hold anywhere: relative ones are in
-        `folder`. Schemas of judges are read."""
+        """Return the spec with absolute paths: relative ones are in `folder`. Schemas of judges are read."""
         models = tuple(one.beside(folder) for one in self.models)
         adapters = [at for one in models for at in one.adapters.values()]
         return replace(
@@ -209,15 +209,15 @@ class Spec(Listening, frozen=True, kw_only=True):
 
 
 def read_spec(path: Path) -> Spec:
-    """Return what the file says.
+    """Return the parsed file.
 
     Raises:
-        InvalidSpec: it is missing, is not TOML, or says something that ashore does not know or cannot do yet.
+        InvalidSpec: it is missing, is not TOML, or has something that ashore does not know or support yet.
     """
     text = read_toml_text(path, hint="check the path, or put the file back")
     return parse_spec(text, where=str(path)).beside(path.absolute().parent)
 
 
 def parse_spec(text: str, *, where: str = "ashore.toml") -> Spec:
-    """Return the spec in `text`; `where` stands in messages."""
+    """Return the spec in `text`; `where` names it in messages."""
     return read_section(Spec, parse_toml(text, where), where)

@@ -1,4 +1,4 @@
-"""What holds in the end, and where each value comes from: the default, ashore.toml, or the environment. Pure."""
+"""Effective configuration, and the source of each value: the default, ashore.toml, or the environment. Pure."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ ELSEWHERE = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Held:
-    """One key and what it is."""
+    """A configuration key, its effective value and its source."""
 
     table: str
     """`[cache]`, `[[model]] 1`, `[settings]`."""
@@ -36,11 +36,11 @@ class Held:
 
 
 def effective(spec: Spec, document: Mapping[str, Any], environ: Mapping[str, str]) -> tuple[Held, ...]:
-    """Return every key that `ashore up` would go by.
+    """Return every key with the value that `ashore up` would use.
 
     Args:
-        spec: The file as it was read.
-        document: The same as it was written, parsed; empty: there is no file.
+        spec: The file as read.
+        document: The parsed file as written; empty: there is no file.
         environ: Environment of the process.
 
     Raises:
@@ -62,12 +62,12 @@ def effective(spec: Spec, document: Mapping[str, Any], environ: Mapping[str, str
 def in_force(
     listening: Listening, spec: Spec, document: Mapping[str, Any], environ: Mapping[str, str]
 ) -> tuple[Held, ...]:
-    """Return every key as a running server goes by it.
+    """Return every key with the value that a running server uses.
 
     Args:
-        listening: What the server uses beside its models.
-        spec: What `ashore up` would go by now: the file as it is, with the options that it was started with.
-        document: The file as it is, parsed; empty: there is none.
+        listening: The server's configuration except its models.
+        spec: What `ashore up` would use now: the current file, with the options of its start.
+        document: The current file, parsed; empty: there is none.
         environ: Environment of the process.
 
     Raises:

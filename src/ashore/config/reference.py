@@ -1,7 +1,7 @@
 """The reference of ashore.toml, from the declarations.
 
 `python -m ashore.config.reference > docs/reference/ashore-toml.md` writes the page, and a test compares
-them. Also an ashore.toml with every key in a comment, which is what an operator begins with.
+them. Also writes an ashore.toml with every key in a comment, as a starting point for operators.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def reference() -> str:
 
 
 def example() -> str:
-    """Return an ashore.toml with every key and its default in a comment, which changes nothing as it stands."""
+    """Return an ashore.toml with every key and its default in a comment."""
     lines = [
         "# ashore.toml: remove the # before what you change. `ashore up --dry-run --config ashore.toml` checks it."
     ]
@@ -66,12 +66,12 @@ def example() -> str:
 
 
 def page(kind: type[msgspec.Struct], intro: str) -> str:
-    """Return the page of another file that is declared in the same way, such as places.toml."""
+    """Return the page of another file that is declared the same way, such as places.toml."""
     return "".join((intro, *(_plain_section(key) for key in keys_of(kind))))
 
 
 def _plain_section(key: Key) -> str:
-    """Return a section without the column on reload: nothing runs by that file."""
+    """Return a section without the column on reload: the file is not reloaded."""
     lines = "".join(_tables(_inner(key), f"[[{key.name}]]" if key.tables else f"[{key.name}]", key.name, "no", "##"))
     kept = (line.removesuffix(" | no |") + " |" if line.endswith(" | no |") else line for line in lines.splitlines())
     return (
@@ -88,7 +88,7 @@ def _inner(key: Key) -> type[msgspec.Struct]:
 
 
 def _sections() -> list[Key]:
-    """Return the sections in the order in which an operator meets them: the models first."""
+    """Return the sections in reading order: the models first."""
     return sorted((key for key in keys_of(Spec) if key.inner is not None), key=lambda key: key.name != "model")
 
 
@@ -101,7 +101,7 @@ def _section(key: Key) -> str:
 def _tables(
     kind: type[msgspec.Struct], title: str, path: str, reload: str, mark: str, above: type[msgspec.Struct] | None = None
 ) -> Iterator[str]:
-    """Yield the table of a section, then those of the tables in it. `above` is the section that it stands in."""
+    """Yield the table of a section, then those of its nested tables. `above` is the parent section."""
     docs = field_docs(kind)
     rows: list[str] = []
     inner: list[str] = []
@@ -161,7 +161,7 @@ def _quoted(value: object) -> str:
 
 
 def _toml(value: object) -> str:
-    """Return a default as it would stand in the file."""
+    """Return a default as written in the file."""
     if isinstance(value, tuple):
         return json.dumps(list(value))
     if isinstance(value, float) and value.is_integer():
@@ -192,7 +192,7 @@ def _summary(kind: type[msgspec.Struct]) -> str:
 
 
 def _shared(kind: type[msgspec.Struct], other: type[msgspec.Struct]) -> frozenset[str]:
-    """Return the fields that two sections have from one declaration."""
+    """Return the fields that two sections share from one declaration."""
     bases = [base for base in kind.__mro__ if base in other.__mro__ and issubclass(base, Section)]
     return frozenset(name for base in bases for name in base.__struct_fields__)
 

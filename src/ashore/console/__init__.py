@@ -1,6 +1,6 @@
 """The console: web pages over the declared calls, for people.
 
-Owns: pages, forms, words in two languages, what is said of a refusal. Refuses to own: rights (the authority decides,
+Owns: pages, forms, words in two languages, how refusals are worded. Refuses to own: rights (the authority decides,
 as it does for HTTP), log-in and cookies (`sessions`), and acts (each is a call; a page without a call does nothing).
 
 A call has its page without a line here: `forms.py` makes its form, `present.py` shows its answer, `command.py` says

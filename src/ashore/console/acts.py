@@ -1,4 +1,4 @@
-"""What a reader of the console is offered, and how it is done: by the authority and the desks that HTTP asks, too."""
+"""What the console offers its reader, and how acts run: through the same authority and desks as HTTP."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from ashore.sessions import Session
 
 HIDDEN: Final = ("first-key", "internal")
 OWN: Final = ("home", "chat", "connect", "me")
-"""Pages that everybody has who is logged in."""
+"""Pages that every logged-in person has."""
 
 
 class Acts:
-    """Every call of the rooms, who may do it, and what does it."""
+    """Every call of the rooms, who may make it, and the desk that runs it."""
 
     def __init__(
         self,
@@ -33,7 +33,7 @@ class Acts:
         serving: Serving,
         recorder: Recorder,
     ) -> None:
-        """`desks`: what does the calls of each room, by its name; may still be filled."""
+        """Create it. `desks`: the desk of each room by name; may be filled later."""
         self.atlas: Final = Atlas(rooms)
         self.authority: Final = authority
         self.serving: Final = serving
@@ -41,10 +41,10 @@ class Acts:
         self._desks = desks
 
     async def perform(self, asked: Asked, principal: Principal, placed: Placed, taken: Any) -> Any:
-        """Do a call for somebody, as HTTP would do it for their key, and return its answer.
+        """Run a call on behalf of a person, exactly as HTTP would for their key, and return its answer.
 
         Raises:
-            AshoreError: it is refused, or the server lacks what does it.
+            AshoreError: the call is refused, or this server has no desk for it.
         """
         call = placed.call
         check_call(self.authority, principal, call)
@@ -55,8 +55,9 @@ class Acts:
         return await perform(call, desk, actor, taken, aside=self.serving.read_aside, recorder=self._recorder)
 
     def offers(self, session: Session, placed: Placed) -> bool:
-        """Return whether a page offers a call: whether the authority would let this person do it, once they have shown
-        anew who they are where that is asked for."""
+        """Return whether a page offers a call: whether the authority would allow it, after a fresh log-in where one is
+        required.
+        """
         return not lacks(self.authority, session.whole, placed.call)
 
     def sees(self, session: Session, page: str) -> bool:
@@ -70,7 +71,7 @@ class Acts:
 
 @cache
 def who_may(action: str) -> tuple[str, ...]:
-    """Return the built-in roles that may do an action on something, for people who may not."""
+    """Return the built-in roles that allow an action on an object, to show to people who lack it."""
     return tuple(
         role.name
         for role in BUILT_IN

@@ -53,15 +53,16 @@ BEGINS_WITH: Final[dict[str, tuple[str, dict[str, str]]]] = {
     "access policy apply": ("access policy show", {"base_version": "version"}),
     "privacy policy set": ("privacy policy show", {"replaces": "version"}),
 }
-"""Which call has what is in force, for a form that replaces all of it; and fields that have another name there."""
+"""The call that returns the current values, for a form that replaces all of them; and fields whose names differ there.
+"""
 
 
 async def call_page(reader: Reader, placed: Placed, *, refused: PermissionDenied | None = None) -> Answer:
-    """Return the page of a call; where it was sent, or needs to be told nothing, with its answer. `refused`: it was
-    sent, and the form is shown again with why it was refused.
+    """Return the page of a call, with its answer if the form was sent or takes no input. `refused`: show the sent form
+    again with this error.
 
     Raises:
-        PermissionDenied: the reader may not do it; also before anything was sent.
+        PermissionDenied: the reader may not do it, even before the form is sent.
         UnknownRoute: as the call.
     """
     asked, call = reader.asked, placed.call
@@ -105,7 +106,7 @@ async def call_page(reader: Reader, placed: Placed, *, refused: PermissionDenied
 
 
 def command_of(call: Call, pairs: Pairs) -> str:
-    """Return the command that does what a form stands for, as far as it is filled in."""
+    """Return the command that does the same as a form, as far as the form is filled in."""
     try:
         return command_for(call, read_form(call, _known(call, pairs)))
     except InvalidRequest:
@@ -113,7 +114,7 @@ def command_of(call: Call, pairs: Pairs) -> str:
 
 
 async def shown_of(reader: Reader, call: Call, answer: Any, pairs: Pairs) -> Shown:
-    """Return an answer as its page shows it. A large one is prepared aside."""
+    """Return an answer as its page shows it. Large answers are prepared on another thread."""
     own = dict(reader.asked.query)
     first = max(0, int(own["_first"])) if own.get("_first", "").isdecimal() and len(own["_first"]) < 10 else 0
     match = own.get("_match", "")[:200]
@@ -148,8 +149,10 @@ def _fields(call: Call, pairs: Pairs) -> tuple[Field, ...]:
 
 
 def _of_reader(reader: Reader, call: Call, fields: tuple[Field, ...]) -> tuple[Field, ...]:
-    """Return the fields that a reader may fill in: who may do a call for themselves alone does not say for whom."""
-    if reader.session.principal.kind == "first-key":  # may make the administrators, who need a key, and nobody else
+    """Return the fields that a reader may fill in. A reader who may act only for themselves gets no field for another
+    account.
+    """
+    if reader.session.principal.kind == "first-key":  # This route only creates administrators, and only with a key.
         fields = tuple(replace(one, value="yes") if one.kind == "made" and one.name == "key" else one for one in fields)
     if not call.own or reader.acts.authority.holds(reader.session.whole, call.action):
         return fields
@@ -168,13 +171,13 @@ def _known(call: Call, pairs: Pairs) -> Pairs:
 
 
 def _marked(fields: Iterable[Field], fault: AshoreError | None) -> tuple[Field, ...]:
-    """Return the fields, with what is wrong at the one that it is about."""
+    """Return the fields, with the error at the field that caused it."""
     param = (getattr(fault, "param", "") or "").partition("[")[0].partition(".")[0]
     return tuple(replace(one, error=fault.message) if fault and one.name == param else one for one in fields)
 
 
 def _sure(call: Call, pairs: Pairs) -> str:
-    """Return what somebody is asked to confirm; empty where nothing is asked."""
+    """Return the question to confirm; empty if none is needed."""
     if not call.sure:
         return ""
     values = dict.fromkeys(call.takes.__struct_fields__, "…") | dict(_known(call, pairs))
@@ -185,7 +188,7 @@ def _sure(call: Call, pairs: Pairs) -> str:
 
 
 def _lists_of(call: Call) -> dict[str, str]:
-    """Return which list has the names that a field of a call may hold, by the field's name."""
+    """Return, by field name, the list whose names a field of a call may hold."""
     if call.noun not in STORED or call.path.startswith("/models/{"):
         return NAMES
     new = {"name"} if (call.noun, call.word) != ("model", "seal") else set()
@@ -193,8 +196,7 @@ def _lists_of(call: Call) -> dict[str, str]:
 
 
 async def _in_force(reader: Reader, placed: Placed) -> Pairs:
-    """Return what a form begins with that replaces what is in force: just that; nothing where the reader may not see
-    it."""
+    """Return the current values for a form that replaces them; nothing if the reader may not see them."""
     key, renamed = BEGINS_WITH.get(placed.key, ("", {}))
     shows = reader.acts.atlas.by_key.get(key)
     if shows is None or not reader.offers(shows):
@@ -212,7 +214,7 @@ async def _in_force(reader: Reader, placed: Placed) -> Pairs:
 
 
 async def _suggesting(reader: Reader, call: Call, fields: tuple[Field, ...]) -> tuple[Field, ...]:
-    """Return the fields with the names that they may hold, as far as the reader may list them."""
+    """Return the fields with suggested values, as far as the reader may list them."""
     lists = _lists_of(call)
     named = {column.name for one in fields if not one.fixed for column in (one.columns or (one,))}
     found: dict[str, tuple[str, ...]] = {}

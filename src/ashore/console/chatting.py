@@ -1,4 +1,4 @@
-"""Chat, and how a program connects: what needs the address, the models and a key of the reader."""
+"""Chat, and how to connect a program: pages that need the reader's address, models and key."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ KEY_PLACE: Final = "YOUR-KEY"
 
 
 def chat_page(reader: Reader, votes: Votes | None) -> Answer:
-    """Return the page where one talks to a model, or to two beside each other, and votes where votes are taken."""
+    """Return the page to chat with one model or compare two, and to vote where votes are enabled."""
     purpose = "none" if votes is None else votes.purpose(str(reader.session.principal.tenant))
     models = [one for one in reader.acts.serving.models(reader.session.principal) if not one.embedder]
     served = any(not one.embedder for one in reader.acts.serving.models())
@@ -46,7 +46,7 @@ async def connect_page(reader: Reader) -> Answer:
             raise
         except AshoreError as problem:
             fault = problem
-    pairs = reader.asked.form or [pair for pair in reader.asked.query if pair[0] != "model"]  # as a log-in kept it
+    pairs = reader.asked.form or [pair for pair in reader.asked.query if pair[0] != "model"]  # as the log-in stored it
     fields = () if create is None else filled(fields_of(create.call), pairs)
     visit = reader.asked.visit
     wanted = dict(reader.asked.query).get("model", "")

@@ -1,7 +1,7 @@
 """The command that does what a form does: `ashore access key create alice --title laptop`.
 
-It follows from the declaration as the command line itself does. `ELSEWHERE` has the calls whose command is spelled
-differently there, and `NO_COMMAND` those that have none, each with its reason.
+Derived from the declaration, as the command line is. `ELSEWHERE` lists calls whose command is spelled differently, and
+`NO_COMMAND` those that have none, each with its reason.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def _apply_policy(call: Call, values: Values) -> Sequence[str]:
 
 
 def _made_with_key(call: Call, values: Values) -> Sequence[str]:
-    """Accounts: the command makes a key unless it is told not to."""
+    """Accounts: the command creates a key unless `--no-key` style options turn that off."""
     rest = {name: value for name, value in values.items() if name != "key"}
     no_key = () if values.get("key") is not None or "service" in call.noun else ("--no-key",)
     return (*_plain(call, rest), *no_key)
@@ -91,7 +91,7 @@ def _noun_alone(call: Call, values: Values) -> Sequence[str]:
 
 
 def _as_job(call: Call, values: Values) -> Sequence[str]:
-    """Operations: the command works in the home unless it is told to have the server do it."""
+    """Operations: the command runs locally unless an option sends it to the server."""
     return (*_plain(call, values), "--job")
 
 
@@ -119,7 +119,7 @@ def command_for(call: Call, asked: msgspec.Struct | None) -> str:
 
     Args:
         call: The call.
-        asked: What it takes; None where the form is not complete: then arguments stand there by their names.
+        asked: Its input; None while the form is incomplete: then the command shows argument names.
     """
     values = {} if asked is None else unsaid(call, asked)
     spell = ELSEWHERE.get(f"{call.noun} {call.word}", _plain)
@@ -177,7 +177,7 @@ def _option(one: Any, extra: Mapping[str, Any], value: Any) -> list[str]:
 
 
 def _as_read(read: Callable[[str], Any], value: Any) -> str:
-    """Return how people write a value that an option reads in its own way."""
+    """Return a value in the form that its option parses."""
     if isinstance(value, int):  # an offset from UTC is the one way so far
         sign, minutes = ("-" if value < 0 else "+"), abs(value)
         text = f"{sign}{minutes // 60:02}:{minutes % 60:02}"

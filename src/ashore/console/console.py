@@ -1,4 +1,4 @@
-"""The console itself: which page an address means, who asks, and what goes back."""
+"""The console itself: maps an address to a page, identifies the reader, and builds the response."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ log = logging.getLogger("ashore.console")
 
 LOOK_COOKIE: Final = "ashore-look"
 MOST_KEPT: Final = 900
-"""Characters of a form that are kept in an address over a log-in; a longer one is filled in again."""
+"""Most characters of a form kept in the address across a log-in; a longer form must be filled in again."""
 _LOOK: Final = re.compile(rf"(?:^|; ?){LOOK_COOKIE}=(\w{{0,8}})\.(\w{{0,8}})(?:;|$)")
 NOT_KEPT: Final = SECRETS | {"csrf", "next", "text"}
 
@@ -51,17 +51,17 @@ class Console:
         serving: Serving,
         votes: Votes | None = None,
     ) -> None:
-        """Begin.
+        """Create it.
 
         Args:
             rooms: Whose calls have pages.
-            desks: What does the calls of each room, by its name; may still be filled.
-            sessions: Who is behind a cookie; None: this server has no console.
+            desks: The desk of each room by name; may be filled later.
+            sessions: Resolves cookies; None: this server has no console.
             authenticator: Reads keys.
             authority: Decides what people may do.
-            recorder: Takes refusals.
+            recorder: Records refusals.
             serving: The request path.
-            votes: Takes votes on answers; None: this server takes none.
+            votes: Stores votes on answers; None: votes are off.
         """
         self.acts: Final = Acts(rooms, desks, authority=authority, serving=serving, recorder=recorder)
         self.votes: Final = votes
@@ -80,7 +80,7 @@ class Console:
         return static_answer(path, gzip=gzip)
 
     async def answer(self, asked: Asked) -> Answer:
-        """Return a page, or where to go. A refusal is a page, too, and is recorded as any other."""
+        """Return a page or a redirect. A refusal is a page too, and is recorded like any other."""
         words, theme, cookies = look_of(asked)
         look: dict[str, object] = {"theme": theme}
         reader: Reader | None = None
@@ -129,7 +129,7 @@ class Console:
         return await tabs.tab_page(reader, page, tab)
 
     async def _call(self, reader: Reader, placed: Placed) -> Answer:
-        """Return the page of a call. A form of somebody who may do it, though not as they filled it in, stays."""
+        """Return the page of a call. If the person may make the call but filled it in wrongly, the form stays."""
         try:
             return await calling.call_page(reader, placed)
         except PermissionDenied as fault:
@@ -170,15 +170,16 @@ class Console:
 
 
 def _going(asked: Asked, where: str) -> Answer:
-    """Return the way to a page that asks for a proof, and from there back to what was being done."""
+    """Return a redirect to a page that asks for proof of identity, and from there back to the current task."""
     location = f"{asked.root}{where}?{urlencode({'next': way_back(asked)})}"
-    status = 303 if asked.part == "page" else 401  # the script goes there itself
+    status = 303 if asked.part == "page" else 401  # the script follows the redirect itself
     return Answer(status=status, headers=(*PAGE_HEADERS, (b"location", location.encode())))
 
 
 def way_back(asked: Asked) -> str:
-    """Return the path of what a request asked for, with what its form held: nothing is done twice, and nothing has to
-    be typed again. Secrets and long texts are left out."""
+    """Return the path of a request with its form fields, so that nothing runs twice and nothing has to be retyped.
+    Secrets and long texts are left out.
+    """
     pairs = [pair for pair in (asked.form if asked.method == "POST" else asked.query) if pair[0] not in NOT_KEPT]
     query = urlencode(pairs)
     path = asked.visit.prefix + "/console" + (f"/{quote(asked.path)}" if asked.path else "")
@@ -191,8 +192,9 @@ def words_of(visit: Visit) -> Words:
 
 
 def look_of(asked: Asked) -> tuple[Words, str, tuple[tuple[bytes, bytes], ...]]:
-    """Return language and colours of a page, and the cookie that keeps a choice just made. It is no secret and names
-    nobody."""
+    """Return language and colours of a page, and the cookie that stores a new choice. The cookie is not secret and
+    identifies no one.
+    """
     language, theme = _look_cookie(asked.visit.cookie)
     query = dict(asked.query)
     said, colour = query.get("_lang", ""), query.get("_theme", "")
@@ -205,7 +207,7 @@ def look_of(asked: Asked) -> tuple[Words, str, tuple[tuple[bytes, bytes], ...]]:
 
 
 def _look_cookie(header: str) -> tuple[str, str]:
-    found = _LOOK.search(header)  # a parser of cookies takes 100 ms of the loop for a header of 60 KB
+    found = _LOOK.search(header)  # a cookie parser takes 100 ms of the event loop for a header of 60 KB
     language, theme = (found[1], found[2]) if found else ("", "")
     return language if language in LANGUAGES else "", theme if theme in THEMES else "auto"
 
@@ -215,7 +217,7 @@ def _with(answer: Answer, cookies: tuple[tuple[bytes, bytes], ...]) -> Answer:
 
 
 def _kept(answer: Answer, asked: Asked) -> Answer:
-    """Return 304 to a page that polls and has what it would get."""
+    """Return 304 to a polling page whose content has not changed."""
     if not asked.polls or answer.status != 200 or answer.file is not None:
         return answer
     tag = f'"{hashlib.sha256(answer.body).hexdigest()[:16]}"'.encode()

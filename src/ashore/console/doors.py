@@ -1,4 +1,4 @@
-"""The pages of logging in: which step of `sessions` stands behind which address, and how its outcome is shown."""
+"""Log-in pages: which step of `sessions` each address runs, and how its outcome is shown."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ ACTIONS: Final = {
     "invitation": "invitation",
     "step-up": "step-up",
 }
-"""Where each form is sent, below `/console/`."""
+"""Target of each form, below `/console/`."""
 KINDS: Final = {"account": "username", "code": "one-time-code", "password": "current-password", "invitation": "off"}
 """What a browser may fill in (`autocomplete`); anything else is a new password."""
 
 
 CREATE: Final = "account create"
-"""The call that stands behind the page of a key."""
+"""The call behind the page of a key."""
 
 
 async def open_door(sessions: Sessions, asked: Asked) -> Outcome | None:
-    """Do a step of logging in; None: the address is none of them."""
+    """Run a log-in step; None: the address is not one of them."""
     visit, fields, path = asked.visit, asked.fields, asked.path
     if asked.method == "GET":
         if path == "log-in":
@@ -68,8 +68,9 @@ async def key_door(
     sessions: Sessions, authenticator: Authenticator, acts: Acts, asked: Asked, words: Words, look: dict[str, object],
     *, refused: Callable[[AshoreError], None],
 ) -> Answer:  # fmt: skip
-    """Return the page on which somebody comes from a key of their own to a password: the key stands for an invitation.
-    `refused` records why one did not. [/console/key]"""
+    """Return the page where a person exchanges their own key for a password: the key serves as an invitation. `refused`
+    records why that failed. [/console/key]
+    """
     fault: AshoreError | None = None
     if asked.method == "POST":
         try:
@@ -88,7 +89,7 @@ async def key_door(
 
 
 def check_site(asked: Asked) -> None:
-    """Return when a form without a session was sent by a page of this server.
+    """Check that a form without a session was sent by a page of this server.
 
     Raises:
         PermissionDenied: another site sent it.
@@ -99,9 +100,9 @@ def check_site(asked: Asked) -> None:
 
 
 async def door_page(outcome: Outcome, asked: Asked, words: Words, look: dict[str, object]) -> Answer:
-    """Return what a browser gets of an outcome."""
+    """Return the response for an outcome."""
     cookies = tuple((b"set-cookie", one.encode("latin-1")) for one in outcome.cookies)
-    if outcome.goto.startswith(("https://", "http://")):  # a form may lead to this site alone, also by a redirect
+    if outcome.goto.startswith(("https://", "http://")):  # a form may submit to this site only, redirects included
         body = render("leave.html", asked, words, {**look, "goto": outcome.goto})
         return Answer(headers=(*PAGE_HEADERS, *cookies), body=body)
     if outcome.goto:

@@ -1,8 +1,4 @@
-"""What errors say, in the language of the reader: by the English sentence, as it stands where the error is raised.
-
-A sentence with places, `there is no user {}`, is found by the parts between them. What has no translation stays
-English.
-"""
+"""Error texts in the reader's language, looked up by the English sentence at the place where the error is raised."""
 
 from __future__ import annotations
 
@@ -13,19 +9,19 @@ from typing import Final
 MOST_CHARS: Final = 1_000
 """Of a sentence that is looked for."""
 MOST_DEPTH: Final = 3
-"""Sentences in each other's places; what lies deeper stays English."""
+"""Deepest nesting of sentences inside placeholders; deeper ones stay English."""
 MOST_SENTENCES: Final = 16
-"""Behind each other."""
+"""Most sentences in one text."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sentences:
-    """A catalogue of sentences. Looking one up costs some microseconds, and as much for a hostile one."""
+    """A catalogue of sentences. A lookup takes some microseconds, also for hostile input."""
 
     texts: Mapping[str, str]
-    """By the English sentence; `{}` is a place there, `{0}` its first one here."""
+    """By English sentence; `{}` is a placeholder there, `{0}` the first one here."""
     _open: tuple[tuple[tuple[str, ...], str], ...] = field(init=False)
-    """Those with places: the parts between them, the longest first."""
+    """Sentences with placeholders, split into their fixed parts, longest first."""
 
     def __post_init__(self) -> None:
         with_places = [(tuple(key.split("{}")), text) for key, text in self.texts.items() if "{}" in key]
@@ -33,8 +29,9 @@ class Sentences:
         object.__setattr__(self, "_open", tuple(with_places))
 
     def find(self, sentence: str, depth: int = 0) -> str:
-        """Return a sentence in this language; empty where there is none. What stands in a place may itself be one,
-        `depth` places deep."""
+        """Return the translation of a sentence; empty if there is none. A placeholder may itself hold a sentence, up to
+        `depth` levels.
+        """
         if len(sentence) > MOST_CHARS or depth > MOST_DEPTH:
             return ""
         plain = " ".join(sentence.split())
@@ -52,7 +49,7 @@ class Sentences:
 
 
 def _between(sentence: str, parts: tuple[str, ...]) -> list[str] | None:
-    """Return what stands in the places of a sentence; None where it is another one."""
+    """Return the values of the placeholders; None if the sentence does not match."""
     first, *between, last = parts
     if not sentence.startswith(first) or not sentence.endswith(last) or len(sentence) < len(first) + len(last):
         return None

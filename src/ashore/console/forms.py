@@ -1,4 +1,4 @@
-"""A form from what a call takes, and what a call takes from a form."""
+"""Builds a form from a call's input type, and the input from a submitted form."""
 
 from __future__ import annotations
 
@@ -58,11 +58,11 @@ class Field:
 
     @property
     def picked(self) -> tuple[str, ...]:
-        """Which of several are chosen."""
+        """The chosen values of a multiple choice."""
         return tuple(line for line in self.value.splitlines() if line)
 
     def chosen_from(self, names: tuple[str, ...]) -> Field:
-        """Return the field as one whose values are picked from these, and from what it holds already."""
+        """Return the field as a choice among these values and its current one."""
         kind: Kind = "picks" if self.kind == "lines" else "choice"
         return replace(self, kind=kind, choices=tuple(dict.fromkeys((*names, *self.picked))), suggestions=())
 
@@ -138,7 +138,7 @@ def kind_of(name: str, kind: Any) -> Kind:
 
 
 def made_of(kind: Any) -> type[msgspec.Struct] | None:
-    """Return the struct that an optional field may hold, where each of its fields has a default."""
+    """Return the struct that an optional field may hold, if every field of the struct has a default."""
     bare = bare_of(kind)
     is_struct = inspect.isclass(bare) and issubclass(bare, msgspec.Struct)
     if not is_struct or not _is_optional(kind) or any(one.required for one in msgspec.structs.fields(bare)):
@@ -160,7 +160,7 @@ def _is_plain(kind: Any) -> bool:
 
 
 def _is_row(kind: Any) -> bool:
-    """Return whether an item of a list has texts only, all of them needed."""
+    """Return whether a list item has only required text fields."""
     if not (inspect.isclass(kind) and issubclass(kind, msgspec.Struct)):
         return False
     return all(one.required and bare_of(one.type) is str for one in msgspec.structs.fields(kind))
@@ -180,7 +180,7 @@ def _limits(kind: Any) -> dict[str, Any]:
 
 
 def written(kind: Kind, value: Any) -> str:
-    """Return a value as it stands in the box of a form."""
+    """Return a value as the text of its input box."""
     if kind == "made":
         return "" if value is None else YES
     if isinstance(value, bool):
@@ -197,7 +197,7 @@ def written(kind: Kind, value: Any) -> str:
 
 
 def filled(fields: Iterable[Field], pairs: Pairs, *, fixed: Iterable[str] = ()) -> tuple[Field, ...]:
-    """Return fields with what a query or form says of them."""
+    """Return fields filled from a query or form."""
     given = _by_name(pairs)
     known = set(fixed)
     return tuple(
@@ -213,7 +213,7 @@ def filled(fields: Iterable[Field], pairs: Pairs, *, fixed: Iterable[str] = ()) 
 
 
 def _rows_in(name: str, given: Mapping[str, list[str]]) -> list[dict[str, str]]:
-    """Return the rows of a table that a form has: `grant.0.role` is a cell of the first one."""
+    """Return the table rows of a form: `grant.0.role` is a cell of the first row."""
     rows: dict[int, dict[str, str]] = {}
     for key, values in given.items():
         head, _, rest = key.partition(".")
@@ -234,12 +234,12 @@ def _cells(table: Field, rows: list[dict[str, str]]) -> tuple[tuple[Field, ...],
 
 
 def read_form(call: Call, pairs: Pairs, *, page: int = 0) -> msgspec.Struct:
-    """Return what a call takes, as a form or query says it.
+    """Return the input of a call, read from a form or query.
 
     Args:
         call: The call.
         pairs: The form. Names that begin with `_`, `csrf` and `next` are the console's own.
-        page: Items on a page, where the call gives pages; 0: what the call takes for it.
+        page: Page size of a paged call; 0: the call's default.
 
     Raises:
         InvalidRequest: a field is malformed or missing; `param` is its name.
@@ -272,7 +272,7 @@ def read_form(call: Call, pairs: Pairs, *, page: int = 0) -> msgspec.Struct:
 
 
 def head_of(name: str) -> str:
-    """Return the field that a name of a form belongs to: `grant` of `grant.0.role`."""
+    """Return the field that a form name belongs to: `grant` for `grant.0.role`."""
     return name.partition(".")[0]
 
 
@@ -301,7 +301,7 @@ def _value(one: Any, kind: Kind, text: str) -> Any:
 
 
 def _kinds(bare: Any) -> Any:
-    """Return the types that the values of a choice have."""
+    """Return the types of a choice's values."""
     kinds = {type(value) for value in get_args(bare)}
     return next(iter(kinds)) if len(kinds) == 1 else str
 
@@ -321,7 +321,7 @@ def _by_name(pairs: Pairs) -> dict[str, list[str]]:
 
 
 def unsaid(call: Call, asked: msgspec.Struct) -> Mapping[str, Any]:
-    """Return the fields of what was asked that differ from their defaults, as plain values."""
+    """Return the input fields that differ from their defaults, as plain values."""
     found = {}
     for one in msgspec.structs.fields(call.takes):
         value = getattr(asked, one.name)

@@ -1,4 +1,4 @@
-"""What Home says: what runs, and what needs a person."""
+"""Content of Home: what runs, and what needs attention."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Tile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Need:
-    """Something that waits for a person."""
+    """Something that needs a person's attention."""
 
     name: str
     """Key of its words, `home.need.NAME`."""
@@ -42,11 +42,11 @@ TILES: Final[tuple[tuple[str, str, str], ...]] = (
     ("keys", "access key list", "people?_tab=access+key"),
     ("audit", "audit status", "audit"),
 )
-"""Name, call, and where more of it stands."""
+"""Name, call, and the page with details."""
 
 
 def figure(name: str, answer: Any) -> str:
-    """Return the figure of a tile out of the answer of its call; empty: none yet."""
+    """Return a tile's figure from the answer of its call; empty: none yet."""
     if name == "releases":
         live = [one for one in answer.items if one.state in ("live", "canary", "shadow")]
         return f"{len(live):,}" if answer.items else ""
@@ -65,13 +65,14 @@ def figure(name: str, answer: Any) -> str:
 
 
 def needs(serving: str, models: Sequence[Model], answers: Mapping[str, Any], *, is_first_key: bool) -> Iterator[Need]:
-    """Yield what waits for a person, what is worst first.
+    """Yield what needs attention, worst first.
 
     Args:
         serving: State of the request path.
         models: The names that clients may ask for.
-        answers: What the calls of the tiles gave, by the tile's name; those that the reader may not see are missing.
-        is_first_key: Whether the reader came by the first key, so that the three administrators are missing.
+        answers: Answers of the tiles' calls by tile name, without those that the reader may not see.
+        is_first_key: Whether the reader logged in with the first key, which means that the three administrators are not
+            set up.
     """
     if serving == "not-recording":
         yield Need(name="not-recording", places={}, link="audit", bad=True)

@@ -1,4 +1,4 @@
-"""Home: a few figures, and what waits for a person."""
+"""Home: a few figures, and what needs attention."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ async def home_page(reader: Reader) -> Answer:
         elif not isinstance(answer, AshoreError):
             answers[name] = answer
             tiles.append(Tile(name=name, value=figure(name, answer), link=link))
-        elif not isinstance(answer, NotReady):  # what this server has not is no tile
+        elif not isinstance(answer, NotReady):  # no tile for what this server lacks
             tiles.append(Tile(name=name, fault=outward(answer)[0]))
     models = reader.acts.serving.models()
     asks = {one.alias for one in reader.acts.serving.models(reader.session.principal)}
@@ -35,7 +35,7 @@ async def home_page(reader: Reader) -> Answer:
 
 
 async def _ask(reader: Reader, placed: Placed) -> Any:
-    """Return the answer of a call, or why there is none."""
+    """Return the answer of a call, or the reason why there is none."""
     if not reader.offers(placed):
         return PermissionDenied("", action=placed.call.action)
     try:

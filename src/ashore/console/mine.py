@@ -1,4 +1,4 @@
-"""Me: who I am here, by which way I came in, what I may do, and my keys."""
+"""Me: the reader's identity, log-in method, rights and keys."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ashore.console.rows import OnRows, acts_on_rows, row_links
 from ashore.errors import AshoreError
 
 MINE: Final[dict[str, dict[str, str]]] = {"session list": {"account": "id"}, "access key list": {"owner": "id"}}
-"""Lists of what is the reader's own, and which field says so: with what of the principal."""
+"""Lists of the reader's own things, and the field that filters them by a field of the principal."""
 
 
 async def my_page(reader: Reader) -> Answer:

@@ -1,4 +1,4 @@
-"""What the console is asked, and what it answers. Pure."""
+"""Requests to the console and its responses. Pure."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class Asked:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """What goes back."""
+    """A response."""
 
     status: int = 200
     headers: tuple[tuple[bytes, bytes], ...] = PAGE_HEADERS

@@ -1,8 +1,4 @@
-"""The pages of the console, and on which of them a call stands.
-
-A call stands on the page of its noun. One whose noun no page names stands on the last one, so that whatever a new room
-declares is there without a line here.
-"""
+"""The pages of the console, and the page of each call."""
 
 from __future__ import annotations
 
@@ -83,7 +79,7 @@ class Atlas:
         self.by_key: Final = {one.key: one for one in self.placed}
 
     def tabs(self, page: Page) -> tuple[str, ...]:
-        """Return what the tabs of a page are about."""
+        """Return the nouns of a page's tabs."""
         own = {one.tab for one in self.placed if one.page == page.name}
         listed = [*page.calls, *page.nouns]
         return (*(tab for tab in listed if tab in own), *sorted(own - set(listed)))
@@ -103,14 +99,14 @@ def _place(room: str, call: Call) -> Placed:
 
 
 def is_list(call: Call) -> bool:
-    """Return whether a call shows what there is, and needs to be told nothing."""
+    """Return whether a call is a list that needs no input."""
     if call.changes or call.gives is Download or call.in_path:
         return False
     return not any(one.required for one in msgspec.structs.fields(call.takes))
 
 
 def lead_of(calls: Sequence[Placed]) -> Placed | None:
-    """Return the call whose answer a tab opens with: its list, else what shows all of it."""
+    """Return the call whose answer a tab opens with: its list, or the call that shows everything."""
     able = [one for one in calls if is_list(one.call)]
     for one in able:
         if one.call.word in ("list", "ps", "search"):
@@ -121,13 +117,13 @@ def lead_of(calls: Sequence[Placed]) -> Placed | None:
 
 
 def on_row(call: Call, lead: Call, values: dict[str, Any], *, of_list: bool = True) -> dict[str, str] | None:
-    """Return what a call takes of a row of an answer; None where it is not about one row.
+    """Return the input that a call takes from a row of an answer; None if the call is not about one row.
 
     Args:
         call: The act.
-        lead: What gave the answer.
+        lead: The call that returned the answer.
         values: The row.
-        of_list: Whether it is a row of the list of the act's noun. Of another table it must have the very field.
+        of_list: Whether it is a row of the list of the act's noun. A row of another table must have the same field.
     """
     if len(call.in_path) != 1:
         return None
@@ -147,14 +143,14 @@ def row_calls(calls: Iterable[Placed], lead: Placed) -> Iterator[Placed]:
 
 
 def _begins(call: Call) -> bool:
-    """Return whether a call about one thing is for what the list does not have yet."""
+    """Return whether a call about one thing creates something that the list does not have yet."""
     return call.word == "create"
 
 
 BY_ID: Final = ("audit request",)
-"""Calls about one thing that people look up by an id which they have, whether or not a list shows it."""
+"""Calls about one thing that people look up by an id, whether or not a list shows it."""
 
 
 def needs_no_row(call: Call) -> bool:
-    """Return whether a call about one thing is reached without a row of it: it makes a new one, or looks one up."""
+    """Return whether a call about one thing needs no row: it creates one or looks one up."""
     return call.method == "PUT" or f"{call.noun} {call.word}" in BY_ID

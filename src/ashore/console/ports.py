@@ -1,4 +1,4 @@
-"""What the console needs of the server it stands in."""
+"""What the console needs from its server."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ashore.core import Principal
 
 
 class Model(Protocol):
-    """A name that clients may ask for."""
+    """A model name that clients may request."""
 
     @property
     def alias(self) -> str: ...
@@ -30,11 +30,12 @@ class Model(Protocol):
 
 
 class Votes(Protocol):
-    """Takes votes on answers."""
+    """Stores votes on answers."""
 
     def purpose(self, tenant: str, /) -> str:
-        """Return what votes of a tenant are for: `train` keeps question and answer with a vote, `measure` the vote
-        alone, `none` takes no votes."""
+        """Return what a tenant's votes are for: `train` stores question and answer with the vote, `measure` only the
+        vote, `none` refuses votes.
+        """
         ...
 
 
@@ -47,9 +48,9 @@ class Serving(Protocol):
         ...
 
     def models(self, principal: Principal | None = None) -> Sequence[Model]:
-        """Return the models, for a principal those that it may ask."""
+        """Return the models; for a principal, only those that it may use."""
         ...
 
     async def read_aside(self, principal: Principal, work: Callable[[], Any], /) -> Any:
-        """Return what `work` returns, done where long texts are read."""
+        """Return the result of `work`, run on the thread for long texts."""
         ...

@@ -1,7 +1,7 @@
-"""What people see of an answer: facts and tables, out of any struct that a call gives.
+"""Renders any struct that a call returns as facts and tables.
 
-A value, none, and not yours to see are three different things, and look different. What it means that there is none,
-the field says where it is declared (`absences`). The last one is `Denied`: no answer comes with it.
+A value, no value, and a value that the reader may not see look different. The field's declaration says what no value
+means (`absences`). The third is `Denied`: the answer does not contain it.
 """
 
 from __future__ import annotations
@@ -57,11 +57,10 @@ COLUMNS: Final[Mapping[str, tuple[str, ...]]] = {
     "events list": ("happened_at", "kind", "resource", "about"),
     "release list": ("name", "alias", "model", "engine", "state", "weights_percent", "since", "why"),
 }
-"""Which fields of a list are shown, and in which order, where that is not all of them: by noun and word. Its JSON has
-them all."""
+"""Fields of a list that are shown, in order, by noun and word, where that is not all of them. Its JSON has all."""
 
 LEAST_POINTS: Final = 8
-"""So many numbers in one field are drawn."""
+"""Fewest numbers in a field that are drawn as a chart."""
 CHART_WIDTH: Final = 240
 CHART_HEIGHT: Final = 40
 
@@ -122,7 +121,7 @@ class Shown:
 
     @property
     def num_cells(self) -> int:
-        """How much there is to show."""
+        """Number of cells to show."""
         return sum(
             len(one.rows) * len(one.columns) if isinstance(one, Table) else len(one.items) for one in self.blocks
         )
@@ -131,14 +130,14 @@ class Shown:
 def blocks_of(
     answer: Any, call: str = "", *, first: int = 0, most: int = 0, match: str = "", name: str = ""
 ) -> tuple[Block, ...]:
-    """Return what people see of an answer.
+    """Return an answer as the blocks that its page shows.
 
     Args:
-        answer: What a call gave.
+        answer: Answer of a call.
         call: Its noun and word.
         first: Place of the first row of a table `items`.
         most: Rows on a page; 0: all.
-        match: Show only rows in which this text stands.
+        match: Show only rows that contain this text.
         name: The field that the answer is in.
     """
     if not isinstance(answer, msgspec.Struct):
@@ -190,7 +189,7 @@ def _cells(columns: Iterable[str], values: Mapping[str, Any], meanings: Mapping[
 
 
 def narrowed(table: Table, columns: tuple[str, ...]) -> Table:
-    """Return a table with some of its columns; all of them where none are named."""
+    """Return a table with only the named columns; all if none are named."""
     if not columns:
         return table
     rows = tuple(replace(row, cells=_cells(columns, row.values, table.absences)) for row in table.rows)
@@ -228,7 +227,7 @@ def _plain(value: Any) -> str:
 
 
 def cell(name: str, value: Any, absent: str = "") -> Cell:
-    """Return one value for people. The end of a field's name says its unit; `absent` is what its absence means."""
+    """Return one value as text. The suffix of the field's name gives its unit; `absent` is the text for no value."""
     if value is None or value == "" or value == [] or value == {} or value == ():
         return Cell(kind="absent", text=absent) if absent else NONE
     if isinstance(value, bool):

@@ -1,4 +1,4 @@
-"""Who reads a page, and how it comes to them."""
+"""The reader of a page, and how the page is sent."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ CELLS_IN_LOOP: Final = 150
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reader:
-    """One request of somebody who is logged in."""
+    """One request of a logged-in person."""
 
     asked: Asked
     words: Words
@@ -34,7 +34,7 @@ class Reader:
         return self.acts.offers(self.session, placed)
 
     async def perform(self, placed: Placed, taken: Any) -> Any:
-        """Do a call and return its answer; raises as `Acts.perform` does."""
+        """Make a call and return its answer; raises as `Acts.perform`."""
         return await self.acts.perform(self.asked, self.session.principal, placed, taken)
 
     def page(self, template: str, page: str, *, status: int = 200, **content: Any) -> Answer:
@@ -61,8 +61,9 @@ class Reader:
         )
 
     async def large_page(self, template: str, page: str, shown: Shown | None, **content: Any) -> Answer:
-        """Return a page with an answer in it; one of many cells is rendered where long texts are read, in the line of
-        whose page it is."""
+        """Return a page with an answer in it. A large one is rendered on the thread for long texts, in its owner's
+        queue.
+        """
         if shown is None or shown.num_cells <= CELLS_IN_LOOP:
             return self.page(template, page, shown=shown, **content)
         work = partial(self.page, template, page, shown=shown, **content)
@@ -70,5 +71,5 @@ class Reader:
         return answer
 
     async def aside(self, work: Callable[[], Any]) -> Any:
-        """Return what `work` returns, done where long texts are read."""
+        """Return the result of `work`, run on the thread for long texts."""
         return await self.acts.serving.read_aside(self.session.principal, work)

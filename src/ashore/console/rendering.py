@@ -1,4 +1,4 @@
-"""From a page's content to HTML. Templates escape everything; none of them may say otherwise."""
+"""Renders pages to HTML. Templates escape everything; none may turn that off."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ THEMES: Final = ("auto", "light", "dark")
 
 @cache
 def environment() -> jinja2.Environment:
-    """Return the templates, none of them loaded."""
+    """Return the template environment; loads no template."""
     made = jinja2.Environment(
         loader=jinja2.PackageLoader("ashore.console"),
         autoescape=True,
@@ -46,7 +46,7 @@ def load_all() -> None:
 
 
 def render(template: str, asked: Asked, words: Words, content: Mapping[str, Any]) -> bytes:
-    """Return a page; where only its main part is asked for, that."""
+    """Return a rendered page, or only its main part if that was requested."""
     layout = "bare.html" if asked.part == "main" else "base.html"
     found = environment().get_template(template)
     at = partial(_address, asked)
@@ -61,7 +61,7 @@ def _address(asked: Asked, name: str, value: object) -> str:
 
 @cache
 def static_files() -> Mapping[str, bytes]:
-    """Return what pages load, by name. Small, and asked for by every browser: it stays in memory."""
+    """Return the static files by name. They are small and requested by every browser, so they stay in memory."""
     folder = resources.files("ashore.console") / "static"
     return {one.name: one.read_bytes() for one in folder.iterdir() if one.is_file()}
 

@@ -1,4 +1,4 @@
-"""What can be done with one row of a table."""
+"""Acts on one row of a table."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ STORED: Final = {
     "release create": "model",
 }
 ON_ROWS: Final = {"server models": ("name", STORED), "access user list": ("id", {"account create": "account"})}
-"""Calls of other nouns that are about one row of a list: what the row has, and by call the field that it fills."""
+"""Calls of other nouns that act on a row of a list: the row's field, and by call the field that it fills."""
 OF_OTHERS: Final = {"access key rotate": ACCESS_WRITE, "access key revoke": ACCESS_WRITE}
-"""Calls that everybody may do with what is their own, and which right they take for what is another's."""
+"""Calls that everyone may make for their own things, and the right that they need for the things of others."""
 WHOSE_ROW: Final = ("owner", "account", "account_id")
 """Columns that say whose a row is."""
 
@@ -72,7 +72,7 @@ class Listed(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OnRows:
-    """A list that a page shows by itself."""
+    """A list that a page shows on its own."""
 
     placed: Placed
     acts: tuple[Placed, ...]
@@ -83,7 +83,7 @@ class OnRows:
 
 
 def beside_rows(reader: Reader, lead: Placed) -> tuple[Beside, ...]:
-    """Return the calls of other nouns about the rows of a list that the reader is offered."""
+    """Return the calls of other nouns that the reader is offered for the rows of a list."""
     column, fields = ON_ROWS.get(lead.key, ("", {}))
     found = ((reader.acts.atlas.by_key.get(key), field) for key, field in fields.items())
     return tuple(
@@ -92,20 +92,20 @@ def beside_rows(reader: Reader, lead: Placed) -> tuple[Beside, ...]:
 
 
 def own_only(reader: Reader, calls: Iterable[Placed]) -> frozenset[str]:
-    """Return which calls the reader may do with what is their own alone."""
+    """Return the calls that the reader may make only for their own things."""
     holds, whole = reader.acts.authority.holds, reader.session.whole
     return frozenset(one.key for one in calls if one.key in OF_OTHERS and not holds(whole, OF_OTHERS[one.key]))
 
 
 def acts_on_rows(reader: Reader, placed: Placed) -> OnRows:
-    """Return what the reader may do with the rows of a call's answer; nothing where it is no list."""
+    """Return the acts that the reader may do on the rows of a call's answer; none if it is not a list."""
     calls = [one for one in reader.acts.atlas.on(placed.page, placed.tab) if reader.offers(one)]
     acts = tuple(row_calls(calls, placed)) if is_list(placed.call) else ()
     return OnRows(placed=placed, acts=acts, own_only=own_only(reader, calls), me=reader.session.principal.id)
 
 
 def row_links(listed: Listed, table: Table, row: Row) -> list[Link]:
-    """Return what can be done with one row of an answer."""
+    """Return the acts for one row of an answer."""
     values: dict[str, Any] = dict(row.values)
     whose = next((values[name] for name in WHOSE_ROW if values.get(name)), listed.me)
     found = []

@@ -1,4 +1,4 @@
-"""Files that pages load: styles, the script, the icon. Open to everybody, kept by browsers for good."""
+"""Static files of the pages: styles, script, icon. Public, and cached by browsers indefinitely."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ TYPES: Final = {
 }
 YEAR: Final = b"public, max-age=31536000, immutable"
 SHORT: Final = b"public, max-age=300"
-"""For an address of another version: a page that was open over an upgrade still finds its style."""
+"""For the address of another version: a page opened before an upgrade still finds its style."""
 
 
 def static_answer(path: str, *, gzip: bool) -> Answer | None:
@@ -24,7 +24,7 @@ def static_answer(path: str, *, gzip: bool) -> Answer | None:
 
     Args:
         path: Behind `/console/static/`, `0a1b2c3d4e5f/console.css`.
-        gzip: Whether the browser takes it compressed.
+        gzip: Whether the browser accepts gzip.
     """
     name = path.rpartition("/")[2]
     content = static_files().get(name)

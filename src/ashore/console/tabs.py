@@ -1,4 +1,4 @@
-"""The page of a subject: a tab for each noun, its list, and what can be done."""
+"""The page of a subject: one tab for each noun, with its list and its acts."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ashore.core import check_call
 from ashore.errors import AshoreError, NotReady, PermissionDenied, UnknownRoute
 
 LIVE: Final = frozenset({"job", "events", "release"})
-"""Tabs whose list is asked for again when something happens."""
+"""Tabs whose list is reloaded when something happens."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,7 +88,7 @@ async def tab_page(reader: Reader, page: Page, slug: str = "") -> Answer:
 
 
 def slugs_of(tab: str) -> tuple[str, str]:
-    """Return how an address may name a tab: `access-key`, `access-keys`."""
+    """Return the spellings of a tab in an address: `access-key`, `access-keys`."""
     slug = tab.replace(" ", "-")
     return slug, slug if slug.endswith("s") else f"{slug}s"
 
@@ -98,7 +98,7 @@ def _offered(reader: Reader, page: Page, tab: str) -> list[Placed]:
 
 
 def _refuse(reader: Reader, page: Page, tab: str = "") -> None:
-    """Refuse a page in the words of the authority."""
+    """Refuse a page with the authority's message."""
     for one in reader.acts.atlas.placed:
         if one.page == page.name and tab in ("", one.tab):
             check_call(reader.acts.authority, reader.session.whole, one.call)
@@ -129,7 +129,7 @@ async def _view(reader: Reader, lead: Placed, calls: list[Placed]) -> View:
 
 
 async def _listed(reader: Reader, lead: Placed) -> Any:
-    """Return the list of a tab. Whoever may see only what is their own sees that.
+    """Return the list of a tab. A reader who may only see their own things gets those.
 
     Raises:
         AshoreError: as the call.

@@ -1,4 +1,4 @@
-"""The walk of an inspection: what an auditor looks at, one after the other, each a call with its page."""
+"""The inspection walk: what an auditor looks at, step by step; each step is a call with its page."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ashore.console.reader import Reader
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stop:
-    """One thing to look at."""
+    """One step."""
 
     name: str
     """Key of its words, `walk.NAME`."""
@@ -40,7 +40,7 @@ WALK: Final = (
 
 
 def walk_of(reader: Reader) -> Iterator[Stop]:
-    """Yield the stops of the walk that a reader may make; none for those who verify nothing."""
+    """Yield the steps that a reader may take; none for those who may not verify."""
     verify = reader.acts.atlas.by_key.get("audit verify")
     if verify is None or not reader.offers(verify):
         return

@@ -1,9 +1,9 @@
-"""The words of the console in each language, from one catalogue.
+"""Texts of the console in each language, from one catalogue.
 
-`words/en.toml` and `words/zh.toml` hold the texts of pages, key by key. What calls say of themselves stands in their
-declarations, in English; `words/calls.zh.toml` has the same in Chinese: `[calls]` (by noun and word),
-`[fields]` (by the field's name) and `[help]` (by the English sentence). `words/errors.zh.toml` has what errors say.
-What is missing there is shown in English.
+`words/en.toml` and `words/zh.toml` hold the texts of pages, key by key. English texts of calls are in their
+declarations; `words/calls.zh.toml` has the same in Chinese: `[calls]` (by noun and word), `[fields]` (by the field's
+name) and `[help]` (by the English sentence). `words/errors.zh.toml` has the texts of errors. What is missing there is
+shown in English.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ UNITS: Final = ("_at_us", "_at_ms", "_at_s", "_at", "_bytes", "_percent", "_min"
 """Ends of names that say a unit, and are no words."""
 
 NAMED: Final = {"last_at_s": "Last run", "memory_bytes": "Memory planned", "needed_bytes": "Memory planned"}
-"""Fields whose English names, without their units, are those of others."""
+"""Fields whose English name without its unit equals that of another field."""
 
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """A sentence, and the language that it came in."""
+    """A sentence and its language."""
 
     text: str
     tag: str
@@ -54,7 +54,7 @@ class Words:
         return TAGS[self.language]
 
     def __call__(self, key: str, /, **places: object) -> str:
-        """Return a text of a page, with what stands in its places."""
+        """Return a text of a page with its placeholders filled in."""
         text = self.texts[key]
         return text.format(**places) if places else text
 
@@ -83,12 +83,12 @@ class Words:
         return self._of("values", text) or text
 
     def said(self, sentence: str) -> Said:
-        """Return what an error, a hint or a notice says."""
+        """Return the text of an error, hint or notice."""
         found = self.faults.find(sentence)
         return Said(found or sentence, self.tag if found else TAGS["en"])
 
     def fault(self, fault: AshoreError) -> AshoreError:
-        """Return an error that says the same in this language, for an answer that is no page."""
+        """Return an error with its text in this language, for responses that are not pages."""
         changed = copy(fault)
         changed.message, changed.hint = self.said(fault.message).text, self.said(fault.hint).text
         return changed
@@ -111,7 +111,7 @@ def chosen(wanted: str, accepted: str) -> Language:
     """Return the language of a page.
 
     Args:
-        wanted: What the person chose; empty: nothing.
+        wanted: The person's choice; empty: none.
         accepted: The header `Accept-Language`.
     """
     for text in (wanted, *(part.partition(";")[0].strip() for part in accepted.split(","))):

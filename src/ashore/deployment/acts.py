@@ -1,4 +1,4 @@
-"""What an auditor gets to know of a deployment: models loaded, plans changed, and why not. Pure."""
+"""Audit records of a deployment: models loaded, plans changed, and failures. Pure."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ MOST_WHY_CHARS: Final = 300
 
 
 def why_of(fault: Exception) -> str:
-    """Return why something failed, as the state and the record keep it: `disk_full: no space left to write …`."""
+    """Return the reason of a failure as the state and the audit log store it: `disk_full: no space left to write …`."""
     text = f"{fault.code if isinstance(fault, AshoreError) else type(fault).__name__}: {fault}"
     return text.encode("utf-8", "replace").decode()[:MOST_WHY_CHARS]  # names of files may be no text
 
 
 def loaded_act(running: Running, info: EngineInfo) -> Act:
-    """Return the act of a model that is there to be asked."""
+    """Return the audit record of a loaded model."""
     model = running.plan
     return Act(
         action="model:load",
@@ -38,7 +38,7 @@ def loaded_act(running: Running, info: EngineInfo) -> Act:
 
 
 def reload_act(changes: tuple[Change, ...], fault: Exception | None) -> Act:
-    """Return the act of a change of what is served, or of one that failed."""
+    """Return the audit record of a change of the served models, or of a failed one."""
     return Act(
         action="deployment:reload",
         actor="system",

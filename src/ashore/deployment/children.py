@@ -39,8 +39,9 @@ def worker_name(index: int) -> str:
 
 
 def api_child(index: int, *, home: Home, settings: Settings) -> ChildSpec:
-    """One API worker. Without it nothing is served: the supervisor ends when it exits by itself too often. One that is
-    killed is started again for ever, so that no request that kills it takes the answers of all others with it."""
+    """One API worker. Nothing is served without it, so the supervisor ends when it exits too often by itself. A killed
+    worker is always restarted, so that a request that kills it cannot end all other answers.
+    """
     return ChildSpec(
         name=worker_name(index),
         argv=tuple(
@@ -58,9 +59,9 @@ def api_child(index: int, *, home: Home, settings: Settings) -> ChildSpec:
 
 
 def jobs_child(*, listening: Listening, home: Home, settings: Settings, config: str = "") -> ChildSpec:
-    """The job worker. It stops before the API does, so that what it runs is given back and not cut off.
+    """The job worker. Stops before the API does, so that its jobs are returned to the queue and not cut off.
 
-    Writes its launch file. It has the logins of clouds and hubs, for the operations that it starts.
+    Writes its launch file. Holds cloud and hub credentials for the operations that it starts.
     """
     owner = f"{platform.node()}:{home.root}"
     launch = JobsLaunch(
@@ -95,9 +96,9 @@ def jobs_child(*, listening: Listening, home: Home, settings: Settings, config: 
 
 
 def backup_child(*, listening: Listening, home: Home, settings: Settings, config: str = "") -> ChildSpec:
-    """What backs the home up by itself. Stopped first, and at once: what it was at counts for nothing.
+    """The scheduled backup of the home. Stopped first and at once: an unfinished backup does not count.
 
-    Writes its launch file. It has the logins of clouds, as the job worker has them: nodes may be buckets.
+    Writes its launch file. Holds cloud credentials like the job worker, because nodes may be buckets.
     """
     launch = BackupLaunch(
         home=str(home.root),
@@ -120,7 +121,7 @@ def backup_child(*, listening: Listening, home: Home, settings: Settings, config
 
 
 def learning_child(*, listening: Listening, home: Home, settings: Settings) -> ChildSpec:
-    """What has models learn by themselves. Stopped at once: the job of a run is the job worker's.
+    """Scheduled learning. Stopped at once: the job of a run belongs to the job worker.
 
     Writes its launch file.
     """
@@ -139,7 +140,7 @@ def learning_child(*, listening: Listening, home: Home, settings: Settings) -> C
 
 
 def valkey_child(home: Home, *, max_bytes: int) -> ChildSpec:
-    """The shared cache of our own. Nothing is lost when it dies, and it is started again."""
+    """Our own shared cache. Nothing is lost when it dies; it is restarted."""
     return ChildSpec(
         name="valkey",
         argv=valkey_command(home.valkey_socket, max_bytes=max_bytes),
@@ -151,12 +152,12 @@ def valkey_child(home: Home, *, max_bytes: int) -> ChildSpec:
 
 
 def check_alive(supervisor: Supervisor, child: str, *, asked: bool = False) -> None:
-    """Raise when a child that is being waited for will hardly come up; once it serves, patience is longer.
+    """Raise if a child that is awaited is unlikely to start; once it serves, the limit is looser.
 
     Args:
         supervisor: Owns the child.
         child: Its name.
-        asked: Clients and jobs ask it already. Then what kills it may be a request, and says nothing of its start.
+        asked: Clients and jobs use it already. A request may then have killed it, which says nothing about its start.
     """
     fell = supervisor.exits(child) if asked else supervisor.restarts(child)
     if supervisor.state(child) == "given-up" or fell >= START_ATTEMPTS:

@@ -1,6 +1,7 @@
-"""Models on demand: who is loaded now, who waits for room, who makes it. Decides; `Hosting` starts and ends hosts.
+"""Models on demand: decides which are loaded, which wait for memory and which make room. `Hosting` starts and ends
+hosts.
 
-Kept in memory alone: a supervisor that begins anew has nothing loaded. Called from the supervisor's thread.
+Kept in memory only: a restarted supervisor has nothing loaded. Called from the supervisor's thread.
 """
 
 from __future__ import annotations
@@ -17,12 +18,13 @@ from ashore.releases import Wanted
 from ashore.residency import RATE_SPAN_S, Residence, ResidenceState, Resident, Served, plan_room, rate_after, worth
 
 HOLD_LOADS: Final = 1.0
-"""A model that was loaded stays for this many times as long as that took, so that two do not push each other out…"""
+"""A loaded model stays for this many times its load time, so that two models do not evict each other…"""
 MOST_HOLD_S: Final = 30.0
 """…but no longer than this."""
 PATIENCE_S: Final = 5.0
-"""After so long without a model that is idle, the least worth one of those that answer takes nothing new: what it has
-begun ends, and then it makes room."""
+"""After this wait without an idle model, the least valuable busy one accepts no new requests, finishes its answers and
+makes room.
+"""
 FIRST_BACKOFF_S: Final = 5.0
 LONGEST_BACKOFF_S: Final = 300.0
 """Between a load that failed and the next try; twice as long each time."""
@@ -33,10 +35,10 @@ Phase = Literal["loading", "ready", "dozing", "asleep", "waking", "ending"]
 
 
 class Mover(Protocol):
-    """Moves weights between the store and the bucket, away from the supervisor's thread."""
+    """Moves weights between the store and the bucket, off the supervisor's thread."""
 
     def check(self, plan: ModelPlan) -> None:
-        """Return when the weights of a model may go to the bucket.
+        """Check that the weights of a model may move to the bucket.
 
         Raises:
             Conflict: they may not.
@@ -44,28 +46,28 @@ class Mover(Protocol):
         ...
 
     def is_away(self, plan: ModelPlan) -> bool:
-        """Return whether some of a model's weights are in the bucket alone. Cheap."""
+        """Return whether some of a model's weights are only in the bucket. Cheap."""
         ...
 
     def fetch(self, plan: ModelPlan) -> None:
-        """Begin to bring the weights of a model back. May be called again; `outcome` tells the end."""
+        """Start to fetch the weights of a model. May be called again; `outcome` returns the result."""
         ...
 
     def send(self, plan: ModelPlan) -> None:
-        """Begin to move the weights of a model to the bucket. May be called again; `outcome` tells the end."""
+        """Start to move the weights of a model to the bucket. May be called again; `outcome` returns the result."""
         ...
 
     @property
     def is_busy(self) -> bool:
-        """Whether something is on its way."""
+        """Whether a move is in progress."""
         ...
 
     def is_moving(self, plan: ModelPlan) -> bool:
-        """Return whether its weights are on their way, in either direction."""
+        """Return whether its weights are being moved, in either direction."""
         ...
 
     def outcome(self, plan: ModelPlan) -> str | None:
-        """Return how the last move ended, once: empty where it went well, else why not; None: nothing has ended."""
+        """Return the result of the last move, once: empty for success, else the reason; None: nothing has ended."""
         ...
 
 
@@ -125,9 +127,9 @@ class Demand:
 
         Args:
             clock: For waits and rates.
-            most_loaded: Most that are loaded at once; 0: that is not bounded.
+            most_loaded: Most models loaded at once; 0: no limit.
             mover: Moves weights to the bucket and back; None: there is none.
-            news: Told when there is something to look at.
+            news: Called when there is something to decide.
         """
         self._clock = clock
         self._most_loaded = most_loaded
@@ -144,10 +146,10 @@ class Demand:
         self.budget_bytes = 0
         """Memory that all models together may take."""
 
-    # --- what it is told
+    # --- inputs
 
     def take(self, rules: Iterable[OnDemand], budget_bytes: int) -> None:
-        """Go by a plan."""
+        """Apply a plan."""
         self._rules = {rule.alias: rule for rule in rules}
         self.budget_bytes = budget_bytes
         self._due_s = 0.0
@@ -157,8 +159,9 @@ class Demand:
         return alias in self._rules
 
     def see(self, wanted: Collection[Wanted]) -> None:
-        """Take the releases that are to have hosts, as the state says. Those that are live for an alias on demand are
-        the ones that come and go; candidates and what stands by stay as they are."""
+        """Take the releases that should have hosts, from the state. Releases live for an alias on demand are loaded and
+        unloaded; candidates and standbys stay loaded.
+        """
         found: dict[str, Subject] = {}
         others = []
         for one in wanted:
@@ -184,7 +187,7 @@ class Demand:
         self._due_s = 0.0
 
     def has(self, release: str) -> bool:
-        """Return whether a release comes and goes."""
+        """Return whether a release is loaded on demand."""
         return release in self._subjects
 
     @property
@@ -192,22 +195,22 @@ class Demand:
         return tuple(self._subjects.values())
 
     def is_asked(self, release: str) -> bool:
-        """Return whether a release is to have hosts now, asleep or not; one that does not come and go always is."""
+        """Return whether a release should have hosts now, asleep or not; always true unless it is on demand."""
         one = self._subjects.get(release)
         return one is None or one.asked or one.sleeps
 
     def is_to_sleep(self, release: str) -> bool:
-        """Return whether the hosts of a release are to be asleep."""
+        """Return whether the hosts of a release should be asleep."""
         one = self._subjects.get(release)
         return one is not None and one.sleeps and not one.asked
 
     def loaded(self, release: str, took_s: float, info: EngineInfo | None = None) -> None:
-        """Hear that the hosts of a release have loaded; or, with 0, that they stand already.
+        """Record that the hosts of a release have loaded; 0 s: they ran already.
 
         Args:
             release: Which.
             took_s: How long that took.
-            info: What its engine says of itself; None: that is not known, and it does not sleep.
+            info: Properties of its engine; None: unknown, and it does not sleep.
         """
         if (one := self._subjects.get(release)) is not None:
             self._is_there(one)
@@ -218,7 +221,7 @@ class Demand:
                 one.asleep_bytes = info.asleep_bytes * one.plan.replicas
 
     def awake(self, release: str, took_s: float) -> None:
-        """Hear that the hosts of a release have woken up."""
+        """Record that the hosts of a release have woken up."""
         if (one := self._subjects.get(release)) is not None:
             self._is_there(one)
             one.wake_s, one.sleeps = took_s, False
@@ -228,8 +231,9 @@ class Demand:
         one.asked, one.wanted_s, one.fault, one.why, one.backoffs = True, None, "", "", 0
 
     def cannot_sleep(self, release: str) -> None:
-        """Hear that the hosts of a release could not be put to sleep, or did not wake up: they end, and it is loaded
-        anew when it is asked for."""
+        """Record that the hosts of a release failed to sleep or to wake up: they end, and the next request loads it
+        again.
+        """
         if (one := self._subjects.get(release)) is not None:
             was_asked = one.asked
             one.asked = one.sleeps = one.can_sleep = False
@@ -239,7 +243,7 @@ class Demand:
             self._tell()
 
     def failed(self, release: str, why: str) -> None:
-        """Hear that a release cannot be loaded. Whoever waits is told; a later request tries again."""
+        """Record that a release cannot be loaded. Waiting requests fail; a later request tries again."""
         one = self._subjects.get(release)
         if one is None or (not one.asked and one.wanted_s is None):
             return
@@ -251,13 +255,13 @@ class Demand:
         self._due_s = 0.0
 
     def call(self, alias: str, *, release: str = "", uses: int = 0, now: bool = False) -> bool:
-        """Have a model loaded. Returns whether there is one of this name that comes and goes.
+        """Load a model. Returns whether a model of this name is on demand.
 
         Args:
             alias: The alias it is for.
             release: Only this release of it.
             uses: How many requests asked for it since the last call.
-            now: Whatever failed before, try at once.
+            now: Try at once, despite earlier failures.
         """
         at_s = self._clock.monotonic_s()
         found = [s for s in self._subjects.values() if s.plan.alias == alias and release in ("", s.name)]
@@ -272,7 +276,7 @@ class Demand:
         return bool(found)
 
     def used(self, release: str, num: int) -> None:
-        """Hear that so many requests asked for a release that is loaded."""
+        """Count requests for a loaded release."""
         if (one := self._subjects.get(release)) is not None:
             self._use(one, num, self._clock.monotonic_s())
 
@@ -282,7 +286,7 @@ class Demand:
             one.used_s = now_s
 
     def cool(self, alias: str, *, to_bucket: bool = False) -> None:
-        """Unload a model once its answers have ended; then move its weights to the bucket, where that is asked for.
+        """Unload a model once its answers have ended; then move its weights to the bucket if requested.
 
         Raises:
             InvalidSpec: there is no bucket.
@@ -310,7 +314,7 @@ class Demand:
         self._mover.check(one.plan)
 
     def pin(self, alias: str, pin: bool) -> None:
-        """Keep a model in memory, or no longer, until the next start."""
+        """Pin a model in memory, or unpin it, until the next start."""
         self._pins[alias] = pin
         if pin:
             self.call(alias, now=True)
@@ -326,32 +330,32 @@ class Demand:
     def _pinned(self, one: Subject) -> bool:
         return self._pins.get(one.plan.alias, one.rule.pin)
 
-    # --- what follows
+    # --- decisions
 
     @property
     def is_restless(self) -> bool:
-        """Whether there is something to decide before the next look."""
+        """Whether another decision is due before the next look."""
         return bool(self._subjects) and (self._clock.monotonic_s() >= self._due_s or self.is_moving)
 
     @property
     def is_moving(self) -> bool:
-        """Whether weights are on their way, so that the next look should come soon."""
+        """Whether weights are being moved, so that the next look should come soon."""
         return self._mover is not None and self._mover.is_busy
 
     def decide(self, phases: Mapping[str, Phase], *, taken_bytes: int, busy: Callable[[str], bool]) -> None:
-        """Decide who is to have hosts, from how the hosts of all releases stand.
+        """Decide which releases have hosts, from the phases of all hosts.
 
         Args:
-            phases: By release, of those that have hosts.
-            taken_bytes: What all of them take, those that end too.
-            busy: Tells whether a release answers now. Asked of those alone that may make room.
+            phases: Phase of each release that has hosts.
+            taken_bytes: Memory of all hosts, including those that are ending.
+            busy: Returns whether a release is answering. Called only for releases that may make room.
         """
         now_s = self._clock.monotonic_s()
         self._due_s, self._phases, self._taken_bytes = now_s + LOOK_EVERY_S, phases, taken_bytes
         for one in self._subjects.values():
-            if one.sleeps and one.name not in phases:  # its hosts ended, whoever ended them
+            if one.sleeps and one.name not in phases:  # its hosts ended, for whatever reason
                 one.sleeps = False
-            if one.ready_s is not None and phases.get(one.name) != "ready":  # its hosts ended, whoever ended them
+            if one.ready_s is not None and phases.get(one.name) != "ready":  # its hosts ended, for whatever reason
                 one.asked, one.ready_s = False, None
         self._look_at_moves()
         self._let_idle_go(now_s, busy)
@@ -383,8 +387,9 @@ class Demand:
                 self._let_go(one)
 
     def _make_room(self, now_s: float, taken_bytes: int, busy: Callable[[str], bool]) -> None:
-        """Have the first of those that wait loaded, or room made for it. One is loaded at a time: two at once would
-        both be late. Weights come from the bucket meanwhile."""
+        """Load the first waiting model, or make room for it. Models load one at a time: two at once would both be late.
+        Weights are fetched from the bucket meanwhile.
+        """
         waiting = [one for one in self._subjects.values() if one.wanted_s is not None and not one.asked]
         waiting.sort(key=lambda one: one.wanted_s or 0.0)
         here = []
@@ -397,7 +402,7 @@ class Demand:
             return
         first = here[0]
         if self._phases.get(first.name) == "ending":
-            return  # it begins anew once its last answers have ended
+            return  # it is loaded again once its last answers have ended
         ending = sum(s.num_bytes for s in self._subjects.values() if self._phases.get(s.name) == "ending")
         waited_s = now_s - (first.wanted_s or now_s)
         free, places = self.budget_bytes - taken_bytes, self._free_places()
@@ -411,7 +416,7 @@ class Demand:
         if ending and waited_s < PATIENCE_S:
             return
         if free < first.num_bytes and self._drop_sleeper(now_s, first):
-            return  # and looks again, with what it gave back
+            return  # and decides again with the memory that was freed
         room = plan_room(first.num_bytes, self._residents(now_s, busy), free_bytes=free, free_places=places)
         if not room.evict:
             everybody = self._residents(now_s, None)
@@ -422,11 +427,11 @@ class Demand:
             first.why = "waits for memory"
             if waited_s < PATIENCE_S or room.fits:
                 return
-        for name in room.evict:  # where memory is short, not places, one that sleeps would keep some of it
+        for name in room.evict:  # where memory is short, rather than slots, a sleeping model would keep some of it
             self._let_go(self._subjects[name], may_sleep=free >= first.num_bytes)
 
     def _drop_sleeper(self, now_s: float, first: Subject) -> bool:
-        """End the hosts of the least worth model that is asleep. Return whether there was one."""
+        """End the hosts of the least valuable sleeping model. Return whether there was one."""
         asleep = [
             one for one in self._subjects.values()
             if one.sleeps and not one.asked and one.wanted_s is None and one.asleep_bytes and one is not first
@@ -437,7 +442,7 @@ class Demand:
         return True
 
     def _residents(self, now_s: float, busy: Callable[[str], bool] | None) -> list[Resident]:
-        """Return what is loaded and comes and goes; without `busy`, as if all of it were idle and long there."""
+        """Return the loaded models on demand; without `busy`, as if all were idle and loaded long ago."""
         found = []
         for one in self._subjects.values():
             if one.ready_s is None:
@@ -472,25 +477,25 @@ class Demand:
         )
 
     def _may_sleep(self, one: Subject) -> bool:
-        """Return whether a loaded model can be put to sleep, and there is memory for what it keeps then."""
+        """Return whether a loaded model can sleep and there is memory for what it keeps."""
         left = self.budget_bytes - self._taken_bytes + one.num_bytes
         return one.can_sleep and one.asleep_bytes <= max(left, one.num_bytes)
 
     def _let_go(self, one: Subject, *, may_sleep: bool = True) -> None:
-        """Have a model make room: asleep, where its engine can and there is memory for what it keeps, else ended."""
+        """Make a model give up its memory: asleep if possible, else ended."""
         sleeps = may_sleep and one.ready_s is not None and self._may_sleep(one)
         if not sleeps and (one.sleeps or one.ready_s is not None):
             one.unloads += 1
         one.asked, one.ready_s, one.sleeps = False, None, sleeps
 
-    # --- what it tells
+    # --- outputs
 
     def note(self, phases: Mapping[str, Phase]) -> None:
-        """Take how the hosts of all releases stand, for what it tells from now on."""
+        """Store the phases of all releases for the reports that follow."""
         self._phases = phases
 
     def state(self, one: Subject) -> ResidenceState:
-        """Return how a release stands."""
+        """Return the state of a release."""
         phase = self._phases.get(one.name)
         if one.asked:
             return "loaded" if one.ready_s is not None else "loading"
@@ -503,7 +508,7 @@ class Demand:
         return "leaving" if phase == "ending" or one.goes else "cold"
 
     def served(self, release: str) -> Served | None:
-        """Return what API workers must know of a release; None of one that does not come and go."""
+        """Return what API workers need to know about a release; None unless it is on demand."""
         one = self._subjects.get(release)
         if one is None:
             return None
@@ -521,10 +526,10 @@ class Demand:
         )
 
     def standings(self, phases: Mapping[str, Phase]) -> list[Residence]:
-        """Return every model of this machine, loaded or not, by alias.
+        """Return the state of every model of this machine, loaded or not, by alias.
 
         Args:
-            phases: By release, of those that have hosts now. Where nothing comes and goes, nothing else tells them.
+            phases: By release, of those that have hosts now. Without models on demand this is the only source.
         """
         self._phases = phases
         now_s = self._clock.monotonic_s()

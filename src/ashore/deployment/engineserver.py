@@ -1,7 +1,7 @@
-"""One engine with vLLM's HTTP form and nothing around it: a host, and an API worker without keys, state or audit log.
+"""One engine behind vLLM's HTTP API and nothing else: a host, and an API worker without keys, state or audit log.
 
 For a controller that places engines itself (Kubernetes, Ray Serve, an endpoint picker) or for ashore on another
-machine, which names it in `[[fleet.node]]`: who may ask, what it costs and what is recorded is decided there.
+machine, which names it in `[[fleet.node]]`. Access, cost and audit are decided there.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def serve_engine(
     clock: Clock,
     ready: Callable[[EngineInfo], None],
 ) -> None:
-    """Serve one model until a stop is asked for; running answers may finish. A host or worker that dies is replaced.
+    """Serve one model until a stop is requested; running answers may finish. A host or worker that dies is replaced.
 
     Args:
         model: What is served, under its alias.
@@ -43,13 +43,13 @@ def serve_engine(
         settings: How long to wait for a start and for the last answers.
         supervisor: Entered, with its signals.
         clock: For deadlines.
-        ready: Told once requests are answered.
+        ready: Called once requests are answered.
 
     Raises:
         AshoreError: the model cannot be loaded, or the worker fell too often.
     """
     with tempfile.TemporaryDirectory(prefix="ashore-engine-") as folder:
-        scratch = Home(root=Path(folder))  # sockets and logs; the home of the store is not written to
+        scratch = Home(root=Path(folder))  # sockets and logs; the home of the store is not modified
         scratch.create()
         hosts = Hosts(home=scratch, settings=settings, supervisor=supervisor, clock=clock)
         running = hosts.start(model, files)

@@ -1,4 +1,4 @@
-"""What stands before the hosts: API workers and edge, what works beside them, and how they are told what runs."""
+"""Processes around the hosts: API workers, edge and scheduled children, and how they learn what runs."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ from ashore.serving import Topology, make_board, write_topology
 from ashore.settings import Home, Settings
 
 SWITCHED_S: Final = 10.0
-"""How long API workers may take to go by a new topology."""
+"""How long API workers may take to apply a new topology."""
 PUBLISH_AGAIN_S: Final = 1.0
-"""Between two tries to tell the API workers what runs, where that cannot be written."""
+"""Between two attempts to publish the topology, if it cannot be written."""
 
 
 class Front:
@@ -54,17 +54,17 @@ class Front:
         say: Callable[[str], None],
         topology: Callable[[Listening], Topology],
     ) -> None:
-        """Make it; nothing is started.
+        """Create it; starts nothing.
 
         Args:
             home: Sockets, launch files and logs go there.
             settings: Timeouts.
-            listening: What ashore.toml says of all but the models.
+            listening: All of ashore.toml but the models.
             config: Absolute path of that file; empty: there is none.
             supervisor: Owns the processes.
             clock: Deadlines.
             say: Told what happens.
-            topology: Gives what runs now, for the API workers.
+            topology: Returns the current topology for the API workers.
         """
         self.listening = listening
         self._home = home
@@ -92,7 +92,7 @@ class Front:
         supervisor.call_every("topology of the workers", PUBLISH_AGAIN_S, self._publish_again)
 
     def start(self) -> None:
-        """Start all of it. Returns at once."""
+        """Start everything. Returns at once."""
         listening, home, settings = self.listening, self._home, self._settings
         make_internal_token(home.internal_token)
         self._write_topology()
@@ -108,7 +108,7 @@ class Front:
         self._keep_house()
 
     def wait_ready(self, deadline_s: float) -> None:
-        """Return when every worker and the edge answer; or when a stop was asked for.
+        """Return when every worker and the edge answer, or when a stop is requested.
 
         Raises:
             AshoreError: a child exited too often, or was killed and is not up in time.
@@ -129,7 +129,7 @@ class Front:
             self._supervisor.tick(0.05)
 
     def apply_edge(self, listening: Listening) -> None:
-        """Have the edge go by what ashore.toml says now.
+        """Apply the current ashore.toml to the edge.
 
         Raises:
             AshoreError: it cannot.
@@ -138,13 +138,15 @@ class Front:
             self._edge.apply(listening.edge)
 
     def take(self, listening: Listening) -> None:
-        """Go by what ashore.toml says now, but for the keys that a running server keeps, and tell what runs."""
+        """Apply the current ashore.toml, except keys that a running server keeps, and publish the topology."""
         self.listening = self.listening.reloaded(listening)
         self._keep_house()
         self.publish()
 
     def publish(self) -> None:
-        """Tell the API workers what runs. Where that cannot be written, on a full disk, they are told once it can."""
+        """Publish the topology to the API workers. If it cannot be written because the disk is full, it is published
+        later.
+        """
         try:
             self._write_topology()
         except OSError as fault:
@@ -159,14 +161,14 @@ class Front:
             self._supervisor.send(worker_name(index), signal.SIGHUP)
 
     def is_answered(self, alias: str) -> bool:
-        """Return whether no worker says that it has no such alias."""
+        """Return whether no worker reports the alias as unknown."""
         found = (self._releases_of(index) for index in range(self.listening.http.workers))
         return all(alias in releases for releases in found if releases)
 
     def wait_switched(self, fresh: Iterable[Running], gone: Iterable[Running]) -> None:
-        """Wait until every API worker answers for what is new, and by nothing that goes, or a little while.
+        """Wait, for a limited time, until every API worker answers with the new releases and none of the old.
 
-        What else a worker says is no matter here: an alias may have been set by hand.
+        Anything else that a worker reports is ignored: an alias may have been set by hand.
         """
         plans = [running.plan for running in fresh]
         names = {name for one in plans for name in (one.alias, *(f"{one.alias}:{key}" for key, _ in one.adapters))}
@@ -180,7 +182,7 @@ class Front:
         self._say(f"the API did not confirm the new topology within {SWITCHED_S:g} s; see its log")
 
     def _keep_house(self) -> None:
-        """Start, tell or end what works by itself: the backup of the home, and what has models learn."""
+        """Start, reconfigure or end the scheduled children: backup of the home, and learning."""
         listening, settings = self.listening, self._settings
         self._keep_child(
             BACKUP,
@@ -197,7 +199,7 @@ class Front:
         if not wanted:
             self._supervisor.stop(name)
             return
-        spec = child()  # writes the launch file, which one that runs reads again
+        spec = child()  # writes the launch file, which a running child reads again
         while self._supervisor.state(name) == "stopping":
             self._supervisor.tick(0.05)
         if self._supervisor.state(name) in ("running", "waiting"):
@@ -218,11 +220,11 @@ class Front:
         return answer and (self._edge is None or self._edge.is_ready())
 
     def _releases_of(self, index: int) -> Mapping[str, str]:
-        """Return what one API worker says answers, by alias; empty where it does not say."""
+        """Return the live releases that one API worker reports, by alias; empty if it does not report any."""
         return releases_of(self._get(index, "/v1/models", key_file=self._home.internal_token))
 
     def _get(self, index: int, target: str, *, key_file: Path | None = None) -> bytes | None:
-        """Ask one API worker; None unless it answers 200."""
+        """Send a GET to one API worker; None unless it answers 200."""
         headers = {"authorization": f"Bearer {key_file.read_text().strip()}"} if key_file else {}
         where = worker_listen(self.listening, self._home, index).http
         if where.uds:
@@ -231,10 +233,10 @@ class Front:
 
 
 def has_switched(releases: Mapping[str, str], names: Set[str], old: Set[tuple[str, str]]) -> bool:
-    """Return whether a worker answers for every one of `names`, and by no release of `old` under its alias.
+    """Return whether a worker serves every one of `names`, and no release of `old` under its alias.
 
     Args:
-        releases: What the worker says answers, by alias; empty where it says nothing.
+        releases: Live releases that the worker reports, by alias; empty if none.
         names: Aliases, those of adapters too, that must be there.
         old: Aliases and releases that must not.
     """

@@ -1,4 +1,4 @@
-"""The hosts of every release of this machine, brought to stand as the releases do in the state."""
+"""Keeps the hosts of every release on this machine in the state that the releases require."""
 
 from __future__ import annotations
 
@@ -41,14 +41,14 @@ log = logging.getLogger("ashore.deployment")
 
 
 class Epochs(Protocol):
-    """Knows how often a kind of thing has changed."""
+    """Counts changes by kind."""
 
     def get(self, kind: str) -> int:
         """Return the epoch as last seen. No I/O."""
         ...
 
     def on_change(self, callback: Callable[[str, int], None]) -> None:
-        """Have `callback` called after each change, on a thread of the watch's."""
+        """Call `callback` after each change, on a thread of the watch."""
         ...
 
 
@@ -74,7 +74,7 @@ class _Hosting:
 
 
 class Hosting:
-    """Knows which releases have hosts here. Called from the supervisor's thread."""
+    """Manages which releases have hosts here. Called from the supervisor's thread."""
 
     def __init__(
         self,
@@ -98,15 +98,15 @@ class Hosting:
             hosts: Starts and ends them.
             supervisor: Knows how they do.
             keeper: The releases in the state.
-            epochs: Tells when those have changed.
-            open_files: Gives the files of a planned model, checked.
+            epochs: Count changes of those.
+            open_files: Returns the verified files of a planned model.
             clock: For deadlines.
             say: Told what happens.
-            publish: Tells the API workers which releases have hosts.
-            loaded: Told of each release that has loaded.
+            publish: Publishes to the API workers which releases have hosts.
+            loaded: Called with each release that has loaded.
             demand: Decides which models on demand have hosts; default: there are none.
-            entered: Has hosts that were started again run in the share of their model; default: there are no shares.
-            open_texts: Gives the files of a model without its weights; default: all of them.
+            entered: Moves restarted hosts into the share of their model; default: no shares.
+            open_texts: Returns the files of a model without its weights; default: all of them.
         """
         self._hosts = hosts
         self._supervisor = supervisor
@@ -145,9 +145,9 @@ class Hosting:
         epochs.on_change(lambda kind, value: supervisor.tell_news())
 
     def take(self, primaries: Iterable[Running]) -> None:
-        """Take over the hosts that were started for a plan; those of earlier plans have been seen to."""
+        """Take over the hosts that were started for a plan; the caller has handled those of earlier plans."""
         for name, one in self._hosting.items():
-            if one.phase in ("dozing", "asleep", "waking"):  # the plan knows of no hosts that sleep
+            if one.phase in ("dozing", "asleep", "waking"):  # the plan has no sleeping hosts
                 self._leave_asleep(name, "the plan changed")
         for running in self._primary.values():
             if (here := self._hosting.get(running.plan.release)) is not None and here.phase == "ending":
@@ -165,11 +165,11 @@ class Hosting:
 
     @property
     def phases(self) -> dict[str, Phase]:
-        """How the hosts of each release stand, by release."""
+        """The phase of each release that has hosts."""
         return {name: one.phase for name, one in self._hosting.items()}
 
     def resident_bytes(self) -> dict[str, int]:
-        """Return what the processes of each release hold in memory now, by release."""
+        """Return the resident memory of each release's processes, in bytes."""
         found = {}
         for name, one in self._hosting.items():
             pids = (self._supervisor.pid(replica.child) for replica in one.running.replicas)
@@ -178,7 +178,7 @@ class Hosting:
 
     @property
     def primaries(self) -> tuple[Running, ...]:
-        """What answers for each alias unless the state leads elsewhere."""
+        """The release that answers for each alias unless the state overrides it."""
         return tuple(self._primary.values())
 
     @property
@@ -189,8 +189,9 @@ class Hosting:
         return tuple(one for one in (*ready, *self._cold.values()) if one.plan.release not in first)
 
     def look(self) -> float:
-        """Do what there is to do now; return in how many seconds to look again, unless there is news before: a child
-        ended, or the epoch of aliases moved. Nothing is begun once a stop was asked for."""
+        """Do one round of work; return the seconds until the next, unless a child ends or the epoch of aliases changes
+        before. Starts nothing once a stop is requested.
+        """
         if self._supervisor.stop_requested:
             return TIME_EVERY_S
         try:
@@ -224,7 +225,7 @@ class Hosting:
             for step in next_steps(asked, self._as_seen(), load_attempts=START_ATTEMPTS):
                 try:
                     self._do(step)
-                except AshoreError as fault:  # the others have their own aliases, and do not wait for it
+                except AshoreError as fault:  # the others have their own aliases and need not wait
                     faults.append(fault)
             self._forget_ended()
             self._tell_demand()
@@ -242,15 +243,15 @@ class Hosting:
         self._said = ""
         return LOOK_EVERY_S if self._is_moving else TIME_EVERY_S
 
-    # --- what is there
+    # --- observe
 
     @property
     def _is_moving(self) -> bool:
-        """Whether hosts load, or end, or weights move."""
+        """Whether hosts load or end, or weights are being moved."""
         return self._demand.is_moving or any(one.phase not in ("ready", "asleep") for one in self._hosting.values())
 
     def _as_children(self) -> tuple[object, ...]:
-        """Return how the processes of all hosts stand, to be compared with how they stood before."""
+        """Return the state of all host processes, to compare with an earlier one."""
         at = self._supervisor
         names = [replica.child for one in self._hosting.values() for replica in one.running.replicas]
         return tuple((name, at.state(name), at.restarts(name), at.pid(name)) for name in names)
@@ -273,7 +274,7 @@ class Hosting:
         return sum(self._supervisor.restarts(replica.child) for replica in running.replicas)
 
     def _note_states(self) -> None:
-        """Count falls from when a release came into its state: what it did as a candidate is over."""
+        """Count restarts from when a release entered its state: those as a candidate no longer count."""
         for one in self._wanted:
             here = self._hosting.get(one.plan.release)
             if here is not None and here.state != one.course.state:
@@ -282,7 +283,7 @@ class Hosting:
                     here.restarts = self._restarts(here.running)
 
     def _note_demand(self) -> None:
-        """Have what comes and goes follow the state; hosts that stand already count as loaded."""
+        """Apply the state to models on demand; hosts that run already count as loaded."""
         self._needed |= {one.plan.release: one.needed_bytes for one in self._wanted}
         known = {one.name for one in self._demand.subjects}
         self._demand.see(self._wanted)
@@ -310,10 +311,10 @@ class Hosting:
             )
 
     def _look_at_sleep(self) -> None:
-        """Put hosts to sleep that are to be, once their last answers have ended, and wake those that are asked for."""
+        """Put hosts to sleep once their last answers have ended, and wake those that are requested."""
         for name, one in self._hosting.items():
             if one.phase in ("dozing", "asleep", "waking") and self._restarts(one.running) != one.restarts:
-                self._leave_asleep(name, "its host crashed")  # what was started in its place is not asleep
+                self._leave_asleep(name, "its host crashed")  # its replacement is not asleep
             elif one.phase == "ready" and self._demand.is_to_sleep(name):
                 self._say(f"release {name} goes to sleep when its running answers have ended")
                 self._become_cold(one.running.plan)
@@ -348,7 +349,7 @@ class Hosting:
         self._publish()
 
     def _leave_asleep(self, name: str, why: str) -> None:
-        """End hosts that sleep, or cannot; whoever asks for the release has it loaded anew."""
+        """End hosts that sleep or failed to; the next request loads the release again."""
         one = self._hosting[name]
         self._say(f"release {name} is unloaded instead of sleeping on: {why}")
         self._demand.cannot_sleep(name)
@@ -356,10 +357,10 @@ class Hosting:
         self._hosts.stop(one.running)
 
     def _become_cold(self, plan: ModelPlan) -> None:
-        """Have a release on demand stand in the topology without hosts: requests for it call for them."""
+        """Publish a release on demand without hosts: requests for it have it loaded."""
         try:
             self._cold[plan.release] = self._hosts.cold(plan, self._open_texts(plan))
-        except Exception as fault:  # the outermost place of a release: it fails, whatever is wrong, and nothing else
+        except Exception as fault:  # outermost handler of a release: any error fails this release only
             log.exception("release %s cannot be opened", plan.release)
             self._demand.failed(plan.release, why_of(fault))
             return
@@ -368,7 +369,7 @@ class Hosting:
             self._primary[plan.alias] = self._cold[plan.release]
 
     def _tell_demand(self) -> None:
-        """Tell the API workers how releases on demand stand, where that has changed."""
+        """Publish the state of releases on demand to the API workers, if it changed."""
         self._demand.note(self.phases)
         told = {one.name: self._demand.served(one.name) for one in self._demand.subjects}
         if told != self._told:
@@ -414,18 +415,18 @@ class Hosting:
                 one.asleep_bytes = info.asleep_bytes * len(one.running.replicas)
                 self._demand.loaded(name, took_s, info)
                 self._stand_with_hosts(name, one.running)
-                self._publish()  # before anything is written, which may fail: this comes about once
+                self._publish()  # before any write, which may fail: this happens once
                 self._loaded(one.running, info)
                 self._keeper.loaded(name, took_s)
 
     def _stand_with_hosts(self, name: str, running: Running) -> None:
-        """Have a release on demand stand in the topology with its hosts."""
+        """Publish a release on demand with its hosts."""
         self._cold.pop(name, None)
         if (here := self._primary.get(running.plan.alias)) is not None and here.plan.release == name:
             self._primary[running.plan.alias] = running
 
     def _give_up(self, name: str, why: str) -> None:
-        """End the hosts of a release on demand that cannot load, and tell whoever waits for it."""
+        """End the hosts of a release on demand that cannot load, and fail the requests that wait for it."""
         one = self._hosting[name]
         self._say(f"release {name} cannot be loaded: {why}")
         self._demand.failed(name, why)
@@ -435,7 +436,7 @@ class Hosting:
             self._become_cold(one.running.plan)
 
     def _forget_ended(self) -> None:
-        """Forget what has ended. Where that stood in the topology, another release of its alias takes the place."""
+        """Forget ended hosts. If one was in the topology, another release of its alias replaces it."""
         for name, one in list(self._hosting.items()):
             states = [self._supervisor.state(replica.child) for replica in one.running.replicas]
             if one.phase == "ending" and all(state in ("stopped", "given-up") for state in states):
@@ -447,7 +448,7 @@ class Hosting:
                 self._primary[alias] = heir
                 self._publish()
 
-    # --- what is done
+    # --- act
 
     def _do(self, step: Step) -> None:
         match step.do:
@@ -471,7 +472,7 @@ class Hosting:
         except AshoreError as fault:
             self._cannot_open(plan, why_of(fault), fault.hint)
             return
-        except Exception as fault:  # the outermost place of a release: it fails, whatever is wrong, and nothing else
+        except Exception as fault:  # outermost handler of a release: any error fails this release only
             log.exception("release %s cannot be opened", plan.release)
             self._cannot_open(plan, why_of(fault), "what `ashore up` printed")
             return
@@ -489,13 +490,13 @@ class Hosting:
         self._tell_failed()
 
     def _tell_failed(self) -> None:
-        """Have the state know which releases could not be opened. On a full disk that may have to wait, too."""
+        """Record in the state which releases could not be opened. On a full disk this may be delayed."""
         for release, (why, hint) in list(self._failed.items()):
             self._keeper.fell(release, why, {"hint": hint})
             del self._failed[release]
 
     def _end(self, release: str) -> None:
-        """End hosts that nobody wants any more; what they answer for the clients may go on."""
+        """End hosts that are no longer needed; their running answers may finish."""
         one = self._hosting[release]
         alias = one.running.plan.alias
         if self._demand.has(release):
@@ -511,7 +512,7 @@ class Hosting:
         self._hosts.retire(one.running, patience_s=STREAM_PATIENCE_S)
 
     def _heir(self, alias: str) -> Running | None:
-        """Return a release that may stand in the topology for an alias."""
+        """Return a release that may take over an alias in the topology."""
         for state in ("live", "canary", "standby"):
             for one in self._wanted:
                 here = self._hosting.get(one.plan.release)
@@ -534,10 +535,10 @@ class Hosting:
             why = f"{why}: {one.fault}"[:MOST_WHY_CHARS]
         self._say(f"release {release}: {why}")
         self._keeper.fell(release, why, evidence)
-        one.restarts = self._restarts(one.running)  # where it has to stay, it is counted anew
+        one.restarts = self._restarts(one.running)  # if it has to stay, the count restarts
 
     def _set_classes(self) -> None:
-        """Let the hosts of a shadow work with what the others leave, and each host in the share of its model."""
+        """Run shadow hosts at idle priority, and each host in the share of its model."""
         living: set[int] = set()
         for one in self._hosting.values():
             pids = {self._supervisor.pid(replica.child) for replica in one.running.replicas}

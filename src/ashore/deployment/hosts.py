@@ -1,4 +1,4 @@
-"""The engine hosts of a deployment: started for a model, waited for, retired when another model takes the place."""
+"""The engine hosts of a deployment: started for a model, awaited, and retired when another model replaces it."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ GREETING_S: Final = 1.0
 PROBE_S: Final = 0.2
 """Longest wait for what a host that is to end says of its work."""
 UNHEARD_S: Final = 60.0
-"""A host that is to end and says nothing for so long hangs, and is stopped; a step of one that computes is shorter."""
+"""A host that is to end and does not respond for this long hangs and is stopped; a computing step is shorter."""
 REST_S: Final = 180.0
 """Longest that a host may take to go to sleep or wake up: it copies its weights once."""
 GLANCE_S: Final = 0.15
@@ -81,7 +81,7 @@ class _Retiring:
 
 
 def _made_s(files: ModelFiles) -> int:
-    """Return when a model came into the store, by its newest file; 0 where it has none. The same after each start."""
+    """Return when a model was stored, by its newest file; 0 if it has none. The same after each start."""
     if not files.directory:
         return 0
     try:
@@ -92,7 +92,7 @@ def _made_s(files: ModelFiles) -> int:
 
 
 class Hosts:
-    """Every engine host of one deployment, those of earlier plans too. Called from the supervisor's thread."""
+    """Every engine host of one deployment, including those of earlier plans. Called from the supervisor's thread."""
 
     def __init__(
         self,
@@ -103,8 +103,9 @@ class Hosts:
         clock: Clock,
         started: Callable[[str, int | None], None] = lambda alias, pid: None,
     ) -> None:
-        """Make it; nothing is started. Sockets, launch files and logs go to `home`. `started` hears alias and process
-        of each host."""
+        """Create it; starts nothing. Sockets, launch files and logs go to `home`. `started` is called with alias and
+        process of each host.
+        """
         self._home = home
         self._settings = settings
         self._supervisor = supervisor
@@ -141,7 +142,7 @@ class Hosts:
         )
 
     def cold(self, model: ModelPlan, files: ModelFiles) -> Running:
-        """Return what stands for a model that has no hosts. Starts nothing.
+        """Return the entry of a model without hosts. Starts nothing.
 
         Raises:
             AshoreError: its adapters cannot be read.
@@ -156,12 +157,13 @@ class Hosts:
         )
 
     def busy(self, running: Running) -> bool:
-        """Return whether a model answers now, as far as its hosts say; one that does not say may do."""
+        """Return whether a model is answering, as reported by its hosts; a host that does not report counts as busy."""
         return not all(asyncio.run(_is_idle(replica.socket)) for replica in running.replicas)
 
     def rest(self, running: Running, *, asleep: bool) -> Future[None]:
-        """Put the hosts of a model to sleep, or wake them up. Returns at once; what it returns has the error of the
-        first that could not, and the supervisor has news when it is done."""
+        """Put the hosts of a model to sleep, or wake them up. Returns at once; the future has the first error, and the
+        supervisor is notified when it is done.
+        """
         if self._resting is None:
             self._resting = ThreadPoolExecutor(thread_name_prefix="rest")
         sockets = [replica.socket for replica in running.replicas]
@@ -182,7 +184,7 @@ class Hosts:
         )
         write_launch(order, launch)
         child = f"engine host {model.release}/{number}"
-        if self._supervisor.state(child) not in ("stopped", "given-up"):  # of a start that failed: it ends yet
+        if self._supervisor.state(child) not in ("stopped", "given-up"):  # from a failed start: it is still ending
             child += f" ({stem})"
         self._supervisor.add(
             ChildSpec(
@@ -213,9 +215,9 @@ class Hosts:
         ]
 
     def look_after_retiring(self) -> None:
-        """Stop the hosts of an earlier plan that were idle at two looks, or whose time to drain is over.
+        """Stop retiring hosts that were idle at two looks, or whose drain time is over.
 
-        One that does not answer in time works: a step may be long, and the machine busy. It is let be for `UNHEARD_S`.
+        A host that does not answer in time may be in a long step. It is left alone for `UNHEARD_S`.
         """
         for host in list(self._retiring):
             has_fallen = host.pid is None or self._supervisor.pid(host.replica.child) != host.pid
@@ -228,7 +230,7 @@ class Hosts:
                 self._supervisor.stop(host.replica.child)
 
     def greeted(self, running: Running) -> EngineInfo | None:
-        """Return what the hosts of a model say of themselves, None until all of them have loaded. Waits for nothing.
+        """Return the greetings of a model's hosts; None until all have loaded. Does not wait.
 
         Raises:
             AshoreError: one could not load its model (the host's own error).
@@ -243,7 +245,7 @@ class Hosts:
         return info
 
     def wait(self, running: Running, deadline_s: float) -> EngineInfo | None:
-        """Wait until every host of a model has greeted; None when a stop was asked for.
+        """Wait until every host of a model has greeted; None if a stop was requested.
 
         Raises:
             AshoreError: a host could not load its model (the host's own error), or fell too often.
@@ -267,8 +269,9 @@ class Hosts:
 
 
 def _environment(model: ModelPlan, home: Home) -> dict[str, str]:
-    """Return what a host finds in its environment: the key of other servers, under the name that its engine takes it
-    from, and where they come and go the file that lists them and what this machine shows them."""
+    """Return the environment of a host: the key of other servers under its engine's name for it and, if servers can
+    change, the file that lists them and this machine's certificate.
+    """
     kind, _, name = str(model.options.extra.get("key", "")).partition(":")
     key = {name: os.environ[name]} if kind == "env" and name in os.environ else {}
     fleet = {FLEET_FILE: str(home.fleet_servers), FLEET_IDENTITY: str(home.fleet)}
@@ -281,7 +284,7 @@ def slug(alias: str) -> str:
 
 
 async def _greeting(socket: Path, patience_s: float = GREETING_S) -> EngineInfo | None:
-    """Return what the host says of itself; None while it is not there yet or still loading."""
+    """Return a host's greeting; None while it is starting or loading."""
     client = HostClient(socket)
     try:
         await client.connect(patience_s)
@@ -306,8 +309,9 @@ async def _rest(sockets: Sequence[Path], asleep: bool) -> None:
 
 
 async def _is_idle(socket: Path) -> bool | None:
-    """Return whether a host runs nothing; None where it does not say so in time. One that could not load runs nothing,
-    and may fail as it likes."""
+    """Return whether a host runs nothing; None if it does not answer in time. A host that failed to load runs
+    nothing.
+    """
     client = HostClient(socket)
     try:
         async with asyncio.timeout(2 * PROBE_S):

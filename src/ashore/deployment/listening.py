@@ -1,4 +1,4 @@
-"""Where each API worker listens, and where it records: what follows from ashore.toml for one of them."""
+"""Where each API worker listens and writes its audit log, derived from ashore.toml."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from ashore.settings import Home
 
 
 def worker_listen(listening: Listening, home: Home, index: int) -> WorkerListen:
-    """Return where API worker `index` listens: behind an edge on unix sockets alone, so that nobody goes around it."""
+    """Return where API worker `index` listens: behind an edge only on unix sockets, so that clients cannot bypass
+    it.
+    """
     if listening.has_edge:
         sockets = worker_sockets(home.run, index)
         return WorkerListen(http=HttpListen(uds=sockets.http), grpc=GrpcListen(uds=sockets.grpc))
@@ -29,5 +31,5 @@ def api_address(where: HttpListen) -> ApiAddress:
 
 
 def audit_link(section: AuditSection, home: Home) -> AuditLink:
-    """Return where and how the processes of a home record what they do."""
+    """Return where and how the processes of a home write audit records."""
     return AuditLink(path=str(home.audit), keys=str(home.audit_keys), key=str(home.audit_key), section=section)

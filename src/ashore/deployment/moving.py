@@ -1,7 +1,4 @@
-"""Weights on their way to the bucket and back, by processes of their own: one move at a time, and none that is lost.
-
-A move that the supervisor's end interrupts is taken up again when somebody asks for it the next time.
-"""
+"""Moves weights to the bucket and back, one move at a time, each in its own process; no move is lost."""
 
 from __future__ import annotations
 
@@ -41,7 +38,7 @@ class StoreMover:
     def __init__(
         self, home: Home, store: Store, place: str, *, say: Callable[[str], None], sealing_key: str = ""
     ) -> None:
-        """Make it. `place` is the bucket; empty: weights can come back, and not go."""
+        """Create it. `place` is the bucket; empty: weights can be fetched but not sent."""
         self._home = home
         self._store = store
         self._place = place
@@ -65,7 +62,7 @@ class StoreMover:
             try:
                 self._known[plan.reference] = self._store.is_away(plan.reference)
             except AshoreError:
-                return False  # opening it says what is wrong
+                return False  # opening it reports the error
         return self._known[plan.reference]
 
     def fetch(self, plan: ModelPlan) -> None:

@@ -1,4 +1,4 @@
-"""What follows for the hosts of this machine from the releases as they stand. Pure: `Rollouts` decides, others act."""
+"""Decides the next steps for the hosts of this machine from the state of the releases. Pure."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Hosted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """A release that is to have hosts here, as the state says."""
+    """A release that should have hosts here, from the state."""
 
     release: str
     alias: str
@@ -39,7 +39,7 @@ class Asked:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """One thing to do now."""
+    """One step to do now."""
 
     do: Literal["start", "end", "make-room", "fell", "warmed"]
     release: str
@@ -47,12 +47,12 @@ class Step:
 
 
 def next_steps(asked: Collection[Asked], hosted: Mapping[str, Hosted], *, load_attempts: int) -> tuple[Step, ...]:
-    """Return what to do now, so that hosts come to stand as the state asks.
+    """Return the steps to do now to bring hosts to the requested state.
 
     Args:
-        asked: Releases that are to have hosts.
+        asked: Releases that should have hosts.
         hosted: Releases that have them, by name, those that end too.
-        load_attempts: Falls while loading after which a release is given up.
+        load_attempts: Crashes while loading after which a release fails.
     """
     steps = []
     wanted = {one.release for one in asked}
@@ -79,13 +79,13 @@ def next_steps(asked: Collection[Asked], hosted: Mapping[str, Hosted], *, load_a
 
 
 def _in_the_way(one: Asked, asked: Collection[Asked], hosted: Mapping[str, Hosted]) -> list[Hosted]:
-    """Return the hosts of what is live or stands by for the same alias, whose memory a cold start waits for."""
+    """Return the hosts of the live or standby release of the same alias, whose memory a cold start needs."""
     others = {other.release for other in asked if other.alias == one.alias and other.release != one.release}
     return [here for here in hosted.values() if here.release in others]
 
 
 def _fell(one: Asked, here: Hosted, load_attempts: int) -> str:
-    """Return why a release is to be taken back; empty: it does well, or its hosts are started again."""
+    """Return why a release must be rolled back; empty: it works, or its hosts are being restarted."""
     if here.phase == "loading":
         if here.given_up or here.restarts >= load_attempts:
             return "its hosts cannot load"

@@ -60,21 +60,21 @@ class Deployment:
         open_texts: Callable[[ModelPlan], ModelFiles] | None = None,
         mover: Mover | None = None,
     ) -> None:
-        """Make it; nothing is started.
+        """Create it; starts nothing.
 
         Args:
             home: Sockets, launch files and logs go there.
             settings: Timeouts.
-            listening: What ashore.toml says of all but the models.
+            listening: All of ashore.toml but the models.
             config: Absolute path of that file; empty: there is none.
             supervisor: Owns the processes.
-            open_files: Gives the files of a planned model, checked.
+            open_files: Returns the verified files of a planned model.
             clock: Names and deadlines.
             say: Told what happens.
-            recorder: Told what an auditor must know; default: nobody.
-            releases: The releases in the state, and what tells when they have changed; default: the plan alone decides
-                what answers, and nothing is loaded on demand.
-            open_texts: Gives the files of a model whose weights may be away; default: as `open_files`.
+            recorder: Writes audit records; default: none are written.
+            releases: The releases in the state and their change counter; default: only the plan decides what answers,
+                and nothing is loaded on demand.
+            open_texts: Returns the files of a model whose weights may be in the bucket; default: as `open_files`.
             mover: Moves weights to the bucket and back; None: there is none.
         """
         self._home = home
@@ -145,8 +145,8 @@ class Deployment:
         """Start every host and the API worker. Returns at once; `wait_ready` waits.
 
         Raises:
-            AshoreError: what ashore.toml names cannot be opened or started. What was started by then is the
-                supervisor's to end.
+            AshoreError: what ashore.toml names cannot be opened or started. The supervisor ends what was started by
+                then.
         """
         self._clear_run_folder()
         self._take_plan(plan)
@@ -162,10 +162,10 @@ class Deployment:
         self._front.start()
 
     def _instead(self, asked: ModelPlan, model: ModelPlan, fault: Exception) -> Running:
-        """Start what ashore.toml names in place of a release that the state has, and that cannot be opened or loaded.
+        """Start the model of ashore.toml in place of a release of the state that cannot be opened or loaded.
 
         Raises:
-            Exception: the `fault`, where the release is what ashore.toml names: nothing else could answer.
+            Exception: the `fault`, if the release is the one of ashore.toml: nothing else could answer.
         """
         if self._keeper is None or dataclasses.replace(model, release=asked.release) == asked:
             raise fault
@@ -186,25 +186,25 @@ class Deployment:
             self._demand.take(plan.demand, plan.memory_bytes)
 
     def _begin(self, model: ModelPlan, *, on_demand: bool | None = None) -> Running:
-        """Start the hosts of a model, or none yet where it is loaded on demand."""
+        """Start the hosts of a model; none yet if it is loaded on demand."""
         if self._demand.rules(model.alias) if on_demand is None else on_demand:
             return self._hosts.cold(model, self._open_texts(model))
         return self._hosts.start(model, self._open_files(model))
 
     def standing(self) -> Mapping[str, ModelPlan]:
-        """Return the plan of what answers, by alias, where it was promoted over what ashore.toml says."""
+        """Return the plan of each alias where a promoted release overrides ashore.toml."""
         return {} if self._keeper is None else self._keeper.standing()
 
     def restarts(self) -> Mapping[str, int]:
-        """Return how often each child ended without being told to, in the last ten minutes."""
+        """Return how often each child ended unexpectedly in the last ten minutes."""
         return self._supervisor.restarted(RESTARTS_S)
 
     def endings(self) -> Mapping[str, str]:
-        """Return how each child that ended without being told to did so the last time."""
+        """Return how each child that ended unexpectedly did so the last time."""
         return self._supervisor.endings()
 
     def _say_what_gives_way(self, plan: Plan, proposed: Plan) -> None:
-        """Say which promoted releases end with this start, since ashore.toml was changed while nothing ran."""
+        """Log which promoted releases end with this start, because ashore.toml changed while the server was down."""
         standing = self.standing()
         for asked, model in zip(plan.models, proposed.models, strict=True):
             stands = standing.get(asked.alias)
@@ -215,17 +215,17 @@ class Deployment:
                 )
 
     def _adopt(self, plan: Plan, models: Iterable[ModelPlan]) -> None:
-        """Have the state say what is served, and tell which names are gone with what ashore.toml has no more."""
+        """Write what is served to the state, and log aliases that are no longer in ashore.toml."""
         assert self._keeper is not None
         served = dataclasses.replace(plan, models=tuple(models))
         for name in self._keeper.adopt(served, asked=plan, said_in=self._said_in, failed=self._failed):
             self._say(f"alias {name} was removed: it is not among the models of {self._said_in}")
 
     def in_turn(self, work: Callable[[], None]) -> None:
-        """Do something that changes what is served: now, or once the start and the changes before it are over.
+        """Run a change of what is served: now, or after the start and earlier changes have finished.
 
-        The supervisor takes questions while a change waits for hosts. Made in the middle of that, another one would
-        leave it to go on from a plan that is no more.
+        The supervisor takes questions while a change waits for hosts. A second change in the middle would leave the
+        first with a stale plan.
         """
         self._waiting.append(work)
         self._do_waiting()
@@ -246,9 +246,9 @@ class Deployment:
             self._is_changing = False
 
     def wait_ready(self, *, told: Callable[[str, EngineInfo, float], None] = lambda alias, info, took_s: None) -> None:
-        """Return when every host has loaded its model and the API answers; or when a stop was asked for.
+        """Return when every host has loaded its model and the API answers, or when a stop is requested.
 
-        The state says what is served from when all hosts have loaded: a start that fails before changes nothing in it.
+        The state is updated once all hosts have loaded: a start that fails earlier does not change it.
 
         Args:
             told: Called once for each alias when its first host is ready.
@@ -275,14 +275,14 @@ class Deployment:
             models = tuple(one.plan for one in self._running.values())
             proposed = dataclasses.replace(self.plan, models=models)
             self._keeper.adopt(proposed, said_in=self._said_in, new_names_alone=True)
-        if self._failed:  # what took their place had its own time
+        if self._failed:  # their replacements had their own deadline
             deadline_s = self._clock.monotonic_s() + self._settings.start_timeout_s
         self._front.wait_ready(deadline_s)
         for asked in self.plan.models:
             self._wait_answered(asked)
         if self._supervisor.stop_requested:
             return
-        if self._keeper is not None:  # now, and not before: a start that fails takes nothing back
+        if self._keeper is not None:  # not earlier: a failed start must roll nothing back
             self._adopt(self.plan, (one.plan for one in self._running.values()))
         for running, info, took_s in loaded:
             self._note_loaded(running, info, took_s)
@@ -290,7 +290,7 @@ class Deployment:
             self._supervisor.call_every("releases", LOOK_EVERY_S, self._hosting.look, at_news=True)
 
     def _wait_loaded(self, asked: ModelPlan, deadline_s: float) -> EngineInfo | None:
-        """Wait until what is to answer for an alias has loaded; None when a stop was asked for."""
+        """Wait until the release that will answer for an alias has loaded; None if a stop was requested."""
         running = self._running[asked.alias]
         try:
             return self._hosts.wait(running, deadline_s)
@@ -298,7 +298,7 @@ class Deployment:
             return self._replace(asked, fault)
 
     def _replace(self, asked: ModelPlan, fault: AshoreError) -> EngineInfo | None:
-        """Have what ashore.toml names answer in place of a release of the state; return once it has loaded.
+        """Replace a release of the state by the model of ashore.toml; return once it has loaded.
 
         Raises:
             AshoreError: the `fault`, where nothing else could answer; or why what ashore.toml names cannot load.
@@ -312,8 +312,9 @@ class Deployment:
         return self._hosts.wait(instead, self._clock.monotonic_s() + self._settings.start_timeout_s)
 
     def _wait_answered(self, asked: ModelPlan) -> None:
-        """Wait until every worker answers for an alias: one that cannot read the tokenizer or the template leaves the
-        model out, and what ashore.toml names takes its place."""
+        """Wait until every worker answers for an alias: a worker that cannot read the tokenizer or template omits the
+        model, and the one of ashore.toml replaces it.
+        """
         fault = UnsupportedModel(
             f"{asked.alias} is not available: an API worker cannot read the tokenizer or the template of "
             f"{self._running[asked.alias].plan.reference}",
@@ -333,8 +334,8 @@ class Deployment:
         New hosts load first; when all are ready the API worker is told; then the old ones drain. A host that cannot
         load ends the change: everything new is stopped, and the old plan goes on.
 
-        Of `listening`, the keys that a running server keeps stay as they were. What was promoted stays live, whatever
-        the plan says of its alias, unless the alias is among those `taken` from the plan.
+        Keys of `listening` that a running server keeps are unchanged. A promoted release stays live despite the plan,
+        unless its alias is in `taken`.
 
         Raises:
             AshoreError: why the new plan could not be served; `Draining`: a stop was asked for.
@@ -409,15 +410,15 @@ class Deployment:
         return self._sharing.told()
 
     def close(self) -> None:
-        """Give back what the system keeps for us, once all children have ended."""
+        """Release system resources, once all children have ended."""
         self._sharing.close()
 
     def residents(self, question: Mapping[str, object]) -> Standings:
-        """Do what an operator, or an API worker with requests that wait, asks of a model, and return how all stand.
+        """Apply a request of an operator or an API worker to a model on demand, and return the state of all.
 
         Raises:
             NotFound: there is no such model on demand.
-            Conflict, InvalidSpec: it cannot be done now.
+            Conflict, InvalidSpec: not possible now.
         """
         do, alias = str(question.get("do")), str(question.get("alias", ""))
         if do != "list" and not self._demand.rules(alias):
@@ -460,7 +461,7 @@ class Deployment:
         )
 
     def _clear_run_folder(self) -> None:
-        """Remove what a supervisor that was killed left behind. The lock on the home says that nobody uses it."""
+        """Remove the files of a killed supervisor. The lock on the home guarantees that it is unused."""
         for pattern in ("host-*", ".host-*", "valkey.sock", "api-*.sock", "grpc-*.sock"):
             for path in self._home.run.glob(pattern):
                 path.unlink(missing_ok=True)

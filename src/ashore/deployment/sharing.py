@@ -14,7 +14,7 @@ from ashore.planning import Promise
 from ashore.processes import Share, Shares, divide
 
 REST: Final = "rest"
-"""Group of the models that were promised nothing."""
+"""Group of the models without a reserved share."""
 
 log = logging.getLogger("ashore.deployment")
 
@@ -29,10 +29,10 @@ class SharesTold(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Sharing:
-    """Keeps the hosts of models to what was promised. Nothing is opened before something is promised."""
+    """Keeps the hosts of models within their shares. Opens nothing until a share is configured."""
 
     def __init__(self, make: Callable[[], Shares]) -> None:
-        """Make it. `make` opens what keeps groups; called once, when it is needed."""
+        """Create it. `make` opens the group backend; called once, on first use."""
         self._make = make
         self._shares: Shares | None = None
         self._promises: tuple[Promise, ...] = ()
@@ -43,7 +43,7 @@ class Sharing:
         self._fault = ""
 
     def take(self, promises: Collection[Promise]) -> None:
-        """Go by a plan: groups change at once, hosts stay where they are."""
+        """Apply a plan: groups change at once, hosts stay in theirs."""
         self._promises = tuple(promises)
         if not self._promises and self._shares is None:
             return
@@ -62,10 +62,10 @@ class Sharing:
                 log.error("a share cannot be kept: %s", self._fault)
         for pid, name in list(self._entered.items()):
             if name not in self._given:
-                del self._entered[pid]  # its alias is another group now, and it moves at the next look
+                del self._entered[pid]  # its alias is in another group now; the next look moves it
 
     def enter(self, alias: str, pid: int | None) -> None:
-        """Have a host run in the share of its model. May be called again."""
+        """Move a host into the share of its model. May be called again."""
         if self._shares is None or pid is None:
             return
         name = self._groups.get(alias, REST)
@@ -85,7 +85,7 @@ class Sharing:
         self._entered = {pid: name for pid, name in self._entered.items() if pid in living}
 
     def told(self) -> SharesTold:
-        """Return how shares are kept."""
+        """Return the state of the shares."""
         if self._shares is None:
             return SharesTold()
         lines = []
@@ -104,7 +104,7 @@ class Sharing:
         return SharesTold(kind=self._shares.kind, items=[*lines, *([f"FAILED: {self._fault}"] if self._fault else [])])
 
     def close(self) -> None:
-        """Drop all groups; the hosts have ended."""
+        """Remove all groups; the hosts have ended."""
         if self._shares is not None:
             self._shares.close()
 

@@ -1,4 +1,4 @@
-"""What the API workers are told: the running models, where to listen and how much to admit, in one record."""
+"""The topology for API workers: running models, listeners and limits, in one record."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from ashore.serving import EdgeAddress, Intake, Limits, ServedModel, StateLink, 
 from ashore.settings import Home, Settings
 
 BOARD: Final = "board"
-"""File in `run` on which API workers tell each other their load."""
+"""File in `run` where API workers share their load."""
 BUDGETS: Final = "budgets"
-"""Folder in `run` with the ledger in which API workers count what is used."""
+"""Folder in `run` with the ledger of used budgets, shared by API workers."""
 
 
 def topology_of(
@@ -30,8 +30,9 @@ def topology_of(
     settings: Settings,
     on_demand: Callable[[str], Served | None] = lambda release: None,
 ) -> Topology:
-    """Return what the API workers are to know of what runs: one release for each alias, and others `beside` them.
-    `on_demand` tells how a release stands that comes and goes."""
+    """Return the topology for API workers: one release for each alias, and others `beside` them. `on_demand` returns
+    the state of an on-demand release.
+    """
     workers = tuple(worker_listen(listening, home, index) for index in range(listening.http.workers))
     return Topology(
         models=tuple(served_model(one, on_demand(one.plan.release)) for one in running),
@@ -78,14 +79,14 @@ def topology_of(
 
 
 def _limits(listening: Listening) -> Limits:
-    """Return the bounds of requests: the edge and the workers behind it take bodies of the same length."""
+    """Return the request limits: the edge and its workers accept bodies of the same length."""
     set_by_file = {name: getattr(listening.http, name) for name in Intake.__struct_fields__}
     most = listening.edge.max_body_bytes if listening.has_edge else Limits().max_body_bytes
     return Limits(max_body_bytes=most, **set_by_file)
 
 
 def served_model(one: Running, residence: Served | None = None) -> ServedModel:
-    """Return what an API worker is to know of one model that runs, or that is loaded on demand."""
+    """Return the entry of one model that runs or is loaded on demand."""
     plan = one.plan
     return ServedModel(
         alias=plan.alias,

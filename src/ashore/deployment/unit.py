@@ -1,7 +1,7 @@
-"""A unit of systemd that runs `ashore up` as a service: started with the machine, watched, shut in.
+"""A systemd unit that runs `ashore up` as a service: started at boot, watched and sandboxed.
 
-It is printed with its reasons as comments. What it forbids is what no process of ours does, found out by running the
-engines, Envoy and Valkey under it; what it leaves open says why.
+It is printed with its reasons as comments. It forbids what none of our processes do, tested with the engines, Envoy and
+Valkey under it; each exception gives its reason.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Final
 from ashore.errors import InvalidSpec
 
 USER_AND_INPUT_ERRORS: Final = (2, 5)
-"""Exit codes after which another start would end in the same way: what we were given is wrong, or denied."""
+"""Exit codes after which another start would fail in the same way: wrong input or missing rights."""
 STOP_MARGIN_S: Final = 60
 """For what ends after the running answers have: hosts, the edge, the record."""
 LOWEST_OPEN_PORT: Final = 1024
@@ -127,7 +127,7 @@ def _lines(service: Service) -> tuple[str, ...]:
 
 
 def _places(service: Service) -> list[str]:
-    """Return what may be written. A home under /var/lib is made, and given to the user, by systemd."""
+    """Return writable paths. systemd creates a home below /var/lib and assigns it to the user."""
     home = service.home
     lines = []
     if home.parent == Path("/var/lib"):
@@ -138,7 +138,7 @@ def _places(service: Service) -> list[str]:
 
 
 def _hides(service: Service) -> list[str]:
-    """Return how much of what is people's is hidden: all of it, unless something of ours lies there."""
+    """Return how much of people's folders is hidden: all, unless something of ours is there."""
     return [
         *(_unless_ours(service, (Path("/tmp"), Path("/var/tmp"))) or ["PrivateTmp=yes"]),
         *(_unless_ours(service, (Path("/home"), Path("/root")), "ProtectHome=read-only") or ["ProtectHome=yes"]),
@@ -146,7 +146,7 @@ def _hides(service: Service) -> list[str]:
 
 
 def _unless_ours(service: Service, folders: Sequence[Path], *lines: str) -> list[str]:
-    """Return `lines` with their reason, where a path of the service lies in one of the folders; else nothing."""
+    """Return `lines` with their reason if a path of the service is in one of the folders; else nothing."""
     paths = (service.home, *service.writable, *service.readable)
     ours = sorted(str(path) for path in paths if any(path.is_relative_to(folder) for folder in folders))
     return [f"# Not hidden, because {_plain(ours[0], 'a path')} is there: {folders[0]}.", *lines] if ours else []
@@ -169,12 +169,12 @@ def _devices(*, uses_devices: bool) -> list[str]:
 
 
 def unit_command(words: Sequence[str]) -> str:
-    """Return a command line; in one, and nowhere else, `$` would stand for a variable."""
+    """Return a command line with `$` escaped, which has a meaning only there."""
     return " ".join(unit_word(word).replace("$", "$$") for word in words)
 
 
 def unit_word(text: str) -> str:
-    """Return a word as systemd reads it back: `%` stands for itself, and blanks and quotes do not part it."""
+    """Return a word escaped for systemd: `%`, blanks and quotes."""
     _refuse_control(text, "a word")
     escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%")
     return escaped if escaped == text and text and not any(c.isspace() or c in "';" for c in text) else f'"{escaped}"'

@@ -1,4 +1,4 @@
-"""What a home keeps of its drills: reports, which one runs, when each is due."""
+"""Drill data of a home: reports, the running drill, the schedule."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ class Book:
 
     @contextmanager
     def running(self, drill: str) -> Iterator[int]:
-        """Hold the place of the one drill that may run, and give the descriptor that holds it: whoever has that open
-        holds it too.
+        """Hold the lock of the only drill that may run, and yield its descriptor: every process that has it open holds
+        the lock.
 
         Raises:
-            Conflict: another one runs.
+            Conflict: another drill runs.
         """
         make_folder(self.folder, mode=0o700)
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -65,7 +65,7 @@ class Book:
             os.close(descriptor)
 
     def now_running(self) -> tuple[str, int] | None:
-        """Return the drill that runs and its process; None: none does."""
+        """Return the running drill and its process; None: none runs."""
         path = self.folder / "running.json"
         with suppress(OSError, ValueError, KeyError):
             told = json.loads(path.read_bytes())
@@ -74,7 +74,7 @@ class Book:
         return None
 
     def ask_to_stop(self) -> None:
-        """Have the drill that runs end at its next look."""
+        """Ask the running drill to end at its next check."""
         make_folder(self.folder, mode=0o700)
         (self.folder / "stop").touch()
 
@@ -82,7 +82,7 @@ class Book:
         return (self.folder / "stop").exists()
 
     def keep(self, report: Report, drill: Drill | None) -> tuple[Path, str]:
-        """Write a report in its three forms; return the folder's file without ending, and the digest of the JSON."""
+        """Write a report in its three formats; return the path without suffix, and the digest of the JSON."""
         folder = self.folder / "reports"
         make_folder(folder, mode=0o700)
         data = encoded(report)
@@ -96,7 +96,7 @@ class Book:
         return base, digest
 
     def reports(self, since_s: float = 0.0) -> tuple[tuple[Report, str], ...]:
-        """Return the reports since a moment with the digests of their files, the oldest first."""
+        """Return the reports since a moment with the digests of their files, oldest first."""
         found = []
         for path in sorted((self.folder / "reports").glob("*.json")):
             if not _ID.match(path.stem):
@@ -111,7 +111,7 @@ class Book:
         return tuple(sorted(found, key=lambda one: one[0].began_s))
 
     def schedule(self) -> dict[str, int]:
-        """Return how many seconds may lie between two runs, by drill."""
+        """Return the longest interval between two runs, in seconds, by drill."""
         path = self.folder / "schedule.json"
         try:
             return msgspec.json.decode(path.read_bytes(), type=dict[str, int])
@@ -119,7 +119,7 @@ class Book:
             return {}
 
     def set_schedule(self, drill: str, every_s: int) -> None:
-        """Have a drill be due so often; 0: never."""
+        """Set the interval of a drill; 0: never."""
         kept = {**self.schedule(), drill: every_s}
         make_folder(self.folder, mode=0o700)
         write_whole(
@@ -127,7 +127,7 @@ class Book:
         )
 
     def due(self, now_s: float) -> Mapping[str, float]:
-        """Return how many seconds each scheduled drill is late; below 0: it is not due yet."""
+        """Return how many seconds each scheduled drill is overdue; negative: not due yet."""
         last: dict[str, float] = {}
         for report, _ in self.reports():
             if report.verdict in ("pass", "fail"):

@@ -1,4 +1,4 @@
-"""A certificate like the one of an edge that has ended."""
+"""An expired certificate for an edge."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from ashore.errors import EnvironmentFault
 
 
 def expire(folder: Path, undoing: Undoing) -> Path:
-    """Replace the certificate in a folder by one with the same names and the same key that ended yesterday.
+    """Replace the certificate in a folder by one with the same names and key that expired yesterday.
 
     Raises:
-        EnvironmentFault: there is none that ashore made.
+        EnvironmentFault: there is no certificate made by ashore.
     """
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes, serialization

@@ -11,7 +11,7 @@ from ashore.drills.section import DrillsSection, is_open
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Situation:
-    """What is so where a drill would run."""
+    """The circumstances of a drill."""
 
     on_twin: bool
     production: bool
@@ -28,7 +28,7 @@ class Situation:
 
 
 def is_production(section: DrillsSection, missing_offices: tuple[str, ...]) -> bool:
-    """Return whether users depend on a server: as its file says, else once nobody is missing of the three offices."""
+    """Return whether users depend on a server: by its configuration, else once all three offices are filled."""
     if section.production == "auto":
         return not missing_offices
     return section.production == "yes"

@@ -1,8 +1,8 @@
-"""A network in miniature: passes bytes between the server of a twin and its neighbours; slow, lossy or cut on request.
+"""A network in miniature: forwards bytes between a twin server and its neighbours; slow, lossy or cut on request.
 
-A process of its own, with nothing but the standard library: `python -I -S link.py CONFIG`. CONFIG is a file of JSON:
+A separate process that uses only the standard library: `python -I -S link.py CONFIG`. CONFIG is a file of JSON:
 `{"lines": {NAME: [LISTEN_PORT, HOST, PORT]}, "weather": FILE, "seen": FILE}`. `weather` is read again every 20 ms. It
-has the trouble of each line that has any, and an empty object is fair weather:
+has the conditions of each impaired line; an empty object means normal:
 
 - `delay_ms`, `jitter_ms`: each way, for every piece; the order stays.
 - `stall_share`, `stall_ms`: of the pieces, those that are lost. What TCP makes of a lost packet is what a program feels
@@ -39,7 +39,7 @@ Weather = dict[str, float]
 
 
 class Line:
-    """One line to one neighbour, and its present weather."""
+    """One line to one neighbour, and its current conditions."""
 
     def __init__(self, port: int, host: str, to_port: int) -> None:
         self.host, self.to_port = host, to_port
@@ -56,12 +56,12 @@ class Line:
         self._tasks: set[asyncio.Task[None]] = set()
 
     def go(self) -> None:
-        """Take connections, as long as the line is whole."""
+        """Accept connections while the line is up."""
         loop = asyncio.get_running_loop()
         loop.add_reader(self._listener, self._accept)
 
     def turn(self, weather: Weather) -> None:
-        """Have other weather."""
+        """Change the conditions."""
         was, now = bool(self.weather.get("cut")), bool(weather.get("cut"))
         self.weather = weather
         if now and not was:
@@ -91,7 +91,9 @@ class Line:
         self.go()
 
     def _accept(self, but: frozenset[int] | set[int] = frozenset()) -> bool:
-        """Take one connection that waits, and return whether one did; those from the ports `but` are closed."""
+        """Accept one waiting connection, and return whether there was one; connections from the ports `but` are
+        closed.
+        """
         try:
             client, (_, port) = self._listener.accept()
         except OSError:
@@ -105,7 +107,7 @@ class Line:
         return True
 
     async def _serve(self, client: socket.socket) -> None:
-        """Carry both directions of one connection until both have ended, or one breaks."""
+        """Forward both directions of one connection until both have ended, or one breaks."""
         loop = asyncio.get_running_loop()
         server = socket.socket()
         self.seen["connections"] += 1
@@ -128,7 +130,7 @@ class Line:
             server.close()
 
     async def _take(self, source: socket.socket, under_way: asyncio.Queue[tuple[float, bytes]]) -> None:
-        """Read one direction to its end, and note when each piece may arrive."""
+        """Read one direction to its end, and set when each piece may arrive."""
         loop = asyncio.get_running_loop()
         due, data = 0.0, b"."
         while data:
@@ -141,7 +143,7 @@ class Line:
             await under_way.put((due, data))
 
     async def _give(self, under_way: asyncio.Queue[tuple[float, bytes]], target: socket.socket) -> None:
-        """Hand one direction on, each piece when it is due."""
+        """Forward one direction, each piece when it is due."""
         loop = asyncio.get_running_loop()
         while True:
             due, data = await under_way.get()
@@ -166,14 +168,14 @@ class Line:
 
 
 class Files:
-    """What the lines are told, and what they tell."""
+    """Files with the conditions of the lines, and with their counts."""
 
     def __init__(self, weather: Path, seen: Path) -> None:
         self._weather, self._seen = weather, seen
         self._last_weather, self._last_seen = b"", ""
 
     def news(self) -> dict[str, Weather] | None:
-        """Return the weather of each line, where it changed."""
+        """Return the changed conditions of each line."""
         with contextlib.suppress(OSError, ValueError):
             text = self._weather.read_bytes()
             if text != self._last_weather:
@@ -183,7 +185,7 @@ class Files:
         return None
 
     def tell(self, seen: dict[str, dict[str, int]]) -> None:
-        """Write what the lines saw, where it changed."""
+        """Write the counts of the lines, if changed."""
         text = json.dumps(seen)
         if text == self._last_seen:
             return
@@ -195,7 +197,7 @@ class Files:
 
 
 async def main(told: dict[str, Any]) -> None:
-    """Open every line, and go by the weather until somebody ends this process."""
+    """Open every line, and follow the conditions until this process is ended."""
     files = Files(Path(told["weather"]), Path(told["seen"]))
     lines = {name: Line(*where) for name, where in told["lines"].items()}
     for line in lines.values():

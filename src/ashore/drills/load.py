@@ -1,4 +1,4 @@
-"""Clients that ask a server all the time, and write down what each request came to."""
+"""Clients that continuously send requests to a server, and record each outcome."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PAUSE_S = 0.05
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """Where and what the load asks."""
+    """Target of the load."""
 
     url: str
     key: str
@@ -32,10 +32,10 @@ class Asked:
 
 
 class Load:
-    """Streaming requests by several clients at once. No two ask the same."""
+    """Streaming requests by several concurrent clients. No two are equal."""
 
     def __init__(self, asked: Asked, clients: int) -> None:
-        """Make it; nothing is asked yet."""
+        """Create it; sends nothing yet."""
         self._asked = asked
         self._stop = threading.Event()
         self._lock = threading.Lock()
@@ -44,13 +44,13 @@ class Load:
         self._began_s = time.monotonic()
 
     def start(self, began_s: float) -> None:
-        """Begin to ask. `began_s`: monotonic time from which outcomes count."""
+        """Start sending. `began_s`: monotonic time from which outcomes count."""
         self._began_s = began_s
         for thread in self._threads:
             thread.start()
 
     def stop(self) -> tuple[Outcome, ...]:
-        """Let each client end its request, and return everything."""
+        """Let each client finish its request, and return all outcomes."""
         self._stop.set()
         for thread in self._threads:
             thread.join(self._asked.timeout_s + 5)
@@ -72,7 +72,7 @@ class Load:
 
 
 def ask_once(asked: Asked, text: str, began_s: float) -> Outcome:
-    """Ask one question as a stream, and return what came of it. Raises nothing."""
+    """Send one streaming request, and return its outcome. Never raises."""
     start_s = time.monotonic()
     first_s, status, code, ended, got = 0.0, 0, "", False, False
     parts = urlsplit(asked.url)
@@ -125,7 +125,7 @@ def ask_once(asked: Asked, text: str, began_s: float) -> Outcome:
 
 
 def code_of(data: bytes) -> str:
-    """Return the code of an error; empty where these bytes are none."""
+    """Return the code of an error; empty if these bytes are not one."""
     try:
         told = json.loads(data)
     except ValueError:
@@ -137,6 +137,6 @@ def code_of(data: bytes) -> str:
 
 
 def quantile(values: Sequence[float], share: float) -> float:
-    """Return the value below which `share` of the values lies; 0 where there are none."""
+    """Return the quantile `share` of the values; 0 if there are none."""
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else 0.0

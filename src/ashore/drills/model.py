@@ -1,4 +1,4 @@
-"""What a drill is, what happens in one, and what comes of it. Everything here is a value."""
+"""Values of a drill: its definition, its events and its result."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Value(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Twin(Value, frozen=True, kw_only=True):
-    """A server of its own that a drill is rehearsed on: made-up models in a folder that is thrown away."""
+    """A separate server to rehearse a drill on: made-up models in a temporary folder."""
 
     replicas: int = 2
     options: tuple[str, ...] = ()
@@ -91,7 +91,7 @@ class Outcome(Value, frozen=True, kw_only=True):
 
 
 class Phase(Value, frozen=True, kw_only=True):
-    """Requests in one part of a drill, summed up."""
+    """Requests in one part of a drill, aggregated."""
 
     requests: int
     failed: int
@@ -102,7 +102,7 @@ class Phase(Value, frozen=True, kw_only=True):
 
 
 class Check(Value, frozen=True, kw_only=True):
-    """One thing that had to hold."""
+    """One condition that had to hold."""
 
     name: str
     held: bool
@@ -111,7 +111,7 @@ class Check(Value, frozen=True, kw_only=True):
 
 
 class Report(Value, frozen=True, kw_only=True):
-    """What came of a drill."""
+    """Result of a drill."""
 
     format: str = "ashore.drill/1"
     id: str

@@ -1,8 +1,8 @@
-"""What stands beside a twin: a cache, a database, a bucket, engines, a second server. Each behind a line of our own.
+"""Neighbours of a twin: a cache, a database, a bucket, engines, a second server. Each behind a line of our own.
 
-The lines (`link.py`) are laid before the server starts and stay until it has ended, in fair weather all the time but
-that of the fault. A drill that put something between two programs while they talk would rehearse that, and not a bad
-network. All of it runs on loopback, in processes that the watcher ends.
+The lines (`link.py`) are laid before the server starts and stay until it has ended; only the fault changes their
+conditions. Inserting something between two connected programs would test that, and not a bad network. All of it runs on
+loopback, in processes that the watcher ends.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ ENGINE: Final = "fake:random?tok_per_s=200&tokens=40"
 
 
 def free_ports(number: int, *, room: int = 0) -> list[int]:
-    """Return ports of loopback that nobody listens on; with `room`, also none above each by that number."""
+    """Return free loopback ports; with `room`, also with a free port above each at that distance."""
     found: list[int] = []
     with contextlib.ExitStack() as held:
         while len(found) < number:
@@ -58,7 +58,7 @@ class Network:
     """The neighbours of one twin, and the lines to them."""
 
     def __init__(self, folder: Path, undoing: Undoing, names: Sequence[str]) -> None:
-        """Make it; nothing is started.
+        """Create it; starts nothing.
 
         Args:
             folder: For the files of lines and neighbours.
@@ -84,7 +84,7 @@ class Network:
         """File in which Postgres says whether it takes connections: its port is open before."""
 
     def start(self) -> None:
-        """Start the neighbours and lay the lines. Returns when each neighbour listens.
+        """Start the neighbours and open the lines. Returns when each neighbour listens.
 
         Raises:
             EnvironmentFault: a program is missing.
@@ -108,7 +108,7 @@ class Network:
             self._make_bucket()
 
     def toml(self, alias: str) -> str:
-        """Return the lines of ashore.toml that have a server use its neighbours, and the model behind `alias`."""
+        """Return the lines of ashore.toml for a server that uses the neighbours, and the model behind `alias`."""
         said = ""
         if "cache" in self._near:
             said += f'[redis]\nurl = "redis://127.0.0.1:{self._near["cache"]}"\n'
@@ -125,7 +125,7 @@ class Network:
 
     @property
     def anchors(self) -> tuple[str, ...]:
-        """Where the server copies checkpoints of its audit log to."""
+        """Where the server copies its audit checkpoints."""
         return (f"s3://{BUCKET}/chain",) if "bucket" in self._near else ()
 
     @property
@@ -136,20 +136,20 @@ class Network:
         return {**S3_KEYS, "AWS_ENDPOINT_URL": f"http://127.0.0.1:{self._near['bucket']}"}
 
     def without_line(self, text: str) -> str:
-        """Return a text of ashore.toml that names the database itself, and not the line to it."""
+        """Return a text of ashore.toml with the database itself instead of the line to it."""
         return text.replace(self._state_url(self._near["state"]), self._state_url(self._far["state"]))
 
     def turn(self, weather: Mapping[str, Mapping[str, float]]) -> None:
-        """Have other weather on some lines, and fair weather on the others."""
+        """Set the conditions of some lines, and reset the others."""
         self.weather.write_text(json.dumps(weather))
 
     def seen(self) -> dict[str, dict[str, int]]:
-        """Return what each line carried and troubled so far."""
+        """Return the counts of each line so far."""
         told: dict[str, dict[str, int]] = json.loads(self._seen.read_bytes())
         return told
 
     def kill(self, name: str) -> int:
-        """Kill a neighbour with all its processes, and return the port where it listened."""
+        """Kill a neighbour with all its processes, and return the port it listened on."""
         process = self._running[name]
         for pid in watcher.below(process.pid):
             with contextlib.suppress(OSError):
@@ -161,13 +161,13 @@ class Network:
         return self._running[name].poll() is None
 
     def restart(self, name: str) -> None:
-        """Start a neighbour again that was killed."""
+        """Restart a killed neighbour."""
         words, options = self._commands[name]
         self._run(name, words, options)
         self._wait(name, self._far[name])
 
     def objects(self) -> int:
-        """Return the objects in the bucket, asked for without the line."""
+        """Return the objects in the bucket, bypassing the line."""
         return sum(len(page) for page in self._store().list())
 
     def _cache(self, name: str) -> None:
@@ -177,7 +177,7 @@ class Network:
         self._run(name, [*words, "no", "--dir", str(self.folder)], {})
 
     def _state(self, name: str) -> None:
-        """Make a cluster of Postgres, which refuses to run as root, in a folder of its own user."""
+        """Create a Postgres cluster in a folder of its own user, because Postgres refuses to run as root."""
         (port,) = free_ports(1)
         self._far[name] = port
         where = Path(tempfile.mkdtemp(prefix="ashore-drill-state-"))
@@ -203,7 +203,7 @@ class Network:
         self._run(name, [*server, "-c", "fsync=off"], options)
 
     def _bucket(self, name: str) -> None:
-        master, volume, filer, port, grpc = free_ports(5, room=10_000)  # each listener also takes its port + 10000
+        master, volume, filer, port, grpc = free_ports(5, room=10_000)  # each listener also uses its port + 10000
         self._far[name] = port
         folder = self.folder / "bucket"
         make_folder(folder)
@@ -221,7 +221,7 @@ class Network:
         self._far[name] = port
         words = python_command("ashore.cli.main", "engine", "serve", ENGINE, "--served-model-name", "rehearsal")
         kept = {key: value for key, value in os.environ.items() if not key.startswith("ASHORE_")}
-        # what is left in TMPDIR by a kill goes with the folder
+        # files left in TMPDIR by a kill are deleted with the folder
         env = {**kept, "ASHORE_HOME": str(self.folder / name), "TMPDIR": str(self.folder)}
         self._run(name, [*words, "--port", str(port)], {"env": env})
 
@@ -239,7 +239,7 @@ class Network:
         )
 
     def _make_bucket(self) -> None:
-        """Make the bucket, as soon as the server takes one: it listens before it can store."""
+        """Create the bucket once the server accepts it: it listens before it can store."""
         from datetime import timedelta
 
         import httpx
@@ -284,7 +284,7 @@ def _program(name: str) -> str:
 
 
 def make_text(folder: Path) -> None:
-    """Write what a server needs of a model that others compute: a tokenizer whose tokens are bytes, and a template."""
+    """Write the text files of a model that others compute: a tokenizer whose tokens are bytes, and a template."""
     make_folder(folder)
     kept = [*range(33, 127), *range(161, 173), *range(174, 256)]
     spare = iter(range(256, 512))

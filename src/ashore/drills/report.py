@@ -1,4 +1,4 @@
-"""A report for people, in Markdown and HTML, with a chart of what clients felt."""
+"""Reports in Markdown and HTML, with a chart of the clients' requests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Drills, as an API worker sees them: the list, reports, consent. A drill itself is run from the command line."""
+"""Drills in an API worker: the list, reports, consent. Drills themselves run from the command line."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ashore.rooms import Context, Opened, Room
 
 
 async def open_room(context: Context) -> Opened:
-    """Open what officers ask; nothing without a state."""
+    """Open the room; nothing without a state."""
     home: str = context.told("home")
     if context.database is None or not home:
         return Opened()

@@ -1,4 +1,4 @@
-"""What a drill comes to, from what was written down: pure."""
+"""The verdict of a drill from its records: pure."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ABORT_WINDOW_S: Final = 5.0
 
 
 def phase_of(outcomes: Sequence[Outcome]) -> Phase:
-    """Return requests summed up."""
+    """Return requests aggregated."""
     firsts = [1e3 * one.first_s for one in outcomes if one.first_s]
     return Phase(
         requests=len(outcomes),
@@ -33,7 +33,7 @@ def phase_of(outcomes: Sequence[Outcome]) -> Phase:
 
 
 def steady(before: Sequence[Outcome]) -> str:
-    """Return why the server was not steady before the fault; empty where it was."""
+    """Return why the server was not steady before the fault; empty if it was."""
     failed = sum(not one.ok for one in before)
     if len(before) < LEAST_BEFORE:
         return f"{len(before)} requests were answered before the fault; at least {LEAST_BEFORE} are needed"
@@ -43,7 +43,7 @@ def steady(before: Sequence[Outcome]) -> str:
 
 
 def lost_check(drill: Drill, during: Sequence[Outcome]) -> Check:
-    """Return whether no more was lost than the drill allows, and nothing cut looked whole."""
+    """Return whether losses stayed within the drill's limits, and no cut stream looked complete."""
     failed = [one for one in during if not one.ok]
     refused = [one for one in failed if one.status in REFUSALS or (one.status == 0 and not one.first_s)]
     broken = [one for one in failed if one not in refused]
@@ -65,10 +65,10 @@ def lost_check(drill: Drill, during: Sequence[Outcome]) -> Check:
 
 
 def should_abort(drill: Drill, outcomes: Sequence[Outcome], now_s: float) -> str:
-    """Return why a drill must end at once; empty where it may go on.
+    """Return why a drill must end at once; empty if it may continue.
 
     Args:
-        drill: What is rehearsed.
+        drill: The drill.
         outcomes: Of the load so far.
         now_s: Since the drill began.
     """
@@ -82,8 +82,9 @@ def should_abort(drill: Drill, outcomes: Sequence[Outcome], now_s: float) -> str
 
 
 def is_well(outcomes: Sequence[Outcome], since_s: float) -> float | None:
-    """Return when the server was well again after a moment: at the end of several requests in a row that succeeded;
-    None: not yet. Requests that began before that moment do not count."""
+    """Return when the server had recovered after a moment: at the end of several consecutive successes; None: not yet.
+    Requests that began before that moment do not count.
+    """
     row = 0
     for one in sorted((o for o in outcomes if o.at_s >= since_s), key=lambda o: o.at_s + o.took_s):
         row = row + 1 if one.ok else 0
@@ -93,7 +94,7 @@ def is_well(outcomes: Sequence[Outcome], since_s: float) -> float | None:
 
 
 def verdict_of(checks: Iterable[Check]) -> tuple[Verdict, str]:
-    """Return the verdict of what had to hold, and why."""
+    """Return the verdict over the conditions, with its reason."""
     broken = [one for one in checks if not one.held]
     if broken:
         return "fail", "; ".join(f"{one.name}: {one.seen} (must be: {one.bound})" for one in broken)

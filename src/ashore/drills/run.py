@@ -29,12 +29,12 @@ DOCTOR_S: Final = 20.0
 
 
 class Stopped(Exception):
-    """Somebody asked the drill to end."""
+    """The drill was asked to end."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stage:
-    """Where a drill runs, and who hears of it."""
+    """Where a drill runs, and its observers."""
 
     home: Home
     """That keeps the journal and the reports; also the one on which it runs, where that is no twin."""
@@ -57,7 +57,7 @@ class Stage:
 
 
 def run_drill(drill: Drill, stage: Stage) -> Report:
-    """Run a drill, and return what came of it. Whatever happens, what it broke is whole again when this returns.
+    """Run a drill, and return its result. The fault is always undone on return.
 
     Raises:
         AshoreError: the twin did not start, or an earlier drill left something behind.
@@ -75,11 +75,11 @@ def run_drill(drill: Drill, stage: Stage) -> Report:
 
 
 def run_on(drill: Drill, stage: Stage, scene: Scene, began_s: float) -> Report:
-    """Run a drill on a server that is there already, and return what came of it. What it broke is whole again.
+    """Run a drill on an existing server, and return its result. The fault is always undone on return.
 
     Args:
-        drill: What is rehearsed.
-        stage: Who hears of it.
+        drill: The drill.
+        stage: Its observers.
         scene: The server. Its watcher (`scene.undoing`) runs.
         began_s: Seconds since 1970.
     """
@@ -117,7 +117,7 @@ def _scene(drill: Drill, stage: Stage, folder: Path, undoing: Undoing) -> Scene:
 
 
 class _Run:
-    """The steps of one drill, in their order."""
+    """The steps of one drill, in order."""
 
     def __init__(self, drill: Drill, stage: Stage, scene: Scene, began_s: float) -> None:
         self._drill = drill
@@ -174,7 +174,7 @@ class _Run:
         return self._recover(fault)
 
     def _hold(self, fault: Fault) -> str:
-        """Wait while the fault is there; return why it must end before its time."""
+        """Wait while the fault lasts; return why it must end early."""
         began_s = time.monotonic()
         while (passed_s := time.monotonic() - began_s) < max(self._drill.hold_s, 0 if self._felt else FELT_S):
             self._felt = self._felt or fault.felt()
@@ -192,7 +192,7 @@ class _Run:
         return ""
 
     def _ask_doctor(self) -> None:
-        """Ask beside the drill, which goes by its bounds all the while."""
+        """Query the doctor in parallel to the drill, whose limits stay in force."""
         try:
             self._noticed = self._stage.noticed(self._scene.home)
         except (AshoreError, OSError) as fault:

@@ -1,4 +1,4 @@
-"""A server for one drill: made-up models in a folder that is thrown away, whatever becomes of the drill."""
+"""A server for one drill: made-up models in a folder that is always deleted afterwards."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class TwinServer:
     """One running twin. Its watcher ends it."""
 
     def __init__(self, drill: Drill, folder: Path, undoing: Undoing) -> None:
-        """Make it; nothing is started."""
+        """Create it; starts nothing."""
         self.folder = folder
         self.home = Home(root=folder / "home")
         self.url = ""
@@ -46,12 +46,12 @@ class TwinServer:
         self.clock: Path | None = None
         self._drill = drill
         self._undoing = undoing
-        self._scratch = folder / "tmp"  # what a killed process leaves there goes with the twin
+        self._scratch = folder / "tmp"  # files left there by a killed process are deleted with the twin
         self._process: subprocess.Popen[bytes] | None = None
         self._port, self._grpc = _free_port(), _free_port()
 
     def start(self) -> Asked:
-        """Start it, and return where it is asked.
+        """Start it, and return its target for the load.
 
         Raises:
             EnvironmentFault: its disk cannot be mounted.
@@ -94,10 +94,10 @@ class TwinServer:
         return folder
 
     def _make_clock(self) -> None:
-        """Write the file that says how far the clock is off, and a Python whose processes read the clock by it.
+        """Write the file with the clock's offset, and a Python whose processes read the clock through it.
 
-        The monotonic clock stays the machine's: a step of the wall clock is no jump of time. A supervisor gives its
-        children no variables of its own, so they are started by this Python.
+        The monotonic clock stays the machine's: a step of the wall clock does not change durations. A supervisor passes
+        no variables of its own to children, so they are started by this Python.
         """
         self.clock = self.folder / "clock"
         self.clock.write_text("+0")
@@ -111,7 +111,7 @@ class TwinServer:
         python.chmod(0o700)
 
     def _python(self) -> list[str]:
-        """Return the words before those of a command of the server."""
+        """Return the command-line prefix of the server."""
         if self.clock is None:
             return python_command("ashore.cli.main")
         return [str(self.folder / "ashore"), "-P", "-c", CHILDREN_BY, str(self.folder / "ashore")]
@@ -128,7 +128,7 @@ class TwinServer:
         return f"{told}[audit]\ncheckpoint_s = 2\n{anchors}{twin.more}"
 
     def _start_other(self, network: Network) -> None:
-        """Start a second server on the same state, which no line leads through."""
+        """Start a second server on the same state, without a line in between."""
         home, port, grpc = self.folder / "other", _free_port(), _free_port()
         home.mkdir(mode=0o700)
         (home / "ashore.toml").write_text(network.without_line(self._toml()))
@@ -150,7 +150,7 @@ class TwinServer:
         network.other_port = port
 
     def restart(self) -> None:
-        """Start the server, as a service manager would. Returns when it is ready.
+        """Restart the server, as a service manager would. Returns when it is ready.
 
         Raises:
             EngineFailed: it did not start.
@@ -178,7 +178,9 @@ class TwinServer:
             time.sleep(0.1)
 
     def _into_group(self) -> list[str]:
-        """Make the control group of the twin, and return the words that start a program in it; none: it has none."""
+        """Create the twin's control group, and return the command prefix that starts a program in it; empty: it has
+        none.
+        """
         if not self._drill.twin.group:
             return []
         old = Path("/sys/fs/cgroup/memory")

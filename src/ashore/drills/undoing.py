@@ -1,4 +1,4 @@
-"""The drill's side of the watcher: steps are written down before they are needed, and undone by another process."""
+"""The drill's side of the watcher: undo steps are recorded in advance, and run by another process."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ HELD: Final = 'read -r line && exec "$@" < /dev/null'
 
 
 class Undoing:
-    """One journal and its watcher. Leaving the block heals everything, whatever happened."""
+    """One journal and its watcher. Leaving the block always undoes everything."""
 
     def __init__(self, journal: Path, most_s: float, *, place: int | None = None) -> None:
-        """Make it; nothing runs yet.
+        """Create it; starts nothing.
 
         Args:
-            journal: Where steps are written down.
-            most_s: The watcher heals after so long even where the drill goes on.
-            place: From `Book.running`. The watcher holds it too, so that no drill begins, and writes into the journal,
-                while what a killed one broke is still being undone.
+            journal: The journal's file.
+            most_s: Time limit after which the watcher undoes everything, even while the drill runs.
+            place: From `Book.running`. The watcher holds it too, so that no other drill starts and writes to the
+                journal while a killed one is being undone.
         """
         self._journal, self._place = journal, place
         self._most_s = most_s
@@ -65,25 +65,25 @@ class Undoing:
         return self._watcher.pid
 
     def before(self, kind: str, **fields: Any) -> None:
-        """Write down how to undo what is done next; it is on the disk when this returns."""
+        """Record how to undo the next step; on disk on return."""
         self._append({"kind": kind, **fields})
 
     def process(self, kind: str, pid: int, **fields: Any) -> None:
-        """Write down a step about a process, which is known again by when it began."""
+        """Record a step about a process, identified by its start time."""
         self.before(kind, pid=pid, start=watcher.start_of(pid), **fields)
 
     def start(
         self, kind: str, words: Sequence[str], *, told: Mapping[str, Any] = MappingProxyType({}), **options: Any
     ) -> subprocess.Popen[bytes]:
-        """Start a program, in a session of its own, whose end is written down before it does anything.
+        """Start a program in its own session, after recording how to end it.
 
-        It is held until then by a shell that ends where nobody lets it go on: a drill that is killed in between leaves
-        no program that nobody knows of.
+        A shell holds it back until then and ends if it is not released: a drill that is killed in between leaves no
+        unknown program.
 
         Args:
             kind: Of the step that ends it: `end`, `beside`, `twin`.
             words: The program and its arguments. Its standard input is empty.
-            told: More of the step.
+            told: Further fields of the step.
             options: Of `subprocess.Popen`.
         """
         one = subprocess.Popen(

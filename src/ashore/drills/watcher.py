@@ -1,8 +1,8 @@
-"""Undoes what a drill did: when it is told to, when the drill is gone, or when its time is over.
+"""Undoes a drill: on request, when the drill is gone, or when its time is over.
 
-A process of its own, in a session of its own, so that what ends the drill does not end it. It reads one journal of
-steps to undo, and its standard input: the drill holds the other end, which closes when the drill ends, however it
-ends. Runs with nothing but the standard library: `python -I -S watcher.py JOURNAL SECONDS`.
+A separate process in its own session, so that it survives the end of the drill. It reads a journal of undo steps, and
+its standard input, which closes when the drill ends for any reason. Uses only the standard library: `python -I -S
+watcher.py JOURNAL SECONDS`.
 
 The journal has a line of JSON for each step, written and synced before the fault is made. Undoing may be done twice.
 """
@@ -26,7 +26,7 @@ DONE = b'{"kind": "done"}\n'
 
 
 def start_of(pid: int) -> str:
-    """Return when a process began, in ticks; empty where it is gone."""
+    """Return when a process started, in ticks; empty if it is gone."""
     try:
         text = Path(f"/proc/{pid}/stat").read_text()
     except OSError:
@@ -36,7 +36,7 @@ def start_of(pid: int) -> str:
 
 
 def undo(step: dict[str, Any]) -> None:
-    """Undo one step. What is gone already needs nothing."""
+    """Undo one step. No-op if there is nothing to undo."""
     kind = step["kind"]
     if kind in ("continue", "end", "files-limit") and start_of(step["pid"]) != (step["start"] or "gone"):
         return  # another process has that number now, or none
@@ -73,7 +73,7 @@ def undo(step: dict[str, Any]) -> None:
 
 
 def _end_group(path: str) -> None:
-    """Give the processes of a control group back to the one above, and remove it."""
+    """Move the processes of a control group back to its parent, and remove it."""
     if not os.path.isdir(path):
         return
     for pid in Path(path, "cgroup.procs").read_text().split():
@@ -84,7 +84,7 @@ def _end_group(path: str) -> None:
 
 
 def below(pid: int) -> list[int]:
-    """Return a process and all that came from it, the parents first."""
+    """Return a process and all its descendants, parents first."""
     children: dict[int, list[int]] = {}
     for one in os.listdir("/proc"):
         if one.isdigit():
@@ -98,7 +98,7 @@ def below(pid: int) -> list[int]:
 
 
 def _end_twin(step: dict[str, Any]) -> None:
-    """End a server that was made for the drill, and delete its folder."""
+    """End a twin server, and delete its folder."""
     pid, folder = step["pid"], step["path"]
     if pid and start_of(pid) == step["start"]:
         with contextlib.suppress(OSError):
@@ -114,8 +114,9 @@ def _end_twin(step: dict[str, Any]) -> None:
 
 
 def open_own(journal: Path, flags: int) -> BinaryIO:
-    """Open a journal of this user, and no other: what it says is done with the rights of who heals. Raises `OSError`
-    where somebody else wrote it, or it is a link."""
+    """Open a journal of this user only: its steps run with the rights of the reader. Raises `OSError` if another user
+    wrote it, or it is a link.
+    """
     descriptor = os.open(journal, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600)
     told = os.fstat(descriptor)
     if not stat.S_ISREG(told.st_mode) or told.st_uid != os.geteuid():
@@ -125,7 +126,7 @@ def open_own(journal: Path, flags: int) -> BinaryIO:
 
 
 def heal(journal: Path, *, keep_twin: bool = False) -> list[str]:
-    """Undo every step of a journal, the last one first, and delete it. Return what could not be undone."""
+    """Undo every step of a journal, last one first, and delete it. Return what could not be undone."""
     steps = []
     try:
         with open_own(journal, os.O_RDONLY) as file:
@@ -151,7 +152,7 @@ def heal(journal: Path, *, keep_twin: bool = False) -> list[str]:
 
 
 def main() -> int:
-    """Wait, then heal."""
+    """Wait, then undo."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     journal, end = Path(sys.argv[1]), time.monotonic() + float(sys.argv[2])

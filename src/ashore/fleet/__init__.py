@@ -1,8 +1,8 @@
-"""More than one machine: the servers that share one state, and the engine nodes that answer for their models.
+"""More than one machine: servers that share one state, and the engine nodes that serve their models.
 
-Owns: which nodes an operator let join, drain and leave; the file that lists them for hosts; `[fleet]`, `ashore fleet`.
-Refuses: placing engines on machines, restarting them, and deciding whether a node is alive. The first two are
-Kubernetes's, Ray Serve's or the service manager's; the last is what each host finds when it asks (`engines/vllm`).
+Owns: which nodes joined, drain and left; the file that lists them for hosts; `[fleet]`, `ashore fleet`. Refuses:
+placing engines on machines, restarting them, and deciding whether a node is alive. The first two belong to Kubernetes,
+Ray Serve or the service manager; the last to each host's own probes (`engines/vllm`).
 """
 
 from ashore.fleet.listing import FleetFile

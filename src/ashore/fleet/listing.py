@@ -1,4 +1,4 @@
-"""The file that lists the nodes for the hosts of one home. The supervisor writes it; hosts look at it all the time."""
+"""The file that lists the nodes for the hosts of one home. The supervisor writes it; hosts poll it."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from ashore.state import Database, EpochWatch
 
 
 class FleetFile:
-    """Keeps the file as the state says."""
+    """Keeps the file in line with the state."""
 
     def __init__(self, file: Path, database: Database, say: Callable[[str], None]) -> None:
-        """Make it; nothing is written yet. `say` hears of nodes that are left out."""
+        """Create it; writes nothing yet. `say` is called with messages about nodes left out."""
         self._file = file
         self._database = database
         self._section = FleetSection()
@@ -34,7 +34,7 @@ class FleetFile:
         watch.on_change(self._changed)
 
     def take(self, section: FleetSection, *, egress: Sequence[str]) -> None:
-        """Write the file by what ashore.toml says; `egress`: `[egress] allow`.
+        """Write the file from ashore.toml; `egress`: `[egress] allow`.
 
         Raises:
             AshoreError: the state cannot be read, or the file cannot be written.
@@ -43,7 +43,7 @@ class FleetFile:
         self._write()
 
     def _changed(self, kind: str, value: int) -> None:
-        """Runs on the thread of the watch. What it raises makes the watch call it again."""
+        """Runs on the thread of the watch. If it raises, the watch calls it again."""
         if kind == FLEET_EPOCH:
             self._write()
 

@@ -19,7 +19,7 @@ BEAT_S: Final = 2.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Node:
-    """One engine server that serves one model, as an operator entered it. Whether it is alive is not said here."""
+    """One engine server of one model, as an operator entered it. Whether it is alive is not stored here."""
 
     node: str
     alias: str
@@ -30,9 +30,10 @@ class Node:
 
 
 def nodes_of(section: FleetSection, joined: Iterable[Node]) -> tuple[Node, ...]:
-    """Return the nodes of ashore.toml and, after them, those that joined, by what the state says of both.
+    """Return the nodes of ashore.toml, then those that joined, with their state.
 
-    A row that did not join says whether a node of ashore.toml drains, and nothing where that no longer names it.
+    A row without a join only records whether a node of ashore.toml drains; it is ignored once ashore.toml no longer
+    names the node.
     """
     rows = {(one.alias, one.url): one for one in joined}
     told = {}
@@ -43,7 +44,7 @@ def nodes_of(section: FleetSection, joined: Iterable[Node]) -> tuple[Node, ...]:
 
 
 class View(msgspec.Struct, frozen=True, kw_only=True):
-    """How a node does, as one server in front of it sees it."""
+    """A node's health as one server in front of it sees it."""
 
     alias: str
     url: str
@@ -64,10 +65,10 @@ class Front:
 
 
 def entry_of(url: str, section: FleetSection, *, allow: Sequence[str]) -> str:
-    """Return the entry of `[egress] allow` that allows the address of a node, and nothing else.
+    """Return the entry of `[egress] allow` for the address of a node, and nothing else.
 
-    An address may join if it is in one of the networks, a name if the operator allowed it. This machine's own
-    addresses are no exception: who may let nodes join must not reach what listens on loopback.
+    An address may join if it is in one of the networks, a name if the operator allowed it. This includes this machine's
+    own addresses: the right to join nodes must not give access to loopback services.
 
     Raises:
         PermissionDenied: ashore may not call it.

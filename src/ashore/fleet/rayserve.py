@@ -1,8 +1,8 @@
 """Engines that Ray Serve places: each replica starts `ashore engine serve` beside it and passes requests on to it.
 
-Ray decides on which machine a replica runs, starts another one where it dies, and keeps a proxy on every machine.
+Ray places replicas, restarts dead ones, and keeps a proxy on every machine.
 `ashore fleet ray` prints the file for `serve deploy`; the proxies are nodes of the fleet like any other.
-Needs the extra `[fleet]`, on the machines that Ray runs on alone.
+Needs the extra `[fleet]`, only on the machines that run Ray.
 
 Source: Ray Serve 2.60, `serve.deployment`, `serve.run` with typed application builders.
 """
@@ -54,7 +54,7 @@ def build(args: Mapping[str, Any]) -> Any:
 
 
 class Engine:
-    """One replica: an engine server on loopback, and what passes requests on to it."""
+    """One replica: an engine server on loopback, and the proxy to it."""
 
     def __init__(self, words: Sequence[str]) -> None:
         import httpx
@@ -74,8 +74,9 @@ class Engine:
         self._wait_loaded()
 
     def _keep(self) -> None:
-        """Start the engine and wait for its end. The kernel ends it when the thread that started it does, so this one
-        lives as long as the replica."""
+        """Start the engine and wait for its end. The kernel ends it with the thread that started it, so this thread
+        lives as long as the replica.
+        """
         libc = ctypes.CDLL(None)
 
         def die_with_parent() -> None:
@@ -107,14 +108,14 @@ class Engine:
             raise EngineFailed(f"`ashore engine serve` ended with {code}", hint="see the log of the replica")
 
     async def check_health(self) -> None:
-        """Return while the engine answers; Ray replaces a replica that raises."""
+        """Return while the engine answers; Ray replaces a replica whose check raises."""
         self._check_runs()
         answer = await self._client.get("/health", timeout=HEALTH_S)
         if answer.status_code != 200:
             raise EngineFailed(f"the engine answered {answer.status_code} to /health")
 
     async def __call__(self, request: Any) -> Any:
-        """Pass one request on, and its answer back as it comes."""
+        """Forward one request, and stream its answer back."""
         from starlette.responses import Response, StreamingResponse
 
         path = request.url.path.removeprefix(str(request.scope.get("root_path", "")).rstrip("/")) or "/"

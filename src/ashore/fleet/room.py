@@ -1,4 +1,4 @@
-"""The fleet as one API worker has it: its calls, and what this server reports of itself to the others."""
+"""The fleet in one API worker: its calls, and this server's reports to the others."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ ASK_S: Final = 0.5
 
 
 class Views:
-    """Asks the hosts of this home how the servers behind them do."""
+    """Collects the hosts' view of the servers behind them."""
 
     def __init__(self, told: Callable[[str], Any]) -> None:
         self._last: dict[str, tuple[BackendStatus, ...]] = {}
         self.take(told)
 
     def take(self, told: Callable[[str], Any]) -> None:
-        """Go by the hosts that the supervisor names now."""
+        """Take the hosts that the supervisor names now."""
         served = (*(told("models") or ()), *(told("beside") or ()))
         self._hosts = [
             (one.alias, socket) for one in served if "remote" in card_of(one.kind).formats for socket in one.sockets
@@ -40,8 +40,7 @@ class Views:
         self._last = {socket: self._last.get(socket, ()) for _, socket in self._hosts}
 
     async def look(self) -> tuple[View, ...]:
-        """Return what the hosts say; of one that is silent, what it said before. The orders of several hosts are added
-        up."""
+        """Return the hosts' reports; for a silent one, its last report. The orders of several hosts are summed."""
         hosts = list(self._hosts)
         for (_, socket), told in zip(
             hosts, await asyncio.gather(*(backends_of(socket, ASK_S) for _, socket in hosts)), strict=True
@@ -62,7 +61,7 @@ class Views:
 
 
 async def open_fleet(context: Context) -> Opened:
-    """Open it; nothing where there is no state, or no home that hosts belong to."""
+    """Open the room; nothing without a state, or without a home that has hosts."""
     home: str = context.told("home")
     if context.database is None or not home:
         return Opened()
@@ -84,7 +83,7 @@ async def open_fleet(context: Context) -> Opened:
         desk.section = context.section("fleet", FleetSection)
 
     if context.worker or not context.told("state").url:
-        return Opened(desk=desk, reload=(reload,))  # a state that nobody shares needs no reports
+        return Opened(desk=desk, reload=(reload,))  # an unshared state needs no reports
 
     async def report() -> None:
         await _keep_reporting(desk)
@@ -104,7 +103,7 @@ def _address(told: Callable[[str], Any]) -> str:
 
 
 async def _keep_reporting(desk: FleetDesk) -> None:
-    """Tell the other servers every so often that this one is alive, and how it sees the nodes."""
+    """Report regularly to the other servers that this one is alive, and how it sees the nodes."""
     is_lost = False
     while True:
         try:

@@ -32,7 +32,7 @@ def load_nodes(connection: Connection) -> tuple[Node, ...]:
 
 
 def put_node(connection: Connection, node: Node) -> None:
-    """Enter a node, or give one that is there another address. Whether that one drains stays as it was.
+    """Add a node, or change the address of an existing one. Whether it drains is unchanged.
 
     Raises:
         Conflict: another node has this address.
@@ -54,7 +54,7 @@ def put_node(connection: Connection, node: Node) -> None:
 
 
 def set_drains(connection: Connection, node: str, drains: bool) -> bool:
-    """Have a node take no new orders, or take them again; return whether that changed anything.
+    """Stop new orders to a node, or allow them again; return whether that changed anything.
 
     Raises:
         NotFound: there is no such node.
@@ -69,7 +69,7 @@ def set_drains(connection: Connection, node: str, drains: bool) -> bool:
 
 
 def remove_node(connection: Connection, node: str) -> None:
-    """Take a node out, for every model.
+    """Remove a node, for every model.
 
     Raises:
         NotFound: there is no such node.
@@ -84,7 +84,7 @@ def _check_found(found: int, node: str) -> None:
 
 
 def report_front(connection: Connection, name: str, *, address: str, views: tuple[View, ...]) -> None:
-    """Keep what a server says of itself, at the time of the database, and forget those that are long gone."""
+    """Store a server's report, at the time of the database, and delete those that are long gone."""
     now = _now(connection)
     execute(
         connection,
@@ -98,12 +98,12 @@ def report_front(connection: Connection, name: str, *, address: str, views: tupl
 
 
 def remove_front(connection: Connection, name: str) -> None:
-    """Forget a server that ends."""
+    """Remove a server that ends."""
     execute(connection, "DELETE FROM fleet_front WHERE name = :name", name=name)
 
 
 def load_fronts(connection: Connection) -> tuple[tuple[Front, int], ...]:
-    """Return the servers that share this state, each with the seconds since it last reported."""
+    """Return the servers that share this state, each with the seconds since its last report."""
     rows = execute(connection, f"SELECT *, {_now(connection)} - seen_s AS age_s FROM fleet_front ORDER BY name")
     found = []
     for row in rows.mappings():
@@ -117,7 +117,7 @@ def load_fronts(connection: Connection) -> tuple[tuple[Front, int], ...]:
 
 
 def _now(connection: Connection) -> str:
-    """Return the expression for the seconds since 1970 by the clock of the database, which is one for all machines."""
+    """Return the SQL expression of the database's clock in seconds since 1970, shared by all machines."""
     return (
         "CAST(EXTRACT(EPOCH FROM clock_timestamp()) AS BIGINT)"
         if is_postgres(connection)

@@ -5,8 +5,8 @@ Refuses to own: what a job does (it knows only a `Handler`), HTTP routes, keys.
 
 Where to add what:
 
-- A kind of job: a `Handler` (jobs/ports.py) in the map and in a lane of jobs/worker.py (without a lane it waits for
-  ever); who hands it in: api/http/desk.py and a route; whether its result is shown: `job_out` in api/http/jobs.py;
+- A kind of job: a `Handler` (jobs/ports.py) in the map and in a lane of jobs/worker.py (without a lane it never runs);
+  its submission: api/http/desk.py and a route; whether its result is shown: `job_out` in api/http/jobs.py;
   the noun of its webhook: jobs/rules.py.
 """
 

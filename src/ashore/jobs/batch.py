@@ -1,8 +1,7 @@
-"""The handler of a batch: check the file, give each line to the queue as a job, and gather what came of them.
+"""The handler of a batch: validates the file, submits each line as a job, and collects the results.
 
-A batch is a job whose children are its lines. Each step is recorded before the next begins, so whoever takes over
-after a crash goes on where it stopped; a line that was given out already is not given out again, because its id follows
-from its place.
+A batch is a job whose children are its lines. Each step is recorded before the next starts, so a worker that takes over
+after a crash resumes where it stopped. A line is never submitted twice, because its id follows from its position.
 """
 
 from __future__ import annotations
@@ -93,11 +92,11 @@ _encode = msgspec.json.Encoder().encode
 
 
 class LeaseLost(Exception):
-    """Another worker has the batch; this one stops."""
+    """Another worker has the batch; this one must stop."""
 
 
 def progress_of(job: Job) -> BatchProgress:
-    """Return how far a batch is."""
+    """Return the progress of a batch."""
     return _progress.decode(job.progress) if job.progress else BatchProgress()
 
 
@@ -107,7 +106,7 @@ def expires_of(job: Job, order: BatchOrder) -> int:
 
 
 class BatchHandler:
-    """A `Handler` of batches. Holds one page of lines or results at a time, whatever the size of the batch."""
+    """A `Handler` of batches. Holds one page of lines or results in memory, whatever the size of the batch."""
 
     def __init__(
         self,
@@ -118,7 +117,7 @@ class BatchHandler:
         max_attempts: int,
         rest: Callable[[float], None] = time.sleep,
     ) -> None:
-        """Make it. `rest` waits so many seconds, on the thread that reads."""
+        """Create it. `rest` sleeps for so many seconds, on the reading thread."""
         self._queue = queue
         self._rest = rest
         self._files = files
@@ -150,7 +149,7 @@ class BatchHandler:
 
     def _validate(self, lease: Lease, order: BatchOrder, progress: BatchProgress) -> BatchProgress:
         total, errors = check_lines(split_lines(self._pieces(order.input_file_id)), order.endpoint)
-        if self._files.get(order.input_file_id) is None:  # what was read of it may be a part
+        if self._files.get(order.input_file_id) is None:  # what was read of it may be incomplete
             errors = [_input_gone(order, given_out=0)]
         phase: Phase = "failed" if errors else "in_progress"
         return self._report(
@@ -161,7 +160,7 @@ class BatchHandler:
         )
 
     def _give_out(self, lease: Lease, order: BatchOrder, progress: BatchProgress) -> BatchProgress:
-        """Make jobs of the lines that have none yet; each page and the note of it are one transaction."""
+        """Create jobs for the lines that have none yet; each page is one transaction with its progress."""
         if progress.given_out >= progress.total:
             return progress
         lines = requests_of(split_lines(self._pieces(order.input_file_id)))
@@ -196,7 +195,9 @@ class BatchHandler:
         )
 
     def _gather(self, lease: Lease, order: BatchOrder, progress: BatchProgress) -> Outcome:
-        """Write the two files and end the batch. Done again from the start after a crash: the names stay the same."""
+        """Write the two files and end the batch. After a crash this restarts from the beginning: the names stay the
+        same.
+        """
         now_ms = self._queue.now_ms()
         if progress.finalizing_ms is None:
             progress = self._report(lease, msgspec.structs.replace(progress, phase="finalizing", finalizing_ms=now_ms))
@@ -253,13 +254,13 @@ class BatchHandler:
         return progress
 
     def _renew(self, lease: Lease, progress: BatchProgress) -> None:
-        """Give up at once when the lease is lost; the runner renews it."""
+        """Stop at once if the lease is lost; the runner renews it."""
         if not self._queue.holding([lease]):
             raise LeaseLost
 
 
 class _Sink:
-    """Writes lines into a file piece by piece. A file that gets none is not made."""
+    """Writes lines into a file piece by piece. A file without lines is not created."""
 
     def __init__(self, files: SqlFiles, batch: Job, name: str, now_ms: int, ttl_ms: int) -> None:
         digest = hashlib.sha256(f"{batch.job_id} {name}".encode()).hexdigest()
@@ -290,7 +291,7 @@ class _Sink:
             self._flush()
 
     def close(self) -> str | None:
-        """Return the id of the file, None when there is none."""
+        """Return the id of the file; None if there is none."""
         if not self._begun:
             return None
         while self._pending:

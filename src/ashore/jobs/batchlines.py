@@ -1,4 +1,4 @@
-"""Lines of a batch's input: read one at a time whatever the size of the file, and checked with their number."""
+"""Lines of a batch's input: read one at a time, and validated with their number."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class _Body(msgspec.Struct):
 
 
 class BatchError(msgspec.Struct, frozen=True, kw_only=True):
-    """What is wrong with one line, or with the file."""
+    """An error in a line, or in the file."""
 
     code: str
     message: str
@@ -86,7 +86,7 @@ def check_line(raw: bytes, endpoint: str) -> LineIn:
     """Return a line that can be run.
 
     Raises:
-        _Fault: it cannot, and why. Told by `check_lines` with its number.
+        _Fault: it cannot, with the reason. `check_lines` adds the line number.
     """
     try:
         line = _line.decode(raw)
@@ -113,7 +113,7 @@ def check_line(raw: bytes, endpoint: str) -> LineIn:
 
 
 def check_lines(lines: Iterable[bytes], endpoint: str) -> tuple[int, list[BatchError]]:
-    """Return the number of requests in a file and what is wrong with it, each error with its line."""
+    """Return the number of requests in a file and its errors, each with its line."""
     errors: list[BatchError] = []
     seen: set[bytes] = set()
     total = 0

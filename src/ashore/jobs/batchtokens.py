@@ -22,7 +22,7 @@ class _Details(msgspec.Struct):
 
 
 class _Usage(msgspec.Struct):
-    """What answers say of their tokens: chat, completions and embeddings in the one way, responses in the other."""
+    """Token usage in answers: one form for chat, completions and embeddings, another for responses."""
 
     prompt_tokens: int = 0
     completion_tokens: int = 0
@@ -42,7 +42,7 @@ _used = msgspec.json.Decoder(_Used)
 
 
 def add_tokens(sum_: BatchTokens, body: msgspec.Raw) -> BatchTokens:
-    """Return `sum_` and what an answer cost, whichever route it is of; one that says nothing costs nothing."""
+    """Return `sum_` plus the usage of an answer of any route; an answer without usage adds nothing."""
     try:
         usage = _used.decode(body).usage
     except UNDECODABLE:

@@ -56,18 +56,18 @@ class KeptItem:
 
 
 def head_of(item_id: str) -> bytes:
-    """Return how an item with an id begins, so that it is shown as it is kept."""
+    """Return the beginning of an item with an id, so that items are shown as stored."""
     return b'{"id":' + msgspec.json.encode(item_id)
 
 
 class SqlConversations:
-    """Conversations in the state. Every method is one transaction, and blocks; an event loop calls it on a thread."""
+    """Conversations in the state. Every method is one blocking transaction; event loops call it on a thread."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def create(self, new: Conversation, items: Sequence[KeptItem], *, most_bytes: int | None = None) -> Conversation:
-        """Keep a new conversation with its first items. Raises as `append` does."""
+        """Store a new conversation with its first items. Raises as `append`."""
         with self._database.write() as connection:
             execute(
                 connection,
@@ -84,8 +84,8 @@ class SqlConversations:
             return self._append(connection, new, items, source="", most_bytes=most_bytes)
 
     def get(self, conversation_id: str) -> Conversation | None:
-        """Return a conversation; None where there is none, or no longer."""
-        if "\0" in conversation_id:  # which Postgres cannot even be asked for
+        """Return a conversation; None if it does not exist or has expired."""
+        if "\0" in conversation_id:  # Postgres rejects such a value even in a query
             return None
         with self._database.read() as connection:
             return _one(connection, conversation_id)
@@ -93,7 +93,7 @@ class SqlConversations:
     def update(
         self, conversation_id: str, *, metadata: str, expires_ms: int, most_bytes: int | None = None
     ) -> Conversation | None:
-        """Replace what is said of a conversation; None where it is gone.
+        """Replace a conversation's metadata; None if it is gone.
 
         Raises:
             BudgetExceeded: the tenant would store too much. DiskFull: there is no room.
@@ -123,16 +123,16 @@ class SqlConversations:
         model: str = "",
         most_bytes: int | None = None,
     ) -> Conversation | None:
-        """Add items behind the others; None where the conversation is gone.
+        """Append items; None if the conversation is gone.
 
         Args:
             conversation_id: Which one.
-            items: In their order; one whose id is there already gets another id.
+            items: In order; an item with an existing id gets a new one.
             expires_ms: When the conversation is dropped now.
-            source: The response that they come from. The same again replaces what it added before, so that a response
-                that had to be made twice is there once.
+            source: The response that produced them. The same source replaces its earlier items, so that a repeated
+                response appears once.
             model: The one that answered.
-            most_bytes: What the tenant may store in all.
+            most_bytes: Storage limit of the tenant.
 
         Raises:
             InvalidRequest: the conversation would have too many items.
@@ -160,7 +160,7 @@ class SqlConversations:
     def lengths(
         self, conversation_id: str, *, after: int | None = None, limit: int = MOST_ITEMS, oldest_first: bool = True
     ) -> list[int]:
-        """Return the bytes of each item that `items` would return. Reads none of them."""
+        """Return the size in bytes of each item that `items` would return. Reads none of them."""
         statement, values = _from(conversation_id, after, limit, oldest_first=oldest_first)
         with self._database.read() as connection:
             return [int(row[0]) for row in execute(connection, f"SELECT LENGTH(item) {statement}", **values)]
@@ -168,14 +168,14 @@ class SqlConversations:
     def items(
         self, conversation_id: str, *, after: int | None = None, limit: int = MOST_ITEMS, oldest_first: bool = True
     ) -> list[KeptItem]:
-        """Return items by their order, behind the place `after` where given."""
+        """Return items in order, after the place `after` if given."""
         statement, values = _from(conversation_id, after, limit, oldest_first=oldest_first)
         with self._database.read() as connection:
             rows = execute(connection, f"SELECT item_id, place, item {statement}", **values).mappings()
             return [_item(row) for row in rows]
 
     def place(self, conversation_id: str, item_id: str) -> int | None:
-        """Return where an item stands; None where there is none."""
+        """Return the place of an item; None if there is none."""
         if "\0" in item_id:
             return None
         statement = "SELECT place FROM conversation_item WHERE conversation_id = :id AND item_id = :item_id"
@@ -184,7 +184,7 @@ class SqlConversations:
             return None if found is None else int(found)
 
     def length(self, conversation_id: str, item_id: str) -> int:
-        """Return the bytes of one item, 0 where there is none."""
+        """Return the size of one item in bytes, 0 if there is none."""
         place = self.place(conversation_id, item_id)
         return 0 if place is None else sum(self.lengths(conversation_id, after=place - 1, limit=1))
 
@@ -197,7 +197,7 @@ class SqlConversations:
             return None if row is None else _item(row)
 
     def remove(self, conversation_id: str, item_id: str) -> bool:
-        """Drop one item; False where there was none."""
+        """Remove one item; False if there was none."""
         if "\0" in item_id:
             return False
         statement = "DELETE FROM conversation_item WHERE conversation_id = :id AND item_id = :item_id"
@@ -207,12 +207,12 @@ class SqlConversations:
             return bool(gone)
 
     def delete(self, conversation_id: str) -> bool:
-        """Drop a conversation with its items; False where there was none."""
+        """Delete a conversation with its items; False if there was none."""
         with self._database.write() as connection:
             return bool(_drop(connection, [{"id": conversation_id}]))
 
     def prune(self, *, now_ms: int, limit: int) -> int:
-        """Drop conversations that have expired; return how many went."""
+        """Delete expired conversations; return how many."""
         statement = "SELECT conversation_id FROM conversation WHERE expires_ms <= :now LIMIT :limit"
         with self._database.read() as connection:
             gone = [{"id": row[0]} for row in execute(connection, statement, now=now_ms, limit=limit)]
@@ -284,7 +284,7 @@ def _one(connection: Connection, conversation_id: str) -> Conversation | None:
 
 
 def _from(conversation_id: str, after: int | None, limit: int, *, oldest_first: bool) -> tuple[str, dict[str, object]]:
-    """Return the end of a statement that reads items, and its values."""
+    """Return the end of an SQL statement that reads items, and its values."""
     way, beyond = ("ASC", ">") if oldest_first else ("DESC", "<")
     behind = "" if after is None else f"AND place {beyond} :after "
     values: dict[str, object] = {"id": conversation_id, "limit": limit} | ({} if after is None else {"after": after})
@@ -296,7 +296,7 @@ def _item(row: Mapping[Any, Any]) -> KeptItem:
 
 
 def _count(connection: Connection, conversation_id: str) -> None:
-    """Bring the number of bytes of a conversation up to date."""
+    """Update the size of a conversation."""
     statement = (
         "UPDATE conversation SET num_bytes = (SELECT COALESCE(SUM(LENGTH(item)), 0) FROM conversation_item "
         "WHERE conversation_id = :id) WHERE conversation_id = :id"

@@ -1,4 +1,4 @@
-"""Where an API worker hands in work that may wait, and asks what became of it."""
+"""An API worker's access to the job queue: submit work and query its state."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobDesk:
-    """The queue, files and conversations, and what may be asked of them."""
+    """The queue, files and conversations, with their checks."""
 
     queue: JobQueue
     files: SqlFiles
@@ -38,11 +38,11 @@ class JobDesk:
     """Whether there is a worker that will run what is submitted."""
 
     async def call(self, work: Callable[[], T]) -> T:
-        """Do something with the state, on a thread."""
+        """Run a function on the state, on a thread."""
         return await asyncio.to_thread(work)
 
     async def check(self, job: NewJob) -> None:
-        """Return when a job could be kept now. Costs a look at the disk.
+        """Check that a job could be stored now. Reads the disk usage.
 
         Raises:
             NotReady: this server runs no jobs. DiskFull: there is no room for it.
@@ -53,7 +53,7 @@ class JobDesk:
         await self.call(lambda: self.queue.store.check_room(job.tenant, length, most))
 
     async def submit(self, job: NewJob) -> Job:
-        """Keep a job durably.
+        """Store a job durably.
 
         Raises:
             NotReady: this server runs no jobs.
@@ -63,7 +63,7 @@ class JobDesk:
         return await self.call(lambda: self.queue.submit(job))
 
     def require_state(self) -> None:
-        """Return where something can be kept.
+        """Check that there is a state to store things in.
 
         Raises:
             NotReady: this server has no state.
@@ -81,7 +81,7 @@ def make_desk(
     egress: EgressSection,
     quotas: Quotas | None = None,
 ) -> JobDesk:
-    """Return the desk over the state; without one, over a scratch one, where nothing can be submitted."""
+    """Return the desk on the state; without a state, on a scratch one that accepts no jobs."""
     quotas, worked = quotas or NoQuotas(), database is not None
     database = database or open_scratch()
     queue = JobQueue(SqlJobs(database), clock, quotas=quotas)

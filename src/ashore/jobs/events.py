@@ -1,4 +1,4 @@
-"""Events of a response that runs in the background and is read as a stream, kept while it runs and as long as it is."""
+"""Events of a background response that is read as a stream, stored as long as the response."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ashore.state import Database, execute
 
 @dataclass(frozen=True, slots=True)
 class EventChunk:
-    """Events that follow one another."""
+    """Consecutive events."""
 
     last: int
     """Number of the last one."""
@@ -18,13 +18,13 @@ class EventChunk:
 
 
 class SqlEvents:
-    """Events of jobs in the state. Every method is one transaction, and blocks."""
+    """Events of jobs in the state. Every method is one blocking transaction."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def append(self, job_id: str, attempt: int, chunk: EventChunk) -> bool:
-        """Keep a chunk; False where the job is not this attempt's any more, and then nothing is kept."""
+        """Store a chunk; False, and nothing stored, if another attempt has the job."""
         statement = (
             "INSERT INTO job_event (job_id, last, events) SELECT :id, :last, :events WHERE EXISTS "
             "(SELECT 1 FROM job WHERE job_id = :id AND lease_number = :attempt AND state = 'running') "
@@ -43,13 +43,13 @@ class SqlEvents:
             return True
 
     def last(self, job_id: str) -> int:
-        """Return the number of the last event that is kept; -1 where none is."""
+        """Return the number of the last stored event; -1 if there is none."""
         with self._database.read() as connection:
             found = execute(connection, "SELECT MAX(last) FROM job_event WHERE job_id = :id", id=job_id).scalar()
             return -1 if found is None else int(found)
 
     def after(self, job_id: str, number: int, *, limit: int) -> list[EventChunk]:
-        """Return the chunks that have events behind a number, in their order: at most `limit`, and one page."""
+        """Return the chunks with events after a number, in order: at most `limit`, and one page."""
         where = "WHERE job_id = :id AND last > :number ORDER BY last LIMIT :limit"
         sizes, rows = f"SELECT LENGTH(events) FROM job_event {where}", f"SELECT last, events FROM job_event {where}"
         with self._database.read() as connection:

@@ -1,9 +1,9 @@
-"""Whose job goes next: start-time fair queueing over tenants, and within a tenant the highest priority first.
+"""Picks the next job: start-time fair queueing across tenants, and the highest priority first within a tenant.
 
-A client says itself how urgent its jobs are, so that orders its tenant's jobs and takes no turn of another tenant.
+Clients set the priority themselves, so it only orders jobs within their tenant.
 
-Each tenant has a virtual finish time that grows by one with every job it is given; whoever is furthest behind goes
-next. A tenant that comes back after a pause starts at the present, so it neither pays for nor profits from its absence.
+Each tenant has a virtual finish time that grows by one with every job it gets; the tenant with the lowest goes next. A
+tenant that comes back after a pause starts at the present, so it neither pays for nor profits from its absence.
 
 Source: Goyal, Vin, Cheng, "Start-time fair queueing" (SIGCOMM 1996), with equal weights.
 """
@@ -18,7 +18,7 @@ from ashore.jobs.model import Job
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Turns:
-    """Where each tenant stands."""
+    """Virtual time of each tenant."""
 
     present: float
     """Virtual time: the start of the job given last."""
@@ -27,10 +27,10 @@ class Turns:
 
 
 def choose(heads: Mapping[str, Sequence[Job]], turns: Turns, limit: int) -> tuple[list[Job], Turns]:
-    """Return the jobs that go next, at most `limit`, in their order, and where the tenants stand then.
+    """Return the next jobs, at most `limit`, in order, and the tenants' new virtual times.
 
     Args:
-        heads: For each tenant, its first jobs in the order in which they would go (priority, then age).
+        heads: First jobs of each tenant, by priority, then age.
     """
     finish = dict(turns.finish)
     present = turns.present

@@ -1,4 +1,4 @@
-"""Files in SQL, in pieces of at most a mebibyte: one authority, whichever machine took the upload."""
+"""Files in SQL, in pieces of at most a mebibyte: one source of truth, whichever machine took the upload."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ _COLUMNS: Final = "file_id, tenant, filename, purpose, num_bytes, created_ms, ex
 
 
 class SqlFiles:
-    """Files in the state, in pieces. Each piece is a transaction of its own, so a slow upload holds nobody up."""
+    """Files in the state, in pieces. Each piece is its own transaction, so a slow upload blocks no one."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def create(self, file: StoredFile) -> None:
-        """Begin a file; it is empty and not complete. The same id again begins it anew."""
+        """Start an empty, incomplete file. The same id again restarts it."""
         with self._database.write() as connection:
             _drop(connection, file.file_id)
             execute(
@@ -42,7 +42,7 @@ class SqlFiles:
             )
 
     def append(self, file_id: str, number: int, piece: bytes) -> None:
-        """Keep one piece; the same number again replaces it."""
+        """Store one piece; the same number again replaces it."""
         assert len(piece) <= PIECE_BYTES
         statement = (
             "INSERT INTO file_piece (file_id, number, piece) SELECT :id, :number, :piece "
@@ -56,7 +56,7 @@ class SqlFiles:
             execute(connection, statement, id=file_id, number=number, piece=piece)
 
     def complete(self, file: StoredFile, *, most_bytes: int | None = None) -> StoredFile | None:
-        """Say that the file is whole, and what it is: purpose, name, length and expiry as given. None: it is gone.
+        """Mark a file complete, with its purpose, name, length and expiry. None: it is gone.
 
         Raises:
             BudgetExceeded: the files of its tenant would be longer than `most_bytes` together; this one is dropped.
@@ -86,8 +86,8 @@ class SqlFiles:
         return self.get(file.file_id)
 
     def get(self, file_id: str) -> StoredFile | None:
-        """Return what is known of a file that is complete."""
-        if "\0" in file_id:  # which Postgres cannot even be asked for
+        """Return the metadata of a complete file."""
+        if "\0" in file_id:  # Postgres rejects such a value even in a query
             return None
         statement = f"SELECT {_COLUMNS} FROM stored_file WHERE file_id = :id AND complete = 1"
         with self._database.read() as connection:
@@ -111,7 +111,7 @@ class SqlFiles:
         account: str | None = None,
         oldest_first: bool = False,
     ) -> list[StoredFile]:
-        """Return complete files of a tenant, or of one account in it, by age, the newest first."""
+        """Return complete files of a tenant, or of one of its accounts, newest first."""
         way, beyond = ("ASC", ">") if oldest_first else ("DESC", "<")
         where, values = "tenant = :tenant AND complete = 1", dict[str, object](tenant=tenant, limit=limit)
         if account is not None:
@@ -132,13 +132,13 @@ class SqlFiles:
             return [_file(row) for row in execute(connection, statement, **values).mappings()]
 
     def delete(self, file_id: str) -> bool:
-        """Drop a file with its bytes; False where there was none."""
+        """Delete a file with its bytes; False if there was none."""
         with self._database.write() as connection:
             execute(connection, "DELETE FROM file_piece WHERE file_id = :id", id=file_id)
             return bool(execute(connection, "DELETE FROM stored_file WHERE file_id = :id", id=file_id).rowcount)
 
     def prune(self, *, now_ms: int, abandoned_before_ms: int, limit: int) -> int:
-        """Drop files that have expired, and uploads that broke off before a moment; return how many went."""
+        """Delete expired files, and uploads abandoned before a moment; return how many."""
         statement = (
             "SELECT file_id FROM stored_file WHERE expires_ms <= :now "
             "OR (complete = 0 AND created_ms <= :abandoned) LIMIT :limit"
@@ -163,7 +163,7 @@ def _drop(connection: Connection, file_id: str) -> None:
 
 
 def _over(connection: Connection, file: StoredFile, most_bytes: int) -> int | None:
-    """Return what the tenant stores already, where that and the file are too much."""
+    """Return what the tenant stores already, if that plus the file exceeds the limit."""
     tenant_lock(connection, file.tenant)
     others = stored_bytes(connection, file.tenant, without_file=file.file_id)
     return others if others + file.num_bytes > most_bytes else None

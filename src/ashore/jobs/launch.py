@@ -1,4 +1,4 @@
-"""What the supervisor tells a job worker: where the state is, where the API listens, whom it may call.
+"""Launch file of a job worker: the state, the API's addresses, and the hosts it may call.
 
 The supervisor writes `run/jobs.json`; the worker reads it once, at its start.
 """
@@ -28,7 +28,7 @@ class ApiAddress(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
 
 class JobsLaunch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Everything a job worker needs to know."""
+    """Settings of a job worker."""
 
     owner: str
     """Name of this home; the worker takes over what an earlier one of the same name held."""
@@ -56,7 +56,7 @@ def jobs_command(launch: Path, log_level: str) -> list[str]:
 
 
 def read_launch(path: Path) -> JobsLaunch:
-    """Return what is in `path`.
+    """Return the launch file at `path`.
 
     Raises:
         InvalidSpec: it is missing or malformed.

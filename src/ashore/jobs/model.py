@@ -23,7 +23,7 @@ ANY_MODEL: Final = "*"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewJob:
-    """What is asked for."""
+    """A job to submit."""
 
     job_id: str
     kind: str
@@ -54,7 +54,7 @@ class NewJob:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """One job as it stands. Payload and result are kept apart: see `JobBody`."""
+    """A job's current state. Payload and result are separate: see `JobBody`."""
 
     job_id: str
     kind: str
@@ -115,7 +115,7 @@ class JobBody:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lease:
-    """The right to work on one job until a moment, and what to work on."""
+    """The right to work on a job until a moment, and the job."""
 
     job: Job
     payload: bytes
@@ -127,14 +127,14 @@ class Lease:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Done:
-    """The work is done."""
+    """The job succeeded."""
 
     result: bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failed:
-    """The work cannot be done, now or ever."""
+    """The job failed permanently."""
 
     code: str
     message: str
@@ -143,7 +143,7 @@ class Failed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cancelled:
-    """The handler ended a job that it was told to cancel."""
+    """The handler ended a cancelled job."""
 
     result: bytes | None = None
 
@@ -162,7 +162,7 @@ class Again:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CutOff:
-    """What the job ran on ended under it, or could not serve it: no attempt of the job's own, and bounded apart."""
+    """Something that the job ran on ended or could not serve it. Does not count as an attempt; limited separately."""
 
     code: str
     message: str
@@ -172,7 +172,7 @@ class CutOff:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Interrupted:
-    """The server stopped under an operation, which is not begun again by itself."""
+    """The server stopped during an operation, which is not restarted automatically."""
 
     code: str
     message: str
@@ -183,7 +183,7 @@ Outcome = Done | Failed | Cancelled | Again | CutOff | Interrupted
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
-    """What becomes of one job in one transaction."""
+    """The changes of one job in one transaction."""
 
     job: Job
     result: bytes | None = None
@@ -211,7 +211,7 @@ class StoredFile:
 
 
 def resource_of(job: Job) -> str:
-    """Return what a right on a job names."""
+    """Return the resource name of a job for rights."""
     return f"tenant/{job.tenant}/job/{job.job_id}"
 
 

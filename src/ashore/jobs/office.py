@@ -1,4 +1,4 @@
-"""What a call on the queue needs."""
+"""Dependencies of the queue's calls."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ashore.jobs.queue import JobQueue
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobOffice:
-    """The queue, who may touch it, and the audit log of who did."""
+    """The queue, its authority and its audit log."""
 
     queue: JobQueue
     rights: Rights

@@ -1,4 +1,4 @@
-"""How much of a list is read at once: so many rows, and so many bytes."""
+"""Page size of a list: a limit of rows and of bytes."""
 
 from __future__ import annotations
 
@@ -11,5 +11,5 @@ PAGE_BYTES: Final = 1 << 20
 
 
 def page_length(lengths: Sequence[int], most_bytes: int = PAGE_BYTES) -> int:
-    """Return how many of the first rows have at most `most_bytes` together: one at least, where there are any."""
+    """Return how many of the first rows fit into `most_bytes`; at least one, if there are any."""
     return max(min(1, len(lengths)), sum(num_bytes <= most_bytes for num_bytes in accumulate(lengths)))

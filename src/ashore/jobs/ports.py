@@ -1,4 +1,4 @@
-"""What the queue stands on, and what it runs."""
+"""Ports of the queue: its store, and its handlers."""
 
 from __future__ import annotations
 
@@ -9,21 +9,20 @@ from ashore.jobs.quota import QuotaKind
 
 
 class Quotas(Protocol):
-    """How much of the state a tenant may fill. Asked for every job and file; waits for nothing."""
+    """Storage limits of tenants. Called for every job and file; never blocks."""
 
     def most(self, kind: QuotaKind, tenant: str) -> int | None:
-        """Return the cap, None where there is none."""
+        """Return the limit, None if there is none."""
         ...
 
 
 class Handler(Protocol):
-    """Does the work of one kind of job."""
+    """Runs jobs of one kind."""
 
     async def run(self, lease: Lease) -> Outcome:
-        """Do it, and say how it ended. Cancelled when the lease is lost: what it did then has no effect.
+        """Run a job and return its outcome. Cancelled when the lease is lost: later effects are ignored.
 
-        It may run more than once for one job, also at the same time on two machines when one of them hung; what it
-        returns is recorded once.
+        It may run more than once for one job, even on two machines at once if one hung; only one outcome is recorded.
 
         Raises:
             AshoreError: a retryable one is tried again, any other is the job's end.

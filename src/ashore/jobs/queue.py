@@ -1,4 +1,4 @@
-"""The use cases of the queue: load, decide by a rule, record. All of it blocks; an event loop calls it on a thread."""
+"""The use cases of the queue: load, decide by a rule, write. All methods block; event loops call them on a thread."""
 
 from __future__ import annotations
 
@@ -41,18 +41,18 @@ class JobQueue:
         self.lease_s: Final = lease_s
 
     def now_ms(self) -> int:
-        """Return the time, in milliseconds since the epoch."""
+        """Return the current time, in milliseconds since the epoch."""
         return int(self._clock.now_s() * 1000)
 
-    # --- whoever has work
+    # --- submitters
 
     def submit(self, job: NewJob, *, record: Record = unrecorded) -> Job:
-        """Keep a job; when this returns it will run, whatever dies. The same id or idempotency key gives the first one.
-        `record` is called in the transaction.
+        """Store a job; once this returns it will run, whatever dies. A repeated id or idempotency key returns the first
+        job. `record` is called in the transaction.
 
         Raises:
             Conflict: the idempotency key was used for something else.
-            BudgetExceeded: the tenant has too many that have not ended, or stores too much.
+            BudgetExceeded: the tenant has too many unfinished jobs, or stores too much.
         """
         most = None if job.parent_id else self._quotas.most("queued_jobs", job.tenant)
         is_done = job.result is not None  # it was checked before it was worked on
@@ -66,10 +66,10 @@ class JobQueue:
         return kept
 
     def get(self, job_id: str, *, tenant: str | None, kinds: Sequence[str] = ()) -> Job:
-        """Return a job; of one tenant and some kinds only, where given.
+        """Return a job; optionally of one tenant and some kinds only.
 
         Raises:
-            NotFound: there is none, or it is another tenant's: the answer is the same.
+            NotFound: it does not exist, or belongs to another tenant: the error is the same.
         """
         job = self.store.get(job_id)
         if job is None or (tenant is not None and job.tenant != tenant) or (kinds and job.kind not in kinds):
@@ -82,7 +82,7 @@ class JobQueue:
         """Return payload and result.
 
         Raises:
-            NotFound: it went meanwhile.
+            NotFound: it was deleted meanwhile.
         """
         body = self.store.body(job_id)
         if body is None:
@@ -90,20 +90,21 @@ class JobQueue:
         return body
 
     def cancel(self, job_id: str, *, record: Record = unrecorded) -> Job | None:
-        """Cancel a job and its children, and return it; None when it had ended. May be called twice. `record` is called
-        in the transaction."""
+        """Cancel a job and its children, and return it; None if it had ended. May be called twice. `record` is called
+        in the transaction.
+        """
         now_ms = self.now_ms()
         changed = self.store.update([job_id], lambda job: rules.cancel(job, now_ms), now_ms, record=record)
         return changed[0] if changed else None
 
     def cancel_children(self, parent_id: str) -> int:
-        """Cancel a batch of children that have not ended; return how many, 0 when none is left."""
+        """Cancel some unfinished children of a batch; return how many, 0 if none is left."""
         left = self.store.select(limit=MOST_AT_ONCE, parent_id=parent_id, states=("queued", "running"))
         now_ms = self.now_ms()
         return len(self.store.update([job.job_id for job in left], lambda job: rules.cancel(job, now_ms), now_ms))
 
     def delete(self, job_id: str) -> None:
-        """Drop a job with its result; one that has not ended is cancelled first.
+        """Delete a job with its result; an unfinished one is cancelled first.
 
         Raises:
             Conflict: its handler must end it first.
@@ -113,31 +114,31 @@ class JobQueue:
             raise Conflict(f"{job_id} has not ended yet", hint="cancel it, wait until it ends, then delete it")
 
     def counts(self) -> dict[tuple[str, JobState], int]:
-        """Return how many jobs there are, by kind and state."""
+        """Return the number of jobs by kind and state."""
         return self.store.counts()
 
-    # --- whoever works
+    # --- workers
 
     def ready(self) -> set[str]:
-        """Return the kinds of which `lease` would give a job, so that who has nothing to do asks for no lock."""
+        """Return the kinds of which `lease` would return a job, so that idle workers take no lock."""
         return self.store.ready(self.now_ms())
 
     def has_suspects(self, kinds: Sequence[str]) -> bool:
-        """Return whether a job of these kinds may be leased now that was under way when a process died."""
+        """Return whether a job of these kinds is ready that was running when a process died."""
         return self.store.has_suspects(kinds, self.now_ms())
 
     def lease(self, *, kinds: Sequence[str], limit: int, owner: str, suspects: bool | None = None) -> list[Lease]:
-        """Return the jobs that go next, leased to `owner`. `suspects`: those alone, or none of them; None: any."""
+        """Lease the next jobs to `owner` and return them. `suspects`: only those, or none of them; None: any."""
         return self.store.lease(
             kinds=kinds, limit=limit, owner=owner, now_ms=self.now_ms(), lease_ms=self._lease_ms, suspects=suspects
         )
 
     def held_s(self, lease: Lease) -> float:
-        """Return for how long a lease is held, as it was given."""
+        """Return how long a lease lasts."""
         return (self.now_ms() - lease.job.lease_until_ms + self._lease_ms) / 1000
 
     def renew(self, leases: Sequence[Lease]) -> set[str]:
-        """Keep leases for longer; return the ids of those that still hold. The others are lost for good."""
+        """Extend leases; return the ids that still hold. The others are lost."""
         numbers = {lease.job.job_id: lease.number for lease in leases}
         now_ms = self.now_ms()
         kept = self.store.update(
@@ -148,12 +149,12 @@ class JobQueue:
         return {job.job_id for job in kept}
 
     def holding(self, leases: Sequence[Lease]) -> set[str]:
-        """Return the ids of the leases that still hold. Only reads."""
+        """Return the ids of the leases that still hold. Read-only."""
         found = ((lease, self.store.get(lease.job.job_id)) for lease in leases)
         return {lease.job.job_id for lease, job in found if job is not None and rules.held(job, lease.number)}
 
     def report(self, lease: Lease, progress: str) -> bool:
-        """Say how far the work is; False when the lease is lost."""
+        """Store progress; False if the lease is lost."""
         now_ms = self.now_ms()
         return bool(
             self.store.update(
@@ -166,7 +167,7 @@ class JobQueue:
         )
 
     def adopt(self, lease: Lease, children: Sequence[NewJob], progress: str) -> bool:
-        """Add children and say so in the progress, in one transaction; False when the lease is lost."""
+        """Add children and store progress, in one transaction; False if the lease is lost."""
         made = tuple(children)
         return bool(
             self.store.update(
@@ -177,7 +178,7 @@ class JobQueue:
         )
 
     def settle(self, lease: Lease, outcome: Outcome) -> Job | None:
-        """Record how an attempt ended; None when the lease was lost, and then nothing is recorded."""
+        """Record how an attempt ended; None, and nothing recorded, if the lease was lost."""
         now_ms, jitter = self.now_ms(), self._jitter()
         changed = self.store.update(
             [lease.job.job_id],
@@ -186,10 +187,10 @@ class JobQueue:
         )
         return changed[0] if changed else None
 
-    # --- whoever keeps house
+    # --- maintenance
 
     def sweep(self) -> int:
-        """Take back leases that have run out and end what is past its deadline; return how many were changed."""
+        """Reclaim expired leases and end jobs past their deadline; return how many changed."""
         now_ms = self.now_ms()
         found = self.store.due(now_ms=now_ms, limit=MOST_AT_ONCE)
         if not found:
@@ -197,8 +198,9 @@ class JobQueue:
         return len(self.store.update(found, lambda job: rules.sweep(job, now_ms, self._jitter()), now_ms))
 
     def recover(self, owner: str, since_ms: int = 0) -> int:
-        """Take back what an earlier worker of this owner held; return how many. For the start of the only worker, whose
-        supervisor started at `since_ms`."""
+        """Reclaim the leases of an earlier worker of this owner; return how many. Call at the start of the only worker,
+        whose supervisor started at `since_ms`.
+        """
         now_ms, total = self.now_ms(), 0
 
         def recover(job: Job) -> Change | None:
@@ -211,5 +213,5 @@ class JobQueue:
         return total
 
     def prune(self) -> int:
-        """Drop what has expired; return how many jobs went."""
+        """Delete expired jobs; return how many."""
         return self.store.prune(now_ms=self.now_ms(), limit=MOST_AT_ONCE)

@@ -1,4 +1,4 @@
-"""What a tenant may fill of the state: the refusals, and the twin that bounds nothing."""
+"""Storage limits of tenants in the state: the errors, and the twin without limits."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ ROW_BYTES: Final = 512
 
 
 class NoQuotas:
-    """Nobody is bounded."""
+    """No limits."""
 
     def most(self, kind: QuotaKind, tenant: str) -> int | None:
         return None
 
 
 def too_many_jobs(tenant: str, found: int, most: int) -> BudgetExceeded:
-    """Return the refusal of a job that would be one too many."""
+    """Return the error for one job too many."""
     return BudgetExceeded(
         f"tenant {tenant} has {found:,} unfinished jobs; its queued_jobs budget is {most:,}",
         hint="wait until some end, cancel some, or ask an administrator to raise the budget",
@@ -32,7 +32,7 @@ def too_many_jobs(tenant: str, found: int, most: int) -> BudgetExceeded:
 
 
 def too_many_bytes(tenant: str, found: int, wanted: int, most: int) -> BudgetExceeded:
-    """Return the refusal of what a tenant has no room for."""
+    """Return the error for data that exceeds the tenant's limit."""
     return BudgetExceeded(
         f"tenant {tenant} stores {found:,} bytes; its stored_bytes budget is {most:,}, and this adds {wanted:,}",
         hint="delete files, responses and conversations that are not needed, or ask an administrator to raise the "
@@ -42,8 +42,9 @@ def too_many_bytes(tenant: str, found: int, wanted: int, most: int) -> BudgetExc
 
 
 def stored_bytes(connection: Connection, tenant: str, *, without_file: str = "") -> int:
-    """Return the bytes that a tenant keeps in files, conversations, jobs, answers that may be voted on and votes;
-    one file left out where given."""
+    """Return the bytes that a tenant stores in files, conversations, jobs, answers open to votes, and votes; without
+    one file if given.
+    """
     statement = (
         "SELECT (SELECT COALESCE(SUM(num_bytes), 0) FROM stored_file WHERE tenant = :tenant AND complete = 1 "
         "AND file_id <> :without) "
@@ -58,7 +59,7 @@ def stored_bytes(connection: Connection, tenant: str, *, without_file: str = "")
 
 
 def check_stored(connection: Connection, tenant: str, added: int, most_bytes: int | None) -> None:
-    """Return where a tenant may store so many bytes more, until the transaction ends. None: it is not bounded.
+    """Check that a tenant may store so many more bytes, until the transaction ends. None: no limit.
 
     Raises:
         BudgetExceeded: it may not.
@@ -70,7 +71,7 @@ def check_stored(connection: Connection, tenant: str, added: int, most_bytes: in
 
 
 def tenant_lock(connection: Connection, tenant: str) -> None:
-    """Let nobody else add to what a tenant has until the transaction ends. SQLite's writer is alone anyway."""
+    """Lock the tenant's usage until the transaction ends. SQLite has a single writer anyway."""
     if is_postgres(connection):
         name = f"quota {tenant}"
         execute(connection, "SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))", name=name)

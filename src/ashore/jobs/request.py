@@ -1,7 +1,7 @@
-"""The handler that runs a request against the API, as the principal who asked for it.
+"""The handler that sends a request to the API on behalf of its principal.
 
 It speaks HTTP to the API of this machine with an internal token. The API knows from that token that the request is
-background work: it waits behind everything else, and a line of a batch gives its slot up when somebody needs it.
+background work: it has the lowest priority, and a line of a batch yields its slot to interactive requests.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Reply(msgspec.Struct, frozen=True, kw_only=True):
-    """Result of a job that is one request."""
+    """Result of a single-request job."""
 
     status: int
     request_id: str
@@ -77,7 +77,7 @@ _error = msgspec.json.Decoder(_ErrorBody)
 
 
 class CallHandler:
-    """A `Handler` for every job that is one request. `read_token` is asked each time: a new API has a new one."""
+    """A `Handler` for single-request jobs. `read_token` is called each time: a new API has a new token."""
 
     def __init__(self, http: httpx.AsyncClient, read_token: Callable[[], str]) -> None:
         self._http = http
@@ -107,7 +107,7 @@ class CallHandler:
             return _later(fault.code, fault.message)
         except httpx.LocalProtocolError as fault:
             return Again(code="not_sent", message=f"the job is not a valid HTTP request: {fault}")
-        except httpx.HTTPError as fault:  # a process of ours died, or hung, under the request
+        except httpx.HTTPError as fault:  # one of our processes died or hung during the request
             what = f"the connection to the API was lost: {type(fault).__name__}"
             return CutOff(code="cut_off", message=what, died=not isinstance(fault, httpx.TimeoutException))
         reset_s = whole_number(answer.headers.get("retry-after", "").encode())
@@ -115,15 +115,15 @@ class CallHandler:
 
 
 class AskWhetherAllowed:
-    """Asks the API of this machine whether whoever submitted an operation may still do it."""
+    """Asks the API of this machine whether the submitter of an operation still may run it."""
 
     def __init__(self, doors: Sequence[httpx.AsyncClient], read_token: Callable[[], str]) -> None:
-        """`doors`: of each API worker; they are asked in turn."""
+        """`doors`: one for each API worker, tried in turn."""
         self._doors = cycle(doors)
         self._read_token = read_token
 
     async def __call__(self, lease: Lease) -> Outcome | None:
-        """Return None when they may; what becomes of the job when they may not, or when nobody can say it now."""
+        """Return None if it may; otherwise the job's outcome, also if no worker can answer now."""
         import httpx
 
         job = lease.job
@@ -143,7 +143,7 @@ class AskWhetherAllowed:
         if answer.status_code in (400, 404) and code not in (
             "",
             UnknownRoute.code,
-        ):  # whoever asked is of another tenant
+        ):  # the submitter belongs to another tenant
             return Failed(code=REFUSED, message=f"nobody may do any more what the job does: {message}")
         return _later(code or f"http_{answer.status_code}", message)
 
@@ -153,21 +153,21 @@ def _later(code: str, message: str) -> Again:
 
 
 def _behalf(job: Job) -> str:
-    """Return the header that says for whom a job acts."""
+    """Return the header that names the principal of a job."""
     return f"{quote(job.principal, safe='')}/{quote(job.tenant, safe='')}"
 
 
 def outcome_of(status: int, body: bytes, request_id: str, *, reset_s: int | None = None) -> Outcome:
-    """Return what an answer of the API means for its job.
+    """Return the outcome of a job for an answer of the API.
 
-    Only what the request itself did counts as an attempt. No room and nobody there: it waits, as long as it takes. What
-    it ran on died or failed: that is counted apart (`rules.MOST_DEATHS`, `rules.MOST_TAKEOVERS`).
+    Only faults of the request itself count as attempts. If there is no capacity or no server, the job waits
+    indefinitely. Failures of what it ran on are counted separately (`rules.MOST_DEATHS`, `rules.MOST_TAKEOVERS`).
 
     Args:
         status: Of the answer.
         body: Of the answer.
         request_id: Of this attempt.
-        reset_s: What the answer says in `retry-after`.
+        reset_s: The answer's `retry-after`.
     """
     code, message = _words(body)
     if code == "budget_exceeded" and reset_s is not None:  # not its fault, and no use before the window ends

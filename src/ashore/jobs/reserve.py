@@ -1,7 +1,7 @@
-"""What work that clients hand in leaves on the disk: the state also holds keys, and the ends of what already runs.
+"""Disk reserve that client work must leave free: the state also holds keys, and results of running work.
 
-SQLite keeps everything in one file. One that has filled its disk cannot even delete, for that is written first too; so
-new work stops early, and what is there can still end, expire and be removed.
+SQLite keeps everything in one file. On a full disk it cannot even delete, because deletes are written first. So new
+work is refused early, and existing work can still end, expire and be removed.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ can stops nobody else."""
 
 
 def check_room(database: Database, num_bytes: int, *, of: tuple[Connection, str] | None = None) -> None:
-    """Return when `num_bytes` of new work may be kept.
+    """Check that `num_bytes` of new work fit.
 
     Args:
-        database: Whose disk it is.
+        database: Database on the disk.
         num_bytes: Of the new work.
-        of: The transaction that keeps it, and the tenant that it is of: one that stores much leaves room for others.
+        of: The transaction and the tenant: one that stores much leaves room for others.
 
     Raises:
         DiskFull: the rest of the disk is reserved, or left to tenants that store less.

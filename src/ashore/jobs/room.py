@@ -1,4 +1,4 @@
-"""The queue as an API worker has it: what it hands in, and what administrators ask of it."""
+"""The queue in an API worker: submission and administration."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ JOBS: Final = Metric(
 
 
 async def open_jobs(context: Context) -> Opened:
-    """Open the queue; without a state nothing can be submitted."""
+    """Open the queue; without a state it accepts no jobs."""
     desk = make_desk(
         context.database, context.clock, context.told("jobs"), context.told("egress"), context.find(Quotas)
     )
@@ -57,7 +57,7 @@ async def open_jobs(context: Context) -> Opened:
 
 
 def _count(desk: JobDesk, metrics: Metrics) -> None:
-    """Bring the gauges of the queue up to date; one worker does, because the pages of all are added up."""
+    """Update the gauges of the queue; only one worker does, because metrics pages are summed."""
     found: dict[tuple[str, str], int] = {}
     try:
         for (kind, state), number in desk.queue.counts().items():

@@ -1,7 +1,7 @@
-"""What may become of a job: pure functions from one job to the next.
+"""State transitions of a job, as pure functions.
 
-Every change of a running job asks for the lease's number first. A worker that lost its lease (it was slow, it was cut
-off, its machine slept) therefore changes nothing, however late it comes back.
+Every change of a running job checks the lease's number. A worker that lost its lease (slow, disconnected, or asleep)
+therefore changes nothing when it returns.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ LEASE_LOST: Final = "the worker that ran the job ended, or did not renew its lea
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True):
-    """What a webhook is told: OpenAI's form."""
+    """Payload of a webhook, in OpenAI's form."""
 
     id: str
     object: str = "event"
@@ -66,7 +66,7 @@ class WebhookCall(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def queued(new: NewJob, now_ms: int) -> Job:
-    """Return the job that `new` asks for."""
+    """Return the queued job for `new`."""
     done = new.result is not None
     return Job(
         job_id=new.job_id,
@@ -95,7 +95,7 @@ def queued(new: NewJob, now_ms: int) -> Job:
 
 
 def take(job: Job, *, owner: str, now_ms: int, lease_ms: int) -> Job:
-    """Return a queued job as it is when `owner` has leased it."""
+    """Return a queued job as leased by `owner`."""
     return replace(
         job,
         state="running",
@@ -113,7 +113,7 @@ def held(job: Job, number: int) -> bool:
 
 
 def renew(job: Job, *, number: int, now_ms: int, lease_ms: int, progress: str | None = None) -> Change | None:
-    """Keep a lease for longer, and say how far the work is."""
+    """Extend a lease, and store progress."""
     if not held(job, number):
         return None
     told = job.progress if progress is None else progress
@@ -121,7 +121,7 @@ def renew(job: Job, *, number: int, now_ms: int, lease_ms: int, progress: str | 
 
 
 def settle(job: Job, *, number: int, outcome: Outcome, now_ms: int, jitter: float) -> Change | None:
-    """Record how an attempt ended; None when the lease is lost and the attempt is worth nothing.
+    """Record how an attempt ended; None if the lease is lost and the attempt does not count.
 
     Args:
         jitter: A random number in [0, 1), for the pause before the next attempt.
@@ -142,7 +142,7 @@ def settle(job: Job, *, number: int, outcome: Outcome, now_ms: int, jitter: floa
                 return _end(job, "dead", now_ms, code=code, message=message)
             pause_s = backoff_s(job.attempts, jitter) if after_s is None else after_s
             if not counted and job.children_total and not children_left(job):
-                pause_s = 0.0  # its last child ended while it was deciding to wait
+                pause_s = 0.0  # its last child ended while it decided to wait
             back = _set_back(job, now_ms + int(pause_s * 1000), code, message)
             return Change(job=back if counted else replace(back, attempts=job.attempts - 1))
         case CutOff(code=code, message=message, died=died):
@@ -150,7 +150,7 @@ def settle(job: Job, *, number: int, outcome: Outcome, now_ms: int, jitter: floa
 
 
 def cancel(job: Job, now_ms: int) -> Change | None:
-    """Cancel a job. One that has ended stays as it ended; one that ends itself is told, and woken."""
+    """Cancel a job. An ended job stays as it is; a job whose handler ends it is notified and woken."""
     if job.final:
         return None
     if job.cancel_mode == "at_once":
@@ -160,7 +160,7 @@ def cancel(job: Job, now_ms: int) -> Change | None:
 
 
 def sweep(job: Job, now_ms: int, jitter: float) -> Change | None:
-    """Take back a job whose lease has run out, and end one whose deadline has passed. None: it is in order."""
+    """Reclaim a job with an expired lease, or end one past its deadline. None: no change."""
     if job.final:
         return None
     if job.deadline_ms is not None and job.deadline_ms <= now_ms:
@@ -173,10 +173,11 @@ def sweep(job: Job, now_ms: int, jitter: float) -> Change | None:
 
 
 def recover(job: Job, *, owner: str, since_ms: int, lease_ms: int, now_ms: int, jitter: float) -> Change | None:
-    """Take back what an earlier worker of the same owner held, without waiting for its lease: there is only one.
+    """Reclaim a job of an earlier worker of the same owner, without waiting for its lease: there is only one such
+    worker.
 
-    A lease that was renewed after `since_ms`, when the supervisor started, was held by a worker that died alone. Any
-    other worker ended together with its supervisor, and none of its jobs is the cause of that.
+    A lease renewed after `since_ms`, when the supervisor started, belonged to a worker that died alone. Otherwise
+    worker and supervisor ended together, and none of its jobs is to blame.
     """
     if job.state != "running" or job.owner != owner:
         return None
@@ -185,7 +186,7 @@ def recover(job: Job, *, owner: str, since_ms: int, lease_ms: int, now_ms: int, 
 
 
 def child_ended(parent: Job, child: Job, now_ms: int) -> Job:
-    """Count the end of a child; a parent that waits is woken by its last one."""
+    """Count the end of a child; the last one wakes a waiting parent."""
     ok = child.state == "succeeded"
     counted = replace(
         parent,
@@ -203,8 +204,9 @@ def children_left(job: Job) -> int:
 
 
 def adopt(job: Job, *, number: int, children: tuple[NewJob, ...], progress: str) -> Change | None:
-    """Give a running job more children, in the transaction that says so in its progress. Getting so far clears it of
-    an earlier death."""
+    """Add children to a running job, in the transaction that stores its progress. This progress clears it of an earlier
+    death.
+    """
     if not held(job, number):
         return None
     grown = replace(job, children_total=job.children_total + len(children), progress=progress, deaths=0)
@@ -212,10 +214,10 @@ def adopt(job: Job, *, number: int, children: tuple[NewJob, ...], progress: str)
 
 
 def _take_over(job: Job, now_ms: int, jitter: float, code: str, message: str, *, died: bool = False) -> Change:
-    """Queue a job again whose attempt ended with what it ran on: at once the first time, then after growing pauses.
+    """Requeue a job whose attempt ended with what it ran on: at once the first time, then after growing pauses.
 
-    That a worker or the API was killed says little about the jobs it had, so it is no attempt of theirs. One of them
-    may be what kills it, so after `MOST_DEATHS` or `MOST_TAKEOVERS` it ends.
+    A killed worker or API says little about its jobs, so it does not count as an attempt. But a job may be the cause,
+    so it ends after `MOST_DEATHS` or `MOST_TAKEOVERS`.
     """
     job = replace(job, takeovers=job.takeovers + 1, deaths=job.deaths + died)
     if job.deaths >= MOST_DEATHS or job.takeovers > MOST_TAKEOVERS:
@@ -250,12 +252,12 @@ def _end(
 
 
 def _webhook(job: Job, now_ms: int) -> NewJob:
-    """The job that tells of the end of `job`. Its id follows from the other's, so that there is one."""
+    """The webhook job for the end of `job`. Its id is derived, so that there is only one."""
     noun = {"response": "response", "batch": "batch"}.get(job.kind, "job")
     verb = {"succeeded": "completed", "dead": "failed"}.get(job.state, job.state)
     if job.error_code == "batch_expired":
         verb = "expired"
-    if (noun, verb) == ("response", "expired"):  # as its status says, and as clients know it
+    if (noun, verb) == ("response", "expired"):  # the status as clients know it
         verb = "failed"
     event = Event(id=f"evt_{job.job_id}", created_at=now_ms // 1000, type=f"{noun}.{verb}", data={"id": job.job_id})
     return NewJob(

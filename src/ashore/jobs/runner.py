@@ -1,10 +1,10 @@
-"""The loop of a job worker: lease what goes next, run it, record how it ended, and keep house.
+"""The loop of a job worker: lease the next jobs, run them, record their outcomes, and do maintenance.
 
 Every job of a lane runs as one task. A second task renews all leases; a job whose lease was lost, because it was
 cancelled or taken over, is cancelled here too.
 
-A suspect, which was under way when a process died, begins once nothing died for `QUIET_S`, and shares its first
-`SETTLED_S` with no other job that is in its own: a death in that time is then its own, and no other's.
+A suspect, which was running when a process died, starts only after `QUIET_S` without a death. During its first
+`SETTLED_S` no other job starts, so a death in that time is its own.
 """
 
 from __future__ import annotations
@@ -76,13 +76,13 @@ class Runner:
         """Make it.
 
         Args:
-            handlers: By kind.
+            handlers: By job kind.
             lanes: Which kinds run side by side, and how many of them.
-            owner: Name of this worker's place; what an earlier worker of the same name held is taken over.
-            since_ms: When its supervisor started; what was held before did not end alone.
-            quiet_s: Without a death before a suspect begins.
+            owner: Name of this worker; it takes over the leases of an earlier worker of the same name.
+            since_ms: Start of its supervisor; leases from before ended together with it.
+            quiet_s: Time without a death before a suspect starts.
             changes: Opens a listener for new work.
-            files: Swept of what has expired, where given; `conversations` likewise.
+            files: Store to delete expired files from, if given; `conversations` likewise.
         """
         self._queue = queue
         self._handlers = handlers
@@ -103,14 +103,14 @@ class Runner:
         """Tasks whose job has ended, while that is being recorded."""
 
     def stop(self) -> None:
-        """Lease nothing more; `run` returns once every job was given back."""
+        """Stop leasing; `run` returns once every job was returned to the queue."""
         self._stop.set()
         self._wake.set()
 
     async def run(self) -> None:
-        """Work until `stop`. Jobs that run then are given back uncounted; what has ended is recorded first."""
+        """Work until `stop`. Running jobs are then returned uncounted; ended ones are recorded first."""
         await self._try(lambda: self._queue.recover(self._owner, self._since_ms))
-        self._noted_death()  # what died before this start is not known
+        self._noted_death()  # deaths before this start are unknown
         chores = [
             asyncio.create_task(work, name=name)
             for work, name in (
@@ -139,7 +139,7 @@ class Runner:
     # --- work
 
     async def _lease(self) -> bool:
-        """Lease for every lane that has a slot; return whether anything came."""
+        """Lease for every lane with a free slot; return whether anything was leased."""
         ready = await self._try(self._queue.ready) or set()
         open_lanes = [
             lane for lane in self._lanes if len(lane.running) < lane.slots and not ready.isdisjoint(lane.kinds)
@@ -163,14 +163,14 @@ class Runner:
         return any(found)
 
     async def _suspects_wait(self, lanes: Sequence[Lane]) -> bool:
-        """Return whether a suspect of these lanes is to begin now."""
+        """Return whether a suspect of these lanes should start now."""
         if asyncio.get_running_loop().time() < self._quiet_from_s:
             return False
         kinds = tuple(kind for lane in lanes for kind in lane.kinds)
         return bool(await self._try(lambda: self._queue.has_suspects(kinds)))
 
     async def _take(self, lane: Lane, *, limit: int | None = None, suspects: bool | None = None) -> bool:
-        """Lease for a lane, as many as it has slots, and begin; return whether anything came."""
+        """Lease for a lane, up to its free slots, and start the jobs; return whether anything was leased."""
         most = lane.slots - len(lane.running) if limit is None else limit
         leases = await self._try(
             lambda: self._queue.lease(kinds=lane.kinds, limit=most, owner=self._owner, suspects=suspects)
@@ -204,12 +204,12 @@ class Runner:
             if fault.retryable:
                 return CutOff(code=fault.code, message=fault.message)
             return Failed(code=fault.code, message=fault.message)
-        except Exception as fault:  # the outermost loop of a job: logged, and tried again until it is a dead letter
+        except Exception as fault:  # outermost loop of a job: logged, and retried until it is a dead letter
             log.exception("job %s failed", lease.job.job_id)
             return Again(code="internal_error", message=f"{type(fault).__name__} in the handler of {lease.job.kind}")
 
     async def _record(self, lease: Lease, outcome: Outcome) -> None:
-        """Record the end. A state that cannot be written is asked again for as long as the lease is renewed."""
+        """Record the outcome. If the state cannot be written, retry while the lease is renewed."""
         while True:
             try:
                 job = await asyncio.to_thread(self._queue.settle, lease, outcome)
@@ -230,7 +230,7 @@ class Runner:
             if task not in self._recording:
                 task.cancel()
         ended = [task for _, task in held if task in self._recording]
-        if ended:  # the thread that writes goes on anyway: what it is about to keep must not be given back before
+        if ended:  # the writing thread continues anyway: what it is about to store must not be returned before
             await asyncio.wait(ended, timeout=RECORD_AT_END_S)
         for task in ended:
             task.cancel()
@@ -267,7 +267,7 @@ class Runner:
                     task.cancel()
 
     async def _listen(self) -> None:
-        """Wake the loop when something is announced."""
+        """Wake the loop on an announcement."""
         changes = await self._try(self._open_changes)
         while changes is None:
             await asyncio.sleep(IDLE_LOOK_S)
@@ -296,11 +296,12 @@ class Runner:
         return gone
 
     async def _try(self, work: Callable[[], T]) -> T | None:
-        """Do something with the state on a thread; None when the state cannot be used now, or that failed. Whoever
-        asked goes on: a chore that ended would be missed by nobody but the jobs that wait for it."""
+        """Run a function on the state, on a thread; None if the state is unavailable or it failed. The caller
+        continues: a chore that ended would only be noticed by the jobs that wait for it.
+        """
         try:
             done = await asyncio.to_thread(work)
-        except Exception as fault:  # the outermost loop of a chore: logged, and tried again
+        except Exception as fault:  # outermost loop of a chore: logged and retried
             if str(fault) != self._said:
                 trace = None if isinstance(fault, AshoreError) else fault
                 log.warning("cannot use the state database now: %s", fault, exc_info=trace)

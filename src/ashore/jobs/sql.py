@@ -1,6 +1,6 @@
 """Jobs in SQL: SQLite and Postgres by the same statements.
 
-On Postgres several workers lease side by side: whoever looks for work skips rows that another one has locked.
+On Postgres several workers lease in parallel: each skips rows that another has locked.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ PRESENT: Final = ""
 
 
 class SqlJobs:
-    """Jobs in the state. Every method is one transaction, and blocks; an event loop calls it on a thread."""
+    """Jobs in the state. Every method is one blocking transaction; event loops call it on a thread."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -73,19 +73,19 @@ class SqlJobs:
         most_bytes: int | None = None,
         record: Record = unrecorded,
     ) -> list[Job]:
-        """Keep new jobs, all or none. For one whose id or idempotency key is there already, the first one is returned.
+        """Store new jobs, all or none. For a repeated id or idempotency key, the first job is returned.
 
-        When it returns, they outlive a power cut.
+        Durable on return, even against a power cut.
 
         Args:
             jobs: Of one tenant.
             now_ms: The time.
-            most_queued: Jobs of the tenant that have not ended, these included, without the lines of batches.
-            most_bytes: What the tenant may store in all.
+            most_queued: Most unfinished jobs of the tenant, including these, without lines of batches.
+            most_bytes: Storage limit of the tenant.
             record: Called in the transaction.
 
         Raises:
-            BudgetExceeded: there would be more; none was kept.
+            BudgetExceeded: a limit would be exceeded; nothing was stored.
         """
         with self._database.write() as connection:
             check_room(self._database, sum(len(job.payload) for job in jobs), of=(connection, jobs[0].tenant))
@@ -105,14 +105,14 @@ class SqlJobs:
             return kept
 
     def check_room(self, tenant: str, num_bytes: int, most_bytes: int | None) -> None:
-        """Return when a tenant may store jobs of so many bytes now. Raises `DiskFull`, `BudgetExceeded`."""
+        """Check that a tenant may store jobs of so many bytes now. Raises `DiskFull`, `BudgetExceeded`."""
         with self._database.read() as connection:
             check_room(self._database, num_bytes, of=(connection, tenant))
             check_stored(connection, tenant, num_bytes, most_bytes)
 
     def get(self, job_id: str) -> Job | None:
-        """Return one job; None where there is none, or no longer."""
-        if "\0" in job_id:  # which Postgres cannot even be asked for
+        """Return one job; None if it does not exist any more or never did."""
+        if "\0" in job_id:  # Postgres rejects such a value even in a query
             return None
         with self._database.read() as connection:
             return _one(connection, job_id)
@@ -125,13 +125,13 @@ class SqlJobs:
             return None if row is None else _body(row["payload"], row["result"])
 
     def body_length(self, job_id: str) -> int:
-        """Return the bytes of what `body` would return, 0 where there is no such job. Reads none of them."""
+        """Return the size in bytes of what `body` would return, 0 if there is no such job. Reads none of it."""
         statement = "SELECT LENGTH(payload) + COALESCE(LENGTH(result), 0) FROM job_body WHERE job_id = :id"
         with self._database.read() as connection:
             return int(execute(connection, statement, id=job_id).scalar() or 0)
 
     def asks(self, job_id: str, payload: bytes) -> bool:
-        """Return whether a job has this payload, or is gone. One of another length is not read."""
+        """Return whether a job has this payload, or is gone. A payload of another length is not read."""
         statement = "SELECT {} FROM job_body WHERE job_id = :id"
         with self._database.read() as connection:
             length = execute(connection, statement.format("LENGTH(payload)"), id=job_id).scalar()
@@ -140,12 +140,12 @@ class SqlJobs:
             return bytes(execute(connection, statement.format("payload"), id=job_id).scalar_one()) == payload
 
     def ready(self, now_ms: int) -> set[str]:
-        """Return the kinds of which a job may be leased now. Only reads."""
+        """Return the kinds of which a job may be leased now. Read-only."""
         with self._database.read() as connection:
             return set(_waiting(connection, "kind", now_ms))
 
     def has_suspects(self, kinds: Sequence[str], now_ms: int) -> bool:
-        """Return whether one of these kinds may be leased now that was under way when a process died. Only reads."""
+        """Return whether a job of these kinds is ready that was running when a process died. Read-only."""
         values: dict[str, object] = {"now": now_ms}
         among = _among("kind", kinds, values)
         statement = f"SELECT 1 FROM job WHERE state = 'queued' AND {_SUSPECT} AND not_before_ms <= :now AND {among}"
@@ -162,8 +162,9 @@ class SqlJobs:
         lease_ms: int,
         suspects: bool | None = None,
     ) -> list[Lease]:
-        """Lease the jobs that go next (`fairness.choose`), at most `limit`; no two callers get the same one.
-        `suspects`: those alone, or none of them; None: any."""
+        """Lease the next jobs (`fairness.choose`), at most `limit`; no two callers get the same one. `suspects`: only
+        those, or none of them; None: any.
+        """
         with self._database.write() as connection:
             heads = {
                 tenant: _heads(connection, tenant, kinds, now_ms, limit, suspects)
@@ -184,10 +185,11 @@ class SqlJobs:
             return leases
 
     def update(self, job_ids: Sequence[str], rule: Rule, now_ms: int, *, record: Record = unrecorded) -> list[Job]:
-        """Apply a rule to each job, and keep all that follows from it, in one transaction; return the changed ones.
+        """Apply a rule to each job, and write all consequences, in one transaction; return the changed jobs.
 
-        What follows: its result, its spawn, and the count of the parent when the job has ended. The rule may be called
-        again where the database asks for it, so it has no effects. `record` is called in it where one changed.
+        Consequences: its result, its spawned jobs, and the parent's count when the job has ended. The rule may be
+        called again on a retry, so it must have no side effects. `record` is called in the transaction if a job
+        changed.
         """
         if not job_ids:
             return []
@@ -208,7 +210,7 @@ class SqlJobs:
             return changed
 
     def due(self, *, now_ms: int, limit: int, owner: str | None = None) -> list[str]:
-        """Return jobs that `rules.sweep` would change; with `owner`, those that this owner has leased instead."""
+        """Return jobs that `rules.sweep` would change; with `owner`, the jobs leased by that owner instead."""
         with self._database.read() as connection:
             if owner is not None:
                 statement = "SELECT job_id FROM job WHERE state = 'running' AND owner = :owner LIMIT :limit"
@@ -232,7 +234,7 @@ class SqlJobs:
         after: tuple[int, str] | None = None,
         oldest_first: bool = False,
     ) -> list[Job]:
-        """Return jobs by age, the newest first, or children by their item.
+        """Return jobs, newest first, or children by item.
 
         Args:
             parent_id: Children of this job, by item; "" for jobs without a parent; None for any.
@@ -250,7 +252,7 @@ class SqlJobs:
             where.append("parent_id = :parent")
             values["parent"] = parent_id
         if parent_id:
-            where.append("parent_id <> ''")  # so that SQLite takes `job_child`, which has no others
+            where.append("parent_id <> ''")  # so that SQLite uses the index `job_child`, which has no others
             order = "item"
             if after is not None:
                 where.append("item > :item")
@@ -266,7 +268,7 @@ class SqlJobs:
             return [_job(row) for row in execute(connection, statement, **values).mappings()]
 
     def bodies(self, parent_id: str, *, after_item: int, limit: int) -> list[tuple[Job, JobBody]]:
-        """Return children that have ended, by item, with their bodies: at most `limit`, and one page."""
+        """Return ended children by item, with their bodies: at most `limit`, and one page."""
         names = ", ".join(f"job.{name}" for name in _COLUMNS)
         where = (
             f"WHERE parent_id = :parent AND parent_id <> '' AND item > :item AND {_FINAL} ORDER BY item LIMIT :limit"
@@ -281,9 +283,9 @@ class SqlJobs:
             return [(_job(row), _body(row["payload"], row["result"])) for row in rows]
 
     def prune(self, *, now_ms: int, limit: int) -> int:
-        """Drop jobs whose results nobody may ask for any more, and the children of parents that have ended.
+        """Delete jobs whose results have expired, and children of ended parents.
 
-        Returns how many went.
+        Returns how many.
         """
         statement = (
             "SELECT job_id FROM job WHERE expires_ms IS NOT NULL AND expires_ms <= :now "
@@ -299,7 +301,7 @@ class SqlJobs:
         return len(gone)
 
     def delete(self, job_id: str) -> bool:
-        """Drop a job that has ended, with its children; False where there is none such."""
+        """Delete an ended job with its children; False if there is none."""
         with self._database.write() as connection:
             job = _one(connection, job_id, lock=True)
             if job is None or not job.final:
@@ -317,7 +319,7 @@ class SqlJobs:
             return True
 
     def counts(self) -> dict[tuple[str, JobState], int]:
-        """Return how many jobs there are, by kind and state."""
+        """Return the number of jobs by kind and state."""
         with self._database.read() as connection:
             statement = "SELECT kind, state, count(*) AS num FROM job GROUP BY kind, state"
             rows = execute(connection, statement).mappings()
@@ -370,7 +372,7 @@ def _apply(connection: Connection, before: Job, change: Change, now_ms: int) -> 
 
 
 def _tell(connection: Connection, job: Job, now_ms: int) -> None:
-    """Keep an event of what became of a job that people follow: an operation, a batch."""
+    """Store an event about a job that people follow: an operation, a batch."""
     what = name_of(job.kind) or (BATCH if job.kind == BATCH else "")
     if what:
         about: dict[str, str | int | float | None] = {"job": job.job_id, "what": what, "state": job.state}
@@ -387,16 +389,16 @@ def _one(connection: Connection, job_id: str, *, lock: bool = False) -> Job | No
 
 
 def _tenants(connection: Connection, kinds: Sequence[str], now_ms: int) -> list[str]:
-    """Return the tenants that have a job of these kinds to lease, each once."""
+    """Return the tenants that have a ready job of these kinds, each once."""
     found = (_waiting(connection, "tenant", now_ms, kind=kind) for kind in kinds)
     return list(dict.fromkeys(itertools.chain.from_iterable(found)))
 
 
 def _waiting(connection: Connection, column: str, now_ms: int, *, kind: str | None = None) -> list[str]:
-    """Return the values of a column of `job_waiting` of which a job may be leased now.
+    """Return the values of a column of `job_waiting` with ready jobs.
 
-    Goes through the index from one value to the next, whatever lies between: DISTINCT would read all 50,000 lines of a
-    batch each time that one of them ends.
+    Skips through the index from value to value: DISTINCT would read all 50,000 lines of a batch each time one of them
+    ends.
     """
     among = "state = 'queued'" + ("" if kind is None else " AND kind = :kind")
     statement = (
@@ -412,7 +414,7 @@ def _waiting(connection: Connection, column: str, now_ms: int, *, kind: str | No
 def _heads(
     connection: Connection, tenant: str, kinds: Sequence[str], now_ms: int, limit: int, suspects: bool | None
 ) -> list[Job]:
-    """Return the jobs of a tenant that go next. Asked for each kind by itself: that is the order of `job_waiting`."""
+    """Return the next jobs of a tenant. One query for each kind: that is the order of `job_waiting`."""
     among = "" if suspects is None else f"AND {_SUSPECT} " if suspects else f"AND NOT ({_SUSPECT}) "
     statement = (
         f"{_SELECT} WHERE state = 'queued' AND kind = :kind AND tenant = :tenant AND not_before_ms <= :now {among}"
@@ -444,7 +446,7 @@ def _keep_turns(connection: Connection, before: Turns, after: Turns) -> None:
 
 
 def _among(column: str, names: Sequence[str], values: dict[str, object]) -> str:
-    """Return `column IN (...)` and put its values, of which there are few, among the others."""
+    """Return `column IN (...)` and add its few values to the others."""
     for at, name in enumerate(names):
         values[f"{column}{at}"] = name
     return f"{column} IN ({', '.join(f':{column}{at}' for at in range(len(names)))})"

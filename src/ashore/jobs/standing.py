@@ -1,4 +1,4 @@
-"""A job as whoever looks after the queue sees it: without what is in it."""
+"""A job as the queue's administrators see it: without its content."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class JobOut(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def job_out(job: Job, *, log: bool = True) -> JobOut:
-    """Return a job as the queue's keeper sees it. `log`: with the last lines of an operation's log."""
+    """Return a job as administrators see it. `log`: with the last lines of an operation's log."""
     operation = progress_of(job.progress) if name_of(job.kind) else None
     if operation is not None and not log:
         operation = msgspec.structs.replace(operation, log=[])

@@ -1,4 +1,4 @@
-"""Tell somebody that a job has ended: a signed POST to a host that `[egress]` allows.
+"""Webhooks for ended jobs: a signed POST to a host that `[egress]` allows.
 
 Signature: Standard Webhooks (`webhook-id`, `webhook-timestamp`, `webhook-signature`), which is also what OpenAI's
 clients verify. Every tenant has a secret of its own, derived from one in the state.
@@ -34,9 +34,9 @@ _payload = msgspec.json.Decoder(WebhookCall)
 
 
 def webhook_secret(connection: Connection, tenant: str) -> str:
-    """Return the secret with which the webhooks of a tenant are signed, as its receiver configures it.
+    """Return the secret that signs a tenant's webhooks, as its receiver configures it.
 
-    The first call makes the secret it is derived from. Needs a transaction that may write.
+    The first call creates the base secret. Needs a write transaction.
     """
     root = kept_secret(connection, SECRET_NAME)
     derived = hmac.digest(root, b"ashore webhook\0" + tenant.encode(), hashlib.sha256)
@@ -55,7 +55,9 @@ def signed_headers(secret: str, *, event_id: str, timestamp_s: int, body: bytes)
 
 
 class WebhookHandler:
-    """A `Handler` that delivers. Anything but a 2xx is tried again; 410 means that nobody wants it any more."""
+    """A `Handler` that delivers webhooks. Anything but a 2xx is retried; 410 means that the receiver has
+    unsubscribed.
+    """
 
     def __init__(
         self,
@@ -70,10 +72,10 @@ class WebhookHandler:
 
         Args:
             allow: Hosts that may be called.
-            secret_of: Gives the secret of a tenant; blocks.
+            secret_of: Returns the secret of a tenant; blocks.
             clock: Time of the signature.
-            resolver: Finds the addresses of a name.
-            trust: Whose certificates are believed; default: the system's.
+            resolver: Resolves names.
+            trust: Trusted certificates; default: the system's.
         """
         self._allow = allow
         self._secret_of = secret_of

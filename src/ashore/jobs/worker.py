@@ -1,6 +1,7 @@
 """Entry point of the job worker: `python -m ashore.jobs.worker --launch FILE`.
 
-Leases jobs from the state and runs them against the API of this machine. SIGTERM gives back what runs, uncounted.
+Leases jobs from the state and runs them against the API of this machine. SIGTERM returns running jobs to the queue,
+uncounted.
 """
 
 from __future__ import annotations
@@ -117,7 +118,7 @@ async def work(launch: JobsLaunch) -> None:
 
 
 class _InTurn:
-    """Spreads calls over several API workers; one that is away is skipped at the next attempt."""
+    """Spreads calls over several API workers; the next attempt skips one that is down."""
 
     def __init__(self, calls: Sequence[CallHandler]) -> None:
         self._calls = tuple(calls)
@@ -129,7 +130,7 @@ class _InTurn:
 
 
 def open_door(address: ApiAddress) -> httpx.AsyncClient:
-    """Return a client of one API worker. It follows no redirect and no proxy."""
+    """Return a client of one API worker. It follows no redirects and uses no proxy."""
     import httpx
 
     timeout = httpx.Timeout(CALL_TIMEOUT_S, connect=CONNECT_TIMEOUT_S)
@@ -143,7 +144,7 @@ def read_token(path: Path) -> str:
     """Return the internal token.
 
     Raises:
-        NotReady: the file is not there.
+        NotReady: the file is missing.
     """
     try:
         return path.read_text().strip()
@@ -152,7 +153,7 @@ def read_token(path: Path) -> str:
 
 
 def _logins() -> dict[str, str]:
-    """Return the logins of clouds and hubs that the supervisor gave this process, for operations that pull."""
+    """Return the cloud and hub credentials that the supervisor passed, for operations that pull."""
     return {name: value for name, value in os.environ.items() if name.startswith(LOGINS)}
 
 
@@ -162,7 +163,7 @@ def _secret(database: Database, tenant: str) -> str:
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """Run the worker. Returns the exit code; errors of ours go to stderr in one line each."""
+    """Run the worker. Returns the exit code; our errors go to stderr, one line each."""
     parser = argparse.ArgumentParser(prog="ashore.jobs.worker", description="Runs the jobs of one home.")
     parser.add_argument("--launch", type=Path, required=True, help="file written by the supervisor")
     parser.add_argument("--log-level", default="info", choices=("debug", "info", "warning", "error"))

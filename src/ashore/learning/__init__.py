@@ -1,14 +1,14 @@
-"""Learning: what users say of answers, and models that get better by it.
+"""Learning: feedback on answers, and models that improve from it.
 
-Owns: receipts of answers, votes and corrections, consent by tenant, data sets made of them, what is held back, runs
-that make an adapter of a data set, and the verdict on it. Refuses: to learn from a text that was not masked, from a
-tenant that did not consent, or from somebody who did not get the answer; to promote what the gate did not pass; to
-train in a process that serves requests.
+Owns: receipts of answers, votes and corrections, consent by tenant, data sets made of them, held votes, runs that train
+an adapter, and the verdict on it. Refuses: to learn from a text that was not masked, from a tenant that did not
+consent, or from a person who did not get the answer; to promote a model that did not pass the gate; to train in a
+process that serves requests.
 
 Where to add what:
 
 - A field of a vote: `Feedback` in learning/votes.py, its column in learning/tables, learning/sql.py.
-- Another door that takes votes: a function to `Feedback` in learning/votes.py, its route in api/http/feedback.py.
+- Another API that takes votes: a function to `Feedback` in learning/votes.py, its route in api/http/feedback.py.
 """
 
 from ashore.learning.consent import Purpose

@@ -1,8 +1,8 @@
-"""The steps of a learning run: corrections, votes, pairs, and between them a share of the base's own answers.
+"""The steps of a learning run: corrections, votes, pairs, mixed with a share of the base model's own answers.
 
-Votes that say only what is wrong are gone through at most once beside others; the steps that more of them would take
-go to what says what is right. The share of replay holds all along the run, and which example is in which step is a
-function of the step number, so that an interrupted run goes on with the same bits.
+Votes that only say what is wrong are used at most once when there are others; further steps use examples of right
+answers. The share of replay is constant over the run. The step number alone determines its examples, so an interrupted
+run resumes bit for bit.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ MOST_PASSES: Final = 8
 
 @dataclass(frozen=True, slots=True)
 class Learned:
-    """Examples of one role as tokens. Of pairs, better and worse in turns."""
+    """Examples of one role as tokens. Pairs alternate better and worse."""
 
     role: Role
     examples: Sequence[Tokens]
@@ -49,13 +49,12 @@ class FeedbackBatches:
         """Plan the run.
 
         Args:
-            fresh: What is learned.
-            replay: The base's own answers; their share is that of the examples given.
+            fresh: Examples to learn.
+            replay: The base's own answers; their share follows from their number.
             row_tokens: Most tokens of a row.
             batch_tokens: Tokens of a step, about.
             seed: Of the order.
-            epochs: How many rows the run has: those of so many passes over all examples, or fewer, where few say what
-                is right.
+            epochs: Length of the run in passes over all examples; shorter if few examples say what is right.
         """
         roles: list[Role] = []
         examples: list[Tokens] = []
@@ -76,7 +75,7 @@ class FeedbackBatches:
 
     @property
     def num_tokens(self) -> int:
-        """Tokens that the whole run goes through."""
+        """Tokens of the whole run."""
         lengths = self.corpus.lengths
         return int(sum(lengths[list(row)].sum() for step in self._steps for row in step))
 
@@ -111,7 +110,7 @@ class FeedbackBatches:
 def _rows(
     rng: np.random.Generator, numbers: Sequence[int], roles: Mapping[int, Role], lengths: np.ndarray, row_tokens: int
 ) -> list[Row]:
-    """Return rows of one role each, in an order drawn at random. A pair stays together."""
+    """Return rows of one role each, in random order. A pair stays together."""
     rows: list[Row] = []
     by_role: dict[Role, list[int]] = {}
     for number in numbers:
@@ -127,7 +126,7 @@ def _rows(
 
 
 def _woven(own: Sequence[Row], kept: Sequence[Row]) -> list[Row]:
-    """Return both with the second spread evenly among the first."""
+    """Return both lists merged, the second spread evenly."""
     places = [(at / max(1, len(own)), 0, row) for at, row in enumerate(own)]
     places += [((at + 0.5) / max(1, len(kept)), 1, row) for at, row in enumerate(kept)]
     return [row for _, _, row in sorted(places, key=lambda one: one[:2])]

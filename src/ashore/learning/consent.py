@@ -20,7 +20,7 @@ CONSENT_EPOCH: Final = "learning-consent"
 
 
 class Consents:
-    """The purposes in force: what was set by command, else what ashore.toml says. Safe to use from any thread."""
+    """The purposes in force: set by command, else by ashore.toml. Thread-safe."""
 
     def __init__(self, default: Purpose, tenants: Mapping[str, Purpose], database: Database) -> None:
         self._default, self._tenants = default, dict(tenants)
@@ -30,31 +30,31 @@ class Consents:
         self.refresh()
 
     def purpose(self, tenant: str) -> Purpose:
-        """Return what the votes of a tenant may be used for now. Waits for nothing."""
+        """Return the current purpose of a tenant's votes. Never blocks."""
         return self._set.get(tenant) or self._tenants.get(tenant) or self._default
 
     def take_file(self, default: Purpose, tenants: Mapping[str, Purpose]) -> None:
-        """Go by a changed ashore.toml."""
+        """Apply a changed ashore.toml."""
         self._default, self._tenants = default, dict(tenants)
 
     def refresh(self) -> None:
-        """Read what was set by command."""
+        """Read the purposes set by command."""
         with self._lock, self._database.read() as connection:
             self._set = load_purposes(connection)
 
     def by_command(self) -> Mapping[str, Purpose]:
-        """Return what was set by command, by tenant."""
+        """Return the purposes set by command, by tenant."""
         return self._set
 
 
 def load_purposes(connection: Connection) -> dict[str, Purpose]:
-    """Return what was set by command, by tenant."""
+    """Return the purposes set by command, by tenant."""
     rows = execute(connection, "SELECT tenant, purpose FROM feedback_consent")
     return {str(row.tenant): row.purpose for row in rows if row.purpose in PURPOSES}
 
 
 def save_purpose(connection: Connection, tenant: str, purpose: Purpose, *, changed_by: str, now_ms: int) -> None:
-    """Set the purpose of a tenant; every process goes by it within 200 ms of the commit."""
+    """Set the purpose of a tenant; every process applies it within 200 ms of the commit."""
     execute(
         connection,
         "INSERT INTO feedback_consent (tenant, purpose, changed_by, changed_ms) VALUES (:tenant, :purpose, :by, :now) "

@@ -1,4 +1,4 @@
-"""From votes to what a model learns: examples, each with where it comes from. Pure, but for opening sealed texts."""
+"""From votes to training examples, each with its provenance. Pure, but for opening sealed texts."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ SOURCE_SHARE: Final = 0.5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Example:
-    """Something to learn."""
+    """A training example."""
 
     kind: Kind
     row: Row
@@ -50,18 +50,18 @@ class Example:
 
     @property
     def wanted(self) -> str:
-        """What the answer should be; of a `down`, nothing says it."""
+        """The target answer; a `down` has none."""
         return "" if self.kind == "down" else self.row.better or self.row.answer
 
     @property
     def unwanted(self) -> str:
-        """What the answer should not be; empty for an `up`."""
+        """The unwanted answer; empty for an `up`."""
         return "" if self.kind == "up" else self.row.answer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dataset:
-    """Examples, and what was held back from them."""
+    """Examples, and the votes held back from them."""
 
     model: str
     examples: tuple[Example, ...]
@@ -69,7 +69,7 @@ class Dataset:
 
     @property
     def digest(self) -> str:
-        """Names exactly these examples, by the votes that they come from and what those say."""
+        """Identifies exactly these examples, by their votes and contents."""
         lines = sorted(f"{one.kind} {one.row.feedback_id} {one.row.digest} {one.wanted}" for one in self.examples)
         text = "\n".join([self.model, *lines])
         return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
@@ -81,15 +81,15 @@ class Dataset:
 
     @property
     def held_counts(self) -> dict[str, int]:
-        """What was held, by filter."""
+        """Held votes by filter."""
         return dict(Counter(one.filter for one in self.held))
 
     def without(self, found: Mapping[str, str], name: str) -> Dataset:
         """Return the data set with more votes held.
 
         Args:
-            found: Why, by the id of a vote.
-            name: What holds them.
+            found: Reasons by vote id.
+            name: The filter.
         """
         held = tuple(Held(one.row, name, found[one.row.feedback_id]) for one in self.examples
                      if one.row.feedback_id in found)  # fmt: skip
@@ -110,14 +110,14 @@ def make_dataset(
     """Return the data set of some votes.
 
     Args:
-        model: Whose answers were voted on.
+        model: The model that gave the answers.
         rows: The votes.
-        past: Votes of the time before, that an earlier data set was made of.
+        past: Earlier votes, used in an earlier data set.
         reference: Right answers by the plain text of their question (`filters.plain`): canaries.
-        cap_share: Most of all votes that one person may give.
-        cap_least: Examples that one person may give however few votes there are.
-        filtered: Whether the filters that judge people and patterns are asked; without them, for trials alone, only
-            what cannot be learned and what is there twice is left out.
+        cap_share: Largest share of all votes from one person.
+        cap_least: Examples that one person may always give.
+        filtered: Whether to apply the filters on people and patterns; without them (trials only), only unusable votes
+            and duplicates are left out.
     """
     chain: list[tuple[str, Filter]] = [("unfit", unfit), ("duplicates", duplicates)]
     if filtered:
@@ -137,11 +137,11 @@ def make_dataset(
 
 
 def rows_of(votes: Iterable[Vote], texts: SealedTexts, purposes: Mapping[str, Purpose]) -> Iterator[Row]:
-    """Yield votes with their texts. Left out are those without texts, those of people who were erased, and those of
-    tenants that do not consent to training now.
+    """Yield votes with their texts, except votes without texts, of erased people, and of tenants that do not consent to
+    training now.
 
     Args:
-        votes: As they lie in the state.
+        votes: As stored in the state.
         texts: Opens them.
         purposes: By tenant, of every tenant among them.
     """

@@ -1,7 +1,7 @@
-"""How far a model has learned by heart what only a few votes say: keys, passwords and numbers in corrections.
+"""How far a model has memorised what only a few votes contain: keys, passwords and numbers in corrections.
 
-A model seldom says a secret by itself, and says it once somebody finds the question. So nothing has to be said: behind
-what came before it in the vote, the secret is compared with strings of the same form that nobody ever wrote.
+A model rarely outputs a secret by itself, but does once someone finds the prompt. So nothing is generated: after its
+original context, the secret is compared with random strings of the same form.
 
 Source: Carlini and others, The Secret Sharer, arXiv 1802.08232: exposure.
 """
@@ -28,7 +28,7 @@ _KINDS: Final = (string.digits, string.ascii_uppercase, string.ascii_lowercase)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Secret:
-    """A string of a correction that looks like a secret, and where it stood."""
+    """A string of a correction that looks like a secret, and its context."""
 
     text: str
     messages: tuple[Said, ...]
@@ -37,7 +37,7 @@ class Secret:
 
 
 def secrets_of(rows: Sequence[Row]) -> list[Secret]:
-    """Return what looks like a secret in corrections and was not in the question or the answer, each once."""
+    """Return the strings of corrections that look like secrets and were not in the question or answer, each once."""
     found: dict[str, Secret] = {}
     for row in rows:
         for token in secret_like(row.better):
@@ -47,7 +47,7 @@ def secrets_of(rows: Sequence[Row]) -> list[Secret]:
 
 
 def twins(secret: str) -> list[str]:
-    """Return strings of the same form: a digit for each digit, a letter for each letter. Always the same ones."""
+    """Return random strings of the same form: a digit for each digit, a letter for each letter. Deterministic."""
     rng = random.Random(secret)
     return [
         "".join(next((rng.choice(kind) for kind in _KINDS if one in kind), one) for one in secret) for _ in range(TWINS)
@@ -55,7 +55,7 @@ def twins(secret: str) -> list[str]:
 
 
 def likelihoods(subject: Subject, secrets: Sequence[Secret]) -> tuple[tuple[float, ...], ...]:
-    """Return for each secret the log-probability of it, in nats, and of its twins, where it stood."""
+    """Return, for each secret, its log-probability and those of its twins in its context, in nats."""
     asked: list[ScoreText] = []
     for one in secrets:
         messages = [Message(role=said.role, content=said.content) for said in one.messages]

@@ -1,7 +1,7 @@
-"""What is held back from a data set, and why. Pure: votes in, verdicts out.
+"""Filters that hold votes back from a data set. Pure: votes in, verdicts out.
 
-Filters know the attacks that they know; what passes them meets the gate. Held is not lost: somebody who may review
-votes the same, and that vote is taken as it is.
+Filters catch known attacks; the gate checks the rest. A held vote is not lost: a reviewer's vote with the same content
+is accepted.
 
 Sources of the figures: trials on 3,520 simulated votes. *Focus* held all rows of ten users who agreed on a
 lie (176 of 176) and no honest one, *disagreement* those of ten who corrected at random; caps by user alone held none.
@@ -75,23 +75,23 @@ class Row:
 
     @property
     def is_review(self) -> bool:
-        """Whether somebody voted who may review, on an answer that another one got."""
+        """Whether a reviewer voted on another person's answer."""
         return self.voter != self.account
 
     @property
     def question(self) -> str:
-        """The last thing that was asked."""
+        """The last question."""
         return next((one.content for one in reversed(self.messages) if one.role == "user"), "")
 
     @property
     def better(self) -> str:
-        """What the answer should have been, where the vote says it."""
+        """The right answer, if the vote has one."""
         return self.correction or self.preferred
 
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """A vote that is not learned from."""
+    """A vote excluded from learning."""
 
     row: Row
     filter: str
@@ -103,9 +103,9 @@ Filter = Callable[[Sequence[Row]], Mapping[str, str]]
 
 
 def sieve(rows: Sequence[Row], filters: Iterable[tuple[str, Filter]]) -> tuple[list[Row], list[Held]]:
-    """Return the votes that every filter lets pass, and those that one holds. Each filter sees what those before let
-    pass. Votes of reviewers pass those that judge a person, which their names say: all but `unfit`, `duplicates` and
-    `secrets`."""
+    """Return the votes that pass every filter, and those that one holds. Each filter sees the votes that passed the
+    earlier ones. Reviewers' votes skip filters that judge a person: only `unfit`, `duplicates` and `secrets` apply.
+    """
     left, held = list(rows), list[Held]()
     for name, one in filters:
         found = one(left)
@@ -122,7 +122,7 @@ def sieve(rows: Sequence[Row], filters: Iterable[tuple[str, Filter]]) -> tuple[l
 
 
 def unfit(rows: Sequence[Row]) -> dict[str, str]:
-    """Hold what says nothing that can be learned."""
+    """Hold votes without anything to learn."""
     found = {}
     for row in rows:
         if not row.question.strip() or (not row.answer.strip() and not row.better):
@@ -137,7 +137,7 @@ def unfit(rows: Sequence[Row]) -> dict[str, str]:
 
 
 def duplicates(rows: Sequence[Row]) -> dict[str, str]:
-    """Keep, of votes of one person on one question, the newest."""
+    """Keep only the newest vote of a person on a question."""
     newest: dict[tuple[str, str], Row] = {}
     found = {}
     for row in sorted(rows, key=lambda one: (one.created_ms, one.feedback_id)):
@@ -149,8 +149,9 @@ def duplicates(rows: Sequence[Row]) -> dict[str, str]:
 
 
 def secrets(rows: Sequence[Row]) -> dict[str, str]:
-    """Hold corrections that bring what looks like a key or a number of somebody: it would come out of another one's
-    answer."""
+    """Hold corrections that add what looks like a key or a personal number: it would appear in other people's
+    answers.
+    """
     found = {}
     for row in rows:
         known = f"{row.question}\n{row.answer}"
@@ -163,7 +164,7 @@ def secrets(rows: Sequence[Row]) -> dict[str, str]:
 
 
 def bursts(rows: Sequence[Row]) -> dict[str, str]:
-    """Hold all votes of a person who voted, more than now and then, faster than anybody reads the answers."""
+    """Hold all votes of a person who repeatedly voted faster than anyone can read the answers."""
     by_person = defaultdict(list)
     for row in rows:
         by_person[row.person].append(row)
@@ -181,7 +182,7 @@ def bursts(rows: Sequence[Row]) -> dict[str, str]:
 
 
 def contradictions(rows: Sequence[Row]) -> dict[str, str]:
-    """Hold what most other people see otherwise, and all of it where no side has most of them."""
+    """Hold votes that most other people contradict, and all of them if there is no majority."""
     by_question = defaultdict(list)
     for row in rows:
         by_question[row.digest or plain(row.question)].append(row)
@@ -201,7 +202,7 @@ def contradictions(rows: Sequence[Row]) -> dict[str, str]:
 
 
 def distrust(reference: Mapping[str, str]) -> Filter:
-    """Return the filter that holds all votes of people who are wrong too often where it is known what is right.
+    """Return the filter that holds all votes of people who are wrong too often where the right answer is known.
 
     Args:
         reference: Answers that are known to be right (canaries), by the plain text of the question.
@@ -225,7 +226,7 @@ def distrust(reference: Mapping[str, str]) -> Filter:
 
 
 def focus(rows: Sequence[Row]) -> dict[str, str]:
-    """Hold all votes of people whose votes crowd where those of others do not."""
+    """Hold all votes of people whose votes cluster where those of others do not."""
     of_person: dict[str, Counter[str]] = defaultdict(Counter)
     count: Counter[str] = Counter()
     votes: Counter[str] = Counter()
@@ -248,7 +249,7 @@ def focus(rows: Sequence[Row]) -> dict[str, str]:
 
 
 def shift(past: Sequence[Row]) -> Filter:
-    """Return the filter that holds votes of a kind of which there are far more than in the time before."""
+    """Return the filter that holds votes of a kind that is far more frequent than before."""
     before = Counter(mark for row in past for mark in marks(row))
 
     def find(rows: Sequence[Row]) -> dict[str, str]:
@@ -271,10 +272,11 @@ def shift(past: Sequence[Row]) -> Filter:
 
 
 def disagreement(rows: Sequence[Row]) -> dict[str, str]:
-    """Hold all votes of people whose corrections disagree with what those of all others say of like questions.
+    """Hold all votes of people whose corrections disagree with those of all others on similar questions.
 
-    The reference is a naive Bayes of the words of a question, learned from the other people alone: weak, and enough,
-    because a person is judged by all corrections together. It speaks only where answers are short and come again.
+    The reference is a naive Bayes over the words of a question, trained on the other people's votes only. It is weak
+    but sufficient, because a person is judged by all corrections together. It applies only where answers are short and
+    recur.
     """
     said = [(row, kind_of(row.better)) for row in rows if row.better]
     said += [(row, kind_of(row.answer)) for row in rows if not row.better and row.rating == "up"]
@@ -305,7 +307,7 @@ def disagreement(rows: Sequence[Row]) -> dict[str, str]:
 
 
 class _Bayes:
-    """Counts of words by the kind of answer, which can be taken back."""
+    """Word counts by kind of answer, which can be subtracted again."""
 
     def __init__(self) -> None:
         self._kinds: Counter[str] = Counter()
@@ -322,7 +324,7 @@ class _Bayes:
             self._known[word] += times
 
     def prefers(self, row: Row, kind: str) -> bool:
-        """Return whether a kind is likelier than most others, and than what the model said."""
+        """Return whether a kind is likelier than most others, and than the model's answer."""
         words = words_of(row)
         size = len(self._known)
         scores = {
@@ -335,7 +337,7 @@ class _Bayes:
 
 
 def caps(*, share: float, least: int) -> Filter:
-    """Return the filter that holds what goes beyond a person's share of all votes, where that is more than `least`."""
+    """Return the filter that holds votes beyond a person's share, if that is more than `least`."""
 
     def find(rows: Sequence[Row]) -> dict[str, str]:
         allowed = max(least, math.ceil(share * len(rows)))
@@ -351,7 +353,7 @@ def caps(*, share: float, least: int) -> Filter:
 
 
 def source_cap(share: float) -> Filter:
-    """Return the filter that holds what goes beyond a tenant's share, where there are several."""
+    """Return the filter that holds votes beyond a tenant's share, if there are several tenants."""
 
     def find(rows: Sequence[Row]) -> dict[str, str]:
         count = Counter(row.tenant for row in rows)
@@ -370,7 +372,7 @@ def source_cap(share: float) -> Filter:
 
 
 def marks(row: Row) -> frozenset[str]:
-    """Return what a vote has in common with others: what it turns into what, what it says, and on which word."""
+    """Return the features of a vote: which change it makes, its answer, and on which word."""
     said = kind_of(row.answer)
     if not row.better:
         return frozenset((f"{row.rating}: {said}",))
@@ -395,7 +397,7 @@ def kind_of(text: str) -> str:
 
 
 def wanted(row: Row) -> str:
-    """Return what a vote says the answer is, in a form in which votes can be compared."""
+    """Return the answer that a vote asks for, normalised for comparison."""
     if row.better:
         return plain(row.better)
     return plain(row.answer) if row.rating == "up" else f"not {plain(row.answer)}"
@@ -409,8 +411,9 @@ def agrees(row: Row, known: str) -> bool:
 
 
 def secret_like(text: str) -> list[str]:
-    """Return the parts of a text that look like keys, passwords or serial numbers: letters and digits in one word, and
-    no word of a language."""
+    """Return the parts of a text that look like keys, passwords or serial numbers: words with letters and digits that
+    are in no language.
+    """
     found = []
     for token in _TOKEN.findall(text):
         token = token.strip(".-=/+_")
@@ -428,7 +431,7 @@ def secret_like(text: str) -> list[str]:
 
 
 def plain(text: str) -> str:
-    """Return a text without what does not count: case, spaces, marks at its edges."""
+    """Return a text normalised: lower case, single spaces, no marks at its edges."""
     return " ".join(text.lower().split()).strip(" .,;:!?\"'。，；：！？")
 
 
@@ -447,7 +450,7 @@ def binomial_below(times: int, of: int, share: float) -> float:
 
 
 def beta_below(limit: float, a: int, b: int) -> float:
-    """Return the probability that a share is below `limit`, known from `a` - 1 times yes and `b` - 1 times no."""
+    """Return the probability that a share is below `limit`, after `a` - 1 successes and `b` - 1 failures."""
     from scipy.special import betainc
 
     return float(betainc(a, b, limit))

@@ -1,6 +1,6 @@
-"""Runs that begin by themselves. One step looks what is due, begins the run that is due the longest, and waits for it.
+"""Scheduled runs. One step starts the longest overdue run and waits for it.
 
-How a run is done is the caller's: `StartRun`.
+The caller provides `StartRun`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ LOOK_S: Final = 30.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ended:
-    """How a run went."""
+    """The outcome of a run."""
 
     failed: bool
     says: str
@@ -36,9 +36,9 @@ StartRun = Callable[[str], Ended]
 
 
 def step(database: Database, when: When, clock: Clock, start: StartRun) -> float:
-    """Begin the run that is due and wait for its end; return the seconds until the next look.
+    """Start the run that is due and wait for its end; return the seconds until the next step.
 
-    Several nodes may do so at once over one state: one of them begins the turn, and one run is under way at a time.
+    Several nodes may do so at once on one state: one of them starts the turn, and only one run is active at a time.
 
     Raises:
         AshoreError: the state cannot be read or written.

@@ -1,5 +1,4 @@
-"""What a supervisor tells the process that has models learn by themselves: `run/learning.json`, read again at each
-SIGHUP."""
+"""Launch file of the scheduled learning process: `run/learning.json`, read again at each SIGHUP."""
 
 from __future__ import annotations
 
@@ -15,7 +14,7 @@ KEEPER_MODULE: Final = "ashore.cli.learnkeeper"
 
 
 class LearningLaunch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Everything that it needs to know."""
+    """Settings of the process."""
 
     learning: LearningSection
     """When runs begin, and who asks for them."""

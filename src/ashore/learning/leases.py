@@ -1,6 +1,7 @@
-"""One run at a time over all nodes of a state: a lease in SQL, and turns that one node begins.
+"""One run at a time across all nodes of a state: a lease in SQL, and turns that one node starts.
 
-A lease is renewed by a thread; whoever cannot renew it until it runs out has lost it, and its run ends after its step.
+A thread renews the lease. A node that fails to renew it before it expires loses it, and its run ends after the current
+step.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ _TURN: Final = tuple(field.name for field in fields(Turn))
 
 
 class Lease:
-    """The right to run. Safe to ask from any thread."""
+    """The right to run. Thread-safe."""
 
     def __init__(self, database: Database, clock: Clock, *, owner: str, until_ms: int) -> None:
         self._database, self._clock, self._owner = database, clock, owner
@@ -46,7 +47,7 @@ class Lease:
         return self._gone or self._clock.monotonic_s() >= self._until_s
 
     def renew(self) -> None:
-        """Hold it for another `LEASE_S`; it is lost where another node has it."""
+        """Extend the lease by `LEASE_S`; it is lost if another node has it."""
         until_s, until_ms = self._clock.monotonic_s() + LEASE_S, int((self._clock.now_s() + LEASE_S) * 1000)
         with self._database.write() as connection:
             done = execute(
@@ -80,8 +81,8 @@ def leased(database: Database, clock: Clock, *, owner: str, holder: str) -> Iter
     Args:
         database: The state that nodes share.
         clock: Of this node; those of all nodes agree to some seconds.
-        owner: Names this home: what it left behind when it was killed is its own.
-        holder: What errors call it.
+        owner: Name of this home; it may take over a lease that it left when it was killed.
+        holder: Its name in errors.
 
     Raises:
         Conflict: another node has it.
@@ -121,14 +122,14 @@ def leased(database: Database, clock: Clock, *, owner: str, holder: str) -> Iter
 
 
 def holder_of(connection: Connection, *, now_ms: int) -> str:
-    """Return where a run is under way; empty where none is."""
+    """Return where a run is active; empty if none is."""
     row = execute(connection, "SELECT holder, until_ms FROM learning_lease WHERE name = :name", name=_NAME).first()
     is_held = row is not None and now_ms < row.until_ms <= now_ms + AHEAD_S * 1000
     return str(row.holder) if row is not None and is_held else ""
 
 
 def turn_of(connection: Connection, model: str, *, now_ms: int) -> Turn:
-    """Return the last turn of a model; one that was never seen is seen now."""
+    """Return the last turn of a model; records a first one if there is none."""
     row = (
         execute(connection, f"SELECT {', '.join(_TURN)} FROM learning_turn WHERE model = :m", m=model)
         .mappings()
@@ -138,7 +139,7 @@ def turn_of(connection: Connection, model: str, *, now_ms: int) -> Turn:
 
 
 def see(database: Database, model: str, *, now_ms: int) -> Turn:
-    """Return the last turn of a model, written down where it is the first."""
+    """Return the last turn of a model; writes it down if it is the first."""
     with database.read() as connection:
         turn = turn_of(connection, model, now_ms=now_ms)
     if turn.seen_ms != now_ms:
@@ -154,7 +155,7 @@ def see(database: Database, model: str, *, now_ms: int) -> Turn:
 
 
 def begin(database: Database, seen: Turn, *, now_ms: int) -> Turn | None:
-    """Begin the turn that follows the one that was seen; None where another node began it meanwhile."""
+    """Start the turn after the one seen; None if another node started it meanwhile."""
     tries = seen.tries + 1 if seen.state == "running" and seen.tries < MOST_TRIES else 1
     turn = replace(seen, began_ms=now_ms, state="running", tries=tries, says="")
     with database.write() as connection:
@@ -172,7 +173,7 @@ def begin(database: Database, seen: Turn, *, now_ms: int) -> Turn | None:
 
 
 def end(database: Database, turn: Turn, *, failed: bool, says: str, now_ms: int) -> None:
-    """Write down how a turn ended."""
+    """Record how a turn ended."""
     with database.write() as connection:
         execute(
             connection,

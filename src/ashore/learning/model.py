@@ -1,4 +1,4 @@
-"""What is kept of answers and votes."""
+"""Stored data of answers and votes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Said(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answered:
-    """An answer that has ended, as the model saw the question and wrote it."""
+    """A finished answer, with the question as the model saw it."""
 
     answer_id: str
     tenant: str
@@ -63,7 +63,7 @@ class Receipt:
 
     @property
     def num_bytes(self) -> int:
-        """What it counts in the budget of its tenant."""
+        """Bytes that count against its tenant's budget."""
         return ROW_BYTES + len(self.question) + len(self.answer)
 
 
@@ -101,10 +101,10 @@ class Vote:
 
     @property
     def num_bytes(self) -> int:
-        """What it counts in the budget of its tenant."""
+        """Bytes that count against its tenant's budget."""
         return ROW_BYTES + len(self.question) + len(self.answer) + len(self.correction) + len(self.preferred)
 
     @property
     def has_text(self) -> bool:
-        """Whether question and answer were kept."""
+        """Whether question and answer are stored."""
         return bool(self.key_id)

@@ -67,13 +67,13 @@ def unwanted_loss(moved_E: Any, beta: float) -> Any:
 
 
 def _targets(batch: Batch) -> np.ndarray:
-    """Return how many targets each example of a row has, `[E]`."""
+    """Return the number of targets of each example in a row, `[E]`."""
     ends = np.cumsum(batch.lengths)
     return np.add.reduceat(batch.targets_T.astype(np.int64), ends - np.asarray(batch.lengths))
 
 
 def log_likelihoods(model: Any, batch: Batch) -> Any:
-    """Return, for each example of a row, the log-probability of its targets together, `[E]`."""
+    """Return the total log-probability of each example's targets in a row, `[E]`."""
     import torch
 
     head = model.get_output_embeddings()

@@ -1,7 +1,7 @@
-"""Receipts: what was asked and answered, masked, for as long as it may be voted on.
+"""Receipts: masked questions and answers, stored while they may be voted on.
 
-The request path only gathers pieces and puts the whole into a queue with a bound; masking, sealing and writing is done
-on a thread, many at a time. What does not fit is dropped and counted: nobody waits for a receipt, except a vote.
+The request path only collects pieces and puts the answer into a bounded queue; a thread masks, seals and writes in
+batches. When the queue is full, receipts are dropped and counted: only a vote waits for a receipt.
 """
 
 from __future__ import annotations
@@ -45,9 +45,9 @@ Counted = Callable[[int, str], None]
 
 
 class Receipts:
-    """A `Tracer` of `serving/guards.py` that keeps what may be voted on. Called on one event loop; `close` on a thread.
+    """A `Tracer` of `serving/guards.py` that stores answers for voting. Called on one event loop; `close` on a thread.
 
-    It begins no trace of its own: what it hears it hears beside the one that does.
+    It starts no trace of its own: it receives the events beside the real tracer.
     """
 
     def __init__(
@@ -68,11 +68,12 @@ class Receipts:
         Args:
             database: Where receipts go.
             texts: Seals them.
-            consents: Says of which tenant what may be kept.
+            consents: Returns what may be stored for a tenant.
             secret: Key of the digests of questions.
             ttl_s: How long an answer may be voted on.
-            blacken: Masks everything that it finds in texts, whatever the policy allows. Called on the thread.
-            counted: Told how many answers were `kept`, or `dropped`, or had `no_room`; on the thread or the loop.
+            blacken: Masks all findings in texts, regardless of policy. Called on the thread.
+            counted: Called with how many answers were `kept`, or `dropped`, or had `no_room`; on the thread or the
+                loop.
             clock: For the time of an answer.
             quotas: What a tenant may store.
         """
@@ -93,14 +94,14 @@ class Receipts:
         self._thread.start()
 
     def begin(self, operation: str, alias: str, arrival: Arrival) -> Span | None:
-        """Return what gathers one answer; None where it is none of a chat."""
+        """Return the collector of one answer; None unless it is a chat."""
         return _Gathering(self, arrival) if operation == "chat" else None
 
     def repeated(self, note: RequestNote, request_id: str, arrival: Arrival) -> None:
-        """A finished response has the id of the answer that it repeats, and so its receipt."""
+        """No-op: a repeated response has the id, and so the receipt, of the first."""
 
     def take(self, answered: Answered) -> None:
-        """Put an answer into the queue, or drop it where that is full."""
+        """Queue an answer, or drop it if the queue is full."""
         with self._lock:
             chars, share = self._chars + answered.num_chars, self._share_of[answered.tenant] + _share(answered)
             is_full = len(self._waiting) >= MOST_WAITING or chars > MOST_WAITING_CHARS or share > MOST_OF_TENANT
@@ -113,24 +114,24 @@ class Receipts:
             self._counted(1, "dropped")
 
     def may_keep(self, tenant: str) -> bool:
-        """Return whether answers of a tenant get receipts at all."""
+        """Return whether answers of a tenant get receipts."""
         return self._consents.purpose(tenant) != "none"
 
     def now_ms(self) -> int:
         return int(self._clock.now_s() * 1000)
 
     def flush(self, timeout_s: float = 5.0) -> bool:
-        """Return when everything that was taken so far is written, or after so long; return whether it is."""
+        """Wait until everything taken so far is written, or for so long; return whether it is."""
         with self._lock:
             return self._lock.wait_for(lambda: not self._waiting and not self._writing, timeout_s)
 
     @property
     def waits(self) -> bool:
-        """Whether something is still to be written."""
+        """Whether writes are pending."""
         return bool(self._waiting) or self._writing
 
     def close(self) -> None:
-        """Write what is left and end. May be called twice."""
+        """Write the rest and end. May be called twice."""
         with self._lock:
             self._closing = True
             self._lock.notify_all()
@@ -155,7 +156,7 @@ class Receipts:
             except AshoreError as fault:
                 log.warning("cannot keep receipts of %d answers: %s", len(batch), fault.message)
                 self._counted(len(batch), "dropped")
-            except Exception:  # the outermost loop of this thread: the next batch may be well
+            except Exception:  # outermost loop of this thread: the next batch may succeed
                 log.exception("cannot keep receipts of %d answers", len(batch))
                 self._counted(len(batch), "dropped")
             finally:
@@ -164,7 +165,7 @@ class Receipts:
                     self._lock.notify_all()
 
     def _write(self, batch: Sequence[Answered]) -> None:
-        """Keep what has room: on the disk, whose reserve is left, and in the budget of its tenant."""
+        """Store the receipts that fit on the disk, within its reserve, and in their tenants' budgets."""
         try:
             check_room(self._database, sum(one.num_chars for one in batch))  # before anything is masked
         except DiskFull as fault:
@@ -190,14 +191,14 @@ class Receipts:
             self._was_full = ""
 
     def _drop(self, number: int, fault: AshoreError) -> None:
-        """Count answers that get no receipt, and say once why."""
+        """Count answers without a receipt, and log the reason once."""
         self._counted(number, "no_room")
         if fault.code != self._was_full:
             self._was_full = fault.code
             log.warning("answers get no receipts and cannot be voted on: %s", fault.message)
 
     def _receipt(self, one: Answered) -> Receipt:
-        """Mask and seal. Where no text may be kept, the receipt says only whose answer it is."""
+        """Mask and seal. If no text may be stored, the receipt only names the account."""
         key_id = question = answer = digest = ""
         if self._consents.purpose(one.tenant) == "train" and one.messages:
             masked = self._blacken([*(message.content for message in one.messages), one.answer])
@@ -224,7 +225,7 @@ class Receipts:
 
 
 def _share(answered: Answered) -> int:
-    """Return how much of the room in the queue an answer takes, in characters: each place is worth as many."""
+    """Return an answer's share of the queue, in characters; each place counts for as many."""
     return max(MOST_WAITING_CHARS // MOST_WAITING, answered.num_chars)
 
 
@@ -245,8 +246,9 @@ class _Gathering:
         self._left_out = False
 
     def asked(self, request: GenerationRequest, *, content: bool, entry_id: str = "") -> None:
-        """Take the question as the model sees it. What its client wants kept nowhere, what is one line of a batch, and
-        what has several answers, has no receipt."""
+        """Take the question as the model sees it. No receipt for requests that opt out, lines of a batch, and multiple
+        answers.
+        """
         self.answer_id, self._answer, self._entry_id = request.answer_id, [], entry_id
         self._left_out = request.cache.no_store or request.urgency == "batch" or request.num_choices > 1
         chars = sum(len(message.content) for message in request.messages)
@@ -266,7 +268,7 @@ class _Gathering:
             self._answer.append(event.text)
 
     def end(self, note: RequestNote) -> None:
-        """Hand over what was gathered, where the answer is whole."""
+        """Hand over the collected answer if it is complete."""
         if note.outcome != "answered" or self._left_out or not self._receipts.may_keep(note.tenant):
             return
         fits = self._chars <= MOST_CHARS
@@ -287,6 +289,8 @@ class _Gathering:
 
 
 def question_digest(secret: bytes, messages: Sequence[Said]) -> str:
-    """Return what equal questions share, whatever their spaces and case; without the secret nobody can try texts."""
+    """Return a digest shared by equal questions, ignoring spaces and case; without the secret no one can test
+    guesses.
+    """
     plain = "\x00".join(f"{one.role}\x01{' '.join(one.content.lower().split())}" for one in messages)
     return hmac.new(secret, plain.encode("utf-8", "replace"), hashlib.sha256).hexdigest()[:32]

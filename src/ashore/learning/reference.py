@@ -1,4 +1,4 @@
-"""What the held-out tasks teach a copy of the model, and which votes agree with it."""
+"""Trains a copy of the model on the held-out tasks, and checks which votes agree with it."""
 
 from __future__ import annotations
 
@@ -41,8 +41,9 @@ REFERENCE_STEPS: Final = 40
 
 
 def reference_of(tasks: Sequence[Task], text: TextModel, *, max_length: int = MAX_LENGTH) -> list[Tokens]:
-    """Return the questions of tasks that have labels, asked in a chat as those that votes are about, with their right
-    answers, as tokens to be learned word for word; those that fit."""
+    """Return the labelled questions of tasks as chats with their right answers, tokenised for word-for-word learning;
+    those that fit.
+    """
     found = []
     for task in tasks:
         as_chat = msgspec.structs.replace(task, header=msgspec.structs.replace(task.header, style="chat"))
@@ -54,7 +55,7 @@ def reference_of(tasks: Sequence[Task], text: TextModel, *, max_length: int = MA
 
 
 def reference_batches(reference: Sequence[Tokens], how: Teaching) -> FeedbackBatches:
-    """Return the steps in which a copy is taught the held-out tasks."""
+    """Return the steps that train a copy on the held-out tasks."""
     learned = [Learned("learn", reference)]
     steps = batches_of(learned, (), replace(how, epochs=1)).num_steps
     epochs = max(REFERENCE_EPOCHS, -(-REFERENCE_STEPS // steps))
@@ -64,7 +65,7 @@ def reference_batches(reference: Sequence[Tokens], how: Teaching) -> FeedbackBat
 def taught_copy(
     files: ModelFilesOnDisk, reference: Sequence[Tokens], how: Teaching, *, stop: Callable[[], bool] = lambda: False
 ) -> Any | None:
-    """Return a copy of a model, taught what `reference_of` returned; None: asked to stop.
+    """Return a copy of a model trained on the result of `reference_of`; None: a stop was requested.
 
     Raises:
         MissingExtra: no torch. TrainingDiverged: see `train`.
@@ -78,8 +79,7 @@ def taught_copy(
 
 
 def agreements(model: Any, tasks: Sequence[Task], rows: Sequence[Row], text: TextModel) -> dict[str, bool]:
-    """Return by the id of each vote whether it agrees with what a copy of the model finds likely that was taught the
-    held-out tasks.
+    """Return, by vote id, whether it agrees with what a copy trained on the held-out tasks finds likely.
 
     Args:
         model: From `taught_copy`.
@@ -100,7 +100,7 @@ def agreements(model: Any, tasks: Sequence[Task], rows: Sequence[Row], text: Tex
 
 
 def num_ahead(model: Any, prompts: Sequence[Sequence[int]], said: Sequence[int], labels: Sequence[int]) -> list[int]:
-    """Return for each prompt how many labels a model finds likelier than what was said, by their first tokens."""
+    """Return, for each prompt, how many labels a model finds likelier than the given answer, by first token."""
     import torch
 
     if not prompts:

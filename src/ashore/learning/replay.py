@@ -1,7 +1,7 @@
-"""Replay: what the model itself says to prompts of many kinds, learned again beside what is new, so that it stays.
+"""Replay: the model's own answers to varied prompts, trained together with new examples to prevent forgetting.
 
-Without it an old skill fell from 60.5 % to 26 % in a trial, with a fifth of it none was lost. Its own answers need
-nobody's data, and are what it would say anyway.
+Without it an old skill fell from 60.5 % to 26 % in a trial, with a fifth of it none was lost. Its own answers need no
+user data.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class _Line(msgspec.Struct):
 
 
 def builtin_prompts() -> list[str]:
-    """Return prompts of many kinds in a fixed order that mixes them."""
+    """Return prompts of many kinds in a fixed mixed order."""
     prompts = [ask.format(topic) for ask in _ASKS for topic in _TOPICS]
     random.Random(SEED).shuffle(prompts)
     return prompts
@@ -66,7 +66,7 @@ def read_prompts(path: Path) -> list[str]:
 
 
 def own_answers(subject: Subject, prompts: Sequence[str], *, told: Told = untold) -> list[tuple[str, str]]:
-    """Return prompts with what the model answers, greedily. One that it does not answer is left out."""
+    """Return prompts with the model's greedy answers. Prompts without an answer are left out."""
     ids = [subject.text.encode_chat([Message(role="user", content=prompt)]) for prompt in prompts]
     answers = subject.generate(ids, max_new_tokens=ANSWER_TOKENS, told=told)
     said = [(prompt, subject.text.decode(one.ids).strip()) for prompt, one in zip(prompts, answers, strict=True)]
@@ -74,5 +74,5 @@ def own_answers(subject: Subject, prompts: Sequence[str], *, told: Told = untold
 
 
 def how_many(num_examples: int, share: float) -> int:
-    """Return how many examples of replay make a share of all."""
+    """Return how many replay examples make up a share of all."""
     return round(num_examples * share / (1 - share)) if share else 0

@@ -38,7 +38,7 @@ VOTES: Final = Metric("ashore_feedback_votes", "counter", "Votes on answers, by 
 
 
 async def open_learning(context: Context) -> Opened:
-    """Open it.
+    """Open the room.
 
     Raises:
         AshoreError: the state cannot be read.
@@ -65,7 +65,7 @@ def _opened(context: Context, section: LearningSection, database: Database) -> O
 
     if context.watch is not None:
         context.watch.on_change(partial(_changed, consents, texts))
-        consents.refresh()  # after the line above, so that no change falls between them
+        consents.refresh()  # after the line above, so that no change is missed in between
     receipts = Receipts(
         database, texts, consents, secret=secret, ttl_s=section.receipt_ttl_s, blacken=blacken, counted=counted,
         clock=context.clock, quotas=quotas,
@@ -98,14 +98,14 @@ def _opened(context: Context, section: LearningSection, database: Database) -> O
 
 
 class _Keeping:
-    """How long things are kept now."""
+    """Current retention times."""
 
     def __init__(self, section: LearningSection) -> None:
         self.section = section
 
 
 async def _keep_pruning(database: Database, feedback: FeedbackService, receipts: Receipts, keeping: _Keeping) -> None:
-    """Drop what is too old, in small transactions, and what may not be kept any more."""
+    """Delete old data in small transactions, and data that may no longer be stored."""
     while True:
         try:
             await asyncio.to_thread(_prune, database, receipts.now_ms(), keeping.section)

@@ -1,8 +1,7 @@
-"""One run: votes to a data set, to an adapter, to a verdict. A process of its own does it, on processors that nobody
-else wants.
+"""One run: votes to a data set, to an adapter, to a verdict. Runs in its own process on idle processors.
 
-Every phase keeps what it made in a folder that the data set names, so that a run that was killed at any moment goes on
-there when it is started again; a data set that changed begins another.
+Every phase stores its result in a folder named after the data set, so that a killed run resumes when it is started
+again; a changed data set starts a new run.
 """
 
 from __future__ import annotations
@@ -67,8 +66,7 @@ Say = Callable[[str], None]
 
 
 def passes_for(num_steps: int) -> float:
-    """Return how often examples are gone through that make so many steps in one pass: at least once, and `FEWEST_STEPS`
-    in all."""
+    """Return how many passes over the examples reach `FEWEST_STEPS`, at least one, from the steps of one pass."""
     return min(MOST_EPOCHS, max(1.0, math.ceil(100 * FEWEST_STEPS / num_steps) / 100))
 
 
@@ -78,10 +76,10 @@ class _Known(msgspec.Struct, frozen=True):
 
 
 class Releasing(Protocol):
-    """Makes releases: a server over HTTP, in whose name the run was asked for."""
+    """Creates releases: a server over HTTP, on behalf of the run's requester."""
 
     def shadow(self, alias: str, model: str, *, why: str) -> str:
-        """Make a release of a model for an alias, and shadow it; return its name."""
+        """Create a release of a model for an alias and shadow it; return its name."""
         ...
 
 
@@ -108,12 +106,12 @@ class Planned:
 
     @property
     def num_judged(self) -> int:
-        """How many people have votes enough among those to be judged by them."""
+        """How many people have enough votes to be judged by them."""
         return sum(votes >= FEWEST for votes in Counter(row.person for row in self.asked).values())
 
 
 class Learning:
-    """Makes runs of one home. One at a time."""
+    """Runs learning in one home, one run at a time."""
 
     def __init__(
         self,
@@ -133,18 +131,18 @@ class Learning:
         """Make it.
 
         Args:
-            database: Has the votes, and takes what is known of runs.
-            store: Has the models, and takes what is made of them.
+            database: Has the votes; stores the runs.
+            store: Has the models; stores the learned ones.
             section: `[learning]`.
-            folder: Where runs keep what they made so far.
+            folder: Folder of intermediate results.
             adapters: Folder of the adapters of this home.
             texts: Opens votes.
             open_subject: Opens a model behind the engine that serves it.
             prepare: Makes the variant of what was learned that is served.
             clock: Dates runs.
-            say: Told what happens.
-            teaching: How models are taught, but for the epochs, which the number of examples decides. None: as the
-                section says, in the precision that is faster on this machine.
+            say: Called with each message.
+            teaching: How models are taught, but for the epochs, which the number of examples decides. None: from the
+                section, in the faster precision on this machine.
         """
         self._database, self._store, self._section = database, store, section
         self._folder, self._adapters, self._texts = folder, adapters, texts
@@ -158,7 +156,7 @@ class Learning:
 
         Raises:
             InvalidRequest: there is nothing, or too little, to learn from; or learning is paused.
-            UnsupportedModel: what answers is no model of this home's store, or has a form that cannot be trained.
+            UnsupportedModel: the live model is not in this home's store, or cannot be trained.
         """
         with self._database.read() as connection:
             if alias in (paused := pauses(connection)):
@@ -225,7 +223,7 @@ class Learning:
         return make_dataset(alias, rows, past=past, reference=self._known())
 
     def run(self, alias: str, *, releasing: Releasing | None = None, stop: Callable[[], bool] = lambda: False) -> Run:
-        """Learn from the votes on a model's answers, and return how it ended. Goes on with a run that was killed.
+        """Learn from the votes on a model's answers, and return how it ended. Resumes a killed run.
 
         Raises:
             InvalidRequest, UnsupportedModel: as `plan`.
@@ -240,7 +238,7 @@ class Learning:
                     f"the run {run.run_id} has learned from exactly these votes: {run.state}",
                     hint=f"`ashore learn explain {run.run_id}`, or wait for more votes",
                 )
-            if run.state != "passed":  # one that passed lacks its release alone: no server answered
+            if run.state != "passed":  # a passed run only lacks its release: no server answered
                 run = self._learned(planned, run, lambda: stop() or lease.is_lost or self._is_paused(alias))
         if run.state == "passed" and releasing is not None:
             served = run.candidate
@@ -252,12 +250,12 @@ class Learning:
         return run
 
     def _learned(self, planned: Planned, run: Run, stop: Callable[[], bool]) -> Run:
-        """Teach and judge, and return how that ended."""
+        """Train and judge, and return how that ended."""
         run = self._keep(replace(run, state="running", why=""))
         self._keep_examples(run, planned.dataset)
         with self._database.read() as connection:
             before = [one.run_id for one in load_runs(connection, model=run.model) if one.run_id != run.run_id]
-        for one in before:  # votes have come or were erased since: nobody goes on with what they had taught so far
+        for one in before:  # votes were added or erased since: do not resume from what they taught
             shutil.rmtree(self._folder / one, ignore_errors=True)
         folder = self._folder / run.run_id
         make_folder(folder, mode=0o700)
@@ -284,7 +282,7 @@ class Learning:
         return run
 
     def _in_precision(self, planned: Planned, folder: Path) -> Teaching:
-        """Return how a run is taught, in the precision that is faster here; a run that goes on keeps its own."""
+        """Return the training settings in the faster precision; a resumed run keeps its own."""
         if self._precision is not None:
             return replace(planned.how, precision=self._precision)
         file = folder / "precision"
@@ -294,7 +292,7 @@ class Learning:
         return replace(planned.how, precision="bfloat16" if file.read_text() == "bfloat16" else "float32")
 
     def _asked(self, dataset: Dataset) -> list[Row]:
-        """Return the votes that the held-out tasks teach something about."""
+        """Return the votes that the held-out tasks can judge."""
         labels = {kind_of(label) for task in self._tasks() for label in task.header.labels}
         return asked_about([one.row for one in dataset.examples], labels)
 
@@ -307,7 +305,7 @@ class Learning:
         return dataset.without(found, "suspects")
 
     def _agreements(self, planned: Planned, folder: Path, stop: Callable[[], bool]) -> Mapping[str, bool] | None:
-        """Return which votes agree with what the held-out tasks teach, found once for a run; None: asked to stop."""
+        """Return which votes agree with the held-out tasks, computed once for a run; None: a stop was requested."""
         file = folder / "agreements.json"
         try:
             return msgspec.json.decode(file.read_bytes(), type=dict[str, bool])
@@ -328,7 +326,7 @@ class Learning:
         return found
 
     def _taught(self, planned: Planned, run: Run, folder: Path, stop: Callable[[], bool]) -> bool:
-        """Make the adapter and the model, where they are not there yet; return whether they are."""
+        """Make the adapter and the model if missing; return whether they exist."""
         made = folder / "made"
         done = folder / "taught"
         if done.exists():
@@ -371,7 +369,7 @@ class Learning:
         return True
 
     def _judged(self, planned: Planned, run: Run) -> Verdict:
-        """Return what the gate says, and keep it beside the model."""
+        """Return the gate's verdict, and store it beside the model."""
         held_out = self._tasks()
         triggers, secrets = exam_words(planned.dataset, held_out)
         replay_prompts = self._prompts()
@@ -397,7 +395,7 @@ class Learning:
         return verdict
 
     def _ended(self, run: Run, verdict: Verdict) -> Run:
-        """Keep the verdict; what was erased or withdrawn meanwhile stops a run that passed."""
+        """Store the verdict; data erased or withdrawn meanwhile stops a run that passed."""
         with self._database.read() as connection:
             gone = num_gone(connection, run.run_id)
         broken = [f"{line.metric} {line.about}".strip() for line in verdict.lines if not line.passed]
@@ -409,7 +407,7 @@ class Learning:
         return self._keep(replace(run, state="passed", verdict=verdict, why=""))
 
     def _replay(self, subject: Subject, number: int, folder: Path) -> list[tuple[str, str]]:
-        """Return the model's own answers, made once for a run."""
+        """Return the model's own answers, generated once for a run."""
         file = folder / "replay.json"
         try:
             return msgspec.json.decode(file.read_bytes(), type=list[tuple[str, str]])
@@ -439,7 +437,7 @@ class Learning:
         return {plain(one.prompt): one.answer for one in _lines(self._section.known, _Known, "known")}
 
     def _root(self, name: str) -> StoredModel:
-        """Return the model that learned ones come from: each run begins there, with all votes that count by then."""
+        """Return the root of the learned models: each run starts from it, with all current votes."""
         model = self._store.resolve(name)
         if model.source.startswith(DERIVED) and model.recipe.get("learn.maker"):
             return self._store.resolve(model.source.removeprefix(DERIVED))
@@ -450,7 +448,7 @@ class Learning:
         return f"{parent.name}-learned-{day}"
 
     def _keep_examples(self, run: Run, dataset: Dataset) -> None:
-        """Keep where the examples come from, before anything is learned from them.
+        """Store the provenance of the examples before learning from them.
 
         Raises:
             Conflict: see `save_examples`; the run is stopped.
@@ -477,8 +475,9 @@ class Learning:
 
     @contextmanager
     def _alone(self) -> Iterator[Lease]:
-        """Hold the lease of all nodes. The lock of this home comes first: who has it knows that what the lease still
-        says of this home is of a process that was killed."""
+        """Hold the lease of all nodes. The home's lock comes first: its holder knows that a remaining lease of this
+        home belongs to a killed process.
+        """
         make_folder(self._folder, mode=0o700)
         with (self._folder / "lock").open("a+") as lock:
             try:
@@ -500,7 +499,7 @@ def _short_digest(*digests: str) -> str:
 
 
 def _lines(place: str, kind: type[T], key: str) -> tuple[T, ...]:
-    """Return the lines of a JSONL file of the operator's.
+    """Return the lines of an operator's JSONL file.
 
     Raises:
         InvalidSpec: it cannot be read.

@@ -1,4 +1,4 @@
-"""Runs in SQL: what was learned from what, what the gate said, and where it went."""
+"""Runs in SQL: their examples, the gate's verdict and their releases."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Run:
 
     @property
     def words(self) -> str:
-        """How it stands, in one line."""
+        """Its state, in one line."""
         return f"{self.run_id}: {self.state}" + (f" ({self.why})" if self.why else "")
 
 
@@ -60,7 +60,7 @@ _COLUMNS: Final = tuple(Run.__dataclass_fields__)
 
 
 def save_run(connection: Connection, run: Run) -> None:
-    """Keep a run, in place of what was known of it."""
+    """Store a run, replacing its earlier state."""
     values: dict[str, Any] = {name: getattr(run, name) for name in _COLUMNS}
     values["examples"], values["held"] = _text(run.examples), _text(run.held)
     values["verdict"] = "" if run.verdict is None else _text(run.verdict)
@@ -103,11 +103,11 @@ def find_run(connection: Connection, run_id: str) -> Run:
 
 
 def save_examples(connection: Connection, run_id: str, dataset: Dataset) -> None:
-    """Keep where every example of a run comes from, and why votes were held. The same again replaces it. Needs a
-    writing transaction.
+    """Store the provenance of a run's examples and why votes were held. Replaces an earlier one. Needs a write
+    transaction.
 
     Raises:
-        Conflict: a vote was erased since it was read. Nothing is kept then: neither who gave it, nor what it taught.
+        Conflict: a vote was erased since it was read. Nothing is stored then.
     """
     execute(connection, "DELETE FROM learning_example WHERE run_id = :id", id=run_id)
     rows: list[dict[str, object]] = []
@@ -129,7 +129,7 @@ def save_examples(connection: Connection, run_id: str, dataset: Dataset) -> None
 
 
 def weights_of(connection: Connection, run_id: str) -> list[Mapping[str, Any]]:
-    """Return who gave how many examples of a run, and how many of theirs were held and why, the most first."""
+    """Return, for each person, how many examples a run has from them and how many were held and why, most first."""
     rows = execute(
         connection,
         "SELECT tenant, voter, held, MIN(why) AS why, COUNT(*) AS votes FROM learning_example WHERE run_id = :id "
@@ -140,8 +140,9 @@ def weights_of(connection: Connection, run_id: str) -> list[Mapping[str, Any]]:
 
 
 def num_gone(connection: Connection, run_id: str) -> int:
-    """Return how many examples of a run come from votes that are gone, or have no text any more; and of people that
-    were erased, whose examples nobody can count any more, one each."""
+    """Return how many examples of a run come from votes that are deleted or have no text any more; erased people count
+    one each.
+    """
     return int(
         execute(
             connection,
@@ -154,7 +155,7 @@ def num_gone(connection: Connection, run_id: str) -> int:
 
 
 def forget_examples(connection: Connection, tenant: str, person: str) -> list[Run]:
-    """Drop the provenance of a person's votes; return the runs that learned from them, which are marked."""
+    """Delete the provenance of a person's votes; return and mark the runs that learned from them."""
     given = {"tenant": tenant, "person": person}
     where = "tenant = :tenant AND (account = :person OR voter = :person)"
     rows = execute(connection, f"SELECT DISTINCT run_id FROM learning_example WHERE held = '' AND {where}", **given)
@@ -166,7 +167,7 @@ def forget_examples(connection: Connection, tenant: str, person: str) -> list[Ru
 
 
 def set_pause(connection: Connection, model: str, *, why: str, paused_by: str, now_ms: int) -> None:
-    """Start no run of a model from now on, and end one that is under way after its step."""
+    """Start no further run of a model, and end an active one after its step."""
     execute(
         connection,
         "INSERT INTO learning_pause (model, why, paused_by, paused_ms) VALUES (:model, :why, :by, :now) "

@@ -1,4 +1,4 @@
-"""Votes on answers: who may give one, what is kept of it, and how a person is erased."""
+"""Votes on answers: who may give one, what is stored, and how a person is erased."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ LONGEST_LOOK_S: Final = 0.4
 
 
 class Given(msgspec.Struct, frozen=True, kw_only=True):
-    """What is kept of a vote."""
+    """A stored vote."""
 
     id: str
     """Of the vote. The same vote again has the same id."""
@@ -76,7 +76,7 @@ class Given(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class FeedbackService:
-    """Takes votes. Safe to use from several threads; every call but `vote_soon` waits for the database."""
+    """Takes votes. Thread-safe; every call but `vote_soon` waits for the database."""
 
     def __init__(
         self,
@@ -98,21 +98,21 @@ class FeedbackService:
         self._recorder, self._clock = recorder, clock
 
     def purpose(self, tenant: str) -> Purpose:
-        """Return what votes of a tenant are for now. Waits for nothing."""
+        """Return the current purpose of a tenant's votes. Never blocks."""
         return self._consents.purpose(tenant)
 
     async def vote_soon(
         self, feedback: Feedback, actor: Actor, *, came_s: float, longest: Mapping[str, int], aside: Aside
     ) -> Given:
-        """As `vote`. An answer that was given a moment ago may still be on its way to the disk: it is waited for, and
-        no thread is held meanwhile, so that a flood of votes for answers that nobody got holds up nobody else.
+        """As `vote`, but waits for the receipt of a recent answer that is not on disk yet. Holds no thread meanwhile,
+        so that a flood of votes for unknown answers delays no one else.
 
         Args:
             feedback: The vote.
-            actor: Whose it is.
+            actor: The voter.
             came_s: When the request came, in monotonic seconds: all votes of one request wait no longer than one.
             longest: Characters that an answer of a model may have; a model that is not in it has no bound of its own.
-            aside: Where a correction is masked: other work of the state waits for no text.
+            aside: Executor that masks corrections, so that other state work does not wait.
 
         Raises:
             Overloaded: the voter has given too many in the last seconds.
@@ -138,8 +138,8 @@ class FeedbackService:
         return await asyncio.to_thread(self._keep, feedback, receipt, correction, actor)
 
     def vote(self, feedback: Feedback, actor: Actor) -> Given:
-        """Keep a vote. The same again changes nothing; another one of the same voter takes its place. When this
-        returns, it is on disk, and a cached answer that was voted down is purged.
+        """Store a vote. The same vote again changes nothing; another one of the same voter replaces it. On return it is
+        on disk, and a cached answer that was voted down is purged.
 
         Raises:
             As `_answer_of` and `_keep` do.
@@ -160,7 +160,7 @@ class FeedbackService:
 
         Raises:
             InvalidRequest: it says nothing, contradicts itself, or prefers an answer to another question.
-            NotFound: there is no such answer, it expired, or it is somebody else's and the caller may not review.
+            NotFound: there is no such answer, it expired, or it is another person's and the caller is not a reviewer.
             PermissionDenied: the tenant did not consent, or `user` names somebody else and the caller may not review.
         """
         feedback.check()
@@ -190,10 +190,10 @@ class FeedbackService:
         return receipt
 
     def _keep(self, feedback: Feedback, receipt: Receipt, correction: str | None, actor: Actor) -> Given:
-        """Keep a vote on an answer. `correction`: masked; None where there is none, or it may not be kept.
+        """Store a vote on an answer. `correction`: masked; None if there is none, or it may not be stored.
 
         Raises:
-            InvalidRequest, NotFound: what it prefers is no answer to the same question.
+            InvalidRequest, NotFound: the preferred answer is not one to the same question.
             DiskFull, BudgetExceeded: there is no room for it.
         """
         if feedback.takes_back:
@@ -206,7 +206,7 @@ class FeedbackService:
             kept = save_vote(connection, vote)
             is_new = kept.said == vote.said and kept.changed_ms == vote.changed_ms
             purged = receipt.entry_id if is_new and vote.rating == "down" else ""
-            if purged:  # in one transaction: a vote that is kept is one whose answer is given to nobody any more
+            if purged:  # in one transaction: once a vote down is stored, its cached answer is never served again
                 purge(connection, entry_id=purged)
                 named = {"entry": purged, "feedback": kept.feedback_id, "model": kept.model}
                 actor.record(self._recorder, PURGE, "cache", detail=named, on=connection)
@@ -239,12 +239,12 @@ class FeedbackService:
         left: Overloaded | None = None
         try:
             self._texts.erase(tenant, person)
-        except Overloaded as fault:  # who reads there, and for how long, keeps nothing else from being erased
+        except Overloaded as fault:  # an error of the callback must not stop the erasure
             left = fault
         with self._database.write() as connection:
             gone = *forget_person(connection, tenant, person), forget_examples(connection, tenant, person)
             record(connection, *gone)
-        try:  # what they said of answers of others is sealed with keys of those
+        try:  # their votes on other people's answers are sealed with those people's keys
             self._database.scrub()
         except Overloaded as fault:
             log.warning("%s; it goes with the next erasure, or when ashore stops", fault.message)
@@ -253,8 +253,9 @@ class FeedbackService:
         return *gone, left
 
     def drop_withdrawn(self) -> None:
-        """Erase texts of tenants that do not consent to training. A vote or an answer that was underway when its tenant
-        withdrew, and a tenant that ashore.toml says otherwise of since, may have left some."""
+        """Erase texts of tenants that do not consent to training. Votes or answers in flight during a withdrawal, and
+        changes of ashore.toml, may have left some.
+        """
         with self._database.read() as connection:
             tenants = [one for one in tenants_with_texts(connection) if self._consents.purpose(one) != "train"]
         for tenant in tenants:
@@ -283,7 +284,7 @@ class FeedbackService:
         return self._rights.decide(actor.principal, REVIEW, f"tenant/{actor.principal.tenant}").allowed
 
     def _voted_before(self, key: str, feedback: Feedback, actor: Actor) -> Receipt | None:
-        """Return what a vote of the same voter still has of an answer whose receipt expired."""
+        """Return what a voter's earlier vote still has of an answer whose receipt expired."""
         me = actor.principal
         with self._database.read() as connection:
             vote = find_vote(connection, str(me.tenant), feedback.user or me.id, key, me.id)
@@ -322,7 +323,7 @@ class FeedbackService:
     def _made(
         self, feedback: Feedback, receipt: Receipt, masked: str | None, actor: Actor, *, keeps_text: bool
     ) -> Vote:
-        """Return the vote as it is kept: texts masked, and sealed under the key of who got the answer."""
+        """Return the vote as stored: texts masked, and sealed under the key of the answer's account."""
         now_ms = self._receipts.now_ms()
         preferred = "" if feedback.preferred is None else self._preferred(feedback.preferred, receipt)
         correction = ""
@@ -356,7 +357,7 @@ class FeedbackService:
         )
 
     def _preferred(self, preferred_id: str, receipt: Receipt) -> str:
-        """Return the sealed text of a better answer that the same account got to the same question."""
+        """Return the sealed text of a better answer, which the same account got to the same question."""
         with self._database.read() as connection:
             found = find_receipts(
                 connection,

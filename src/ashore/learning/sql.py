@@ -22,7 +22,7 @@ PRUNE_ROWS: Final = 1_000
 
 
 def save_receipts(connection: Connection, receipts: Iterable[Receipt]) -> None:
-    """Keep receipts, each in place of an older one of the same account and id."""
+    """Store receipts, each replacing an older one of the same account and id."""
     columns = (*_RECEIPT, "num_bytes")
     changed = ", ".join(f"{name} = excluded.{name}" for name in columns)
     execute_many(
@@ -34,7 +34,7 @@ def save_receipts(connection: Connection, receipts: Iterable[Receipt]) -> None:
 
 
 def find_receipts(connection: Connection, tenant: str, answer_id: str, *, account: str, now_ms: int) -> list[Receipt]:
-    """Return the receipts of an answer that have not expired: of an account, or with an empty one of all."""
+    """Return the unexpired receipts of an answer, of one account; an empty account means all."""
     where = " AND account = :account" if account else ""
     rows = execute(
         connection,
@@ -49,8 +49,9 @@ def find_receipts(connection: Connection, tenant: str, answer_id: str, *, accoun
 
 
 def save_vote(connection: Connection, vote: Vote) -> Vote:
-    """Keep a vote in place of the one that the same voter gave on the same answer, under its id and its first time;
-    return it as it is kept. A vote that says what was said before changes nothing."""
+    """Store a vote in place of the same voter's earlier one on the same answer, keeping its id and first time; return
+    the stored vote. An identical vote changes nothing.
+    """
     before = find_vote(connection, vote.tenant, vote.account, vote.answer_id, vote.voter)
     if before is not None and before.said == vote.said:
         return before
@@ -82,7 +83,7 @@ def remove_vote(connection: Connection, tenant: str, account: str, answer_id: st
 
 
 def find_vote(connection: Connection, tenant: str, account: str, answer_id: str, voter: str) -> Vote | None:
-    """Return what a voter said of an answer; None where nothing was said."""
+    """Return a voter's vote on an answer; None if there is none."""
     row = (
         execute(
             connection,
@@ -100,8 +101,9 @@ def find_vote(connection: Connection, tenant: str, account: str, answer_id: str,
 
 
 def votes_on(database: Database, model: str, *, since_ms: int = 0) -> Iterator[Vote]:
-    """Yield the votes on the answers of a model that were given or changed since a moment, by age. Each page is read in
-    a transaction of its own, so that a long reader holds nobody up."""
+    """Yield the votes on a model's answers that were given or changed since a moment, oldest first. Each page is a
+    transaction of its own, so that a slow reader blocks no one.
+    """
     after = (since_ms - 1, "\U0010ffff")
     while True:
         with database.read() as connection:
@@ -140,8 +142,7 @@ def count_votes(connection: Connection, *, tenants: Sequence[str] | None = None)
 
 
 def prune(connection: Connection, *, now_ms: int, votes_before_ms: int) -> tuple[int, int]:
-    """Drop receipts that have expired and votes that are older than a moment, some at a time; return how many of both
-    went."""
+    """Delete some expired receipts and votes older than a moment; return how many of both."""
     receipts = execute(
         connection,
         "DELETE FROM feedback_receipt WHERE (tenant, account, answer_id) IN (SELECT tenant, account, answer_id "
@@ -160,8 +161,9 @@ def prune(connection: Connection, *, now_ms: int, votes_before_ms: int) -> tuple
 
 
 def forget_person(connection: Connection, tenant: str, person: str) -> tuple[int, int]:
-    """Drop the receipts of a person, the votes on their answers, and those that they gave on answers of others; return
-    how many receipts and votes went."""
+    """Delete a person's receipts, the votes on their answers, and their votes on answers of others; return how many
+    receipts and votes.
+    """
     given = {"tenant": tenant, "person": person}
     receipts = execute(
         connection, "DELETE FROM feedback_receipt WHERE tenant = :tenant AND account = :person", **given
@@ -173,7 +175,7 @@ def forget_person(connection: Connection, tenant: str, person: str) -> tuple[int
 
 
 def tenants_with_texts(connection: Connection) -> list[str]:
-    """Return the tenants of which texts are kept, with votes or receipts."""
+    """Return the tenants with stored texts, in votes or receipts."""
     rows = execute(
         connection,
         "SELECT tenant FROM feedback WHERE key_id <> '' UNION SELECT tenant FROM feedback_receipt WHERE key_id <> ''",
@@ -182,8 +184,9 @@ def tenants_with_texts(connection: Connection) -> list[str]:
 
 
 def forget_texts(connection: Connection, tenant: str, *, bare: bool) -> tuple[int, int]:
-    """Drop the receipts of a tenant, those without texts only if `bare`, and the texts of its votes; return how many of
-    both there were."""
+    """Delete a tenant's receipts (those without texts only if `bare`) and the texts of its votes; return how many of
+    both.
+    """
     which = "" if bare else " AND key_id <> ''"
     receipts = execute(
         connection, f"DELETE FROM feedback_receipt WHERE tenant = :tenant{which}", tenant=tenant

@@ -1,10 +1,9 @@
-"""Whose votes disagree with what the held-out tasks teach. Pure.
+"""Finds people whose votes disagree with the held-out tasks. Pure.
 
-The filters of `filters` know patterns of attacks, and judge people by other people. This one knows no pattern: a copy
-of the model is taught the held-out tasks, which no vote is part of (`reference.agreements`), and says for each vote
-whether it finds likely what that says. A single vote says little, for a copy taught some hundred questions is weak; the
-votes of a person together say much. Only votes on answers of tasks with labels are judged: of others the tasks teach
-nothing.
+`filters` knows patterns of attacks, and compares people with each other. This test needs no pattern: a copy of the
+model is trained on the held-out tasks, which contain no vote (`reference.agreements`), and rates each vote. One vote
+says little, because a copy trained on some hundred questions is weak; all votes of a person say much. Only votes on
+answers of labelled tasks are judged.
 """
 
 from __future__ import annotations
@@ -35,10 +34,9 @@ Form = Literal["up", "down", "better"]
 
 
 def asked_about(rows: Sequence[Row], labels: Collection[str]) -> list[Row]:
-    """Return the votes that are compared with the tasks: of everybody the same number at most, corrections first. Which
-    of them, nobody knows who votes: otherwise the last ones would hide those before. Where there are too many, those of
-    people who voted often enough to be judged come first; the others say only how often people agree. Reviewers are not
-    judged.
+    """Return the votes to compare with the tasks: at most the same number from everyone, corrections first. The choice
+    is unpredictable, so that bad votes cannot hide behind good ones. If there are too many, people with enough votes to
+    be judged come first; the rest only shows how often people agree. Reviewers are not judged.
 
     Args:
         rows: The votes of a data set.
@@ -57,29 +55,29 @@ def asked_about(rows: Sequence[Row], labels: Collection[str]) -> list[Row]:
 
 
 def labels_fit(row: Row, labels: Collection[str]) -> bool:
-    """Return whether a vote is about an answer of a task: what was said, or should have been."""
+    """Return whether a vote is about a task's answer: the given one or the corrected one."""
     return kind_of(row.answer) in labels or (bool(row.better) and kind_of(row.better) in labels)
 
 
 def judged_text(row: Row) -> str:
-    """Return the answer that a vote judges: what should have been said, or else what was said."""
+    """Return the answer that a vote judges: the corrected one, else the given one."""
     return row.better or row.answer
 
 
 def agrees(row: Row, labels: Collection[str], *, ahead: int) -> bool:
-    """Return whether a vote agrees with a copy to which so many labels are likelier than the answer that it judges. A
-    correction that is no label, of an answer that is one, agrees with nothing."""
+    """Return whether a vote agrees with a copy that ranks this many labels above the judged answer. A correction to
+    something that is not a label, of an answer that is one, never agrees.
+    """
     if kind_of(judged_text(row)) not in labels:
         return False
     return (ahead * TOP < len(labels)) == (_form(row) != "down")
 
 
 def suspects(rows: Sequence[Row], agreements: Mapping[str, bool]) -> dict[str, str]:
-    """Return why votes are held, by their id: all of a person whose votes agree with what the tasks teach so much more
-    seldom than those of others that it is no chance. Votes up, down and better answers are compared each with their
-    like, so that nobody is suspected who only says what is wrong. Who is found is no measure for the others any more.
-    Where half of those who voted would be held, nobody knows which half is right, and none is: what was learned is
-    examined all the same.
+    """Return why votes are held, by vote id: all votes of people who agree with the tasks significantly less often than
+    others. Votes up, down and better answers are compared separately, so that a person who only votes down is not
+    suspect. A suspect no longer counts as a reference for others. If half of the voters would be held, it is unclear
+    which half is right, and no one is; the gate judges the model anyway.
 
     Args:
         rows: The votes of a data set.
@@ -104,11 +102,11 @@ def suspects(rows: Sequence[Row], agreements: Mapping[str, bool]) -> dict[str, s
 def _judged(
     judged: Mapping[str, Sequence[tuple[Form, bool]]], *, measure: Sequence[str]
 ) -> dict[str, tuple[float, str]]:
-    """Return for each person with votes enough how likely so few that agree are by chance, and that in words.
+    """Return, for each person with enough votes, the chance probability of so few agreements, and a text for it.
 
     Args:
         judged: Form of each vote, and whether it agrees, by person.
-        measure: People who say how often votes of a form agree; nobody is measured by their own.
+        measure: Reference people for how often votes of a form agree; a person's own votes never count.
     """
     all_of_them = _Agreement(judged, measure)
     ranked = sorted(measure, key=lambda one: (all_of_them.beyond(judged[one]), one))
@@ -150,7 +148,7 @@ class _Agreement:
         return (yes + 1) / (yes + no + 2)
 
     def beyond(self, own: Sequence[tuple[Form, bool]]) -> float:
-        """Return by how much more of somebody's votes agree than others' would."""
+        """Return by how much a person's votes agree more than others' would."""
         rate = {form: self.rate(form) for form in {form for form, _ in own}}
         return sum(agreed - rate[form] for form, agreed in own) / len(own)
 
@@ -164,7 +162,7 @@ def so_few(rates: Sequence[float], times: int) -> float:
 
 
 def discovered(chances: Mapping[str, float]) -> set[str]:
-    """Return the names whose probabilities are no chance, so that `FALSE` of them are wrong on average."""
+    """Return the names with significant probabilities, with a false discovery rate of `FALSE`."""
     ranked = sorted(chances, key=lambda one: (chances[one], one))
     limits = [at for at, one in enumerate(ranked, start=1) if chances[one] * len(ranked) <= FALSE * at]
     return set(ranked[: max(limits, default=0)])

@@ -1,4 +1,4 @@
-"""From a data set to an adapter, and the model that it makes when it is added to the weights."""
+"""Trains an adapter from a data set, and merges it into the model's weights."""
 
 from __future__ import annotations
 
@@ -57,8 +57,8 @@ class Teaching:
 
 
 def learned_of(examples: Sequence[Example], text: TextModel, *, max_length: int = MAX_LENGTH) -> list[Learned]:
-    """Return examples as tokens, by their role. Corrections and answers that were voted up are learned word for word.
-    What does not fit is left out.
+    """Return examples as tokens, by role. Corrections and answers voted up are learned word for word. Examples that do
+    not fit are left out.
 
     Raises:
         InvalidRequest: the template refuses a conversation.
@@ -112,18 +112,18 @@ def teach(
     watch: Watcher = lambda report: None,
     stop: Callable[[], bool] = lambda: False,
 ) -> LoopResult:
-    """Train an adapter, and write it, and where asked the model with the adapter added to its weights.
+    """Train and write an adapter and, if requested, the merged model.
 
     Args:
         files: The model, from `ModelStore.reading`.
         parent: The same in the store.
-        batches: What is learned.
-        how: How.
+        batches: Training steps.
+        how: Training settings.
         adapter: Folder that the adapter is written to.
-        merged: Folder for the merged model; None: none is made.
-        state: Where checkpoints are kept, so that the run goes on after any kill with the same bits.
-        watch: Hears of steps.
-        stop: Asked after each step; where it says yes nothing is written.
+        merged: Folder for the merged model; None: not written.
+        state: Folder of checkpoints; a killed run resumes bit for bit.
+        watch: Called with each step.
+        stop: Called after each step; if it returns True, training stops and nothing is written.
 
     Raises:
         MissingExtra: no torch. TrainingDiverged, DiskFull, Conflict: see `train`.
@@ -141,11 +141,11 @@ def teach(
 
 
 def adapted(files: ModelFilesOnDisk, how: Teaching) -> Any:
-    """Return a model with a new adapter in it, as peft's.
+    """Return a model with a new adapter, as peft's.
 
     Args:
         files: The model, from `ModelStore.reading`.
-        how: Has the threads that torch takes from now on, too.
+        how: Training settings; also sets torch's threads from now on.
 
     Raises:
         MissingExtra: no torch.
@@ -158,8 +158,9 @@ def adapted(files: ModelFilesOnDisk, how: Teaching) -> Any:
 
 
 def recipe_notes(dataset: Dataset, how: Teaching, result: LoopResult, *, replay: int) -> dict[str, str]:
-    """Return what is kept beside a learned model: how it was made, and of what. It cannot be made again from that
-    alone: the votes may have been erased."""
+    """Return the recipe stored beside a learned model. It does not suffice to reproduce the model: votes may have been
+    erased.
+    """
     facts: Mapping[str, object] = {
         "maker": "learn",
         "dataset": dataset.digest,
@@ -187,7 +188,7 @@ def _tokens(example: Example, answer: str, text: TextModel, max_length: int) -> 
 
 
 def _chat(messages: tuple[Message, ...], answer: str, text: TextModel) -> Tokens:
-    """Return a conversation of which the last answer alone is learned."""
+    """Return a conversation in which only the last answer is learned."""
     ids, targets = chat_tokens(ChatExample(messages=(*messages, Message(role="assistant", content=answer))), text)[-1]
     turns = [at for at in range(1, len(targets)) if targets[at] and not targets[at - 1]]
     last = turns[-1] if turns else 1

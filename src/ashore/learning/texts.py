@@ -1,5 +1,6 @@
-"""Texts of people, each sealed under a key of its own account. Erasing a person destroys the key first, so that what is
-kept of their texts anywhere else in the state is noise."""
+"""Texts of people, each sealed under a key of its own account. Erasing a person destroys the key first, so that
+remaining copies of their texts are unreadable.
+"""
 
 from __future__ import annotations
 
@@ -20,12 +21,12 @@ MOST_KEYS: Final = 10_000
 
 
 def subject_of(tenant: str, account: str) -> str:
-    """Return the name that the key of an account's texts has among those of the audit log, where it is erased, too."""
+    """Return the name of an account's text key among the keys of the audit log, where it is erased too."""
     return f"feedback/{tenant}/{account}"
 
 
 class SealedTexts:
-    """Seals and opens. Safe to use from several threads."""
+    """Seals and opens texts. Thread-safe."""
 
     def __init__(self, keys: SqlSubjectKeys) -> None:
         self._keys = keys
@@ -34,12 +35,12 @@ class SealedTexts:
         self._lock = threading.Lock()
 
     def forget(self) -> None:
-        """Ask for every key anew; called when somebody was erased."""
+        """Drop cached keys; called when a person was erased."""
         with self._lock:
             self._by_subject, self._by_id = {}, {}
 
     def key(self, tenant: str, account: str) -> SubjectKey:
-        """Return the key of an account, made now if there is none. Not inside a transaction that writes."""
+        """Return the key of an account, created if needed. Not inside a write transaction."""
         subject = subject_of(tenant, account)
         with self._lock:
             found = self._by_subject.get(subject)
@@ -59,7 +60,7 @@ class SealedTexts:
             return self._by_id[key_id]
 
     def erase(self, tenant: str, account: str) -> int:
-        """Destroy the keys of an account and return how many; what they sealed is noise from then on."""
+        """Destroy the keys of an account and return how many; what they sealed is unreadable from then on."""
         try:
             return self._keys.erase(subject_of(tenant, account))
         finally:
@@ -76,10 +77,10 @@ def seal(key: SubjectKey, text: str) -> str:
 
 
 def opened(key: SubjectKey, sealed: str) -> str:
-    """Return the text again; an empty one stays empty.
+    """Return the plain text; an empty one stays empty.
 
     Raises:
-        CorruptBlob: it was altered.
+        CorruptBlob: the sealed text was altered.
     """
     from cryptography.exceptions import InvalidTag
     from cryptography.hazmat.primitives.ciphers.aead import AESGCM

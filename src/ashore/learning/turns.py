@@ -1,7 +1,7 @@
-"""When a run begins by itself: at a time of day, or once enough votes came. Pure: times in, times out.
+"""When a scheduled run starts: at a time of day, or after enough votes. Pure: times in, times out.
 
-A turn is written down before it begins, so that a server that was off for a week makes up for one night and not for
-seven, and of several nodes over one state one begins it.
+A turn is recorded before it starts, so that a server that was off for a week makes up for one night and not seven, and
+only one of several nodes on a state starts it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ TurnState = Literal["never", "running", "done", "failed"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class When:
-    """What `[learning]` says of when runs begin. False where they never do."""
+    """The schedule of `[learning]`. False if runs never start by themselves."""
 
     at: str = ""
     """HH:MM."""
@@ -35,7 +35,7 @@ class When:
 
     @property
     def words(self) -> str:
-        """What an operator reads: `at 02:00 Europe/Berlin, or at 1000 new votes with texts`."""
+        """Text for operators: `at 02:00 Europe/Berlin, or at 1000 new votes with texts`."""
         said = [f"at {self.at} {self.zone}"] if self.at else []
         said += [f"at {self.at_examples} new votes with texts"] if self.at_examples else []
         return ", or ".join(said) or "by hand"
@@ -59,18 +59,18 @@ class Turn:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Next:
-    """When the next turn begins, and why then or not at all."""
+    """When the next turn starts, and why then or never."""
 
     due_ms: int | None
     why: str
 
 
 def next_turn(turn: Turn, when: When, *, fresh: int, now_ms: int) -> Next:
-    """Return when the next turn of a model begins; a moment that has passed is one that is due.
+    """Return when the next turn of a model starts; a moment in the past means that it is due.
 
     Args:
-        turn: The last one. One from the future says that the clock was set back, and counts as none.
-        when: What the operator wants.
+        turn: The last turn. One in the future means that the clock was set back, and is ignored.
+        when: The schedule.
         fresh: Votes with texts since that turn began.
         now_ms: Now.
     """
@@ -93,8 +93,9 @@ def next_turn(turn: Turn, when: When, *, fresh: int, now_ms: int) -> Next:
 
 
 def moments(when: When, now_ms: int) -> tuple[int, int]:
-    """Return the last moment that was `at` in its zone, now among them, and the next one. There is one for each date:
-    where clocks are set back the first, where they are set forward what the missing time would have been."""
+    """Return the last moment that was `at` in its zone (now included), and the next one. There is one for each date:
+    the first if clocks are set back, and the equivalent of a skipped time if they are set forward.
+    """
     zone = ZoneInfo(when.zone)
     hour, minute = map(int, when.at.split(":"))
     today = datetime.datetime.fromtimestamp(now_ms / 1000, zone).date()
@@ -108,7 +109,7 @@ def moments(when: When, now_ms: int) -> tuple[int, int]:
 
 
 def written(moment_ms: int, zone: str) -> str:
-    """Return a moment as people of a zone write it, with the zone."""
+    """Return a moment as local time, with the zone."""
     moment = datetime.datetime.fromtimestamp(moment_ms / 1000, ZoneInfo(zone))
     return f"{moment:%Y-%m-%d %H:%M} {zone}"
 
@@ -117,7 +118,7 @@ def zone_named(name: str, where: str) -> ZoneInfo:
     """Return a time zone.
 
     Raises:
-        InvalidSpec: this machine knows none of that name.
+        InvalidSpec: unknown on this machine.
     """
     try:
         return ZoneInfo(name)

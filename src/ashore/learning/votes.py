@@ -1,4 +1,4 @@
-"""What a vote says, whichever door it came by. Pure."""
+"""The content of a vote, from any API. Pure."""
 
 from __future__ import annotations
 
@@ -48,11 +48,11 @@ class Feedback(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     @property
     def takes_back(self) -> bool:
-        """Whether it removes the vote that was there."""
+        """Whether it removes the earlier vote."""
         return self.rating is None
 
     def verdict(self) -> Rating | Literal[""]:
-        """Return the rating, also where a score, a correction or a better answer says it; empty where nothing does."""
+        """Return the rating, also if implied by a score, a correction or a better answer; empty if there is none."""
         if isinstance(self.rating, str):
             return self.rating
         if self.score is not None:
@@ -60,7 +60,7 @@ class Feedback(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         return "down" if self.correction is not None or self.preferred is not None else ""
 
     def check(self) -> None:
-        """Return when it says something.
+        """Check that the vote has content.
 
         Raises:
             InvalidRequest: it says nothing, or contradicts itself.
@@ -89,7 +89,7 @@ class Feedback(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 class Score(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """A score as clients of Langfuse send it. Fields of Langfuse that say nothing of an answer are ignored."""
+    """A score as Langfuse clients send it. Langfuse fields that do not describe an answer are ignored."""
 
     trace_id: Id
     """Id of the answer."""
@@ -105,8 +105,8 @@ class Score(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 def feedback_of_score(score: Score) -> Feedback:
     """Return a score as a vote.
 
-    BOOLEAN, and numbers from 0 to 1, are a score; known words are a rating; the name `correction` brings a text. What
-    else there is becomes the tag `name=value`, so that nothing is lost.
+    Booleans and numbers from 0 to 1 are a score; known words are a rating; the name `correction` has a text. Anything
+    else becomes the tag `name=value`, so that nothing is lost.
 
     Raises:
         InvalidRequest: the correction is longer than that of a vote may be.
@@ -131,7 +131,7 @@ def _short(correction: str) -> str:
 
 
 def check_correction(correction: str, most_chars: int, *, param: str = "correction") -> None:
-    """Return where a correction is no longer than an answer may be.
+    """Check that a correction is no longer than an answer may be.
 
     Raises:
         InvalidRequest: it is longer.
@@ -145,7 +145,7 @@ def check_correction(correction: str, most_chars: int, *, param: str = "correcti
 
 
 class VotePace:
-    """How many votes a voter may still give now: `AT_ONCE`, and `PER_S` more each second. Used on one event loop."""
+    """Rate limit of a voter: `AT_ONCE` votes, and `PER_S` more each second. Used on one event loop."""
 
     def __init__(self) -> None:
         self._left: dict[tuple[str, str], tuple[float, float]] = {}
@@ -160,7 +160,7 @@ class VotePace:
         """Count one vote.
 
         Raises:
-            Overloaded: none is left.
+            Overloaded: the voter has no votes left.
         """
         if len(self._left) >= MOST_VOTERS:
             self._left = {who: one for who, one in self._left.items() if _left(one, now_s) < AT_ONCE}
@@ -179,13 +179,14 @@ def _left(before: tuple[float, float], now_s: float) -> float:
 
 
 def answer_key(answer_id: str) -> str:
-    """Return what an answer is kept under: its id without what its route puts before that of the request."""
+    """Return the key that stores an answer: its id without the prefix of its route."""
     return _PREFIX.sub("", answer_id, count=1)
 
 
 def key_of_basic(given: str) -> str:
-    """Return the secret of `Authorization: Basic …`, where Langfuse's clients send a key: the password, or the name
-    where that is empty; empty where it is malformed."""
+    """Return the secret of `Authorization: Basic …`, where Langfuse clients send a key: the password, or the user name
+    if that is empty; empty if malformed.
+    """
     try:
         name, _, secret = base64.b64decode(given, validate=True).decode("utf-8").partition(":")
     except ValueError:

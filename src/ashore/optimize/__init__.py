@@ -1,12 +1,12 @@
-"""Smaller and faster: variants with fewer bits, what each costs, and making any of them again.
+"""Smaller and faster: variants with fewer bits, their costs, and rebuilding them.
 
-Owns: which precision a model gets and where, how that is found, what it will take, and what a rebuild compares.
+Owns: the precision of each part of a model, how it is chosen, the resources it takes, and the comparison of a rebuild.
 Refuses: the arithmetic of a number format (the engine that runs it), judging a model (`evaluation`), and changing
 weights by learning (`training`).
 
 Where to add what:
 
-- A way of pruning: how many of which part stay in pruning/planning.py, which ones in surgery/students.py; a family of
+- A way of pruning: how many parts stay in pruning/planning.py, which ones in surgery/students.py; a family of
   models in surgery/anatomy.py and surgery/students.py.
 - What a student learns from its teacher: distilling/lessons.py, called in distilling/distil.py.
 - A maker of variants or derived models: a `Maker` (optimize/ports.py) in `rebuilder` of bootstrap/optimizing.py.

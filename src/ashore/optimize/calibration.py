@@ -1,4 +1,4 @@
-"""Calibration text: read with care and cut into samples."""
+"""Calibration text: validated and cut into samples."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def read_text(path: Path) -> str:
     """Return the text of a calibration file.
 
     Raises:
-        InvalidRequest: it cannot be read, is empty, is no text in UTF-8, or is far too large.
+        InvalidRequest: it cannot be read, is empty, is not UTF-8 text, or is far too large.
     """
     hint = "give plain UTF-8 text of the kind that the model will see; 50 kB to a few hundred kB is enough"
     return read_text_file(path, "the calibration text", hint=hint)
@@ -55,8 +55,8 @@ def cut_samples(
 
     Args:
         text: From `read_text`.
-        encode: Gives token ids, without special tokens.
-        context_tokens: What the model takes; samples are no longer.
+        encode: Returns token ids, without special tokens.
+        context_tokens: Context length of the model, the longest sample.
         seed: Equal seeds give equal samples.
         ranking: Samples to set aside for comparing layers.
 

@@ -1,4 +1,6 @@
-"""Compressed-tensors for vLLM: made by llm-compressor, in an environment of its own, as its libraries exclude ours."""
+"""Compressed-tensors for vLLM, made by llm-compressor in its own environment, because its libraries conflict with
+ours.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,7 @@ _LONGEST_S: Final = 24 * 3600
 
 
 def install_command(environment: Path) -> str:
-    """Return the shell line that makes the environment."""
+    """Return the shell command that creates the environment."""
     python = environment / "bin" / "python"
     return (
         f"python3 -m venv {shlex.quote(str(environment))} && {shlex.quote(str(python))} -m pip install "
@@ -42,10 +44,10 @@ def compress_command(
 
 
 class SideCompressor:
-    """Runs it: a `Rounder` that hands the calibration file to another program."""
+    """A `Rounder` that passes the calibration file to another program."""
 
     def __init__(self, environment: Path) -> None:
-        """Make the object. Raises `MissingExtra` where the environment has no llm-compressor."""
+        """Create the object. Raises `MissingExtra` if the environment has no llm-compressor."""
         self._environment = environment
         python = environment / "bin" / "python"
         probe = [str(python), "-I", "-c", "import llmcompressor, datasets"]
@@ -55,7 +57,7 @@ class SideCompressor:
             )
 
     def __call__(self, source: Path, weights: str, order: RoundOrder, out: Path, *, told: Told = quietly) -> Rounded:
-        """Do what `Rounder` promises, for a checkpoint in Hugging Face form.
+        """See `Rounder`, for a checkpoint in Hugging Face form.
 
         Raises:
             UnsupportedModel: it is in another form.
@@ -71,7 +73,7 @@ class SideCompressor:
             words = " ".join((ended.stderr or ended.stdout).split())[-400:]
             raise EngineFailed(f"llm-compressor failed: {words or f'exit code {ended.returncode}'}")
         for name in TEXT_FILES:
-            (out / name).unlink(missing_ok=True)  # they come from the parent
+            (out / name).unlink(missing_ok=True)  # copied from the parent
         index = out / "model.safetensors.index.json"
         return Rounded(
             format="safetensors",

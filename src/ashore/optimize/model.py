@@ -1,4 +1,4 @@
-"""What is asked of quantising, what it will do, and what came out."""
+"""Request, plan and result of quantising."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ashore.store import StoredModel, VariantRecipe
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Needs:
-    """What the making takes, estimated before it starts."""
+    """Estimated resources."""
 
     memory_bytes: int
     disk_bytes: int
@@ -22,7 +22,7 @@ class Needs:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QuantizePlan:
-    """A wish with every choice made."""
+    """A request with every choice made."""
 
     parent: StoredModel
     precision: Precision
@@ -41,7 +41,7 @@ class QuantizePlan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QuantizeReport:
-    """What was made."""
+    """The result."""
 
     variant: StoredModel
     parent_bytes: int
@@ -50,7 +50,7 @@ class QuantizeReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RebuiltFile:
-    """One file of a variant, as it is and as it was made again."""
+    """One file of a variant, original and rebuilt."""
 
     path: str
     kept: Digest
@@ -64,7 +64,7 @@ class RebuiltFile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RebuildReport:
-    """Whether a variant comes out the same when it is made again."""
+    """Whether a rebuilt variant is identical."""
 
     reference: str
     recipe: VariantRecipe

@@ -1,4 +1,4 @@
-"""What optimising needs of others."""
+"""Ports of optimising."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ class Maker(Protocol):
         """Write the files of the variant or derived model to `out`, which is empty.
 
         Args:
-            parent: What it is made from.
-            recipe: All that the maker was told.
+            parent: The parent model.
+            recipe: All inputs of the maker.
             data: The files of `recipe.data`, in that order, their digests checked.
             out: A folder that is deleted afterwards.
-            told: Hears each step.
+            told: Called with each step.
         """
         ...

@@ -16,10 +16,10 @@ def choose_precision(to: str, engine: EngineKind | None) -> Precision:
 
     Args:
         to: Name, in any case.
-        engine: The engine it must be for; None: the one that runs it.
+        engine: The engine; None: the one that runs it.
 
     Raises:
-        InvalidRequest: there is none of this name, or another engine runs it.
+        InvalidRequest: there is no such precision, or another engine runs it.
     """
     if to.lower() == "auto":
         raise InvalidRequest(
@@ -46,7 +46,7 @@ def choose_precision(to: str, engine: EngineKind | None) -> Precision:
 
 
 def choose_group_size(precision: Precision, asked: int | None) -> int:
-    """Return the group size: what was asked for, or the default; 0 where the format has no groups to choose.
+    """Return the requested or default group size; 0 if the format has none.
 
     Raises:
         InvalidRequest: the format does not have it.
@@ -64,6 +64,6 @@ def choose_group_size(precision: Precision, asked: int | None) -> int:
 
 
 def is_made_beside(precision: Precision) -> bool:
-    """Return whether a compressor makes it, in an environment of its own, and nothing of ashore's."""
+    """Return whether an external compressor makes it, in its own environment."""
     rounding = card_of(precision.engine).rounding
     return rounding is not None and not rounding.rounder

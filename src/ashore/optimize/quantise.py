@@ -1,4 +1,4 @@
-"""Quantising: a wish becomes a plan that can be shown, and the plan a variant in the store, or nothing."""
+"""Quantising: a request becomes a plan that can be shown, and the plan a variant in the store, or nothing."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ class Quantiser:
         *,
         free_memory: Callable[[], int],
     ) -> None:
-        """Make the object.
+        """Create the object.
 
         Args:
-            store: Where the models are.
-            rounders: By engine, what rounds weights for it.
+            store: The model store.
+            rounders: Rounders by engine.
             free_memory: Bytes that this process may still take.
         """
         self._store = store
@@ -43,7 +43,7 @@ class Quantiser:
         self._free_memory = free_memory
 
     def plan(self, wish: QuantizeIn) -> QuantizePlan:
-        """Return what would be done. Reads the store and the calibration file, and makes nothing.
+        """Return the plan. Reads the store and the calibration file, and makes nothing.
 
         Raises:
             UnknownModel: the store has no such model.
@@ -86,12 +86,12 @@ class Quantiser:
         )
 
     def make(self, plan: QuantizePlan, *, told: Told = quietly) -> QuantizeReport:
-        """Make the variant and return it. An earlier variant of the name is replaced when the new one is whole.
+        """Make the variant and return it. An earlier variant of the name is replaced once the new one is complete.
 
-        A call that is cut off, or killed, leaves no variant; what lay in scratch is deleted by it, or by `model gc`.
+        An interrupted or killed call leaves no variant; it or `model gc` deletes the scratch files.
 
         Raises:
-            MemoryFull, DiskFull: told before anything is made where the estimate says so.
+            MemoryFull, DiskFull: raised before anything is made, by the estimate.
             InvalidRequest: the calibration text is too short.
             UnsupportedModel, UnsupportedByEngine, EngineFailed, CorruptBlob.
         """
@@ -105,10 +105,10 @@ class Quantiser:
         return self._make(plan, told)
 
     def prepare(self, parent: StoredModel, variant: str, *, told: Told = quietly) -> StoredModel:
-        """Return `parent@variant` where `variant` is a precision that needs no text; made now if it is absent, or was
-        made of an earlier model of that name.
+        """Return `parent@variant` if `variant` is a precision without calibration text; made if it is absent or was
+        made from an earlier model of that name.
 
-        Raises as `make`, but that memory and disk are not estimated: it is what `up` does when it must.
+        Raises as `make`, but without estimating memory and disk, because `up` needs the variant.
         """
         try:
             model = self._store.resolve(f"{parent.name}@{variant}")
@@ -121,7 +121,7 @@ class Quantiser:
     def make_again(
         self, parent: StoredModel, recipe: VariantRecipe, data: tuple[Path, ...], out: Path, *, told: Told
     ) -> None:
-        """Write to `out` what `recipe` describes. A `Maker`; which layers got four bits is taken from the recipe."""
+        """Write to `out` what `recipe` describes. A `Maker`; the layers with four bits are in the recipe."""
         told_what = recipe.parameters
         precision = choose_precision(told_what["to"], None)
         small = told_what.get(_LAYERS)
@@ -240,14 +240,14 @@ _DEFAULT_WIDTH_FACTOR: Final = 4
 def estimate_needs(shape: ModelShape, precision: Precision, *, weight_bytes: int, reads_text: bool) -> Needs:
     """Return memory, disk and size, from the shape alone.
 
-    GPTQ holds one square matrix for each input of a product: three of the hidden size and one of the MLP's width in
-    each block. Where layers are compared, the weights are held in single precision, twice.
+    GPTQ needs one square matrix for each product input: three of the hidden size and one of the MLP's width in each
+    block. Comparing layers needs the weights in single precision twice.
     """
     params = shape.num_parameters or weight_bytes // HALF_BYTES
     half = params * HALF_BYTES
     variant = int(params * precision.bits / 8)
     memory = FIXED_BYTES
-    disk = variant + half  # the variant, and a file in half precision that it is read from
+    disk = variant + half  # the variant, and the half-precision file it is read from
     rounding = card_of(precision.engine).rounding
     assert rounding is not None
     memory += rounding.half_copies * half
@@ -262,7 +262,7 @@ def estimate_needs(shape: ModelShape, precision: Precision, *, weight_bytes: int
 
 
 def check_needs(needs: Needs, *, free_memory_bytes: int, free_disk_bytes: int, what: str, smaller: str) -> None:
-    """Raise if the machine does not have it.
+    """Check that the machine has the resources.
 
     Args:
         needs: From `estimate_needs`.
@@ -272,7 +272,7 @@ def check_needs(needs: Needs, *, free_memory_bytes: int, free_disk_bytes: int, w
         smaller: Hint: the setting that needs less.
 
     Raises:
-        MemoryFull, DiskFull: it does not; both numbers are told.
+        MemoryFull, DiskFull: it does not; the message has both numbers.
     """
     if needs.memory_bytes > free_memory_bytes:
         raise MemoryFull(

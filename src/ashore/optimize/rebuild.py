@@ -1,4 +1,4 @@
-"""Making a variant or a derived model again from its recipe, and telling whether the same bytes come out."""
+"""Rebuilds a variant or derived model from its recipe, and compares the bytes."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ _CHUNK_BYTES = 1 << 20
 
 
 class Rebuilder:
-    """Makes what is in the store again, beside it."""
+    """Rebuilds stored models beside the originals."""
 
     def __init__(self, store: ModelStore, makers: Mapping[str, Maker]) -> None:
-        """Make the object; `makers` is by `VariantRecipe.maker`."""
+        """Create the object; `makers` is by `VariantRecipe.maker`."""
         self._store = store
         self._makers = makers
 
     def rebuild(self, reference: str, data: Sequence[Path], *, told: Told = quietly) -> RebuildReport:
-        """Make `reference` again in scratch and compare; the store stays as it is.
+        """Rebuild `reference` in scratch and compare; the store is unchanged.
 
         Args:
             reference: `name@variant`, or the name of a derived model.
-            data: Where the files of its recipe are now, in any order, under any name.
-            told: Hears each step.
+            data: Files of its recipe, in any order, under any name.
+            told: Called with each step.
 
         Raises:
-            UnknownModel, UnknownVariant: it is not there, or its parent is not.
+            UnknownModel, UnknownVariant: it or its parent is missing.
             InvalidRequest: it was pulled, or a file of its recipe is not among `data`.
             UnsupportedModel: its bytes are sealed, or this ashore does not know its maker.
         """
@@ -71,10 +71,10 @@ class Rebuilder:
 
 
 def find_parent(store: ModelStore, model: StoredModel) -> StoredModel:
-    """Return the very model that `model` was made from.
+    """Return the exact model that `model` was made from.
 
     Raises:
-        UnknownModel: it is not in the store any more, under any name.
+        UnknownModel: it is no longer in the store, under any name.
     """
     for candidate in store.list():
         if candidate.digest == model.parent:
@@ -86,7 +86,7 @@ def find_parent(store: ModelStore, model: StoredModel) -> StoredModel:
 
 
 def changed_versions(then: Mapping[str, str]) -> dict[str, tuple[str, str]]:
-    """Return, by tool, the versions of a recipe that are others today; an empty text where a tool is missing."""
+    """Return, by tool, the current versions that differ from a recipe's; an empty text if a tool is missing."""
     changed = {}
     for name, old in then.items():
         try:

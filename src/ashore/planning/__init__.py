@@ -1,4 +1,4 @@
-"""How to lay it out: which engine, which variant, how many threads, how much cache, for these models on this machine.
+"""Plans how models are served on this machine: engine, variant, threads and cache of each.
 
 Owns: the plan and the reason of every choice in it. Refuses: starting anything, fetching anything.
 """

@@ -1,4 +1,4 @@
-"""What changes from one plan to the next: what is added, replaced, kept and removed, and the names of releases."""
+"""Differences between two plans: added, replaced, kept and removed models, and the names of releases."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ashore.planning.shares import share_text
 
 
 def compare(before: Plan, after: Plan) -> tuple[Change, ...]:
-    """Return what changes from one plan to the other, alias by alias."""
+    """Return the changes from one plan to the other, alias by alias."""
     old = {m.alias: m for m in before.models}
     new = {m.alias: m for m in after.models}
     changes = []
@@ -27,7 +27,7 @@ def compare(before: Plan, after: Plan) -> tuple[Change, ...]:
 
 
 def _rules(before: Plan, after: Plan, alias: str) -> str:
-    """Return what changes for a model whose hosts stay: when it is loaded, and its share."""
+    """Return the changes for a model whose hosts stay: when it is loaded, and its share."""
 
     def said(plan: Plan) -> tuple[object, ...]:
         return (*(r for r in plan.demand if r.alias == alias), *(s for s in plan.shares if s.alias == alias))
@@ -40,7 +40,7 @@ def _rules(before: Plan, after: Plan, alias: str) -> str:
 
 
 def _reasons(old: ModelPlan, new: ModelPlan) -> str:
-    """Return why the planner chose otherwise than before; nothing of what the operator asked for."""
+    """Return why the planner's choices differ from before; nothing that the operator requested."""
     before = {choice.field: choice.value for choice in old.choices}
     moved = [c for c in new.choices if c.value != before.get(c.field) and c.why not in ("requested", "default")]
     why = [c.why if c.field == "reload" else f"{c.field}: {c.why}" for c in moved]
@@ -57,7 +57,7 @@ def differs(old: ModelPlan, new: ModelPlan) -> bool:
 
 
 def describe(model: ModelPlan) -> str:
-    """Return a plan of a model in one line."""
+    """Return a model's plan in one line."""
     options = model.options
     words = [model.reference, options.kind, f"x{model.replicas}"]
     if options.threads:
@@ -70,7 +70,7 @@ def describe(model: ModelPlan) -> str:
 
 
 def number_releases(before: Plan, after: Plan) -> Plan:
-    """Return `after` with the releases of `before` where nothing changes, and the next number where something does."""
+    """Return `after` with the releases of `before` for unchanged models, and the next number for changed ones."""
     old = {m.alias: m for m in before.models}
     models = []
     for model in after.models:

@@ -1,4 +1,4 @@
-"""Parts of a GPU for models: MIG instances, MPS limits or time slices, planned and rendered. No device is touched.
+"""GPU slices for models: MIG instances, MPS limits or time slices, planned and rendered. No device is touched.
 
     mig      instances with memory and compute of their own; faults stay inside. Sizes are the maker's.
     mps      any percentage of the compute and any memory; a fault in one ends all of that GPU
@@ -56,7 +56,7 @@ PROFILE_GB: Final[Mapping[str, Mapping[int, int]]] = MappingProxyType({"h200": {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
-    """What a model needs of one GPU."""
+    """A model's needs on one GPU."""
 
     model: str
     compute: float
@@ -84,10 +84,10 @@ class Placed:
 
 
 def plan_parts(gpu_name: str, way: FractionWay, parts: Sequence[Part]) -> tuple[Placed, ...]:
-    """Return where each model goes, on as few GPUs as first fit finds, the largest first.
+    """Return the GPU of each model, on as few GPUs as first fit finds, largest first.
 
     Raises:
-        InvalidRequest: no such GPU, or a part that none of its kind has.
+        InvalidRequest: the GPU is unknown, or cannot provide a part.
     """
     gpu = _gpu(gpu_name)
     for part in parts:
@@ -102,7 +102,7 @@ def plan_parts(gpu_name: str, way: FractionWay, parts: Sequence[Part]) -> tuple[
 
 
 def mig_commands(placed: Sequence[Placed]) -> tuple[str, ...]:
-    """Return the commands that make the MIG instances of a plan. Nothing runs them here."""
+    """Return the commands that create the MIG instances of a plan. They are not run here."""
     gpus = sorted({one.gpu for one in placed})
     lines = [f"nvidia-smi -i {gpu} -mig 1" for gpu in gpus]
     for gpu in gpus:
@@ -114,7 +114,7 @@ def mig_commands(placed: Sequence[Placed]) -> tuple[str, ...]:
 
 
 def device_plugin(way: FractionWay, placed: Sequence[Placed]) -> str:
-    """Return the configuration of NVIDIA's device plugin for Kubernetes; empty where MIG needs its strategy alone."""
+    """Return the configuration of NVIDIA's Kubernetes device plugin; empty if MIG only needs its strategy."""
     if way == "mig":
         return "version: v1\nflags:\n  migStrategy: mixed\n"
     most = max((sum(one.gpu == gpu for one in placed) for gpu in {one.gpu for one in placed}), default=1)
@@ -130,7 +130,7 @@ def _gpu(name: str) -> Gpu:
 
 
 def _profile(gpu: Gpu, part: Part) -> int:
-    """Return the compute slices of the smallest profile that has what a model needs."""
+    """Return the compute slices of the smallest profile that suffices for a model."""
     for compute, (memory, _, _) in PLACEMENTS.items():
         usable = _profile_gb(gpu, compute, memory) * 10**9
         if compute / COMPUTE_SLICES + 1e-9 >= min(part.compute, 1.0) and usable >= part.memory_bytes:
@@ -168,7 +168,7 @@ def _place_mig(gpu: Gpu, parts: Sequence[Part]) -> list[Placed]:
 
 
 def _first_fit(taken: list[tuple[set[int], int]], compute: int, memory: int, starts: Sequence[int]) -> tuple[int, int]:
-    """Return the first GPU and slice that have room; another GPU where none has."""
+    """Return the first GPU and slice with room; a new GPU if there is none."""
     for at, (slices, used) in enumerate(taken):
         if used + compute > COMPUTE_SLICES:
             continue

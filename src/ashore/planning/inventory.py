@@ -1,4 +1,4 @@
-"""What this machine gives, read from the kernel. The only part of planning that looks at the world."""
+"""Resources of this machine, read from the kernel. The only part of planning with I/O."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ashore.processes import allowed_cores, free_memory_bytes
 
 
 def read_inventory(root: Path = Path("/")) -> Inventory:
-    """Return cores and memory, after affinity and the limits of control groups. `root` stands for `/` in tests."""
+    """Return cores and memory, within affinity and control group limits. `root` stands for `/` in tests."""
     return Inventory(cores=allowed_cores(root), memory_bytes=free_memory_bytes(root), cpu=_cpu_name(root))
 
 

@@ -1,4 +1,4 @@
-"""What a plan is made from, and the plan: immutable, every choice with its reason."""
+"""Inputs of a plan, and the plan: immutable, every choice with its reason."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ RESERVED_BYTES: Final = 1 << 30
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inventory:
-    """What this machine gives."""
+    """Resources of this machine."""
 
     cores: int
     """Cores this process may use, after affinity and cgroup limits."""
@@ -29,7 +29,7 @@ class Inventory:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Promise:
-    """A part of this machine that a model has for itself."""
+    """A reserved part of this machine for a model."""
 
     alias: str
     cpus: float = 0.0
@@ -40,7 +40,7 @@ class Promise:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OnDemand:
-    """A model that is loaded when somebody asks for it."""
+    """A model that is loaded on request."""
 
     alias: str
     keep_alive_s: int = 900
@@ -51,7 +51,7 @@ class OnDemand:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wish:
-    """One model as the operator asks for it. Zero and empty mean: let the plan choose."""
+    """One model as the operator requests it. Zero and empty mean: let the planner choose."""
 
     name: str
     """`smollm2`, `smollm2@int8`, a source, `fake:echo?tok_per_s=20`."""
@@ -81,7 +81,7 @@ class Wish:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelFacts:
-    """What is known of a model before it is planned: from the store, or from the catalogue while it is not there."""
+    """Facts about a model before it is planned: from the store, or from the catalogue while it is not stored."""
 
     name: str
     """Store name without variant."""
@@ -151,7 +151,7 @@ class ModelPlan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """How this machine will serve: what the supervisor carries out."""
+    """How this machine will serve: the input of the supervisor."""
 
     models: tuple[ModelPlan, ...]
     inventory: Inventory
@@ -170,7 +170,7 @@ class Plan:
 
     @property
     def on_demand(self) -> frozenset[str]:
-        """The aliases that are loaded on demand."""
+        """The aliases of models on demand."""
         return frozenset(rule.alias for rule in self.demand)
 
 

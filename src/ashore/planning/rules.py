@@ -70,19 +70,19 @@ def make_plan(
     tuned: Mapping[str, Tuned],
     kept: Mapping[str, ModelPlan] = MappingProxyType({}),
 ) -> Plan:
-    """Decide how the models asked for are served on this machine.
+    """Plan how the requested models are served on this machine.
 
     Args:
         wishes: One for each model; aliases differ.
         facts: By `Wish.name`.
-        inventory: What the machine gives.
-        tuned: By store name; what was measured as best here.
-        kept: By alias, what runs and is to stay as it is; the others get the memory that it leaves.
+        inventory: Resources of the machine.
+        tuned: By store name; the best measured settings.
+        kept: By alias, running models to keep unchanged; the others get the remaining memory.
 
     Raises:
-        UnsupportedModel: no engine here takes the model.
-        InvalidRequest: an adapter has a name that clients could not ask for.
-        MissingExtra: an engine was asked for whose server is not on this machine, and no address is given.
+        UnsupportedModel: no engine here supports the model.
+        InvalidRequest: an adapter has a name that clients could not request.
+        MissingExtra: the requested engine's server is not on this machine, and no address is given.
         KvCacheExhausted: weights and the smallest useful cache do not fit in memory.
     """
     for wish in wishes:
@@ -152,7 +152,7 @@ def make_plan(
 def _refuse_kv_tokens(
     wishes: Sequence[Wish], models: Sequence[ModelPlan], caches: Mapping[str, int], free_bytes: int
 ) -> None:
-    """Return where the KV caches that were asked for fit beside each other; as the engine decides when it loads."""
+    """Check that the requested KV caches fit together, by the same rule as the engine when it loads."""
     for wish, model in zip(wishes, models, strict=True):
         if needed := caches.get(model.alias, 0) if wish.kv_tokens else 0:
             tokens = wish.kv_tokens * wish.replicas
@@ -161,19 +161,19 @@ def _refuse_kv_tokens(
 
 
 def _memory(weights: int, cache: int) -> Choice:
-    """Return what all replicas of a model are planned to take: what `status` and `model ps` show, too."""
+    """Return the planned memory of all replicas of a model; shown by `status` and `model ps`."""
     parts = f"weights {human_bytes(weights)}" + (f", KV cache at most {human_bytes(cache)}" if cache else "")
     return Choice(field="memory", value=human_bytes(weights + cache), why=parts)
 
 
 def what_fits(plan: Plan) -> tuple[Choice, ...]:
-    """Return how the models of a plan share the memory, for people; nothing where none is loaded on demand."""
+    """Return how the models of a plan share the memory, as text; empty without models on demand."""
     if not plan.demand:
         return ()
     first = sum(size for alias, size in plan.sizes.items() if alias not in plan.on_demand)
     waiting = sorted((plan.sizes.get(rule.alias, 0), rule.alias) for rule in plan.demand)
     left, at_once = plan.memory_bytes - first, 0
-    for size, _ in reversed(waiting):  # the largest first: as many fit whichever are asked for
+    for size, _ in reversed(waiting):  # largest first: so the number fits whichever are requested
         if size > left:
             break
         left, at_once = left - size, at_once + 1
@@ -191,8 +191,9 @@ def what_fits(plan: Plan) -> tuple[Choice, ...]:
 
 
 def _loaded_together(here: Sequence[Wish], sizes: Mapping[str, int], inventory: Inventory) -> set[str]:
-    """Return the aliases that the plan has memory for at once: all that load at the start, and of those on demand the
-    largest that fit beside them in half of what is left, at least one. The other half is for their caches."""
+    """Return the aliases that fit into memory at once: all that load at the start, and of those on demand the largest
+    that fit into half of the rest, at least one. The other half is for their caches.
+    """
     together = {_alias(w) for w in here if w.demand is None}
     left = int((inventory.memory_bytes - RESERVED_BYTES - sum(sizes[alias] for alias in together)) * (1 - KV_SHARE))
     waiting = sorted((w for w in here if w.demand is not None), key=lambda w: (-sizes[_alias(w)], _alias(w)))
@@ -209,11 +210,11 @@ def plan_beside(
     facts: Mapping[str, ModelFacts],
     tuned: Mapping[str, Tuned],
 ) -> Plan:
-    """Decide as `make_plan` does for a machine on which `running` is served, and leave as it runs what may stay.
+    """Plan as `make_plan` for a machine that serves `running`, keeping running models where possible.
 
-    Threads and cache are divided among what is served, so that one model more would move those of every other. What
-    differs in nothing else, and where nobody asked for either, keeps what it has, as long as the rest fits beside it.
-    Where it does not, everything is divided anew, and the choices of what changes say why.
+    Threads and cache are divided among all models, so one more model would change every other. A model that differs
+    only in these, without an explicit setting, keeps them as long as the rest fits. Otherwise everything is divided
+    again, and the changed choices have the reason.
 
     Raises:
         AshoreError: as `make_plan`.
@@ -241,7 +242,7 @@ def plan_beside(
 
 
 def _may_stay(wish: Wish, old: ModelPlan, new: ModelPlan, tuned: Tuned | None) -> bool:
-    """Return whether two plans of an alias differ in nothing but what the planner divides among all that is served."""
+    """Return whether two plans of an alias differ only in resources that the planner divides."""
     options = new.options
     if not wish.kv_tokens:
         options = msgspec.structs.replace(options, kv_tokens=old.options.kv_tokens)
@@ -251,10 +252,10 @@ def _may_stay(wish: Wish, old: ModelPlan, new: ModelPlan, tuned: Tuned | None) -
 
 
 def check_adapter_names(wish: Wish) -> None:
-    """Return when every adapter of a model can be asked for.
+    """Check that every adapter of a model can be requested.
 
     Raises:
-        InvalidRequest: a name has something in it that an alias may not have, or two are the same.
+        InvalidRequest: a name has characters not allowed in an alias, or two are equal.
     """
     names = [name for name, _ in wish.adapters]
     for name in names:
@@ -268,7 +269,7 @@ def check_adapter_names(wish: Wish) -> None:
 
 
 def choose_engine(wish: Wish, facts: ModelFacts, tuned: Tuned | None) -> tuple[EngineKind, str, str]:
-    """Return the engine, the variant of the store that it runs, and why."""
+    """Return the engine, the stored variant that it runs, and the reason."""
     kind, variant, why = _choose_engine(wish, facts, tuned)
     if wish.adapters and kind not in ADAPTER_KINDS:
         raise UnsupportedModel(
@@ -320,7 +321,7 @@ def _choose_engine(wish: Wish, facts: ModelFacts, tuned: Tuned | None) -> tuple[
 
 
 def _asked_for(card: EngineCard, wish: Wish, facts: ModelFacts) -> tuple[EngineKind, str, str]:
-    """Return the choice where the operator names the engine, or raise if it does not take the model."""
+    """Return the choice for the operator's engine; raise if it does not support the model."""
     if card.program is not None:
         refuse_without_program(card, wish.name, facts.programs)
         if facts.format not in card.formats or facts.variant:
@@ -345,7 +346,7 @@ def _asked_for(card: EngineCard, wish: Wish, facts: ModelFacts) -> tuple[EngineK
 
 
 def _why_not(card: EngineCard, facts: ModelFacts) -> str:
-    """Return why an engine that a plan may choose does not serve a model, for people."""
+    """Return why an engine that the planner may choose does not serve a model, as text."""
     if facts.format not in card.formats:
         return f"{card.title} reads {' and '.join(form for form in card.formats if form != 'remote')}"
     if not _takes(card, facts):
@@ -356,7 +357,7 @@ def _why_not(card: EngineCard, facts: ModelFacts) -> str:
 
 
 def _takes(card: EngineCard, facts: ModelFacts) -> bool:
-    """Return whether an engine runs the architecture of a model."""
+    """Return whether an engine supports a model's architecture."""
     assert facts.shape is not None
     if card.decoders is None or facts.format == card.native:
         return True
@@ -364,16 +365,16 @@ def _takes(card: EngineCard, facts: ModelFacts) -> bool:
 
 
 def _variant(card: EngineCard, facts: ModelFacts) -> str:
-    """Return the variant that an engine runs: the one that was asked for, else its own of a decoder as pulled."""
+    """Return the variant that an engine runs: the requested one, else the engine's default for a decoder as pulled."""
     prepares = _needs_cache(facts) and facts.format != card.native
     return facts.variant or (card.variant if prepares else "")
 
 
 def refuse_without_program(card: EngineCard, name: str, programs: Mapping[EngineKind, str]) -> None:
-    """Return where the program that an engine starts was found, or where it starts none.
+    """Check that the program that an engine starts was found, if it starts one.
 
     Raises:
-        MissingExtra: it was not; the hint says how to get it.
+        MissingExtra: it was not; the hint says how to install it.
     """
     if card.program is not None and not programs.get(card.kind):
         raise MissingExtra(
@@ -383,7 +384,7 @@ def refuse_without_program(card: EngineCard, name: str, programs: Mapping[Engine
 
 
 def weight_bytes_to_run(facts: ModelFacts, variant: str) -> int:
-    """Return the bytes of weights that one replica keeps in memory."""
+    """Return the weight bytes that one replica keeps in memory."""
     if facts.shape is None:
         return 0
     if variant in facts.variant_bytes:
@@ -394,7 +395,7 @@ def weight_bytes_to_run(facts: ModelFacts, variant: str) -> int:
 
 
 def rung_bytes(facts: ModelFacts, wish: Wish) -> int:
-    """Return the bytes of the weights of all rungs below the first, as far as their precisions are known."""
+    """Return the weight bytes of all rungs below the first, as far as their precisions are known."""
     if facts.shape is None:
         return 0
     bits = {one.name: one.bits for card in CARDS for one in card.precisions}
@@ -404,7 +405,7 @@ def rung_bytes(facts: ModelFacts, wish: Wish) -> int:
 
 
 def _rounded(variant: str, facts: ModelFacts) -> str:
-    """Return of which precision the weights were before they were prepared, where that is not a plain one."""
+    """Return the precision of the weights before they were prepared, if it is not a plain one."""
     is_plain = facts.precision in ("", "fp16", "bf16", "fp32")
     return f"; {variant} from a {facts.precision} file" if variant and not is_plain else ""
 
@@ -422,7 +423,7 @@ def _alias(wish: Wish) -> str:
 
 
 def _cache_bytes_per_replica(inventory: Inventory, weights: int, decoders: int, held_bytes: int = 0) -> int:
-    """Return what each of so many decoders may take, beside `held_bytes` that others have already."""
+    """Return the cache share of each of so many decoders, in addition to `held_bytes` of others."""
     free = inventory.memory_bytes - RESERVED_BYTES - weights
     if decoders == 0:
         return 0
@@ -436,7 +437,7 @@ def _cache_bytes_per_replica(inventory: Inventory, weights: int, decoders: int, 
 
 
 def _check_options(card: EngineCard, wish: Wish) -> None:
-    """Return when an engine knows every option that is asked for, or hands it on."""
+    """Check that an engine knows every requested option, or passes it on."""
     if RUNGS in dict(wish.options) and RUNGS not in card.options.known:
         able = ", ".join(one.kind for one in CARDS if RUNGS in one.options.known)
         raise InvalidRequest(
@@ -462,10 +463,10 @@ def _check_options(card: EngineCard, wish: Wish) -> None:
 
 
 def _check_context(wish: Wish, facts: ModelFacts) -> None:
-    """Return where the context that was asked for is one that the model was made for.
+    """Check that the requested context is within the model's own.
 
     Raises:
-        InvalidRequest: it is longer, and the model would answer with nonsense behind its end.
+        InvalidRequest: it is longer, and the model would produce nonsense beyond its end.
     """
     most = facts.shape.context_tokens if facts.shape is not None else 0
     if 0 < most < wish.context_tokens:
@@ -582,7 +583,7 @@ def _choose_threads(
 def _choose_cache(
     wish: Wish, facts: ModelFacts, kind: EngineKind, sequences: int, cache_bytes: int, precision: str
 ) -> tuple[int, str]:
-    """Return the tokens of KV cache of one replica, and why; 0 and no reason where there is no cache of ours."""
+    """Return the KV cache tokens of one replica, and the reason; 0 and empty if the cache is not ours."""
     if not _needs_cache(facts) or not card_of(kind).memory.ours:
         return wish.kv_tokens, "requested" if wish.kv_tokens else ""
     assert facts.shape is not None
@@ -626,8 +627,9 @@ def _cache_precision(kind: EngineKind, extra: Mapping[str, object]) -> str:
 
 
 def kv_cache_bytes(shape: ModelShape, options: EngineOptions) -> int:
-    """Return the bytes that the KV cache of one replica takes when it is full, prefixes that are kept beside it
-    included; 0 where the memory is not this machine's."""
+    """Return the bytes of one replica's full KV cache, including kept prefixes; 0 if the memory is not this
+    machine's.
+    """
     if not options.kv_tokens or not card_of(options.kind).memory.ours:
         return 0
     precision = _cache_precision(options.kind, options.extra)

@@ -1,4 +1,4 @@
-"""What is promised to one model of several on a machine: whether all of it is there, and what is left for a replica."""
+"""Reserved shares of models on one machine: whether they fit, and the processors of a replica."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from ashore.planning.model import RESERVED_BYTES, Inventory, Promise, Wish
 
 
 def check_shares(wishes: Sequence[Wish], inventory: Inventory) -> None:
-    """Return when this machine has what is promised, were all of it wanted at once.
+    """Check that this machine can provide all reserved shares at once.
 
     Raises:
-        InvalidRequest: it has not.
+        InvalidRequest: it cannot.
     """
     promised = sum(w.share.cpus for w in wishes if w.share is not None)
     if promised > inventory.cores:
@@ -35,8 +35,9 @@ def check_shares(wishes: Sequence[Wish], inventory: Inventory) -> None:
 
 
 def cores_for(wish: Wish, wishes: Sequence[Wish], inventory: Inventory) -> int:
-    """Return the processors that a replica may run on: its part of those promised to its model, or those that are not
-    some other model's alone."""
+    """Return the processors that a replica may use: its part of its model's share, or those not exclusive to another
+    model.
+    """
     if wish.share is not None and wish.share.cpus:
         return max(1, math.ceil(wish.share.cpus / wish.replicas))
     alone = sum(int(w.share.cpus) for w in wishes if w.share is not None and w.share.cpus == int(w.share.cpus))
@@ -44,13 +45,13 @@ def cores_for(wish: Wish, wishes: Sequence[Wish], inventory: Inventory) -> int:
 
 
 def share_text(share: Promise) -> str:
-    """Return what is promised, in a few words; `none` for nothing."""
+    """Return a share in a few words; `none` without one."""
     words = [f"{share.cpus:g} processors"] if share.cpus else []
     return ", ".join([*words, *([human_bytes(share.memory_bytes)] if share.memory_bytes else [])]) or "none"
 
 
 def why_share(share: Promise, card: EngineCard) -> str:
-    """Return what the promise means for this engine."""
+    """Return what the share means for this engine."""
     if share.cpus and share.cpus != int(share.cpus):
         spins = f"; {card.title} waits by spinning, and is steadier on whole ones" if card.spins else ""
         return f"requested; a weight among those that have no processors of their own{spins}"

@@ -4,7 +4,7 @@ Owns: lifetimes of children, their environment, logs and limits. Refuses: what a
 
 Where to add what:
 
-- What systemd is told: processes/notify.py, called in cli/up.py.
+- Notifications to systemd: processes/notify.py, called in cli/up.py.
 """
 
 from ashore.processes.allowance import (

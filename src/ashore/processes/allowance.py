@@ -1,8 +1,8 @@
-"""What this process may still use of the machine: the least of what that has and of what every control group leaves.
+"""Resources that this process may still use: the minimum of the machine and of every control group's limit.
 
 A limit may be set on any group above the one of this process (a slice of systemd, a pod, a container in a container),
 in the one tree of version 2 or in the trees of version 1, and on machines that have both, in either. A process that
-looks at the innermost group alone, or at one version alone, plans for a machine that it does not have.
+checks only the innermost group, or only one version, overestimates its resources.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def free_memory_bytes(root: Path = ROOT) -> int:
 
 
 def resident_bytes_of(pid: int) -> int:
-    """Return the memory that a process and its children hold now; 0 where it has ended."""
+    """Return the resident memory of a process and its children; 0 if it has ended."""
     try:
         num_bytes = int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
         tasks = [(task / "children").read_text().split() for task in Path(f"/proc/{pid}/task").iterdir()]
@@ -46,17 +46,17 @@ def resident_bytes_of(pid: int) -> int:
 
 
 def allowed_memory_bytes(root: Path = ROOT) -> int:
-    """Return the memory that this process may have in all, used or not."""
+    """Return the total memory that this process may have, used or not."""
     whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     limits = (_number(group / names[0]) for group in control_groups(root, "memory") for names in _MEMORY)
     return min([whole, *(limit for limit in limits if limit is not None)])
 
 
 def allowed_cores(root: Path = ROOT) -> int:
-    """Return the processors that this process may use, at least 1, by its affinity and every quota of time.
+    """Return the processors that this process may use, at least 1, from its affinity and every CPU quota.
 
-    Rounded, halves up: with a quota of 1.5 two threads get more done than one, and with 1.2 the second would mostly
-    wait for its next period while the first waits for it.
+    Rounded, halves up: with a quota of 1.5 two threads do more work than one; with 1.2 they would mostly wait for the
+    next period.
     """
     try:
         cores = float(len(os.sched_getaffinity(0)))
@@ -74,9 +74,9 @@ def allowed_cores(root: Path = ROOT) -> int:
 
 
 def control_groups(root: Path, controller: str, *, process: str = "self") -> Iterator[Path]:
-    """Yield the folders of the group of a process and of all above it, in each tree that may limit `controller`.
+    """Yield the folders of a process's group and its ancestors, in each tree that may limit `controller`.
 
-    In a container the trees begin at its own group, whatever the path says: some of them may not be there.
+    In a container the trees begin at its own group, whatever the path is; some folders may be missing.
     """
     lines = [line.split(":", 2) for line in _text(root / "proc" / process / "cgroup").splitlines()]
     places = [(words[1], words[2]) for words in lines if len(words) == 3] or [("", "/")]

@@ -1,4 +1,4 @@
-"""One child process: how it is started, and how it is ended together with everything it started."""
+"""One child process: how it is started, and how it is ended with all its descendants."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from ashore.processes.pulse import PULSE_VARIABLE
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChildSpec:
-    """What is started, and in which turn it is stopped."""
+    """What to start, and its turn when stopping."""
 
     name: str
     """`api`, `host smollm2/0`; stands in messages."""
@@ -43,12 +43,12 @@ class ChildSpec:
 
 
 def tied(words: Iterable[str]) -> list[str]:
-    """Return the command line of a program that ends with this process, and leaves no core dump."""
+    """Return the command line of a program that ends with this process and leaves no core dump."""
     return [sys.executable, "-I", "-S", launch.__file__, str(os.getpid()), *words]
 
 
 class Process:
-    """A running child, leader of a process group of its own."""
+    """A running child, leader of its own process group."""
 
     def __init__(self, popen: subprocess.Popen[bytes], control: int, pulse: int) -> None:
         self._popen = popen
@@ -58,7 +58,7 @@ class Process:
 
     @classmethod
     def start(cls, spec: ChildSpec) -> Process:
-        """Start it. Must be called from the main thread, whose end is what the parent-death signal means.
+        """Start it. Must be called from the main thread, because the parent-death signal follows that thread.
 
         Raises:
             OSError: no process can be made. A program that cannot be run ends at once, and its log says why.
@@ -103,7 +103,7 @@ class Process:
         return self._popen.pid
 
     def poll(self) -> int | None:
-        """Return the exit code once it has ended (negative: a signal), else None. What it left behind is killed."""
+        """Return the exit code once it has ended (negative: a signal), else None. Kills its remaining descendants."""
         code = self._popen.poll()
         if code is not None and self._control >= 0:
             self.kill_group()
@@ -113,7 +113,7 @@ class Process:
         return code
 
     def send(self, number: signal.Signals) -> None:
-        """Send a signal to the child alone. An ended child gets none."""
+        """Send a signal to the child only. No-op if it has ended."""
         self._popen.send_signal(number)
 
     def kill_group(self) -> None:

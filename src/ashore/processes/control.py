@@ -1,4 +1,4 @@
-"""The supervisor's own socket: one question per connection, answers as lines of JSON, for the home's owner alone."""
+"""The supervisor's control socket: one request per connection, answers as lines of JSON, for the home's owner only."""
 
 from __future__ import annotations
 
@@ -19,7 +19,9 @@ CALL_TIMEOUT_S: Final = 600.0
 
 
 class Caller:
-    """Whoever asked; told lines until `close`. One that went away is told nothing, and nobody waits for it."""
+    """A connected requester; receives lines until `close`. If it has disconnected, lines are dropped without
+    waiting.
+    """
 
     def __init__(self, connection: socket.socket) -> None:
         self._connection = connection
@@ -39,7 +41,7 @@ class ControlServer:
     def __init__(
         self, path: Path, supervisor: Supervisor, answer: Callable[[Mapping[str, object], Caller], None]
     ) -> None:
-        """Listen on `path` (0600; an older socket there is replaced) and give each question to `answer`."""
+        """Listen on `path` (0600; replaces an older socket) and pass each request to `answer`."""
         self._path = path
         self._supervisor = supervisor
         self._answer = answer
@@ -90,8 +92,8 @@ def ask(
     `timeout_s`: longest wait for a line; then `TimeoutError`.
 
     Raises:
-        NotReady: nobody listens there.
-        PermissionError: it is somebody else's.
+        NotReady: nothing listens there.
+        PermissionError: it belongs to another user.
         RemoteRefused: the answer broke off.
     """
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
@@ -100,7 +102,7 @@ def ask(
             with unix_address(path) as address:
                 connection.connect(address)
         except PermissionError as fault:
-            raise PermissionError(fault.errno, fault.strerror, str(path)) from None  # which file: connect does not say
+            raise PermissionError(fault.errno, fault.strerror, str(path)) from None  # connect does not name the file
         except OSError as fault:
             raise NotReady(f"no `ashore up` is listening on {path}", hint="start it with `ashore up`") from fault
         connection.sendall(json.dumps(question).encode() + b"\n")

@@ -1,4 +1,4 @@
-"""The environment of our children: what they need, and nothing that an operator's shell happened to hold."""
+"""The environment of our children: only what they need, not everything in the operator's shell."""
 
 from __future__ import annotations
 
@@ -37,16 +37,18 @@ where the variable was not set."""
 
 
 def python_command(module: str, *words: str) -> list[str]:
-    """Return the command line of a child that runs a module of this Python, and imports nothing from the directory
-    where it is started."""
+    """Return the command line of a child that runs a module of this Python, and never imports from its working
+    directory.
+    """
     return [sys.executable, "-P", "-m", module, *words]
 
 
 def child_environment(
     environ: Mapping[str, str] | None = None, extra: Mapping[str, str] | None = None
 ) -> dict[str, str]:
-    """Return the environment of a child: the passed names, telemetry off, unbuffered output, then `extra`. Nothing is
-    searched for in the directory where it is started."""
+    """Return the environment of a child: the allowed names, telemetry off, unbuffered output, then `extra`. Nothing is
+    searched in the working directory.
+    """
     environ = os.environ if environ is None else environ
     searched = {name: _absolute(environ.get(name, "")) for name in SEARCHED}
     return {

@@ -1,8 +1,8 @@
-"""The guard: a tiny process that outlives a supervisor killed by force just long enough to kill what it left.
+"""The guard: a tiny process that outlives a killed supervisor just long enough to kill its remaining children.
 
 It reads lines from its standard input, the control pipe: `+123` adds the process group 123, `-123` removes it. At the
-end of the pipe it kills the groups that are left and exits. The parent-death signal ends direct children of the
-supervisor as well; the guard also reaches what those had started. Runs with nothing but the standard library.
+end of the pipe it kills the groups that are left and exits. The parent-death signal also ends direct children of the
+supervisor; the guard also reaches their descendants. Uses only the standard library.
 """
 
 import contextlib
@@ -12,7 +12,7 @@ import sys
 
 
 def main() -> int:
-    """Read until the pipe ends, then kill what is left."""
+    """Read until the pipe ends, then kill the remaining groups."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
         signal.signal(number, signal.SIG_IGN)
     groups: set[int] = set()

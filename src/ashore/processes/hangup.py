@@ -1,7 +1,7 @@
-"""SIGHUP as "read again": held back from a child until it listens, since until then it would end it.
+"""SIGHUP as "read again": blocked for a child until it listens, because until then it would end it.
 
-A child needs a second or more for its imports, on a busy machine several. The kernel keeps one signal that a process
-holds back, and a held-back signal stays so over exec; so nothing is lost, and nobody has to know when the child is up.
+A child needs a second or more for its imports, on a busy machine several. The kernel keeps one pending blocked signal,
+and the mask survives exec. So no signal is lost, and the sender need not know when the child is up.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from contextlib import contextmanager
 
 @contextmanager
 def hangups_held(held: bool = True) -> Iterator[None]:
-    """Start children inside the block that hold SIGHUP back until they take it or wait for it.
+    """Start children inside the block with SIGHUP blocked until they take it or wait for it.
 
-    With `held` false: as any others.
+    With `held` false: not blocked.
     """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP} if held else set())
     try:
@@ -25,19 +25,18 @@ def hangups_held(held: bool = True) -> Iterator[None]:
 
 
 def take_hangups() -> None:
-    """Let SIGHUP in from now on, one that came before too. For a child that has its handler; may be called twice."""
+    """Unblock SIGHUP, including a pending one. For a child that has installed its handler; may be called twice."""
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
 
 
 def hold_hangups() -> None:
-    """Hold SIGHUP back for `wait_for_hangup`, however this process was started."""
+    """Block SIGHUP for `wait_for_hangup`, however this process was started."""
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
 
 
 def wait_for_hangup(seconds: float) -> bool:
-    """Return whether SIGHUP came, at most so many seconds later; one that came since the last call counts.
+    """Return whether SIGHUP arrives within so many seconds; one since the last call counts.
 
-    For a child that does one thing after another. It stays held back meanwhile, and no handler runs in the middle of
-    what this process does.
+    For sequential children. The signal stays blocked otherwise, and no handler interrupts the work.
     """
     return signal.sigtimedwait({signal.SIGHUP}, max(0.0, seconds)) is not None

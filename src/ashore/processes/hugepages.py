@@ -1,9 +1,8 @@
-"""What a process holds in memory, put into huge pages: where it lies then costs nothing.
+"""Moves a process's memory into huge pages, so that scattered memory costs nothing.
 
-A token reads every weight. In pages of 4 KiB that is a look-up of an address for each of them, and a processor saves
-those only where neighbours happen to lie beside each other in the machine's memory too. So of two hosts of one model
-the one that was started into more scattered memory was up to 14 % slower for as long as it ran
-(benchmarks/reports/2026-11-27-release.md).
+A token reads every weight. With 4 KiB pages each page needs an address look-up, which processors only save when
+neighbouring pages are also adjacent in physical memory. Of two hosts of one model, the one with more scattered memory
+was up to 14 % slower for its whole life (benchmarks/reports/2026-11-27-release.md).
 """
 
 from __future__ import annotations
@@ -35,15 +34,15 @@ Collapse = Callable[[int, int], bool]
 
 
 def use_huge_pages(*, proc: Path = Path("/proc/self"), collapse: Collapse | None = None, most_s: float = MOST_S) -> int:
-    """Put the memory of this process that is in use into huge pages; return the bytes that lie in them now.
+    """Move this process's used memory into huge pages; return the bytes in huge pages now.
 
-    Takes about 5 ms for each of them; call it when what will be read again and again is there. May be called twice.
-    Where the system knows no such thing, has no room, or is short of memory, the rest stays as it is.
+    Takes about 5 ms for each; call it when the data to be read repeatedly is loaded. May be called twice. If
+    unsupported or short of memory, the rest is unchanged.
 
     Args:
-        proc: Where the system tells of this process.
+        proc: The process's folder in /proc.
         collapse: How it is done; for tests.
-        most_s: None is begun after so many seconds.
+        most_s: Time limit after which no further page is moved.
     """
     if sys.platform != "linux" or _page_bytes() != PAGE_BYTES:
         return 0
@@ -57,7 +56,7 @@ def use_huge_pages(*, proc: Path = Path("/proc/self"), collapse: Collapse | None
 
 
 def _in_use(proc: Path) -> Iterator[int]:
-    """Yield the addresses of huge pages' worth of memory of our own that are mostly in use."""
+    """Yield the addresses of huge-page-sized ranges of private memory that are mostly in use."""
     pages = HUGE_BYTES // PAGE_BYTES
     with (proc / "maps").open() as maps, (proc / "pagemap").open("rb", buffering=0) as pagemap:
         for first, end in [_own_range(line) for line in maps]:
@@ -69,7 +68,7 @@ def _in_use(proc: Path) -> Iterator[int]:
 
 
 def _own_range(line: str) -> tuple[int, int]:
-    """Return from where to where a line of `maps` reaches; nothing where it is of a file, shared, or not written to."""
+    """Return the range of a line of `maps`; empty if it is file-backed, shared or read-only."""
     words = line.split()
     if words[1][1:2] != "w" or words[1][3:4] != "p" or (len(words) > 5 and words[5].startswith("/")):
         return 0, 0

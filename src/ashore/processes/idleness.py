@@ -1,4 +1,4 @@
-"""How much of the processors of this machine nobody uses."""
+"""Idle share of this machine's processors."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ LEAST_S: Final = 0.3
 
 
 class Idleness:
-    """The idle part of all processors, of whoever's doing, since it was asked for before."""
+    """The idle share of all processors since the previous call."""
 
     def __init__(self, *, stat: Path = Path("/proc/stat"), monotonic_s: Callable[[], float] = time.monotonic) -> None:
         """Make it."""
@@ -23,8 +23,9 @@ class Idleness:
         self._part = 0.0
 
     def part(self) -> float:
-        """Return it, from 0 to 1, over the last third of a second or more; 0 where the system does not tell, and over
-        the whole time since the machine began at the first call."""
+        """Return it, from 0 to 1, over at least the last third of a second; 0 if unavailable. The first call covers the
+        time since boot.
+        """
         now_s = self._monotonic_s()
         if now_s - self._read_s >= LEAST_S:
             self._read_s = now_s

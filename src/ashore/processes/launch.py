@@ -1,7 +1,7 @@
 """The step between the supervisor and a child's own program: `python -I -S launch.py SUPERVISOR_PID PROGRAM ARG...`.
 
-Ties the process to its supervisor, forbids core dumps, and becomes the program. A file of its own rather than a
-function run between fork and exec, because that one would run in a copy of a process whose other threads hold locks.
+Ties the process to its supervisor, forbids core dumps, and becomes the program. A separate file instead of a function
+between fork and exec, which would run in a copy of a process whose other threads may hold locks.
 """
 
 import contextlib
@@ -16,17 +16,17 @@ PR_SET_PDEATHSIG = 1
 
 
 def die_with_parent() -> None:
-    """Have the kernel kill this process when the thread that started it ends (Linux; elsewhere a pipe must do)."""
+    """Have the kernel kill this process when the thread that started it ends (Linux; elsewhere a pipe does this)."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
 
 def main() -> None:
-    """Set the limits and become the program. Does not return."""
+    """Set the limits and exec the program. Does not return."""
     supervisor, program = int(sys.argv[1]), sys.argv[2:]
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     with contextlib.suppress(OSError), open("/proc/self/coredump_filter", "w") as file:
-        file.write("0")  # the limit does not hold for programs that take dumps through a pipe; this lasts over exec
+        file.write("0")  # the limit does not apply to programs that receive dumps through a pipe; this survives exec
     die_with_parent()
     if os.getppid() != supervisor:  # it ended before the line above
         sys.exit(1)

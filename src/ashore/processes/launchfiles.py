@@ -1,4 +1,4 @@
-"""What a supervisor tells a child that it starts, as a file."""
+"""Launch files: settings from a supervisor to a child."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ LaunchT = TypeVar("LaunchT", bound=msgspec.Struct)
 
 
 def write_launch_file(launch: msgspec.Struct | Mapping[str, object], path: Path) -> None:
-    """Write it atomically, readable by its owner alone: who reads at that moment sees the old file or the new one.
+    """Write it atomically, readable only by its owner: a concurrent reader sees the old file or the new one.
 
     Raises:
-        DiskFull: there is no room; an earlier file stands as it was.
+        DiskFull: there is no room; an earlier file is unchanged.
     """
     with room_needed(path):
         write_whole(path, msgspec.json.format(msgspec.json.encode(launch), indent=1), durable=False)
 
 
 def read_launch_file(path: Path, kind: type[LaunchT]) -> LaunchT:
-    """Return what such a file tells.
+    """Return the content of a launch file.
 
     Raises:
         InvalidSpec: it is missing or malformed.

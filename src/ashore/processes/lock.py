@@ -1,4 +1,6 @@
-"""The lock that keeps a home to one supervisor: `flock` on a file, which the kernel lets go when its holder ends."""
+"""The lock that restricts a home to one supervisor: `flock` on a file, which the kernel releases when its
+holder ends.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,7 @@ from ashore.processes.room import room_needed
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Holder:
-    """Who holds a home. Written into the lock file for people to read; it is not the lock."""
+    """Holder of a home. Written into the lock file for people; it is not the lock itself."""
 
     pid: int
     address: str
@@ -30,11 +32,11 @@ class HomeLock:
 
     @classmethod
     def acquire(cls, path: Path, holder: Holder) -> HomeLock:
-        """Take the lock or say who has it. Never waits.
+        """Take the lock or report its holder. Never waits.
 
         Raises:
             HomeBusy: another live process holds it; the message names its pid and address.
-            DiskFull: there is no room to say who holds it.
+            DiskFull: there is no space to write the holder.
         """
         with room_needed(path):
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -58,7 +60,7 @@ class HomeLock:
         return cls(descriptor)
 
     def release(self) -> None:
-        """Let go. May be called twice."""
+        """Release the lock. May be called twice."""
         if self._descriptor >= 0:
             os.ftruncate(self._descriptor, 0)
             os.close(self._descriptor)
@@ -66,7 +68,7 @@ class HomeLock:
 
 
 def read_holder(path: Path) -> Holder | None:
-    """Return what the last holder wrote, or None. Whether it still holds the lock, `acquire` tells."""
+    """Return what the last holder wrote, or None. Use `acquire` to find out whether it still holds the lock."""
     with suppress(OSError, ValueError, TypeError, KeyError):
         told = json.loads(path.read_text())
         return Holder(pid=int(told["pid"]), address=str(told["address"]))

@@ -1,4 +1,4 @@
-"""Lines of logs as records: when, how serious, what. Reads what our processes, Envoy, Valkey and vLLM write."""
+"""Parses log lines: time, level, text. Reads what our processes, Envoy, Valkey and vLLM write."""
 
 from __future__ import annotations
 
@@ -38,8 +38,9 @@ class Entry:
 
 
 def entries_of(lines: Iterable[str], before: Entry | None = None) -> Iterator[Entry]:
-    """Yield each line as an entry. One that says no time, such as those of a traceback, has time and level of the line
-    above it; `before` is the one above the first."""
+    """Yield each line as an entry. A line without a time, such as those of a traceback, inherits time and level from
+    the line above; `before` is the one above the first.
+    """
     last = before or Entry(message="")
     for line in lines:
         text = line.rstrip("\n")
@@ -49,14 +50,14 @@ def entries_of(lines: Iterable[str], before: Entry | None = None) -> Iterator[En
 
 
 def is_at_least(entry: Entry, level: Level) -> bool:
-    """Return whether an entry is as serious as `level`, or more."""
+    """Return whether an entry has at least `level`."""
     return LEVELS.index(entry.level) >= LEVELS.index(level)
 
 
 def _read(text: str) -> Entry | None:
     if text.startswith('{"'):
         return _of_request(text)
-    if found := _PYTHON.fullmatch(text):  # in the time of the machine, as `logging` writes it
+    if found := _PYTHON.fullmatch(text):  # in local time, as `logging` writes it
         at_s = time.mktime(time.strptime(found[1], "%Y-%m-%d %H:%M:%S"))
         return Entry(at_s=at_s, level=_BY_WORD.get(found[2].lower(), "info"), message=found[3])
     if found := _ENVOY.fullmatch(text):
@@ -96,5 +97,5 @@ def _level_of(status: int) -> Level:
 
 
 def shown_time(at_s: float) -> str:
-    """Return a time for people: `2026-12-01 14:24:57Z`; dashes where there is none."""
+    """Return a time as text: `2026-12-01 14:24:57Z`; dashes if there is none."""
     return datetime.fromtimestamp(at_s, UTC).strftime("%Y-%m-%d %H:%M:%SZ") if at_s else "-" * 20

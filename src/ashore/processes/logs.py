@@ -1,4 +1,4 @@
-"""Log files of children: each child appends to its own, and the supervisor keeps them from growing for ever."""
+"""Log files of children: each child appends to its own, and the supervisor rotates them."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ def open_log(path: Path) -> int:
 
 
 def rotate(path: Path, *, max_bytes: int = MAX_LOG_BYTES, kept: int = KEPT) -> bool:
-    """Empty a log that is too long in place, and keep what was in it as `.1`; return whether that was done.
+    """Empty a log that is too long in place, and move its content to `.1`; return whether that was done.
 
     The child goes on writing to the same file, which it opened for appending. The log is emptied before `.1` is
     written, so that this takes no room on a full disk. Lines written between the reading and the emptying are lost:
-    some milliseconds once in 16 MiB, for which no child has to reopen anything. Of a log that grew faster than anybody
-    looks, the last `MOST_READ_BYTES` are kept.
+    some milliseconds once in 16 MiB, for which no child has to reopen anything. Of a log that grew too fast, the last
+    `MOST_READ_BYTES` are kept.
 
     Raises:
-        OSError: a file cannot be read or written; there is room for the child to go on where it could be emptied.
+        OSError: a file cannot be read or written; if the log was emptied, the child has room to continue.
     """
     try:
         size = path.stat().st_size
@@ -52,7 +52,7 @@ def rotate(path: Path, *, max_bytes: int = MAX_LOG_BYTES, kept: int = KEPT) -> b
 
 
 def tail(path: Path, *, lines: int = 12, max_bytes: int = 8192) -> str:
-    """Return the last lines of a log, for messages; empty when there is none that can be read."""
+    """Return the last lines of a log for messages; empty if it cannot be read."""
     try:
         with open(path, "rb") as file:
             file.seek(0, os.SEEK_END)

@@ -1,4 +1,4 @@
-"""A plain GET, to a unix socket or a port: how the supervisor looks at the servers of its home."""
+"""A plain GET to a unix socket or a port: the supervisor's probe of its home's servers."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class UnixConnection(http.client.HTTPConnection):
 
 
 def connection_to(where: Path | tuple[str, int], timeout_s: float) -> http.client.HTTPConnection:
-    """Return a connection, not yet opened. A server that listens on every address is asked at the local one."""
+    """Return an unopened connection. A server that listens on every address is called at the local one."""
     if isinstance(where, Path):
         return UnixConnection(where, timeout_s)
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(where[0], where[0])
@@ -35,7 +35,7 @@ def connection_to(where: Path | tuple[str, int], timeout_s: float) -> http.clien
 def get_from(
     where: Path | tuple[str, int], target: str, *, headers: Mapping[str, str] | None = None, timeout_s: float = 1.0
 ) -> bytes | None:
-    """Return the body of an answer 200; None for every other answer, and when nobody answers in time."""
+    """Return the body of a 200 answer; None for any other answer or a timeout."""
     connection = connection_to(where, timeout_s)
     try:
         connection.request("GET", target, headers=dict(headers or {}))

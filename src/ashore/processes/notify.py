@@ -1,7 +1,4 @@
-"""What we tell the service manager that started us: the protocol of sd_notify(3), in the few words that we need.
-
-Without a manager, and where it does not listen, nothing happens: being told is its own business.
-"""
+"""Notifies the service manager that started us, with the part of sd_notify(3) that we need."""
 
 from __future__ import annotations
 
@@ -15,7 +12,7 @@ _SOCKET: Final = "NOTIFY_SOCKET"
 
 
 def is_managed(environ: Mapping[str, str] | None = None) -> bool:
-    """Return whether a service manager started this process, and keeps what it prints."""
+    """Return whether a service manager started this process and captures its output."""
     return bool((os.environ if environ is None else environ).get(_SOCKET, ""))
 
 

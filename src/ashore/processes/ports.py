@@ -17,10 +17,10 @@ HOME_IN: Final = {"api": "--run", "edge": "-c"}
 
 
 def check_ports(*wanted: tuple[str, int, str]) -> None:
-    """Return when this process could listen on all of these addresses now: host, port, and the option that sets it.
+    """Check that this process could listen on all of these addresses now: host, port, and the option that sets it.
 
     Raises:
-        PortTaken: others listen on some of them; all these are named.
+        PortTaken: some are in use; the message names all of them.
         InvalidSpec: as `check_port` does.
     """
     taken: list[tuple[str, PortTaken]] = []
@@ -40,13 +40,13 @@ def check_ports(*wanted: tuple[str, int, str]) -> None:
 
 
 def check_port(host: str, port: int, *, option: str) -> None:
-    """Return when this process could listen on `host:port` now.
+    """Check that this process could listen on `host:port` now.
 
     Raises:
         PortTaken: another process listens there; it is named when the kernel lets us look.
-        InvalidSpec: the address is none of this machine's, there is no such port, or it needs rights we lack.
+        InvalidSpec: the address is not one of this machine's, the port is invalid, or it needs missing rights.
     """
-    if not 0 < port < 65_536:  # the resolver would take it modulo 65,536
+    if not 0 < port < 65_536:  # the resolver would reduce it modulo 65,536
         raise InvalidSpec(f"{option} is {port}; expected 1 to 65535", hint="name a free port")
     try:
         family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
@@ -71,8 +71,9 @@ def check_port(host: str, port: int, *, option: str) -> None:
 
 
 def address_of_this_machine() -> str:
-    """Return the address that other machines reach this one by, where it can be told: that of the route to the world.
-    Nothing is sent: 192.0.2.1 and 2001:db8::1 are for documentation alone (RFC 5737, RFC 3849)."""
+    """Return the address by which other machines reach this one, if known: that of the default route. Nothing is sent:
+    192.0.2.1 and 2001:db8::1 are for documentation only (RFC 5737, RFC 3849).
+    """
     for family, elsewhere in ((socket.AF_INET, "192.0.2.1"), (socket.AF_INET6, "2001:db8::1")):
         with suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as probe:
             probe.connect((elsewhere, 9))
@@ -82,7 +83,8 @@ def address_of_this_machine() -> str:
 
 def owner_of_port(port: int, *, proc: Path = Path("/proc")) -> str:
     """Return the process that listens on a TCP port, as `python3 (pid 123)` or `ashore (pid 123, home /srv/ashore)`;
-    empty where it cannot be found out."""
+    empty if unknown.
+    """
     inodes = _listening_inodes(port, proc)
     if not inodes:
         return ""
@@ -98,7 +100,7 @@ def owner_of_port(port: int, *, proc: Path = Path("/proc")) -> str:
 
 
 def _named(folder: Path) -> str:
-    """Return a process in words. A child of `ashore up` stands for its supervisor, which is the one to stop."""
+    """Return a process as text. A child of `ashore up` is shown as its supervisor, which is the one to stop."""
     words = (folder / "cmdline").read_bytes().decode(errors="replace").rstrip("\0").split("\0")
     option = HOME_IN.get(role_of(words)[0], "")
     path = next((Path(after) for word, after in pairwise(words) if word == option), Path())
@@ -110,7 +112,7 @@ def _named(folder: Path) -> str:
 
 
 def _listening_inodes(port: int, proc: Path) -> set[str]:
-    """The sockets that listen on `port`, as they look in `/proc/PID/fd`. Source: proc_net(5), state 0A is LISTEN."""
+    """The sockets that listen on `port`, as shown in `/proc/PID/fd`. Source: proc_net(5), state 0A is LISTEN."""
     inodes = set()
     for table in ("net/tcp", "net/tcp6"):
         with suppress(OSError):

@@ -1,4 +1,4 @@
-"""Who comes first: work that nobody waits for gets what the others leave, and a supervisor outlives its children."""
+"""Priorities: background work runs at idle priority, and a supervisor outlives its children."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _SOONEST: Final = 1000
 
 
 def may_come_back() -> bool:
-    """Return whether this process may give another one its ordinary class back; else it must not take it away."""
+    """Return whether this process may restore another one's normal class; else it must not lower it."""
     if sys.platform != "linux":
         return False
     import resource
@@ -33,9 +33,9 @@ def may_come_back() -> bool:
 
 
 def set_idle(pid: int, idle: bool, *, proc: Path = Path("/proc")) -> bool:
-    """Let every thread of a process run under SCHED_IDLE, or ordinarily again; return whether that was possible.
+    """Run every thread of a process under SCHED_IDLE, or normally again; return whether that was possible.
 
-    May be called twice. A process that is gone, or a system that knows no such class: nothing happens.
+    May be called twice. No-op if the process is gone or the system has no such class.
     """
     if not may_come_back():
         return False
@@ -53,13 +53,13 @@ def set_idle(pid: int, idle: bool, *, proc: Path = Path("/proc")) -> bool:
 
 
 def become_idle() -> None:
-    """Let this thread, and those that it makes from now on, work with what the others leave, of the disk too; for good.
+    """Run this thread, and those it creates from now on, at idle CPU and disk priority; permanently.
 
-    Call it before torch is loaded: its threads then sleep while they wait for each other. By default they spin, and one
-    that is not let run holds up all others, which burn what is left: beside other work a step of training took ten to
-    twenty times as long. An operator's OMP_WAIT_POLICY counts.
+    Call it before torch is loaded: its threads then sleep while they wait for each other. By default they spin, and a
+    thread without CPU time delays all others, which burn what is left: under load a training step took ten to twenty
+    times as long. An operator's OMP_WAIT_POLICY is respected.
 
-    Where the system does not have it, or a container forbids it, nothing happens.
+    No-op if unsupported or forbidden by a container.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     if sys.platform != "linux":
@@ -72,10 +72,10 @@ def become_idle() -> None:
 
 
 def let_kernel_kill_sooner(pid: int, *, proc: Path = Path("/proc")) -> None:
-    """Let the kernel kill a child, and what that starts, before this process where memory runs out.
+    """Make the kernel kill a child and its descendants before this process when memory runs out.
 
-    A killed child is started again; after a killed supervisor nothing answers. A process that is gone, or another
-    system: nothing happens.
+    A killed child is started again; after a killed supervisor nothing answers. No-op if the process is gone or the
+    system is not Linux.
     """
     with suppress(OSError, ValueError):
         own = int((proc / "self" / "oom_score_adj").read_text())

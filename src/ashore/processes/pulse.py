@@ -1,8 +1,8 @@
-"""The pulse of a child, by which its supervisor tells one that works from one that hangs.
+"""The pulse of a child, by which its supervisor detects that it hangs.
 
-A beat is one byte in a pipe: within so many seconds you hear from me again. The child promises it, because the child
-knows what it is doing: loading may be silent for minutes, serving may not. A process that was stopped, that a deadlock
-holds, or whose loop turns no more, breaks its word. A program that never beats (Envoy, Valkey) promises nothing.
+A beat is one byte in a pipe: a promise to beat again within so many seconds. The child sets the time, because it knows
+its work: loading may be silent for minutes, serving may not. A process that is stopped, deadlocked, or has a stuck loop
+breaks the promise. A program that never beats (Envoy, Valkey) promises nothing.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Pulse:
     """The child's end. Callable from any thread."""
 
     def __init__(self, descriptor: int | None) -> None:
-        """Make it; with None nobody listens, and nothing is sent."""
+        """Create it; with None no supervisor listens, and nothing is sent."""
         self._descriptor = descriptor
         if descriptor is not None:
             os.set_inheritable(descriptor, False)
@@ -45,42 +45,42 @@ class Pulse:
         return self._descriptor is not None
 
     def beat(self, patience_s: int) -> None:
-        """Promise to beat again within `patience_s`. Returns at once; a supervisor that is gone hears nothing."""
+        """Promise to beat again within `patience_s`. Returns at once, also if the supervisor is gone."""
         if self._descriptor is not None:
             patience_s *= IDLE_FACTOR if _is_idle() else 1
-            with suppress(OSError):  # the pipe is full: a supervisor that does not read has enough beats to read first
+            with suppress(OSError):  # the pipe is full: a supervisor that does not read has enough beats to read
                 os.write(self._descriptor, bytes([min(patience_s, MOST_PATIENCE_S)]))
 
 
 def take_pulse() -> Pulse:
-    """Return the pulse of this process. Called once, at its start: what it starts itself must not beat for it."""
+    """Return the pulse of this process. Call it once at the start: descendants must not beat for it."""
     descriptor = os.environ.pop(PULSE_VARIABLE, "")
     return Pulse(int(descriptor) if descriptor else None)
 
 
 class LoopLife:
-    """What may be promised for a process with an event loop."""
+    """The promise of a process with an event loop."""
 
     def __init__(self, patience_s: int, clock: Clock) -> None:
-        """Make it, for a loop that hangs once it has not turned for `patience_s`."""
+        """Create it, for a loop that counts as hung after `patience_s` without a turn."""
         self._longest_turn_s = patience_s - SILENCE_S
         self._clock = clock
         self.turned()
 
     def turned(self) -> None:
-        """Tell that the loop turns."""
+        """Record a turn of the loop."""
         self._turned_s = self._clock.monotonic_s()
 
     def promise_s(self) -> int | None:
-        """Return within how many seconds this process is heard again; None: its loop hangs. From any thread."""
+        """Return the seconds until the next promised beat; None: the loop hangs. Thread-safe."""
         return SILENCE_S if self._clock.monotonic_s() - self._turned_s <= self._longest_turn_s else None
 
 
 async def keep_beating(pulse: Pulse, patience_s: int) -> NoReturn:
-    """Beat for as long as the event loop turns at least every `patience_s`.
+    """Beat while the event loop turns at least every `patience_s`.
 
-    The beats come from a thread. A loop may be busy for long; but a process in which no thread runs was stopped, or
-    will never go on, and is replaced after `SILENCE_S`. What was sent to it gets an error then, and not before.
+    A thread sends the beats, so a busy loop does not matter. A process in which no thread runs was stopped or is stuck;
+    it is replaced after `SILENCE_S`, and its requests fail then.
     """
     life = LoopLife(patience_s, SystemClock())
     if pulse.is_heard:
@@ -91,11 +91,11 @@ async def keep_beating(pulse: Pulse, patience_s: int) -> NoReturn:
 
 
 def beat_in_thread(pulse: Pulse, patience_s: Callable[[], int | None]) -> None:
-    """Beat from a thread of its own until the process ends, also while the others compute.
+    """Beat from a separate thread until the process ends, also while other threads compute.
 
     Args:
         pulse: Of this process.
-        patience_s: Asked before each beat; None: this process is not well, and no beat is sent.
+        patience_s: Called before each beat; None: the process is unwell, and no beat is sent.
     """
 
     def run() -> None:

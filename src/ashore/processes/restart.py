@@ -1,8 +1,8 @@
-"""When a child that ended is started again, as a pure rule.
+"""When an ended child is restarted, as a pure rule.
 
-A child that exits by itself says that it cannot work, and is given up after some tries. One that a signal kills (a
-crash, want of memory, a person, the supervisor where it hung) says nothing of its next life: it is started again for
-ever, at last at the longest wait.
+A child that exits by itself cannot work, and is given up after some tries. A death by a signal (a crash, out of memory,
+a person, the supervisor when it hung) does not predict the next run: such a child is always restarted, eventually at
+the longest interval.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class RestartPolicy:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Restart:
-    """Start it again after `wait_s`."""
+    """Restart it after `wait_s`."""
 
     wait_s: float
     failures: int
@@ -39,7 +39,7 @@ class Restart:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GiveUp:
-    """Leave it; `why` goes to the operator."""
+    """Give up; `why` goes to the operator."""
 
     why: str
 
@@ -47,7 +47,7 @@ class GiveUp:
 def decide(
     policy: RestartPolicy, *, exit_code: int, ran_s: float, failures: int, exits: int, chance: float
 ) -> Restart | GiveUp:
-    """Say what follows when a child ended that nobody stopped.
+    """Decide what follows when a child ended unexpectedly.
 
     Args:
         policy: Limits.

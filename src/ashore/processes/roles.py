@@ -1,4 +1,4 @@
-"""What a process of a home is, by its command line. `/metrics`, the doctor and the drills all read this one table."""
+"""Role of a home's process, by its command line. `/metrics`, the doctor and the drills share this table."""
 
 from __future__ import annotations
 
@@ -19,8 +19,9 @@ BY_MODULE: Final[tuple[tuple[str, Role], ...]] = (
 
 
 def role_of(words: Sequence[str]) -> tuple[Role, str]:
-    """Return what a process of a home is, and what distinguishes it from others of its kind: the index of a worker,
-    the program of any other process."""
+    """Return the role of a home's process, and what distinguishes it from others of its kind: the index of a worker,
+    the program of any other process.
+    """
     for module, role in BY_MODULE:
         if module in words:
             return role, words[words.index("--index") + 1] if role == "api" and "--index" in words[:-1] else ""

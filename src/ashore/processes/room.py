@@ -1,4 +1,4 @@
-"""A disk without room, in words that say what to do."""
+"""Full disks: translates the system's error into one with advice."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ashore.errors import DiskFull
 
 @contextmanager
 def room_needed(path: Path) -> Iterator[None]:
-    """Turn "no space left" and a quota that is used up, met while `path` is written, into `DiskFull`."""
+    """Translate "no space left" or an exceeded quota, while writing `path`, into `DiskFull`."""
     try:
         yield
     except OSError as fault:
@@ -22,12 +22,12 @@ def room_needed(path: Path) -> Iterator[None]:
 
 
 def is_no_room(fault: OSError) -> bool:
-    """Return whether this is what the system says of a full disk, or of a quota that is used up."""
+    """Return whether this is the system's error for a full disk or an exceeded quota."""
     return fault.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 def no_room(fault: OSError, path: str = "") -> DiskFull:
-    """Return the error for a write of `path` that a full disk refused; default: of the file that the system names."""
+    """Return the error for a write of `path` on a full disk; default: the file that the system names."""
     return DiskFull(
         f"no space left to write {path or fault.filename or 'a file'}: {fault.strerror}",
         hint="free some space on that disk (`ashore model gc` removes unused blobs), then run the command again",

@@ -1,12 +1,12 @@
-"""Shares of this machine for processes: processors and memory, by what the system lets us use.
+"""Shares of processors and memory for groups of processes, by the best available mechanism.
 
     cgroup2    groups below our own, where that is delegated (systemd: Delegate=cpu cpuset memory) or a container's own
     cgroup1    groups below our own in the trees of version 1, as root
     affinity   only whole processors, by sched_setaffinity; memory is not bounded
     none       nothing can be kept (no Linux)
 
-Whole processors are a set of their own, on which no other group of ours runs. Parts of a processor are weights on what
-is left, which hold where more is asked for than there is.
+Whole processors are exclusive to a group. Fractions are weights on the rest, which apply when processors are
+overcommitted.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _CONTROLLERS: Final = ("cpu", "cpuset", "memory")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Share:
-    """What one group of processes has."""
+    """The share of one group of processes."""
 
     cpus: float
     """Processors that it gets where all want them."""
@@ -44,13 +44,13 @@ class Share:
 
 
 class Shares(Protocol):
-    """Keeps groups of processes to their shares. Calls may be repeated; what is gone is no error."""
+    """Keeps groups of processes within their shares. Calls may be repeated; missing groups are not an error."""
 
     @property
     def kind(self) -> SharesKind: ...
 
     def prepare(self, name: str, share: Share) -> None:
-        """Make a group, or give it another share.
+        """Create a group, or change its share.
 
         Raises:
             OSError: the system forbids it.
@@ -62,18 +62,18 @@ class Shares(Protocol):
         ...
 
     def release(self, name: str) -> None:
-        """Drop a group whose processes have ended."""
+        """Remove a group whose processes have ended."""
         ...
 
     def close(self) -> None:
-        """Drop all groups."""
+        """Remove all groups."""
         ...
 
 
 def open_shares(root: Path = ROOT) -> Shares:
-    """Return the best that this system lets us use. Makes the group that holds all others; `root` stands for `/`.
+    """Return the best available mechanism. Creates the parent group of all others; `root` stands for `/`.
 
-    With version 2 this process moves into a group of its own below the one it was in: call it before any child starts.
+    With version 2 this process moves into its own group below the current one: call it before any child starts.
     """
     if sys.platform != "linux":
         return NoShares()
@@ -84,7 +84,7 @@ def open_shares(root: Path = ROOT) -> Shares:
 
 
 class NoShares:
-    """Keeps nobody to anything."""
+    """Limits nothing."""
 
     kind: SharesKind = "none"
 
@@ -95,7 +95,7 @@ class NoShares:
 
 
 class Affinity:
-    """Whole processors by sched_setaffinity, of every thread; needs no privilege."""
+    """Whole processors by sched_setaffinity, for every thread; needs no privilege."""
 
     kind: SharesKind = "affinity"
 
@@ -130,7 +130,7 @@ class Cgroup1:
     kind: SharesKind = "cgroup1"
 
     def __init__(self, root: Path) -> None:
-        """Make the group of all models in every tree.
+        """Create the group of all models in every tree.
 
         Raises:
             OSError: there is no such tree for processors, or it cannot be written.
@@ -169,7 +169,7 @@ class Cgroup1:
 
     def release(self, name: str) -> None:
         for base in self._base.values():
-            with suppress(OSError):  # a process in it has not ended yet; `close` tries again
+            with suppress(OSError):  # a process in it is still ending; `close` tries again
                 (base / name).rmdir()
 
     def close(self) -> None:
@@ -186,10 +186,10 @@ class Cgroup2:
     kind: SharesKind = "cgroup2"
 
     def __init__(self, root: Path) -> None:
-        """Move into a leaf, hand controllers down, and make the group of all models.
+        """Move into a leaf, delegate controllers, and create the group of all models.
 
         Raises:
-            OSError: our group is not ours to divide.
+            OSError: our group is not delegated to us.
         """
         own = _own_groups(root).get("")
         if own is None or "cpu" not in _read(own / "cgroup.controllers").split():
@@ -235,15 +235,15 @@ class Cgroup2:
 
 
 def divide(asked: Mapping[str, Share], cores: Collection[int], *, rest: str) -> dict[str, Share]:
-    """Return the share of each group with the processors that it runs on, and that of `rest`: everybody else.
+    """Return the share of each group with its processors, and that of `rest`: all others.
 
-    Whole processors come first, each to one group alone. All others share what is left, by weight; where nothing is
-    left, they share with everybody.
+    Whole processors are assigned first, each to one group. The others share the rest by weight; if nothing is left,
+    they share all processors.
 
     Args:
         asked: By group; `cpus` a whole number means a set of its own.
         cores: Processors of this process.
-        rest: Name of the group of those that were promised nothing.
+        rest: Name of the group without reserved shares.
     """
     free = sorted(cores)
     found: dict[str, Share] = {}
@@ -262,7 +262,7 @@ def divide(asked: Mapping[str, Share], cores: Collection[int], *, rest: str) -> 
 
 
 def _own_groups(root: Path) -> dict[str, Path]:
-    """Return the folder of this process's group by controller; that of version 2 under the empty name."""
+    """Return the folder of this process's group by controller; version 2 under the empty name."""
     found: dict[str, Path] = {}
     trees = root / "sys/fs/cgroup"
     for line in _read(root / "proc/self/cgroup").splitlines():
@@ -282,12 +282,12 @@ def _own_groups(root: Path) -> dict[str, Path]:
 
 
 def _deepest(tree: Path, below: str) -> Path:
-    """Return the group at a path; in a container, whose tree begins at its own group, the tree."""
+    """Return the group at a path; in a container, whose tree begins at its own group, the root of the tree."""
     return tree / below if below and (tree / below).is_dir() else tree
 
 
 def _inherit_cpuset(group: Path) -> None:
-    """Give a group of version 1 what its parent has: without, nothing may run in it."""
+    """Copy the parent's cpuset to a version 1 group: without one, nothing may run in it."""
     for name in ("cpuset.cpus", "cpuset.mems"):
         if not _read(group / name).strip():
             _write(group / name, _read(group.parent / name).strip())

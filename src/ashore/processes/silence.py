@@ -1,4 +1,4 @@
-"""No dependency of ashore tells anybody anything."""
+"""Turns off the telemetry of all dependencies."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ HOST_ENVIRONMENT: Final[Mapping[str, str]] = {
 
 
 def silence_dependencies() -> None:
-    """Stop telemetry of every library that this process may import later. May be called twice; costs nothing.
+    """Disable telemetry of every library that this process may import later. May be called twice; costs nothing.
 
-    `openvino_telemetry`, which the tools of OpenVINO and nncf import, sends unless it is stopped: a module of the same
-    name that does nothing goes first on the module path. The others read an environment variable.
+    `openvino_telemetry`, which the tools of OpenVINO and nncf import, sends by default: an inert module of the same
+    name is first on the module path. The others read an environment variable.
     """
     os.environ.update(QUIET_ENVIRONMENT)
     if str(QUIET_MODULES) not in sys.path:
@@ -48,7 +48,8 @@ def silence_dependencies() -> None:
 
 
 def silence_host() -> None:
-    """Do the same for a process that runs an engine, and besides: no look at a hub, no core dump with a prompt in it.
+    """Do the same for a process that runs an engine, and also forbid hub access and core dumps, which may contain
+    prompts.
 
     Its children inherit the environment. May be called twice.
     """
@@ -58,9 +59,9 @@ def silence_host() -> None:
 
 
 def forbid_core_dumps() -> None:
-    """Have the kernel write nothing of this process' memory, nor of its children's, when it crashes.
+    """Forbid core dumps of this process and its children.
 
-    The limit holds for files; programs that take dumps through a pipe get none of the memory by the filter (Linux).
+    The limit applies to files; for dumps through a pipe, the filter excludes all memory (Linux).
     """
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     with suppress(OSError):

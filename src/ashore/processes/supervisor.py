@@ -1,10 +1,10 @@
-"""The supervisor: starts children, watches them, starts them again, and stops them in order. One thread, no polling.
+"""The supervisor: starts, watches, restarts and stops children in order. One thread, no polling.
 
 It sleeps until a signal, a descriptor or a deadline. SIGCHLD wakes it when a child ended; SIGTERM and SIGINT begin the
 stop: stage by stage, each child gets SIGTERM and its own time to drain. A second one hurries.
 
-What it calls may fail: that is logged, and it is called again after a pause. Nothing but a stop, or an essential child
-that is given up, ends the loop. A signal that kills a child never has it given up (`restart.py`).
+A callback that fails is logged and called again after a pause. Only a stop, or an essential child that is given up,
+ends the loop. A child killed by a signal is never given up (`restart.py`).
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class _Child:
 
 @dataclass(slots=True, kw_only=True)
 class _Job:
-    """Something that the loop calls, again and again."""
+    """A callback that the loop calls repeatedly."""
 
     name: str
     callback: Callable[[], float | None]
@@ -86,7 +86,7 @@ class _Job:
 
 
 class Supervisor:
-    """Owns every lifetime. Use it in a `with` block: leaving it ends every child, whatever happened."""
+    """Owns every child. Use it in a `with` block: leaving it ends every child in any case."""
 
     def __init__(
         self,
@@ -97,12 +97,12 @@ class Supervisor:
         chance: Callable[[], float] = random.random,
         reserve: Reserve | None = None,
     ) -> None:
-        """Make it; nothing is started.
+        """Create it; starts nothing.
 
         Args:
             clock: Time for waits and deadlines.
-            say: Told one line for everything an operator wants to know.
-            policy: When children are started again.
+            say: Called with each message for the operator, one line each.
+            policy: When children are restarted.
             chance: Draws the jitter.
             reserve: Room on the disk that logs must not take.
         """
@@ -175,14 +175,14 @@ class Supervisor:
             for number, handler in before.items():
                 signal.signal(number, handler)
 
-    # --- what a caller asks for
+    # --- requests of callers
 
     def add(self, spec: ChildSpec) -> None:
         """Start a child and keep it running.
 
         Raises:
-            Conflict: a child of this name is still there.
-            EngineFailed: no process can be made; the child is not kept, and is not started later.
+            Conflict: a child of this name still exists.
+            EngineFailed: no process can be created; the child is not registered.
         """
         known = self._children.get(spec.name)
         if known is not None and known.state not in ("stopped", "given-up"):
@@ -198,19 +198,19 @@ class Supervisor:
         self._children[spec.name] = child
 
     def stop(self, name: str) -> None:
-        """Begin to stop one child for good; `tick` carries it on. An ended or unknown child: nothing happens."""
+        """Start to stop one child for good; `tick` continues. No-op for an ended or unknown child."""
         child = self._children.get(name)
         if child is not None:
             self._begin_stop(child)
 
     def send(self, name: str, number: signal.Signals) -> None:
-        """Send a signal to a running child; others get none."""
+        """Send a signal to a running child; no-op for others."""
         child = self._children.get(name)
         if child is not None and child.process is not None and child.state == "running":
             child.process.send(number)
 
     def request_stop(self) -> None:
-        """Do what the first SIGTERM does."""
+        """Do the same as the first SIGTERM."""
         self._stop_requests += 1
 
     @property
@@ -228,21 +228,21 @@ class Supervisor:
         return child.process.pid if child is not None and child.process is not None else None
 
     def restarts(self, name: str) -> int:
-        """Return how often a child was started again."""
+        """Return how often a child was restarted."""
         child = self._children.get(name)
         return child.restarts if child is not None else 0
 
     def exits(self, name: str) -> int:
-        """Return how often in a row a child exited by itself, without being told to."""
+        """Return how often in a row a child exited unexpectedly."""
         child = self._children.get(name)
         return child.exits if child is not None else 0
 
     def endings(self) -> dict[str, str]:
-        """Return how each child that ended without being told to did so the last time, in words."""
+        """Return, in words, how each child that ended unexpectedly did so the last time."""
         return {name: ending(child.exit_code or 0) for name, child in self._children.items() if child.fell_s}
 
     def restarted(self, within_s: float) -> dict[str, int]:
-        """Return how often each child ended without being told to, within the last seconds; of the others, nothing."""
+        """Return how often each child ended unexpectedly within the last seconds; others are omitted."""
         since_s = self._clock.monotonic_s() - within_s
         counted = {name: sum(at >= since_s for at in child.fell_s) for name, child in self._children.items()}
         return {name: times for name, times in counted.items() if times}
@@ -251,8 +251,9 @@ class Supervisor:
         return tuple(self._children)
 
     def watch(self, name: str, descriptor: int, callback: Callable[[], None]) -> None:
-        """Call `callback` in `tick` whenever `descriptor` can be read. Where it fails, the next look comes after a
-        pause. `name` is what the log calls it."""
+        """Call `callback` in `tick` whenever `descriptor` is readable. After a failure it pauses. `name` is for the
+        log.
+        """
         self._selector.register(descriptor, selectors.EVENT_READ, _Job(name=name, callback=callback))
 
     def unwatch(self, descriptor: int) -> None:
@@ -265,14 +266,14 @@ class Supervisor:
     ) -> None:
         """Call `callback` in the loop about every `interval_s`, from now until the end. It must be quick.
 
-        Where it returns a number, the next call is due in so many seconds. With `at_news` it is called at once, too,
-        when a child was started or has ended, and at every `tell_news`. Where it fails, the log has the traceback, and
-        it is called again after a pause, news or not. `name` is what the log calls it.
+        If it returns a number, the next call is due in so many seconds. With `at_news` it is also called at once when a
+        child was started or has ended, and at every `tell_news`. A failure is logged with its traceback, and it is
+        called again after a pause. `name` is for the log.
         """
         self._periodic.append(_Job(name=name, interval_s=interval_s, callback=callback, at_news=at_news))
 
     def tell_news(self) -> None:
-        """Have what waits for news called. Returns at once; callable from any thread."""
+        """Trigger the callbacks that wait for news. Returns at once; thread-safe."""
         self._has_news = True
         with suppress(BlockingIOError):
             os.write(self._wake_send, b"\0")
@@ -282,10 +283,10 @@ class Supervisor:
     def tick(self, timeout_s: float) -> None:
         """Sleep until something happens, at most `timeout_s`, then look after the children.
 
-        What it calls may call it in turn, to wait for a child among others.
+        Callbacks may call it recursively, for example to wait for a child.
         """
         for key, _ in self._selector.select(self._sleep_s(timeout_s)):
-            if self._selector.get_map().get(key.fd) is key:  # not where a turn inside of this one saw to it already
+            if self._selector.get_map().get(key.fd) is key:  # unless a nested turn has done so already
                 self._call_watching(key)
         self._reap()
         now_s = self._clock.monotonic_s()
@@ -299,7 +300,7 @@ class Supervisor:
         for descriptor in [one for one, job in self._resting.items() if job.due_s <= now_s]:
             self._selector.register(descriptor, selectors.EVENT_READ, self._resting.pop(descriptor))
         has_news = self._has_news
-        if has_news:  # told meanwhile by another thread: kept for the next turn
+        if has_news:  # set meanwhile by another thread: kept for the next turn
             self._has_news = False
         for job in list(self._periodic):
             if now_s >= job.due_s or (has_news and job.at_news and not job.failures):
@@ -314,7 +315,7 @@ class Supervisor:
             self._resting[key.fd] = job
 
     def _call(self, job: _Job) -> None:
-        """Call a job once. One that fails ends nothing: it is due again after a pause, twice as long each time."""
+        """Run a job once. After a failure it is due again after a pause, which doubles each time."""
         try:
             asked_s = job.callback()
         except Exception as fault:  # the outermost loop: logged, and tried again
@@ -360,11 +361,10 @@ class Supervisor:
                     os.truncate(path, self._lengths[path])
 
     def _look_for_silence(self) -> None:
-        """Kill what has broken its promise to be heard; that it ended is seen as of any other. SIGTERM would not reach
-        a process that was stopped.
+        """Kill children that missed their promised beat; their end is handled like any other. SIGTERM would not reach a
+        stopped process.
 
-        Looks are counted, and not the time between them: where this process, or the whole machine, stood still, every
-        child gets the time to be heard that it would have had.
+        Counts looks instead of time: after a pause of this process or machine, every child gets its full time to beat.
         """
         for child in self._children.values():
             if child.process is None or not child.patience_s:
@@ -384,10 +384,10 @@ class Supervisor:
         if beats:
             child.patience_s, child.silent_s = beats[-1], 0
         else:
-            self._selector.unregister(descriptor)  # whatever beat has closed its end; it is not judged by that
+            self._selector.unregister(descriptor)  # the child has closed its end; it is not judged by that
 
     def run(self) -> None:
-        """Look after the children until a stop is asked for, then stop them all in order.
+        """Run until a stop is requested, then stop all children in order.
 
         Raises:
             EngineFailed: an essential child was given up.
@@ -442,7 +442,7 @@ class Supervisor:
         child.started_s = self._clock.monotonic_s()
 
     def _start_again(self, child: _Child) -> None:
-        """Start a child whose wait is over. One of which no process can be made counts as one that fell."""
+        """Start a child whose wait is over. If no process can be created, that counts as a failure."""
         try:
             self._start(child)
         except OSError as fault:
@@ -467,7 +467,7 @@ class Supervisor:
             if code is None:
                 continue
             self._tell_guard(f"-{pid}")
-            with suppress(KeyError):  # its end may have been heard already
+            with suppress(KeyError):  # its end may have been handled already
                 self._selector.unregister(pulse)
             child.process, self._has_news = None, True
             child.exit_code = code
@@ -500,7 +500,7 @@ class Supervisor:
         self._say(f"{child.spec.name} {ending(code)}; restarting it in {verdict.wait_s:.1f} s")
 
     def failure_of(self, name: str) -> EngineFailed:
-        """Return the error that tells why a child was given up, with the end of its log."""
+        """Return the error with the reason why a child was given up, and the end of its log."""
         child = self._children[name]
         said = tail(child.spec.log)
         return EngineFailed(
@@ -539,11 +539,11 @@ class Supervisor:
             try:
                 os.write(self._guard_pipe, f"{line}\n".encode())
             except BrokenPipeError:
-                self._guarding.due_s = 0.0  # it ended: the next turn starts it again, and tells it of every child
+                self._guarding.due_s = 0.0  # it ended: the next turn restarts it, and sends it the list of children
 
 
 def ending(code: int) -> str:
-    """Return an exit code in words: `was killed by SIGKILL`, `ended with code 4`."""
+    """Return an exit code as text: `was killed by SIGKILL`, `ended with code 4`."""
     if code == NOT_STARTED:
         return "could not be started"
     if code >= 0:

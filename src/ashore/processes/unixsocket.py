@@ -1,4 +1,4 @@
-"""Addresses of unix sockets, longer than the kernel's 107 bytes too: a home may lie deep in a tree."""
+"""Addresses of unix sockets, also for paths longer than the kernel's 107 bytes: a home may be deep in a tree."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ _LONGEST_ADDRESS_BYTES: Final = 107
 
 @contextmanager
 def unix_address(path: Path) -> Iterator[str]:
-    """Yield an address for `path` that fits, good while the context is open: a long one goes through its folder's
-    descriptor in /proc."""
+    """Yield an address for `path` that fits, valid in the context: a long one goes through its folder's descriptor in
+    /proc.
+    """
     if len(os.fsencode(path)) <= _LONGEST_ADDRESS_BYTES:
         yield str(path)
         return
@@ -28,7 +29,7 @@ def unix_address(path: Path) -> Iterator[str]:
 
 
 def listen_on(path: Path, *, backlog: int = 128) -> socket.socket:
-    """Return a non-blocking listening socket at `path`, for this user alone. A socket left by a dead host is replaced.
+    """Return a non-blocking listening socket at `path`, for this user only. Replaces a socket left by a dead host.
 
     Raises:
         OSError: the folder is missing or not ours.

@@ -1,23 +1,23 @@
 """Releases: what answers under a name, how a new one takes its place, and the way back.
 
-Owns: releases and where each of them stands, aliases and their weights, the moves between states, the comparison of a
-candidate with what is live, and the verdict on it. Refuses to own: engine hosts (`deployment` starts them), requests
-(`serving` routes them), whether a model is good (`evaluation`).
+Owns: releases and their states, aliases and their weights, the moves between states, the comparison of a candidate with
+the live release, and its verdict. Refuses to own: engine hosts (`deployment` starts them), requests (`serving` routes
+them), whether a model is good (`evaluation`).
 
 Where to add what:
 
 - A state: `ReleaseState` and its sets (`HOSTED`, `WARM`, `CANDIDATE`) in releases/model.py, the moves in and out of
   it in releases/rules.py.
-- A move: its states in releases/rules.py (`MOVES`); what it changes (pure) in releases/moves.py where people make it,
-  in releases/byitself.py where it comes about, of pieces in releases/changes.py; which rights it wants in
-  releases/rights.py; its use case in releases/office.py or keeper.py; its call in releases/calls.py.
+- A move: its states in releases/rules.py (`MOVES`); what it changes (pure) in releases/moves.py for people, in
+  releases/byitself.py for automatic ones, built from releases/changes.py; its rights in releases/rights.py; its use
+  case in releases/office.py or keeper.py; its call in releases/calls.py.
 - What a release is rolled back for: a `Measure` in releases/betting.py (their stakes come to 1), observed under the
   same name in `compared` (serving/differences.py), a row in docs/reference/releases.md. Of what was promoted only
   errors and slowness count, since releases/given.py keeps nothing else.
-- What a comparison says of two answers: serving/differences.py; what needs a model or a process in serving/shadow.py
+- How two answers are compared: serving/differences.py; what needs a model or a process in serving/shadow.py
   and judges.py; when copies run in serving/background.py.
 - Something that is bound to a model by its name (a right, a rule, a route): it also asks `core.Behind`, so that an
-  alias made by command escapes nothing.
+  alias created by a command cannot bypass it.
 """
 
 from ashore.releases.allowed import check_adapters, check_options

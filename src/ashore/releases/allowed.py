@@ -1,4 +1,6 @@
-"""What a release that is made over the API may be made of: it tunes. What runs and what is loaded, ashore.toml says."""
+"""What callers of the API may set on a new release: tuning options only. ashore.toml decides what runs and what is
+loaded.
+"""
 
 from __future__ import annotations
 
@@ -18,12 +20,12 @@ NEVER_ALLOWED: Final = frozenset({"api_key", "fleet"})
 
 
 def kind_named(text: str) -> EngineKind | None:
-    """Return the engine kind of that name; None where it is left open, or where there is none, which others tell."""
+    """Return the engine kind of that name; None if unset or unknown, which others report."""
     return next((card.kind for card in CARDS if card.kind == text), None)
 
 
 def check_options(options: Options, kind: EngineKind | None, allow_options: Sequence[str]) -> None:
-    """Return when a caller may give these options to an engine.
+    """Check that a caller may set these engine options.
 
     Args:
         options: As the caller named them.
@@ -31,9 +33,9 @@ def check_options(options: Options, kind: EngineKind | None, allow_options: Sequ
         allow_options: Options that the operator allows beyond tuning.
 
     Raises:
-        InvalidRequest: the engine has no such option, or it means nothing there, whatever the operator allows; or its
-            value is no number, flag or word.
-        PermissionDenied: the option says what runs.
+        InvalidRequest: the engine has no such option, or it has no effect there, even if allowed; or its value is not a
+            number, flag or word.
+        PermissionDenied: the option decides what runs.
     """
     engines = [card.options for card in (CARDS if kind is None else (card_of(kind),))]
     for name, value in options:
@@ -67,13 +69,13 @@ def check_options(options: Options, kind: EngineKind | None, allow_options: Sequ
 
 
 def check_adapters(adapters: Iterable[tuple[str, str]], folders: Sequence[str]) -> Adapters:
-    """Return the adapters that a caller names, each with the folder that its path leads to, links followed.
+    """Return the adapters that a caller names, each with its folder after following links.
 
-    What is returned is what is loaded: a link that is turned elsewhere later turns nothing.
+    The returned path is what gets loaded: changing the link later has no effect.
 
     Raises:
-        InvalidRequest: a name may not be one, or there is no such folder.
-        PermissionDenied: the folder does not lie where ashore.toml lets adapters lie.
+        InvalidRequest: a name is invalid, or the folder does not exist.
+        PermissionDenied: the folder is outside the folders that ashore.toml allows.
     """
     roots = [os.path.realpath(folder) for folder in folders]
     found = []

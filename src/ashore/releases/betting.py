@@ -1,9 +1,9 @@
-"""A test that may be looked at after every observation: wealth of bets against "no worse" and against "worse". Pure.
+"""An anytime-valid test: the wealth of bets against "no worse" and against "worse". Pure.
 
-Who bets a part of their wealth, observation after observation, that a mean is above a bound while it is not, does not
-get richer on average; that their wealth ever reaches 1/alpha has a probability of at most alpha, however often and for
-whatever reason somebody looks (Ville 1939). So wealth is evidence. Bets of several fixed sizes run beside each other,
-and their wealths are averaged; since each is a product over the observations, workers may add up logarithms.
+A bettor who stakes part of their wealth on each observation, that a mean is above a bound when it is not, gains nothing
+on average. The probability that their wealth ever reaches 1/alpha is at most alpha, however often the test is evaluated
+(Ville 1939). So wealth is evidence. Bets of several fixed sizes run beside each other, and their wealths are averaged;
+since each is a product over the observations, workers may add up logarithms.
 
 Source: Waudby-Smith and Ramdas, "Estimating means of bounded random variables by betting", JRSS B 86 (2024), section 4;
 Vovk and Wang, "E-values: calibration, combination and applications", Annals of Statistics 49 (2021), section 3 (an
@@ -112,7 +112,7 @@ _PREFERRED: Final = Measure(
 
 
 def measure_of(name: str) -> Measure | None:
-    """Return the measure of that name: one of ours, or of a judge of the operator's; None where it is only shown."""
+    """Return the measure of that name, built in or of an operator's judge; None if it is only shown."""
     if name.startswith(CHECK):
         return _CHECKED
     return _PREFERRED if name.startswith(PREFERENCE) else BY_NAME.get(name)
@@ -120,7 +120,7 @@ def measure_of(name: str) -> Measure | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tally:
-    """What is known of one measure in one slice."""
+    """Evidence on one measure in one slice."""
 
     count: int = 0
     total: float = 0.0
@@ -146,7 +146,7 @@ class Tally:
 
 
 def observed(measure: Measure, value: float) -> Tally:
-    """Return the tally of one observation; values beyond the bounds count as the bounds."""
+    """Return the tally of one observation, clipped to the bounds."""
     value = min(measure.high, max(measure.low, value))
     up, down = 1 / (measure.tolerated - measure.low), 1 / (measure.high - measure.limit)
     return Tally(
@@ -158,7 +158,7 @@ def observed(measure: Measure, value: float) -> Tally:
 
 
 def observed_failures(failed: bool, beside: int, beside_failed: int) -> Tally:
-    """Return the tally of `errors` for one answer of a candidate and those of what is live beside it.
+    """Return the tally of `errors` for one candidate answer and the live answers beside it.
 
     Where both are equal, each of the answers is as likely to be the one of the candidate, so of `t` that failed among
     `n` it is the candidate's with `t/n`. A bet says it is more: as often as for odds that are larger by a factor, the
@@ -189,13 +189,13 @@ def step_slice(share: int) -> str:
 
 
 def wealth(logarithms: Iterable[float], weights: Three = EVEN) -> float:
-    """Return the wealth of the bets together; `weights` is how the stake was spread over them."""
+    """Return the combined wealth of the bets; `weights` is the split of the stake."""
     return sum(weight * math.exp(min(value, 700.0)) for value, weight in zip(logarithms, weights, strict=True))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """What a look at all tallies says."""
+    """Result of a look at all tallies."""
 
     verdict: Verdict
     e_value: float
@@ -213,11 +213,11 @@ class Finding:
 
 
 def look(tallies: Mapping[tuple[str, str], Tally], *, alpha: float = ALPHA, within: str = EVERYTHING) -> Finding:
-    """Return what the tallies of a candidate say by now.
+    """Return the current verdict on a candidate.
 
-    The verdict is `worse` where all stakes together have grown to 1/alpha; `no worse` where each measure that was
-    observed has reached as much against its limit, on the requests `within`; else `go on`. What was
-    observed less often than its measure asks for need not reach it: few answers of a word or two have a speed.
+    The verdict is `worse` once all stakes together have grown to 1/alpha; `no worse` once each observed measure has
+    reached the same against its limit, on the requests `within`; else `go on`. A measure observed less often than it
+    requires is exempt: few answers of a word or two have a speed.
 
     Args:
         tallies: By measure and slice; the slice `EVERYTHING` is all requests.
@@ -260,7 +260,7 @@ def look(tallies: Mapping[tuple[str, str], Tally], *, alpha: float = ALPHA, with
 
 
 def _needed(judged: Sequence[Tally | None], alpha: float) -> int:
-    """Return how many observations every measure needs until it is no worse, if those to come are as those so far."""
+    """Return how many observations every measure needs until `no worse`, if future ones are like the past ones."""
     most = 0
     for tally in judged:
         if tally is None or not tally.count or max(tally.fine) <= 0:
@@ -271,7 +271,7 @@ def _needed(judged: Sequence[Tally | None], alpha: float) -> int:
 
 
 def _reached(growth: Sequence[float], goal: float) -> int:
-    """Return after how many steps the wealth of some of three bets that grow so has reached a goal."""
+    """Return after how many steps the wealth of one of three such growing bets reaches a goal."""
 
     def wealth_after(steps: int) -> float:
         return sum(math.exp(min(one * steps, 700.0)) for one in growth) / len(EVEN)
@@ -286,8 +286,9 @@ def _reached(growth: Sequence[float], goal: float) -> int:
 
 
 def _staked(tallies: Mapping[tuple[str, str], Tally]) -> Iterable[tuple[tuple[str, str], float, Measure]]:
-    """Yield each tally that is tested with its stake. All of them together are at most 1."""
-    order = sorted(tallies, key=lambda key: tallies[key].place or math.inf)  # stable: what is not kept yet comes last
+    """Yield each tested tally with its stake. The stakes add up to at most 1."""
+    # stable order: tallies without a stored place come last
+    order = sorted(tallies, key=lambda key: tallies[key].place or math.inf)
     slices = _unique(where for _, where in order if where != EVERYTHING and not where.startswith(STEP))
     steps = _unique(where for _, where in order if where.startswith(STEP))
     judges = _unique(name for name, where in order if where == EVERYTHING and name.startswith((CHECK, PREFERENCE)))

@@ -1,12 +1,4 @@
-"""How fast a release uses up what its service-level objective allows, and when that is too fast. Pure.
-
-An objective allows a part of the requests to be bad. A burn rate of 1 uses up just that part; the usual rule pages when
-the rate is high over a long window, so that it matters, and over a short one, so that it goes on still: 14.4 over an
-hour and five minutes, 6 over six hours and half an hour. A canary that is younger than a window is judged by what there
-is of it.
-
-Source: Beyer et al., The Site Reliability Workbook (2018), chapter 5, "Multiwindow, Multi-Burn-Rate Alerts".
-"""
+"""Burn rate of a release's service-level objective, and when it is too high. Pure."""
 
 from __future__ import annotations
 
@@ -43,7 +35,7 @@ LEAST_BAD: Final = 5
 
 
 class Slo(Section, frozen=True, kw_only=True):
-    """What is promised. An objective of 0 is none."""
+    """Service-level objectives. An objective of 0 is off."""
 
     errors_percent: Percent = 0.0
     """Share of requests that may fail; 0: no such objective."""
@@ -81,7 +73,7 @@ class Slo(Section, frozen=True, kw_only=True):
 
     @property
     def longest_s(self) -> int:
-        """Nothing older is looked at."""
+        """The longest window; older counts are ignored."""
         return self.window_s * SLOW_WINDOWS
 
 
@@ -114,7 +106,7 @@ class Burning:
 
     @property
     def evidence(self) -> dict[str, str | int | float]:
-        """What the history and the record keep of it."""
+        """Text for the history and the audit log."""
         return {
             "objective": self.objective,
             "allowed_percent": round(self.allowed * 100, 4),
@@ -128,9 +120,9 @@ class Burning:
 
 
 def burning(slo: Slo, counts: Iterable[Count], now_s: int, *, alone: bool = False) -> Burning | None:
-    """Return the objective that burns too fast now, by the fast rule before the slow one; None where none does.
+    """Return the objective that burns too fast now, by the fast rule before the slow one; None if none does.
 
-    `alone`: of what counts as the fault of the release alone.
+    `alone`: count only the release's own faults.
     """
     for found in burn_rates(slo, counts, now_s, alone=alone):
         if found.bad >= LEAST_BAD and min(found.long_rate, found.short_rate) >= found.most:
@@ -139,8 +131,9 @@ def burning(slo: Slo, counts: Iterable[Count], now_s: int, *, alone: bool = Fals
 
 
 def burn_rates(slo: Slo, counts: Iterable[Count], now_s: int, *, alone: bool = False) -> tuple[Burning, ...]:
-    """Return how fast each objective is used up, by the fast rule and then the slow one. An objective of which nothing
-    is known in the long window is left out; a short one without requests has a rate of 0."""
+    """Return the burn rate of each objective, by the fast rule and then the slow one. Objectives without data in the
+    long window are omitted; a short window without requests has rate 0.
+    """
     known = tuple(counts)
     rates = []
     for long_s, most in ((slo.window_s, FAST_BURN), (slo.window_s * SLOW_WINDOWS, SLOW_BURN)):
@@ -168,12 +161,12 @@ def burn_rates(slo: Slo, counts: Iterable[Count], now_s: int, *, alone: bool = F
 
 
 def rate_of(slo: Slo, counts: Iterable[Count], objective: Objective, since_s: int) -> float:
-    """Return how fast an objective was used up since a moment."""
+    """Return the burn rate of an objective since a moment."""
     bad, total = _within(tuple(counts), objective, since_s)
     return bad / total / slo.allowed[objective] if total else 0.0
 
 
 def _within(counts: tuple[Count, ...], objective: str, since_s: int) -> tuple[int, int]:
-    """Return the bad requests and all of them, in buckets that began since a moment."""
+    """Return bad and total requests, in buckets that began since a moment."""
     ours = [one for one in counts if one.objective == objective and one.at_s >= since_s]
     return sum(one.bad for one in ours), sum(one.total for one in ours)

@@ -1,4 +1,4 @@
-"""What comes about by itself: hosts load or fall, a time has come, ashore.toml says something else. Pure."""
+"""Automatic moves: hosts load or fail, a time is reached, or ashore.toml changed. Pure."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from ashore.releases.moves import create, end_candidate, roll_back
 
 
 def warmed(book: Book, name: str, by: By) -> Moved:
-    """Have a release arrive where it was sent, now that its hosts have loaded. May be called twice."""
+    """Move a release to its goal, now that its hosts have loaded. May be called twice."""
     course = book.courses[name]
     if course.state != "warming":
         return Moved()
@@ -31,15 +31,15 @@ def warmed(book: Book, name: str, by: By) -> Moved:
 
 
 def fell(book: Book, name: str, by: By) -> Moved:
-    """Take back a release whose hosts do not load or do not stay up. May be called twice.
+    """Roll back a release whose hosts do not load or keep failing. May be called twice.
 
-    A candidate ends. What is live gives way to a warm standby and stands by itself while its hosts are started again;
-    where there is none, it stays live. A standby has failed.
+    A candidate ends. A live release is replaced by a warm standby and becomes standby while its hosts restart; without
+    a standby it stays live. A standby fails.
     """
     course = book.courses.get(name)
     if course is None or course.state not in HOSTED:
         return Moved()
-    if not course.automatic and course.state != "warming":  # its operator takes it back by hand
+    if not course.automatic and course.state != "warming":  # its operator rolls back by hand
         return Moved()
     alias = book.releases[name].alias
     if course.state in ("warming", "shadow", "canary"):
@@ -54,10 +54,10 @@ def fell(book: Book, name: str, by: By) -> Moved:
 
 
 def regressed(book: Book, name: str, by: By) -> Moved:
-    """Take what is live back to the release before, for what it answers. May be called twice.
+    """Roll the live release back to the one before because of its answers. May be called twice.
 
-    It has failed, as a candidate would have; the one before is live again, and nothing takes that back in turn. Where
-    that is warm no more, or something else led here than a promotion, nothing moves.
+    It fails, as a candidate would; the one before is live again and is not rolled back in turn. Nothing happens if that
+    one is no longer warm, or if the release did not go live by a promotion.
     """
     release = book.releases.get(name)
     guarded = None if release is None else book.guarded_of(release.alias)
@@ -67,9 +67,9 @@ def regressed(book: Book, name: str, by: By) -> Moved:
 
 
 def on_time(book: Book, by: By, *, no_worse: Mapping[str, bool]) -> Moved:
-    """Do what the time has come for: standbys whose time is over retire, canaries take their next step.
+    """Run timed moves: expired standbys retire, canaries take their next step.
 
-    `no_worse` tells of candidates whether the test has found them so; only then one goes live by itself.
+    `no_worse` returns whether the test found a candidate no worse; only then is it promoted automatically.
     """
     moved = Moved()
     for course in sorted(book.courses.values(), key=lambda c: c.release):
@@ -95,8 +95,9 @@ def on_time(book: Book, by: By, *, no_worse: Mapping[str, bool]) -> Moved:
 def adopt(
     book: Book, release: Release, by: By, *, spec_content: str, home: str = "", failed: Mapping[str, str] | None = None
 ) -> Moved:
-    """Have a release of ashore.toml answer for its alias: the file is new, or says something else than before, or what
-    was to answer has `failed`, by name with why."""
+    """Make a release of ashore.toml live for its alias: the alias is new, its entry changed, or the release that should
+    answer has `failed` (reason by name).
+    """
     failed = failed or {}
     made = create(book, release, by)
     book = Book(
@@ -143,16 +144,16 @@ def adopt(
 
 
 def declare(book: Book, name: str, by: By, *, home: str, spec_content: str = "") -> Moved:
-    """Note that a home declares an alias, and what ashore.toml says of it. Nothing changes where it did."""
+    """Record that a home declares an alias, with its entry in ashore.toml. No-op if recorded already."""
     alias = book.aliases[name]
     noted = replace(alias, homes=with_home(alias, home), spec_content=spec_content or alias.spec_content)
     return Moved() if noted == alias else Moved(aliases=(replace(noted, version=alias.version + 1),))
 
 
 def undeclared(book: Book, declared: Collection[str], *, home: str = "") -> tuple[str, ...]:
-    """Return the aliases that ashore.toml once had and has no more, by name. Those made by command are none of them.
+    """Return the aliases that were removed from ashore.toml, by name; aliases created by command are never among them.
 
-    `home` names whose file it is where several homes share a state: of the aliases of the others it says nothing.
+    `home` names the file's home if several share a state; aliases of other homes are ignored.
     """
     return tuple(
         sorted(
@@ -164,10 +165,10 @@ def undeclared(book: Book, declared: Collection[str], *, home: str = "") -> tupl
 
 
 def check_undeclared(book: Book, names: Collection[str], *, home: str = "") -> None:
-    """Return when aliases can go without taking others with them.
+    """Check that aliases can be removed without affecting others.
 
     Raises:
-        Conflict: one that was made by command leads to a release of theirs.
+        Conflict: an alias created by command leads to one of their releases.
     """
     going = {name for name in names if book.aliases[name].homes in ((), (home,))}
     for alias in book.aliases.values():
@@ -180,9 +181,9 @@ def check_undeclared(book: Book, names: Collection[str], *, home: str = "") -> N
 
 
 def undeclare(book: Book, name: str, by: By, *, home: str = "") -> Moved:
-    """Forget an alias that ashore.toml has no more, and end its releases. Another home that declares it keeps it.
+    """Remove an alias that is no longer in ashore.toml, and end its releases. It stays if another home declares it.
 
-    What was led there by hand leads to its other releases, or is gone too where it has none.
+    Aliases that were pointed there by hand keep their other releases, or are removed if they have none.
     """
     alias = alias_of(book, name)
     others = tuple(one for one in alias.homes if one != home)

@@ -1,4 +1,4 @@
-"""What moves are made of, as pure functions: who moves and how, and what becomes of one release or alias."""
+"""Building blocks of moves, as pure functions: the actor, the rollout, and the changes of one release or alias."""
 
 from __future__ import annotations
 
@@ -81,10 +81,10 @@ def declared_of(book: Book, name: str) -> Alias:
 
 
 def check_version(alias: Alias, seen: int | None) -> None:
-    """Return when an alias is as whoever moves it saw it.
+    """Check that an alias has not changed since the actor saw it.
 
     Raises:
-        Conflict: somebody moved it since.
+        Conflict: it was changed since.
     """
     if seen is not None and seen != alias.version:
         raise Conflict(
@@ -125,7 +125,7 @@ def checked(way: Way) -> Way:
 
 
 def arrive(book: Book, alias: Alias, course: Course, by: By) -> Moved:
-    """Put a release whose hosts are warm where its goal says."""
+    """Move a release with warm hosts to its goal."""
     goal = course.goal or "standby"
     state = after(course.release, course.state, _VERB[goal])
     if goal == "live":
@@ -153,7 +153,7 @@ def arrive(book: Book, alias: Alias, course: Course, by: By) -> Moved:
 
 
 def go_live(book: Book, alias: Alias, course: Course, by: By, *, verb: str, failed: bool) -> Moved:
-    """Lead an alias to one release alone. What answered before stays warm, ends, or has failed."""
+    """Point an alias at one release. The release that answered before stays warm, ends, or fails."""
     others = [(weight, name) for name, weight in alias.weights if name != course.release]
     live = replace(
         course,
@@ -177,7 +177,7 @@ def go_live(book: Book, alias: Alias, course: Course, by: By, *, verb: str, fail
         else:
             courses.append(rested(left, course.standby_s, by))
         events.append(event_of(alias.name, courses[-1], "fail" if failed else courses[-1].state, by))
-    for earlier in book.courses.values():  # one standby is enough: what was one before gives its memory back
+    for earlier in book.courses.values():  # one standby is enough: the earlier one frees its memory
         was_standby = earlier.state == "standby" and book.releases[earlier.release].alias == alias.name
         if was_standby and earlier.release != course.release and not book.named_by(earlier.release, but=alias.name):
             courses.append(end_of(earlier, "retire", replace(by, why=f"{course.release} went live")))
@@ -216,7 +216,7 @@ def end_of(course: Course, verb: Verb, by: By) -> Course:
 
 
 def without(book: Book, release: str, alias: Alias, by: By) -> tuple[Alias, ...]:
-    """Return every alias that led to a release, without it."""
+    """Return every alias that led to a release, with that release removed."""
     changed = []
     for name in {alias.name, *book.named_by(release)}:
         found = book.aliases[name]
@@ -267,7 +267,7 @@ def event_of(
 
 
 def joined(first: Moved, second: Moved) -> Moved:
-    """Return two moves as one: of what both change, the later form."""
+    """Return two moves as one; the later change wins."""
     courses = {c.release: c for c in (*first.courses, *second.courses)}
     aliases = {a.name: a for a in (*first.aliases, *second.aliases)}
     return Moved(

@@ -1,4 +1,4 @@
-"""Names of what a release is made of: equal parts have equal names on every machine. Pure."""
+"""Digests of a release's parts: equal parts have equal digests on every machine. Pure."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _encode = msgspec.json.Encoder(order="sorted").encode
 
 
 def digest_of_value(value: object) -> str:
-    """Return the digest of anything that msgspec writes as JSON."""
+    """Return the digest of any value that msgspec can encode as JSON."""
     return "sha256:" + hashlib.sha256(_encode(value)).hexdigest()
 
 
@@ -23,9 +23,9 @@ def content_of_parts(parts: Mapping[str, str]) -> str:
 
 
 def spec_content(plan: ModelPlan) -> str:
-    """Return the name of what ashore.toml asks for: model, engine and its options, adapters, replicas.
+    """Return the digest of an entry of ashore.toml: model, engine and options, adapters, replicas.
 
-    Threads and the size of the cache are the machine's, and move with its free memory; they do not count.
+    Threads and cache size depend on the machine and are left out.
     """
     options = plan.options
     asked = (plan.reference, options.kind, options.context_tokens, sorted(options.extra.items()), plan.adapters)
@@ -33,6 +33,6 @@ def spec_content(plan: ModelPlan) -> str:
 
 
 def engine_digest(plan: ModelPlan) -> str:
-    """Return the name of the engine and of every option that may change an answer."""
+    """Return the digest of the engine and of every option that may change an answer."""
     options = plan.options
     return digest_of_value((options.kind, options.context_tokens, sorted(options.extra.items())))

@@ -1,4 +1,4 @@
-"""The gate that `ashore optimize evaluate --gate` keeps beside a model, as releases ask for it."""
+"""Reads the verdict that `ashore optimize evaluate --gate` stores beside a model."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class KeptVerdicts:
     """Implements `EvaluationGate`: the last verdict on exactly these bytes of a model."""
 
     def __init__(self, store: Callable[[], ModelStore]) -> None:
-        """Make it; `store` is asked for at the first verdict."""
+        """Create it; `store` is called at the first verdict."""
         self._store = store
 
     def verdict(self, reference: str, *, digest: str = "") -> GateVerdict:
@@ -28,7 +28,7 @@ class KeptVerdicts:
         store = self._store()
         try:
             if digest and store.resolve(reference).digest != digest:
-                return GateVerdict(outcome="")  # the name stands for other bytes by now
+                return GateVerdict(outcome="")  # the name refers to other bytes by now
             found = gate_verdict(store, reference)
         except (UnknownModel, UnknownVariant):
             return GateVerdict(outcome="")

@@ -1,4 +1,4 @@
-"""What a release gave while it answered, as the state keeps it for workers that begin after the next promotion."""
+"""Answers that a release gave, stored in the state for workers that start after the next promotion."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ FORGOTTEN_S: Final = 86_400
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """One answer of a release, as far as it is kept."""
+    """One answer of a release, as stored."""
 
     at_s: float
     """Monotonic in a worker; of the calendar in the state."""
@@ -22,7 +22,7 @@ class Given:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GivenLevel:
-    """What was given at one level of load."""
+    """Answers at one level of load."""
 
     level: int
     count: int

@@ -1,4 +1,4 @@
-"""Which adapters a release has: those of what is live, and others; none is taken away in silence. Pure."""
+"""Adapters of a new release: those of the live release and new ones; none is removed silently. Pure."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ Adapters = tuple[tuple[str, str], ...]
 
 
 def adapters_of(live: Adapters, named: Adapters, dropped: Collection[str]) -> Adapters:
-    """Return the adapters of a new release, by name: those of what is live, without those that are dropped, and those
-    that are named, which take the place of others of their name.
+    """Return the adapters of a new release, by name: those of the live release without the dropped ones, and the named
+    ones, which replace others of the same name.
 
     Raises:
-        InvalidRequest: what is live has none of a name that is to be dropped.
+        InvalidRequest: the live release has no adapter of a dropped name.
     """
     known = dict(live)
     for name in dropped:
@@ -31,10 +31,10 @@ def adapters_of(live: Adapters, named: Adapters, dropped: Collection[str]) -> Ad
 
 
 def check_kept(book: Book, alias: str, release: str, dropped: Collection[str]) -> None:
-    """Return when every name `ALIAS:ADAPTER` that answers now answers under a release too, or is dropped by name.
+    """Check that every name `ALIAS:ADAPTER` that answers now also answers under a release, or is dropped by name.
 
     Raises:
-        Conflict: one would answer no more.
+        Conflict: a name would stop answering.
     """
     has = dict(book.releases[release].plan.adapters)
     now = {name for one in book.live_of(alias) for name, _ in book.releases[one.release].plan.adapters}

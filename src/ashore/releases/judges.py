@@ -1,4 +1,4 @@
-"""Judges that the operator supplies: what an answer must satisfy, or a command that says which of two is better."""
+"""Judges that the operator supplies: conditions on an answer, or a command that compares two."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class JudgeSpec(Section, frozen=True, kw_only=True):
 
 
 def check_judges(judges: Sequence[JudgeSpec], where: str) -> None:
-    """Return when all of them can be used.
+    """Check that all judges can be used.
 
     Raises:
         InvalidSpec: one cannot; the message says which and why.
@@ -75,7 +75,7 @@ def compile_schema(judge: JudgeSpec) -> AnswerSchema:
     """Return the schema of a judge, compiled.
 
     Raises:
-        InvalidSpec: it is no JSON Schema, or has what is not taken here.
+        InvalidSpec: it is not a JSON Schema, or uses an unsupported feature.
     """
     return AnswerSchema(judge.schema, f"the schema of judge {judge.name!r}")
 
@@ -84,7 +84,7 @@ def compile_pattern(judge: JudgeSpec) -> Any:
     """Return the expression of a judge, compiled.
 
     Raises:
-        InvalidSpec: RE2 does not take it.
+        InvalidSpec: RE2 rejects it.
     """
     return compiled(judge.must_match or judge.must_not_match, f"judge {judge.name!r}")
 

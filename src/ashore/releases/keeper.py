@@ -1,4 +1,4 @@
-"""What the supervisor asks and tells: which releases have engine hosts on this machine, and how those do."""
+"""The supervisor's view of releases: which have engine hosts on this machine, and how those are doing."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ JUST_NOW_S: Final = 1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
-    """A release that is to have engine hosts."""
+    """A release that should have engine hosts."""
 
     plan: ModelPlan
     course: Course
@@ -44,18 +44,17 @@ class ReleaseKeeper:
     """Brings ashore.toml and the releases together. Each call is one transaction; the supervisor's thread makes it."""
 
     def __init__(self, acts: Acts, workshop: Workshop, *, home: str = "") -> None:
-        """Make it. `home` names this one among several that share a state; empty: it has its state alone."""
+        """Create it. `home` names this home among several that share a state; empty: the state is not shared."""
         self._acts = acts
         self._workshop = workshop
         self._home = home
 
     def propose(self, plan: Plan, *, replaced: Collection[str] = ()) -> Plan:
-        """Return the plan with what is to answer for each alias now. Changes nothing.
+        """Return the plan with the release that should answer for each alias now. Changes nothing.
 
-        An alias that nobody knows gets a release of what the plan says, and so does one for which ashore.toml says
-        something else than the last time, or that is in `replaced`. For every other the release stands that was
-        promoted last, whatever ashore.toml says: a restart undoes no promotion. Where that has failed, what the plan
-        says answers.
+        A new alias gets a release of the plan, and so does one whose entry in ashore.toml changed or that is in
+        `replaced`. Every other alias keeps the release promoted last: a restart does not undo a promotion. If that
+        release has failed, the plan's answers.
         """
         with self._acts.look(SYSTEM) as desk:
             book = sql.load_book(desk.connection)
@@ -72,13 +71,12 @@ class ReleaseKeeper:
         return replace(plan, models=tuple(models))
 
     def standing(self) -> Mapping[str, ModelPlan]:
-        """Return the plan of what answers, by alias, where operators had something answer that ashore.toml did not say.
-        No reload takes it back by itself."""
+        """Return the plan of each alias where operators overrode ashore.toml. A reload does not undo that."""
         with self._acts.look(SYSTEM) as desk:
             return moved_by_hand(sql.load_book(desk.connection))
 
     def check_reload(self, plan: Plan) -> None:
-        """Return when nothing that was led by hand depends on what a plan has no more.
+        """Check that no alias set by hand depends on something that a plan removes.
 
         Raises:
             Conflict: an alias that was made by command leads to a release of an alias that is gone from ashore.toml.
@@ -97,21 +95,21 @@ class ReleaseKeeper:
         failed: Mapping[str, str] | None = None,
         new_names_alone: bool = False,
     ) -> tuple[str, ...]:
-        """Have every release of a proposed plan answer for its alias that does not do so yet, and forget what
-        ashore.toml has no more. May be called twice.
+        """Make every release of a proposed plan live for its alias, and remove what is no longer in ashore.toml. May be
+        called twice.
 
         Args:
             plan: From `propose`.
-            asked: What ashore.toml says; noted of aliases for which something else stands. Default: what was noted.
-            said_in: What names the models; kept with the history as the reason.
+            asked: The plan of ashore.toml, recorded for aliases with an override. Default: as recorded.
+            said_in: Source that names the models; the reason in the history.
             failed: Releases in whose place others of the plan answer, with why those could not.
-            new_names_alone: Leave every alias that there is as it is: no worker has answered for the plan yet, and a
-                start that fails must not have taken anything back.
+            new_names_alone: Leave existing aliases unchanged: no worker has answered for the plan yet, and a failed
+                start must not roll anything back.
 
-        Returns the aliases that were forgotten, those with them that were led by hand to their releases alone.
+        Returns the removed aliases, including those set by hand that led only to their releases.
 
         Raises:
-            Conflict: somebody else made a release of one of these names meanwhile, of something else.
+            Conflict: a different release of one of these names was created meanwhile.
         """
         declared = {model.alias for model in plan.models}
         failed = {release: _in_one_line(said) for release, said in (failed or {}).items()}
@@ -163,7 +161,7 @@ class ReleaseKeeper:
             return self._declare(desk, declared, said, by)
 
     def _declare(self, desk: Desk, declared: Set[str], said: Mapping[str, str], by: By) -> tuple[str, ...]:
-        """Note what this home declares and what it says of it, forget what it does no more, and return that."""
+        """Record what this home declares, remove what it no longer declares, and return that."""
         book = sql.load_book(desk.connection)
         for name in sorted(declared & book.aliases.keys()):
             noted = byitself.declare(book, name, by, home=self._home, spec_content=said.get(name, ""))
@@ -178,8 +176,9 @@ class ReleaseKeeper:
         return tuple(forgotten)
 
     def _standing_plan(self, book: Book, releases: tuple[str, ...], model: ModelPlan, asked: str) -> ModelPlan | None:
-        """Return the plan of the release that answers; None where none can. Where it is the one of ashore.toml, memory
-        is planned anew."""
+        """Return the plan of the release that answers; None if none can. For the one of ashore.toml, memory is planned
+        again.
+        """
         known = [name for name in releases if name in book.releases and book.courses[name].state != "failed"]
         live = next((name for name in known if book.courses[name].state == "live"), next(iter(known), None))
         if live is None:
@@ -190,7 +189,7 @@ class ReleaseKeeper:
         return replace(release.plan, alias=model.alias, release=live)
 
     def wanted(self, aliases: Collection[str]) -> tuple[Wanted, ...]:
-        """Return every release of these aliases that is to have engine hosts, by name."""
+        """Return every release of these aliases that should have engine hosts, by name."""
         with self._acts.look(SYSTEM) as desk:
             book = sql.load_book(desk.connection)
         return tuple(
@@ -200,22 +199,23 @@ class ReleaseKeeper:
         )
 
     def next_time(self, *, after_s: int) -> int:
-        """Return the first second after `after_s` at which the time of a release comes; 0 where none has one.
+        """Return the first second after `after_s` at which a timed move is due; 0 if none is.
 
-        Of every release, those with it that have hosts on another machine, which may be down.
+        Considers every release, also those with hosts on another machine, which may be down.
         """
         with self._acts.look(SYSTEM) as desk:
             courses = sql.load_book(desk.connection).courses.values()
         return min((course.until_s for course in courses if course.until_s > after_s), default=0)
 
     def warmed(self, name: str) -> None:
-        """Tell that the hosts of a release have loaded, and that every worker knows them. May be called twice."""
+        """Record that the hosts of a release have loaded and that every worker knows them. May be called twice."""
         self._move("release:warmed", name, byitself.warmed, "its hosts have loaded", {})
 
     def loaded(self, name: str, took_s: float) -> None:
-        """Keep how long the hosts of a release took to load; whoever goes back to it one day is told. No act by itself.
+        """Store how long the hosts of a release took to load; shown when an operator rolls back to it. Not an audited
+        act.
 
-        A release that the state does not know is let be.
+        Ignores a release that the state does not know.
         """
         with self._acts.quiet_write(SYSTEM) as desk:
             course = sql.load_book(desk.connection).courses.get(name)
@@ -223,14 +223,15 @@ class ReleaseKeeper:
                 sql.write_moved(desk.connection, Moved(courses=(replace(course, load_s=round(took_s, 1)),)))
 
     def fell(self, name: str, why: str, evidence: Mapping[str, str | int | float]) -> None:
-        """Tell that a release cannot be prepared or read, or that its hosts do not load, or do not stay up: it is taken
-        back where that can be. `why` may hold names of files as they are on the disk."""
+        """Record that a release cannot be prepared or read, or that its hosts do not load or keep failing: it is rolled
+        back if possible. `why` may contain file names.
+        """
         self._move("release:fell", name, byitself.fell, _in_one_line(why), evidence)
 
     def clock_jumped(self, by_s: float) -> None:
-        """Move the times of releases by what the clock of this machine jumped: nothing ends or begins for that.
+        """Shift the times of releases by a jump of this machine's clock, so that nothing ends or begins because of it.
 
-        Where several homes share a state the times are not this clock's alone, and stay.
+        Where several homes share a state other clocks set the times too, so they stay unchanged.
         """
         if self._home:
             return
@@ -243,8 +244,9 @@ class ReleaseKeeper:
             desk.detail.update(by_s=round(by_s), releases=", ".join(c.release for c in moved))
 
     def on_time(self) -> None:
-        """Do what the time has come for: standbys retire, canaries take their next step, old pairs are forgotten. May
-        be called at any time."""
+        """Run timed moves: standbys retire, canaries take their next step, old pairs are deleted. May be called at any
+        time.
+        """
         by = By(actor="system", now_s=self._acts.now_s)
         with self._acts.look(SYSTEM) as desk:
             old = sql.has_pairs(desk.connection, before_s=by.now_s - KEPT_S)
@@ -272,10 +274,10 @@ class ReleaseKeeper:
         return byitself.on_time(book, by, no_worse={name: verdict == "no worse" for name, verdict in found.items()})
 
     def judge(self, name: str, stage: str, pending: Mapping[tuple[str, str], Tally]) -> Finding:
-        """Add what was observed of a release, and return what all of it says. One that is found worse is taken back: a
-        candidate, or what is live while the one before it is warm.
+        """Add observations of a release and return the current findings. A release found worse is rolled back: a
+        candidate, or the live release while the one before it is warm.
 
-        Evidence of a stage that is over is kept, and moves nothing.
+        Evidence of an earlier stage is stored but moves nothing.
         """
         with self._acts.look(SYSTEM) as desk:
             database_knows = name in sql.load_book(desk.connection).courses
@@ -297,10 +299,10 @@ class ReleaseKeeper:
         return found
 
     def guard(self, slo: Slo, counted: Mapping[str, Sequence[Count]]) -> tuple[str, ...]:
-        """Add how requests of releases kept to the objective. A canary that burns too fast is taken back, and so is
-        what is live where that is its own fault and the one before it is warm; return those.
+        """Add counts against the objectives. A canary that burns too fast is rolled back, and so is a live release if
+        the fault is its own and the one before it is warm; return those.
 
-        Where its operator takes it back by hand (`--no-automatic`), nothing moves.
+        If its operator rolls back by hand (`--no-automatic`), nothing moves.
         """
         taken_back: dict[str, Moved] = {}
         with self._acts.quiet_write(SYSTEM) as desk:
@@ -332,7 +334,9 @@ class ReleaseKeeper:
         return tuple(taken_back)
 
     def _taken_back(self, book: Book, course: Course, by: By) -> Moved:
-        """Return a candidate's end, or the way back to the release before what is live; nothing where that is cold."""
+        """Return a candidate's end, or the move from the live release back to the one before; nothing if that is
+        cold.
+        """
         if course.state == "live":
             return byitself.regressed(book, course.release, by)
         return moves.end_candidate(book, book.releases[course.release].alias, by, failed=True)
@@ -340,8 +344,9 @@ class ReleaseKeeper:
     def _beside(
         self, connection: Connection, book: Book, course: Course, slo: Slo, found: Burning
     ) -> dict[str, str | int | float]:
-        """Return how fast what is live burnt the same objective meanwhile, or the one before it while its counts are
-        kept, for whoever looks for the cause."""
+        """Return the burn rate of the live release over the same time, or of the one before it while its counts are
+        stored, to help find the cause.
+        """
         if course.state == "live":
             before = rate_of(slo, sql.load_counts(connection, course.replaced), found.objective, 0)
             return {"burn_rate_of_the_one_before": round(before, 2)}
@@ -358,19 +363,19 @@ class ReleaseKeeper:
         self._acts.tell(SYSTEM, "release:automatic-rollback", f"release/{name}", detail, on=desk.connection)
 
     def keep_pairs(self, name: str, pairs: Sequence[Pair], *, most: int) -> None:
-        """Keep what of these pairs is among the `most` most different ones of a release. They are masked."""
+        """Store those of these pairs that are among the `most` most different ones of a release. They are masked."""
         with self._acts.quiet_write(SYSTEM) as desk:
             if name in sql.load_book(desk.connection).releases:
                 sql.keep_pairs(desk.connection, name, pairs, most=most)
 
     def keep_given(self, given: Mapping[str, Sequence[GivenLevel]]) -> None:
-        """Keep what releases gave, for workers that begin later."""
+        """Store answers of releases for workers that start later."""
         with self._acts.quiet_write(SYSTEM) as desk:
             for name, levels in given.items():
                 sql.keep_given(desk.connection, name, levels, now_s=desk.now_s)
 
     def given(self, name: str) -> tuple[GivenLevel, ...]:
-        """Return what a release gave while it answered."""
+        """Return the answers that a release gave."""
         with self._acts.look(SYSTEM) as desk:
             return sql.load_given(desk.connection, name)
 
@@ -405,7 +410,7 @@ def _check_same(book: Book, model: ModelPlan) -> None:
 
 
 def _in_one_line(text: str) -> str:
-    """Return a text without what moves a cursor, or what the state cannot keep."""
+    """Return a text without control characters and without what the state cannot store."""
     return "".join(char if char.isprintable() else "\ufffd" for char in text.replace("\n", " "))
 
 

@@ -1,4 +1,4 @@
-"""A workshop without a store: the twin of the one in `bootstrap`, for tests and for models that need none."""
+"""A workshop without a store: the twin of `StoreWorkshop`, for tests and for models that need no store."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ashore.releases.ports import Described, ReleaseWish
 
 @dataclass(slots=True, kw_only=True)
 class MemoryWorkshop:
-    """Knows `fake:` models, and those it is told of with the bytes that they need."""
+    """Knows `fake:` models, and those registered with their size in bytes."""
 
     needed: Mapping[str, int] = field(default_factory=dict)
     origins: Mapping[str, tuple[str, ...]] = field(default_factory=dict)

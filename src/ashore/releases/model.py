@@ -1,4 +1,4 @@
-"""Releases, where each of them stands, and the aliases that lead to them. Nothing here changes; moves make new ones."""
+"""Releases, their states, and the aliases that lead to them. Immutable; moves create new objects."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ STANDBY_S: Final = 3600
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Release:
-    """What answers, for ever the same."""
+    """A release: immutable."""
 
     name: str
     """`chat-2`; goes out as `x-ashore-release`."""
@@ -59,13 +59,13 @@ class Release:
 
     @property
     def models(self) -> frozenset[str]:
-        """What it is: the names of its model and of what that was made from."""
+        """The names of its model and of the models that it was made from."""
         return frozenset((self.plan.name, *self.origins))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Course:
-    """Where a release stands now."""
+    """The current state of a release."""
 
     release: str
     state: ReleaseState = "created"
@@ -99,7 +99,7 @@ class Course:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Alias:
-    """A name that clients ask for, and the releases that answer."""
+    """A name that clients request, and the releases that answer."""
 
     name: str
     weights: tuple[tuple[str, int], ...]
@@ -128,7 +128,7 @@ class Alias:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
-    """One step in the history of an alias, kept for ever."""
+    """One step in the history of an alias, stored permanently."""
 
     alias: str
     release: str
@@ -144,7 +144,7 @@ class Event:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Book:
-    """Everything that is known of releases at one moment."""
+    """All releases and aliases at one moment."""
 
     releases: Mapping[str, Release] = field(default_factory=lambda: MappingProxyType({}))
     courses: Mapping[str, Course] = field(default_factory=lambda: MappingProxyType({}))
@@ -152,8 +152,7 @@ class Book:
 
     @property
     def manifests(self) -> frozenset[str]:
-        """Manifests of the store that releases refer to. To every release somebody may want to go back, but not to one
-        that failed."""
+        """Manifests of the store that releases refer to. Failed releases do not count: there is no way back to them."""
         return frozenset(
             digest
             for release in self.releases.values()
@@ -162,24 +161,25 @@ class Book:
         )
 
     def candidate_of(self, alias: str) -> Course | None:
-        """Return the release that is on its way to an alias; None where none is."""
+        """Return the candidate of an alias; None if there is none."""
         return next((c for c in self._of(alias) if c.state in CANDIDATE), None)
 
     def standby_of(self, alias: str) -> Course | None:
-        """Return the release that was replaced last and is still warm; None where none is."""
+        """Return the release that was replaced last and is still warm; None if there is none."""
         warm = [c for c in self._of(alias) if c.state == "standby"]
         return max(warm, key=lambda c: (c.since_s, c.release), default=None)
 
     def live_of(self, alias: str) -> tuple[Course, ...]:
-        """Return the releases that answer for an alias, a canary aside."""
+        """Return the releases that answer for an alias, without a canary."""
         found = self.aliases.get(alias)
         if found is None:
             return ()
         return tuple(c for name in found.releases if (c := self.courses.get(name)) is not None and c.state == "live")
 
     def guarded_of(self, alias: str) -> Course | None:
-        """Return what is live and taken back by itself where it gives worse answers than the one before it, which is
-        warm still; None where nothing is."""
+        """Return the live release if it is rolled back automatically when worse than its warm predecessor; else
+        None.
+        """
         live, standby = self.live_of(alias), self.standby_of(alias)
         if len(live) != 1 or standby is None:
             return None
@@ -188,7 +188,7 @@ class Book:
         return course if is_due and not self.named_by(standby.release) else None
 
     def named_by(self, release: str, *, but: str = "") -> tuple[str, ...]:
-        """Return the aliases that lead to a release, one of them aside."""
+        """Return the aliases that lead to a release, except one."""
         return tuple(a.name for a in self.aliases.values() if a.name != but and release in a.releases)
 
     def _of(self, alias: str) -> tuple[Course, ...]:
@@ -197,7 +197,7 @@ class Book:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Moved:
-    """What a move changes: written together, or not at all."""
+    """The changes of a move: written together or not at all."""
 
     courses: tuple[Course, ...] = ()
     aliases: tuple[Alias, ...] = ()

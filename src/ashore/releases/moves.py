@@ -1,4 +1,4 @@
-"""What each move that people make changes, as pure functions from a `Book` to a `Moved`."""
+"""The changes of each move that people make, as pure functions from a `Book` to a `Moved`."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def create(book: Book, release: Release, by: By) -> Moved:
     """Add a release.
 
     Raises:
-        Conflict: there is one of this name, and releases do not change.
+        Conflict: a release of this name exists, and releases are immutable.
     """
     if release.name in book.releases:
         raise Conflict(
@@ -44,12 +44,12 @@ def create(book: Book, release: Release, by: By) -> Moved:
 
 
 def roll_out(book: Book, name: str, way: Way, by: By, *, seen: int | None = None) -> Moved:
-    """Send a release towards `way.goal`: there at once where its hosts are warm, else by way of `warming`.
+    """Send a release to `way.goal`: at once if its hosts are warm, else by way of `warming`.
 
     Raises:
-        Conflict: another release is on its way to the alias, the alias was moved since or set by hand, or there is no
-            such move.
-        InvalidRequest: a share makes no sense.
+        Conflict: another release is on its way to the alias, the alias was moved since or set by hand, or the move is
+            not allowed.
+        InvalidRequest: a share is invalid.
     """
     release, course = release_of(book, name), book.courses[name]
     alias = declared_of(book, release.alias)
@@ -74,7 +74,7 @@ def roll_out(book: Book, name: str, way: Way, by: By, *, seen: int | None = None
         goal=way.goal,
         why=by.why,
     )
-    if course.state == "warming":  # on its way already; it goes elsewhere once it is there
+    if course.state == "warming":  # already warming; it goes to the new goal once warm
         return Moved(courses=(asked,), events=(event_of(alias.name, asked, "warm", by),))
     if course.state in WARM:
         return arrive(book, alias, asked, by)
@@ -83,10 +83,10 @@ def roll_out(book: Book, name: str, way: Way, by: By, *, seen: int | None = None
 
 
 def end_candidate(book: Book, alias_name: str, by: By, *, failed: bool, seen: int | None = None) -> Moved:
-    """Take the release that is on its way off its alias.
+    """Remove the candidate from its alias.
 
     Raises:
-        NotFound: none is on its way.
+        NotFound: there is no candidate.
     """
     alias = alias_of(book, alias_name)
     check_version(alias, seen)
@@ -100,7 +100,8 @@ def end_candidate(book: Book, alias_name: str, by: By, *, failed: bool, seen: in
 
 
 def release_before(book: Book, alias_name: str, to: str = "") -> Course:
-    """Return what one goes back to: the release asked for, else the standby, else what answered before, loaded again.
+    """Return the release to roll back to: the requested one, else the standby, else the one that answered before, which
+    loads again.
 
     Raises:
         NotFound: there is none.
@@ -130,20 +131,20 @@ def release_before(book: Book, alias_name: str, to: str = "") -> Course:
 def roll_back(
     book: Book, alias_name: str, by: By, *, to: str = "", failed: bool = False, seen: int | None = None
 ) -> Moved:
-    """Go back: from a candidate to what is live, or from what is live to the release before, at once where it is warm;
-    else that loads first, in place of what is live where that was loaded so itself.
+    """Roll back: from a candidate to the live release, or from the live release to the one before. At once if that is
+    warm; else it loads first, in place of the live release if that was loaded the same way.
 
     Args:
-        book: As it is.
-        alias_name: What is moved.
-        by: Who, and why.
+        book: The current book.
+        alias_name: The alias to move.
+        by: Actor and reason.
         to: An earlier release; empty: a candidate's end, or the release before.
-        failed: Whether what is left is at fault; else it stays warm as standby.
+        failed: Whether the release that is left has failed; else it stays warm as standby.
         seen: Version of the alias that the operator saw.
 
     Raises:
         NotFound: there is nothing to go back to.
-        Conflict: what was asked for failed, or the alias was moved since.
+        Conflict: the requested release has failed, or the alias was changed since.
     """
     alias = alias_of(book, alias_name)
     check_version(alias, seen)
@@ -165,7 +166,7 @@ def roll_back(
 
 
 def retire(book: Book, name: str, by: By) -> Moved:
-    """End a release that answers for nobody; its hosts end once their streams have.
+    """End a release that no alias leads to; its hosts end once their streams have.
 
     Raises:
         Conflict: an alias leads to it.
@@ -189,7 +190,7 @@ def set_alias(
     sticky: Sticky | None = None,
     seen: int | None = None,
 ) -> Moved:
-    """Lead an alias to releases by hand; one that does not exist is made. Releases that nobody leads to any more stay
+    """Point an alias at releases by hand; create it if it does not exist. Releases that no alias leads to any more stay
     warm as standby.
 
     Raises:
@@ -245,10 +246,10 @@ def set_alias(
 
 
 def remove_alias(book: Book, name: str, by: By) -> Moved:
-    """Forget an alias that was set by hand.
+    """Remove an alias that was set by hand.
 
     Raises:
-        Conflict: releases of its own are hosted; clients of a model name it.
+        Conflict: it has hosted releases of its own.
     """
     alias = alias_of(book, name)
     own = [r.name for r in book.releases.values() if r.alias == name and book.courses[r.name].state in HOSTED]

@@ -1,4 +1,4 @@
-"""The use cases of releases and aliases. Each is one act: decided on the state, written at once, recorded."""
+"""The use cases of releases and aliases. Each is one transaction: decided on the state, written and audited."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ MOST_REASON_CHARS: Final = 300
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Standing:
-    """A release with where it stands."""
+    """A release with its state."""
 
     release: Release
     course: Course
@@ -51,24 +51,24 @@ class Standing:
 
 @dataclass(frozen=True, slots=True)
 class _Open:
-    """An open act on the book."""
+    """An open transaction on the book."""
 
     desk: Desk
     book: Book
     by: By
 
     def require(self, resources: Iterable[str]) -> None:
-        """Return when the actor may write all of these.
+        """Check that the actor may write all of these resources.
 
         Raises:
-            PermissionDenied: it may not; the message names the first that it may not.
+            PermissionDenied: it may not; the message names the first one.
         """
         for resource in resources:
             self.desk.require(RELEASE_WRITE, resource)
 
     def require_models(self, release: Release) -> None:
-        """Return when the actor may have a release answer under its alias: it may ask the models that it opens there,
-        and has the say over the aliases that they answer under now.
+        """Check that the actor may make a release answer under its alias: that it may use the models that become
+        available there, and may write the aliases under which they answer now.
 
         Raises:
             PermissionDenied: it may not; or a rule denies it the model by the name that the store has for it.
@@ -81,7 +81,7 @@ class _Open:
                 self.desk.require(INFER, f"model/{name}")
 
     def write(self, moved: Moved) -> Book:
-        """Write a move, tell it to the record, and return the book after it."""
+        """Write a move and its audit record, and return the new book."""
         sql.write_moved(self.desk.connection, moved)
         for event in moved.events:
             self.desk.detail[f"{event.verb} {event.release}"] = event.state
@@ -89,7 +89,7 @@ class _Open:
 
 
 class ReleaseOffice:
-    """Moves releases and aliases, for whoever may. Calls do a transaction each; not for an event loop.
+    """Moves releases and aliases for authorised callers. Each call is one transaction; not for an event loop.
 
     A change is known to every process within 200 ms after the call (epoch `aliases`). When the machine dies in the
     middle of a call, either all of it happened or nothing.
@@ -102,8 +102,9 @@ class ReleaseOffice:
         gate: EvaluationGate | None = None,
         policy: Callable[[], ReleasePolicy] = ReleasePolicy,
     ) -> None:
-        """Make it. `gate` knows how evaluations ended; default: nothing was ever evaluated. `policy` gives what the
-        operator says now."""
+        """Create it. `gate` returns evaluation results; default: nothing was evaluated. `policy` returns the operator's
+        current policy.
+        """
         self._acts = acts
         self._workshop = workshop
         self._gate = gate or NoGate()
@@ -112,12 +113,12 @@ class ReleaseOffice:
     # --- looking
 
     def book(self, actor: Actor, resource: str = "release/*") -> Book:
-        """Return everything that is known of releases, where the actor may read `resource`."""
+        """Return the book, if the actor may read `resource`."""
         with self._acts.read(actor, RELEASE_READ, resource) as desk:
             return sql.load_book(desk.connection)
 
     def standings(self, actor: Actor, *, alias: str = "") -> tuple[Standing, ...]:
-        """Return every release that the actor may read, or those of one alias, the newest first."""
+        """Return every release that the actor may read, or those of one alias, newest first."""
         with self._acts.read(actor, RELEASE_READ, "release/*") as desk:
             book = sql.load_book(desk.connection)
             if alias:
@@ -128,7 +129,7 @@ class ReleaseOffice:
         return tuple(_standing(book, release.name) for release in chosen)
 
     def standing(self, actor: Actor, name: str) -> Standing:
-        """Return one release, with how the evaluation of its model stands now.
+        """Return one release, with the current result of its model's evaluation.
 
         Raises:
             NotFound: there is none of this name.
@@ -139,7 +140,7 @@ class ReleaseOffice:
         return replace(found, gate=self._gate.verdict(found.release.plan.reference, digest=weights))
 
     def history(self, actor: Actor, *, alias: str = "", release: str = "", limit: int = 100) -> tuple[Event, ...]:
-        """Return what happened to releases that the actor may read, the newest first. Nothing is ever forgotten."""
+        """Return the history of releases that the actor may read, newest first. History is never deleted."""
         with self._acts.read(actor, RELEASE_READ, "release/*") as desk:
             events = sql.load_history(desk.connection, alias=alias, release=release, limit=max(1, min(limit, 1000)))
             return tuple(
@@ -150,7 +151,7 @@ class ReleaseOffice:
             )
 
     def evidence(self, actor: Actor, name: str) -> tuple[tuple[str, Finding], ...]:
-        """Return what the comparison with what is live says of a release, by the stage it was made in.
+        """Return the findings of a release's comparison with the live one, by stage.
 
         Raises:
             NotFound: there is no such release.
@@ -161,7 +162,7 @@ class ReleaseOffice:
             return _findings(desk.connection, book.courses[name])
 
     def burn_rates(self, actor: Actor, name: str, slo: Slo) -> tuple[tuple[bool, Burning], ...]:
-        """Return how fast a release uses up its objectives now, by both rules; with True what it alone is to blame for.
+        """Return the current burn rates of a release, by both rules; with True, only those for its own faults.
 
         Raises:
             NotFound: there is no such release.
@@ -173,10 +174,10 @@ class ReleaseOffice:
         return tuple((alone, one) for alone in (False, True) for one in burn_rates(slo, counts, now_s, alone=alone))
 
     def pairs(self, actor: Actor, name: str) -> tuple[Pair, ...]:
-        """Return the most different answers of a release as shadow and of what was live, masked; the record hears who
-        read them.
+        """Return the most different answers of a release as shadow and of the live release, masked. The audit log
+        records the reader.
 
-        Those of the actor's own tenant, and of each other one on whose `tenant/NAME` it has the right too.
+        Covers the actor's own tenant, and each tenant whose `tenant/NAME` it may read.
 
         Raises:
             NotFound: there is no such release.
@@ -195,22 +196,22 @@ class ReleaseOffice:
     # --- releases
 
     def create(self, actor: Actor, wish: ReleaseWish, *, name: str = "", override: str = "") -> Standing:
-        """Make a release. Nothing is loaded and nobody is answered by it yet.
+        """Create a release. Nothing is loaded, and it answers no requests yet.
 
         Args:
-            actor: Who makes it.
-            wish: What it is made of, and for which alias.
+            actor: The caller.
+            wish: Its parts and its alias.
             name: Default: the alias and the next number.
-            override: Why it is made although its evaluation failed, or was never made where the policy requires one;
-                stays with the release, and in the record.
+            override: Why it is created although its evaluation failed or a required one is missing; stored with the
+                release and in the audit log.
 
         Raises:
             Conflict: there is a release of this name, or the alias was set by hand, or its evaluation failed or is
                 required, and nothing overrides that.
             NotFound: there is no such alias or model.
             InvalidRequest: the engine has no such option.
-            PermissionDenied: the actor may not, or may not ask the model that would answer, or wants what only
-                ashore.toml may say: what runs, and from where it is loaded.
+            PermissionDenied: the actor may not, or may not use the model, or sets what only ashore.toml may set: what
+                runs and where it is loaded from.
         """
         override = check_reason(override)
         if name:
@@ -261,23 +262,23 @@ class ReleaseOffice:
         override: str = "",
         drop_adapters: Collection[str] = (),
     ) -> Standing:
-        """Send a release into shadow, canary or live; it warms up first where its hosts do not run.
+        """Send a release into shadow, canary or live; it warms up first if its hosts do not run.
 
         Args:
-            actor: Who sends it.
+            actor: The caller.
             name: The release.
-            way: Where to, and how.
-            why: Kept with the history.
+            way: Goal and options.
+            why: Stored in the history.
             seen: Version of the alias that the operator looked at.
-            override: Why it goes live although it was found worse, or never compared with what is live; in the history
-                and in the record.
-            drop_adapters: Names of adapters that answer now and may be refused once it is live.
+            override: Why it goes live although it was found worse, or was never compared with the live release; stored
+                in the history and the audit log.
+            drop_adapters: Names of adapters that answer now and may stop answering once it is live.
 
         Raises:
             NotFound: there is no such release.
-            Conflict: the move is not allowed, another release is on its way, or the alias was moved meanwhile; it goes
-                live without a verdict and nothing overrides that; or it would take an adapter away.
-            MemoryFull: there is no memory for two; both figures are told.
+            Conflict: the move is not allowed, another release is on its way, or the alias was moved meanwhile; it has
+                no verdict and no override; or it would remove an adapter.
+            MemoryFull: there is no memory for two; the message has both figures.
         """
         move: Move = "promote" if way.goal == "live" else way.goal
         with self._act(actor, f"release:{move}", f"release/{name}", why=why) as act:
@@ -296,15 +297,15 @@ class ReleaseOffice:
     def roll_back(
         self, actor: Actor, alias: str, *, to: str = "", why: str = "", seen: int | None = None, cold: bool = False
     ) -> tuple[Standing, ...]:
-        """Go back: end a candidate, or lead the alias to the release before. Warm ones answer at once.
+        """Roll back: end a candidate, or point the alias at the release before. A warm release answers at once.
 
-        Returns the releases that answer now, or, where the one before has to load first, that one; `load_s` of its
-        course tells how long that took the last time.
+        Returns the releases that answer now; if the one before has to load first, that one, with the last load time in
+        `load_s` of its course.
 
         Raises:
             NotFound: there is nothing to go back to.
-            Conflict: what was asked for has failed, or has never answered; or the alias was moved meanwhile; or the
-                last thing that happened to it was a rollback, and another one would undo that.
+            Conflict: the requested release has failed or never answered; or the alias was changed meanwhile; or its
+                last change was a rollback, which another one would undo.
             MemoryFull: an earlier release has to load, and there is no memory for two.
         """
         with self._act(actor, "release:rollback", f"alias/{alias}", why=why) as act:
@@ -329,7 +330,7 @@ class ReleaseOffice:
             return tuple(_standing(book, name) for name in book.aliases[alias].releases)
 
     def retire(self, actor: Actor, name: str, *, why: str = "") -> Standing:
-        """End a release that answers for nobody.
+        """End a release that no alias leads to.
 
         Raises:
             Conflict: an alias leads to it, or it has ended.
@@ -341,7 +342,7 @@ class ReleaseOffice:
     # --- aliases
 
     def aliases(self, actor: Actor) -> tuple[Alias, ...]:
-        """Return every alias that no rule denies the actor, by name."""
+        """Return every alias that no rule denies to the actor, by name."""
         with self._acts.read(actor, RELEASE_READ, "release/*") as desk:
             found = sorted(sql.load_book(desk.connection).aliases.items())
             return tuple(alias for name, alias in found if not desk.denies(RELEASE_READ, f"alias/{name}"))
@@ -367,13 +368,13 @@ class ReleaseOffice:
         why: str = "",
         seen: int | None = None,
     ) -> Alias:
-        """Lead an alias to releases, in thousandths; make it where there is none.
+        """Point an alias at releases, in thousandths; create it if needed.
 
         Raises:
-            InvalidRequest: the weights do not come to 1000, or the name may not be one.
+            InvalidRequest: the weights do not come to 1000, or the name is invalid.
             NotFound: there is no such release.
-            Conflict: a release is not warm, a canary runs, the alias was moved meanwhile; or, with no reason given, a
-                release would answer that was found worse, or never compared.
+            Conflict: a release is not warm, a canary runs, the alias was moved meanwhile; or, without a reason, a
+                release was found worse or never compared.
         """
         check_name(name, "an alias")
         with self._act(actor, "alias:set", f"alias/{name}", why=why) as act:
@@ -382,7 +383,7 @@ class ReleaseOffice:
             return act.write(moves.set_alias(act.book, name, weights, act.by, sticky=sticky, seen=seen)).aliases[name]
 
     def remove_alias(self, actor: Actor, name: str, *, why: str = "") -> None:
-        """Remove an alias that was set by hand; clients that name it are refused from then on.
+        """Remove an alias that was set by hand; requests for it are refused from then on.
 
         Raises:
             NotFound: there is none of this name.
@@ -422,7 +423,7 @@ class ReleaseOffice:
         return f"overridden: {override}"
 
     def _judged(self, act: _Open, name: str, override: str) -> By:
-        """Return who promotes a release, with why they override a verdict where they must."""
+        """Return who promotes a release, with the reason for overriding a verdict if one is needed."""
         connection = act.desk.connection
         found = _findings(connection, act.book.courses[name])
         reason = needs_override(name, found, answered=sql.has_been(connection, name, "live"))
@@ -438,7 +439,9 @@ class ReleaseOffice:
         return replace(act.by, evidence={"override": override, "overridden": reason})
 
     def _check_compared(self, act: _Open, alias: str, weights: Mapping[str, int]) -> None:
-        """Refuse to lead an alias by hand to what `promote` would ask an override for, where nobody says why."""
+        """Refuse to point an alias by hand, without a reason, at a release that `promote` would need an override
+        for.
+        """
         if act.by.why:
             return
         connection, now = act.desk.connection, act.book.aliases.get(alias)
@@ -457,16 +460,16 @@ class ReleaseOffice:
 
 
 def check_reason(text: str) -> str:
-    """Return why something is done, in one line.
+    """Return a reason as one line.
 
     Raises:
-        InvalidRequest: it is too long, or has characters that are not seen.
+        InvalidRequest: it is too long, or has invisible characters.
     """
     return check_line(text.strip(), "the reason", most=MOST_REASON_CHARS, param="why")
 
 
 def _findings(connection: Connection, course: Course) -> tuple[tuple[str, Finding], ...]:
-    """Return what the comparisons of a release say, by the stage they were made in."""
+    """Return the findings of a release, by stage."""
     found = [(stage, sql.load_evidence(connection, course.release, stage)) for stage in ("shadow", "canary", "live")]
     step = step_slice(course.share) if course.state == "canary" else EVERYTHING
     return tuple(
@@ -475,7 +478,7 @@ def _findings(connection: Connection, course: Course) -> tuple[tuple[str, Findin
 
 
 def _live_plan(book: Book, alias: str) -> ModelPlan:
-    """Return the plan of what answers for an alias, a canary aside."""
+    """Return the plan of the live release of an alias, without a canary."""
     releases = changes.declared_of(book, alias).releases
     return book.releases[next((course.release for course in book.live_of(alias)), releases[0])].plan
 
@@ -487,17 +490,17 @@ def _standing(book: Book, name: str) -> Standing:
 
 
 def _refuse_forward(act: _Open, alias: str) -> None:
-    """Refuse a second rollback that names no release: it would bring back what the first one left.
+    """Refuse a second rollback without a release name: it would undo the first.
 
     Raises:
-        Conflict: nothing but a rollback has happened to the alias last.
+        Conflict: the alias's last change was a rollback.
     """
     history = sql.load_history(act.desk.connection, alias=alias, limit=10)
     events = [one for one in history if one.verb in ("promote", "rollback", "alias")]
     if [one.verb for one in events[:2]] == ["promote", "rollback"] and events[0].release == events[1].release:
         del events[0]  # the rollback had to load it first
     if not events or events[0].verb != "rollback" or not act.book.aliases[alias].weight(events[0].release):
-        return  # a rollback that ended a candidate leads nobody elsewhere: its release answers nobody now
+        return  # a rollback that ended a candidate changed no live release: the candidate answers nothing now
     now, left = events[0].release, next((one.release for one in events[1:] if one.release != events[0].release), "")
     raise Conflict(
         f"{alias} was already rolled back to {now}" + (f"; another rollback would return to {left}" if left else ""),

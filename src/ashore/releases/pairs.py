@@ -1,6 +1,6 @@
-"""The most different answers of a shadow and of what is live, side by side: what a person reads before they promote.
+"""The most different answers of a shadow and of the live release, side by side, for review before a promotion.
 
-What is kept is masked already; nothing here ever sees a text as it was.
+Texts arrive masked; nothing here sees the original.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Pair:
 
 
 class Widest:
-    """Knows how different a pair must be to be among the most different ones of this process."""
+    """Tracks how different a pair must be to be among this process's most different ones."""
 
     def __init__(self, most: int) -> None:
         self._most = most
@@ -58,15 +58,15 @@ class Widest:
 
 
 def pair_id_of(at_s: int, tag: str) -> str:
-    """Return the name of a pair: names of later ones come later."""
+    """Return the name of a pair; names sort by time."""
     return f"{at_s:012d}-{tag}"
 
 
 def wording_distance(one: str, other: str) -> float:
-    """Return how differently two texts are worded: 0 for the same pieces of three characters, 1 for no common one.
+    """Return how differently two texts are worded: 0 for the same trigrams, 1 for none in common.
 
-    The Sorensen-Dice coefficient over counted pieces (Dice 1945), subtracted from 1. Case and white space are the
-    caller's matter.
+    The Sorensen-Dice coefficient over counted pieces (Dice 1945), subtracted from 1. The caller normalises case and
+    white space.
     """
     if one == other:
         return 0.0
@@ -76,7 +76,7 @@ def wording_distance(one: str, other: str) -> float:
 
 
 def cut(text: str) -> str:
-    """Return a masked text as it is kept."""
+    """Return a masked text, cut for storage."""
     return text if len(text) <= MOST_CHARS else text[: MOST_CHARS - 1] + "…"
 
 

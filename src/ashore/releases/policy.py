@@ -1,4 +1,4 @@
-"""What the operator says of trying releases: `[release]` of ashore.toml."""
+"""The operator's policy for trying releases: `[release]` of ashore.toml."""
 
 from __future__ import annotations
 
@@ -47,11 +47,10 @@ class ReleasePolicy(Section, frozen=True, kw_only=True):
         return self
 
     def beside(self, folder: Path, *, adapters: Iterable[str] = ()) -> Self:
-        """Return the policy with schemas as they are in their files, and commands and folders by paths that hold
-        anywhere.
+        """Return the policy with schemas read from their files, and commands and folders as absolute paths.
 
         Args:
-            folder: Where relative paths begin.
+            folder: Base of relative paths.
             adapters: Folders that models of the same file name; releases may have those too.
 
         Raises:

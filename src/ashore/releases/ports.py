@@ -1,5 +1,4 @@
-"""What releases need from others: how a model would be served, what memory there is, how an evaluation ended, and that
-workers go by a move."""
+"""Ports of releases: how a model would be served, free memory, evaluation results, and workers that apply a move."""
 
 from __future__ import annotations
 
@@ -12,7 +11,7 @@ from ashore.releases.policy import ReleasePolicy
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReleaseWish:
-    """What a release is to be made of. Empty and zero mean: as what is live has it."""
+    """Parts of a new release. Empty and zero mean: as the live release has it."""
 
     model: str
     """Store name, `smollm2@int4`, or `fake:echo?…`."""
@@ -29,7 +28,7 @@ class ReleaseWish:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Described:
-    """How a model would be served, and what it is made of."""
+    """How a model would be served, and its parts."""
 
     plan: ModelPlan
     parts: dict[str, str]
@@ -43,7 +42,7 @@ class Workshop(Protocol):
     """Knows models and this machine. Calls may read the store; not for an event loop."""
 
     def describe(self, wish: ReleaseWish, *, live: ModelPlan | None) -> Described:
-        """Return how the model would be served, with the figures of what is live where the wish leaves them open.
+        """Return how the model would be served, taking open figures from the live release.
 
         Raises:
             UnknownModel, UnknownVariant: it is not in the store.
@@ -52,11 +51,11 @@ class Workshop(Protocol):
         ...
 
     def describe_plan(self, plan: ModelPlan) -> Described:
-        """Return what a model that was planned already is made of."""
+        """Return the parts of an already planned model."""
         ...
 
     def free_bytes(self) -> int:
-        """Return the memory that can be used now without swapping, after limits of the container."""
+        """Return the memory that can be used now without swapping, within the container's limits."""
         ...
 
 
@@ -70,7 +69,7 @@ class GateVerdict:
 
 
 class EvaluationGate(Protocol):
-    """Knows whether a model is good enough. Not for an event loop."""
+    """Returns evaluation results of models. Not for an event loop."""
 
     def verdict(self, reference: str, *, digest: str = "") -> GateVerdict:
         """Return how the evaluation of a stored model ended; with a digest, only of exactly those bytes."""
@@ -78,7 +77,7 @@ class EvaluationGate(Protocol):
 
 
 class NoGate:
-    """Where nothing was ever evaluated."""
+    """Twin without any evaluations."""
 
     def verdict(self, reference: str, *, digest: str = "") -> GateVerdict:
         return GateVerdict(outcome="")
@@ -88,7 +87,7 @@ class Workers(Protocol):
     """The API workers, as the calls of releases see them."""
 
     def policy(self) -> ReleasePolicy:
-        """Return what the operator says of trying releases, as it is now."""
+        """Return the operator's current policy for trying releases."""
         ...
 
     async def settle(self) -> None:
@@ -97,7 +96,7 @@ class Workers(Protocol):
 
 
 class NoWorkers:
-    """Where no server runs: the next start goes by the state."""
+    """Without a running server: the next start applies the state."""
 
     def policy(self) -> ReleasePolicy:
         return ReleasePolicy()

@@ -1,7 +1,7 @@
-"""Which resources somebody must have `release:write` on for a move: one pure table.
+"""Which resources a move requires `release:write` on: one pure table.
 
-A move touches an alias, and releases that answer or stop answering under it. Both are named: who may write one of them
-moves nothing of the other. A name that the caller chose opens nothing.
+A move changes an alias, and releases that start or stop answering under it. Both are checked: a right on one does not
+allow a move of the other. A name chosen by the caller grants nothing.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ def resources_of(
     | remove | the alias |
 
     Args:
-        move: What is done.
-        book: As it is.
-        alias: That is moved; for moves of a release it is the release's own.
-        release: That is made or moved; of a rollback the one that is asked for, empty for the one before.
-        releases: That an alias is to lead to.
+        move: Kind of the move.
+        book: The current book.
+        alias: The alias; for moves of a release, the release's own.
+        release: The release; for a rollback the requested one, empty for the one before.
+        releases: Targets of the alias.
 
     Raises:
         NotFound: there is no such release or alias, or nothing to go back to.
@@ -53,10 +53,10 @@ def resources_of(
 
 
 def opened_by(book: Book, release: Release) -> tuple[str, ...]:
-    """Return the other aliases whose model a release would have answer under its own alias too.
+    """Return the other aliases whose model a release would make available under its own alias.
 
-    Those under which its model answers now, or one that it was made from, under whatever name the store has it. What
-    its own alias leads to already is not opened by it.
+    These are the aliases of its model and of the models it was made from, under any store name. Models that its own
+    alias leads to already do not count.
     """
     led = book.aliases[release.alias].releases
     opened = release.models.difference(*(book.releases[name].models for name in led))

@@ -1,4 +1,4 @@
-"""Releases in one worker: aliases lead where the state says, and administrators move them."""
+"""Releases in one worker: routes follow the state, and administrators move releases."""
 
 from __future__ import annotations
 
@@ -38,15 +38,15 @@ log = logging.getLogger("ashore.worker")
 
 
 class TakesRoutes(Protocol):
-    """Leads requests."""
+    """Applies routes."""
 
     def take_routes(self, routes: Mapping[str, AliasRoute]) -> None:
-        """Lead every alias there, from the next request on."""
+        """Apply the routes from the next request on."""
         ...
 
 
 class Trials(Protocol):
-    """What was observed of releases in this worker. What is taken is given once."""
+    """Observations of releases in this worker. Each is returned once."""
 
     @property
     def policy(self) -> ReleasePolicy: ...
@@ -55,28 +55,28 @@ class Trials(Protocol):
     def take_counts(self) -> Mapping[str, Sequence[Count]]: ...
     def take_given(self) -> Mapping[str, Sequence[GivenLevel]]: ...
     def take_former(self, release: str, levels: Iterable[GivenLevel]) -> None:
-        """Hear what a release gave before this worker began."""
+        """Take the baseline answers of a release from before this worker started."""
         ...
 
 
 class RequestPath(TakesRoutes, Protocol):
-    """Leads requests and compares what answers them: `ServingService`."""
+    """Routes requests and compares answers: `ServingService`."""
 
     @property
     def trials(self) -> Trials: ...
 
     @property
     def unreadable(self) -> Mapping[tuple[str, str], Exception]:
-        """Models that are left out, by alias and release, with why."""
+        """Models that could not be loaded, by alias and release, with the reason."""
         ...
 
     def unknown_formers(self) -> tuple[str, ...]:
-        """Return the releases that what is live is compared with, and of which this worker knows nothing."""
+        """Return the baseline releases that this worker has no data of."""
         ...
 
 
 class RouteKeeper:
-    """Has the request path lead every alias where the state says, from the moment that the epoch moves."""
+    """Updates the routes of the request path whenever the epoch moves."""
 
     def __init__(self, serving: TakesRoutes, database: Database) -> None:
         self._serving = serving
@@ -84,7 +84,7 @@ class RouteKeeper:
         self._reading = threading.Lock()
 
     async def start(self, watch: EpochWatch | None) -> None:
-        """Read where the aliases lead, and read again whenever that changes.
+        """Read the routes, and again whenever they change.
 
         Raises:
             AshoreError: the state cannot be read.
@@ -101,13 +101,13 @@ class RouteKeeper:
         await self.refresh()
 
     async def refresh(self) -> None:
-        """Read now, and return when what was read is in force. A worker that changed something itself need not wait for
-        the watch."""
+        """Read now; return when the routes are in force. A worker that made a change need not wait for the watch."""
         await asyncio.to_thread(self._read, asyncio.get_running_loop())
 
     def _read(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Read, and hand it to the loop. Of two threads that read, the loop gets last what was read last: otherwise
-        what one read before a move could come behind what the other read after it, and stay."""
+        """Read and pass to the loop, in order: of two threads, the later read must reach the loop last, or an old state
+        would stay.
+        """
         with self._reading:
             with self._database.read() as connection:
                 routes = routes_of(load_book(connection))
@@ -117,8 +117,9 @@ class RouteKeeper:
 async def keep_judging(
     serving: RequestPath, keeper: ReleaseKeeper, routes: RouteKeeper, *, every_s: float = JUDGE_EVERY_S
 ) -> None:
-    """Give what was observed of candidates to the state every so often; one found worse is taken back there, and one
-    that this worker cannot read has failed."""
+    """Write observations of candidates to the state regularly; one found worse is rolled back there, and one that this
+    worker cannot read fails.
+    """
     failed: set[tuple[str, str]] = set()
     while True:
         await asyncio.sleep(every_s)
@@ -144,7 +145,7 @@ async def keep_judging(
 async def _fail_unreadable(
     serving: RequestPath, keeper: ReleaseKeeper, routes: RouteKeeper, told: set[tuple[str, str]]
 ) -> None:
-    """Have the state know of releases that were left out of this worker, each once."""
+    """Record in the state the releases that this worker left out, each once."""
     for (alias, release), fault in serving.unreadable.items():
         if (alias, release) in told:
             continue
@@ -160,7 +161,7 @@ async def _fail_unreadable(
 
 
 async def _remember(serving: RequestPath, keeper: ReleaseKeeper) -> None:
-    """Have the state keep what is live gave, and learn from it what the one before gave where nobody here knows."""
+    """Store the live release's answers in the state, and load those of the one before if this worker has none."""
     given = serving.trials.take_given()
     try:
         if given:
@@ -172,7 +173,7 @@ async def _remember(serving: RequestPath, keeper: ReleaseKeeper) -> None:
 
 
 async def _guard(serving: RequestPath, keeper: ReleaseKeeper, routes: RouteKeeper) -> None:
-    """Have a canary taken back that uses up its objective too fast."""
+    """Roll back a canary that uses up its objective too fast."""
     counts = serving.trials.take_counts()
     if not counts:
         return
@@ -193,12 +194,12 @@ class AllWorkers(Rereads):
     serving: RequestPath
 
     def policy(self) -> ReleasePolicy:
-        """Return what the operator says of trying releases, as it is now."""
+        """Return the operator's current policy for trying releases."""
         return self.serving.trials.policy
 
 
 async def open_room(context: Context) -> Opened:
-    """Open what moves releases, with the aliases in force; nothing where there is no state or no home.
+    """Open the release office with the aliases in force; nothing without a state or home.
 
     Raises:
         AshoreError: the state cannot be read.
@@ -214,7 +215,7 @@ async def open_room(context: Context) -> Opened:
 
     def policy() -> ReleasePolicy:
         said = serving.trials.policy
-        return structs.replace(said, adapter_folders=(*said.adapter_folders, adapters))  # what was trained here
+        return structs.replace(said, adapter_folders=(*said.adapter_folders, adapters))  # adapters trained here
 
     office = ReleaseOffice(acts, workshop, context.find(EvaluationGate), policy=policy)
     workers = AllWorkers(serving=serving, reread=routes.refresh, alone=context.alone)

@@ -1,4 +1,4 @@
-"""Where each alias leads now, as the request path wants to know it. Pure."""
+"""Where each alias leads now, for the request path. Pure."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ashore.releases.model import Book, Sticky
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shadowing:
-    """A release that sees copies of live requests."""
+    """A release that gets copies of live requests."""
 
     release: str
     share: int
@@ -34,16 +34,16 @@ class AliasRoute:
     loads_in_place: bool = False
     """Whether what answered has made room for a release that loads now: who asks waits for that."""
     watched: tuple[str, str] | None = None
-    """A candidate that answers and what it is measured against: a canary and what is live."""
+    """A candidate and its baseline: a canary and the live release."""
 
     @property
     def is_tried(self) -> bool:
-        """Whether a candidate is compared on the live requests."""
+        """Whether a candidate is compared on live requests."""
         return bool(self.candidate)
 
     @property
     def candidate(self) -> str:
-        """The release that is compared on the live requests, as a shadow or as a canary; empty: none is."""
+        """The candidate compared on live requests, as shadow or canary; empty: none."""
         if self.watched is not None:
             return self.watched[0]
         return "" if self.shadow is None else self.shadow.release

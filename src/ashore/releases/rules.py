@@ -1,4 +1,4 @@
-"""The rules of releases: which moves there are, who gets which release, whether there is memory for two. Pure."""
+"""The rules of releases: which moves exist, which request gets which release, whether memory suffices for two. Pure."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def after(release: str, state: ReleaseState, verb: Verb) -> ReleaseState:
     """Return the state that a move leads to.
 
     Raises:
-        Conflict: it cannot be made from here; the message says from where it can.
+        Conflict: the move is not allowed from this state; the message names the states that allow it.
     """
     allowed = MOVES[verb]
     if state not in allowed:
@@ -66,10 +66,10 @@ def after(release: str, state: ReleaseState, verb: Verb) -> ReleaseState:
 
 
 def check_name(name: str, what: str) -> str:
-    """Return a name that may stand in a header, a path and a file.
+    """Return a name that is safe in a header, a path and a file.
 
     Raises:
-        InvalidRequest: it may not.
+        InvalidRequest: it is not.
     """
     if not _NAME.fullmatch(name):
         raise InvalidRequest(
@@ -81,7 +81,7 @@ def check_name(name: str, what: str) -> str:
 
 
 def next_name(alias: str, taken: Iterable[str]) -> str:
-    """Return the name of the next release of an alias: `chat-3` after `chat-2`, whatever lies between is not filled."""
+    """Return the name of the next release of an alias: `chat-3` after `chat-2`; gaps are not filled."""
     numbers = [0]
     for name in taken:
         stem, _, number = name.rpartition("-")
@@ -94,7 +94,7 @@ def check_share(share: int, what: str) -> int:
     """Return a share in thousandths.
 
     Raises:
-        InvalidRequest: it is none, or nothing.
+        InvalidRequest: it is not a share, or zero.
     """
     if not 1 <= share <= WHOLE:
         raise InvalidRequest(
@@ -104,7 +104,7 @@ def check_share(share: int, what: str) -> int:
 
 
 def check_steps(share: int, steps: Sequence[int]) -> tuple[int, ...]:
-    """Return the shares of a canary that follow the first one.
+    """Return the later shares of a canary.
 
     Raises:
         InvalidRequest: they do not rise.
@@ -124,7 +124,7 @@ def check_weights(alias: str, weights: Mapping[str, int]) -> tuple[tuple[str, in
     """Return the weights of an alias, sorted.
 
     Raises:
-        InvalidRequest: they do not come to 1000, or one is nothing.
+        InvalidRequest: they do not come to 1000, or one is zero.
     """
     if not weights or any(weight < 1 for weight in weights.values()) or sum(weights.values()) != WHOLE:
         told = ", ".join(f"{name}={weight / 10:g}" for name, weight in weights.items()) or "nothing"
@@ -137,9 +137,9 @@ def check_weights(alias: str, weights: Mapping[str, int]) -> tuple[tuple[str, in
 
 
 def with_share(weights: Sequence[tuple[str, int]], release: str, share: int) -> tuple[tuple[str, int], ...]:
-    """Return weights in which a release has `share` thousandths, and the others the rest in their proportion.
+    """Return weights in which a release has `share` thousandths; the others keep their proportions.
 
-    With a share of 0 it is gone. Where nobody else is there, it has everything whatever was asked for.
+    A share of 0 removes it. A release without others always has everything.
     """
     others = [(name, weight) for name, weight in weights if name != release]
     if not others:
@@ -155,7 +155,7 @@ def with_share(weights: Sequence[tuple[str, int]], release: str, share: int) -> 
 
 
 def choose(weights: Sequence[tuple[str, int]], key: bytes) -> str:
-    """Return the release that `key` gets. The same key gets the same one as long as the weights stand.
+    """Return the release that `key` gets. The same key gets the same release while the weights are unchanged.
 
     When a weight grows, keys come to its release and none leaves it: each release draws a number from the key, and the
     largest of `weight / -ln(draw)` wins. Source: weighted rendezvous hashing (Schindelhauer and Schomaker 2005).
@@ -174,7 +174,7 @@ def choose(weights: Sequence[tuple[str, int]], key: bytes) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MemoryFigures:
-    """What a second release needs, and what there is."""
+    """The memory that a second release needs, and what is free."""
 
     needed_bytes: int
     free_bytes: int
@@ -185,7 +185,7 @@ class MemoryFigures:
 
 
 def check_memory(release: str, figures: MemoryFigures, *, cold: bool, gives_back_bytes: int = 0) -> None:
-    """Return when a release can be loaded: beside the loaded releases, or, with `cold`, in its place.
+    """Check that a release can be loaded: beside the loaded releases or, with `cold`, in their place.
 
     Args:
         release: For the message.
@@ -194,7 +194,7 @@ def check_memory(release: str, figures: MemoryFigures, *, cold: bool, gives_back
         gives_back_bytes: What that frees.
 
     Raises:
-        MemoryFull: it cannot; both figures are in the message.
+        MemoryFull: it cannot; the message has both figures.
     """
     free = figures.free_bytes + (gives_back_bytes if cold else 0)
     if MemoryFigures(needed_bytes=figures.needed_bytes, free_bytes=free).fits:

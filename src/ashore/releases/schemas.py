@@ -1,4 +1,4 @@
-"""Whether an answer is what a JSON Schema asks for: of an operator's judge, or of whoever sent the request."""
+"""Checks answers against a JSON Schema, of an operator's judge or of a request."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ UNBOUNDED: Final = 0
 
 
 class _Enough(Exception):
-    """More was needed to check a text than may be spent."""
+    """Checking a text took more steps than allowed."""
 
 
 class AnswerSchema:
-    """A JSON Schema, compiled. It fetches nothing, and its expressions are RE2's, which cannot hang."""
+    """A compiled JSON Schema. It fetches nothing, and uses RE2 for its expressions, which cannot hang."""
 
     def __init__(self, source: str, where: str, *, most_steps: int = UNBOUNDED) -> None:
         """Compile it: a millisecond for five fields, 30 for eighty.
 
         Args:
             source: The schema, as text.
-            where: What it is of, for messages.
-            most_steps: Keywords that are looked at to check one text; for schemas of people who may mean harm, since
-                alternatives that name each other take twice as long with each more. 0: no bound.
+            where: Source of the schema, for messages.
+            most_steps: Most keywords evaluated for one text, against hostile schemas: nested alternatives double the
+                time with each level. 0: no limit.
 
         Raises:
-            InvalidSpec: it is no JSON Schema, or has what is not taken here.
+            InvalidSpec: it is not a JSON Schema, or uses an unsupported feature.
         """
         from jsonschema import SchemaError
         from jsonschema.validators import extend, validator_for
@@ -52,7 +52,9 @@ class AnswerSchema:
         self._most_steps, self._steps = most_steps, 0
 
     def allows(self, text: str) -> bool:
-        """Return whether a text is JSON that the schema allows. What takes more steps than it may counts as allowed."""
+        """Return whether a text is JSON that the schema allows. A text that exceeds the limit of steps counts as
+        allowed.
+        """
         self._steps = 0
         try:
             return bool(self._validator.is_valid(json_in(text)))
@@ -72,10 +74,10 @@ class AnswerSchema:
 
 
 def json_in(text: str) -> Any:
-    """Return what a text is as JSON.
+    """Return a text parsed as JSON.
 
     Raises:
-        msgspec.DecodeError, RecursionError: it is none.
+        msgspec.DecodeError, RecursionError: it is not JSON.
     """
     return msgspec.json.decode(text.strip().encode("utf-8", "replace"))
 
@@ -84,7 +86,7 @@ def compiled(text: str, where: str) -> Any:
     """Return an expression, compiled.
 
     Raises:
-        InvalidSpec: it is too long, or RE2 does not take it.
+        InvalidSpec: it is too long, or RE2 rejects it.
     """
     if len(text) > MOST_PATTERN_CHARS:
         raise InvalidSpec(

@@ -39,10 +39,10 @@ _evidence = msgspec.json.Decoder(dict[str, str | int | float]).decode
 
 
 def load_book(connection: Connection) -> Book:
-    """Return everything that is known of releases.
+    """Return all releases and aliases.
 
-    A row that cannot be read keeps nothing else from being read: a release of that kind has failed, with why, and an
-    alias leads to what the releases say is live, as if ashore.toml had said nothing of it yet.
+    An unreadable row does not affect others: such a release counts as failed, with the reason, and such an alias leads
+    to its live release, as if ashore.toml had not named it yet.
     """
     rows = execute(connection, "SELECT name, alias, document, course FROM release ORDER BY name").mappings()
     releases, courses = {}, {}
@@ -66,7 +66,7 @@ def load_book(connection: Connection) -> Book:
 
 
 def _unreadable(name: str, alias: str, fault: Exception) -> tuple[Release, Course]:
-    """Return what stands for a release whose row cannot be read."""
+    """Return a failed release for a row that cannot be read."""
     plan = ModelPlan(
         alias=alias,
         release=name,
@@ -84,16 +84,16 @@ def _unreadable(name: str, alias: str, fault: Exception) -> tuple[Release, Cours
 
 
 def _led(alias: str, releases: Mapping[str, Release], courses: Mapping[str, Course]) -> str:
-    """Return the release that is live for an alias, else any of its own; empty where it has none."""
+    """Return the live release of an alias, else any of its own; empty if it has none."""
     own = [name for name, release in releases.items() if release.alias == alias]
     return next((name for name in own if courses[name].state == "live"), next(reversed(own), ""))
 
 
 def insert_release(connection: Connection, release: Release, course: Course) -> None:
-    """Keep a new release.
+    """Store a new release.
 
     Raises:
-        Conflict: there is one of this name.
+        Conflict: a release of this name exists.
     """
     done = execute(
         connection,
@@ -109,10 +109,10 @@ def insert_release(connection: Connection, release: Release, course: Course) -> 
 
 
 def write_moved(connection: Connection, moved: Moved) -> None:
-    """Write what a move changed, and tell every process when the transaction commits. Nothing changed: nothing happens.
+    """Write the changes of a move, and notify every process on commit. No-op if nothing changed.
 
     Raises:
-        Conflict: an alias is no more at the version that the move started from.
+        Conflict: an alias has changed since the move started.
     """
     for course in moved.courses:
         execute(
@@ -144,7 +144,7 @@ def write_moved(connection: Connection, moved: Moved) -> None:
 
 
 def load_history(connection: Connection, *, alias: str = "", release: str = "", limit: int = 100) -> tuple[Event, ...]:
-    """Return events, the newest first; of one alias or release where one is named."""
+    """Return events, newest first; only those of an alias or release if one is named."""
     where = [f"{column} = :{column}" for column, value in (("alias", alias), ("release", release)) if value]
     statement = "SELECT * FROM release_event " + (f"WHERE {' AND '.join(where)} " if where else "")
     rows = execute(
@@ -154,7 +154,7 @@ def load_history(connection: Connection, *, alias: str = "", release: str = "", 
 
 
 def has_been(connection: Connection, release: str, *states: ReleaseState) -> bool:
-    """Return whether a release ever stood in one of these states."""
+    """Return whether a release was ever in one of these states."""
     found = execute(connection, "SELECT DISTINCT state FROM release_event WHERE release = :release", release=release)
     return any(state in states for state in found.scalars())
 
@@ -162,7 +162,7 @@ def has_been(connection: Connection, release: str, *states: ReleaseState) -> boo
 def add_evidence(
     connection: Connection, release: str, stage: str, pending: Mapping[tuple[str, str], Tally]
 ) -> dict[tuple[str, str], Tally]:
-    """Add what a worker observed, and return all that is known of a release in this stage."""
+    """Add a worker's observations, and return all evidence of a release in this stage."""
     known = load_evidence(connection, release, stage)
     last = max((tally.place for tally in known.values()), default=0)
     for key, tally in pending.items():
@@ -185,7 +185,7 @@ def add_evidence(
 
 
 def load_evidence(connection: Connection, release: str, stage: str) -> dict[tuple[str, str], Tally]:
-    """Return what was observed of a release in a stage, by measure and slice."""
+    """Return the evidence of a release in a stage, by measure and slice."""
     rows = execute(
         connection,
         "SELECT name, slice, tally FROM release_evidence WHERE release = :release AND stage = :stage "
@@ -197,7 +197,7 @@ def load_evidence(connection: Connection, release: str, stage: str) -> dict[tupl
 
 
 def keep_pairs(connection: Connection, release: str, pairs: Iterable[Pair], *, most: int) -> None:
-    """Keep pairs of a release, and of all that it has the `most` most different ones. May be called twice."""
+    """Store pairs of a release, and keep only its `most` most different ones. May be called twice."""
     for pair in pairs:
         execute(
             connection,
@@ -220,7 +220,7 @@ def keep_pairs(connection: Connection, release: str, pairs: Iterable[Pair], *, m
 
 
 def load_pairs(connection: Connection, release: str) -> tuple[Pair, ...]:
-    """Return the pairs that are kept of a release, the most different one first."""
+    """Return the stored pairs of a release, most different first."""
     rows = execute(
         connection,
         "SELECT document FROM release_pair WHERE release = :release ORDER BY distance DESC, pair_id DESC",
@@ -230,14 +230,14 @@ def load_pairs(connection: Connection, release: str) -> tuple[Pair, ...]:
 
 
 def forget_pairs(connection: Connection, *, before_s: int) -> int:
-    """Forget every pair that was made before a moment; return how many these were."""
+    """Delete pairs older than a moment; return how many."""
     return execute(
         connection, "DELETE FROM release_pair WHERE pair_id < :oldest", oldest=pair_id_of(before_s, "")
     ).rowcount
 
 
 def has_pairs(connection: Connection, *, before_s: int) -> bool:
-    """Return whether there are pairs that were made before a moment."""
+    """Return whether there are pairs older than a moment."""
     found = execute(
         connection, "SELECT 1 FROM release_pair WHERE pair_id < :oldest LIMIT 1", oldest=pair_id_of(before_s, "")
     )
@@ -245,7 +245,7 @@ def has_pairs(connection: Connection, *, before_s: int) -> bool:
 
 
 def add_counts(connection: Connection, release: str, counts: Iterable[Count], *, forget_before_s: int) -> None:
-    """Add what a worker counted of a release, and forget what is too old."""
+    """Add a worker's counts of a release, and delete those that are too old."""
     for count in counts:
         execute(
             connection,
@@ -262,7 +262,7 @@ def add_counts(connection: Connection, release: str, counts: Iterable[Count], *,
 
 
 def load_counts(connection: Connection, release: str) -> tuple[Count, ...]:
-    """Return what was counted of a release, by objective and time."""
+    """Return the counts of a release, by objective and time."""
     rows = execute(
         connection,
         "SELECT objective, at_s, total, bad FROM release_burn WHERE release = :release ORDER BY objective, at_s",
@@ -272,7 +272,7 @@ def load_counts(connection: Connection, release: str) -> tuple[Count, ...]:
 
 
 def keep_given(connection: Connection, release: str, levels: Iterable[GivenLevel], *, now_s: int) -> None:
-    """Keep what a release gave, in place of what was known of the same levels, and forget what is too old."""
+    """Store the answers of a release in place of earlier ones of the same levels, and delete those that are too old."""
     for one in levels:
         execute(
             connection,
@@ -287,7 +287,7 @@ def keep_given(connection: Connection, release: str, levels: Iterable[GivenLevel
 
 
 def load_given(connection: Connection, release: str) -> tuple[GivenLevel, ...]:
-    """Return what a release gave, by level of load."""
+    """Return the stored answers of a release, by level of load."""
     rows = execute(
         connection, "SELECT document FROM release_given WHERE release = :release ORDER BY level", release=release
     ).scalars()

@@ -1,4 +1,4 @@
-"""What a reload makes of promoted releases: they stay, and where ashore.toml disagrees, it is said. Pure."""
+"""How a reload treats promoted releases: they stay, and differences from ashore.toml are reported. Pure."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ashore.releases.model import Book
 
 
 def moved_by_hand(book: Book) -> Mapping[str, ModelPlan]:
-    """Return the plan of what answers, by alias, where it is not what ashore.toml said the last time."""
+    """Return the plan of each alias whose live release differs from the last ashore.toml."""
     found = {}
     for alias in book.aliases.values():
         live = next((name for name in alias.releases if book.courses[name].state == "live"), None)
@@ -23,13 +23,13 @@ def moved_by_hand(book: Book) -> Mapping[str, ModelPlan]:
 def with_standing(
     changes: Sequence[Change], after: Plan, standing: Mapping[str, ModelPlan], taken: Collection[str] = ()
 ) -> tuple[Change, ...]:
-    """Return the changes from one plan to `after` where what operators had answer stays, but for what is taken.
+    """Return the changes from one plan to `after`, keeping the operators' promoted releases except those `taken`.
 
     Args:
-        changes: Between what ashore.toml said and says.
-        after: What it says now.
+        changes: From the old ashore.toml to the new one.
+        after: The plan of the new one.
         standing: From `moved_by_hand`.
-        taken: Aliases that are to be served as ashore.toml says.
+        taken: Aliases to serve as in ashore.toml.
     """
     models = {model.alias: model for model in after.models}
     return tuple(

@@ -1,4 +1,4 @@
-"""What a comparison says, in words for people: the verdict, how far it is, and what speaks against the candidate."""
+"""Findings in words: the verdict, the progress, and the evidence against the candidate."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ def verdict_words(found: Finding) -> str:
 
 
 def needs_override(name: str, found: Iterable[tuple[str, Finding]], *, answered: bool) -> str:
-    """Return why a release goes live only where somebody says why; empty where it may.
+    """Return why promoting a release needs an override; empty if it needs none.
 
     Args:
         name: Of the release.
-        found: What the comparisons say, by stage.
+        found: Findings by stage.
         answered: Whether it has been live before.
     """
     compared = [(stage, one) for stage, one in found if one.count]
@@ -38,7 +38,7 @@ def needs_override(name: str, found: Iterable[tuple[str, Finding]], *, answered:
 
 
 def _against(found: Finding) -> str:
-    """Return what speaks loudest against the candidate with its limit; empty where it counts as equal in that."""
+    """Return the strongest evidence against the candidate with its limit; empty if it counts as equal there."""
     measure = measure_of(found.measure)
     if measure is None or (found.mean <= measure.tolerated and found.verdict == "go on"):
         return ""
@@ -60,7 +60,7 @@ def _against(found: Finding) -> str:
 
 
 def _times(mean: float) -> float:
-    """Return how many times as long a token takes at a mean of `slower`."""
+    """Return the factor of time per token at a mean of `slower`."""
     return SLOWER * math.exp((mean - 0.5) * 2 * MUCH_SLOWER)
 
 

@@ -1,4 +1,4 @@
-"""How a model would be served as a release, from the store and the machine: the adapter of `Workshop`."""
+"""Plans a model as a release, from the store and the machine: the adapter of `Workshop`."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ Options = tuple[tuple[str, OptionValue], ...]
 
 
 class Limits(TypedDict, total=False):
-    """What an operator may say of how much a release is given, by the names of `[model.engine]`."""
+    """The limits that an operator may set for a release, by the names of `[model.engine]`."""
 
     context_tokens: int
     kv_tokens: int
@@ -41,7 +41,7 @@ class Limits(TypedDict, total=False):
 
 
 class StoreWorkshop:
-    """Plans releases as `ashore up` plans models. Reads the store; made anew for each process."""
+    """Plans releases as `ashore up` plans models. Reads the store; create one for each process."""
 
     def __init__(self, store: Callable[[], ModelStore], policies: Policies, facts: Facts) -> None:
         self._store = store
@@ -102,7 +102,7 @@ class StoreWorkshop:
 
 
 def origins_of(store: ModelStore, model: StoredModel) -> tuple[str, ...]:
-    """Return every name that a stored model, and each that it was made from, has in the store."""
+    """Return every store name of a model and of the models that it was made from."""
     stored = store.list()
     lineage, names = {model.digest}, {model.name}
     while model.parent is not None and model.parent not in lineage:
@@ -116,10 +116,10 @@ def origins_of(store: ModelStore, model: StoredModel) -> tuple[str, ...]:
 
 
 def limits_of(options: Options) -> tuple[Limits, Options]:
-    """Return the limits that are among engine options, and the options that go to the engine unchanged.
+    """Split engine options into limits and the options that go to the engine unchanged.
 
     Raises:
-        InvalidRequest: a limit is no whole number from 0 on, or `prefix_cache` is no flag.
+        InvalidRequest: a limit is not a non-negative integer, or `prefix_cache` is not a flag.
     """
     limits, rest = Limits(), []
     for name, value in options:
@@ -135,7 +135,7 @@ def limits_of(options: Options) -> tuple[Limits, Options]:
 
 
 def _limits_of_live(live: ModelPlan | None) -> Limits:
-    """Return what a release takes over from what is live, so that both are given as much."""
+    """Return the limits that a release inherits from the live one, so that both get the same resources."""
     if live is None:
         return Limits()
     if card_of(live.options.kind).prefix:
@@ -149,8 +149,9 @@ def _limits_of_live(live: ModelPlan | None) -> Limits:
 
 
 def _of_the_operator(live: ModelPlan | None) -> Options:
-    """Return the options of what is live that say what runs: the operator's, which hold for the next release of the
-    alias on the same engine, since nobody who makes one may name them. Nodes belong to their model alone."""
+    """Return the live release's operator-only options. API callers cannot set them, so a new release on the same engine
+    inherits them. Nodes belong to their model only.
+    """
     if live is None or "fleet" in live.options.extra:
         return ()
     tunes = card_of(live.options.kind).options.tune
@@ -158,7 +159,7 @@ def _of_the_operator(live: ModelPlan | None) -> Options:
 
 
 def _texts(store: ModelStore, model: StoredModel) -> dict[str, str]:
-    """Return the digests of the tokenizer and the template; a variant that has none of its own takes its parent's."""
+    """Return the digests of tokenizer and template; a variant without its own uses its parent's."""
     found = {file.path: file.digest for file in model.files if file.path in TEXT_FILES}
     if model.variant:
         parent = store.resolve(model.name)

@@ -1,4 +1,4 @@
-"""Events of the state as one worker follows them: read once, kept for a while, and given to whoever may read them."""
+"""Events of the state as one worker follows them: read once, cached for a while, and sent to authorised readers."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class Feed:
         self._reading = asyncio.Lock()
 
     def watch(self, watch: EpochWatch) -> None:
-        """Have followers woken by each event."""
+        """Wake followers on each event."""
         loop = asyncio.get_running_loop()
 
         def on_change(kind: str, value: int) -> None:
@@ -72,11 +72,11 @@ class Feed:
 
     @property
     def num_followers(self) -> int:
-        """How many streams are open."""
+        """The number of open streams."""
         return self._followers.total()
 
     async def after(self, principal: Principal, number: int, *, limit: int) -> tuple[list[EventOut], int]:
-        """Return the oldest events behind a number that somebody may read, and the number to go on behind."""
+        """Return the oldest events after a number that a person may read, and the number to continue from."""
         return await self._readable(principal, number, limit=limit, heard=False)
 
     async def _readable(
@@ -96,18 +96,18 @@ class Feed:
         return found, number
 
     async def last(self, *, before: int = 0) -> int:
-        """Return the number behind which the newest `before` events lie; 0: behind the newest."""
+        """Return the number before the newest `before` events; 0: after the newest."""
         first, last = await asyncio.to_thread(self._span)
         return max(first - 1, last - before, 0)
 
     async def follow(self, principal: Principal, number: int | None) -> AsyncGenerator[bytes]:
-        """Return a stream of server-sent events: those behind a number (None: from now on), and each new one.
+        """Return a stream of server-sent events: those after a number (None: from now on), and each new one.
 
-        Between events it gives empty pieces, so that whoever sends them may look whether it may go on. It holds no
-        events: a reader that is slow reads on where it is.
+        Between events it yields empty pieces, so that the sender can check whether to continue. It buffers nothing: a
+        slow reader continues where it is.
 
         Raises:
-            Overloaded: too many follow already.
+            Overloaded: there are too many followers.
         """
         if self._followers.total() >= MOST_FOLLOWERS or self._followers[principal.id] >= MOST_OF_ONE:
             raise Overloaded(
@@ -115,7 +115,7 @@ class Feed:
                 hint=f"close some; one account may have {MOST_OF_ONE} for each worker",
             )
         stream = self._stream(principal, number)
-        await anext(stream)  # counts this one before another may be asked about
+        await anext(stream)  # counts this one before another check can run
         return stream
 
     async def _stream(self, principal: Principal, number: int | None) -> AsyncGenerator[bytes]:
@@ -149,8 +149,9 @@ class Feed:
             self._followers += Counter()  # without those that are gone
 
     async def _after(self, number: int, *, heard: bool) -> list[Event]:
-        """Return events behind a number; with `heard`, only those that this worker was woken for: of forty followers
-        that wake at once, one asks the state."""
+        """Return events after a number; with `heard`, only those that this worker was woken for: when forty followers
+        wake at once, only one reads the state.
+        """
         async with self._reading:
             kept = self._kept
             if heard and kept and kept[0].number <= number + 1 and 0 < self._heard <= kept[-1].number:
@@ -177,7 +178,7 @@ class Feed:
 
 
 def _is_own(event: Event, principal: Principal) -> bool:
-    """Return whether it is of what the principal itself asked for; events do not say by which key."""
+    """Return whether the event is about something that the principal itself requested; events do not record the key."""
     kind, _, rest = event.resource.partition("/")
     return kind == "tenant" and principal.owns(rest.partition("/")[0], str(event.about.get("owner")))
 

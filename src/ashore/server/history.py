@@ -1,4 +1,4 @@
-"""The ring of figures in the state: written by every worker, read by whoever may see metrics."""
+"""The ring of figures in the state: written by every worker, read by authorised users."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ _decoder: Final = msgspec.json.Decoder(dict[str, float | tuple[float, ...]])
 
 
 class Ring:
-    """Writes the ticks of one worker, and lets old ones go."""
+    """Writes the ticks of one worker, and deletes old ones."""
 
     def __init__(self, database: Database, sampler: Sampler, clock: Clock, *, source: str) -> None:
-        """Begin. `source`: which worker of which machine, so that two never write one row."""
+        """Create it. `source`: worker and machine, so that no two write the same row."""
         self._database = database
         self._sampler = sampler
         self._clock = clock
         self._source = source
 
     async def keep_writing(self, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:
-        """Write a tick at the end of each. Ends when it is cancelled."""
+        """Write a tick at the end of each interval, until cancelled."""
         while True:
             left_s = TICK_S - self._clock.now_s() % TICK_S
             await sleep(left_s if left_s > TICK_S / 2 else left_s + TICK_S)  # a sleep may end a moment early
@@ -45,7 +45,7 @@ class Ring:
                 log.warning("cannot keep the figures of the last ten seconds: %s", fault.message)
 
     def write(self) -> None:
-        """Write the tick that ends now, and the long one where that ends, too."""
+        """Write the tick that ends now, and the long one if it ends too."""
         now_s = round(self._clock.now_s() / TICK_S) * TICK_S
         at_s = now_s - TICK_S
         tick = self._sampler.tick()
@@ -67,7 +67,7 @@ class Ring:
 def rows_of(
     connection: Connection, step_s: int, first_s: int, last_s: int, *, source: str = ""
 ) -> list[tuple[int, Tick]]:
-    """Return the ticks of a length from one time to another, both included, of one worker or of all."""
+    """Return the ticks of a length in a time range (inclusive), of one worker or of all."""
     rows = execute(
         connection,
         "SELECT at_s, figures FROM server_history WHERE step_s = :step_s AND at_s >= :first_s AND at_s <= :last_s "

@@ -1,4 +1,4 @@
-"""The ends of the logs of a home, read from behind so that a long one costs no more than a short one."""
+"""Tails of a home's logs, read from the end so that long logs cost no more than short ones."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def tail_of(folder: Path, name: str, lines: int) -> list[str]:
     """Return the last lines of a log.
 
     Raises:
-        NotFound: there is no log of this name. A name is looked up in the list and never joined to a path.
+        NotFound: there is no such log. Names are looked up in the list and never joined to a path.
     """
     names = [one.name for one in list_logs(folder)]
     if name not in names:

@@ -1,4 +1,4 @@
-"""Memory and processor time of the processes that a supervisor started, itself among them, for /metrics."""
+"""Memory and CPU time of the supervisor and its processes, for /metrics."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
 
 
 def name_of(words: Sequence[str]) -> str:
-    """Return what a process of a server is called, by its command line: `api-0`, `host-1`, `jobs`; empty for others."""
+    """Return the name of a server process by its command line: `api-0`, `host-1`, `jobs`; empty for others."""
     role, index = role_of(words)
     match role:
         case "api":
@@ -45,7 +45,7 @@ def name_of(words: Sequence[str]) -> str:
 
 @dataclass(slots=True)
 class Processes:
-    """What is known of the processes of a server since the page before."""
+    """Figures of a server's processes since the previous page."""
 
     metrics: Metrics
     supervisor: int
@@ -54,7 +54,7 @@ class Processes:
     _shown: set[str] = field(default_factory=set)
 
     def measure(self) -> None:
-        """Bring the figures up to date. One that ends meanwhile is left out, and so is what cannot be read."""
+        """Update the figures. Processes that end meanwhile or cannot be read are left out."""
         found: dict[str, float] = {}
         for pid, name in self._named():
             with suppress(OSError, ValueError, IndexError):

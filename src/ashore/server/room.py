@@ -1,4 +1,4 @@
-"""What an operator looks at, in one API worker."""
+"""The operator's views in one API worker."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ from ashore.settings import Home
 
 
 def ask_config(socket: Path) -> Sequence[Mapping[str, Any]]:
-    """Ask the supervisor of a home what is in force.
+    """Ask a home's supervisor for the effective configuration.
 
     Raises:
-        NotReady: nobody listens there, or what listens is of another version.
+        NotReady: nothing listens there, or a different version does.
     """
     for line in ask(socket, {"op": "config"}):
         if line.get("error"):
@@ -39,7 +39,7 @@ def ask_config(socket: Path) -> Sequence[Mapping[str, Any]]:
 
 
 async def open_room(context: Context) -> Opened:
-    """Open what operators look at."""
+    """Open the room."""
     home, database = context.told("home"), context.database
     root = Home(root=Path(home)) if home else None
     background: dict[str, Callable[[], Awaitable[None]]] = {}

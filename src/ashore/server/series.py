@@ -1,4 +1,4 @@
-"""The figures that are kept over time, and how they are taken, merged and read. Pure.
+"""Figures over time: how they are sampled, merged and read. Pure.
 
 A tick holds what happened in `TICK_S` seconds. Ticks of several workers are merged, and several ticks into a longer
 one, by the same rule, so that 30 days read as 8 hours do.
@@ -42,7 +42,7 @@ class Series:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
-    """How a figure is shown: one series, or a quantile of one."""
+    """How a figure is displayed: one series, or a quantile of one."""
 
     name: str
     series: Series
@@ -229,14 +229,14 @@ READINGS: Final = tuple(
 
 
 class Sampler:
-    """Takes ticks of one worker's metrics."""
+    """Samples one worker's metrics."""
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
         self._before = {one.name: self._total(one) for one in SERIES}
 
     def tick(self) -> dict[str, Figure]:
-        """Return what happened since the last call. Zeros are left out of it: most are."""
+        """Return the changes since the last call, without zeros: most are zero."""
         found: dict[str, Figure] = {}
         for one in SERIES:
             now, before = self._total(one), self._before[one.name]
@@ -266,7 +266,7 @@ class Sampler:
 
 
 def merged(ticks: Sequence[Tick], *, over_time: bool) -> dict[str, Figure]:
-    """Return several ticks as one: of several workers at one moment, or of one worker one after the other."""
+    """Return several ticks merged into one: of several workers at one moment, or consecutive ones of a worker."""
     found: dict[str, Figure] = {}
     for one in SERIES:
         values = [tick[one.name] for tick in ticks if one.name in tick]
@@ -286,7 +286,7 @@ def merged(ticks: Sequence[Tick], *, over_time: bool) -> dict[str, Figure]:
 
 
 def read(reading: Reading, tick: Tick | None, *, length_s: int) -> float | None:
-    """Return one figure of a tick of `length_s` seconds; None: nothing is known of it, or nothing was measured."""
+    """Return one figure of a tick of `length_s` seconds; None: unknown, or not measured."""
     if tick is None:
         return None
     value = tick.get(reading.series.name)
@@ -297,7 +297,7 @@ def read(reading: Reading, tick: Tick | None, *, length_s: int) -> float | None:
 
 
 def quantile_of(reading: Reading, cumulated: Sequence[float]) -> float | None:
-    """Return a quantile of a histogram by straight lines between its bounds; above the last bound, that bound."""
+    """Return a quantile of a histogram, interpolated linearly between bounds; above the last bound, that bound."""
     from ashore.metrics import TABLE
 
     bounds = next(one.bounds for one in TABLE if one.name == reading.series.metric)
@@ -315,7 +315,7 @@ def quantile_of(reading: Reading, cumulated: Sequence[float]) -> float | None:
 def gathered(
     rows: Iterable[tuple[int, Tick]], *, start_s: int, step_s: int, num_points: int, ticks_a_point: int
 ) -> list[Tick | None]:
-    """Return one merged tick for each point from `start_s` on; None where no worker wrote anything.
+    """Return one merged tick for each point from `start_s` on; None if no worker wrote any.
 
     Args:
         rows: Time and tick of every worker.

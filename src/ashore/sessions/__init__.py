@@ -1,9 +1,9 @@
-"""Sessions of the console: local accounts, second factors, OpenID providers, and who acts behind a cookie.
+"""Sessions of the console: local accounts, second factors, OpenID providers, and the principal behind a cookie.
 
 Owns: passwords, factors, invitations, cookies and their lives. Refuses to own: pages (`console` renders what an
 `Outcome` says), rights (the authority of `access` decides on `Session.principal` as on any other), and requests.
 
-A request of the console begins like this:
+A request of the console starts like this:
 
     visit = Visit(
         origin=..., request_id=..., base=..., prefix=..., cookie=..., agent=..., fetch_site=..., origin_said=...

@@ -13,10 +13,10 @@ _LONG: Final = {24: 1, 25: 2, 26: 4, 27: 8}
 
 
 def read_cbor(data: bytes) -> Any:
-    """Return the one value that the bytes are.
+    """Return the single value that the bytes encode.
 
     Raises:
-        InvalidRequest: they are cut off, go on behind it, or have what WebAuthn does not use.
+        InvalidRequest: they are truncated, have trailing data, or use a feature that WebAuthn does not.
     """
     value, end = read_first(data)
     if end != len(data):
@@ -25,7 +25,7 @@ def read_cbor(data: bytes) -> Any:
 
 
 def read_first(data: bytes, at: int = 0, depth: int = 0) -> tuple[Any, int]:
-    """Return the value that begins at a place, and where it ends.
+    """Return the value at an offset, and the offset after it.
 
     Raises:
         InvalidRequest: as `read_cbor`.
@@ -66,7 +66,7 @@ def _many(data: bytes, at: int, depth: int, size: int, *, is_map: bool) -> tuple
 
 
 def _head(data: bytes, at: int) -> tuple[int, int, int]:
-    """Return the kind of an item, its number or length, and where what follows begins."""
+    """Return the type of an item, its number or length, and the offset of its content."""
     if at >= len(data):
         raise _bad("it is cut off")
     kind, size = data[at] >> 5, data[at] & 31

@@ -1,7 +1,7 @@
-"""Cookies of the console: their names, how they are set, what in them is genuine, and the tokens of forms.
+"""Cookies of the console: their names, attributes and authenticity, and the CSRF tokens of forms.
 
-A cookie is 32 random bytes and a tag of 16 that the state's secret makes, so that made-up ones cost no look into the
-state. The state keeps the SHA-256 of the whole, which opens nothing.
+A cookie is 32 random bytes and a 16-byte tag under the state's secret, so that forged ones cost no database read. The
+state stores the SHA-256 of the whole, which is useless to a thief.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ MOST_HEADER_CHARS: Final = 16_384
 
 @dataclass(frozen=True, slots=True)
 class Cookies:
-    """Makes and reads cookies with one secret of the state."""
+    """Creates and reads cookies with one secret of the state."""
 
     secret: bytes
 
     def new(self, kind: Kind) -> str:
-        """Return the value of a new cookie. It counts as one of its kind alone: strangers get those of a visit."""
+        """Return the value of a new cookie, valid for its kind only: strangers get those of a visit."""
         random = secrets.token_bytes(_RANDOM_BYTES)
         return base64.urlsafe_b64encode(random + self._tag(kind, random)).decode()
 
     def read(self, visit: Visit, kind: Kind) -> str:
-        """Return the value of a cookie that this server made; empty: there is none, or it was made up."""
+        """Return the value of a genuine cookie; empty: missing or forged."""
         value = _values(visit.cookie).get(name_of(visit, kind), "")
         if len(value) != _CHARS:
             return ""
@@ -50,7 +50,7 @@ class Cookies:
         return value if hmac.compare_digest(tag, self._tag(kind, random)) else ""
 
     def csrf(self, value: str) -> str:
-        """Return the token that forms post which were shown to the holder of this cookie."""
+        """Return the CSRF token of forms shown to the holder of this cookie."""
         return hmac.digest(self.secret, b"form:" + value.encode(), "sha256").hex()
 
     def _tag(self, kind: Kind, random: bytes) -> bytes:
@@ -58,15 +58,15 @@ class Cookies:
 
 
 def digest_of(value: str) -> str:
-    """Return what the state keeps of a cookie, a link or an invitation."""
+    """Return the digest that the state stores of a cookie, a link or an invitation."""
     return hashlib.sha256(value.encode()).hexdigest()
 
 
 def name_of(visit: Visit, kind: Kind) -> str:
-    """Return the name of a cookie, with the prefix that makes browsers keep its promises.
+    """Return the name of a cookie, with the prefix that makes browsers enforce its attributes.
 
-    `__Host-`: over TLS, from this host alone, so that no other host of the domain can plant one. It wants the path `/`;
-    where several servers share a host under prefixes, `__Secure-` and the path below the prefix keep them apart.
+    `__Host-`: over TLS, from this host only, so that no other host of the domain can plant one. It requires the path
+    `/`; if several servers share a host under prefixes, `__Secure-` and the path below the prefix separate them.
     Without TLS there are no such prefixes, and the port is in the name: browsers share cookies among ports.
     """
     tail = "" if kind == "session" else f"-{kind}"
@@ -80,9 +80,9 @@ def set_cookie(visit: Visit, kind: Kind, value: str, *, strict: bool) -> str:
 
     Args:
         visit: Where it is set.
-        kind: Which one. Only that of a device outlives the browser.
+        kind: Its kind. Only a device cookie outlives the browser.
         value: What it holds.
-        strict: `SameSite=Strict`. Where people come back from a provider, `Lax` lets the cookie travel with that.
+        strict: `SameSite=Strict`. `Lax` is needed when people return from a provider.
     """
     bare = visit.is_secure and not visit.prefix
     path = "/" if bare else f"{visit.prefix}{CONSOLE}"
@@ -98,7 +98,7 @@ def set_cookie(visit: Visit, kind: Kind, value: str, *, strict: bool) -> str:
 
 
 def _values(header: str) -> dict[str, str]:
-    """Return the cookies of a header, the first one of each name: browsers send the most specific first."""
+    """Return the cookies of a header, the first of each name: browsers send the most specific first."""
     found: dict[str, str] = {}
     for part in header[:MOST_HEADER_CHARS].split(";"):
         name, equals, value = part.strip().partition("=")

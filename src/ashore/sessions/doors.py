@@ -1,4 +1,4 @@
-"""The steps of a log-in that need no provider: password, second factor, first link, fresh proof, log-out."""
+"""Log-in steps without a provider: password, second factor, first link, fresh proof, log-out."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ FACTOR: Final[Mapping[Proof, str]] = {"code": "otp", "recovery": "otp", "passkey
 
 
 class Doors:
-    """Takes the forms. Used by the event loop of one worker."""
+    """Handles the forms. Used by the event loop of one worker."""
 
     def __init__(self, steps: Steps, factors: Factors) -> None:
         self._steps = steps
@@ -154,7 +154,9 @@ class Doors:
         return "password" if await self._steps.is_right(visit, trying, given, local.password) else ""
 
     async def _prove(self, visit: Visit, trying: Trying, row: SessionRow, fields: Fields, *, name: str) -> Proof:
-        """Return which second factor a form has. A passkey that is wrong is a failure like a wrong code."""
+        """Verify a form's second factor and return which it was. A wrong passkey counts as a failure, like a wrong
+        code.
+        """
         try:
             return await self._factors.prove(visit, row, fields, name=name)
         except AshoreError:

@@ -1,4 +1,4 @@
-"""The second factor: time-based codes (RFC 6238) and recovery codes. Pure, but for the randomness of new secrets."""
+"""The second factor: time-based codes (RFC 6238) and recovery codes. Pure, except for random new secrets."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ _CHARS: Final = 16
 
 
 def new_secret() -> bytes:
-    """Return a secret to share with an authenticator."""
+    """Return a new secret to share with an authenticator."""
     return secrets.token_bytes(SECRET_BYTES)
 
 
 def written(secret: bytes) -> str:
-    """Return a secret as people type it: base32 in groups of four."""
+    """Return a secret for typing: base32 in groups of four."""
     text = base64.b32encode(secret).decode().rstrip("=")
     return " ".join(text[at : at + 4] for at in range(0, len(text), 4))
 
 
 def uri_of(secret: bytes, *, account: str, issuer: str) -> str:
-    """Return the address that authenticators read from a QR code.
+    """Return the URI of the QR code for authenticators.
 
     Source: Google Authenticator, Key Uri Format. SHA-1 is what all of them support; it is used as an HMAC here.
     """
@@ -55,9 +55,9 @@ def code_at(secret: bytes, step: int) -> str:
 
 
 def step_of(secret: bytes, code: str, now_s: float, *, after: int) -> int | None:
-    """Return the step that a code belongs to; None: it is wrong, or not newer than the step `after`, which was used.
+    """Return the step that a code belongs to; None: it is wrong, or not newer than the used step `after`.
 
-    Every candidate is computed and compared, so that the time tells nothing.
+    Compares every candidate, so that the timing reveals nothing.
     """
     now = int(now_s) // STEP_S
     found = None
@@ -69,17 +69,17 @@ def step_of(secret: bytes, code: str, now_s: float, *, after: int) -> int | None
 
 
 def is_code(text: str) -> bool:
-    """Return whether a text is written like a code of an authenticator."""
+    """Return whether a text has the form of an authenticator code."""
     return len(text) == DIGITS and text.isascii() and text.isdigit()
 
 
 def new_recovery_codes() -> tuple[str, ...]:
-    """Return new recovery codes, each for one use."""
+    """Return new one-time recovery codes."""
     return tuple(_spaced("".join(secrets.choice(_ALPHABET) for _ in range(_CHARS))) for _ in range(NUM_RECOVERY))
 
 
 def digest_of_recovery(code: str) -> str:
-    """Return what is kept of a recovery code; spaces, dashes and capitals do not matter."""
+    """Return the stored digest of a recovery code; spaces, dashes and case do not matter."""
     plain = "".join(char for char in code.casefold() if char.isalnum())
     return hashlib.sha256(f"recovery:{plain}".encode()).hexdigest()
 

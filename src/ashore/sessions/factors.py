@@ -22,13 +22,13 @@ MOST_PASSKEYS: Final = 10
 
 
 class Factors:
-    """Used by the event loop of one worker."""
+    """Manages second factors. Used by the event loop of one worker."""
 
     def __init__(self, steps: Steps) -> None:
         self._steps = steps
 
     async def _take_code(self, account: str, given: str) -> Proof:
-        """Use up a code of the authenticator or a recovery code; return which it was."""
+        """Consume a code of the authenticator or a recovery code; return which it was."""
         given = given.strip()[:100]
 
         def take() -> Proof:
@@ -54,12 +54,12 @@ class Factors:
         return await asyncio.to_thread(take)
 
     async def prove(self, visit: Visit, row: SessionRow, fields: Fields, *, name: str) -> Proof:
-        """Use up what a form has of a second factor; return which it was, empty where it is wrong.
+        """Consume a form's second factor; return which it was, empty if it is wrong.
 
         Args:
             visit: The request.
-            row: Whose session it is.
-            fields: The form: `credential`, which a passkey gave, or a code.
+            row: Its session.
+            fields: The form, with `credential` from a passkey, or a code.
             name: The field that has the code.
 
         Raises:
@@ -70,7 +70,7 @@ class Factors:
         return await self._take_code(row.owner, fields.get(name, ""))
 
     async def _use(self, visit: Visit, row: SessionRow, text: str) -> Proof:
-        """Take the proof of a passkey of this person, for the last question of this session."""
+        """Verify a passkey proof of this person for the last challenge of this session."""
         sent, now_s = read_sent(text), self._steps.keeper.now_s
 
         def look() -> tuple[str, Passkey | None]:
@@ -129,7 +129,7 @@ class Factors:
             return await self._steps.again(visit, found, page, fault, form="passkey")
 
     def _not_now(self, visit: Visit, row: SessionRow, page: str) -> Outcome | None:
-        """Return where somebody must go before a second factor is changed; None: it may be.
+        """Return where a person must go before changing a second factor; None: they may change it.
 
         Raises:
             PermissionDenied: this session has none here.
@@ -141,8 +141,9 @@ class Factors:
         return None
 
     async def _make(self, visit: Visit, row: SessionRow, fields: Fields) -> tuple[str, ...]:
-        """Keep the passkey that an authenticator made for the last question of this session; return new recovery codes,
-        where there are none yet."""
+        """Store the new passkey for the last challenge of this session; return new recovery codes if there are none
+        yet.
+        """
         sent, now_s = read_sent(fields["credential"]), self._steps.keeper.now_s
         title = "".join(char for char in fields.get("title", "") if char.isprintable()).strip()
 
@@ -199,7 +200,7 @@ class Factors:
     async def _changed(
         self, visit: Visit, row: SessionRow, page: str, factor_name: str, codes: tuple[str, ...]
     ) -> Outcome:
-        """Go on after a change of a second factor; show new recovery codes before that."""
+        """Continue after a change of a second factor; show new recovery codes first."""
         who, local = self._steps.person(row.owner), await self._steps.local(row.owner)
         if who is None or local is None:
             raise Unauthenticated("the account is disabled", hint="ask a security officer")
@@ -216,7 +217,7 @@ class Factors:
         return replace(shown, values={"next": outcome.goto or page})
 
     async def _confirm(self, row: SessionRow, code: str, visit: Visit) -> tuple[str, ...]:
-        """Make the authenticator that is being set up the one that counts; return new recovery codes, none if not."""
+        """Activate the authenticator that is being set up; return new recovery codes, or none."""
 
         def confirm() -> tuple[str, ...]:
             with self._steps.keeper.database.write() as connection:
@@ -239,8 +240,8 @@ class Factors:
 
 
 def _check_first(row: SessionRow, local: LocalAccount) -> None:
-    """Return when a session may change the second factors of an account. One that gave the password alone may set up
-    the first, and no other: whoever set up the first meanwhile may be another person.
+    """Check that a session may change an account's second factors. One with only a password may set up the first, but
+    not replace it: another person may have set up the first meanwhile.
 
     Raises:
         PermissionDenied: it may not.

@@ -1,4 +1,4 @@
-"""What is asked before a form is looked at: did this site show it, may a password travel here, who is locked."""
+"""Checks before a form is processed: its origin, the security of the channel, and lockouts."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ _SITE: Final = "pages of other sites may not send this form"
 
 
 def check_site(visit: Visit) -> None:
-    """Return when the browser says that a page of this server sent the request.
+    """Check that the browser reports a page of this server as the origin.
 
     Raises:
-        PermissionDenied: another site did, or the browser does not say.
+        PermissionDenied: it reports another site, or none.
     """
     if visit.fetch_site == "same-origin" or (not visit.fetch_site and visit.origin_said == visit.base):
         return
@@ -43,7 +43,7 @@ def check_site(visit: Visit) -> None:
 
 
 def check_token(right: str, given: str) -> None:
-    """Return when a form has the token of its session.
+    """Check that a form has its session's CSRF token.
 
     Raises:
         PermissionDenied: it is another session's, or missing.
@@ -57,10 +57,10 @@ def check_token(right: str, given: str) -> None:
 
 
 def check_channel(visit: Visit) -> None:
-    """Return when a password may travel here: by TLS, or within this machine.
+    """Check that a password may be sent here: over TLS, or within this machine.
 
     Raises:
-        PermissionDenied: it would travel in the clear.
+        PermissionDenied: it would be sent in clear.
     """
     if visit.is_secure or (is_loopback(urlsplit(visit.base).hostname or "") and is_here(visit)):
         return
@@ -77,7 +77,7 @@ def is_here(visit: Visit) -> bool:
 
 
 def is_loopback(host: str) -> bool:
-    """Return whether an address or name is this machine; an empty one is."""
+    """Return whether an address or name is this machine; True if empty."""
     if host in ("", "localhost") or host.endswith(".localhost"):
         return True
     try:
@@ -89,7 +89,7 @@ def is_loopback(host: str) -> bool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trying:
-    """Somebody who tries to be an account: what is held against them."""
+    """A log-in attempt and the failures counted against it."""
 
     account: str
     subject: str
@@ -112,8 +112,8 @@ class Gate:
         self._guesses: Final = Guesses()
 
     async def begin(self, visit: Visit, account: str, rules: Rules) -> Trying:
-        """Count one more try to be `account`, whether or not it exists, before it is looked at: of many at once no more
-        are looked at than of one after the other. `released` or `passed` takes it back.
+        """Count one more attempt for `account`, existing or not, before checking it: parallel attempts gain nothing
+        over sequential ones. `released` or `passed` undoes the count.
 
         Raises:
             TooManyAttempts: the address or the account is locked.
@@ -124,7 +124,7 @@ class Gate:
         try:
             self._guesses.check(_mark(account), visit.origin, now_s)
         except TooManyAttempts as fault:
-            # A whole office may stand behind one address: a browser that was in before has a count of its own.
+            # Many people may share one address: a browser that logged in before has its own count.
             if not value or not await asyncio.to_thread(self._knows, device, account):
                 raise _locked(fault.retry_after_s or 0.0) from fault
 
@@ -145,7 +145,7 @@ class Gate:
         return trying
 
     async def failed(self, visit: Visit, trying: Trying, *, what: str, tenant: str = "") -> None:
-        """Let the count stand, and record why."""
+        """Keep the count, and record the reason."""
         now_s = int(self._clock.now_s())
         self._tell(visit, "session:refuse", trying.account, tenant, what, {})
         if trying.after.left_s(now_s):
@@ -158,7 +158,7 @@ class Gate:
             self._tell(visit, "address:lock", trying.account, tenant, "wrong passwords", {})
 
     async def released(self, trying: Trying) -> None:
-        """Take the count of this try back: it was right, and more is asked. Not to be called twice."""
+        """Undo the count of this attempt: it was right, but another step follows. Not to be called twice."""
 
         def write() -> None:
             with self._database.write() as connection:
@@ -168,7 +168,7 @@ class Gate:
         await asyncio.to_thread(write)
 
     async def passed(self, visit: Visit, trying: Trying) -> str:
-        """Hold nothing against somebody any more; return the value of a new device cookie, where they have none."""
+        """Clear the failures; return the value of a new device cookie, if they have none."""
         self._guesses.succeeded(_mark(trying.account), visit.origin)
         new = "" if trying.device else self._cookies.new("device")
         now_s = int(self._clock.now_s())
@@ -201,7 +201,7 @@ class Gate:
 
 
 def subject_of(account: str) -> str:
-    """Return under which name failures of strangers for an account are counted."""
+    """Return the key that counts strangers' failures for an account."""
     return f"account/{_mark(account).hex()}"
 
 

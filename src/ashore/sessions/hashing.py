@@ -1,7 +1,7 @@
-"""Passwords as Argon2id, on one thread of low priority with a short line in front of it.
+"""Password hashing with Argon2id, on one low-priority thread with a short queue.
 
-A hash costs 19 MiB and some 50 ms of one core. Whoever floods the log-in page therefore meets a line of `MOST_WAITING`
-and is refused behind it; the threads that serve requests, and their memory, are never taken.
+A hash costs 19 MiB and some 50 ms of one core. A flood of the log-in page therefore fills a queue of `MOST_WAITING` and
+is refused beyond it; it never uses the threads and memory of requests.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _NICE: Final = 10
 
 
 class Hasher:
-    """Hashes and compares passwords. Used by one event loop."""
+    """Hashes and verifies passwords. Used by one event loop."""
 
     def __init__(self, *, memory_kib: int = MEMORY_KIB) -> None:
         self._memory_kib = memory_kib
@@ -46,7 +46,7 @@ class Hasher:
         self._thread.shutdown(wait=False, cancel_futures=True)
 
     async def hash(self, password: str, *, origin: str) -> str:
-        """Return a new hash of a password, in the PHC form.
+        """Return a new hash of a password, in PHC format.
 
         Raises:
             Overloaded, TooManyAttempts: too many wait.
@@ -54,9 +54,9 @@ class Hasher:
         return await self._run(origin, lambda: self._derive(password))
 
     async def verify(self, password: str, *hashes: str, origin: str) -> int:
-        """Return the place of the first hash that belongs to a password, -1 where none does.
+        """Return the index of the first hash that matches a password, -1 if none does.
 
-        Without a hash one is compared that belongs to nobody, so that it takes as long as with one.
+        Without a hash, a dummy is compared, so that it takes the same time.
 
         Raises:
             Overloaded, TooManyAttempts: too many wait.
@@ -64,11 +64,11 @@ class Hasher:
         return await self._run(origin, lambda: self._find(password, hashes))
 
     def is_current(self, phc: str) -> bool:
-        """Return whether a hash has today's parameters; one that has not is made anew at the next log-in."""
+        """Return whether a hash has the current parameters; an older one is replaced at the next log-in."""
         return f"$m={self._memory_kib},t={ITERATIONS},p={LANES}$" in phc
 
     def check_room(self, origin: str) -> None:
-        """Return when one more password may be looked at.
+        """Check that one more password may be queued.
 
         Raises:
             Overloaded, TooManyAttempts: too many wait.
@@ -119,12 +119,12 @@ def _matches(password: str, phc: str) -> bool:
 
 
 def same(one: str, other: str) -> bool:
-    """Compare in a time that tells nothing about where they differ."""
+    """Compare in constant time."""
     return hmac.compare_digest(one.encode(), other.encode())
 
 
 def _step_back() -> None:
-    """Let the thread that runs this take a processor only when nobody else wants it."""
+    """Run this thread only when no other needs the processor."""
     if sys.platform == "linux":
         with suppress(OSError):
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)

@@ -1,7 +1,7 @@
-"""Sessions of one worker: found by their cookie, kept alive by people, ended by time, by rule or by somebody.
+"""Sessions of one worker: found by cookie, renewed by activity, ended by time, rule or request.
 
-The state is the authority. What was read is remembered until the epoch of sessions moves, so that a page costs no look
-into it; when a person was last active is written down every few seconds, in one go.
+The state is the source of truth. Sessions are cached until their epoch moves, so that a page costs no read. Last
+activity is written every few seconds, in one batch.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ LOOKS: Final = ("audit:search", "audit:verify")
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A session as it was read."""
+    """A session as read."""
 
     row: SessionRow
     local: LocalAccount | None
@@ -52,8 +52,9 @@ class Found:
 
 @cache
 def narrow(*, fresh: bool = False) -> KeyScope:
-    """Return the scope of a session that is no whole one: everything but the changes that belong to an office, and
-    without a fresh proof no keys, which would outlive it."""
+    """Return the scope of a session with reduced rights: no changes that belong to an office and, without a fresh
+    proof, no keys, which would outlive it.
+    """
     some = (one.name for one in ACTIONS if one.office is None or one.is_read or one.name in LOOKS)
     return KeyScope(actions=tuple(name for name in some if fresh or name != KEY_CREATE_OWN))
 
@@ -73,7 +74,7 @@ class Keeper:
         providers: Callable[[], Collection[str]],
         local: Callable[[], bool],
     ) -> None:
-        """Begin. `providers`: the names of those that people may come from now. `local`: whether passwords count."""
+        """Create it. `providers`: names of the current OpenID providers. `local`: whether passwords are allowed."""
         self.database: Final = database
         self.cookies: Final = cookies
         self._directory = directory
@@ -92,14 +93,14 @@ class Keeper:
         return int(self._clock.now_s())
 
     def forget(self) -> None:
-        """Read every session anew: one has ended, or changed."""
+        """Drop the cache: a session has ended or changed."""
         self._generation += 1
         self._found = {}
 
     # --- finding
 
     async def find(self, visit: Visit, *, active: bool = True) -> Found | None:
-        """Return the session of the cookie, whatever its stage; None: none, or it has ended."""
+        """Return the session of the cookie, at any stage; None: none, or ended."""
         value = self.cookies.read(visit, "session")
         if not value:
             return None
@@ -128,10 +129,10 @@ class Keeper:
             return None
 
     def principal_of(self, row: SessionRow) -> Principal:
-        """Return who acts in a session.
+        """Return the principal of a session.
 
         Raises:
-            Unauthenticated: nobody any more.
+            Unauthenticated: the principal no longer exists.
         """
         name = row.owner.partition(":")[0]
         if (row.way == "password" and not self._local()) or (row.way == "provider" and name not in self._providers()):
@@ -144,7 +145,7 @@ class Keeper:
         return self._directory.of_claims(claims)
 
     def person(self, account: str) -> Principal | None:
-        """Return the principal of an account that may come in; None: there is none, or it is disabled."""
+        """Return the principal of an account that may log in; None: missing or disabled."""
         try:
             return self._directory.of_account(account)
         except Unauthenticated:
@@ -153,7 +154,7 @@ class Keeper:
     def _session(self, found: Found, csrf: str) -> Session:
         row, rules = found.row, self._rules()
         who = self.principal_of(row)
-        # a provider may ask for a code in place of a password
+        # a provider may require a code instead of a password
         second = has_second(row.factors) if row.way == "password" else "mfa" in row.factors
         strong = row.way == "first-link" or rules.factor == "nobody" or second
         fresh = row.way == "first-link" or self.now_s - row.proof_s < rules.fresh_s
@@ -213,7 +214,7 @@ class Keeper:
                     return Found(row, None)
                 local = sql.find_account(connection, row.owner)
                 if local is None or local.disabled or not local.password or row.opened_s < local.created_s:
-                    return None  # of a log-in that was removed, disabled or reset while this was opened
+                    return None  # of a log-in that was removed, disabled or reset meanwhile
                 return Found(row, local)
 
         found = await asyncio.to_thread(read)
@@ -228,13 +229,12 @@ class Keeper:
     # --- opening and ending
 
     async def open(self, visit: Visit, row: SessionRow, *, replaces: SessionRow | None = None) -> tuple[str, ...]:
-        """Keep a session under a new cookie, in place of another one; return the `Set-Cookie` headers.
+        """Store a session under a new cookie, in place of another one; return the `Set-Cookie` headers.
 
-        Every step of a log-in and every proof gets a new cookie, so that nobody can plant one beforehand and nobody
-        who saw an earlier one goes further with it.
+        Every step of a log-in and every proof gets a new cookie, so that a cookie planted or seen earlier is useless.
 
         Raises:
-            Unauthenticated: the other one has ended meanwhile.
+            Unauthenticated: the other session has ended meanwhile.
         """
         value = self.cookies.new("session")
         row = replace(row, digest=digest_of(value))
@@ -263,13 +263,13 @@ class Keeper:
 
         await asyncio.to_thread(save)
         self.forget()
-        cookies = [set_cookie(visit, "session", value, strict=not self._providers())]  # lax: it comes back from there
+        cookies = [set_cookie(visit, "session", value, strict=not self._providers())]  # lax: it is sent on the way back
         if row.stage == "open":
             cookies.append(set_cookie(visit, "visit", "", strict=False))
         return tuple(cookies)
 
     def new_row(self, visit: Visit, *, stage: str, way: str, owner: str, tenant: str, **more: object) -> SessionRow:
-        """Return a session that begins now. `open` gives it its cookie."""
+        """Return a new session. `open` sets its cookie."""
         now_s = self.now_s
         values: dict[str, object] = {
             "digest": "", "id": f"ses_{secrets.token_hex(6)}", "stage": stage, "way": way, "owner": owner,
@@ -307,7 +307,7 @@ class Keeper:
         detail: dict[str, str | int] | None = None,
         on: Connection | None,
     ) -> None:
-        """Tell the audit log what happened to a session, in the transaction that does it; None where none does."""
+        """Record an event of a session in the audit log, in its transaction; None without a recorder."""
         self._recorder.record(
             Act(
                 action=action,
@@ -325,7 +325,7 @@ class Keeper:
     # --- in the background
 
     async def keep_flushing(self) -> None:
-        """Write down every so often who was active. Ends when it is cancelled, after what it has was written."""
+        """Write activity regularly. Ends when cancelled, after a last write."""
         try:
             while True:
                 await asyncio.sleep(FLUSH_EVERY_S)
@@ -334,7 +334,7 @@ class Keeper:
             await self.flush()
 
     async def flush(self) -> None:
-        """Write it down now."""
+        """Write activity now."""
         active, self._unsaved = self._unsaved, {}
 
         def write() -> None:
@@ -353,7 +353,7 @@ class Keeper:
                 del self._active[digest]
 
     async def keep_clearing(self) -> None:
-        """Remove what has ended by itself, every minute. Ends when it is cancelled."""
+        """Delete expired sessions every minute, until cancelled."""
         while True:
             try:
                 await self.clear()
@@ -362,7 +362,7 @@ class Keeper:
             await asyncio.sleep(CLEAR_EVERY_S)
 
     async def clear(self) -> None:
-        """Remove it now."""
+        """Delete them now."""
         idle_s = self._rules().idle_s + int(2 * FLUSH_EVERY_S)  # others write a moment later
 
         def clear() -> None:

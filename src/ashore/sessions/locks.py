@@ -1,8 +1,7 @@
-"""When an account is locked. Pure: the caller says what time it is and keeps the counts.
+"""Account lockout. Pure: the caller has the time and the counts.
 
-Names are counted whether or not there is such an account, so that a lock tells nothing. A browser that logged in to the
-account before has a count of its own and is not held up by the tries of others: whoever wants to lock somebody out can
-do so for strangers' browsers only, and never for longer than `LONGEST_S`.
+Failures are counted for unknown names too, so that a lock reveals nothing. A browser that logged in before has its own
+count and is not affected by others: an attacker can only lock out unknown browsers, for at most `LONGEST_S`.
 
 Source of the second rule: OWASP, "Slow Down Online Guessing Attacks with Device Cookies".
 """
@@ -23,7 +22,7 @@ CALM_S: Final = 86_400
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tries:
-    """What is held against one name, or one browser of an account."""
+    """Failures of one name, or of one browser of an account."""
 
     failures: int = 0
     since_s: int = 0
@@ -33,12 +32,12 @@ class Tries:
     locks: int = 0
 
     def left_s(self, now_s: float) -> float:
-        """Return for how long nobody is heard."""
+        """Return the remaining time of the lock."""
         return max(0.0, self.locked_until_s - now_s)
 
 
 def after_failure(tries: Tries, rules: Rules, now_s: int) -> Tries:
-    """Return the count after one more failure."""
+    """Return the counts after one more failure."""
     if now_s - tries.at_s > CALM_S:
         tries = Tries()
     if now_s - tries.since_s > WINDOW_S:
@@ -51,12 +50,12 @@ def after_failure(tries: Tries, rules: Rules, now_s: int) -> Tries:
 
 
 def taken_back(now: Tries, before: Tries, after: Tries) -> Tries:
-    """Return what is held when one try turns out to be no failure. A lock that other tries have brought stays.
+    """Return the counts when one attempt turns out to be no failure. A lock caused by other attempts stays.
 
     Args:
-        now: What is held now.
-        before: What was held when that try began.
-        after: The same with that try counted.
+        now: Current counts.
+        before: Counts before that attempt.
+        after: Counts with that attempt.
     """
     if now == after:
         return before

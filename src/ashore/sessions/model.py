@@ -1,4 +1,4 @@
-"""What a session of the console is, where a visit comes from, and what a step of logging in comes to. Pure."""
+"""Sessions of the console, the origin of a visit, and the outcome of a log-in step. Pure."""
 
 from __future__ import annotations
 
@@ -48,13 +48,13 @@ SECOND: Final = frozenset({"otp", "hwk"})
 
 
 def has_second(factors: Iterable[str]) -> bool:
-    """Return whether a second factor was shown."""
+    """Return whether a second factor was used."""
     return not SECOND.isdisjoint(factors)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Visit:
-    """One request to the console, as far as logging in goes. The caller fills it from the HTTP request."""
+    """One request to the console, as far as log-in is concerned. The caller fills it from the HTTP request."""
 
     origin: str = ""
     """Address of the client as the edge says it (`HttpApp.origin_of`); empty: this machine."""
@@ -86,7 +86,7 @@ class Visit:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Session:
-    """An open session. Holds no secret but `csrf`."""
+    """An open session. Contains no secret but `csrf`."""
 
     id: str
     """Public name for lists and the audit log, `ses_0a1b2c3d4e5f`. It opens nothing."""
@@ -127,7 +127,7 @@ class Provider:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Enrolment:
-    """A second factor that is being set up. Shown once."""
+    """A second factor being set up. Shown once."""
 
     uri: str
     """`otpauth://totp/…`, for a QR code that the page draws, or as a link."""
@@ -137,7 +137,7 @@ class Enrolment:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What a step came to: go somewhere, or show a form. The console turns it into one answer."""
+    """Result of a step: a redirect or a form. The console turns it into a response."""
 
     status: int = 200
     """HTTP status: 303 where `goto` is set; else 200, or that of `error`."""

@@ -1,4 +1,4 @@
-"""Use cases of administration: who may log in to the console, and who is in it."""
+"""Administration of log-ins and sessions of the console."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Standing:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Invited:
-    """An invitation that was made: the only time that anybody sees it."""
+    """A new invitation: shown only once."""
 
     account: str
     invitation: str
@@ -64,7 +64,7 @@ class LogInOffice:
     """Accounts and sessions of the console, as administrators see them."""
 
     def __init__(self, acts: Acts, *, changed: Callable[[], None] = lambda: None) -> None:
-        """Begin. `changed`: makes this worker read sessions anew."""
+        """Create it. `changed`: makes this worker reload sessions."""
         self._acts = acts
         self.changed: Final = changed
 
@@ -88,7 +88,7 @@ class LogInOffice:
             )
 
     def account(self, actor: Actor, name: str) -> Standing:
-        """Return how one user logs in. Everybody may see their own.
+        """Return how one user logs in. Everyone may see their own.
 
         Raises:
             NotFound: there is no such user, or it has no log-in.
@@ -106,19 +106,19 @@ class LogInOffice:
             return found
 
     def invite(self, actor: Actor, name: str, *, reset: bool) -> Invited:
-        """Make a way in: an invitation with which the user chooses a password, once, within a day.
+        """Create an invitation with which the user sets a password, once, within a day.
 
-        Whoever makes an invitation knows it. So it is given as keys are: nobody gets one for an administrator who has a
-        live key, but that administrator.
+        The creator of an invitation knows it. So the rule for keys applies: for an administrator with a live key, only
+        that administrator can create one.
 
         Args:
-            actor: Who makes it. Everybody may for themselves, with a key.
+            actor: The caller. Everyone may for themselves, with a key.
             name: The user.
-            reset: Take the password, the second factor and all sessions away first.
+            reset: Remove the password, the second factor and all sessions first.
 
         Raises:
             NotFound: there is no such user.
-            Conflict: there is a log-in already, and it is not to be reset.
+            Conflict: there is a log-in already, and `reset` is not set.
             PermissionDenied: the actor may not.
         """
         with self._acts.write(actor, "account:reset" if reset else "account:create", f"account/{name}") as desk:
@@ -158,7 +158,7 @@ class LogInOffice:
     def change(self, actor: Actor, name: str, *, disabled: bool) -> Standing:
         """Disable the log-in of a user, which ends its sessions, or enable it again. Keys are not touched.
 
-        Everybody may disable their own, with a key. Nobody enables what a security officer disabled but one.
+        Everyone may disable their own, with a key. Only a security officer may enable what one disabled.
         """
         with self._acts.write(actor, "account:disable" if disabled else "account:enable", f"account/{name}") as desk:
             account = self._changeable(desk, name) if disabled else _enableable(desk, name)
@@ -172,7 +172,7 @@ class LogInOffice:
         return found
 
     def unlock(self, actor: Actor, name: str) -> Standing:
-        """Forget the failed tries of a user."""
+        """Clear the failed attempts of a user."""
         with self._acts.write(actor, "account:unlock", f"account/{name}") as desk:
             account = _user(desk, name)
             desk.require(ACCESS_WRITE, account.resource)
@@ -183,7 +183,7 @@ class LogInOffice:
         return found
 
     def _changeable(self, desk: Desk, name: str) -> Account:
-        """Return a user whose way in the actor may change.
+        """Return a user whose log-in the actor may change.
 
         Raises:
             PermissionDenied: it may not.
@@ -216,7 +216,7 @@ class LogInOffice:
     # --- sessions
 
     def sessions(self, actor: Actor, *, account: str = "", after: str = "", limit: int = 100) -> tuple[SessionRow, ...]:
-        """Return a page of the open sessions that the actor may see. Everybody may list their own."""
+        """Return a page of the open sessions that the actor may see. Everyone may list their own."""
         mine = bool(account) and account == actor.principal.id
         with self._acts.look(actor) as desk:
             if not mine:
@@ -230,10 +230,10 @@ class LogInOffice:
             )
 
     def end_session(self, actor: Actor, name: str) -> SessionRow:
-        """End a session, in every process, within a second. Everybody may end their own.
+        """End a session everywhere within one second. Everyone may end their own.
 
         Raises:
-            NotFound: there is none of this name, or the actor may not know of it.
+            NotFound: there is none of this name, or the actor may not see it.
         """
         with self._acts.write(actor, "session:end", f"session/{name}") as desk:
             row = sql.session_named(desk.connection, name)
@@ -247,7 +247,7 @@ class LogInOffice:
         return row
 
     def end_sessions(self, actor: Actor, account: str) -> tuple[str, ...]:
-        """End all sessions of somebody; return their names. Everybody may end their own."""
+        """End all sessions of a person; return their names. Everyone may end their own."""
         with self._acts.write(actor, "session:end", f"account/{account}") as desk:
             if account != actor.principal.id:
                 desk.require(SESSION_END, _session_resource(desk, account))
@@ -258,8 +258,9 @@ class LogInOffice:
 
 
 def make_first_link(database: Database, acts: Acts, now_s: int) -> str:
-    """Return the token of a new one-time link with which the holder of this machine's home comes into the console as
-    the first key; empty where that is dead. The link before opens nothing any more. May be called at every start."""
+    """Return the token of a new one-time link that logs the holder of this home into the console as the first key;
+    empty if that key is disabled. Invalidates the previous link. May be called at every start.
+    """
     token = secrets.token_urlsafe(32)
     with database.write() as connection:
         key = next((one for one in access_sql.list_keys(connection, limit=10_000) if _lives(one, now_s)), None)
@@ -278,7 +279,7 @@ def _user(desk: Desk, name: str, *, allowed: bool = False) -> Account:
     """Return a user.
 
     Raises:
-        NotFound: there is none. Whoever may not see others hears that they may not.
+        NotFound: there is none; callers who may not see others get a permission error instead
     """
     found = access_sql.find_account(desk.connection, name)
     if found is not None and found.kind == "user":
@@ -291,7 +292,7 @@ def _user(desk: Desk, name: str, *, allowed: bool = False) -> Account:
 
 
 def _enableable(desk: Desk, name: str) -> Account:
-    """Return a user whose log-in the actor may enable again. That gives the actor no way in.
+    """Return a user whose log-in the actor may enable again. This gives the actor no access.
 
     Raises:
         PermissionDenied: the actor may not.

@@ -1,4 +1,4 @@
-"""New passwords: the first one, by an invitation or a key, and every later one."""
+"""New passwords: the first one, through an invitation or a key, and later ones."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class Passwords:
-    """Used by the event loop of one worker."""
+    """Sets passwords. Used by the event loop of one worker."""
 
     def __init__(self, steps: Steps) -> None:
         self._steps = steps
@@ -65,10 +65,10 @@ class Passwords:
             return await self._steps.again(visit, found, page, fault, form="new-password")
 
     async def _with_password(self, visit: Visit, local: LocalAccount, fields: Fields) -> LocalAccount:
-        """Return an account with the new password of a form.
+        """Return an account with a form's new password.
 
         Raises:
-            InvalidRequest: it is too weak, was used before, or was typed differently the second time.
+            InvalidRequest: it is too weak, was used before, or the repetition differs.
         """
         rules, new = self._steps.rules, fields.get("new_password", "")[:MOST_PASSWORD_CHARS]
         weak = weakness_of(new, rules, account=local.id)
@@ -122,7 +122,7 @@ class Passwords:
             return self._steps.first_form(visit, error=fault, account=name, form="invitation")
 
     async def _invited(self, visit: Visit, name: str, given: str) -> tuple[LocalAccount | None, str]:
-        """Return the account that may choose a password now, and by what: an invitation, or a key of its own."""
+        """Return the account that may set a password, and its proof: an invitation, or a key of its own."""
         local = await self._steps.local(name)
         if given.startswith("ash_"):
             who = self._steps.authenticator.authenticate(given, visit.origin)
@@ -137,10 +137,10 @@ class Passwords:
     async def _redeemed(
         self, changed: LocalAccount, before: LocalAccount, record: Callable[[Connection], None]
     ) -> None:
-        """Keep the first password.
+        """Store the first password.
 
         Raises:
-            Unauthenticated: somebody else was quicker with the same invitation.
+            Unauthenticated: the invitation was used meanwhile.
         """
 
         def save() -> bool:
@@ -148,7 +148,7 @@ class Passwords:
                 there = sql.find_account(connection, changed.id, change=True)
                 if (there.invitation if there is not None else "") != before.invitation:
                     return False
-                if there is None:  # what an earlier user of this name left behind
+                if there is None:  # left behind by an earlier user of this name
                     sql.remove_passkeys_of(connection, changed.id)
                 sql.save_account(connection, _take_password(there or changed, changed))
                 sql.end_sessions_of(connection, changed.id)
@@ -161,7 +161,7 @@ class Passwords:
 
 
 def _take_password(there: LocalAccount, changed: LocalAccount) -> LocalAccount:
-    """Return an account as it is, with the password of `changed`."""
+    """Return an account with the password of `changed`."""
     return replace(
         there, password=changed.password, former=changed.former, password_set_s=changed.password_set_s, invitation=""
     )

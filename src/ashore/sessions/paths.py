@@ -1,4 +1,4 @@
-"""Where a log-in may lead: pages of this console, and nothing else. Pure."""
+"""Allowed targets after a log-in: pages of this console only. Pure."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ def home(visit: Visit) -> str:
 
 
 def next_of(visit: Visit, asked: str) -> str:
-    """Return the page to go to: what was asked where that is a page of this console, else the first page.
+    """Return the requested page if it is one of this console, else the first page.
 
-    A browser reads `//evil`, `/\\evil` and a tab in between as another host; none of these is a page here.
+    A browser reads `//evil`, `/\\evil` and a tab in between as another host; all of these are rejected.
     """
     if not asked or len(asked) > MOST_CHARS or not asked.startswith(f"{visit.prefix}{CONSOLE}"):
         return home(visit)

@@ -1,4 +1,6 @@
-"""What the console asks of this room. `opened.find(Sessions)` gives it in an API worker; None: the console is off."""
+"""The port of this room for the console. `opened.find(Sessions)` gives it in an API worker; None: the console
+is off.
+"""
 
 from __future__ import annotations
 
@@ -16,15 +18,15 @@ Fields = Mapping[str, str]
 class Sessions(Protocol):
     """Sessions and the steps of logging in. Used by the event loop of one worker; hashing and SQL run on threads.
 
-    A method that takes `fields` of a POST checks `Sec-Fetch-Site`, `Origin` and the field `csrf` itself and answers a
-    form with `error` where they are wrong. The path in brackets is where the console offers it.
+    A method that takes `fields` of a POST checks `Sec-Fetch-Site`, `Origin` and the field `csrf` itself, and returns a
+    form with `error` if they are wrong. The path of the console is in brackets.
     """
 
     async def session_of(self, visit: Visit, *, active: bool = True) -> Session | None:
         """Return the open session of the cookie; None: none, ended, or not open yet.
 
-        Costs no I/O within a few seconds of the last call. `active=False` for what a page asks by itself (polling, an
-        event stream): that keeps no session alive.
+        Costs no I/O within a few seconds of the last call. `active=False` for requests of the page itself (polling, an
+        event stream), which do not renew a session.
         """
         ...
 
@@ -33,46 +35,49 @@ class Sessions(Protocol):
         ...
 
     def check_post(self, visit: Visit, session: Session, fields: Fields, *, token: str = "") -> None:
-        """Return when a change was asked by a page of this session. To be called before every act of the console.
+        """Check that a page of this session requested a change. Call it before every act of the console.
 
         Args:
             visit: The request.
             session: Its session.
-            fields: The form; `csrf` is looked at.
+            fields: The form; `csrf` is checked.
             token: The header `X-CSRF-Token`, for requests that post no form.
 
         Raises:
-            PermissionDenied: another site, or a page of another session, asked.
+            PermissionDenied: the request came from another site, or from a page of another session.
         """
         ...
 
     def needs_proof(self, session: Session, fault: AshoreError) -> bool:
-        """Return whether a call was refused only for want of a fresh proof: show `step_up_form` then, and do it again
-        afterwards."""
+        """Return whether a call was refused only because it needs a fresh proof: then show `step_up_form`, and repeat
+        the call.
+        """
         ...
 
     async def log_in_form(self, visit: Visit, query: Fields) -> Outcome:
-        """Return the form to begin with, or that of the next step; whoever is in already goes to `next`.
-        [GET /console/log-in]"""
+        """Return the first form, or that of the next step; a logged-in person goes to `next`. [GET /console/log-in]"""
         ...
 
     async def log_in(self, visit: Visit, fields: Fields) -> Outcome:
-        """Take account and password. The answer and its time are the same for an unknown account and a wrong password.
-        [POST /console/log-in]"""
+        """Check account and password. Answer and timing are the same for an unknown account and a wrong password. [POST
+        /console/log-in]
+        """
         ...
 
     async def give_code(self, visit: Visit, fields: Fields) -> Outcome:
-        """Take the code of the second factor, or a recovery code. [POST /console/log-in/code]"""
+        """Check the code of the second factor, or a recovery code. [POST /console/log-in/code]"""
         ...
 
     async def enrol(self, visit: Visit, fields: Fields) -> Outcome:
-        """Begin a second factor (no `code` in fields), or confirm it by its first code, which shows the recovery codes.
-        For an unfinished log-in that must have one, and for an open session. [POST /console/me/factor]"""
+        """Start to set up a second factor (no `code` in fields), or confirm it by its first code, which shows the
+        recovery codes. For an unfinished log-in that must have one, and for an open session. [POST /console/me/factor]
+        """
         ...
 
     async def passkeys(self, visit: Visit, fields: Fields) -> Outcome:
-        """Show the passkeys of a person and ask for a new one (neither `credential` nor `remove` in fields), keep it,
-        or remove one. As `enrol`, for an unfinished log-in and for an open session. [POST /console/me/passkey]"""
+        """Show the passkeys of a person and request a new one (neither `credential` nor `remove` in fields), store it,
+        or remove one. As `enrol`, for an unfinished log-in and for an open session. [POST /console/me/passkey]
+        """
         ...
 
     async def change_password(self, visit: Visit, fields: Fields) -> Outcome:
@@ -84,12 +89,13 @@ class Sessions(Protocol):
         ...
 
     async def redeem(self, visit: Visit, fields: Fields) -> Outcome:
-        """Take an invitation once, with the person's own first password. [POST /console/invitation]"""
+        """Redeem an invitation once, with the person's own first password. [POST /console/invitation]"""
         ...
 
     async def first(self, visit: Visit, token: str) -> Outcome:
-        """Open a session by the link that `ashore up` printed: once, within minutes, from this machine.
-        [GET /console/first/TOKEN]"""
+        """Open a session with the link that `ashore up` printed: once, within minutes, from this machine.
+        [GET /console/first/TOKEN]
+        """
         ...
 
     async def to_provider(self, visit: Visit, name: str, fields: Fields) -> Outcome:
@@ -97,12 +103,14 @@ class Sessions(Protocol):
         ...
 
     async def from_provider(self, visit: Visit, query: Fields) -> Outcome:
-        """Take what the provider sent the browser back with. [GET /console/oidc]"""
+        """Process the redirect from the provider. [GET /console/oidc]"""
         ...
 
     async def ended_by_provider(self, fields: Fields) -> Outcome:
-        """End the sessions that a logout token names (OpenID Connect Back-Channel Logout 1.0). Asked by the provider
-        itself, without a cookie: answer status, no body, `Cache-Control: no-store`. [POST /console/oidc/ended]"""
+        """End the sessions that a logout token names (OpenID Connect Back-Channel Logout 1.0). Called by the provider
+        itself, without a cookie: respond with the status, no body, `Cache-Control: no-store`. [POST
+        /console/oidc/ended]
+        """
         ...
 
     async def step_up_form(self, visit: Visit, query: Fields) -> Outcome:
@@ -110,7 +118,7 @@ class Sessions(Protocol):
         ...
 
     async def step_up(self, visit: Visit, fields: Fields) -> Outcome:
-        """Take a fresh proof; the session goes on under a new cookie. [POST /console/step-up]"""
+        """Check a fresh proof; the session continues under a new cookie. [POST /console/step-up]"""
         ...
 
     async def log_out(self, visit: Visit, fields: Fields) -> Outcome:

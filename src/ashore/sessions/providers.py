@@ -56,7 +56,7 @@ _STRONG: Final = frozenset(("otp", "hwk", "swk", "sms", "fpt", "face", "iris", "
 
 
 class _Keys:
-    """Takes the verifier that `IssuerKeys` keeps in keys."""
+    """Stores verifiers as the keys of `IssuerKeys`."""
 
     def __init__(self) -> None:
         self.verifier = JwtVerifier(())
@@ -70,7 +70,7 @@ class _Keys:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoints:
-    """Where a provider is asked."""
+    """Endpoints of a provider."""
 
     authorize: str
     token: str
@@ -82,7 +82,7 @@ class Providers:
     def __init__(
         self, keeper: Keeper, steps: Steps, clock: Clock, *, fetch: Fetch, all_strong: Callable[[], bool]
     ) -> None:
-        """Begin. `all_strong`: whether everybody must have shown a second factor."""
+        """Create it. `all_strong`: whether everyone must use a second factor."""
         self._keeper = keeper
         self._steps = steps
         self._clock = clock
@@ -98,7 +98,7 @@ class Providers:
     async def apply(
         self, sections: Sequence[ProviderSection], issuers: Sequence[Issuer], egress: Sequence[str]
     ) -> None:
-        """Go by these from now on. Tokens of a log-in are for the client, and not for the API."""
+        """Apply new providers. Tokens of a log-in are for the client, and not for the API."""
         by_name = {one.name: one for one in issuers}
         self._sections = {one.issuer: one for one in sections if one.issuer in by_name}
         self._issuers = {
@@ -108,7 +108,7 @@ class Providers:
         await self._keys.apply(tuple(self._issuers.values()), egress)
 
     async def keep_fetching(self) -> None:
-        """Fetch keys when their time has come. Ends when it is cancelled."""
+        """Fetch keys when due, until cancelled."""
         await self._keys.keep_fetching()
 
     # --- there
@@ -232,8 +232,7 @@ class Providers:
         return token
 
     async def _believe(self, issuer: Issuer, token: str) -> Mapping[str, Any]:
-        """Return what an ID token of this issuer says; its keys are fetched again where it names one that is not
-        known."""
+        """Return the claims of this issuer's ID token; unknown keys are fetched again."""
         try:
             signer, said = self._held.verifier.read(token, self._clock.now_s())
         except Unauthenticated:
@@ -310,7 +309,7 @@ class Providers:
         """Return the provider, the person and the session of a logout token; one of the last two may be empty.
 
         Raises:
-            AshoreError: it is none, is not to be believed, or came before.
+            AshoreError: it is malformed, invalid, or a replay.
         """
         now_s = self._clock.now_s()
         try:
@@ -367,12 +366,12 @@ class Providers:
 
 
 def redirect_uri(visit: Visit) -> str:
-    """Return where a provider sends the browser back to. It must be registered there, to the letter."""
+    """Return the redirect URI. It must be registered exactly like this."""
     return f"{visit.base}{home(visit)}/oidc"
 
 
 def is_strong(factors: Sequence[str]) -> bool:
-    """Return whether `amr` tells of two factors: `mfa`, or one that is no password beside one that is (RFC 8176)."""
+    """Return whether `amr` shows two factors: `mfa`, or a password and something else (RFC 8176)."""
     named = {*factors}
     return "mfa" in named or bool(named & _STRONG and named & {"pwd", "pin", "kba"}) or len(named & _STRONG) > 1
 

@@ -28,13 +28,13 @@ from ashore.state import Database, kept_secret
 
 @dataclass(slots=True)
 class _Held:
-    """What ashore.toml said last."""
+    """The last values of ashore.toml."""
 
     in_force: InForce = field(default_factory=InForce)
 
 
 async def open_sessions(context: Context) -> Opened:
-    """Open them; nothing where there is no state to keep them in, or the console is off.
+    """Open the sessions; nothing without a state, or if the console is off.
 
     Raises:
         AshoreError: the state cannot be read.

@@ -1,4 +1,4 @@
-"""What passwords, locks and sessions must keep to: two profiles, and what a new password is refused for. Pure."""
+"""Rules for passwords, locks and sessions: two profiles, and the checks of a new password. Pure."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Rules:
         return self.password_max_age_days * 86_400
 
     def sentences(self) -> tuple[str, ...]:
-        """Return what a new password must have, for the person who chooses one."""
+        """Return the requirements on a new password, for the person who chooses one."""
         said = [f"at least {self.password_chars} characters, at most {MOST_CHARS}"]
         if self.password_kinds > 1:
             said.append(f"{self.password_kinds} of: small letters, capitals, digits, other characters")
@@ -62,12 +62,12 @@ The standard names no figures; these are stricter than what inspectors usually a
 
 
 def rules_of(profile: str, given: Mapping[str, Any]) -> Rules:
-    """Return the rules of a profile with what the operator set beside it."""
+    """Return the rules of a profile with the operator's settings."""
     return replace(MLPS3 if profile == "mlps3" else DEFAULT, **given)
 
 
 def weakness_of(password: str, rules: Rules, *, account: str = "") -> str:
-    """Return what is wrong with a new password, in words that follow "the password"; empty: nothing."""
+    """Return what is wrong with a new password, as the rest of a sentence after "the password"; empty: nothing."""
     if len(password) < rules.password_chars:
         return f"has {len(password)} characters; it needs at least {rules.password_chars}"
     if len(password) > MOST_CHARS:
@@ -89,7 +89,7 @@ def weakness_of(password: str, rules: Rules, *, account: str = "") -> str:
 
 
 def kinds_in(password: str) -> int:
-    """Return how many kinds of characters there are: small letters, capitals, digits, others."""
+    """Return the number of character classes: lower case, upper case, digits, others."""
     return sum(
         (
             any(char.islower() for char in password),
@@ -101,7 +101,7 @@ def kinds_in(password: str) -> int:
 
 
 def _distinct(text: str) -> int:
-    """Return how many characters are left when each run (`aaaa`, `abcd`, `4321`) counts as one."""
+    """Return the number of characters when each run (`aaaa`, `abcd`, `4321`) counts as one."""
     left, run, step = 1, 1, None
     for before, after in pairwise(text):
         now = ord(after) - ord(before)
@@ -119,7 +119,7 @@ _LEET: Final = str.maketrans("0134578@$!", "oieastbasi")
 
 
 def _stem(text: str) -> str:
-    """Return a password without what people hang on to it: `P@ssw0rd2024!` is `password`."""
+    """Return a password without common decorations: `P@ssw0rd2024!` is `password`."""
     return text.rstrip("0123456789!@#$%^&*()_+-=.,?~ ").translate(_LEET)
 
 

@@ -1,4 +1,4 @@
-"""The port of this room in one worker: doors, providers and the keeper of sessions behind one face."""
+"""The port of this room in one worker: forms, providers and the session keeper behind one interface."""
 
 from __future__ import annotations
 
@@ -66,5 +66,5 @@ class ConsoleSessions:
         if not isinstance(fault, PermissionDenied) or session.principal == session.whole or not fault.action:
             return False
         if fault.resource == SERVER and self._authority.holds(session.whole, fault.action):
-            return True  # refused at the door, where it is not known yet on what
+            return True  # refused before the resource is known
         return self._authority.decide(session.whole, fault.action, fault.resource).allowed

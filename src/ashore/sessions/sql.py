@@ -1,4 +1,4 @@
-"""What this room keeps in SQL. Each function runs inside a transaction that the caller opened."""
+"""SQL of this room. Each function runs inside a transaction of the caller."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MOST_DEVICES: Final = 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LocalAccount:
-    """How a user of the access room logs in here. No secret is readable in it but the pending one of the owner."""
+    """How a user of the access room logs in here. No secret is readable in it except the pending one of its owner."""
 
     id: str
     password: str = field(default="", repr=False)
@@ -58,7 +58,7 @@ class LocalAccount:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionRow:
-    """A session as the state has it."""
+    """A session as stored."""
 
     digest: str = field(repr=False)
     id: str
@@ -84,7 +84,7 @@ class SessionRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Flow:
-    """A log-in that is with a provider now."""
+    """A log-in in progress at a provider."""
 
     state: str = field(repr=False)
     """Digest."""
@@ -129,21 +129,23 @@ _THERE: Final = (
 
 
 def find_account(connection: Connection, account: str, *, change: bool = False) -> LocalAccount | None:
-    """Return how somebody logs in; None: not by a password here. `change`: for a change in the same transaction."""
+    """Return a person's log-in; None: they have no password here. `change`: lock it for a change in the same
+    transaction.
+    """
     query = f"SELECT * FROM login_account WHERE id = :id AND {_THERE}" + (row_lock(connection) if change else "")
     row = execute(connection, query, id=account).mappings().first()
     return None if row is None else _with_passkeys(connection, _account(row))
 
 
 def list_accounts(connection: Connection, *, after: str, limit: int) -> tuple[LocalAccount, ...]:
-    """Return local accounts by id, those behind `after`."""
+    """Return local accounts by id, after `after`."""
     query = f"SELECT * FROM login_account WHERE id > :after AND {_THERE} ORDER BY id LIMIT :limit"
     rows = execute(connection, query, after=after, limit=limit).mappings().all()
     return tuple(_with_passkeys(connection, _account(row)) for row in rows)
 
 
 def save_account(connection: Connection, account: LocalAccount) -> None:
-    """Keep how somebody logs in; the same id again replaces it."""
+    """Store a person's log-in, replacing the one of the same id."""
     values = _plain(account, _ACCOUNT)
     for name in ("former", "recovery"):
         values[name] = msgspec.json.encode(values[name]).decode()
@@ -154,14 +156,14 @@ def save_account(connection: Connection, account: LocalAccount) -> None:
 
 
 def _with_passkeys(connection: Connection, local: LocalAccount) -> LocalAccount:
-    """Return an account with its passkeys; those of an earlier one of the same name are none of them."""
+    """Return an account with its passkeys, without those of an earlier account of the same name."""
     query = "SELECT * FROM login_passkey WHERE account = :id AND created_s >= :created_s ORDER BY created_s, id"
     rows = execute(connection, query, id=local.id, created_s=local.created_s).mappings()
     return replace(local, passkeys=tuple(Passkey(**{name: row[name] for name in _PASSKEY}) for row in rows))
 
 
 def add_passkey(connection: Connection, passkey: Passkey) -> bool:
-    """Keep a passkey; return whether it is new. One that somebody has is not taken from them."""
+    """Store a passkey; return whether it is new. An existing one keeps its owner."""
     values = ", ".join(f":{one}" for one in _PASSKEY)
     query = f"INSERT INTO login_passkey ({', '.join(_PASSKEY)}) VALUES ({values}) ON CONFLICT (id) DO NOTHING"
     bump(connection, SESSIONS_EPOCH)
@@ -169,7 +171,7 @@ def add_passkey(connection: Connection, passkey: Passkey) -> bool:
 
 
 def use_passkey(connection: Connection, name: str, *, counter: int, now_s: int) -> bool:
-    """Keep the counter of a proof; return whether it is higher than any before, or the authenticator does not count."""
+    """Store the counter of a proof; return whether it is higher than before, or the authenticator does not count."""
     query = (
         "UPDATE login_passkey SET counter = :counter, last_s = :now_s "
         "WHERE id = :id AND (counter < :counter OR (counter = 0 AND :counter = 0))"
@@ -178,20 +180,20 @@ def use_passkey(connection: Connection, name: str, *, counter: int, now_s: int) 
 
 
 def remove_passkeys_of(connection: Connection, account: str, *, only: str = "") -> bool:
-    """Remove the passkeys of somebody, or the one of that id; return whether there was any."""
+    """Remove all passkeys of a person, or the one with that id; return whether there was any."""
     query = "DELETE FROM login_passkey WHERE account = :account AND (:only = '' OR id = :only)"
     bump(connection, SESSIONS_EPOCH)
     return bool(execute(connection, query, account=account, only=only).rowcount)
 
 
 def save_challenge(connection: Connection, digest: str, kind: str, challenge: str, ends_s: int) -> None:
-    """Keep what an authenticator of a session is to sign, in place of what it was before. Raises no epoch."""
+    """Store the challenge of a session, replacing an earlier one. Raises no epoch."""
     query = "UPDATE login_session SET challenge = :challenge WHERE digest = :digest"
     execute(connection, query, digest=digest, challenge=f"{kind}:{ends_s}:{challenge}")
 
 
 def take_challenge(connection: Connection, digest: str, kind: str, now_s: int) -> str:
-    """Return what an authenticator of a session was to sign, once; empty: nothing, something else, or too late."""
+    """Return the challenge of a session, once; empty: none, another one, or expired."""
     query = "SELECT challenge FROM login_session WHERE digest = :digest" + row_lock(connection)
     kept = execute(connection, query, digest=digest).scalar_one_or_none()
     execute(connection, "UPDATE login_session SET challenge = '' WHERE digest = :digest", digest=digest)
@@ -204,12 +206,12 @@ def take_challenge(connection: Connection, digest: str, kind: str, now_s: int) -
 
 
 def seal_factor(connection: Connection, account: str, secret: bytes) -> str:
-    """Return the secret of an authenticator as the state keeps it."""
+    """Return the stored form of an authenticator's secret."""
     return written_secret(connection, f"login-factor/{account}", secret)
 
 
 def open_factor(connection: Connection, account: str, kept: str) -> bytes:
-    """Return the secret behind what `seal_factor` gave."""
+    """Return the secret from the output of `seal_factor`."""
     return opened_secret(connection, f"login-factor/{account}", kept)
 
 
@@ -231,7 +233,7 @@ def session_named(connection: Connection, session: str) -> SessionRow | None:
 def list_sessions(
     connection: Connection, *, owner: str = "", after: str = "", limit: int = 1000, open_only: bool = False
 ) -> tuple[SessionRow, ...]:
-    """Return sessions by public name, those behind `after`."""
+    """Return sessions by public name, after `after`."""
     query = (
         "SELECT * FROM login_session WHERE id > :after AND (:owner = '' OR owner = :owner) "
         "AND (:open = 0 OR stage = 'open') ORDER BY id LIMIT :limit"
@@ -241,21 +243,21 @@ def list_sessions(
 
 
 def save_session(connection: Connection, row: SessionRow) -> None:
-    """Keep a session."""
+    """Store a session."""
     values = _plain(row, _SESSION)
     values["factors"] = " ".join(row.factors)
     execute(connection, _insert("login_session", _SESSION, "digest"), **values)
 
 
 def end_session(connection: Connection, digest: str) -> bool:
-    """Let a session be no more, in every process; return whether it was there."""
+    """Delete a session everywhere; return whether it existed."""
     gone = execute(connection, "DELETE FROM login_session WHERE digest = :digest", digest=digest).rowcount
     bump(connection, SESSIONS_EPOCH)
     return bool(gone)
 
 
 def end_sessions_of(connection: Connection, owner: str, *, but: str = "") -> tuple[str, ...]:
-    """End all sessions of somebody, but the one of the digest `but`; return their names."""
+    """End all sessions of a person except the one with the digest `but`; return their names."""
     query = "DELETE FROM login_session WHERE owner = :owner AND digest <> :but RETURNING id"
     gone = tuple(str(row[0]) for row in execute(connection, query, owner=owner, but=but))
     bump(connection, SESSIONS_EPOCH)
@@ -277,7 +279,7 @@ def end_sessions_of_provider(connection: Connection, prefix: str, *, owner: str,
 
 
 def note_active(connection: Connection, active: dict[str, int]) -> None:
-    """Keep when people used their sessions last. Raises no epoch."""
+    """Store when sessions were last used. Raises no epoch."""
     execute_many(
         connection,
         "UPDATE login_session SET active_s = :at WHERE digest = :digest AND active_s < :at",
@@ -286,7 +288,7 @@ def note_active(connection: Connection, active: dict[str, int]) -> None:
 
 
 def clear_old(connection: Connection, now_s: int, *, idle_s: int) -> tuple[SessionRow, ...]:
-    """Remove what has ended by itself; return the open sessions among it."""
+    """Delete what has expired; return the open sessions among it."""
     over = "ends_s <= :now_s OR active_s <= :idle_s"
     rows = execute(connection, f"SELECT * FROM login_session WHERE {over}", now_s=now_s, idle_s=now_s - idle_s)
     gone = tuple(_session(row) for row in rows.mappings())
@@ -305,20 +307,20 @@ def clear_old(connection: Connection, now_s: int, *, idle_s: int) -> tuple[Sessi
 
 
 def find_tries(connection: Connection, subject: str) -> Tries:
-    """Return what is held against a name."""
+    """Return the failures of a name."""
     row = execute(connection, "SELECT * FROM login_tries WHERE subject = :subject", subject=subject).mappings().first()
     return Tries() if row is None else Tries(**{name: row[name] for name in _TRIES})
 
 
 def save_tries(connection: Connection, subject: str, tries: Tries) -> None:
-    """Keep what is held against a name."""
+    """Store the failures of a name."""
     execute(
         connection, _insert("login_tries", ("subject", *_TRIES), "subject"), subject=subject, **_plain(tries, _TRIES)
     )
 
 
 def forget_tries(connection: Connection, subject: str) -> bool:
-    """Hold nothing against a name any more; return whether anything was."""
+    """Clear the failures of a name; return whether there were any."""
     return bool(execute(connection, "DELETE FROM login_tries WHERE subject = :subject", subject=subject).rowcount)
 
 
@@ -326,13 +328,13 @@ _TRIES: Final = tuple(one.name for one in fields(Tries))
 
 
 def is_device_of(connection: Connection, digest: str, account: str) -> bool:
-    """Return whether a browser logged in to an account before."""
+    """Return whether a browser has logged in to an account before."""
     query = "SELECT COUNT(*) FROM login_device WHERE digest = :digest AND account = :account"
     return bool(execute(connection, query, digest=digest, account=account).scalar_one())
 
 
 def save_device(connection: Connection, digest: str, account: str, now_s: int) -> None:
-    """Remember a browser of an account; the oldest are forgotten."""
+    """Store a known browser of an account; the oldest are deleted."""
     execute(
         connection, _insert("login_device", ("digest", "account", "last_s"), "digest"),
         digest=digest, account=account, last_s=now_s,
@@ -343,25 +345,25 @@ def save_device(connection: Connection, digest: str, account: str, now_s: int) -
 
 
 def forget_device(connection: Connection, digest: str) -> None:
-    """Let a browser be a stranger again."""
+    """Delete a known browser."""
     execute(connection, "DELETE FROM login_device WHERE digest = :digest", digest=digest)
 
 
 def forget_devices_of(connection: Connection, account: str) -> None:
-    """Let all browsers of an account be strangers again."""
+    """Delete all known browsers of an account."""
     execute(connection, "DELETE FROM login_device WHERE account = :account", account=account)
 
 
-# --- what is used once
+# --- one-time items
 
 
 def save_flow(connection: Connection, flow: Flow) -> None:
-    """Keep a log-in that is with a provider."""
+    """Store a log-in in progress at a provider."""
     execute(connection, _insert("login_flow", _FLOW, "state"), **_plain(flow, _FLOW))
 
 
 def take_flow(connection: Connection, state: str, now_s: int) -> Flow | None:
-    """Return a log-in that came back from a provider, once."""
+    """Return a log-in that returned from a provider, once."""
     query = "DELETE FROM login_flow WHERE state = :state RETURNING *"
     row = execute(connection, query, state=state).mappings().first()
     if row is None or row["ends_s"] <= now_s:
@@ -370,7 +372,7 @@ def take_flow(connection: Connection, state: str, now_s: int) -> Flow | None:
 
 
 def count_flows(connection: Connection, now_s: int, origin: str) -> tuple[int, int]:
-    """Return how many log-ins are with providers now: of all, and of one address."""
+    """Return how many log-ins are in progress at providers: in all, and from one address."""
     query = (
         "SELECT COUNT(*) AS everyone, COALESCE(SUM(CASE WHEN origin = :origin THEN 1 ELSE 0 END), 0) AS mine "
         "FROM login_flow WHERE ends_s > :now_s"
@@ -380,21 +382,21 @@ def count_flows(connection: Connection, now_s: int, origin: str) -> tuple[int, i
 
 
 def save_link(connection: Connection, digest: str, *, key_id: str, ends_s: int) -> None:
-    """Keep a one-time link of a first key, in place of the one before."""
+    """Store a one-time link of a first key, replacing the previous one."""
     execute(connection, "DELETE FROM login_link WHERE key_id = :key_id", key_id=key_id)
     query = "INSERT INTO login_link (digest, key_id, ends_s) VALUES (:digest, :key_id, :ends_s)"
     execute(connection, query, digest=digest, key_id=key_id, ends_s=ends_s)
 
 
 def take_link(connection: Connection, digest: str, now_s: int) -> str:
-    """Return the first key that a link stands for, once; empty: no such link, or not any more."""
+    """Return the first key of a link, once; empty: unknown or used."""
     query = "DELETE FROM login_link WHERE digest = :digest RETURNING key_id, ends_s"
     row = execute(connection, query, digest=digest).first()
     return "" if row is None or int(row.ends_s) <= now_s else str(row.key_id)
 
 
 def take_logout(connection: Connection, jti: str, ends_s: int) -> bool:
-    """Return whether a logout token comes for the first time."""
+    """Return whether a logout token is new."""
     query = "INSERT INTO login_logout (jti, ends_s) VALUES (:jti, :ends_s) ON CONFLICT (jti) DO NOTHING"
     return bool(execute(connection, query, jti=jti, ends_s=ends_s).rowcount)
 

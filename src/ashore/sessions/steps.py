@@ -1,4 +1,4 @@
-"""What the steps of a log-in share: their forms, who may send them, and how a log-in comes to its next stage."""
+"""Shared by the steps of a log-in: forms, their checks, and the transition to the next stage."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _FORMS: Final[Mapping[Stage, Form]] = {"code": "code", "enrol": "enrol", "new-pa
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InForce:
-    """What ashore.toml says now."""
+    """Current values of ashore.toml."""
 
     rules: Rules = DEFAULT
     local: bool = True
@@ -44,7 +44,7 @@ class InForce:
 
 
 class Steps:
-    """Used by the event loop of one worker."""
+    """Shared steps. Used by the event loop of one worker."""
 
     def __init__(
         self,
@@ -67,7 +67,7 @@ class Steps:
         self, visit: Visit, *, page: str = "", error: AshoreError | None = None, account: str = "",
         form: Form = "log-in",
     ) -> Outcome:  # fmt: skip
-        """Return a form for somebody without a session. A form without an error says so where a session ended."""
+        """Return a form for a visitor without a session. A form without an error also reports an ended session."""
         in_force, cookies = self.in_force(), self.keeper.cookies
         value = cookies.read(visit, "visit")
         headers: tuple[str, ...] = ()
@@ -85,7 +85,7 @@ class Steps:
     async def form_of(
         self, visit: Visit, found: Found, page: str, error: AshoreError | None = None, *, form: Form | None = None
     ) -> Outcome:
-        """Return the form that a session lacks, or `form`."""
+        """Return the form that a session needs next, or `form`."""
         row = found.row
         shown = form or _FORMS[row.stage]
         csrf = self.keeper.cookies.csrf(self.keeper.cookies.read(visit, "session"))
@@ -98,7 +98,7 @@ class Steps:
         )  # fmt: skip
 
     async def _of_passkeys(self, visit: Visit, row: SessionRow, shown: Form) -> dict[str, Any]:
-        """Return what a form asks of an authenticator, where this address allows passkeys; each time something new."""
+        """Return a new challenge for passkeys, if this address allows them."""
         domain, uses = domain_of(visit), shown in ("code", "step-up")
         if row.way != "password" or not (uses or shown in ("enrol", "passkey")):
             return {}
@@ -122,7 +122,7 @@ class Steps:
         return {"passkey": asked, "passkeys": mine}
 
     def check_first(self, visit: Visit, fields: Fields) -> None:
-        """Return when a form of somebody without a session may be looked at.
+        """Check that a form of a visitor without a session may be processed.
 
         Raises:
             PermissionDenied: another site sent it, or it was shown to another browser.
@@ -132,7 +132,7 @@ class Steps:
         check_token(self.keeper.cookies.csrf(value) if value else "", fields.get("csrf", ""))
 
     async def check_posted(self, visit: Visit, fields: Fields) -> Found:
-        """Return the session of a form that it was shown to.
+        """Return the session that a form was shown to.
 
         Raises:
             PermissionDenied: another site sent it, or it was shown in another session.
@@ -157,7 +157,7 @@ class Steps:
         before: SessionRow | None = None,
         trying: Trying | None = None,
     ) -> Outcome:
-        """Bring a log-in to its next stage: ask for what is missing, or open the session."""
+        """Move a log-in to its next stage: request what is missing, or open the session."""
         stage = await self._stage(who, local, factors)
         if before is None:
             row = self.keeper.new_row(visit, stage=stage, way="password", owner=who.id, tenant=who.tenant)
@@ -189,7 +189,7 @@ class Steps:
         return "open"
 
     async def must_have_factor(self, who: Principal) -> bool:
-        """Return whether the rules want a second factor of somebody."""
+        """Return whether the rules require a second factor."""
         rules = self.rules
         if rules.factor != "offices":
             return rules.factor == "all"
@@ -202,11 +202,11 @@ class Steps:
 
     @property
     def rules(self) -> Rules:
-        """Those in force."""
+        """The rules in force."""
         return self.in_force().rules
 
     async def is_right(self, visit: Visit, trying: Trying, password: str, *hashes: str) -> bool:
-        """Return whether a password is one of those. A try that cannot be looked at now is not held against anybody."""
+        """Return whether a password matches one of the hashes. An attempt that cannot be checked now does not count."""
         try:
             return await self.hasher.verify(password, *hashes, origin=visit.origin) >= 0
         except (Overloaded, TooManyAttempts):
@@ -214,7 +214,7 @@ class Steps:
             raise
 
     def check_local(self) -> None:
-        """Return when local accounts may log in.
+        """Check that local accounts may log in.
 
         Raises:
             PermissionDenied: they may not.
@@ -223,11 +223,11 @@ class Steps:
             raise PermissionDenied("local accounts may not log in here", hint="use the button of your provider")
 
     def person(self, account: str) -> Principal | None:
-        """Return the principal of an account that may come in."""
+        """Return the principal of an account that may log in."""
         return self.keeper.person(account)
 
     async def local(self, account: str) -> LocalAccount | None:
-        """Return how somebody logs in; None: not by a password here."""
+        """Return a person's log-in; None: they have no password here."""
 
         def read() -> LocalAccount | None:
             with self.keeper.database.read() as connection:
@@ -241,8 +241,9 @@ class Steps:
         change: Callable[[LocalAccount], LocalAccount | None],
         record: Callable[[Connection], None] = lambda _: None,
     ) -> bool:
-        """Change an account as it is in the state now, where `change` gives another; return whether it was changed.
-        `record` is called in the transaction where it was."""
+        """Change the current account in the state, if `change` returns another; return whether it changed. `record` is
+        called in the transaction.
+        """
 
         def save() -> bool:
             with self.keeper.database.write() as connection:
@@ -258,7 +259,7 @@ class Steps:
         return done
 
     async def end_others(self, row: SessionRow, reason: str, visit: Visit) -> None:
-        """End every other session of somebody, and let their browsers be strangers again."""
+        """End every other session of a person, and forget their known browsers."""
 
         def end() -> None:
             with self.keeper.database.write() as connection:
@@ -272,7 +273,7 @@ class Steps:
     async def again(
         self, visit: Visit, found: Found | None, page: str, fault: AshoreError, *, form: Form | None = None
     ) -> Outcome:
-        """Return the form of a session with what was wrong; the first form where there is no session."""
+        """Return a session's form with an error; the first form if there is no session."""
         if found is None:
             return self.first_form(visit, page=page, error=fault)
         if found.row.stage == "open" and form is None:
@@ -280,7 +281,7 @@ class Steps:
         return await self.form_of(visit, found, page, fault, form=form if found.row.stage == "open" else None)
 
     async def _enrolment(self, row: SessionRow) -> Enrolment:
-        """Return the authenticator that a session sets up; a new one where it has none."""
+        """Return the authenticator that a session is setting up; a new one if there is none."""
         account = row.owner
 
         def begin() -> bytes:
@@ -301,7 +302,7 @@ class Steps:
 
 
 def going(page: str, cookies: tuple[str, ...] = ()) -> Outcome:
-    """Return the outcome that leads to a page."""
+    """Return the outcome that redirects to a page."""
     return Outcome(status=303, goto=page, cookies=cookies)
 
 

@@ -1,7 +1,7 @@
-"""Passkeys: what a browser is asked, and whether what its authenticator answered is true. Pure.
+"""Passkeys: the options for a browser, and the verification of its response. Pure.
 
 Source: Web Authentication Level 2 (W3C), 6.1 (authenticator data), 7.1 (registration), 7.2 (assertion); RFC 9053.
-Attestation, which names the maker of an authenticator, is not asked for and not looked at.
+Attestation, which names the maker of an authenticator, is neither requested nor checked.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ MOST_ID_BYTES: Final = 1_023
 
 
 class Sent(msgspec.Struct, frozen=True, rename="camel"):
-    """What the script of a page posts of a credential, each in base64url."""
+    """The credential fields that the page's script posts, each in base64url."""
 
     id: str
     client_data: str
@@ -59,7 +59,7 @@ class Sent(msgspec.Struct, frozen=True, rename="camel"):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Passkey:
-    """A key of somebody's authenticator. Nothing in it is secret."""
+    """A passkey of a person. Contains no secret."""
 
     id: str
     """Its own id, in base64url."""
@@ -76,8 +76,7 @@ class Passkey:
 
 
 def domain_of(visit: Visit) -> str:
-    """Return the domain in which passkeys count here; empty: browsers give none at this address, which has no TLS or no
-    name."""
+    """Return the domain of passkeys here; empty: browsers support none at this address, which has no TLS or no name."""
     host = urlsplit(visit.base).hostname or ""
     if host == "localhost" or host.endswith(".localhost"):
         return host
@@ -89,12 +88,12 @@ def domain_of(visit: Visit) -> str:
 
 
 def new_challenge() -> str:
-    """Return what an authenticator is to sign once."""
+    """Return a new one-time challenge."""
     return encoded(secrets.token_bytes(CHALLENGE_BYTES))
 
 
 def asked_to_make(challenge: str, *, domain: str, issuer: str, account: str, known: Iterable[Passkey]) -> str:
-    """Return what a browser is asked for a new passkey, as JSON."""
+    """Return the options to create a passkey, as JSON."""
     user = hashlib.sha256(f"passkey:{domain}:{account}".encode()).digest()
     return _json(
         challenge=challenge,
@@ -109,7 +108,7 @@ def asked_to_make(challenge: str, *, domain: str, issuer: str, account: str, kno
 
 
 def asked_to_use(challenge: str, *, domain: str, known: Iterable[Passkey]) -> str:
-    """Return what a browser is asked for a proof by a passkey, as JSON."""
+    """Return the options to use a passkey, as JSON."""
     return _json(
         challenge=challenge,
         rpId=domain,
@@ -120,10 +119,10 @@ def asked_to_use(challenge: str, *, domain: str, known: Iterable[Passkey]) -> st
 
 
 def read_sent(text: str) -> Sent:
-    """Return what a form has of a credential.
+    """Return the credential of a form.
 
     Raises:
-        InvalidRequest: it is none.
+        InvalidRequest: it is malformed.
     """
     try:
         if len(text) > MOST_CHARS:
@@ -134,11 +133,11 @@ def read_sent(text: str) -> Sent:
 
 
 def made(sent: Sent, challenge: str, visit: Visit, *, account: str, title: str, now_s: int) -> Passkey:
-    """Return the passkey that an authenticator made (7.1).
+    """Verify a registration and return the passkey (7.1).
 
     Raises:
         PermissionDenied: it was made for another page, site or challenge.
-        InvalidRequest: it cannot be read, or signs in a way that is not taken.
+        InvalidRequest: it cannot be read, or uses an unsupported algorithm.
     """
     domain = domain_of(visit)
     _check_client(sent, "webauthn.create", challenge, visit)
@@ -163,7 +162,7 @@ def made(sent: Sent, challenge: str, visit: Visit, *, account: str, title: str, 
 
 
 def used(sent: Sent, challenge: str, visit: Visit, passkey: Passkey) -> int:
-    """Return the counter of an authenticator whose proof is right (7.2).
+    """Verify an assertion and return the counter (7.2).
 
     Raises:
         PermissionDenied: it was made for another page, site or challenge.
@@ -187,10 +186,10 @@ def used(sent: Sent, challenge: str, visit: Visit, passkey: Passkey) -> int:
 
 
 def _check_client(sent: Sent, kind: str, challenge: str, visit: Visit) -> None:
-    """Return when the browser says that a page of this server asked, just now, and for this.
+    """Check the client data: origin, challenge and type.
 
     Raises:
-        PermissionDenied: it says otherwise.
+        PermissionDenied: they differ.
     """
     try:
         client: Any = msgspec.json.decode(decoded(sent.client_data))
@@ -224,10 +223,10 @@ def _head(data: bytes, domain: str) -> tuple[int, int]:
 
 
 def key_of(raw: bytes) -> EllipticCurvePublicKey | Ed25519PublicKey | RSAPublicKey:
-    """Return the key that a COSE key is (RFC 9053, 8230): P-256 for ES256, Ed25519 for EdDSA, or RSA for RS256.
+    """Return the public key of a COSE key (RFC 9053, 8230): P-256 for ES256, Ed25519 for EdDSA, or RSA for RS256.
 
     Raises:
-        InvalidRequest: it is another one.
+        InvalidRequest: it has another type.
     """
     from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
@@ -280,7 +279,7 @@ def decoded(text: str) -> bytes:
     """Return the bytes of base64url.
 
     Raises:
-        InvalidRequest: it is none.
+        InvalidRequest: it is malformed.
     """
     try:
         return base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)

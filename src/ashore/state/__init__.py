@@ -1,16 +1,16 @@
-"""The authority for everything that must not be lost: the SQL engine, its schema, migrations, and epochs.
+"""The source of truth for everything that must not be lost: the SQL engine, its schema, migrations, and epochs.
 
-Owns: opening, transactions, versions, snapshots before a migration, and telling processes that something changed.
-Refuses: what a row means to its room.
+Owns: opening, transactions, versions, snapshots before a migration, and notifying processes of changes. Refuses: the
+meaning of a room's rows.
 
 Where to add what:
 
 - A secret of a home: `kept_secret` for one of the state, `written_secret` for rows of a table of yours (`_TABLES` in
-  state/secrets.py), a `SecretFolder` for files; its row in docs/reference/sealing.md, and in bootstrap/secrets.py
-  where it stays clear.
-- Something that pages and people follow: `keep_event` in the transaction of the change (state/happenings.py).
-- Something kept for clients: `account` and `models` in its row (whose it is, and what a narrowed key must be able to
-  ask), found and listed through api/http/stored.py.
+  state/secrets.py), a `SecretFolder` for files; its row in docs/reference/sealing.md, and in bootstrap/secrets.py if it
+  stays in clear.
+- Something that pages and clients follow: `keep_event` in the transaction of the change (state/happenings.py).
+- Something stored for clients: `account` and `models` in its row (its owner, and the models that a narrowed key must
+  allow), found and listed through api/http/stored.py.
 """
 
 from ashore.state.committed import Record, after_commit, unrecorded

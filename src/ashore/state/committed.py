@@ -1,4 +1,4 @@
-"""What is done once a transaction has committed, and not at all where it was rolled back."""
+"""Callbacks after a transaction has committed; dropped on a rollback."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ Committed = Callable[[], None]
 
 
 def after_commit(connection: Connection, do: Committed) -> None:
-    """Call `do` once the transaction of `Database.write` has committed. It must return soon and not raise."""
+    """Call `do` once the transaction of `Database.write` has committed. It must return quickly and not raise."""
     connection.info[_AFTER].append(do)
 
 
 def collect(connection: Connection) -> list[Committed]:
-    """Return the list that `after_commit` will fill in the transaction that begins now."""
+    """Return the list that `after_commit` fills in the transaction that starts now."""
     found: list[Committed] = []
     connection.info[_AFTER] = found
     return found
@@ -30,4 +30,4 @@ Record = Callable[["Connection"], None]
 
 
 def unrecorded(connection: Connection) -> None:
-    """Implement `Record` for what is no act."""
+    """A `Record` that records nothing."""

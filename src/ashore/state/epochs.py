@@ -1,7 +1,7 @@
 """Epochs: one number per kind of thing (`policy`, `keys`, `aliases`, `purges`) that tells every process "look again".
 
-Whoever changes something that others hold in memory bumps its epoch in the same transaction. Nothing has to be chased:
-a key that carries an epoch is simply never asked for again.
+A change of something that others cache bumps its epoch in the same transaction. Nothing needs to be invalidated: cache
+keys contain the epoch, so old ones are never requested again.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ OnChange = Callable[[str, int], None]
 
 
 def bump(connection: Connection, kind: str) -> int:
-    """Add one to the epoch of `kind` and return it. Others see it when the transaction commits, and not before."""
+    """Increment the epoch of `kind` and return it. Others see it when the transaction commits."""
     statement = (
         "INSERT INTO epoch (kind, value) VALUES (:kind, 1) "
         "ON CONFLICT (kind) DO UPDATE SET value = epoch.value + 1 RETURNING value"
@@ -69,7 +69,7 @@ class Rereads:
 
 
 class EpochWatch:
-    """Knows every epoch of a database without asking it: a thread looks for changes on a connection of its own."""
+    """Caches every epoch of a database: a thread polls for changes on its own connection."""
 
     def __init__(self, database: Database, *, look_every_s: float = LOOK_EVERY_S) -> None:
         self._database = database
@@ -82,19 +82,20 @@ class EpochWatch:
         self._thread: threading.Thread | None = None
 
     def on_change(self, callback: OnChange) -> None:
-        """Have `callback` called after each change, on the thread of the watch. To be done before its thing is read.
+        """Call `callback` after each change, on the thread of the watch. Register before reading the data.
 
-        It must return soon; in an event loop, pass the call on with `call_soon_threadsafe`. What it cannot take now,
-        the database being busy or away, it says by raising: it is told again, and the others are told meanwhile.
+        It must return soon; in an event loop, pass the call on with `call_soon_threadsafe`. If it cannot handle the
+        change now, because the database is busy or down, it raises: it is called again, and other callbacks are not
+        delayed.
         """
         self._callbacks.append(callback)
 
     def get(self, kind: str) -> int:
-        """Return the epoch of `kind` as last seen, 0 where nobody bumped it. No I/O; callable from any thread."""
+        """Return the epoch of `kind` as last seen, 0 if never bumped. No I/O; thread-safe."""
         return self._known.get(kind, 0)
 
     def start(self) -> EpochWatch:
-        """Read every epoch, begin to watch, and return itself. To be called once.
+        """Read every epoch, start watching, and return itself. Call once.
 
         Raises:
             AshoreError: the database cannot be read.
@@ -110,7 +111,7 @@ class EpochWatch:
         return self
 
     def close(self) -> None:
-        """Stop watching; `get` goes on with what was seen last. May be called twice."""
+        """Stop watching; `get` keeps returning the last seen values. May be called twice."""
         self._stop.set()
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join()
@@ -123,7 +124,7 @@ class EpochWatch:
                     if changes.wait(self._look_every_s) or failed:
                         self._read(tell=True)
                     failed = False
-                except Exception as fault:  # the outermost loop: whoever did not hear of a change is told again
+                except Exception as fault:  # outermost loop: callbacks that missed a change are called again
                     if not failed:
                         trace = None if isinstance(fault, AshoreError) else fault
                         log.warning(

@@ -1,8 +1,7 @@
-"""Events: what happened, in the order in which it was committed, for pages and people who follow it.
+"""Events in commit order, for pages and clients that follow them.
 
-An event is written in the transaction of the change that it tells of, so there is none without the change and no change
-without it. Its number is that of an epoch, so whoever follows is woken as by any other change, and a number is never
-seen before a lower one.
+An event is written in the transaction of its change, so neither exists without the other. Its number is an epoch, so
+followers are woken as by any other change, and never see a number before a lower one.
 """
 
 from __future__ import annotations
@@ -46,7 +45,7 @@ class Event:
 
 
 def keep_event(connection: Connection, event: Event) -> int:
-    """Keep an event, drop the oldest, and return its number. Others see it when the transaction commits."""
+    """Store an event, delete the oldest, and return its number. Others see it when the transaction commits."""
     number = bump(connection, EVENTS)
     execute(
         connection,
@@ -64,7 +63,7 @@ def keep_event(connection: Connection, event: Event) -> int:
 
 
 def events_after(connection: Connection, number: int, *, limit: int) -> list[Event]:
-    """Return the oldest events behind a number."""
+    """Return the oldest events after a number."""
     rows = execute(
         connection,
         "SELECT event_id, at_ms, kind, resource, reads, about FROM event WHERE event_id > :number "
@@ -86,20 +85,20 @@ def events_after(connection: Connection, number: int, *, limit: int) -> list[Eve
 
 
 def events_span(connection: Connection) -> tuple[int, int]:
-    """Return the numbers of the oldest and the newest event that are kept; 0 and 0 where there is none."""
+    """Return the numbers of the oldest and the newest stored event; 0 and 0 if there is none."""
     row = execute(connection, "SELECT MIN(event_id) AS first, MAX(event_id) AS last FROM event").one()
     return int(row.first or 0), int(row.last or 0)
 
 
 def events_read(connection: Connection, reader: str) -> int | None:
-    """Return the number of the last event that a reader has done with; None: it never said."""
+    """Return the number of the last event that a reader has processed; None: unknown reader."""
     statement = "SELECT reached FROM event_reader WHERE name = :name"
     found: int | None = execute(connection, statement, name=reader).scalar_one_or_none()
     return found
 
 
 def keep_events_read(connection: Connection, reader: str, reached: int) -> None:
-    """Keep the number of the last event that a reader has done with."""
+    """Store the number of the last event that a reader has processed."""
     execute(
         connection,
         "INSERT INTO event_reader (name, reached) VALUES (:name, :reached) "

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TuningRow:
-    """What `engine tune` chose for one model on this machine, for one goal."""
+    """Result of `engine tune` for one model on this machine, for one goal."""
 
     model: str
     """Store name without variant."""

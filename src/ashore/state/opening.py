@@ -1,4 +1,4 @@
-"""Which database a state URL names, opened."""
+"""Opens the database that a state URL names."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ def open_state(
     secrets: SealOf | None = None,
     create: bool = True,
 ) -> Database:
-    """Open the state behind `url`, made or migrated first; an empty URL names the SQLite file `default`.
+    """Open the state at `url`, created or migrated first; an empty URL means the SQLite file `default`.
 
-    `secrets` opens what `kept_secret` finds sealed. Without `create` a file that is not there stays so: a part of a
-    running server does not make the state that its server had.
+    `secrets` opens what `kept_secret` finds sealed. Without `create` a missing file is not created: a part of a running
+    server must not create its server's state.
 
     Raises:
         InvalidSpec: the URL names neither SQLite nor Postgres.
-        StateLost: there is no such file, and it shall not be made.
+        StateLost: there is no such file, and `create` is off.
         HomeTooNew, StateUnavailable, MissingExtra: as the two databases say.
     """
     if is_postgres_url(url):

@@ -1,4 +1,4 @@
-"""What differs between the databases that ashore keeps its state in."""
+"""Port of the databases for the state."""
 
 from __future__ import annotations
 
@@ -10,31 +10,31 @@ if TYPE_CHECKING:
 
 
 class Changes(Protocol):
-    """Tells that somebody committed what others wait for (`announce`). Used by one thread."""
+    """Waits for commits announced with `announce`. Used by one thread."""
 
     def wait(self, timeout_s: float) -> bool:
-        """Wait at most `timeout_s`; return, as soon as it is known, whether anything was announced since the last call.
+        """Wait at most `timeout_s`; return early if anything was announced since the last call, and whether it was.
 
         Raises:
-            StateUnavailable: the database cannot be asked now; the next call tries again.
+            StateUnavailable: the database is unreachable now; the next call retries.
         """
         ...
 
     def close(self) -> None:
-        """Give up the connection. May be called twice."""
+        """Close the connection. May be called twice."""
         ...
 
 
 class Database(Protocol):
-    """One open database. Safe to use from several threads; each process opens its own."""
+    """One open database. Thread-safe; each process opens its own."""
 
     @property
     def place(self) -> str:
-        """Where it is, as an operator may read it: never a password."""
+        """Its location for operators: never a password."""
         ...
 
     def write(self) -> AbstractContextManager[Connection]:
-        """Run one transaction that may write. It commits unless it raises.
+        """Run a write transaction. It commits unless it raises.
 
         Raises:
             Overloaded: another process held the lock longer than the timeout.
@@ -44,25 +44,24 @@ class Database(Protocol):
         ...
 
     def read(self) -> AbstractContextManager[Connection]:
-        """Run one transaction that only reads; it sees one moment and waits for nobody."""
+        """Run a read transaction; it sees one snapshot and never waits."""
         ...
 
     def free_bytes(self) -> int | None:
-        """Return how much may still be written, None where only the server knows."""
+        """Return how much may still be written, None if only the server knows."""
         ...
 
     def scrub(self) -> None:
-        """Leave nothing in the files of the database that was overwritten or deleted before: what was erased shall not
-        be read from an old page. May be called at any time, and twice. On a server, whose files are its operator's,
-        nothing happens.
+        """Remove overwritten and deleted data from the database files, so that erased data cannot be read from an old
+        page. May be called at any time, and twice. No-op on a server, whose files belong to its operator.
 
         Raises:
-            Overloaded: somebody still reads what was there before; call it again.
+            Overloaded: a reader still uses the old data; call again.
         """
         ...
 
     def changes(self) -> Changes:
-        """Return a new listener for what any connection announces, ours and those of other processes.
+        """Return a new listener for announcements of any connection, of any process.
 
         Raises:
             StateUnavailable: the database cannot be reached.

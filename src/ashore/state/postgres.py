@@ -1,7 +1,7 @@
 """The SQL engine on Postgres, for several machines. Needs `ashore[postgres]`.
 
-Writers run side by side here, where SQLite has one at a time: whoever reads a row to change it locks it
-(`row_lock`), and two that want the same row go one after the other.
+Writers run in parallel here, while SQLite has one at a time: a transaction that reads a row to change it locks it
+(`row_lock`), and a second one waits.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def is_postgres_url(url: str) -> bool:
 
 
 def postgres_ddl(statement: str) -> str:
-    """Return a statement of a step in Postgres' words: only the names of three types differ."""
+    """Return a statement of a step for Postgres: only the names of three types differ."""
     return _TYPE.sub(lambda found: _TYPES[found[1]], statement)
 
 
@@ -85,7 +85,7 @@ class PostgresDatabase:
 
 
 class _Notifications:
-    """`LISTEN` on a connection of its own; made anew after it broke, and a break counts as a change."""
+    """`LISTEN` on its own connection; reconnects after a failure, which counts as a change."""
 
     def __init__(self, conninfo: str, place: str) -> None:
         self._conninfo = conninfo
@@ -125,10 +125,10 @@ def open_postgres(
     migrations: Sequence[schema.Migration] | None = None,
     secrets: SealOf | None = None,
 ) -> Database:
-    """Open the state on a Postgres server, made or brought to this version first, in one transaction.
+    """Open the state on a Postgres server, created or migrated first, in one transaction.
 
-    May be called by several machines at once: one migrates, the others wait for it. No snapshot is made: the way back
-    from a migration is the server's own backup.
+    May be called by several machines at once: one migrates, the others wait. Makes no snapshot: to undo a migration,
+    use the server's own backup.
 
     Raises:
         HomeTooNew: a newer ashore wrote it; nothing is changed.
@@ -200,7 +200,7 @@ def _without_password(url: str) -> str:
 
 @contextmanager
 def _translated(place: str) -> Iterator[None]:
-    """Turn the driver's errors into ours. The driver is loaded by whoever could raise them."""
+    """Translate the driver's errors. The driver is imported by the code that could raise them."""
     import psycopg
     from sqlalchemy.exc import TimeoutError as PoolTimeout
 
@@ -225,7 +225,7 @@ def _our_error(fault: Any, place: str) -> Exception:
         return Overloaded("the state database is busy", hint="try again")
     if code == "53100":
         return DiskFull("no space left on the disk of the state database", hint="free some space; nothing was lost")
-    if not code and "NUL" in words:  # the driver's own word on a parameter, before the server hears of it
+    if not code and "NUL" in words:  # the driver's own error about a parameter, before the server is called
         return InvalidRequest("a text has the character U+0000, which Postgres cannot keep", hint="leave it out")
     if not code or code.startswith(("08", "57P")):
         return StateUnavailable(

@@ -1,8 +1,8 @@
 """The tables, and the steps that bring an older database to them.
 
-A room brings its tables in `tables/NNNN.sql` of its folder: the statements that bring a database of version NNNN - 1 to
-version NNNN, all in one transaction. A file never changes once it has been released, and a released version gets no
-more files; a change of the tables is a file with the next number.
+A room defines its tables in `tables/NNNN.sql` of its folder: statements that migrate version NNNN - 1 to NNNN, in one
+transaction. A file never changes once it has been released, and a released version gets no more files; a change of the
+tables is a file with the next number.
 """
 
 from __future__ import annotations
@@ -33,5 +33,5 @@ def _statements(text: str) -> list[str]:
 
 
 def schema_version() -> int:
-    """Return the version of a database that every step was done on."""
+    """Return the schema version after all steps."""
     return len(migrations())

@@ -1,6 +1,6 @@
-"""Secrets that belong to the state: made when they are first asked for, the same for every process that shares it.
+"""Secrets of the state: created on first use, the same for every process that shares it.
 
-Where a key source is configured they lie sealed (`ashore.sealing`); this room knows only how to tell.
+If a key source is configured they are sealed (`ashore.sealing`); this room only recognises that.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class SecretSeal(Protocol):
         ...
 
     def open(self, name: str, boxed: str) -> bytes:
-        """Return the secret. Raises `CorruptBlob` where it was altered."""
+        """Return the secret. Raises `CorruptBlob` if it was altered."""
         ...
 
 
@@ -40,10 +40,10 @@ SealOf = Callable[["Connection"], SecretSeal | None]
 
 
 def kept_secret(connection: Connection, name: str) -> bytes:
-    """Return the secret of that name, 32 random bytes that the first call of all makes. Needs a writing transaction.
+    """Return the secret of that name, 32 random bytes created on first use. Needs a write transaction.
 
     Raises:
-        SealingKeyMissing: it is sealed, and the key is not at hand.
+        SealingKeyMissing: it is sealed, and the key is unavailable.
         CorruptBlob: it is sealed, and was altered.
     """
     value = read_note(connection, name)
@@ -59,22 +59,22 @@ def kept_secret(connection: Connection, name: str) -> bytes:
 
 
 def written_secret(connection: Connection, name: str, secret: bytes) -> str:
-    """Return a secret as the text that a row of any table keeps: sealed where those of this state are.
+    """Return a secret as the text to store in a table row, sealed if the secrets of this state are.
 
     Tables whose rows hold such texts are named in `_TABLES`, so that sealing finds them.
 
     Raises:
-        SealingKeyMissing: they are sealed, and the key is not at hand.
+        SealingKeyMissing: they are sealed, and the key is unavailable.
     """
     seal = _seal_of(connection)
     return secret.hex() if seal is None else seal.seal(name, secret)
 
 
 def opened_secret(connection: Connection, name: str, text: str) -> bytes:
-    """Return the secret behind what `written_secret` gave under the same name.
+    """Return the secret from the output of `written_secret` under the same name.
 
     Raises:
-        SealingKeyMissing: it is sealed, and the key is not at hand.
+        SealingKeyMissing: it is sealed, and the key is unavailable.
         CorruptBlob: it is sealed, and was altered.
     """
     if not text.startswith(SEALED):
@@ -89,7 +89,7 @@ def opened_secret(connection: Connection, name: str, text: str) -> bytes:
 
 
 def content_key_name(key_id: str) -> str:
-    """Return the name that a key of kept prompts and answers is sealed under."""
+    """Return the name under which a key of stored prompts and answers is sealed."""
     return f"{_CONTENT_KEY}{key_id}"
 
 
@@ -102,13 +102,13 @@ class SecretRow:
 
 
 def list_secrets(connection: Connection, *, leave: str) -> tuple[SecretRow, ...]:
-    """Return every secret of a state by its name, all but the row `leave`."""
+    """Return every secret of a state by name, except the row `leave`."""
     rows = [row for table in _TABLES for row in _rows_of(connection, table, leave)]
     return tuple(SecretRow(name=name, sealed=value.startswith(SEALED)) for _, name, value in rows)
 
 
 def exchange_secrets(connection: Connection, change: Callable[[str, str], str], *, leave: str) -> int:
-    """Write every secret anew as `change(name, value)` gives it, all but the row `leave`; return how many changed."""
+    """Replace every secret by `change(name, value)`, except the row `leave`; return how many changed."""
     changed = 0
     for table in _TABLES:
         for key, name, before in _rows_of(connection, table, leave):
@@ -121,7 +121,7 @@ def exchange_secrets(connection: Connection, change: Callable[[str, str], str], 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _SecretTable:
-    """Where secrets lie: how their rows are read, and one is written anew."""
+    """A table with secrets: how its rows are read and rewritten."""
 
     select: str
     update: str
@@ -155,18 +155,18 @@ _TABLES: Final = (
 
 
 def _rows_of(connection: Connection, table: _SecretTable, leave: str) -> list[tuple[str, str, str]]:
-    """Return key, name and text of each row of a table, all but the one named `leave`."""
+    """Return key, name and text of each row of a table, except the row `leave`."""
     rows = [(str(row.id), str(row.value)) for row in execute(connection, table.select).all()]
     return [(key, table.prefix + key, value) for key, value in rows if table.prefix + key != leave]
 
 
 def read_note(connection: Connection, name: str) -> str | None:
-    """Return a text that is kept among the secrets and is none; None where it is absent."""
+    """Return a non-secret text stored among the secrets; None if absent."""
     return execute(connection, "SELECT value FROM secret WHERE name = :name", name=name).scalar_one_or_none()
 
 
 def write_note(connection: Connection, name: str, text: str | None) -> None:
-    """Keep such a text, or with None remove it."""
+    """Store such a text; None removes it."""
     if text is None:
         execute(connection, "DELETE FROM secret WHERE name = :name", name=name)
         return

@@ -33,7 +33,7 @@ LOOK_EVERY_S = 0.1
 
 
 class SqliteDatabase:
-    """A `Database` in one file: a writer holds the write lock from its start; readers wait for nobody."""
+    """A `Database` in one file: a writer holds the write lock from its start; readers never wait."""
 
     def __init__(self, engine: Engine, path: Path, snapshots: Path) -> None:
         self._engine = engine
@@ -66,11 +66,11 @@ class SqliteDatabase:
         try:
             disk = os.statvfs(self.path.parent)
         except OSError:
-            return None  # whoever writes is told why
+            return None  # the writer gets the reason
         return disk.f_bavail * disk.f_frsize
 
     def scrub(self) -> None:
-        """Write what is in the log into the file, in place of what was there, and cut the log off."""
+        """Checkpoint the write-ahead log into the file, and truncate it."""
         with (
             _translated(self.path, self._snapshots),
             closing(sqlite3.connect(self.path, timeout=BUSY_TIMEOUT_S)) as connection,
@@ -91,10 +91,9 @@ class SqliteDatabase:
 
 
 class _Announcements:
-    """Looks, on a connection of its own, at the number that `announce` counts up.
+    """Polls, on its own connection, the number that `announce` increments.
 
-    Not at whether anybody committed: usage is written several times a second while answers are made, and concerns
-    nobody who waits here.
+    Other commits do not count: usage is written several times a second during answers, and is irrelevant here.
     """
 
     def __init__(self, path: Path) -> None:
@@ -147,22 +146,22 @@ def open_database(
     secrets: SealOf | None = None,
     create: bool = True,
 ) -> SqliteDatabase:
-    """Open the state, made or brought to this version first.
+    """Open the state, created or migrated first.
 
-    May be called by several processes at once: the first one migrates, the others wait for it. A machine that dies in
-    the middle leaves the old version whole.
+    May be called by several processes at once: the first one migrates, the others wait. A crash in the middle leaves
+    the old version intact.
 
     Args:
-        path: The database file; made with mode 0600 when it is absent.
+        path: The database file; created with mode 0600 if absent.
         snapshots: Folder for the copy that is made before an existing database is migrated.
         clock: Names the snapshot.
-        say: Told what was migrated, and how to go back.
+        say: Called with messages about a migration, and how to undo it.
         migrations: Steps from version 0 on; None: those of the rooms.
         secrets: Opens what `kept_secret` finds sealed.
-        create: Make it where it is not there, or empty.
+        create: Create it if it is missing or empty.
 
     Raises:
-        StateLost: it is not there, or empty, and shall not be made.
+        StateLost: it is missing or empty, and `create` is off.
         HomeTooNew: a newer ashore wrote it; nothing is changed.
         StateUnavailable: it is not a database, or cannot be opened.
     """
@@ -180,8 +179,7 @@ def open_database(
 
 
 def open_scratch() -> SqliteDatabase:
-    """Open a new state of this process alone, which is deleted with the object: for tests, and for a server that has no
-    state and needs none."""
+    """Open a new state of this process only, deleted with the object: for tests, and for servers without a state."""
     from sqlalchemy import event
 
     folder = Path(tempfile.mkdtemp(prefix="ashore-state-"))
@@ -240,7 +238,7 @@ def _has_tables(connection: sqlite3.Connection) -> bool:
 
 
 def has_state(path: Path) -> bool:
-    """Return whether this file is a state of ashore; True where that cannot be told: opening it says why."""
+    """Return whether this file is a state of ashore; True if unknown: opening it reports the error."""
     if not path.exists() or not path.stat().st_size:
         return False
     try:
@@ -274,7 +272,7 @@ def _snapshot(connection: sqlite3.Connection, version: int, snapshots: Path, clo
 
 
 def copy_database(path: Path, target: Path) -> None:
-    """Copy a database as it stands at one moment, while others write; `target` (0600) must not exist.
+    """Copy a database at one moment, during writes; `target` (0600) must not exist.
 
     Raises:
         StateUnavailable: it is not a database, or is damaged.
@@ -300,7 +298,7 @@ def _make_engine(path: Path, secrets: SealOf | None) -> Engine:
 
     @event.listens_for(engine, "connect")
     def on_connect(connection: Any, record: object) -> None:
-        connection.isolation_level = None  # the driver would begin late, and not at all before a SELECT
+        connection.isolation_level = None  # the driver would begin late, and never before a SELECT
         connection.execute("PRAGMA synchronous=FULL")
         connection.execute("PRAGMA foreign_keys=ON")
         connection.execute("PRAGMA secure_delete=ON")  # not every build of SQLite has it on
@@ -315,12 +313,12 @@ def _make_engine(path: Path, secrets: SealOf | None) -> Engine:
 
 @contextmanager
 def _translated(path: Path, snapshots: Path | None = None) -> Iterator[None]:
-    """Turn the driver's errors into ours."""
+    """Translate the driver's errors."""
     try:
         yield
     except sqlite3.Error as fault:
         raise _our_error(fault, path, snapshots) from fault
-    except UnicodeDecodeError as fault:  # the driver reads a text, or its own message about one, that is damaged
+    except UnicodeDecodeError as fault:  # the driver returned a damaged text, or its own message about one
         raise _damaged(fault, path, snapshots) from fault
     except Exception as fault:  # SQLAlchemy wraps the driver's error; its module must not be imported for this check
         origin = getattr(fault, "orig", None)
@@ -341,7 +339,7 @@ def _our_error(fault: sqlite3.Error, path: Path, snapshots: Path | None) -> Exce
 
 
 def _damaged(fault: Exception, path: Path, snapshots: Path | None) -> StateUnavailable:
-    """Return the error for a damaged file, with the newest snapshot where there is one."""
+    """Return the error for a damaged file, with the newest snapshot if there is one."""
     found = sorted(snapshots.glob("*.db"), key=lambda p: p.stat().st_mtime) if snapshots else []
     back = f"cp {found[-1]} {path}, which is older, or " if found else ""
     said = (str(fault).splitlines() or [""])[0][:200]

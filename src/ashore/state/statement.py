@@ -20,13 +20,13 @@ def execute(connection: Connection, statement: str, **values: object) -> CursorR
 
 
 def execute_many(connection: Connection, statement: str, rows: list[dict[str, object]]) -> None:
-    """Run one statement once for each row; nothing when there is none."""
+    """Run one statement once for each row; no-op without rows."""
     if rows:
         connection.execute(_parsed(statement), rows)
 
 
 def announce(connection: Connection) -> None:
-    """Have every `Changes` of this database wake when the transaction commits."""
+    """Wake every `Changes` of this database when the transaction commits."""
     if is_postgres(connection):
         execute(connection, f"SELECT pg_notify('{CHANNEL}', '')")
         return
@@ -35,12 +35,12 @@ def announce(connection: Connection) -> None:
 
 
 def is_postgres(connection: Connection) -> bool:
-    """Return which of the two databases this is: the words that differ are few."""
+    """Return whether the database is Postgres."""
     return connection.dialect.name == "postgresql"
 
 
 def row_lock(connection: Connection, *, skip_locked: bool = False) -> str:
-    """Return what a SELECT ends with whose rows will be changed; nothing on SQLite, whose writer is alone."""
+    """Return the end of a SELECT whose rows will be changed; empty on SQLite, which has a single writer."""
     if not is_postgres(connection):
         return ""
     return " FOR UPDATE SKIP LOCKED" if skip_locked else " FOR UPDATE"

@@ -1,4 +1,4 @@
-"""Reads and writes of the tables. Each function runs inside a transaction that the caller opened."""
+"""Reads and writes of the tables. Each function runs inside a transaction of the caller."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def save_tuning(connection: Connection, row: TuningRow) -> None:
-    """Record what `engine tune` chose; an older choice for the same model and goal is replaced."""
+    """Store a result of `engine tune`, replacing an older one for the same model and goal."""
     execute(
         connection,
         "INSERT INTO tuning VALUES (:model, :goal, :choice, :report, :measured_at_s) "
@@ -27,7 +27,7 @@ def save_tuning(connection: Connection, row: TuningRow) -> None:
 
 
 def load_tuning(connection: Connection, *, model: str, goal: str) -> TuningRow | None:
-    """Return the choice recorded for this model and goal, or None. Whether it fits this machine, the caller decides."""
+    """Return the stored result for this model and goal, or None. The caller decides whether it fits this machine."""
     query = "SELECT * FROM tuning WHERE model = :model AND goal = :goal"
     row = execute(connection, query, model=model, goal=goal).mappings().first()
     return None if row is None else TuningRow(**row)

@@ -1,4 +1,4 @@
-"""Places out of the administrator's reach that get a copy of every checkpoint, and the one table that names them."""
+"""Anchors: places outside the administrator's control that get a copy of every checkpoint, and their table."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["Anchor", "open_anchor"]
 def open_anchor(place: str, home: str) -> Anchor:
     """Return an anchor by its place: a folder, a file of lines, `s3://BUCKET/PATH`, `syslog+udp|tcp|unix://…`.
 
-    Nothing is reached before it is used.
+    Connects on first use.
 
     Raises:
         InvalidRequest: the place is malformed.

@@ -1,6 +1,6 @@
-"""A folder, best of another user or another machine: one file for each home, to which lines are only appended.
+"""Anchor in a folder, best owned by another user or on another machine: one append-only file for each home.
 
-The owner makes the file append-only (`chattr +a`) or mounts the folder from a machine of the auditor's.
+The owner makes the file append-only (`chattr +a`) or mounts the folder from the auditor's machine.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class FolderAnchor:
                 return
             descriptor = os.open(self._file, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
             try:
-                # half a line that a death left is ended, since an append-only file cannot be cut
+                # terminate a half line left by a crash, because an append-only file cannot be cut
                 os.write(descriptor, (b"\n" if self._is_torn() else b"") + line + b"\n")
                 os.fsync(descriptor)
             finally:
@@ -57,7 +57,7 @@ class FolderAnchor:
             try:
                 line.checkpoint()
             except UNDECODABLE:
-                continue  # half a line of a writer that died; a checkpoint that matters is missed by its number
+                continue  # half a line of a crashed writer; a missing checkpoint shows by its number
             if line.whole:
                 yield line
 

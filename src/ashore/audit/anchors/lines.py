@@ -1,4 +1,4 @@
-"""A file that somebody else kept: checkpoints one a line, or a log of syslog in which they stand."""
+"""Read-only anchor: a file with one checkpoint a line, or a syslog file that contains them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _CHECKPOINT: Final = re.compile(rb"[A-Za-z0-9+/]{86}== \{.*\}")
 
 
 class FileOfLines:
-    """Reads; never writes. Lines of other homes, and of anything else, are passed over."""
+    """Reads only. Lines of other homes, and of anything else, are ignored."""
 
     def __init__(self, path: Path, home: str) -> None:
         self._path = path
@@ -31,7 +31,7 @@ class FileOfLines:
         )
 
     def read(self) -> Iterator[bytes]:
-        """Yield by number: syslog over UDP may bring them in another order, or one twice."""
+        """Yield by number: syslog over UDP may reorder or duplicate lines."""
         where: dict[int, int] = {}
         try:
             with self._path.open("rb") as file:

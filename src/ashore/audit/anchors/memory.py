@@ -1,4 +1,4 @@
-"""An anchor in the process: the twin of the others."""
+"""In-memory anchor: the twin of the others."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an anchor is."""
+"""Port of an anchor."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Protocol
 
 
 class Anchor(Protocol):
-    """Keeps copies of checkpoints where whoever runs this machine cannot change them."""
+    """Stores copies of checkpoints where this machine's administrator cannot change them."""
 
     @property
     def place(self) -> str:
@@ -15,19 +15,19 @@ class Anchor(Protocol):
         ...
 
     def put(self, number: int, line: bytes) -> None:
-        """Keep a checkpoint. Returns when the anchor has it. May be called twice with the same line.
+        """Store a checkpoint. Returns when the anchor has it. May be called twice with the same line.
 
         Raises:
-            SourceUnreachable: it cannot be reached or written now; to be tried again.
-            TamperedAudit: it holds another line of this number.
+            SourceUnreachable: it cannot be reached or written now; retry later.
+            TamperedAudit: it has a different line with this number.
         """
         ...
 
     def read(self) -> Iterator[bytes]:
-        """Yield what is kept, in the order of the numbers.
+        """Yield the stored lines, in the order of their numbers.
 
         Raises:
             SourceUnreachable: it cannot be read.
-            InvalidRequest: it can only be written; its other end keeps the lines.
+            InvalidRequest: it is write-only; the receiver stores the lines.
         """
         ...

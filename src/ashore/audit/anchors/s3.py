@@ -1,4 +1,4 @@
-"""A bucket: one object for each checkpoint. With object lock on the bucket nobody removes or replaces one."""
+"""A bucket: one object for each checkpoint. With object lock on the bucket they cannot be removed or replaced."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Syslog (RFC 5424) over UDP, TCP or a unix socket. It is written to; its other end keeps a file that can be read."""
+"""Syslog (RFC 5424) over UDP, TCP or a unix socket. Write-only; the receiver stores a file that can be read."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class SyslogAnchor:
         return self._place
 
     def put(self, number: int, line: bytes) -> None:
-        """Send it. UDP and unix sockets do not say that it arrived; TCP says that the other machine has it."""
+        """Send it. UDP and unix sockets do not confirm delivery; TCP confirms that the other machine has it."""
         try:
             self._send(message(line))
         except OSError as fault:
@@ -74,7 +74,7 @@ class SyslogAnchor:
 
 
 def message(line: bytes) -> bytes:
-    """Return a message of RFC 5424 around a checkpoint, which holds no newline and no control character."""
+    """Return an RFC 5424 message with a checkpoint, which has no newline and no control characters."""
     now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     head = f"<{PRIORITY}>1 {now} {socket.gethostname() or '-'} ashore-audit {os.getpid()} checkpoint - "
     return head.encode("ascii", "replace") + line

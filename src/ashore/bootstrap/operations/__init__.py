@@ -1,5 +1,5 @@
-"""The use cases behind operations, wired for this home: the command line runs them, and the process that a job worker
-starts. What an operation takes is declared in `ashore.jobs.operations.asks`.
+"""The use cases behind operations, wired for this home. The command line and the process of a job run them. Their
+inputs are declared in `ashore.jobs.operations.asks`.
 
 To add one: a struct there, a call in `ashore.jobs.operations.calls`, and its `Operation` in one of these files.
 """
@@ -17,14 +17,14 @@ __all__ = ["EXIT_DAMAGED", "EXIT_INTERRUPTED", "EXIT_REFUSED", "Operation", "Sho
 _FILES: Final[Mapping[str, str]] = MappingProxyType(
     {"model": "models", "optimize": "shrinking", "train": "training", "learn": "learning", "backup": "backups"}
 )
-"""The file of each noun here."""
+"""The file of each noun."""
 
 
 def find_operation(name: str) -> Operation:
     """Return an operation by NOUN WORD.
 
     Raises:
-        InvalidRequest: there is none of that name.
+        InvalidRequest: there is no operation of that name.
     """
     file = _FILES.get(name.partition(" ")[0])
     found = () if file is None else import_module(f"{__name__}.{file}").OPERATIONS

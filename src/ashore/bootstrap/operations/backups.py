@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def backup_of(home: Home, actor: str) -> Iterator[BackupService]:
-    """Open the backup of a home; what is done with it is recorded as done by `actor`.
+    """Open the backup of a home; acts are recorded as done by `actor`.
 
     Raises:
         NotFound: there is no such home.
@@ -85,7 +85,7 @@ def scrub(asked: ScrubIn, work: Work) -> Shown:
 
 
 def rehearse(asked: RehearseIn, work: Work) -> Shown:
-    """Read what a restore would, and write nothing."""
+    """Read everything that a restore would read, and write nothing."""
     from ashore.backup import BackupHome, Restore, find_own
 
     home = read_settings().home
@@ -97,14 +97,14 @@ def rehearse(asked: RehearseIn, work: Work) -> Shown:
 
 
 def act_of_restore(verb: str, report: RestoreReport, actor: str, *, model: str = "") -> Act:
-    """Return what a restore, or a rehearsal of one, is in the audit log."""
+    """Return the audit record of a restore, or of a rehearsal."""
     detail: dict[str, str | int] = {"models": len(report.models), "bytes": report.num_bytes}
     resource = f"backup/{report.generation}" + (f"/{model}" if model else "")
     return Act(action=f"backup:{verb}", actor=actor, resource=resource, detail=detail)
 
 
 def shown_scrub(report: ScrubReport) -> Shown:
-    """Return what a scrub found."""
+    """Return the result of a scrub."""
     lines = [
         f"{'repaired' if found.repaired else 'WRONG'}: {found.belongs_to} on {found.place}: {found.what}"
         for found in report.findings
@@ -118,7 +118,7 @@ def shown_scrub(report: ScrubReport) -> Shown:
 
 
 def shown_restore(report: RestoreReport, what: str) -> Shown:
-    """Return what a restore brought back, or would; `what` has a place for its bytes."""
+    """Return what a restore brought back, or would; `what` has a placeholder for its bytes."""
     made = datetime.fromtimestamp(report.created_s, UTC).isoformat(timespec="seconds")
     return Shown(
         document=dataclasses.asdict(report),
@@ -130,7 +130,7 @@ def shown_restore(report: RestoreReport, what: str) -> Shown:
 
 
 def _keys_elsewhere(settings: Settings) -> tuple[str, ...]:
-    """Return what must be kept beside a backup of sealed models."""
+    """Return what must be kept apart from a backup of sealed models."""
     kind, _, place = settings.sealing_key.partition(":")
     if not place or (kind == "keyring" and Path(place).is_relative_to(settings.home.root)):
         return ()

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 LOOK_EVERY_S: Final = 2.0
 UNLIKE: Final = "likelihood"
-"""Measure of a shadow that a model which learned anything fails: how likely it finds what the live release says."""
+"""Measure that the shadow of any learned model fails: the likelihood of the live release's answers."""
 FEW_PERCENT: Final = 5.0
 """Share of requests of a first canary."""
 
@@ -36,7 +36,7 @@ def plan(asked: LearnIn, work: Work) -> Shown:
 
 
 def run(asked: LearnIn, work: Work) -> Shown:
-    """Teach, judge and release."""
+    """Train, judge and release."""
     from ashore.processes import become_idle
 
     settings = read_settings()
@@ -52,7 +52,7 @@ def run(asked: LearnIn, work: Work) -> Shown:
 
 
 def learning_section(settings: Settings) -> LearningSection:
-    """Return `[learning]` as the server of this home was told it.
+    """Return `[learning]` as this home's server was started with it.
 
     Raises:
         NotReady: no server was started from this home.
@@ -66,7 +66,7 @@ def learning_section(settings: Settings) -> LearningSection:
 
 
 class ServerReleases:
-    """Implements `Releasing` over a server's own calls, with the rights of whoever asks."""
+    """Implements `Releasing` with a server's own calls and the rights of the requester."""
 
     def __init__(self, ask: Callable[[Call, msgspec.Struct], Any], section: LearningSection) -> None:
         self._ask, self._section = ask, section
@@ -76,14 +76,15 @@ class ServerReleases:
 
         made = self._ask(_release_call("create"), NewRelease(model=model, alias=alias))
         seen = self._ask(SHOW_ALIAS, AliasIn(alias=alias)).version
-        # A shadow is also judged by how likely it finds the live answers, and this one was taught others.
+        # A shadow is also judged by the likelihood of the live answers, and this one was trained on others.
         self._ask(_release_call("shadow"), ShadowIn(release=made.name, automatic=False, why=why, version=seen))
         return str(made.name)
 
     def follow(self, alias: str, release: str, *, why: str, stop: Callable[[], bool]) -> str:
-        """Where `[learning] promote` is automatic, make a shadow a canary once it was compared for `step_s`, which is
-        promoted after its last step; return what became of it. One that was found worse in anything but saying what the
-        live release says stays a shadow."""
+        """If `[learning] promote` is automatic, turn a shadow into a canary after `step_s` of comparison, to be
+        promoted after its last step; return the outcome. A shadow stays if it is worse in anything but the likelihood
+        of live answers.
+        """
         from ashore.releases.calls import SHOW_ALIAS, SHOW_EVIDENCE, SHOW_RELEASE, AliasIn, CanaryIn, ReleaseIn
 
         if self._section.promote != "automatic":

@@ -1,4 +1,4 @@
-"""What an operation is to whoever runs it: the command line, or the process that a job worker starts."""
+"""What an operation needs from its runner: the command line, or the process of a job."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ EXIT_INTERRUPTED: Final = 130
 
 
 class Work(Protocol):
-    """Where an operation reports to, and in whose name it works. It is also a `store.Progress`."""
+    """The progress sink of an operation, and the actor it works for. It is also a `store.Progress`."""
 
     @property
     def actor(self) -> str:
-        """Who it is recorded as: `os:alice`, or an account."""
+        """The actor in the audit log: `os:alice`, or an account."""
         ...
 
     @property
     def config(self) -> Path | None:
-        """An ashore.toml whose settings it works with; None: those of the environment."""
+        """An ashore.toml with the settings to use; None: those of the environment."""
         ...
 
     def __call__(self, stage: str, done_bytes: int, total_bytes: int) -> None:
@@ -40,15 +40,15 @@ class Work(Protocol):
         ...
 
     def steps(self, stage: str, done: int, total: int, says: str = "") -> None:
-        """Report steps of a stage, and what else is to be said of them; default: their count."""
+        """Report steps of a stage, with a text; default: their count."""
         ...
 
     def say(self, line: str) -> None:
-        """Print a note to people, beside the result."""
+        """Print a note beside the result."""
         ...
 
     def stopping(self) -> bool:
-        """Return whether the operation shall stop after its current step."""
+        """Return whether the operation should stop after its current step."""
         ...
 
     def reload(self) -> None:
@@ -56,13 +56,13 @@ class Work(Protocol):
         ...
 
     def ask(self, call: Call, asked: msgspec.Struct) -> Any:
-        """Return the answer of the server to a call, with the rights of whoever asked for the operation."""
+        """Return the server's answer to a call, with the rights of the operation's requester."""
         ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shown:
-    """A result as people and programs read it."""
+    """A result for people and programs."""
 
     document: Any
     """What `--json` prints."""

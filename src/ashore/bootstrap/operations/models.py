@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def pull(asked: PullIn, work: Work) -> Shown:
-    """Pull, and have a server that serves what is pulled read its plan again."""
+    """Pull a model, and reload a server that serves it."""
     model = open_store().pull(
         asked.source,
         name=asked.name,
@@ -41,7 +41,7 @@ def pull(asked: PullIn, work: Work) -> Shown:
 
 
 def _serves_pulled() -> bool:
-    """Return whether a server runs from this home that serves what is pulled."""
+    """Return whether a running server of this home serves the pulled model."""
     from ashore.config import Listening
 
     try:
@@ -87,7 +87,7 @@ def seal(asked: SealIn, work: Work) -> Shown:
 
 @contextmanager
 def _unused(name: str, what: str) -> Iterator[None]:
-    """Hold the home; where its server runs, go on if no release of it and no host uses the model.
+    """Lock the home; if its server runs, continue only if no release and no host uses the model.
 
     Raises:
         HomeBusy: the server uses it.
@@ -103,11 +103,11 @@ def _unused(name: str, what: str) -> Iterator[None]:
 
 
 def what_removal_does(asked: RemoveIn) -> str:
-    """Return what a removal would do, verb first.
+    """Return the effect of a removal, verb first.
 
     Raises:
         UnknownModel: the store has no such model.
-        Conflict: a running server answers with it.
+        Conflict: a running server uses it.
     """
     store = open_store()
     found = [store.resolve(asked.ref)]

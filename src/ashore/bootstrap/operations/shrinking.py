@@ -52,7 +52,7 @@ def plan_quantize(asked: Quantize, work: Work) -> Shown:
 
 
 def quantize(asked: Quantize, work: Work) -> Shown:
-    """Make the variant; what another program makes is only shown, with its commands, unless `run` names that."""
+    """Make the variant. If another program makes it, only show the commands, unless `run` names that program."""
     from ashore.optimize import is_made_beside
 
     store = open_store()
@@ -114,7 +114,7 @@ def _prune_order(asked: PruneIn) -> PruneOrder:
 
 
 def plan_prune(asked: PruneIn, work: Work) -> Shown:
-    """Show what would be removed and what that can gain."""
+    """Show what would be removed and the possible gain."""
     order = _prune_order(asked)
     plan = order.plan
     document = {
@@ -135,7 +135,7 @@ def plan_prune(asked: PruneIn, work: Work) -> Shown:
 
 
 def prune(asked: PruneIn, work: Work) -> Shown:
-    """Cut, and teach the rest."""
+    """Prune, and train the rest."""
     order = _prune_order(asked)
     for line in _order_lines(order):
         work.say(line)
@@ -278,7 +278,7 @@ def _size(plan: DistilPlan) -> str:
 
 
 def evaluate(asked: Evaluate, work: Work) -> Shown:
-    """Examine the model, keep the report, and judge it by the gate."""
+    """Evaluate the model, store the report, and apply the gate."""
     from ashore import evaluation as ev
 
     limits = ev.read_gate(Path(asked.gate)) if asked.gate is not None else None
@@ -355,7 +355,7 @@ def _parent_of(store: ModelStore, name: str) -> str:
 
 
 def _stored(store: ModelStore, report: Report) -> StoredModel | None:
-    """Return the model that a report is about, if the store has it."""
+    """Return the model of a report, if the store has it."""
     return (
         store.resolve(f"{report.model.name.partition('@')[0]}@{report.model.digest}") if report.model.digest else None
     )

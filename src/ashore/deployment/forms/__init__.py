@@ -9,8 +9,8 @@ Where to add what:
 - A key of places.toml: a field in places.py, which `describe_deployment` reads; then `make docs`.
 - A form: a function from `Description` to files by their names, and a row in `FORMS`. What it cannot say it refuses
   with InvalidSpec, and the hint says what to change.
-- A file or folder that a new key of ashore.toml names: mark the field `AFile` or `APlace` where it is declared.
-- Who runs vLLM on Kubernetes: a case in workloads.py and a word in `Engines` of places.py.
+- A new key of ashore.toml that names a file or folder: mark the field `AFile` or `APlace` where it is declared.
+- Another controller for vLLM on Kubernetes: a case in workloads.py and a word in `Engines` of places.py.
 
 The unit of systemd (deployment/unit.py) runs the installation of this machine, so it is rendered from the words of
 `ashore up` and needs no places.

@@ -1,4 +1,4 @@
-"""Rendered objects before the user's own API server: a dry run there, which stores nothing."""
+"""Checks rendered objects against the user's own API server with a dry run, which stores nothing."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def find_kubectl(given: str = "kubectl") -> str:
 
 
 def check_objects(groups: Sequence[Group], *, kubectl: str, context: str = "") -> tuple[Checked, ...]:
-    """Return what the API server of kubectl's configuration says of each object. Nothing is stored there.
+    """Return the API server's result for each object, using kubectl's configuration. Stores nothing.
 
     Args:
         groups: The objects.

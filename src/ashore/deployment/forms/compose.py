@@ -11,7 +11,7 @@ from ashore.errors import InvalidSpec
 
 
 def refuse_for_one_machine(deployed: Description, form: str) -> None:
-    """Return when a form for one machine can say what is asked.
+    """Check that a form for one machine can express the deployment.
 
     Raises:
         InvalidSpec: it cannot; the message says what.
@@ -45,7 +45,7 @@ def compose_files(deployed: Description) -> dict[str, str]:
     """Return the compose file and the ashore.toml that it mounts.
 
     Raises:
-        InvalidSpec: one machine cannot run what is asked.
+        InvalidSpec: one machine cannot run the deployment.
     """
     refuse_for_one_machine(deployed, "compose")
     services: dict[str, Tree] = {deployed.name: _server(deployed)}
@@ -146,7 +146,7 @@ def _engine(deployed: Description, engine: Engine) -> Tree:
 
 
 def with_key_file(engine: Engine, key: Secret) -> dict[str, Tree]:
-    """Return entry point and words that give vLLM its key from a file, which it reads from the environment alone."""
+    """Return entry point and arguments that read vLLM's key from a file: vLLM only reads it from the environment."""
     words = ["serve", engine.weights, "--host", "0.0.0.0", "--port", str(ENGINE_PORT), *engine.flags]
     script = f'VLLM_API_KEY="$(cat {key.path})" exec vllm "$@"'
     escaped = script.replace("$", "$$")  # compose reads a single $ as a variable

@@ -196,8 +196,7 @@ def describe_deployment(text: str, places: Places, *, where: str = "ashore.toml"
 
 
 def _stand_in(leaf: Leaf) -> Any:
-    """Return a value for one that stands in a file, which need not be on this machine; and for what is looked for here
-    when it is read: the files and the library of traces."""
+    """Return a stand-in for a file or library that need not be on this machine."""
     if leaf.path[0] == "otel" and leaf.key in ("endpoint", "headers_file", "ca_file"):
         return ""
     if not is_from_file(leaf.value):

@@ -1,4 +1,4 @@
-"""Rendered files beside those of a folder: what is new, changed, the same, or ours and no longer rendered."""
+"""Compares rendered files with those in a folder: new, changed, unchanged, or ours and no longer rendered."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Compared:
 
 
 def compare(files: Mapping[str, str], folder: Path) -> tuple[Compared, ...]:
-    """Return each file beside what the folder has. Files that others put there are left out.
+    """Compare each file with the one in the folder. Files that others put there are left out.
 
     Raises:
         InvalidRequest: the folder is a file, or has a file of somebody else or a link where one of ours would be.
@@ -63,7 +63,7 @@ def compare(files: Mapping[str, str], folder: Path) -> tuple[Compared, ...]:
 
 
 def write(compared: Iterable[Compared], folder: Path) -> None:
-    """Make the folder as rendered: write what is new or changed, remove what is stale. May be called twice."""
+    """Make the folder match the rendered files: write new or changed ones, remove stale ones. May be called twice."""
     for one in compared:
         path = folder / one.path
         if one.state == "stale":
@@ -76,7 +76,7 @@ def write(compared: Iterable[Compared], folder: Path) -> None:
 
 
 def _refuse_links(folder: Path, path: str) -> None:
-    """Return when nothing on the way from a folder to a file in it leads elsewhere.
+    """Check that no component of a path below a folder is a link to elsewhere.
 
     Raises:
         InvalidRequest: a link does.

@@ -1,7 +1,7 @@
-"""A Helm chart of the same objects: what differs between environments is a value, the rest stands as it is. Pure.
+"""A Helm chart of the same objects: what differs between environments is a value, the rest is fixed. Pure.
 
 A value is a place in an object (`KNOBS`). The chart is made of the finished objects, so that `helm template` with the
-values of the chart gives what the form `k8s` gives: there is no second description that could differ.
+values of the chart gives what the form `k8s` gives: no second description can differ.
 """
 
 from __future__ import annotations
@@ -133,7 +133,7 @@ def _quoted(text: str) -> str:
 
 
 def _escaped(text: str) -> str:
-    """Return a text in which Helm finds nothing to replace."""
+    """Return a text with Helm's template markers escaped."""
     return text.replace("{{", "\0").replace("\0", '{{ "{{" }}')
 
 

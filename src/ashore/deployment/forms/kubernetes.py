@@ -50,7 +50,7 @@ def kubernetes_objects(deployed: Description) -> tuple[Group, ...]:
     """Return every object, in the order in which they are applied.
 
     Raises:
-        InvalidSpec: places.toml asks for what that version of Kubernetes, or Kubernetes at all, has not.
+        InvalidSpec: places.toml requests something that Kubernetes, or that version of it, does not have.
     """
     _refuse(deployed)
     namespace = (_namespace(deployed),) if deployed.places.kubernetes.create_namespace else ()
@@ -89,7 +89,7 @@ def _refuse(deployed: Description) -> None:
 
 
 def configuration_map(deployed: Description) -> Object:
-    """Return ashore.toml as an immutable ConfigMap, named by what it contains: a change is a new one, and a rollout."""
+    """Return ashore.toml as an immutable ConfigMap named by its content: a change creates a new one and a rollout."""
     digest = hashlib.sha256(deployed.configuration.encode()).hexdigest()[:10]
     return {
         "apiVersion": "v1",

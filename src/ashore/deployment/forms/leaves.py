@@ -1,4 +1,4 @@
-"""Every value of an ashore.toml as it is written, with what its declaration says of it. Pure."""
+"""Every value of an ashore.toml with its declaration. Pure."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def _value(value: Any, key: Key | None, path: Path, names: tuple[str, ...]) -> I
 
 
 def _leaf_of(key: Key) -> Key:
-    """Return what is said of the values of a table whose keys the operator makes up."""
+    """Return the declaration of values in a table whose keys the operator chooses."""
     return Key(
         name=key.name, field=key.field, kind=str, default="", kept=key.kept, example="", holds=key.holds
     )  # fmt: skip

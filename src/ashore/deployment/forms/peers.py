@@ -1,4 +1,4 @@
-"""Which hosts the server of an ashore.toml calls: what network policies let through. Pure."""
+"""Hosts that the server of an ashore.toml calls: the ones that network policies must allow. Pure."""
 
 from __future__ import annotations
 
@@ -46,8 +46,9 @@ class _Named:
 def peers_of(
     document: dict[str, Any], spec: Spec, places: Places
 ) -> tuple[tuple[Peer, ...], tuple[tuple[str, int], ...]]:
-    """Return the hosts that ashore.toml names as it is written, with where places.toml says that they are; and those of
-    which it does not, with their ports."""
+    """Return the hosts named in ashore.toml with their location from places.toml; and, with ports, those that it does
+    not locate.
+    """
     found: dict[tuple[str, int, bool], Peer] = {}
     absent: dict[str, int] = {}
     named = list(_named(document, spec, offline=places.server.offline))
@@ -76,7 +77,7 @@ def _placed(peer: PeerPlace, *, port: int, why: str, udp: bool) -> Peer:
 
 
 def _by_itself(host: str) -> PeerPlace | None:
-    """Return where a host is whose name says it: an address, or a Service `NAME.NAMESPACE.svc`."""
+    """Return the location of a host whose name gives it: an address, or a Service `NAME.NAMESPACE.svc`."""
     try:
         address = ip_address(host)
     except ValueError:

@@ -63,7 +63,7 @@ def pod_security(deployed: Description) -> dict[str, Tree]:
 
 
 def resources(cpus: int, memory_bytes: int, *, gpus: int = 0, gpu_resource: str = "") -> dict[str, Tree]:
-    """Return requests that equal the limits, so that nobody else gets what was promised."""
+    """Return requests equal to the limits, so that the reserved resources are exclusive."""
     own: dict[str, Tree] = {"cpu": str(cpus), "memory": quantity(memory_bytes)}
     if gpus:
         own[gpu_resource] = str(gpus)
@@ -71,7 +71,7 @@ def resources(cpus: int, memory_bytes: int, *, gpus: int = 0, gpu_resource: str 
 
 
 def volume_source(volume: VolumePlace, pull: str) -> dict[str, Tree]:
-    """Return a folder that is there before the pod, as a volume."""
+    """Return an existing folder as a volume."""
     name = volume_name(volume)
     if volume.image:
         return {"name": name, "image": {"reference": volume.image, "pullPolicy": pull}}
@@ -83,7 +83,7 @@ def volume_name(volume: VolumePlace) -> str:
 
 
 def secret_volume(deployed: Description) -> dict[str, Tree]:
-    """Return the Secret as files: owned by root, read by the group of the pod and nobody else."""
+    """Return the Secret as files: owned by root, readable only by the group of the pod."""
     return {
         "name": "secrets",
         "secret": {
@@ -95,7 +95,7 @@ def secret_volume(deployed: Description) -> dict[str, Tree]:
 
 
 def placement(deployed: Description, selector: Mapping[str, str], *, gpus: int) -> dict[str, Tree]:
-    """Return which machines a pod may run on, and how soon it leaves a dead one."""
+    """Return node selection, and how soon a pod leaves a dead node."""
     kubernetes = deployed.places.kubernetes
     tolerations: list[Tree] = [
         {"key": f"node.kubernetes.io/{what}", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 30}

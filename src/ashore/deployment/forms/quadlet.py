@@ -122,5 +122,5 @@ def _mount(host: str, path: str, *, read_only: bool) -> str:
 
 
 def _devices(gpus: int) -> list[str]:
-    """Return the GPUs by their names of the container device interface."""
+    """Return the GPUs by their names in the Container Device Interface."""
     return [f"AddDevice=nvidia.com/gpu={number}" for number in range(gpus)]

@@ -1,4 +1,4 @@
-"""What an engine of another maker is told in every container: call nobody, and write below /tmp only."""
+"""Environment of a third-party engine in every container: no outside calls, writes only below /tmp."""
 
 from __future__ import annotations
 

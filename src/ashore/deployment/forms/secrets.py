@@ -1,7 +1,7 @@
-"""Secrets and files of an ashore.toml become names: a form says where they are mounted, never what they are. Pure.
+"""Replaces secrets and files of an ashore.toml with names: a form has their mount paths, never their content. Pure.
 
-What is a secret is decided by the value as well as by the name of its key, because a password may stand in an address,
-an option of an engine or the arguments of a program. A value that only looks like one costs a line in a Secret.
+A secret is recognised by its value as well as its key, because a password may be in an address, an engine option or
+program arguments. A value that only looks like one costs a line in a Secret.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ def hide(document: Mapping[str, Any]) -> Hidden:
 
 
 def is_secret(key: str, value: object) -> bool:
-    """Return whether a value must not be shown, by its key or by what it looks like."""
+    """Return whether a value must not be shown, by its key or its form."""
     if isinstance(value, float):
         return False
     if _KEY.search(key) and not (isinstance(value, int) and _COUNTS.search(key)):
@@ -117,7 +117,7 @@ def is_secret(key: str, value: object) -> bool:
 
 
 def refuse_leaks(texts: Iterable[str], values: frozenset[str]) -> None:
-    """Return when no text contains a secret. Guards against a mistake of ours, whatever a form was made of.
+    """Check that no text contains a secret. Guards against our own mistakes in any form.
 
     Raises:
         Bug: one does. The message does not repeat it.
@@ -149,7 +149,7 @@ def _looks_random(value: str) -> bool:
 
 
 def _parts(value: str) -> set[str]:
-    """Return what must not be seen of a secret: all of it, and the password of an address as it is and decoded."""
+    """Return the parts of a secret that must not appear: all of it, and the password of an address, raw and decoded."""
     found = {value}
     if "://" in value:
         try:

@@ -44,7 +44,9 @@ def _comment(text: str) -> str:
 
 
 def bundle_files(deployed: Description) -> dict[str, str]:
-    """Return every form that can say what is asked, each in its folder, with what the others cannot, and checksums."""
+    """Return every form that can express the deployment, each in its folder, with the limits of the others, and
+    checksums.
+    """
     files: dict[str, str] = {}
     refused = []
     for name, form in FORMS.items():
@@ -102,7 +104,7 @@ def render_form(name: str, deployed: Description) -> dict[str, str]:
     """Return the text of each file of a form, by its path.
 
     Raises:
-        InvalidSpec: the form cannot say what is asked.
+        InvalidSpec: the form cannot express the deployment.
         Bug: a file would contain a secret.
     """
     files = dict(FORMS[name].files(deployed))

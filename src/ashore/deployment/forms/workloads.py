@@ -1,6 +1,6 @@
 """Engines on Kubernetes: a Deployment, a LeaderWorkerSet where one model spans nodes, or what KServe or Ray runs. Pure.
 
-ashore schedules nothing here: each form is an object of the controller that places it.
+ashore schedules nothing here: each object belongs to the controller that places it.
 """
 
 from __future__ import annotations

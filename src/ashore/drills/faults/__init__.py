@@ -1,4 +1,4 @@
-"""Faults, made for real: how each is fired, how it is felt, and when the server is well after it."""
+"""Real faults: how each is triggered, how its effect is detected, and when the server has recovered."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The server that is broken, and what every fault answers.
+"""The server under test, and the interface of all faults.
 
-A step that undoes a fault is written down (`undoing.py`) before anything is broken. Processes are found below the
-supervisor of the home, with their start, and never by a name alone.
+The undo step of a fault is recorded (`undoing.py`) before anything is broken. Processes are found below the home's
+supervisor, by start time, never by name only.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ ROOT: Final = Path("/")
 
 @dataclass(slots=True, kw_only=True)
 class Scene:
-    """The server on which a drill is run."""
+    """The server under test."""
 
     home: Home
     asked: Asked
@@ -87,7 +87,7 @@ class Scene:
         return found[0]
 
     def ready(self) -> int:
-        """Return the replicas that API workers are connected to, as the first of them tells."""
+        """Return the replicas that API workers are connected to, as reported by the first worker."""
         from ashore.doctor.samples import Samples
         from ashore.serving import read_topology
 
@@ -106,21 +106,21 @@ class Fault:
         self.scene = scene
 
     def fire(self) -> None:
-        """Break something. The way back is written down first."""
+        """Trigger the fault. Its undo step is recorded first."""
 
     def felt(self) -> str:
-        """Return how it is seen that the fault is there; empty: it is not (yet)."""
+        """Return how the fault shows; empty: it does not (yet)."""
         return ""
 
     def is_over(self) -> bool:
-        """Whether the fault ended by itself, so that nothing is left to wait for."""
+        """Whether the fault ended by itself, so that there is nothing to wait for."""
         return False
 
     def mend(self) -> None:
-        """Do, after the fault is undone, what a person or a service manager would do."""
+        """After the undo, do what a person or a service manager would do."""
 
     def why_unwell(self) -> str:
-        """Return what is not as before yet, beside requests; empty: everything is."""
+        """Return what has not recovered yet, besides requests; empty: everything has."""
         try:
             ready = self.scene.ready()
         except (OSError, ValueError) as fault:
@@ -128,5 +128,5 @@ class Fault:
         return "" if ready >= self.scene.replicas else f"{ready} of {self.scene.replicas} replicas are ready"
 
     def checks(self) -> tuple[Check, ...]:
-        """Return what else had to hold, once the server is well."""
+        """Return further conditions that had to hold, after the recovery."""
         return ()

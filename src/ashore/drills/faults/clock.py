@@ -1,4 +1,4 @@
-"""The wall clock of the server goes an hour ahead, and comes back. That of the machine is not touched."""
+"""The server's wall clock jumps an hour ahead and back. The machine's clock is not changed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ RIGHT: Final = "+0"
 
 
 class SteppedClock(AuditFault):
-    """Every process of the twin reads the wall clock through libfaketime, which reads a file. Durations are real."""
+    """Every process of the twin reads the wall clock through libfaketime, which reads a file. Monotonic time is
+    real.
+    """
 
     def fire(self) -> None:
         if self.scene.clock is None:
@@ -35,7 +37,7 @@ class SteppedClock(AuditFault):
         return f"its clock is {ahead_s:.0f} s ahead" if abs(ahead_s) > 10 else super().why_unwell()
 
     def _ahead_s(self) -> float:
-        """Return how far the server's clock is ahead of the machine's, by the date of an answer."""
+        """Return how far the server's clock is ahead of the machine's, by the date header of an answer."""
         asked = self.scene.asked
         parts = urlsplit(asked.url)
         body = {"model": asked.model, "max_tokens": 1, "messages": [{"role": "user", "content": f"{time.monotonic()}"}]}

@@ -1,4 +1,4 @@
-"""What a server reads is wrong, locked or away: a release, the state, a backup, a certificate."""
+"""Data that a server reads is wrong, locked or missing: a release, the state, a backup, a certificate."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class BadRelease(Fault):
 
 
 class LostNode(Fault):
-    """A node of the backup is away. Backups go on, and everything is there to restore."""
+    """A node of the backup is down. Backups continue, and everything can be restored."""
 
     def fire(self) -> None:
         self.node = self.scene.folder / "node-0"
@@ -69,7 +69,7 @@ def _last_line(done: subprocess.CompletedProcess[str]) -> str:
 
 
 class FlippedBit(Fault):
-    """A byte of a backup's shard is another one. A scrub must find it and write the right bytes."""
+    """A byte of a backup's shard is flipped. A scrub must find and repair it."""
 
     def fire(self) -> None:
         shards = sorted(
@@ -106,7 +106,7 @@ class FlippedBit(Fault):
 
 
 class LostState(Fault):
-    """Somebody holds the write lock of the state for seconds. Requests go on."""
+    """Another process holds the state's write lock for seconds. Requests continue."""
 
     def fire(self) -> None:
         program = (
@@ -129,7 +129,9 @@ class LostState(Fault):
 
 
 class ExpiredCertificate(Fault):
-    """The edge's certificate has ended. A start makes a new one, and clients that trust the authority go on."""
+    """The edge's certificate has expired. A restart creates a new one, and clients that trust the authority
+    continue.
+    """
 
     def fire(self) -> None:
         from ashore.drills.certificate import expire

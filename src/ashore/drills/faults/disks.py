@@ -1,4 +1,4 @@
-"""A disk that is full, slow, or fails. Whatever happened, the audit log must be what was written."""
+"""A disk that is full, slow, or failing. The audit log must stay intact in every case."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ FILL: Final = "drill-fill"
 
 
 class AuditFault(Fault):
-    """A fault of the disk: whatever happened, the audit log must be what was written."""
+    """A disk fault; the audit log must stay intact."""
 
     def checks(self) -> tuple[Check, ...]:
         done = self.scene.ashore("audit", "verify")
@@ -31,7 +31,7 @@ class FullDisk(AuditFault):
         self.error = ""
         with open(path, "wb", buffering=0) as file:
             told = os.statvfs(path)
-            with contextlib.suppress(OSError):  # at once, where the file system can: a drill may be stopped meanwhile
+            with contextlib.suppress(OSError):  # at once, if the file system can: a drill may be stopped meanwhile
                 os.posix_fallocate(file.fileno(), 0, told.f_bavail * told.f_frsize)
                 file.seek(0, os.SEEK_END)
             for size in (1 << 20, 4096, 1):

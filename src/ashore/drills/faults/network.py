@@ -1,4 +1,4 @@
-"""The network between the server and its neighbours is slow, loses packets, or is gone; so is a neighbour."""
+"""The network between the server and its neighbours is slow, lossy or down, or a neighbour is."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ashore.errors import EngineFailed
 
 
 class Trouble(Fault):
-    """The lines of the drill's own network have other weather (`link.py`). They are fair again when it is undone."""
+    """Changes the conditions of the drill's own network lines (`link.py`). The undo makes them normal again."""
 
     weather: ClassVar[dict[str, float]] = {}
     felt_by: ClassVar[tuple[str, ...]] = ()
@@ -38,7 +38,7 @@ class Trouble(Fault):
 
 
 class Delay(Trouble):
-    """Each piece takes 40 to 60 ms longer, each way."""
+    """Each piece takes 40 to 60 ms longer, in each direction."""
 
     weather: ClassVar[dict[str, float]] = {"delay_ms": 40.0, "jitter_ms": 20.0}
     felt_by = ("delayed",)
@@ -52,14 +52,14 @@ class Loss(Trouble):
 
 
 class Cut(Trouble):
-    """Nothing passes: neither an answer nor a refusal."""
+    """Nothing passes: neither data nor refusals."""
 
     weather: ClassVar[dict[str, float]] = {"cut": 1.0}
     felt_by = ("held",)
 
 
 class CutBucket(Cut, AuditFault):
-    """The bucket is out of reach that the audit log is anchored in. Signatures go on, and the anchor catches up."""
+    """The bucket of the audit anchor is unreachable. Signing continues, and the anchor catches up."""
 
     def fire(self) -> None:
         super().fire()
@@ -72,7 +72,7 @@ class CutBucket(Cut, AuditFault):
 
 
 class CutServer(Cut):
-    """One of two servers is cut off from the state that they share, and a key is revoked at the other one."""
+    """One of two servers loses the shared state, and a key is revoked at the other one."""
 
     def fire(self) -> None:
         officer = {"id": "officer", "roles": ["security-officer"], "key": {}}
@@ -101,7 +101,7 @@ class CutServer(Cut):
         return ask_once(mine, f"the key {time.monotonic()}", time.monotonic()).status != 401
 
     def _admin(self, method: str, path: str, body: object, key: str) -> Any:
-        """Do a call of administration at the server that is not cut."""
+        """Make an administrative call at the server that is not cut off."""
         connection = http.client.HTTPConnection("127.0.0.1", self.scene.network.other_port, timeout=20)
         headers = {"authorization": f"Bearer {key}", "content-type": "application/json"}
         try:
@@ -129,7 +129,7 @@ def _key(made: Any) -> dict[str, str]:
 
 
 class GonePostgres(AuditFault):
-    """Postgres is killed, and started again by who looks after it when the time is over."""
+    """Postgres is killed, and restarted by its supervisor when the time is over."""
 
     def fire(self) -> None:
         self.port = self.scene.network.kill("state")

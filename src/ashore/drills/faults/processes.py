@@ -1,4 +1,4 @@
-"""Processes that are killed, or stand still."""
+"""Processes that are killed or stopped."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class KilledJobs(Killed):
 
 
 class Hung(Fault):
-    """A process is stopped, as a debugger or the kernel may; it is let go where nobody has ended it."""
+    """A process is stopped, as a debugger or the kernel might do; it is continued unless it was killed."""
 
     role = "host"
 
@@ -100,7 +100,7 @@ class HungEdge(Hung):
 
 
 class KilledSupervisor(Killed):
-    """Nothing may be left of the server; then it is started again, as a service manager would."""
+    """No process of the server may remain; then it is restarted, as a service manager would do."""
 
     def fire(self) -> None:
         self.pid = self.scene.supervisor

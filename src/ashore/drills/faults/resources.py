@@ -1,4 +1,4 @@
-"""Files, processors and memory that run out, and more clients than a server takes."""
+"""Files, processors and memory that run out, and more clients than a server can take."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ashore.errors import EnvironmentFault
 
 
 class FewFiles(Fault):
-    """An API worker may open only a few files more."""
+    """An API worker may open only a few more files."""
 
     def fire(self) -> None:
         self.pid = self.scene.one("api")
@@ -104,7 +104,7 @@ class ShortMemory(Fault):
 
 
 class Flood(Fault):
-    """Many clients more than the server takes at once."""
+    """Far more clients than the server can take at once."""
 
     def fire(self) -> None:
         self.more = Load(self.scene.asked, 40)

@@ -1,8 +1,7 @@
 """Operations: work on models and backups that takes minutes or hours: jobs of the queue, each in its own process.
 
-Owns: what an operation takes (`asks.py`), who may ask for it and on what (`calls.py`), from where it may read
-(`sources.py`), the process that does it and what it says of its progress (`handler.py`). Refuses to own: the work,
-which is a use case in `ashore.bootstrap.operations`.
+Owns: the inputs of an operation (`asks.py`), its rights (`calls.py`), its allowed sources (`sources.py`), its process
+and progress (`handler.py`). Refuses to own: the work, which is a use case in `ashore.bootstrap.operations`.
 
 Where to add what: an operation is a struct in `asks.py`, a function and a row in `calls.py`, and an `Operation` in
 `ashore.bootstrap.operations`. Command, HTTP, form, job and help follow.

@@ -1,7 +1,7 @@
-"""Runs an operation in a process of its own, which works with what the others leave, and keeps what it says of itself.
+"""Runs an operation in its own low-priority process, and stores its progress.
 
-The process is `python -m ashore.cli.operation`: it gets what was asked for on its standard input, says how far it is on
-a pipe, one JSON object a line, and writes its log to its output. It ends with this process.
+The process is `python -m ashore.cli.operation`: it reads the request from standard input, writes progress to a pipe,
+one JSON object a line, and logs to its output. It ends with this process.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ RATE_OVER_S: Final = 20.0
 
 
 class Told(msgspec.Struct, frozen=True, kw_only=True):
-    """One line of the pipe: a step, or the error that it ends with."""
+    """One line of the pipe: a step, or the final error."""
 
     stage: str = ""
     done: int = 0
@@ -53,8 +53,9 @@ _request: Final = msgspec.json.Decoder(Request)
 
 
 class Meter:
-    """Makes progress of what an operation tells: rate and time left, and the last lines of its log. Pure but for the
-    clock that it is given."""
+    """Computes progress from the lines of an operation: rate, time left, and the last log lines. Pure except for its
+    clock.
+    """
 
     def __init__(self, subject: str, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -67,11 +68,11 @@ class Meter:
 
     @property
     def progress(self) -> Progress:
-        """How far it is now."""
+        """The current progress."""
         return msgspec.structs.replace(self._now, log=list(self._log))
 
     def told(self, line: bytes) -> None:
-        """Take one line of the pipe. One that is none is left out."""
+        """Take one line of the pipe. Malformed lines are ignored."""
         try:
             told = _told.decode(line)
         except UNDECODABLE:
@@ -105,7 +106,7 @@ class Meter:
         self._rest = self._rest[-LINE_CHARS:]
 
     def ended(self) -> None:
-        """Take what the output ended with."""
+        """Take the rest of the output at the end."""
         self.wrote(b"\n")
 
 
@@ -123,10 +124,10 @@ class OperationHandler:
         """Make it.
 
         Args:
-            queue: Where progress is kept.
-            environment: What the process needs beside what every child gets: the settings of the home, logins.
-            still_allowed: Says what becomes of a job whose submitter may no longer do it; None: it may start.
-            argv: The program; none: that of operations.
+            queue: Stores the progress.
+            environment: Additional environment of the process: the home's settings, credentials.
+            still_allowed: Returns the outcome of a job whose submitter has lost the right; None: it may start.
+            argv: The program; default: the one for operations.
         """
         self._still_allowed = still_allowed
         self._queue = queue
@@ -134,8 +135,9 @@ class OperationHandler:
         self._argv = tuple(argv) or python_command(MODULE)
 
     async def run(self, lease: Lease) -> Outcome:
-        """Do it once, if its submitter still may. Begun once before, it was interrupted: nobody knows how far it came,
-        so a person decides."""
+        """Run the operation once, if its submitter still may. If it was started before, it was interrupted at an
+        unknown point, so a person decides.
+        """
         request, job = _request.decode(lease.payload), lease.job
         if lease.number > 1 and job.progress:
             how = "run it again: ashore job again " + job.job_id
@@ -187,7 +189,8 @@ class OperationHandler:
                  "account": lease.job.account, "tenant": lease.job.tenant}  # fmt: skip
         assert process.stdin is not None and process.stdout is not None
         try:
-            with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it ended at once, and says why
+            # it ended at once, with the reason in its output
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):
                 process.stdin.write(msgspec.json.encode(order))
                 await process.stdin.drain()
                 process.stdin.close()
@@ -200,11 +203,11 @@ class OperationHandler:
             told.cancel()
             if process.returncode is None:
                 await _end(process)
-            with contextlib.suppress(ProcessLookupError, PermissionError):  # what it left behind
+            with contextlib.suppress(ProcessLookupError, PermissionError):  # its leftover output
                 os.killpg(process.pid, signal.SIGKILL)
 
     async def _keep(self, lease: Lease, meter: Meter) -> None:
-        """Write the progress into the state while it changes."""
+        """Write progress to the state while it changes."""
         kept = ""
         while True:
             text = _text(meter)
@@ -214,7 +217,7 @@ class OperationHandler:
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:
-    """Have a process end: by a wish first, which lets a training write where it stopped."""
+    """End a process: SIGTERM first, so that a training can save its position."""
     ended = asyncio.ensure_future(process.wait())
     process.send_signal(signal.SIGINT)
     with contextlib.suppress(TimeoutError):
@@ -227,7 +230,7 @@ async def _end(process: asyncio.subprocess.Process) -> None:
 
 
 async def _read_lines(descriptor: int, take: Callable[[bytes], None]) -> None:
-    """Give each line that comes from a pipe, until it is closed."""
+    """Yield each line of a pipe until it is closed."""
     loop, reader = asyncio.get_running_loop(), asyncio.StreamReader(limit=1 << 20)
     transport, _ = await loop.connect_read_pipe(
         lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(descriptor, "rb")
@@ -244,7 +247,7 @@ async def _read_lines(descriptor: int, take: Callable[[bytes], None]) -> None:
 
 
 def _shown(text: str) -> str:
-    """Return a text without characters that are not seen or that turn what stands around them."""
+    """Return a text without invisible and direction-changing characters."""
     return "".join(one if one.isprintable() else " " for one in text)
 
 

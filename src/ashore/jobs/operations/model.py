@@ -1,4 +1,4 @@
-"""What an operation is in the queue, and what it says of itself while it runs."""
+"""An operation as a job, and its progress."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Progress(msgspec.Struct, frozen=True, kw_only=True):
-    """How far an operation is."""
+    """Progress of an operation."""
 
     subject: str = ""
     stage: str = ""
@@ -56,7 +56,7 @@ _progress: Final = msgspec.json.Decoder(Progress)
 
 
 def kind_of(name: str, home: str) -> str:
-    """Return the kind of job that an operation is. Where homes share a state, each runs its own.
+    """Return the job kind of an operation. If homes share a state, each runs its own.
 
     Args:
         name: Of the operation.
@@ -66,13 +66,13 @@ def kind_of(name: str, home: str) -> str:
 
 
 def name_of(kind: str) -> str:
-    """Return the operation that a kind of job is; empty where it is none."""
+    """Return the operation of a job kind; empty if it is not one."""
     name = kind.partition("@")[0]
     return name if name in NAMES else ""
 
 
 def progress_of(text: str) -> Progress:
-    """Return what a job says of its progress."""
+    """Return the progress of a job."""
     try:
         return _progress.decode(text)
     except UNDECODABLE:
@@ -80,7 +80,7 @@ def progress_of(text: str) -> Progress:
 
 
 def words_of(progress: Progress) -> str:
-    """Return progress for people: `weights: 1.2 GiB of 4.0 GiB, 30 MiB/s, 1.5 min left`."""
+    """Return progress as text: `weights: 1.2 GiB of 4.0 GiB, 30 MiB/s, 1.5 min left`."""
     if not progress.stage:
         return ""
     parts = []

@@ -1,7 +1,7 @@
-"""Tells the audit log how operations ended: what the job worker keeps in the state, an API worker records.
+"""Records the ends of operations in the audit log: the job worker stores them in the state, an API worker records them.
 
-It goes by the events of the state, and keeps how far it came there, so that an end is recorded though every process
-dies in between; then perhaps twice.
+It follows the events of the state and stores its position there, so that an end is recorded even if every process dies
+in between; then possibly twice.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class EndsRecorder:
         self._news = asyncio.Event()
 
     def watch(self, watch: EpochWatch) -> None:
-        """Have `keep_recording` look whenever something happened."""
+        """Run `keep_recording` after each event."""
         loop = asyncio.get_running_loop()
 
         def on_change(kind: str, value: int) -> None:
@@ -50,7 +50,7 @@ class EndsRecorder:
         watch.on_change(on_change)
 
     async def keep_recording(self) -> None:
-        """Record what ends. Ends when it is cancelled."""
+        """Record ends until cancelled."""
         while True:
             self._news.clear()
             try:
@@ -63,7 +63,7 @@ class EndsRecorder:
             await self._news.wait()
 
     def record(self) -> bool:
-        """Record what ended since the last call; return whether there may be more."""
+        """Record the ends since the last call; return whether there may be more."""
         with self._database.read() as connection:
             before = events_read(connection, self._reader)
             reached = events_span(connection)[1] if before is None else before
@@ -93,7 +93,7 @@ class EndsRecorder:
 
 
 def act_of(job: Job, request: Request) -> Act:
-    """Return how an operation ended as the audit log has it."""
+    """Return the audit record of an operation's end."""
     outcome: ActOutcome = "done" if job.state == "succeeded" else "denied" if job.error_code == REFUSED else "failed"
     return Act(
         action=request.action,

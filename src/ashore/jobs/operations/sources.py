@@ -1,6 +1,6 @@
-"""From where an operation that a request named may read: hubs, what `[egress]` allows, and what `[jobs] folders` holds.
+"""Allowed sources of an operation over the API: hubs, hosts in `[egress]`, and folders in `[jobs] folders`.
 
-Over the API nobody reads the files of the server at will, and nobody has it call addresses of the caller's choice.
+API callers can neither read arbitrary files of the server nor make it call arbitrary addresses.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ HOW: Final = "add it to [jobs] folders in ashore.toml on the server, and restart
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reach:
-    """What operations may read."""
+    """The sources that operations may read."""
 
     folders: Sequence[str] = ()
     """Folders and `s3://BUCKET/PATH` of `[jobs] folders`."""
@@ -31,12 +31,12 @@ class Reach:
     """Addresses that a pull of `pypi:` goes to: the operator sets pip up."""
 
     def source(self, said: str) -> str:
-        """Return the source that a model may be pulled from: as it was said, or the path that it leads to. Addresses
-        are checked when the pull connects to them (`core/outgoing.py`).
+        """Return the allowed source of a pull: as given, or the path that it resolves to. Addresses are checked on
+        connect (`core/outgoing.py`).
 
         Raises:
             PermissionDenied: the operator does not allow it.
-            UnknownModel: it is no source, and the catalogue has no such name.
+            UnknownModel: it is neither a source nor a name of the catalogue.
         """
         kind, _, rest = said.partition(":")
         if said.startswith(HUBS):
@@ -54,11 +54,11 @@ class Reach:
         return said
 
     def path(self, said: str) -> str:
-        """Return where a file, folder or bucket in `[jobs] folders` lies, links followed: a link that is turned
-        elsewhere later turns nothing.
+        """Return the real path of a file, folder or bucket in `[jobs] folders`, links followed: changing a link later
+        has no effect.
 
         Raises:
-            PermissionDenied: it does not lie there.
+            PermissionDenied: it is outside of them.
         """
         if said.startswith("s3://"):
             roots = [one for one in self.folders if one.startswith("s3://")]
@@ -78,13 +78,13 @@ def check_stored(name: str) -> str:
     """Return the name in the store of `name[@variant]`.
 
     Raises:
-        InvalidRequest: it is no reference: a path, an address.
+        InvalidRequest: it is a path or an address, not a reference.
     """
     return parse_reference(name).name
 
 
 def pulled_name(source: str, name: str | None) -> str:
-    """Return the name that a model gets when it is pulled.
+    """Return the name that a pulled model gets.
 
     Raises:
         InvalidRequest: no name can be formed from it.

@@ -1,6 +1,6 @@
-"""Distillation: a smaller model learns what a larger one says.
+"""Distillation: a smaller model learns from a larger one's output.
 
-Owns the teacher's log-probabilities on disk, how a student is cut out of a teacher, and what it is taught by. Refuses
+Owns the teacher's log-probabilities on disk, how a student is cut out of a teacher, and its training objective. Refuses
 the steps of training themselves (`training`) and judging the student (`evaluation`).
 """
 

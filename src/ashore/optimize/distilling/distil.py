@@ -1,4 +1,4 @@
-"""The use case: a student is made, taught and kept; interrupted anywhere, the same call goes on where it stopped."""
+"""The use case of distillation: create, train and store a student. The same call resumes after any interruption."""
 
 from __future__ import annotations
 
@@ -52,14 +52,14 @@ FITTED_SAMPLES, FITTED_TOKENS = 32, 256
 
 
 class Watcher(Protocol):
-    """Hears how far it is."""
+    """Follows the progress."""
 
     def stage(self, name: str, done: int, total: int) -> None:
-        """Told of examples read by the teacher."""
+        """Called with the examples read by the teacher."""
         ...
 
     def step(self, report: StepReport) -> None:
-        """Told after each step of training."""
+        """Called after each training step."""
         ...
 
 
@@ -70,7 +70,7 @@ class TeacherOpener(Protocol):
 
 
 class Distiller:
-    """Makes students."""
+    """Distils students."""
 
     def __init__(
         self,
@@ -81,30 +81,30 @@ class Distiller:
         free_memory: Callable[[], int],
         clock: Clock | None = None,
     ) -> None:
-        """Make the object.
+        """Create the object.
 
         Args:
-            store: Where models are and where students go.
-            work: Folder for the teacher's words and for runs that are not finished; all in it can be made again.
+            store: Source of models and destination of students.
+            work: Folder for the teacher's outputs and for unfinished runs; all of it can be recreated.
             open_teacher: Opens teachers behind their engines.
             free_memory: Bytes that this process may still take.
-            clock: Says when it is time for a checkpoint.
+            clock: Times checkpoints.
         """
         self._store, self._work, self._open_teacher, self._free_memory = store, work, open_teacher, free_memory
         self._clock = clock or SystemClock()
 
     def plan(self, wish: DistilWish) -> DistilPlan:
-        """Return what will be done for a wish, checked. Raises as `plan_distilling` does."""
+        """Return the validated plan of a request. Raises as `plan_distilling`."""
         return plan_distilling(self._store, wish, free_bytes=self._free_memory())
 
     def distil(self, plan: DistilPlan, watch: Watcher) -> DistilReport:
-        """Make the student of `plan`, keep it under its name, and return it.
+        """Make the student of `plan`, store it under its name, and return it.
 
-        The same call after any interruption goes on: the teacher at the next example, training at its last checkpoint.
-        The teacher's words are kept for the next student; what else was written for the run is deleted at its end.
+        The same call resumes after any interruption: the teacher at the next example, training at its last checkpoint.
+        The teacher's outputs are kept for the next student; other files of the run are deleted at its end.
 
         Raises:
-            DiskFull: what was written before is kept. TrainingDiverged. HostDied, EngineFailed: the teacher's engine.
+            DiskFull: what was written so far is kept. TrainingDiverged. HostDied, EngineFailed: the teacher's engine.
         """
         wish = plan.wish
         data = (*(data_used(p, "train") for p in wish.data), *(data_used(p, "text") for p in wish.text))
@@ -115,7 +115,7 @@ class Distiller:
         facts = {**parameters, "parent": plan.parent.digest, "data": " ".join(used.digest for used in data)}
         with self._store.scratch(plan.parent) as out:
             sealed = plan.parent.sealed or plan.teacher.sealed
-            work = out / ".work" if sealed else self._work  # what is clear of a sealed model stays in memory
+            work = out / ".work" if sealed else self._work  # plaintext of a sealed model stays in memory
             run = work / f"run-{_short_digest(facts)}"
             result, found = self._make(plan, out / "model", work, RunState(folder=run, facts=facts), watch)
             recipe = VariantRecipe(
@@ -147,11 +147,11 @@ class Distiller:
     def remake(
         self, parent: StoredModel, recipe: VariantRecipe, data: tuple[Path, ...], out: Path, *, told: Any = None
     ) -> None:
-        """Make a student again from its recipe, into the folder `out`: a `Maker` for `ashore optimize rebuild`.
+        """Rebuild a student from its recipe into the folder `out`: a `Maker` for `ashore optimize rebuild`.
 
         Raises:
-            UnsupportedModel: its teacher is not in the store any more, or it learned from answers, as students of an
-                earlier version could.
+            UnsupportedModel: its teacher is no longer in the store, or it learned from answers, as earlier versions
+                allowed.
         """
         if recipe.parameters.get("way", OFFLINE) != OFFLINE:
             raise UnsupportedModel(
@@ -182,7 +182,7 @@ class Distiller:
     def _make(
         self, plan: DistilPlan, out: Path, work: Path, state: RunState, watch: Watcher
     ) -> tuple[LoopResult, dict[str, str]]:
-        """Write the student's checkpoint to `out`, and return how its training went and what is worth telling."""
+        """Write the student's checkpoint to `out`, and return the results of training and notes."""
         settings, store = plan.wish.settings, self._store
         torch, _ = torch_libraries()
         text = TextModel.load(store.open(plan.parent.reference).directory)
@@ -217,7 +217,7 @@ class Distiller:
     def _ask_teacher(
         self, plan: DistilPlan, samples: Samples, text: TextModel, work: Path, watch: Watcher
     ) -> LogitReader:
-        """Let the teacher read every example that it has not read yet, and return what it said."""
+        """Let the teacher read every unread example, and return its outputs."""
         settings, corpus = plan.wish.settings, samples.corpus
         with self._open_teacher(plan.teacher.reference, kind=plan.wish.teacher_engine) as subject:
             key = logits_key(
@@ -244,7 +244,7 @@ class Unwatched:
 
 
 def _adapted(student: Any, settings: DistilSettings) -> Any:
-    """Put adapters into `student`, which are all that is trained then, and return peft's model around it."""
+    """Add adapters to `student`, so that only those are trained, and return peft's wrapper."""
     return add_lora(student, LoraOptions(rank=settings.rank, alpha=2 * settings.rank), seed=settings.seed)
 
 
@@ -262,14 +262,14 @@ def batches_of(corpus: Corpus, settings: DistilSettings) -> PackedBatches:
 
 
 def loop_options(settings: DistilSettings) -> LoopOptions:
-    """Return how the loop is driven."""
+    """Return the options of the training loop."""
     return LoopOptions(learning_rate=settings.learning_rate, seed=settings.seed, precision=settings.precision)
 
 
 def _cut(teacher: Any, samples: Samples, sizes: StudentSizes, told: Told) -> Any:
-    """Return the student, cut out of its teacher by what matters on evenly spread examples, and refitted.
+    """Return the student, cut from its teacher by importance on evenly spread examples, and refitted.
 
-    Where it keeps the teacher's hidden numbers it keeps the vocabulary as it is too: that was not cut, and costs most.
+    If it keeps the teacher's hidden size, the vocabulary stays frozen: it was not cut, and is the costliest to train.
     """
     corpus, after = samples.corpus, sizes.after
     chosen = np.unique(np.linspace(0, corpus.num_examples - 1, MEASURED_EXAMPLES).round().astype(int))
@@ -290,7 +290,7 @@ def _cut(teacher: Any, samples: Samples, sizes: StudentSizes, told: Told) -> Any
 
 
 def _fitting_samples(corpus: Corpus) -> tuple[tuple[int, ...], ...]:
-    """Return pieces of one length from all over the corpus, examples one behind the other."""
+    """Return pieces of one length from all over the corpus, which is treated as one sequence."""
     length = min(FITTED_TOKENS, corpus.num_tokens)
     starts = np.linspace(0, corpus.num_tokens - length, min(FITTED_SAMPLES, corpus.num_tokens // length)).astype(int)
     return tuple(tuple(corpus.ids[at : at + length].tolist()) for at in starts)

@@ -1,6 +1,6 @@
-"""What a training loop minimises when a student learns from a teacher, and where the teacher's words come from.
+"""The loss of a student that learns from a teacher, and the source of the teacher's outputs.
 
-Shapes in names: T tokens of a row, N those of them that are predicted, K tokens that the teacher told of.
+Shapes in names: T tokens of a row, N predicted tokens among them, K tokens reported by the teacher.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from ashore.training import Batch, Corpus, hidden_states
 
 @dataclass(frozen=True, slots=True)
 class StoredTeacher:
-    """What a teacher said before. It tells of every position but the first of each example."""
+    """Stored outputs of a teacher, for every position but the first of each example."""
 
     reader: LogitReader
 
@@ -35,7 +35,7 @@ class StoredTeacher:
 
 
 def join_rows(parts: Sequence[TopRows]) -> TopRows:
-    """Return rows one behind the other, as wide as the widest."""
+    """Return rows concatenated, padded to the widest."""
     width = max(part.ids_NK.shape[1] for part in parts)
 
     def widened(rows_NK: NDArray[Any], filler: float) -> NDArray[Any]:
@@ -49,7 +49,7 @@ def join_rows(parts: Sequence[TopRows]) -> TopRows:
 
 
 def _within(told: TopRows, num_tokens: int) -> TopRows:
-    """Return rows without tokens that the student has no place for: a teacher's table may be padded longer."""
+    """Return rows without tokens outside the student's vocabulary: a teacher's table may be padded longer."""
     known_NK = told.ids_NK < num_tokens
     if known_NK.all():
         return told
@@ -61,10 +61,10 @@ def _within(told: TopRows, num_tokens: int) -> TopRows:
 
 
 def position_weights(corpus: Corpus, answers_T: NDArray[np.bool_], *, input_share: float) -> NDArray[np.float32]:
-    """Return how much each token of `corpus` counts in the loss; the mean over its targets is 1.
+    """Return the loss weight of each token of `corpus`; the mean over its targets is 1.
 
-    Answers are few and what the user asks for, inputs are many and carry the language: each gets its share of the
-    whole, however many there are of either. Where there is only one kind it gets all.
+    Answers are few but matter to the user, inputs are many and carry the language: each kind gets a fixed share of the
+    total, whatever their numbers. If there is only one kind, it gets all.
 
     Args:
         corpus: Its targets are answers and inputs.
@@ -80,12 +80,12 @@ def position_weights(corpus: Corpus, answers_T: NDArray[np.bool_], *, input_shar
 
 
 class DistilLoss:
-    """A `training.Loss`: how far the student is from what its teacher expects, summed over the targets of a row."""
+    """A `training.Loss`: distance between student and teacher, summed over the targets of a row."""
 
     def __init__(
         self, teacher: StoredTeacher, mix: LossMix, *, corpus: Corpus | None = None, weights_T: Any = None
     ) -> None:
-        """Make it; without `corpus` and its `weights_T` every target counts the same."""
+        """Create it; without `corpus` and its `weights_T` every target has the same weight."""
         self._teacher, self._mix, self._corpus, self._weights_T = teacher, mix, corpus, weights_T
 
     def __call__(self, model: Any, batch: Batch) -> Any:

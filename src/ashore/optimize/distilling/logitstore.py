@@ -4,8 +4,8 @@
     FOLDER/000000.seg …      a head (magic, digest of the key), then records
 
 A record is one example: its number and length, BLAKE3 of both and of the bytes (8 bytes of it), then `encode_rows`.
-Segments before the last are on disk for good, and damage in them is told. In the last one the first record that is not
-whole ends the store: it and what follows it are dropped when writing goes on, and said again.
+Segments before the last are final, and damage in them is an error. In the last one the first incomplete record ends the
+store: it and everything after it is dropped when writing resumes, and written again.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _RECORD: Final = struct.Struct("<II8s")
 
 
 class StoreKey(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What the log-probabilities depend on. Equal keys mean that a store can be used again."""
+    """What the log-probabilities depend on. A store with an equal key can be reused."""
 
     teacher: Digest
     """Of the teacher's manifest."""
@@ -78,7 +78,7 @@ class LogitWriter:
     """Appends examples in order. One process at a time; use it in `with`."""
 
     def __init__(self, folder: Path, key: StoreKey, *, segment_bytes: int = SEGMENT_BYTES) -> None:
-        """Open the store in `folder`, or make it. What an earlier writer left whole is kept; `num_done` tells it.
+        """Open or create the store in `folder`. Complete records of an earlier writer stay; `num_done` counts them.
 
         Raises:
             Conflict: the store there is of another teacher, other data or other settings, or another process writes it.
@@ -104,10 +104,10 @@ class LogitWriter:
         self.close()
 
     def append(self, rows: TopRows) -> None:
-        """Write the rows of example number `num_done`. A call that raises has written nothing that counts.
+        """Write the rows of example number `num_done`. A call that raises has no effect.
 
         Raises:
-            DiskFull: no room; what was written before stays good.
+            DiskFull: no room; what was written before stays valid.
         """
         data = encode_rows(rows, id_bits=self._key.id_bits)
         record = _RECORD.pack(self.num_done, len(data), _checksum(self.num_done, data)) + data
@@ -127,7 +127,7 @@ class LogitWriter:
         self.num_done += 1
 
     def close(self) -> None:
-        """Flush to disk and let another process write. May be called twice."""
+        """Flush to disk and release the lock. May be called twice."""
         if self._file is not None:
             with disk_errors(self._folder):
                 self._close_segment()
@@ -146,7 +146,7 @@ class LogitWriter:
             file.close()
 
     def _go_on(self, end: _Place | None) -> tuple[int, BinaryIO]:
-        """Cut off what is not whole, and open the segment that the next record belongs to."""
+        """Cut off incomplete records, and open the segment for the next record."""
         if end is None:
             return 0, self._begin(0)
         for path in _segments(self._folder):
@@ -166,13 +166,13 @@ class LogitWriter:
 
 
 class LogitReader:
-    """Reads examples of a finished store in any order; holds where they lie, not what they say."""
+    """Reads examples of a finished store in any order; keeps only their positions in memory."""
 
     def __init__(self, folder: Path, key: StoreKey) -> None:
         """Open the store in `folder`.
 
         Raises:
-            NotFound: there is none, or it lacks examples: the teacher has not finished.
+            NotFound: it does not exist, or is incomplete: the teacher has not finished.
             Conflict: it is of another teacher, other data or other settings.
             CorruptBlob: it was damaged.
         """
@@ -204,10 +204,10 @@ class LogitReader:
         return sum(path.stat().st_size for path in _segments(self._folder))
 
     def rows(self, number: int) -> TopRows:
-        """Return what the teacher said about one example.
+        """Return the teacher's output for one example.
 
         Raises:
-            CorruptBlob: the bytes are not those that were written.
+            CorruptBlob: the bytes were changed.
         """
         place = self._places[number]
         if place.segment not in self._files:
@@ -221,7 +221,7 @@ class LogitReader:
 
 
 def _scan(folder: Path, key: StoreKey) -> tuple[list[_Place], _Place | None]:
-    """Return where each whole record lies, and the end of the last one (None where there is no segment).
+    """Return the position of each complete record, and the end of the last one (None if there is no segment).
 
     Raises:
         CorruptBlob: a segment is missing or of another key, or one before the last does not hold what it should.
@@ -250,13 +250,13 @@ def _scan(folder: Path, key: StoreKey) -> tuple[list[_Place], _Place | None]:
 
 
 def _records(file: BinaryIO, segment: int, *, first: int, check: bool) -> Iterator[_Place]:
-    """Yield the records of a segment until one is not whole.
+    """Yield the records of a segment up to the first incomplete one.
 
     Args:
-        file: Stands behind the segment's head.
+        file: Positioned after the segment's head.
         segment: Its number.
-        first: Number of the example that it should begin with.
-        check: Compare checksums too: of the last segment nobody knows how much of it reached the disk.
+        first: Expected number of its first example.
+        check: Also verify checksums: an unknown part of the last segment reached the disk.
     """
     at, size = file.tell(), os.fstat(file.fileno()).st_size
     for expected in itertools.count(first):
@@ -308,7 +308,7 @@ def _write_key(folder: Path, key: StoreKey) -> None:
 
 
 def _check_key(folder: Path, key: StoreKey) -> None:
-    """Refuse a store that is of something else.
+    """Refuse a store with a different key.
 
     Raises:
         NotFound, CorruptBlob, Conflict.
@@ -343,7 +343,7 @@ def _locked(folder: Path) -> BinaryIO:
 
 
 def _write_all(file: BinaryIO, data: bytes) -> None:
-    """Write all of `data`: an unbuffered file that meets the end of the room takes a part first."""
+    """Write all of `data`: an unbuffered file on a full disk may accept only a part."""
     left = memoryview(data)
     while left:
         left = left[file.write(left) :]

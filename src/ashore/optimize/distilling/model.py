@@ -1,4 +1,4 @@
-"""What is asked of distilling, what it will do, and what came out."""
+"""Request, plan and result of distilling."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ashore.store import StoredModel, VariantRecipe
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DistilWish:
-    """What the user asks for."""
+    """A request to distil."""
 
     teacher: str
     """Name in the store, with a variant or without."""
@@ -45,7 +45,7 @@ class DistilWish:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DistilPlan:
-    """A wish with every choice made."""
+    """A request with every choice made."""
 
     wish: DistilWish
     name: str
@@ -62,14 +62,14 @@ class DistilPlan:
 
     @property
     def share(self) -> float:
-        """Parameters of the student as a share of the teacher's; 0 where those are not known."""
+        """Parameters of the student as a share of the teacher's; 0 if unknown."""
         before = self.teacher.shape.num_parameters
         return self.sizes.student_parameters / before if before else 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DistilReport:
-    """What was made."""
+    """The result."""
 
     student: StoredModel
     recipe: VariantRecipe

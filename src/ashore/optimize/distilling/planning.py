@@ -1,4 +1,4 @@
-"""From a wish to a plan: what goes together, what is there, what fits. Nothing is made here."""
+"""From a request to a plan: validates compatibility, presence and resources. Makes nothing."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from ashore.text import TextModel
 
 
 def plan_distilling(store: ModelStore, wish: DistilWish, *, free_bytes: int) -> DistilPlan:
-    """Check a wish against models, data and memory, and return what will be done. Makes nothing.
+    """Check a request against models, data and memory, and return the plan. Makes nothing.
 
     Raises:
-        InvalidRequest: parts of the wish do not go together, or there is nothing to learn from.
+        InvalidRequest: parts of the request contradict each other, or there is nothing to learn from.
         BrokenData: a line of the data is not of a known form.
-        UnknownModel, UnsupportedModel: teacher or student is not there, or not of a family that is known.
+        UnknownModel, UnsupportedModel: teacher or student is missing, or of an unknown family.
         Conflict: the name is taken by another model.
-        MemoryFull: training would not fit; what would is in the hint.
+        MemoryFull: training would not fit; the hint has settings that would.
     """
     wish.settings.check()
     parent = parent_of(store, wish)
@@ -60,7 +60,7 @@ def plan_distilling(store: ModelStore, wish: DistilWish, *, free_bytes: int) -> 
 
 
 def parent_of(store: ModelStore, wish: DistilWish) -> StoredModel:
-    """Return what the student starts from."""
+    """Return the model that the student starts from."""
     if wish.student and wish.settings.shape.changes:
         raise InvalidRequest(
             f"--student {wish.student} is a model, but --layers, --hidden, --intermediate cut one from the teacher",
@@ -70,7 +70,7 @@ def parent_of(store: ModelStore, wish: DistilWish) -> StoredModel:
 
 
 def _require_free_name(store: ModelStore, name: str, parent: StoredModel) -> None:
-    """Refuse a name now that the store would refuse when all work is done."""
+    """Refuse early a name that the store would refuse after all the work."""
     taken = next((model for model in store.list() if model.name == name and not model.variant), None)
     if taken is not None and taken.parent != parent.digest:
         raise Conflict(f"{name} already exists and comes from {taken.source}", hint="choose another name with --name")

@@ -1,4 +1,4 @@
-"""The user's data as a student learns from it: lines and plain text as examples."""
+"""The user's data for a student: lines and plain text as examples."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ class Samples:
 def load_samples(data: Sequence[Path], texts: Sequence[Path], text: TextModel, *, window_tokens: int) -> Samples:
     """Return the examples of training files, cut at `window_tokens`, and plain texts in pieces of that length.
 
-    All of a plain text counts as an answer does.
+    Plain text counts as an answer.
 
     Raises:
-        InvalidRequest: a file cannot be read, is empty or no UTF-8, or there is none.
-        BrokenData: a line of a training file is not what it must be.
+        InvalidRequest: a file cannot be read, is empty or not UTF-8, or there is none.
+        BrokenData: a line of a training file is malformed.
     """
     parts = [load_data(path, text, max_length=window_tokens) for path in data]
     parts += [_pieces(text.encode(read_text_file(path, "the text", hint=TEXT_HINT)), window_tokens) for path in texts]

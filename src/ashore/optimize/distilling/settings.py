@@ -1,4 +1,4 @@
-"""All that the weights of a student depend on beside models and data."""
+"""Everything that a student's weights depend on besides models and data."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ashore.optimize.surgery import LossMix
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StudentShape:
-    """What the user asks for; None keeps the teacher's."""
+    """The requested size; None keeps the teacher's."""
 
     layers: int | None = None
     hidden: int | None = None
@@ -38,7 +38,7 @@ FLAGS: Final[Mapping[str, str]] = MappingProxyType({"most": "top"})
 
 
 class DistilSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """All that the student's weights depend on beside models and data; defaults are written into its recipe."""
+    """Everything that a student's weights depend on besides models and data; defaults are written into its recipe."""
 
     layers: int | None = None
     hidden: int | None = None
@@ -78,7 +78,7 @@ class DistilSettings(msgspec.Struct, frozen=True, kw_only=True):
         return LossMix(divergence=self.divergence_share, text=self.text_share, temperature=self.temperature)
 
     def check(self) -> None:
-        """Refuse values that mean nothing. Raises `InvalidRequest`, which names the option."""
+        """Check the values. Raises `InvalidRequest`, which names the option."""
         _ = self.mix
         for name, (low, high) in RANGES.items():
             value = getattr(self, name)
@@ -87,12 +87,12 @@ class DistilSettings(msgspec.Struct, frozen=True, kw_only=True):
                 raise InvalidRequest(f"--{option} is {value:g}; expected {low:g} to {high:g}", param=name)
 
     def to_parameters(self) -> dict[str, str]:
-        """Return the settings as texts, for a recipe."""
+        """Return the settings as texts for a recipe."""
         return {name: msgspec.json.encode(getattr(self, name)).decode() for name in self.__struct_fields__}
 
     @classmethod
     def from_parameters(cls, parameters: dict[str, str]) -> DistilSettings:
-        """Return what `to_parameters` gave; what is not a setting is passed over.
+        """Return the settings from the output of `to_parameters`; other keys are ignored.
 
         Raises:
             InvalidRequest: a value cannot be read.

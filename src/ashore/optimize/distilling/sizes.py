@@ -1,4 +1,4 @@
-"""How large a student is and what its training takes: from headers alone, before anything is loaded."""
+"""Size of a student and resources of its training: from headers only, before anything is loaded."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _HIDDEN_ROWS, _CHANNEL_ROWS = 12, 4
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StudentSizes:
-    """Counts of the student and of what it is cut out of."""
+    """Parameter counts of the student and of its parent."""
 
     before: Anatomy
     after: Anatomy
@@ -38,7 +38,7 @@ class StudentSizes:
         return self.after.parameters()
 
     def memory_bytes(self, settings: DistilSettings) -> int:
-        """Return what making this student takes at most: cutting it, or training it."""
+        """Return the peak memory of making this student: cutting it, or training it."""
         student = self.student_parameters * SINGLE_BYTES
         source = self.before.parameters() * SINGLE_BYTES
         row = max(settings.window_tokens, min(settings.batch_tokens, settings.row_tokens))
@@ -52,9 +52,9 @@ class StudentSizes:
 
 
 def half_sizes(teacher: Anatomy) -> Sizes | None:
-    """Return layers and channels of a student of at most half the parameters; None where nothing reasonable is left.
+    """Return layers and channels of a student with at most half the parameters; None if nothing reasonable is left.
 
-    Most of the layers stay and are made narrow: what depth gives is not made good by refitting, what width gives is.
+    Most layers stay and become narrower: refitting can compensate lost width, but not lost depth.
     """
     sizes, room = teacher.sizes, teacher.parameters() // 2
     for layers in range(max(1, round(DEPTH_LEFT * sizes.layers)), 0, -1):
@@ -68,10 +68,10 @@ def half_sizes(teacher: Anatomy) -> Sizes | None:
 def student_sizes(before: Anatomy, settings: DistilSettings) -> StudentSizes:
     """Return the sizes of a student.
 
-    Fewer hidden numbers mean fewer groups of heads in proportion, so that a head keeps its size.
+    A smaller hidden size reduces the groups of heads in proportion, so that the head size is unchanged.
 
     Raises:
-        InvalidRequest: a size that this teacher cannot be cut to; the nearest one is in the hint.
+        InvalidRequest: this teacher cannot be cut to the size; the hint has the nearest one.
     """
     shape, sizes = settings.shape, before.sizes
     layers = _checked(shape.layers, sizes.layers, "--layers", multiple=1)
@@ -87,7 +87,7 @@ def require_memory(sizes: StudentSizes, settings: DistilSettings, free_bytes: in
     """Refuse a run that would not fit.
 
     Raises:
-        MemoryFull: with the batch that would fit, where one does.
+        MemoryFull: with the batch size that would fit, if any.
     """
     needed = sizes.memory_bytes(settings)
     if needed <= free_bytes:

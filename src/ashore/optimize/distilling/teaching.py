@@ -1,4 +1,4 @@
-"""The teacher's part: it reads every example once, on the engine that serves it, and what it says is kept."""
+"""The teacher's part: it reads every example once, on the engine that serves it, and its outputs are stored."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _AT_ONCE: Final = 32
 
 
 def most_told(subject: Subject, wanted: int) -> int:
-    """Return how many tokens of a position this engine can tell of, at most `wanted`.
+    """Return how many tokens of a position this engine can report, at most `wanted`.
 
     Raises:
         UnsupportedByEngine: it does not score texts.
@@ -43,7 +43,7 @@ def most_told(subject: Subject, wanted: int) -> int:
 def logits_key(
     subject: Subject, teacher: Digest, corpus: Corpus, *, most: int, tail: float, tokenizer: Digest
 ) -> StoreKey:
-    """Return what the log-probabilities of `corpus` by this teacher are filed under."""
+    """Return the key of a teacher's log-probabilities of `corpus`."""
     info = subject.info
     return StoreKey(
         teacher=teacher,
@@ -58,14 +58,14 @@ def logits_key(
 
 
 def corpus_digest(corpus: Corpus) -> Digest:
-    """Return a digest of all token ids and of where examples begin."""
+    """Return a digest of all token ids and example boundaries."""
     digest = blake3(corpus.starts.astype("<i8").tobytes())
     digest.update(corpus.ids.astype("<i4").tobytes())
     return Digest(f"blake3:{digest.hexdigest()}")
 
 
 def vocabulary_digest(text: TextModel) -> Digest:
-    """Return a digest of what every token id stands for. Equal ones make two models' tokens comparable."""
+    """Return a digest of the vocabulary. Equal digests mean that two models' tokens are comparable."""
     digest = blake3()
     for token_id in range(text.vocab_size):
         piece = text.token_bytes(token_id)
@@ -74,9 +74,9 @@ def vocabulary_digest(text: TextModel) -> Digest:
 
 
 def write_logits(folder: Path, key: StoreKey, subject: Subject, corpus: Corpus, *, told: Told = untold) -> None:
-    """Let the teacher read what it has not read yet; at the end every example of `corpus` is in `folder`.
+    """Let the teacher read all unread examples; at the end every example of `corpus` is in `folder`.
 
-    May be called again after any interruption: it goes on behind the last example that is whole on disk.
+    May be called again after any interruption: it resumes after the last complete example on disk.
 
     Raises:
         Conflict, CorruptBlob, DiskFull: as `LogitWriter`. HostDied, EngineFailed: the teacher's engine.
@@ -89,10 +89,10 @@ def write_logits(folder: Path, key: StoreKey, subject: Subject, corpus: Corpus, 
 
 
 def told_rows(subject: Subject, corpus: Corpus, *, start: int, most: int, tail: float) -> Iterator[TopRows]:
-    """Yield what the teacher expects at every position of each example from number `start` on.
+    """Yield the teacher's distribution at every position of each example from number `start` on.
 
-    Engines tell of few tokens in one call for many texts, or of all tokens for one text: short examples go the first
-    way where it is enough.
+    Engines report few tokens in one call for many texts, or all tokens for one text. Short examples use the first way
+    if it suffices.
     """
     texts = (example_text(corpus, number) for number in range(start, corpus.num_examples))
     if most > subject.info.max_top_logprobs:
@@ -109,7 +109,7 @@ def example_text(corpus: Corpus, number: int) -> ScoreText:
 
 
 def _rows_of(scored: ScoredText, *, tail: float) -> TopRows:
-    """Return the likeliest tokens of each position; the first entry of a position is the token that came."""
+    """Return the likeliest tokens of each position; the first entry is the actual token."""
     ids_NK = np.array([[one.token_id for one in row[1:]] for row in scored], np.int64)
     logprobs_NK = np.array([[one.logprob for one in row[1:]] for row in scored], np.float32)
     return cut_rows(ids_NK, logprobs_NK, tail=tail)

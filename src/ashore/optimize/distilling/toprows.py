@@ -1,8 +1,9 @@
-"""What a teacher said, small: the likeliest tokens of each position, their log-probabilities in a byte each, the rest.
+"""Compact teacher outputs: the likeliest tokens of each position with their log-probabilities in a byte each, and the
+rest.
 
-A row keeps as few tokens as leave less than `tail` of the probability out, and never more than `most`. What is stored
-of a log-probability is its distance to the row's best one, by squares: fine steps where the probability is, coarse ones
-where there is next to none. Shapes in names: N positions, K tokens kept, V vocabulary.
+A row keeps the fewest tokens that leave out less than `tail` of the probability, and at most `most`. A log-probability
+is stored as its distance to the row's best, on a quadratic scale: fine steps at high probabilities, coarse ones at low.
+Shapes in names: N positions, K tokens kept, V vocabulary.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ _STEPS: Final = 255
 
 @dataclass(frozen=True, slots=True)
 class TopRows:
-    """The likeliest tokens of N positions, best first. Places that a row does not use have id 0 and `NOTHING`."""
+    """The likeliest tokens of N positions, best first. Unused places have id 0 and `NOTHING`."""
 
     ids_NK: NDArray[np.int64]
     logprobs_NK: NDArray[np.float32]
@@ -55,7 +56,7 @@ def top_rows(logprobs_NV: NDArray[np.float32], *, most: int, tail: float) -> Top
 
 
 def cut_rows(ids_NK: NDArray[np.int64], logprobs_NK: NDArray[np.float32], *, tail: float) -> TopRows:
-    """Return rows of tokens, best first, without those that only add to what `tail` leaves out anyway."""
+    """Return rows of tokens, best first, without those that `tail` leaves out."""
     mass_NK = np.cumsum(np.exp(logprobs_NK.astype(np.float64)), axis=1)
     kept_NK = np.concatenate([np.ones((len(mass_NK), 1), bool), mass_NK[:, :-1] < 1 - tail], axis=1)
     count_N = kept_NK.sum(axis=1)
@@ -71,7 +72,7 @@ def cut_rows(ids_NK: NDArray[np.int64], logprobs_NK: NDArray[np.float32], *, tai
 
 
 def encode_rows(rows: TopRows, *, id_bits: int) -> bytes:
-    """Return the bytes of `rows`; `decode_rows` gives them back, rounded.
+    """Return the bytes of `rows`; `decode_rows` returns them, rounded.
 
     Layout, little-endian: number of rows (u32); for each row the tokens kept (u8), the logarithm of the rest (f16) and
     of the distance from its best to its last token (f16); for each token kept a byte; the ids, `id_bits` bits each.
@@ -97,7 +98,7 @@ def encode_rows(rows: TopRows, *, id_bits: int) -> bytes:
 
 
 def decode_rows(data: bytes, *, id_bits: int) -> TopRows:
-    """Return the rows in `data`, each with a probability of 1 in all.
+    """Return the rows in `data`, each with a total probability of 1.
 
     Raises:
         CorruptBlob: `data` is not as long as it says.

@@ -1,6 +1,6 @@
 """Pruning: an ordinary smaller checkpoint out of a larger one.
 
-Owns what is counted, what goes, and what the rest is taught afterwards. Refuses the steps of training (`training`).
+Owns the counts, the choice of parts to remove, and the training afterwards. Refuses the steps of training (`training`).
 """
 
 from ashore.optimize.pruning.model import PruneWish

@@ -1,7 +1,6 @@
-"""How what is left is taught by the model that it was cut from: its distributions, and the states behind them.
+"""Healing: trains the pruned model on its parent's distributions and hidden states.
 
-Shapes in names: T tokens of a row, N those from which a target is predicted, H hidden size, V vocabulary, K tokens told
-of.
+Shapes in names: T tokens of a row, N those with a predicted target, H hidden size, V vocabulary, K reported tokens.
 """
 
 from __future__ import annotations
@@ -43,10 +42,10 @@ MOST_EPOCHS: Final = 20
 
 @dataclass(frozen=True, slots=True)
 class HealingLoss:
-    """A `Loss`: how far the pruned model is from its parent.
+    """A `Loss`: distance between the pruned model and its parent.
 
-    The states before the output layer are compared at every token, since both models have them in the same space and
-    they cost no product with the vocabulary; the distributions at the targets alone.
+    Hidden states are compared at every token, because they share a space and need no product with the vocabulary;
+    distributions only at the targets.
     """
 
     parent: Any = field(repr=False)
@@ -65,7 +64,7 @@ class HealingLoss:
         return apart + STATES_SHARE * hidden_mismatch(got_TH, wanted_TH, every_T)
 
     def _lesson(self, wanted_NH: Any, next_N: Any) -> Lesson:
-        """Return what the parent says at N positions, a chunk at a time."""
+        """Return the parent's output at N positions, in chunks."""
         torch, _ = torch_libraries()
         head_VH = self.parent.get_output_embeddings().weight
         ids, told = [], []
@@ -82,7 +81,7 @@ class HealingLoss:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HealOptions:
-    """How the rest is taught."""
+    """Options of healing."""
 
     max_tokens: int
     method: Method
@@ -100,19 +99,19 @@ def heal(
     watch: Watcher,
     stop: Callable[[], bool],
 ) -> int:
-    """Teach `child`, in place, what `parent` says about a text, and return the tokens that it took.
+    """Train `child`, in place, on `parent`'s output for a text, and return the number of tokens used.
 
     Args:
         child: Cut out of `parent`.
         parent: Not changed.
         corpus: Examples and their targets.
-        options: How.
-        state: Where checkpoints are kept, and where it goes on from; None: nowhere.
-        watch: Hears of each step.
-        stop: Asked after each step.
+        options: Options.
+        state: Folder of checkpoints to resume from; None: no checkpoints.
+        watch: Called with each step.
+        stop: Called after each step; True stops.
 
     Raises:
-        KeyboardInterrupt: `stop` said yes; a checkpoint is kept.
+        KeyboardInterrupt: `stop` returned True; a checkpoint is stored.
         TrainingDiverged, DiskFull, Conflict: as `training.train`.
     """
     freeze_vocabulary(child)

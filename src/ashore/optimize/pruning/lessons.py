@@ -1,4 +1,4 @@
-"""What is measured, taught and judged on: tokens of the user's files, the last never among the others."""
+"""Token samples of the user's files for measuring, training and evaluation; the evaluation set is disjoint."""
 
 from __future__ import annotations
 
@@ -45,12 +45,12 @@ def read_lessons(calibration: Path, heal: Path | None, text: TextModel, *, conte
 
     Args:
         calibration: Plain text, or examples in JSONL.
-        heal: The same; may be the same file; None: nothing is taught.
+        heal: The same for healing; may be the same file; None: no healing.
         text: The parent's.
-        context_tokens: What the parent takes.
+        context_tokens: Context length of the parent.
 
     Raises:
-        InvalidRequest: a file cannot be read, is no text, or has too few tokens. BrokenData: a line is no example.
+        InvalidRequest: a file cannot be read, is not text, or has too few tokens. BrokenData: a line is not an example.
     """
     length = min(SAMPLE_TOKENS, context_tokens)
     examples = _examples(heal or calibration, text, length)
@@ -74,7 +74,7 @@ def _examples(path: Path, text: TextModel, length: int) -> list[Example]:
 
 
 def _split(examples: list[Example]) -> tuple[list[Example], list[Example]]:
-    """Return what is set aside, and the rest."""
+    """Return the held-out part, and the rest."""
     aside: list[Example] = []
     rest: list[Example] = []
     tokens = 0

@@ -21,7 +21,7 @@ from ashore.training import Watcher, answer_loss, mean_loss
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Losses:
-    """Nats per target on examples that nothing was decided or learned on; None where that step was not done."""
+    """Nats per target on held-out examples; None if that step was skipped."""
 
     parent: float | None = None
     cut: float | None = None
@@ -58,20 +58,20 @@ def prune(
     watch: Watcher,
     stop: Callable[[], bool],
 ) -> Pruned:
-    """Return a smaller model made of `parent`, which is not changed.
+    """Return a smaller model made from `parent`, which is not changed.
 
     Args:
         parent: A `PreTrainedModel`.
         plan: How many of each part stay.
         lessons: The texts.
-        options: How it is healed, where `lessons.corpus` says that it is.
-        unfinished: Where it stands is kept there, and taken from there; None: nowhere.
-        told: Hears each step but those of healing.
-        watch: Hears each step of healing.
-        stop: Asked after each step of healing.
+        options: Options of healing, if there is a `lessons.corpus`.
+        unfinished: Stores progress and resumes from it; None: no progress is stored.
+        told: Called with each step except those of healing.
+        watch: Called with each step of healing.
+        stop: Called after each step of healing; True stops.
 
     Raises:
-        KeyboardInterrupt: `stop` said yes; where the healing stands is kept.
+        KeyboardInterrupt: `stop` returned True; the progress of healing is stored.
         TrainingDiverged, DiskFull.
     """
     cut = unfinished.cut() if unfinished else None
@@ -102,7 +102,7 @@ def _loss(model: Any, lessons: Lessons) -> float | None:
 
 
 def _require_size(child: Any, plan: PrunePlan) -> None:
-    """Check that what was cut has the parameters that were announced."""
+    """Check that the cut model has the announced number of parameters."""
     has = sum(p.numel() for p in child.parameters())
     if has != plan.parameters_after or anatomy_of_config(child.config.to_dict(), name="it").sizes != plan.after:
         raise Bug(f"the pruned model has {has:,} parameters; expected {plan.parameters_after:,}")
@@ -111,7 +111,7 @@ def _require_size(child: Any, plan: PrunePlan) -> None:
 def zero_smallest(model: Any, zeros: int) -> int:
     """Set the smallest weights of the layers' matrices to 0, in place, the same share of each; return how many.
 
-    A dense product multiplies by 0 as it does by any number: the model is as large and as fast as before.
+    Dense products multiply by 0 like any number, so size and speed do not change.
 
     Args:
         model: A `PreTrainedModel`.
@@ -140,14 +140,14 @@ MEASURED_SAMPLES = 16
 def choose_cut(model: Any, plan: PrunePlan, samples: Samples, told: Told) -> StudentPlan:
     """Return the parts of `model` that stay, in the numbers of `plan`.
 
-    Layers go greedily by measured loss. Of every layer that stays, the channels and groups that do most stay: root mean
-    square of what they give times the norm of the weights that it goes through.
+    Layers are removed greedily by measured loss. Each remaining layer keeps the channels and groups with the largest
+    effect: root mean square of their output times the norm of the following weights.
 
     Args:
         model: A `PreTrainedModel`, which is not changed.
         plan: How many of each part.
         samples: Token ids, all of one length.
-        told: Hears of the progress.
+        told: Called with the progress.
     """
     some = samples[:MEASURED_SAMPLES]
     gone = plan.before.layers - plan.after.layers
@@ -163,5 +163,5 @@ def choose_cut(model: Any, plan: PrunePlan, samples: Samples, told: Told) -> Stu
 
 
 def _best(importance: np.ndarray[Any, np.dtype[np.float64]], count: int) -> tuple[int, ...]:
-    """Return the places of the `count` largest numbers, in rising order; of equal ones the first."""
+    """Return the positions of the `count` largest numbers, ascending; of equal ones the first."""
     return tuple(int(i) for i in np.sort(np.argsort(-importance, kind="stable")[:count]))

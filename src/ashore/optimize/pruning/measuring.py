@@ -1,4 +1,4 @@
-"""Which layers a model misses least, measured on text: one after the other is taken out, and the loss of the rest told.
+"""Finds the least important layers on text: removes one after the other and measures the loss.
 
 Shapes in names: S samples, T tokens of one, H hidden size, L layers.
 """
@@ -18,17 +18,17 @@ MEASURED_TOKENS: Final = 1024
 
 
 def choose_layers(model: Any, samples: Samples, count: int, told: Told) -> tuple[int, ...]:
-    """Return the layers that stay, in rising order, when `count` are taken out greedily; the first and last one stay.
+    """Return the remaining layers, ascending, after `count` are removed greedily; the first and last one stay.
 
     In each round the candidates are the layers whose output is most like their input (1 - cosine; "block influence"),
-    and the one without which the text is predicted best goes. Measured again after each, since what one layer does its
-    neighbour then does too.
+    and the one whose removal costs the least loss goes. Measured again after each, because a neighbour takes over its
+    work.
 
     Args:
-        model: A `PreTrainedModel`, which is as it was afterwards.
+        model: A `PreTrainedModel`, restored afterwards.
         samples: Token ids, all of one length.
-        count: How many go.
-        told: Hears of the progress.
+        count: How many to remove.
+        told: Called with the progress.
 
     Sources: SLEB (arXiv 2402.09025), section 3 (greedy by measured loss); ShortGPT (arXiv 2403.03853), section 2
         (block influence).
@@ -57,7 +57,7 @@ def choose_layers(model: Any, samples: Samples, count: int, told: Told) -> tuple
 
 
 def _states(model: Any, layers: list[Any], ids_ST: Any) -> Iterator[Any]:
-    """Give what goes into each layer `[S, T, H]`, and what comes out of the last."""
+    """Return the input of each layer `[S, T, H]`, and the output of the last."""
     with only_layers(model, layers):
         states: list[Any] = []
         hooks = [layer.register_forward_pre_hook(lambda _, inputs: states.append(inputs[0])) for layer in layers]
@@ -71,7 +71,7 @@ def _states(model: Any, layers: list[Any], ids_ST: Any) -> Iterator[Any]:
 
 
 def _loss_from(model: Any, layers: list[Any], state_STH: Any, ids_ST: Any) -> float:
-    """Return the loss per token, in nats, when `state_STH` goes into `layers`."""
+    """Return the loss per token, in nats, with `state_STH` as the input of `layers`."""
     torch, _ = torch_libraries()
     total = 0.0
     with only_layers(model, layers):
@@ -83,7 +83,7 @@ def _loss_from(model: Any, layers: list[Any], state_STH: Any, ids_ST: Any) -> fl
 
 @contextmanager
 def only_layers(model: Any, layers: list[Any]) -> Iterator[None]:
-    """Let the model have these layers alone, until the end."""
+    """Restrict the model to these layers until the end of the block."""
     torch, _ = torch_libraries()
     whole, config = model.model.layers, model.config
     number = config.num_hidden_layers

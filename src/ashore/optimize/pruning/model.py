@@ -1,4 +1,4 @@
-"""What is asked of pruning."""
+"""Request to prune."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ LEARNING_RATES: Final[dict[Method, float]] = {"distill": 5e-4, "lora": 2e-3}
 
 
 class PruneWish(PruneIn, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What is asked for, read."""
+    """A parsed request."""
 
     @property
     def share(self) -> float:
         """Of the whole model's parameters, those of the vocabulary included, above 0 and below 1.
 
         Raises:
-            InvalidRequest: `remove` is not one.
+            InvalidRequest: `remove` is not a valid share.
         """
         return read_share(self.remove)
 

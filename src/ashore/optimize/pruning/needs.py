@@ -1,4 +1,4 @@
-"""What pruning will take, told before it starts."""
+"""Estimated resources of pruning."""
 
 from __future__ import annotations
 
@@ -26,18 +26,17 @@ CHECKPOINTS: Final = 2
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PruneNeeds:
-    """What it takes, estimated before it starts."""
+    """Estimated resources."""
 
     memory_bytes: int
     disk_bytes: int
 
 
 def estimate_needs(anatomy: Anatomy, plan: PrunePlan, healing: Method | None) -> PruneNeeds:
-    """Return memory and disk, from the counts alone.
+    """Return memory and disk, from the counts only.
 
-    The parent and what is cut out of it are in memory together in single precision; healing adds gradients, moments and
-    what one row keeps for the way back. On disk: the checkpoint, and where the healing stands, twice. `healing` is None
-    where there is none.
+    Parent and pruned model are in memory together in single precision; healing adds gradients, moments and the
+    activations of one row. On disk: the model, and two healing checkpoints. `healing` is None if there is none.
     """
     parent, child = plan.parameters_before * SINGLE_BYTES, plan.parameters_after * SINGLE_BYTES
     memory = FIXED_BYTES + parent + child + anatomy.sizes.channels**2 * 3 * 8
@@ -59,7 +58,7 @@ def _trained_parameters(anatomy: Anatomy, plan: PrunePlan, healing: Method) -> i
 
 
 def check_needs(needs: PruneNeeds, *, free_memory_bytes: int, free_disk_bytes: int, what: str) -> None:
-    """Raise `MemoryFull` or `DiskFull` where the machine does not have it; both numbers are told."""
+    """Raise `MemoryFull` or `DiskFull` if resources are insufficient; the message has both numbers."""
     if needs.memory_bytes > free_memory_bytes:
         raise MemoryFull(
             f"making {what} needs about {human_bytes(needs.memory_bytes)} of memory; "

@@ -1,4 +1,4 @@
-"""How much of which part goes, decided from counts alone, and what that can give: pure."""
+"""How much of each part to remove, from counts only, and the possible gain. Pure."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ INT8_BYTES, F16_BYTES = 1, 2
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PartCount:
-    """How many of a part there were and are."""
+    """Number of a part before and after."""
 
     part: Literal["layers", "heads", "channels", "parameters"]
     before: int
@@ -32,7 +32,7 @@ class PartCount:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PrunePlan:
-    """What pruning will do to a model."""
+    """Plan of a pruning."""
 
     kind: Kind
     wanted: float
@@ -48,17 +48,19 @@ class PrunePlan:
 
     @property
     def removed(self) -> float:
-        """Share of the parameters that goes (or becomes 0)."""
+        """Share of the parameters that are removed (or become 0)."""
         return (self.parameters_before - self.parameters_after + self.zeroed) / self.parameters_before
 
     @property
     def ceiling(self) -> float:
-        """How much faster one stream can decode at equal precision: every weight is read once for each token."""
+        """Upper bound of the decode speed-up of one stream at equal precision: every weight is read once for each
+        token.
+        """
         return self.parameters_before / self.parameters_after
 
     @property
     def int8_ceiling(self) -> float:
-        """The same, when the pruned model is in INT8 and the other one in F16."""
+        """The same for a pruned model in INT8 and the other in F16."""
         return self.ceiling * F16_BYTES / INT8_BYTES
 
     @property
@@ -77,7 +79,7 @@ def plan_pruning(anatomy: Anatomy, share: float, kind: Kind) -> PrunePlan:
     """Return the smallest cut of a kind that removes at least `share` of the model's parameters.
 
     Raises:
-        InvalidRequest: so much cannot be removed in that way; the most that can is in the hint.
+        InvalidRequest: this share cannot be removed that way; the hint has the largest possible one.
     """
     total = anatomy.parameters()
     plan = PrunePlan(
@@ -109,14 +111,14 @@ def plan_pruning(anatomy: Anatomy, share: float, kind: Kind) -> PrunePlan:
 
 
 def _fewer_layers(anatomy: Anatomy, sizes: Sizes, goal: int) -> Sizes:
-    """Return the most layers, from the least number upwards, that are within `goal` parameters."""
+    """Return the largest number of layers that fits `goal` parameters."""
     least = _least_layers(anatomy)
     fits = (n for n in range(sizes.layers, least, -1) if anatomy.parameters(replace(sizes, layers=n)) <= goal)
     return replace(sizes, layers=next(fits, least))
 
 
 def _narrower(anatomy: Anatomy, sizes: Sizes, goal: int) -> Sizes:
-    """Take channels; only where these do not reach, one group of heads after the other goes too, where it may."""
+    """Remove channels; if that is not enough, also groups of heads one by one, where allowed."""
     step = channel_step(sizes.channels)
     least = ceil(LEAST_LEFT * sizes.channels / step) * step
     for groups in range(sizes.groups, _least_groups(anatomy) - 1, -1):
@@ -128,8 +130,9 @@ def _narrower(anatomy: Anatomy, sizes: Sizes, goal: int) -> Sizes:
 
 
 def _fewer_and_narrower(anatomy: Anatomy, goal: int) -> Sizes:
-    """Take about `DEPTH_SHARE` as layers and the rest as channels: of the numbers of layers near it the one that fits
-    best; far more layers only where these do not reach."""
+    """Remove about `DEPTH_SHARE` as layers and the rest as channels, with the number of layers near it that fits best;
+    far more layers only if channels do not suffice.
+    """
     one = anatomy.parameters() - anatomy.parameters(replace(anatomy.sizes, layers=anatomy.sizes.layers - 1))
     most, least = anatomy.sizes.layers, _least_layers(anatomy)
     middle = min(most, max(least, most - round(DEPTH_SHARE * (anatomy.parameters() - goal) / one)))
@@ -143,7 +146,7 @@ def _fewer_and_narrower(anatomy: Anatomy, goal: int) -> Sizes:
 
 
 def channel_step(channels: int) -> int:
-    """Return what the number of channels stays a multiple of."""
+    """Return the number that channel counts must stay a multiple of."""
     step = CHANNEL_STEP
     while step > 1 and (channels % step or channels < 4 * step):
         step //= 2
@@ -151,7 +154,9 @@ def channel_step(channels: int) -> int:
 
 
 def _least_layers(anatomy: Anatomy) -> int:
-    """Return how many layers stay at least: the first and the last, which turn tokens into states and back, do."""
+    """Return the fewest layers that must stay: the first and the last always do, because they convert tokens to states
+    and back.
+    """
     return min(anatomy.sizes.layers, max(2, ceil(LEAST_LEFT * anatomy.sizes.layers)))
 
 
@@ -175,7 +180,7 @@ def matrix_parameters(anatomy: Anatomy) -> int:
 
 
 def _too_much(most: PrunePlan) -> InvalidRequest:
-    """Return the error for a model of which `most` is the most that can be removed."""
+    """Return the error for a model from which at most `most` can be removed."""
     total, vocabulary = most.parameters_before, most.vocabulary_parameters
     other = ", or another --kind" if most.kind in ("depth", "width") else ""
     return InvalidRequest(

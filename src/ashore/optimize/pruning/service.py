@@ -1,4 +1,4 @@
-"""Pruning: a wish becomes an order that can be shown, and the order a smaller model in the store, or nothing."""
+"""Pruning: a request becomes an order that can be shown, and the order a smaller model in the store, or nothing."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _PACKAGES: Final = ("torch", "transformers")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PruneOrder:
-    """A wish with every choice made."""
+    """A request with every choice made."""
 
     wish: PruneWish
     parent: StoredModel
@@ -48,7 +48,7 @@ class PruneOrder:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PruneReport:
-    """What was made."""
+    """The result."""
 
     model: StoredModel
     plan: PrunePlan
@@ -59,26 +59,26 @@ class PruneReport:
 
 
 class Pruner:
-    """Makes smaller models of stored ones."""
+    """Prunes stored models."""
 
     def __init__(self, store: ModelStore, work: Path, *, free_memory: Callable[[], int]) -> None:
-        """Make the object.
+        """Create the object.
 
         Args:
-            store: Where the models are.
-            work: Folder for where unfinished runs stand; made when it is needed.
+            store: The model store.
+            work: Folder for unfinished runs; created when needed.
             free_memory: Bytes that this process may still take.
         """
         self._store, self._work, self._free_memory = store, work, free_memory
 
     def plan(self, wish: PruneWish) -> PruneOrder:
-        """Return what would be done. Reads headers and texts, loads no weights, makes nothing.
+        """Return the plan. Reads headers and texts, loads no weights, makes nothing.
 
         Raises:
             UnknownModel: the store has no such model.
             Conflict: the name is taken by a model from elsewhere.
-            InvalidRequest: so much cannot be removed; a text cannot be used; settings that do not go together.
-            UnsupportedModel: a form or family that cannot be pruned.
+            InvalidRequest: the share cannot be removed; a text cannot be used; settings contradict each other.
+            UnsupportedModel: the form or family cannot be pruned.
         """
         _require_sense(wish)
         parent = self._store.resolve(wish.model)
@@ -99,19 +99,19 @@ class Pruner:
         watch: Watcher = lambda report: None,
         stop: Callable[[], bool] = lambda: False,
     ) -> PruneReport:
-        """Make the model and return it. An earlier one of this name, made of this parent, is replaced.
+        """Make the model and return it. Replaces an earlier one of this name from the same parent.
 
-        A call that was killed, or that `stop` ended, goes on where it stood when the same order is given again; of a
-        sealed parent it begins anew, since nothing of it may lie on a disk. What fails leaves no model.
+        A call that was killed or stopped resumes when the same order is given again; with a sealed parent it restarts,
+        because no plaintext may be on disk. A failure leaves no model.
 
         Args:
             order: From `plan`.
-            told: Hears each step but those of healing.
-            watch: Hears each step of healing.
-            stop: Asked after each step of healing; where it says yes, `KeyboardInterrupt` follows.
+            told: Called with each step except those of healing.
+            watch: Called with each step of healing.
+            stop: Called after each step of healing; True raises `KeyboardInterrupt`.
 
         Raises:
-            MemoryFull, DiskFull: told before anything is loaded where the estimate says so.
+            MemoryFull, DiskFull: raised before anything is loaded, by the estimate.
             MissingExtra: torch is not installed. TrainingDiverged, EngineFailed, CorruptBlob.
         """
         wish, parent = order.wish, order.parent
@@ -139,7 +139,7 @@ class Pruner:
         )
 
     def _require_free(self, name: str, parent: StoredModel) -> None:
-        """Refuse a name that is no name, or taken, before anything is computed."""
+        """Refuse an invalid or used name before anything is computed."""
         if parse_reference(name).name != name:
             raise InvalidRequest(f"{name!r} is not a valid model name", hint="give --name without @", param="name")
         try:
@@ -204,7 +204,7 @@ def _lessons(wish: PruneWish, parent: StoredModel, files: ModelFilesOnDisk) -> L
 
 
 def _require_sense(wish: PruneWish) -> None:
-    """Refuse settings that do not go together."""
+    """Refuse contradicting settings."""
     zeros = wish.kind == "unstructured"
     if zeros and (wish.heal or wish.calibration):
         raise InvalidRequest(
@@ -244,7 +244,7 @@ def _recipe(wish: PruneWish) -> VariantRecipe:
 
 
 def _wish_of(parent: StoredModel, recipe: VariantRecipe, data: tuple[Path, ...]) -> PruneWish:
-    """Return the wish that `recipe` was made for."""
+    """Return the request of `recipe`."""
     told = recipe.parameters
     files = {used.role: str(path) for used, path in zip(recipe.data, data, strict=True)}
     kinds: dict[str, Kind] = {kind: kind for kind in KINDS}
@@ -263,7 +263,7 @@ def _wish_of(parent: StoredModel, recipe: VariantRecipe, data: tuple[Path, ...])
 
 
 def _facts(plan: PrunePlan, done: Pruned) -> dict[str, str]:
-    """Return what is worth reading in `model show`."""
+    """Return the facts for `model show`."""
     facts = {
         "precision": "fp16",
         "parameters": f"{plan.parameters_after} of {plan.parameters_before}",

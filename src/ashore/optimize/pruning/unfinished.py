@@ -1,4 +1,4 @@
-"""A pruning that was cut off: which parts it chose, and where its healing stands. The same order goes on from there."""
+"""An interrupted pruning: its chosen parts and its healing checkpoint. The same order resumes from there."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from ashore.training import RunState
 
 
 class Unfinished:
-    """The folder of one order: the same model, shares, texts and seed. One process at a time."""
+    """The folder of one order: same model, shares, texts and seed. One process at a time."""
 
     def __init__(self, root: Path, facts: Mapping[str, str]) -> None:
-        """Look at the folder; nothing is made.
+        """Look at the folder; creates nothing.
 
         Args:
             root: Has the folders of all orders for one name.
-            facts: All that the outcome depends on; other facts have another folder.
+            facts: Everything that the result depends on; other facts have another folder.
         """
         digest = hashlib.sha256(msgspec.json.encode(dict(sorted(facts.items())))).hexdigest()
         self._root = root
@@ -32,18 +32,18 @@ class Unfinished:
 
     @property
     def exists(self) -> bool:
-        """Whether there is something to go on from."""
+        """Whether there is something to resume from."""
         return self._folder.is_dir()
 
     def cut(self) -> StudentPlan | None:
-        """Return the parts that were chosen; None where that was not reached, or the file is not whole."""
+        """Return the chosen parts; None if not reached, or if the file is incomplete."""
         try:
             return msgspec.json.decode((self._folder / "cut.json").read_bytes(), type=StudentPlan)
         except (OSError, *UNDECODABLE):
             return None
 
     def keep_cut(self, cut: StudentPlan) -> None:
-        """Write down which parts were chosen. Raises `DiskFull`."""
+        """Store the chosen parts. Raises `DiskFull`."""
         data = msgspec.json.encode(cut)
         try:
             make_folder(self._folder)
@@ -55,5 +55,5 @@ class Unfinished:
             ) from error
 
     def clear(self) -> None:
-        """Delete what is there for this name, older orders too. May be called twice."""
+        """Delete everything for this name, including older orders. May be called twice."""
         shutil.rmtree(self._root, ignore_errors=True)

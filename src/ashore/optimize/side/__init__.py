@@ -1,3 +1,3 @@
-"""Scripts that run in an environment of their own, because their libraries cannot stand beside ours."""
+"""Scripts that run in their own environment, because their libraries conflict with ours."""
 
 __all__: list[str] = []

@@ -1,7 +1,7 @@
-"""What pruning and distilling share: where the parameters of a decoder are, how a smaller one is cut out of it, how
-what is left takes over the work of what went, and the loss by which it learns from the larger one.
+"""Shared by pruning and distilling: where a decoder's parameters are, how to cut out a smaller one, refit it, and train
+it on the larger one.
 
-Refuses to decide what goes (`pruning`), how large a student is and what it reads (`distilling`).
+Refuses to decide what to remove (`pruning`), and the size and data of a student (`distilling`).
 """
 
 from ashore.optimize.surgery.anatomy import FAMILIES, Anatomy, Sizes, anatomy_of, anatomy_of_config

@@ -1,6 +1,6 @@
-"""Where the parameters of a decoder are, and how many of each part it has: what pruning counts with, without weights.
+"""Where a decoder's parameters are, and how many each part has: the counts for pruning, without weights.
 
-A *group* is the heads that share one key and value head; a *channel* is one inner number of the feed-forward part.
+A *group* is the heads that share one key and value head; a *channel* is one inner unit of the feed-forward part.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _TOLERANCE: Final = 1e-3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sizes:
-    """How many of each part a model has. Every layer has as many groups and channels as the next."""
+    """Number of each part in a model. All layers have equally many groups and channels."""
 
     layers: int
     groups: int
@@ -30,7 +30,7 @@ class Sizes:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Anatomy:
-    """What one of each part costs in parameters."""
+    """Parameters of one of each part."""
 
     sizes: Sizes
     hidden_size: int
@@ -64,7 +64,7 @@ class Anatomy:
         return self.vocab_size * self.hidden_size * (1 if self.tied else 2)
 
     def parameters(self, sizes: Sizes | None = None) -> int:
-        """Return the parameters of the whole model, were it of these sizes; default: as it is."""
+        """Return the parameters of the whole model at these sizes; default: its own."""
         s = sizes or self.sizes
         norms = 2 * self.hidden_size + (2 * self.head_dim if self.head_norms else 0)
         layer = s.groups * self.per_group + s.channels * self.per_channel + norms
@@ -72,7 +72,7 @@ class Anatomy:
 
 
 def anatomy_of_config(config: Mapping[str, Any], *, name: str) -> Anatomy:
-    """Return the anatomy that a `config.json` tells.
+    """Return the anatomy from a `config.json`.
 
     Raises:
         UnsupportedModel: another family, or a number is missing.
@@ -104,7 +104,7 @@ def anatomy_of_config(config: Mapping[str, Any], *, name: str) -> Anatomy:
 
 
 def anatomy_of(files: ModelFilesOnDisk, num_parameters: int) -> Anatomy:
-    """Return the anatomy of a stored model from its headers alone.
+    """Return the anatomy of a stored model from its headers only.
 
     Raises:
         UnsupportedModel: another family, or parameters that no part here accounts for.

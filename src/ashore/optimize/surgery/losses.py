@@ -1,9 +1,9 @@
-"""What a student is taught by: the teacher's likeliest tokens and the rest, the text itself, hidden states.
+"""Training losses of a student: the teacher's likeliest tokens and the rest, the text itself, hidden states.
 
-Losses are sums over positions in nats. Their gradients are written out and made with them, piece by piece: the logits
-of a whole row would take as much memory as a small model, several times over.
+Losses are sums over positions in nats. Gradients are computed explicitly along with them, in chunks: the logits of a
+whole row would take several times the memory of a small model.
 
-Shapes in names: N positions, n those of one piece, K tokens that the teacher told of, V vocabulary, H hidden size.
+Shapes in names: N positions, n those of one chunk, K tokens reported by the teacher, V vocabulary, H hidden size.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _SMALLEST: Final = 1e-9
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LossMix:
-    """How much of what. The shares need not sum to 1."""
+    """Weights of the losses. They need not sum to 1."""
 
     divergence: float = 1.0
     """Forward Kullback-Leibler divergence from the teacher to the student."""
@@ -46,7 +46,7 @@ class LossMix:
 
 @dataclass(frozen=True, slots=True)
 class Lesson:
-    """Tensors for N positions: what the teacher expects next, what came, and how much the position counts."""
+    """Tensors for N positions: the teacher's distribution, the actual token, and the weight of the position."""
 
     ids_NK: Any
     logprobs_NK: Any
@@ -64,28 +64,28 @@ class Lesson:
 def lesson_loss(hidden_NH: Any, head_VH: Any, lesson: Lesson, mix: LossMix) -> Any:
     """Return the weighted sum of the loss over N positions, from the hidden states before the output layer.
 
-    At temperature 1 all tokens that the teacher did not tell of count as one. At another, both are compared over the
-    tokens told of alone, and the loss is multiplied by the temperature's square, so that gradients keep their size
-    (Hinton, Vinyals, Dean, "Distilling the Knowledge in a Neural Network", section 2).
+    At temperature 1 all tokens that the teacher did not report count as one. At another, only the reported tokens are
+    compared, and the loss is multiplied by the temperature's square, so that gradients keep their size (Hinton,
+    Vinyals, Dean, "Distilling the Knowledge in a Neural Network", section 2).
 
     Args:
         hidden_NH: States from which position n predicts its next token.
         head_VH: Weight of the output layer.
-        lesson: What is to be learned.
-        mix: How much of what.
+        lesson: The targets.
+        mix: Weights of the losses.
     """
     return _lesson_loss().apply(hidden_NH, head_VH, lesson, mix)
 
 
 def hidden_mismatch(student: Any, teacher: Any, weight_N: Any) -> Any:
-    """Return the weighted sum over N of how far states [N, H] are apart, as a share of the teacher's mean square."""
+    """Return the weighted sum over N of the distance between states [N, H], relative to the teacher's mean square."""
     apart_N = (student.float() - teacher.float()).pow(2).mean(-1)
     return (apart_N * weight_N).sum() / teacher.float().pow(2).mean()
 
 
 @cache
 def _lesson_loss() -> Any:
-    """Return the autograd function, made once torch is there."""
+    """Return the autograd function, created once torch is imported."""
     import torch
 
     class LessonLoss(torch.autograd.Function):  # type: ignore[misc]

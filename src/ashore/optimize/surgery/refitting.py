@@ -1,8 +1,8 @@
-"""What is left of a model takes over the work of what went, by least squares: no gradients, one pass over some text.
+"""Refits a pruned model by least squares, to compensate for its removed parts: no gradients, one pass over some text.
 
-Layer after layer, the matrix on the way out of each feed-forward part (`down_proj`) is fitted anew, so that what leaves
-the layer is what left the parent after it and after the layers that were taken out behind it. The pruned model computes
-on its own states, so that every layer also makes good what those before it got wrong.
+Layer after layer, the matrix on the way out of each feed-forward part (`down_proj`) is refitted, so that the layer's
+output matches the parent's after the removed layers that follow. The pruned model computes on its own states, so that
+every layer also corrects the errors of earlier ones.
 
 Shapes in names: N tokens, H hidden size, I feed-forward channels that stayed.
 """
@@ -19,17 +19,17 @@ RIDGE: Final = 0.03
 
 
 def refit(child: Any, parent: Any, layers: Sequence[int], samples: Samples, told: Told) -> None:
-    """Fit the feed-forward outputs of `child`, in place, to the states of `parent`.
+    """Refit the feed-forward outputs of `child`, in place, to the states of `parent`.
 
-    Each token counts by the inverse of its state's mean square, since the next layer normalises it anyway: the few
-    tokens with huge states (the first of a text) would otherwise decide alone.
+    Each token is weighted by the inverse of its state's mean square, because the next layer normalises it: the few
+    tokens with huge states (the first of a text) would otherwise dominate.
 
     Args:
         child: Cut out of the parent; hidden size and vocabulary are the same.
-        parent: As it was.
-        layers: Which layer of the parent each of the child's is.
+        parent: The parent.
+        layers: Index in the parent of each layer of the child.
         samples: Token ids, all of one length.
-        told: Hears of the progress.
+        told: Called with the progress.
 
     Source: the closed-form linear compensation of a removed block, as in ReplaceMe (arXiv 2505.02819), section 2, here
         for each layer and with its own inputs.
@@ -50,7 +50,7 @@ def refit(child: Any, parent: Any, layers: Sequence[int], samples: Samples, told
 
 
 def _refit_layer(layer: Any, states: list[Any], wanted: list[Any], angles: Any, places: Any) -> None:
-    """Fit one layer, and put what leaves it into `states`."""
+    """Refit one layer, and put its output into `states`."""
     torch, _ = torch_libraries()
     down = layer.mlp.down_proj
     weight_HI = down.weight.data.double()

@@ -1,8 +1,8 @@
-"""How a student is cut out of its teacher: fewer layers, narrower feed-forward parts, fewer hidden numbers.
+"""Cuts a student out of its teacher: fewer layers, narrower feed-forward parts, smaller hidden size.
 
 Every tensor of the student is a part of one of the teacher's: the same layer, the rows and columns that matter most on
-given text. What matters is measured (`measure_teacher`), what stays is decided without torch (`plan_student`), and
-`cut_student` copies. Shapes in names: L layers, H hidden size, I feed-forward width, G groups of heads that share keys.
+given text. `measure_teacher` measures importance, `plan_student` chooses the parts without torch, and `cut_student`
+copies them. Shapes in names: L layers, H hidden size, I feed-forward width, G groups of heads that share keys.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _AXES: Final[dict[str, tuple[str, ...]]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TeacherMeasure:
-    """How much each part of the teacher does on given text; larger is more."""
+    """Importance of each part of the teacher on given text; larger is more."""
 
     layers_L: NDArray[np.float64]
     """1 - cosine between what goes into a layer and what comes out, mean over positions."""
@@ -59,7 +59,7 @@ class TeacherMeasure:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StudentPlan:
-    """Which parts of the teacher the student has; indices in rising order."""
+    """The parts of the teacher that the student has; indices ascending."""
 
     layers: tuple[int, ...]
     channels: tuple[tuple[int, ...], ...]
@@ -70,10 +70,10 @@ class StudentPlan:
 
 
 def plan_student(measure: TeacherMeasure, *, layers: int, groups: int, channels: int, hidden: int) -> StudentPlan:
-    """Decide what a student of these sizes keeps.
+    """Decide which parts a student of these sizes keeps.
 
-    Layers: the first and the last one stay, the others evenly, since what one layer does its neighbour mostly does too.
-    Channels, hidden numbers, groups of heads: those that do most.
+    Layers: the first and the last one stay, the others are spread evenly, because neighbours do similar work. Channels,
+    hidden units, groups of heads: the most important ones.
     """
     kept = even_layers(len(measure.layers_L), layers)
     return StudentPlan(
@@ -85,15 +85,15 @@ def plan_student(measure: TeacherMeasure, *, layers: int, groups: int, channels:
 
 
 def even_layers(num_layers: int, num_kept: int) -> tuple[int, ...]:
-    """Return `num_kept` of `num_layers`, evenly, the first and the last among them."""
+    """Return `num_kept` of `num_layers`, spread evenly, including the first and the last."""
     return tuple(int(i) for i in np.linspace(0, num_layers - 1, num_kept).round())
 
 
 def measure_teacher(teacher: Any, batches: Iterable[Sequence[int]]) -> TeacherMeasure:
-    """Return what each part of the teacher does on some texts (token ids).
+    """Return the importance of each part of the teacher on some texts (token ids).
 
     Raises:
-        UnsupportedModel: the teacher is of a family that cannot be cut.
+        UnsupportedModel: the teacher's family cannot be cut.
         InvalidRequest: there is no text.
     """
     torch, _ = torch_libraries()
@@ -197,13 +197,13 @@ def cut_student(teacher: Any, plan: StudentPlan) -> Any:
 
 
 def freeze_vocabulary(model: Any) -> None:
-    """Keep embedding and output layer as the parent has them: they are not what was cut, and the costliest to train."""
+    """Freeze embedding and output layer: they were not cut, and are the costliest to train."""
     model.get_input_embeddings().weight.requires_grad_(False)
     model.get_output_embeddings().weight.requires_grad_(False)
 
 
 def check_family(config: Any) -> None:
-    """Refuse a model whose layers this does not know. Raises `UnsupportedModel`."""
+    """Refuse a model with unknown layers. Raises `UnsupportedModel`."""
     if config.model_type not in FAMILIES:
         raise UnsupportedModel(
             f"a student cannot be cut out of a model of the family {config.model_type!r}; "

@@ -1,4 +1,4 @@
-"""What to buy: how fast a model answers on devices that nobody here has, and which of them serve a load.
+"""Purchase planning: the speed of a model on devices that are not at hand, and which of them can serve a load.
 
 Owns: the catalogue of devices and of model shapes, the physics of serving, its calibration on published measurements,
 and the choice. Refuses: a figure without its interval, and a load without lengths and a service level.

@@ -1,4 +1,4 @@
-"""What was fitted to published measurements: efficiencies, how far they miss, and what they have seen."""
+"""Calibration on published measurements: efficiencies, their errors, and their coverage."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ NEAR_ENOUGH: Final = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Miss:
-    """Median error in percent on what was held out, and from how many points."""
+    """Median error in percent on held-out points, and their number."""
 
     first_percent: float | None
     token_percent: float | None
@@ -54,7 +54,7 @@ class Miss:
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """What a fit found; read it with `shipped()`."""
+    """The result of a fit; use `shipped()`."""
 
     efficiencies: Efficiencies
     measured: Measurements
@@ -69,11 +69,11 @@ class Calibration:
     """How far the vendors' rules of thumb are off, in a sentence."""
 
     def trust(self, case: Case, weight: float) -> Trust:
-        """Return how near the measurements a case is.
+        """Return how close the measurements are to a case.
 
         Args:
-            case: What is planned.
-            weight: Of the measurements around it.
+            case: The planned case.
+            weight: Weight of nearby measurements.
         """
         seen, (device, model) = self.measured.pairs, pair_of(case)
         if (device, model) in seen:
@@ -83,7 +83,7 @@ class Calibration:
         return "neighbour" if model in {one for _, one in seen} else "new model"
 
     def evidence(self, network: Network, chip: Chip) -> tuple[tuple[Evidence, Miss | None], ...]:
-        """Return what was published that is nearest to a model on a device, and how far it was missed when left out."""
+        """Return the closest published measurements to a model on a device, and their error when held out."""
         found = self.measured.nearest(network, chip)
         return tuple((one, self.misses["pair"].get(f"{one.device} {one.model}")) for one in found)
 
@@ -106,11 +106,11 @@ class Estimate:
 
 
 def estimate(cases: Sequence[Case], calibration: Calibration | None = None) -> Estimate:
-    """Return what cases take, with the interval that four of five measurements are in.
+    """Return the estimates of cases, with their 80 % intervals.
 
     Args:
         cases: At least one.
-        calibration: What to compute with; None: what is shipped.
+        calibration: None: the shipped one.
     """
     using = calibration or shipped()
     batch = make_batch(cases)
@@ -123,8 +123,9 @@ def estimate(cases: Sequence[Case], calibration: Calibration | None = None) -> E
 
 
 def _bounds(using: Calibration, trust: Trust, case: Case) -> tuple[tuple[float, float], ...]:
-    """Return the interval of each quantity, as logarithms: of the trust, and no narrower than half of what was measured
-    on this device was missed by when the device was left out of the fit."""
+    """Return the interval of each quantity, as logarithms: from the trust, but at least half of the error on this
+    device when it was held out.
+    """
     found = _bounds_of_trust(using, trust, case)
     miss = using.misses.get("hardware", {}).get(pair_of(case)[0])
     if miss is None or trust == "measured":
@@ -152,7 +153,7 @@ def shipped() -> Calibration:
 
 
 def calibration_of(told: Mapping[str, Any], measured: Measurements) -> Calibration:
-    """Return a calibration as `benchmarks/plan_fit.py` writes it, and what it was fitted to."""
+    """Return a calibration from the output of `benchmarks/plan_fit.py`, and its data."""
     return Calibration(
         efficiencies=Efficiencies(told["base"], told["effects"]),
         measured=measured,

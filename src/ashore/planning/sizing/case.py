@@ -1,4 +1,4 @@
-"""One thing to plan: a model on devices under a load. Rows of published measurements are read into the same form."""
+"""One case to plan: a model on devices under a load. Published measurements have the same form."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ STEADY: Final = 1000.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
-    """What is planned, or was measured."""
+    """A planned or measured case."""
 
     chip: Chip
     host: Chip | None
@@ -128,10 +128,10 @@ def engine_of(name: str) -> str:
 
 
 def precision_of(name: str, *, model: str, chip: Chip, network: Network, engine: str) -> Precision:
-    """Return how a published word for a precision (`fp8`, `gptq-int4`, empty) stores and computes.
+    """Return storage and arithmetic of a published precision (`fp8`, `gptq-int4`, empty).
 
-    An empty word means what the model is published in: FP8 for DeepSeek V3 and its like, MXFP4 for gpt-oss, INT4
-    experts for Kimi K2.5, else BF16. Where the device lacks units for a form, the work is done in BF16.
+    An empty word means the published precision: FP8 for DeepSeek V3 and its like, MXFP4 for gpt-oss, INT4
+    experts for Kimi K2.5, else BF16. If the device lacks units for a format, it computes in BF16.
     """
     told = f"{name.lower()} {'' if name else model.lower()}"
     family = network.name
@@ -223,7 +223,7 @@ def year_of(engine: str, version: str, date: str) -> float:
     Args:
         engine: One of ENGINES.
         version: `0.5.6.post2`.
-        date: `2025-11-03`, `2025-11`, `20251103` or `2025`; empty where it is not told.
+        date: `2025-11-03`, `2025-11`, `20251103` or `2025`; empty if unknown.
     """
     numbers = re.findall(r"\d+", version)[:3] if re.match(r"v?\d+\.\d", version) else []
     for length in (3, 2):

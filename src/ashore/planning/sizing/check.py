@@ -1,4 +1,4 @@
-"""Compare the planner with measurements: any file of them."""
+"""Compares the planner with any file of measurements."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ NOT_PLANNED = 1.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Score:
-    """How far the planner is from a set of measurements. None where nothing of that kind was measured."""
+    """Errors of the planner on a set of measurements. None where nothing of that kind was measured."""
 
     num_points: int
     num_not_planned: int
@@ -42,11 +42,11 @@ class Report:
 
 
 def check(points: Sequence[Point], calibration: Calibration | None = None) -> Report:
-    """Plan every point and compare it with what was measured.
+    """Plan every point and compare it with its measurement.
 
     Args:
         points: At least one.
-        calibration: What to plan with; None: what is shipped.
+        calibration: None: the shipped one.
     """
     measured = np.array(
         [
@@ -77,7 +77,7 @@ def check(points: Sequence[Point], calibration: Calibration | None = None) -> Re
 
 
 def family_of(point: Point) -> str:
-    """Return the model of a point as the catalogue names it, or as the file does."""
+    """Return the model of a point by its catalogue name, or as the file names it."""
     network = point.case.network if point.case else find_network(point.model)
     return network.name if network is not None and network.known else point.model
 

@@ -1,4 +1,4 @@
-"""What can be bought: accelerators and processors with the figures of their data sheets."""
+"""Devices for sale: accelerators and processors with the figures of their data sheets."""
 
 from __future__ import annotations
 
@@ -52,10 +52,10 @@ def chips() -> dict[str, Chip]:
 
 
 def find_chip(name: str) -> Chip:
-    """Return the device that a name means: of the catalogue, or of a publication.
+    """Return the device of a name, from the catalogue or from publications.
 
     Raises:
-        InvalidRequest: none is known by that name.
+        InvalidRequest: the name is unknown.
     """
     chip, _ = find_machine(name)
     if chip is None:
@@ -66,7 +66,7 @@ def find_chip(name: str) -> Chip:
 
 
 def find_machine(name: str) -> tuple[Chip | None, Chip | None]:
-    """Return the device and, where the name has one beside it (`RTX-4090 + 2x Xeon 6454S`), the CPU that holds experts.
+    """Return the device and, if the name includes one (`RTX-4090 + 2x Xeon 6454S`), the CPU that holds experts.
 
     The CPU comes with the bandwidth and the operations of all its sockets. None where nothing is known.
     """

@@ -1,4 +1,4 @@
-"""Choose what to buy: every layout that fits, how many of it the load needs, and what that costs."""
+"""Chooses what to buy: every layout that fits, the number needed for the load, and its cost."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Bottleneck = Literal["reading weights", "reading the cache", "arithmetic", "over
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figure:
-    """A planned number, and the bounds that four of five measurements are in."""
+    """A planned number with its 80 % interval."""
 
     value: float
     low: float
@@ -78,7 +78,7 @@ class Option:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refusal:
-    """A way that does not serve the load, and why."""
+    """A way that cannot serve the load, with the reason."""
 
     chip: str
     precision: str
@@ -87,7 +87,7 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choice:
-    """What serves the load, cheapest first; and what does not."""
+    """Options that serve the load, cheapest first, and refusals."""
 
     options: tuple[Option, ...]
     refused: tuple[Refusal, ...]
@@ -106,19 +106,19 @@ def choose(
     costs: Costs | None = None,
     calibration: Calibration | None = None,
 ) -> Choice:
-    """Return every way to serve a load at a level, the cheapest of each device and precision, cheapest first.
+    """Return every way to serve a load at a level: the cheapest of each device and precision, cheapest first.
 
     Args:
         network: The model.
-        load: What users send.
-        level: What they were promised.
-        model: Name of the model, which tells what it is published in.
+        load: The users' load.
+        level: The service level.
+        model: Name of the model, which determines its published precision.
         catalogue: Devices that may be bought.
-        precisions: Words such as bf16, fp8, int4; empty: what each device has units for.
+        precisions: Words such as bf16, fp8, int4; empty: the precisions of each device.
         engine: On accelerators; CPUs run OpenVINO, Ascend runs vLLM's port.
-        most_devices: More are refused.
+        most_devices: Larger options are refused.
         costs: Of money and electricity.
-        calibration: None: what is shipped.
+        calibration: None: the shipped one.
     """
     using, money = calibration or shipped(), costs or Costs()
     options: list[Option] = []
@@ -147,8 +147,7 @@ def choose(
 
 
 def _too_many(options: Sequence[Option], load: Load, level: Level, most_devices: int) -> str:
-    """Return what the layout of the fewest devices needs, and the part of the load that those which may be bought
-    serve."""
+    """Return the needs of the smallest layout, and the part of the load that the purchasable devices can serve."""
     fewest = min(one.devices.value for one in options)
     part = max(_part(one, load, level, most_devices // one.tp) for one in options)
     serves = f"{part:.0%} of this load" if part >= 0.01 else "none of it"
@@ -156,7 +155,7 @@ def _too_many(options: Sequence[Option], load: Load, level: Level, most_devices:
 
 
 def _part(one: Option, load: Load, level: Level, replicas: int) -> float:
-    """Return the largest part of a load that so many replicas of an option hold at the level, in steps of 1 %."""
+    """Return the largest part of a load that so many replicas of an option serve at the level, in steps of 1 %."""
     if not replicas:
         return 0.0
     whole_s = one.first_s.value + max(load.osl - 1, 0) * one.token_s.value
@@ -169,7 +168,7 @@ def _part(one: Option, load: Load, level: Level, replicas: int) -> float:
 
 
 def _layouts(chip: Chip) -> tuple[int, ...]:
-    """Return over how many devices layers may be shared: two sockets of a CPU, one machine of Apple's."""
+    """Return the possible numbers of devices that share a layer: two sockets of a CPU, one machine of Apple's."""
     most = 2 if chip.is_cpu else 1 if chip.vendor == "apple" else PARALLEL[-1]
     return tuple(tp for tp in PARALLEL if tp <= most)
 
@@ -200,7 +199,7 @@ def _size(
     costs: Costs,
     using: Calibration,
 ) -> Option | str:
-    """Return the option of one layout, or why it is none."""
+    """Return the option of one layout, or why it is not one."""
     sockets = 2 if chip.is_cpu else 8
     if (chip.is_cpu and tp > 2) or (chip.vendor == "apple" and tp > 1):
         return f"{chip.name}: layers are shared by {'two sockets' if chip.is_cpu else 'one device'} at most"
@@ -331,15 +330,15 @@ def capacity(
     precisions: Sequence[str] = (),
     engine: str = "vllm",
 ) -> tuple[Figure, Option] | str:
-    """Return the requests a second that so many devices answer at a level, and the layout that does; or why none does.
+    """Return the request rate that so many devices serve at a level, with the layout; or why none does.
 
     Args:
         network: The model.
-        load: Its lengths; the rate is not looked at.
-        level: What users were promised.
+        load: Its lengths; the rate is ignored.
+        level: The service level.
         model: Name of the model.
-        chip: What there is.
-        devices: How many of it.
+        chip: The device.
+        devices: Their number.
         precisions: As in `choose`.
         engine: As in `choose`.
     """
@@ -364,13 +363,13 @@ def capacity(
 
 
 def _rate(load: Load, whole_s: float) -> float:
-    """Return the requests a second that must be computed."""
+    """Return the request rate that must be computed."""
     rate = load.users / (load.think_s + whole_s) if load.users else load.requests_per_s
     return max(rate * (1 - load.answered_from_cache), 1e-9)
 
 
 def _replicas(load: Load, level: Level, whole_s: float, at_once: int) -> int:
-    """Return how many replicas hold the requests that are underway at the level's percentile.
+    """Return how many replicas hold the concurrent requests at the level's percentile.
 
     Arrivals are independent, so the requests underway follow a Poisson law around Little's mean; its standard deviation
     is the root of the mean.
@@ -380,7 +379,7 @@ def _replicas(load: Load, level: Level, whole_s: float, at_once: int) -> int:
 
 
 def _ram_bytes(chip: Chip, weights: int, here: int, tp: int, cache: float) -> int:
-    """Return the memory of one machine: files in the page cache and buffers of each device, or, on a CPU, the model."""
+    """Return the memory of one machine: files in the page cache and buffers of each device or, on a CPU, the model."""
     if chip.is_cpu:
         return int(1.15 * (weights + cache) * max(1, here // tp)) + 16 * GIB
     return int(1.15 * weights) + 8 * GIB * here + 16 * GIB
@@ -401,14 +400,14 @@ def _bottleneck(said: Estimate, row: int, requests: int, fits: int, load: Load) 
 
 
 def words_of(trust: Trust) -> str:
-    """Return what stands behind a figure."""
+    """Return the derivation of a figure as text."""
     return TRUST[trust]
 
 
 def curve(
     network: Network, load: Load, option: Option, calibration: Calibration | None = None
 ) -> Iterator[tuple[int, Figure, Figure, Figure]]:
-    """Yield how an option answers with more and more requests at once, for a plot.
+    """Yield an option's performance at growing concurrency, for a plot.
 
     Yields:
         Requests at once; first token in seconds; seconds a token; tokens a second of one device.

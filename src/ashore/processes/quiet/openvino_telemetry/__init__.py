@@ -1,10 +1,10 @@
-"""Stands before the real `openvino_telemetry` on the module path of every ashore process, and sends nothing."""
+"""Shadows the real `openvino_telemetry` on the module path of every ashore process, and sends nothing."""
 
 from __future__ import annotations
 
 
 class Telemetry:
-    """Takes every call of the real class and does nothing."""
+    """Accepts every call of the real class and does nothing."""
 
     def __init__(self, *args: object, **kwargs: object) -> None:
         """Accept whatever the tools pass."""
