@@ -78,6 +78,7 @@ ONLY_HERE: Final[Mapping[str, str]] = {
     "job webhook-secret": SECRETS,
     "launch": CLIENT,
     "learn dataset": NO_SERVER,
+    "model catalog": COMPUTES,
     "model export": FILES,
     "model fetch": NO_SERVER,
     "model gc": DESTROYS,
