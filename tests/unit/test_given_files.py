@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from store_making import make_store
 from tiny_models import make_tiny_model
 
 from ashore.core import CHILD_FOLDERS, open_given, read_text_file
-from ashore.errors import PermissionDenied
+from ashore.errors import NotFound, PermissionDenied
 from ashore.evaluation import open_task
 from ashore.store import silent
 from ashore.store.sources.local import LocalSource
@@ -90,6 +91,17 @@ def test_a_file_that_becomes_a_link_once_it_was_checked_is_read_as_it_was(pool: 
     (folder / "config.json").unlink()
     (folder / "config.json").symlink_to(tmp_path / "secret")
     assert (seen / "config.json").read_bytes() == before and seen.name == "tiny"
+
+
+def test_a_pipe_in_a_folder_blocks_nothing_and_a_task_is_no_file_of_the_current_directory(
+    pool: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    os.mkfifo(pool / "pipe")
+    with pytest.raises(OSError, match="not a regular file"):
+        open_given(pool / "pipe")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(NotFound, match="no task file"):
+        open_task("secret")
 
 
 def test_an_operator_follows_links_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -69,7 +69,7 @@ class Revived:
     """Keys of the administrators that were revoked as lost."""
 
 
-def revive_first_key(acts: Acts, path: Path, *, machine: str = "", lost: bool = False) -> Revived:
+def revive_first_key(acts: Acts, path: Path, *, machine: str = "", lost: bool = False, by: str = "") -> Revived:
     """Take away what denies that anybody administers, and put a new first key into `path` where an office has nobody
     any more who can use it.
 
@@ -80,12 +80,14 @@ def revive_first_key(acts: Acts, path: Path, *, machine: str = "", lost: bool = 
         acts: Where it is done and recorded.
         path: The file of the first key.
         machine: Name of the home among those that share the state.
+        by: Who runs the command, as the system knows them.
         lost: The keys of the administrators are lost: revoke all keys of the holders of the three offices first.
 
     Raises:
         Conflict: every office has a holder with a valid key and the rights of the office.
     """
     with acts.write(SYSTEM, "first-key:revive", "first-key") as desk:
+        desk.detail["by"] = by
         revoked = _revoke_officers(desk) if lost else ()
         taken = bindings_in_the_way(standing_of(desk.connection, desk.compiled, desk.now_s))
         if taken:

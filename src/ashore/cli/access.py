@@ -209,6 +209,7 @@ def revive(*, lost: Annotated[bool, Parameter(negative=())] = False) -> None:
 
     from ashore.access import Acts, revive_first_key
     from ashore.bootstrap import command_recorder, open_state, shared_name
+    from ashore.cli.recorded import os_user
     from ashore.core import SystemClock
     from ashore.settings import read_settings
 
@@ -217,7 +218,9 @@ def revive(*, lost: Annotated[bool, Parameter(negative=())] = False) -> None:
     try:
         with command_recorder(settings.home) as recorder:
             acts = Acts(state, recorder, SystemClock())
-            revived = revive_first_key(acts, settings.home.first_key, machine=shared_name(settings), lost=lost)
+            revived = revive_first_key(
+                acts, settings.home.first_key, machine=shared_name(settings), lost=lost, by=os_user()
+            )
     finally:
         state.close()
     for binding in revived.taken_away:

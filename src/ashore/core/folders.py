@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import stat
 from collections.abc import Sequence
 from io import BufferedReader
 from pathlib import Path
@@ -81,10 +82,15 @@ def open_given(path: Path) -> BufferedReader:
 
     Raises:
         PermissionDenied: a link leads out of the folders.
-        OSError: the file cannot be opened.
+        OSError: the file cannot be opened; or, in such a process, is a pipe or a device.
     """
     roots = child_folders()
-    file = path.open("rb")
+    if not roots:
+        return path.open("rb")
+    file = os.fdopen(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb")  # a pipe does not block
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
     if any(is_below(os.path.abspath(path), one) for one in roots):
         try:
             real = os.readlink(f"/proc/self/fd/{file.fileno()}")

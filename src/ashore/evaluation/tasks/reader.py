@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from importlib import resources
 from pathlib import Path
 from typing import Any, Final, get_args
 
 import msgspec
 
-from ashore.core import did_you_mean, open_given
+from ashore.core import CHILD_FOLDERS, did_you_mean, open_given
 from ashore.errors import InvalidRequest, NotFound
 from ashore.evaluation.tasks.model import Item, Kind, Task, TaskHeader
 
@@ -35,7 +36,7 @@ def open_task(place: str) -> Task:
         data = (resources.files("ashore.evaluation.tasks") / "sets" / f"{place}.jsonl").read_bytes()
         return parse_task(data, place)
     path = Path(place)
-    if not path.is_file():
+    if not path.is_file() or (CHILD_FOLDERS in os.environ and not path.is_absolute()):  # a request names no file here
         hint = did_you_mean(place, shipped_tasks())
         raise NotFound(f"there is no task file and no built-in task {place!r}", hint=hint)
     if path.stat().st_size > MOST_BYTES:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, Final, get_type_hints
@@ -46,6 +47,8 @@ LEARN: Final = "learning:write"
 BACK_UP: Final = "backup:run"
 LOOK_AT_BACKUPS: Final = "backup:read"
 AS_A_JOB: Final = "The answer names the job that does it. Files that it reads must lie in [jobs] folders."
+_BUILT_IN: Final = re.compile(r"[a-z0-9-]+")
+"""Names of tasks that ship; anything else is a file."""
 MOST_WAITING: Final = 100
 """Operations of a home that have not ended."""
 MOST_OF_TENANT: Final = 50
@@ -102,14 +105,14 @@ def distill_model(office: JobOffice, actor: Actor, asked: DistillIn) -> JobOut:
 
 def evaluate_model(office: JobOffice, actor: Actor, asked: EvaluateIn) -> JobOut:
     """Evaluate a model in the engine that serves it, and store the report with the model, as a job."""
-    tasks = [office.reach.path(one) if "/" in one or one.endswith(".toml") else one for one in asked.task]
-    for one in tasks:
+    for one in asked.task:
         if ":" in one:
             raise InvalidRequest(
                 f"task {one[:100]!r} runs code of a library",
                 hint="run `ashore optimize evaluate` on the machine",
                 param="task",
             )
+    tasks = [one if _BUILT_IN.fullmatch(one) else office.reach.path(one) for one in asked.task]
     against = asked.against if asked.against not in (None, "parent") else ""
     found = msgspec.structs.replace(asked, task=tasks)
     return _derive(office, actor, "optimize evaluate", EVALUATE, asked.model, (against or "",), found)
