@@ -77,6 +77,7 @@ def test_templates_have_what_they_are_written_for(source: str, expected: str) ->
         ("{{ 9 ** 99999 }}", "power"),
         ("{{ {'a': 1} | tojson(indent=1000000000) }}", "width"),
         ("{{ [1] | slice(1000000000) | list }}", "width"),
+        ("{{ ['a' * 99999] * 99999 }}", "a value of more than"),
         ("{{ ('a' * 99999).translate({97: 'a' * 99999}) }}", "translation"),
     ],
 )  # fmt: skip
@@ -227,3 +228,17 @@ def test_what_a_template_makes_an_error_say_is_short_and_one_line(source: str) -
     with pytest.raises((UnsupportedModel, InvalidRequest)) as caught:
         render(source)
     assert len(caught.value.message) < 300 and "\n" not in caught.value.message
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "{{ " + "(" * 40_000 + "1" + ")" * 40_000 + " }}",
+        "{% if a %}" * 4_000 + "{% endif %}" * 4_000,
+        "{% for a in b %}" * 30 + "{% endfor %}" * 30,
+        "{{ a }}" * 20_000,
+    ],
+)
+def test_a_template_that_cannot_be_compiled_is_the_models_fault(source: str) -> None:
+    with pytest.raises(UnsupportedModel, match=r"nested too deeply|at most 100000"):
+        render(source)

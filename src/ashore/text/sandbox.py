@@ -31,8 +31,8 @@ MAX_CHARS: Final = 32_000_000
 """Characters that one rendering may produce, intermediate strings included; ten times the longest context known."""
 MAX_SECONDS: Final = 2.0
 MAX_WEIGHT: Final = 1_000_000
-"""Values in a value; what stands in several places counts as often. A list of 30 lists, each the one before it twice,
-is small, and no end of work for what writes or compares it."""
+"""Values in a value, longer texts as several; what stands in several places counts as often. A list of 30 lists, each
+the one before it twice, is small, and no end of work for what writes or compares it."""
 MAX_RANGE: Final = 100_000
 MAX_WIDTH: Final = 1_000
 """Widest padding, indentation or number format."""
@@ -65,6 +65,8 @@ class Budget:
         self.check_time()
 
     def weigh(self, value: object) -> int:
+        if isinstance(value, str):
+            return 1 + len(value) * MAX_WEIGHT // MAX_CHARS
         if not isinstance(value, list | tuple | Mapping | MappingView):
             return 1
         known = self.weights.get(id(value))

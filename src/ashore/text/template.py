@@ -20,6 +20,8 @@ from ashore.text.sandbox import BudgetSpent, RefusedByTemplate, Sandbox, full_bu
 
 _RESERVED = frozenset({"messages", "tools", "documents", "add_generation_prompt", "bos_token", "eos_token"})
 _NO_GUARD = Guard(())
+_MOST_CHARS = 100_000
+"""Of a template's text; published ones have a fifth of it at most."""
 _PROBE = "call12345"
 """Identifier of a call that every template takes."""
 _SHORT_IDS = re.compile(r"length\s*!=\s*9")
@@ -58,8 +60,17 @@ class ChatTemplate:
             UnsupportedModel: it is no jinja2 template.
         """
         self._name, self._tokens, self._guard, self._own = name, dict(tokens), guard, own
+        if len(source) > _MOST_CHARS:
+            raise UnsupportedModel(
+                f"{name} has {len(source)} characters; expected at most {_MOST_CHARS}",
+                hint="shorten the template and pull the model again",
+            )
         try:
             self._template = Sandbox(now_s=clock.now_s).from_string(source)
+        except (RecursionError, MemoryError, SyntaxError) as fault:
+            raise UnsupportedModel(
+                f"{name} is nested too deeply", hint="correct the template and pull the model again"
+            ) from fault
         except TemplateSyntaxError as fault:
             raise UnsupportedModel(
                 f"{name}, line {fault.lineno}: {short_reason(fault)}",
