@@ -1,7 +1,7 @@
-"""Is it still good: how likely a model finds text, how well it does tasks, how it compares, and the gate it must pass.
+"""Evaluation of models: perplexity, tasks, comparisons, and the gate that a model must pass.
 
 Owns: perplexity, divergence, tasks, statistics, reports, gates. Refuses: how a model was made, where it is stored, and
-which of them is released. A model under test is a `Subject`, behind the engine that serves it.
+which one is released. A model under test is a `Subject`, behind the engine that serves it.
 
 Where to add what:
 

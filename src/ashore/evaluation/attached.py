@@ -16,17 +16,17 @@ REPORT_FILE = "report.json"
 
 
 def keep_report(store: ModelStore, model: StoredModel, report: Report) -> Attachment:
-    """Keep a report beside the model that it is about: JSON, Markdown, a page and its picture."""
+    """Store a report beside its model: JSON, Markdown, a page and its picture."""
     return store.attach(model, EVALUATION, report_files(report))
 
 
 def keep_verdict(store: ModelStore, model: StoredModel, verdict: Verdict) -> Attachment:
-    """Keep what the gate said beside the model that it is about."""
+    """Store the gate's verdict beside its model."""
     return store.attach(model, ATTACHED_KIND, {VERDICT_FILE: verdict_json(verdict)})
 
 
 def kept_reports(store: ModelStore, model: StoredModel) -> tuple[Report, ...]:
-    """Return the reports that are kept beside a model, the newest first.
+    """Return the stored reports of a model, newest first.
 
     Raises:
         CorruptBlob: one was altered, or another ashore wrote it in a form that this one does not read.
@@ -41,7 +41,7 @@ def kept_reports(store: ModelStore, model: StoredModel) -> tuple[Report, ...]:
 
 
 def gate_verdict(store: ModelStore, ref: str) -> Verdict | None:
-    """Return what the gate said last of `name[@variant]`; None where it was never asked.
+    """Return the last gate verdict on `name[@variant]`; None if there is none.
 
     A verdict is about exact bytes: that of an older variant of the same name does not count.
 

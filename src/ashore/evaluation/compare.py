@@ -13,7 +13,7 @@ from ashore.evaluation.tasks import accuracy_change
 
 
 def compare(before: Report, after: Report, divergences: Mapping[str, Divergence] = {}) -> Comparison:
-    """Return what changed from `before` to `after` on what both were judged by; what cannot be compared says why."""
+    """Return the changes from `before` to `after` on everything that both have; the rest has a reason."""
     increases: dict[str, Difference] = {}
     changes: dict[str, Difference] = {}
     skipped: dict[str, str] = {}

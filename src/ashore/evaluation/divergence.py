@@ -1,4 +1,4 @@
-"""How far a model's next-token distributions are from its parent's, token by token."""
+"""Divergence of a model's next-token distributions from its parent's, token by token."""
 
 from __future__ import annotations
 
@@ -50,12 +50,12 @@ def divergence(
     stride: int = STRIDE_TOKENS,
     told: Told = untold,
 ) -> Divergence:
-    """Return how far `subject` is from `parent` on `texts`: exactly where both engines tell whole distributions.
+    """Return the divergence of `subject` from `parent` on `texts`: exact if both engines report whole distributions.
 
     Of long texts `MOST_WINDOWS` windows are taken, spread evenly.
 
     Raises:
-        InvalidRequest: they cut the texts into different tokens, or there is nothing to score.
+        InvalidRequest: they tokenise the texts differently, or there is nothing to score.
         UnsupportedByEngine: an engine does not score.
     """
     context = min((subject.info, parent.info), key=lambda info: info.context_tokens)
@@ -107,7 +107,7 @@ def exact_kl(parent_NV: NDArray[np.float32], child_NV: NDArray[np.float32]) -> N
 
 
 def top_kl(parent: Sequence[tuple[int, float]], child: Sequence[tuple[int, float]]) -> float:
-    """Return the divergence over the tokens that both tell, with all others as one: never more than the exact one."""
+    """Return the divergence over the tokens that both report, with all others as one: never more than the exact one."""
     theirs = dict(child)
     pairs = [(p, theirs[token_id]) for token_id, p in dict(parent).items() if token_id in theirs]
     p_rest = max(0.0, 1.0 - sum(np.exp(p) for p, _ in pairs))

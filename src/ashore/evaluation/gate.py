@@ -5,8 +5,8 @@
     task_accuracy_drop_max = "1pp"        # percentage points
     kl_max = 0.02                         # nats a token
 
-A limit is kept only if the whole 95 % interval keeps it where `strict = true`, else if the figure itself does. A limit
-on something that was not measured is not kept: a gate that nobody walked through is shut.
+With `strict = true` the whole 95 % interval must be within a limit, else the figure itself. A limit on something that
+was not measured fails.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Tasks of lm-evaluation-harness, asked of a subject through the harness's own interface, where it is installed.
+"""Tasks of lm-evaluation-harness, run on a subject through the harness's own interface, if it is installed.
 
 The harness brings prompts and metrics; the model is asked as for our own tasks. Its data sets come from wherever the
 harness takes them; ours ship. Written against lm-eval 0.4.
@@ -41,7 +41,7 @@ class HarnessTask:
 
 
 def run_harness(subject: Subject, task: HarnessTask, *, told: Told = untold) -> TaskResult:
-    """Return what `subject` makes of a task of the harness.
+    """Return the result of `subject` in a task of the harness.
 
     Raises:
         MissingExtra: the harness is not installed.

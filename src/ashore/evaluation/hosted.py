@@ -1,4 +1,4 @@
-"""A subject in an engine host of its own: the artefact as it is served."""
+"""A subject in its own engine host: the artefact as it is served."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ CALLS_IN_FLIGHT: Final = 2
 def open_hosted(
     files: ModelFiles, options: EngineOptions, *, text_from: Path | None = None, log: Path | None = None
 ) -> Iterator[Subject]:
-    """Start a host for `files` and give the subject in it; the host ends with the block, and with this process.
+    """Start a host for `files` and yield its subject; the host ends with the block, and with this process.
 
     The files need not be in a store: a folder that was just made will do.
 
@@ -67,7 +67,7 @@ def open_hosted(
         try:
             runner.run(host.connect(client))
             yield HostSubject(files.name, text, client, runner, host)
-        except (HostDied, Draining) as error:  # it died, or was told to end
+        except (HostDied, Draining) as error:  # it died, or was stopped
             words = f"; see {log}" if log else ""
             raise EngineFailed(f"the host of {files.name} died (exit code {host.stop()}){words}") from error
         finally:
@@ -142,7 +142,7 @@ class HostSubject:
 
 
 async def _each(items: Sequence[A], work: Callable[[A], Awaitable[B]], *, at_once: int) -> list[B]:
-    """Do `work` for every item, some at once; the first failure ends the others and is raised."""
+    """Run `work` for every item, some concurrently; the first failure stops the others and is raised."""
     places = iter(enumerate(items))
     done: dict[int, B] = {}
 

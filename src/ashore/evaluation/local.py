@@ -90,7 +90,7 @@ class LocalSubject:
         while len(ended) < len(orders):
             for event in self._engine.step(_STEP_S):
                 if event.order_id not in ids:
-                    continue  # the end of an order that was cancelled when another one failed
+                    continue  # the end of an order cancelled after another one failed
                 match event:
                     case Token():
                         ids[event.order_id].append(event.token_id)

@@ -16,7 +16,7 @@ REPORT_VERSION: Final = 1
 
 
 class Conditions(msgspec.Struct, frozen=True, kw_only=True):
-    """Where and with what figures were taken."""
+    """Circumstances of the measurements."""
 
     ashore: str
     engine: str
@@ -62,7 +62,7 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Line(msgspec.Struct, frozen=True, kw_only=True):
-    """One limit and what was seen."""
+    """One limit and its measured figure."""
 
     metric: str
     about: str
@@ -77,7 +77,7 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
-    """What the gate says of a model."""
+    """Verdict of the gate."""
 
     version: int = 1
     passed: bool
@@ -91,7 +91,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
-    """One model, judged."""
+    """Evaluation of one model."""
 
     version: int = REPORT_VERSION
     model: Judged
@@ -110,5 +110,5 @@ def report_json(report: Report) -> bytes:
 
 
 def read_report(data: bytes) -> Report:
-    """Return what `report_json` wrote. Raises `msgspec.ValidationError` for anything else."""
+    """Return a report from the output of `report_json`. Raises `msgspec.ValidationError` for anything else."""
     return msgspec.json.decode(data, type=Report)

@@ -1,4 +1,4 @@
-"""What a model under test takes in memory, told before it is opened."""
+"""Memory of a model under test, estimated before it is opened."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ def memory_needed(*, kind: EngineKind, weight_bytes: int, num_parameters: int) -
 
 
 def check_memory(needed: int, *, free_bytes: int, name: str) -> None:
-    """Return when a model may be opened.
+    """Check that a model fits into memory.
 
     Raises:
-        MemoryFull: it would not fit; both numbers are told.
+        MemoryFull: it would not fit; the message has both numbers.
     """
     if needed > free_bytes:
         raise MemoryFull(

@@ -1,4 +1,4 @@
-"""How surprised a model is by given text."""
+"""Perplexity of a model on given text."""
 
 from __future__ import annotations
 
@@ -48,10 +48,10 @@ def perplexity(
 
     Args:
         subject: The model; see `open_hosted`.
-        texts: Each is scored for itself. Text that nothing was tuned on.
+        texts: Each is scored separately. Use text that nothing was tuned on.
         window: Longest context of a token, less where the model's is shorter.
         stride: Tokens that each window scores.
-        told: Hears of windows.
+        told: Called with windows done.
 
     Raises:
         InvalidRequest: nothing to score.

@@ -17,7 +17,7 @@ Told = Callable[[int, int], None]
 
 
 def untold(done: int, total: int) -> None:
-    """For callers that show no progress."""
+    """A callback that ignores progress."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +32,7 @@ class Generated:
 
 
 class Subject(Protocol):
-    """A model under test, behind the engine that serves it. Not for two threads at once."""
+    """A model under test, behind the engine that serves it. Not thread-safe."""
 
     @property
     def name(self) -> str:
@@ -50,8 +50,9 @@ class Subject(Protocol):
         ...
 
     def distributions(self, text: ScoreText) -> NDArray[np.float32]:
-        """Return log-probabilities [N, V] along one text. Raises `UnsupportedByEngine` where the engine has the best
-        ones only."""
+        """Return log-probabilities [N, V] along one text. Raises `UnsupportedByEngine` if the engine reports only the
+        best ones.
+        """
         ...
 
     def generate(

@@ -61,17 +61,17 @@ def evaluate(
     clock: Clock,
     told: Stage = lambda stage, done, total: None,
 ) -> tuple[Report, Report | None]:
-    """Return the report on a model, and that on the other one where there is one. Writes nothing.
+    """Return the report on a model, and that on the other one if given. Writes nothing.
 
     Args:
-        candidate: What is judged.
-        against: What it is compared with, on the same texts and tasks.
+        candidate: The model to judge.
+        against: The model to compare with, on the same texts and tasks.
         texts: For perplexity and divergence.
         tasks: For accuracy.
         speed: Measure speed and memory too.
         runner: Runs programs that models write.
         clock: Dates the report.
-        told: Hears of progress.
+        told: Called with the progress.
 
     Raises:
         InvalidRequest: nothing to judge by, a text or a task is named twice, or a text is empty.
@@ -85,7 +85,7 @@ def evaluate(
     if not names and not speed:
         raise InvalidRequest("there is nothing to evaluate on", hint="give --text FILE or --task NAME")
     base = None
-    # Only what was seen through the same windows can be compared, so the shorter context decides.
+    # Only the same windows can be compared, so the shorter context decides.
     contexts = [one.subject.info.context_tokens for one in (candidate, against) if one is not None]
     window = min(WINDOW_TOKENS, *(context - 1 for context in contexts))
     if against is not None:
@@ -100,7 +100,7 @@ def evaluate(
             found[text.name] = divergence(
                 candidate.subject, against.subject, [text.text], told=lambda *n, stage=stage: told(stage, *n)
             )
-        except InvalidRequest as error:  # other tokens: compared by bits for each byte and by tasks
+        except InvalidRequest as error:  # different tokens: compared by bits per byte and by tasks
             refused[text.name] = error.message
     comparison = compare(base, report, found)
     comparison = replace(comparison, not_compared={**refused, **comparison.not_compared})

@@ -1,4 +1,4 @@
-"""How quick a model is where it is judged: first token, gaps between tokens, many streams, prompts, memory.
+"""Speed of a model on this machine: first token, gaps between tokens, many streams, prompts, memory.
 
 Prompts are random tokens, no two alike, so that no prefix cache helps; answers go on past their end, so that all are
 equally long. The first round is not counted: it warms the engine up.

@@ -35,7 +35,7 @@ LEAST_BAD: Final = 5
 
 
 class Slo(Section, frozen=True, kw_only=True):
-    """Service-level objectives. An objective of 0 is off."""
+    """What is promised. An objective of 0 is none."""
 
     errors_percent: Percent = 0.0
     """Share of requests that may fail; 0: no such objective."""

@@ -1,7 +1,7 @@
-"""Sealing: what lies on disk is encrypted, its keys lie elsewhere, and what is clear is in memory alone.
+"""Sealing: data on disk is encrypted, its keys are elsewhere, and plaintext is only in memory.
 
-Owns: the form of a sealed file, data keys and the envelopes they lie in, the places that key-encryption keys come from,
-clear files in memory, small secrets. Refuses to know what a model is, and where its files belong.
+Owns: the format of a sealed file, data keys and their envelopes, sources of key-encryption keys, clear files in memory,
+small secrets. Refuses: knowledge of models and their files.
 
 Where to add what:
 

@@ -21,13 +21,13 @@ _NONCE: Final = bytes(12)
 
 
 class SecretBox:
-    """Seals and opens small secrets, each bound to its name. Safe to use from several threads."""
+    """Seals and opens small secrets, each bound to its name. Thread-safe."""
 
     def __init__(self, key: DataKey) -> None:
         self._key = key
 
     def seal(self, name: str, secret: bytes) -> str:
-        """Return the secret as text that may lie anywhere: `sealed:1:KEY-ID:…`."""
+        """Return the sealed secret as text that may be stored anywhere: `sealed:1:KEY-ID:…`."""
         salt = secrets.token_bytes(_SALT_BYTES)
         boxed = self._cipher(salt).encrypt(_NONCE, secret, name.encode())
         return f"{PREFIX}{self._key.key_id}:{base64.b64encode(salt + boxed).decode()}"
@@ -58,7 +58,7 @@ class SecretBox:
 
 
 def is_boxed(text: str) -> bool:
-    """Tell whether a text is a sealed secret."""
+    """Return whether a text is a sealed secret."""
     return text.startswith(PREFIX)
 
 

@@ -44,7 +44,7 @@ _INFO: Final = b"ashore sealed file 1"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Header:
-    """What stands before the chunks."""
+    """Header of a sealed file."""
 
     clear_bytes: int
     key_id: str
@@ -116,7 +116,7 @@ def nonce_of(number: int) -> bytes:
 
 
 def authenticated(header: bytes, number: int, num_chunks: int) -> bytes:
-    """Return what is authenticated with a chunk beside its own bytes."""
+    """Return the associated data of a chunk."""
     return header + _PLACE.pack(number, number == num_chunks - 1)
 
 

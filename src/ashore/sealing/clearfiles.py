@@ -1,4 +1,4 @@
-"""The clear files of a sealed model: in memory alone, under their names, for as long as somebody needs them.
+"""The clear files of a sealed model: in memory only, by name, while they are needed.
 
 Each file is an anonymous memory file (memfd_create), which is on no file system, cannot be changed once it is written,
 and is gone when the last process that has it ends, however that ends. An engine finds them by name through a folder of
@@ -46,7 +46,7 @@ class SealedFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
 
 class SealedFiles(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """All that a process needs to open a sealed model. Holds no key, only where one is while its giver lives."""
+    """Everything to open a sealed model. Has no key, only its location while the giving process lives."""
 
     reference: str
     key_id: str
@@ -58,7 +58,7 @@ class SealedFiles(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
 
 class KeyInMemory:
-    """A data key as a memory file that processes of the same user may read while this one lives."""
+    """A data key as a memory file, readable by processes of the same user while this one lives."""
 
     def __init__(self, key: DataKey) -> None:
         self._descriptor = _memory_file(KEY_BYTES)
@@ -71,12 +71,12 @@ class KeyInMemory:
         return f"/proc/{os.getpid()}/fd/{self._descriptor}"
 
     def close(self) -> None:
-        """Forget the key. May be called twice."""
+        """Erase the key. May be called twice."""
         self._end()
 
 
 def take_key(sealed: SealedFiles) -> DataKey:
-    """Return the data key that another process gives.
+    """Return the data key that another process provides.
 
     Raises:
         SealingKeyMissing: that process has ended, or this one may not see it.
@@ -85,7 +85,7 @@ def take_key(sealed: SealedFiles) -> DataKey:
 
 
 def read_key(path: str, key_id: str, *, what: str) -> DataKey:
-    """Return a data key that another process holds (`KeyInMemory`). Raises `SealingKeyMissing` where it is gone."""
+    """Return a data key that another process holds (`KeyInMemory`). Raises `SealingKeyMissing` if it is gone."""
     try:
         with open(path, "rb") as file:
             secret = file.read(KEY_BYTES + 1)
@@ -124,7 +124,7 @@ class ClearFiles:
 
         Raises:
             CorruptBlob: a chunk was altered; names file and chunk.
-            MemoryFull: there is not enough memory; tells how much is needed and how much there is.
+            MemoryFull: there is not enough memory; the message has both numbers.
         """
         chosen = [file for file in sealed.files if only(file)]
         refuse_without_memory(sum(f.clear_bytes for f in chosen), what=sealed.reference)
@@ -153,14 +153,14 @@ class ClearFiles:
         return self._folder.path
 
     def drop(self, paths: Iterable[str]) -> None:
-        """Let go of some files: whoever has mapped one keeps it, and nobody finds it any more."""
+        """Release some files: existing mappings stay valid, but the files can no longer be found."""
         for path in paths:
             if path in self._descriptors:
                 (self.path / path).unlink(missing_ok=True)
                 os.close(self._descriptors.pop(path))
 
     def close(self) -> None:
-        """Let go of all. May be called twice; happens at the end of the process too."""
+        """Release all. May be called twice; also happens at the end of the process."""
         self._end()
         self._folder.close()
 
@@ -188,7 +188,7 @@ class ClearFiles:
 
 @contextlib.contextmanager
 def opened_files(sealed: SealedFiles) -> Iterator[ClearFiles]:
-    """Open a sealed model for any reader by the key that its giver holds, and close it at the end of the block."""
+    """Open a sealed model for any reader with the key of its giver, and close it at the end of the block."""
     clear = ClearFiles(sealed, take_key(sealed), writable=True)
     try:
         yield clear
@@ -207,7 +207,7 @@ def refuse_without_memory(num_bytes: int, *, what: str) -> None:
 
 
 def swap_in_use(swaps: Path = Path("/proc/swaps")) -> tuple[str, ...]:
-    """Return the swap areas of this machine: what is in memory may be written there."""
+    """Return the swap areas of this machine, to which memory may be written."""
     with contextlib.suppress(OSError):
         areas = [line.split()[0] for line in swaps.read_text(encoding="utf-8").splitlines()[1:] if line.strip()]
         return tuple(area for area in areas if "zram" not in area)

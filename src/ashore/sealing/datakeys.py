@@ -25,14 +25,14 @@ _KEY_ID: Final = re.compile(f"[0-9a-f]{{{2 * KEY_ID_BYTES}}}")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DataKey:
-    """What files are sealed with. Never written down as it is."""
+    """The key that encrypts files. Never written in clear."""
 
     key_id: str
     secret: bytes = field(repr=False)
 
 
 class Envelope(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A data key as it lies on disk."""
+    """A data key as stored on disk."""
 
     version: int
     key_id: str
@@ -40,12 +40,12 @@ class Envelope(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 def is_key_id(text: str) -> bool:
-    """Tell whether `text` has the form of the id of a data key, and so is safe as the name of a file."""
+    """Return whether `text` is a valid data key id, and so safe as a file name."""
     return _KEY_ID.fullmatch(text) is not None
 
 
 def new_data_key() -> DataKey:
-    """Return a fresh data key from the system's randomness."""
+    """Return a new random data key."""
     return DataKey(key_id=secrets.token_hex(KEY_ID_BYTES), secret=secrets.token_bytes(KEY_BYTES))
 
 
@@ -59,7 +59,7 @@ def open_envelope(data: bytes, keeper: KeyKeeper, *, key_id: str) -> DataKey:
     """Return the data key in an envelope.
 
     Raises:
-        SealingKeyMissing, CorruptBlob: as `KeyKeeper.unwrap` says; `CorruptBlob` too for what is no envelope.
+        SealingKeyMissing, CorruptBlob: as `KeyKeeper.unwrap`; `CorruptBlob` also for anything but an envelope.
     """
     envelope = read_envelope(data, key_id=key_id)
     if envelope.wrapped.kind != keeper.kind:
@@ -75,7 +75,7 @@ def open_envelope(data: bytes, keeper: KeyKeeper, *, key_id: str) -> DataKey:
 
 
 def read_envelope(data: bytes, *, key_id: str) -> Envelope:
-    """Return an envelope, whose key is not yet proven. Raises `CorruptBlob` where it is none, or another key's."""
+    """Return an envelope, whose key is not yet verified. Raises `CorruptBlob` if it is malformed, or another key's."""
     try:
         envelope = msgspec.json.decode(data, type=Envelope)
     except UNDECODABLE as error:
@@ -89,7 +89,7 @@ def read_envelope(data: bytes, *, key_id: str) -> Envelope:
 
 
 def envelope_key_id(data: bytes) -> str:
-    """Return which data key an envelope says it holds. Raises `CorruptBlob` where it is none."""
+    """Return the data key id of an envelope. Raises `CorruptBlob` if it is malformed."""
     try:
         return msgspec.json.decode(data, type=Envelope).key_id
     except UNDECODABLE as error:
@@ -97,10 +97,10 @@ def envelope_key_id(data: bytes) -> str:
 
 
 def rewrap(data: bytes, key_id: str, keeper: Callable[[], KeyKeeper], to: KeyKeeper | None = None) -> bytes | None:
-    """Return an envelope wrapped anew, by `to` or by `keeper`; None where it is under the newest key already.
+    """Return an envelope rewrapped by `to` or by `keeper`; None if it is under the newest key already.
 
-    A data key that an interrupted call had wrapped by `to` is opened by that. The new wrapping has been opened again
-    when it is returned.
+    A data key already wrapped by `to` in an interrupted call is opened with that. The new wrapping is verified before
+    it is returned.
     """
     keepers = [keeper] if to is None else [keeper, lambda: to]
     key = _open_by_any(data, keepers, key_id=key_id)
@@ -115,7 +115,7 @@ def rewrap(data: bytes, key_id: str, keeper: Callable[[], KeyKeeper], to: KeyKee
 
 
 def _open_by_any(data: bytes, keepers: Sequence[Callable[[], KeyKeeper]], *, key_id: str) -> DataKey:
-    """Return the data key by the first keeper that has its key. Raises what the first one said where none has."""
+    """Return the data key with the first keeper that has its key. Raises the first keeper's error if none has."""
     missing: list[SealingKeyMissing] = []
     for keeper in keepers:
         try:
@@ -129,7 +129,7 @@ class DataKeys:
     """The envelopes in one folder, and the keeper that opens them."""
 
     def __init__(self, folder: Path, keeper: Callable[[], KeyKeeper]) -> None:
-        """Make it; touches nothing. `keeper` is called when a key is needed, and may raise `SealingKeyMissing`."""
+        """Create it; touches nothing. `keeper` is called when a key is needed, and may raise `SealingKeyMissing`."""
         self._folder = folder
         self._keeper = keeper
 
@@ -138,7 +138,7 @@ class DataKeys:
         return self._keeper()
 
     def create(self) -> DataKey:
-        """Make a data key whose envelope is on disk when this returns."""
+        """Create a data key; its envelope is on disk on return."""
         key = new_data_key()
         self.write(key.key_id, close_envelope(key, self._keeper()))
         return key
@@ -171,7 +171,7 @@ class DataKeys:
         write_whole(self.path(key_id), data)
 
     def ensure(self, key: DataKey) -> None:
-        """Write the envelope of a data key in hand where it is missing: whoever cleans up may have taken it."""
+        """Write the envelope of an open data key if it is missing: a cleanup may have deleted it."""
         if not self.path(key.key_id).exists():
             self.write(key.key_id, close_envelope(key, self._keeper()))
 
@@ -182,14 +182,14 @@ class DataKeys:
                 yield path.stem
 
     def remove(self, key_id: str) -> None:
-        """Delete an envelope: what was sealed with its key cannot be opened from here any more."""
+        """Delete an envelope: data sealed with its key can no longer be opened here."""
         self.path(key_id).unlink(missing_ok=True)
 
     def rewrap(self, key_id: str, to: KeyKeeper | None = None) -> bool:
-        """Wrap a data key anew, by `to` or by the keeper here; return False where it is under the newest key already.
+        """Rewrap a data key, by `to` or by the keeper here; return False if it is under the newest key already.
 
-        The old wrapping stays until the new one has been opened again. A data key that an interrupted call had wrapped
-        by `to` is opened by that.
+        The old wrapping stays until the new one is verified. A data key already wrapped by `to` in an interrupted call
+        is opened with that.
         """
         fresh = rewrap(self.read(key_id), key_id, self._keeper, to)
         if fresh is not None:
@@ -197,7 +197,7 @@ class DataKeys:
         return fresh is not None
 
     def path(self, key_id: str) -> Path:
-        """Return where the envelope of a data key lies. Raises `CorruptBlob` where the id is none."""
+        """Return the path of a data key's envelope. Raises `CorruptBlob` if the id is malformed."""
         if not is_key_id(key_id):
             raise CorruptBlob(f"{key_id[:80]!r} is not the id of a data key", hint=_HINT)
         return self._folder / f"{key_id}.json"

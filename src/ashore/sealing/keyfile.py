@@ -1,4 +1,4 @@
-"""Files that hold secrets: read only when nobody else can read them."""
+"""Secret files: read only if no other user can read them."""
 
 from __future__ import annotations
 
@@ -53,9 +53,9 @@ def read_secret_file(path: Path, *, what: str, renew: str = "ashore model rekey"
 
 
 def is_ours_alone(mode: int, owner: int, group: int, *, uid: int, gid: int) -> bool:
-    """Return whether nobody but user `uid` and root can read or change a file.
+    """Return whether only user `uid` and root can read or change a file.
 
-    Our own group may read what belongs to root: so Kubernetes mounts a Secret for a pod with `fsGroup`.
+    Our own group may read what belongs to root: Kubernetes mounts Secrets this way for a pod with `fsGroup`.
     """
     is_mounted = owner == 0 != uid and group == gid
     return not mode & (0o037 if is_mounted else 0o077)

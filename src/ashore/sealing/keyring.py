@@ -88,7 +88,7 @@ class KeyringKeeper:
         return ring
 
     def _add_key(self, *, more: bool = False) -> _Ring:
-        """Return the ring with a fresh key in use; without `more`, as it is where another process has made it."""
+        """Return the ring with a new active key; without `more`, unchanged if another process has created it."""
         with self._locked():
             old = self._read() if self._path.exists() else None
             if old is not None and not more:
@@ -112,7 +112,7 @@ class KeyringKeeper:
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        """Hold the folder of the keyring, so that two processes never lose one another's keys."""
+        """Lock the folder of the keyring, so that processes never lose each other's keys."""
         try:
             make_folder(self._path.parent, mode=0o700)
             folder = os.open(self._path.parent, os.O_RDONLY | os.O_CLOEXEC)

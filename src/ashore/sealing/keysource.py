@@ -1,4 +1,4 @@
-"""Where the keys are, in one line of text: `keyring:FILE`, `passphrase:FILE`, `transit:URL?token_file=FILE`.
+"""Key sources as one line of text: `keyring:FILE`, `passphrase:FILE`, `transit:URL?token_file=FILE`.
 
 The line holds no secret, so it may stand in ashore.toml, in the environment and in messages.
 """
@@ -93,7 +93,7 @@ def open_keeper(source: KeySource, clock: Clock) -> KeyKeeper:
 
 
 def no_key_source() -> KeyKeeper:
-    """Stand where no key source is configured. Raises `SealingKeyMissing`."""
+    """Placeholder without a key source. Raises `SealingKeyMissing`."""
     raise SealingKeyMissing(
         "no key source is configured, but sealed data needs one",
         hint=f'set [sealing] key = "…" in ashore.toml, or ASHORE_SEALING_KEY: {FORMS}',

@@ -19,7 +19,7 @@ PASSES: Final = 3
 MEMORY_KIB: Final = 64 << 10
 LANES: Final = 4
 MOST: Final = (16, 1 << 20, 16)
-"""Most passes, KiB and lanes that are believed: an envelope is not to make this machine work for ever."""
+"""Most passes, KiB and lanes accepted: an envelope must not be able to keep this machine busy."""
 SALT_BYTES: Final = 16
 MIN_CHARS: Final = 12
 
@@ -106,5 +106,5 @@ def _checked(passphrase: str, place: str) -> bytes:
 
 
 def _id_of(kek: bytes) -> str:
-    """Return a name of the stretched key that tells a wrong passphrase from an altered envelope."""
+    """Return an id of the stretched key, to distinguish a wrong passphrase from an altered envelope."""
     return "pp-" + hashlib.sha256(b"ashore passphrase id 1" + kek).hexdigest()[:16]

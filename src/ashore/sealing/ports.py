@@ -1,4 +1,4 @@
-"""What sealing needs of a place that keeps key-encryption keys."""
+"""Port of sealing: stores of key-encryption keys."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ KeeperKind = Literal["keyring", "passphrase", "transit", "memory"]
 
 
 class Wrapped(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
-    """A data key under a key-encryption key, as it is written down. Tells nothing to who lacks that key."""
+    """A wrapped data key as written. Useless without its key-encryption key."""
 
     kind: KeeperKind
     key_id: str
@@ -24,14 +24,14 @@ class Wrapped(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 
 class KeyKeeper(Protocol):
-    """A place that keeps key-encryption keys. Safe to use from several threads."""
+    """Stores key-encryption keys. Thread-safe."""
 
     @property
     def kind(self) -> KeeperKind: ...
 
     @property
     def place(self) -> str:
-        """Where keys are looked for, as a message may name it: never a secret."""
+        """Location of the keys, for messages: never a secret."""
         ...
 
     def wrap(self, data_key: bytes, *, bound_to: str) -> Wrapped:
@@ -54,7 +54,7 @@ class KeyKeeper(Protocol):
         ...
 
     def renew(self) -> str:
-        """Make a fresh key that `wrap` uses from now on, and return its id. Older ones still unwrap.
+        """Create a new key for `wrap` and return its id. Older keys still unwrap.
 
         Raises:
             InvalidRequest: a key of this kind is not renewed in place.

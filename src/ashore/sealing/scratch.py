@@ -1,4 +1,4 @@
-"""A place for clear intermediate files that are written under names: on a tmpfs, so that no disk ever holds them."""
+"""Scratch space for named plaintext files: on a tmpfs, so that they never reach a disk."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PREFIX: Final = "ashore-scratch-"
 def memory_scratch(
     num_bytes: int, *, what: str, places: Sequence[Path] | None = None, mounts: Path = Path("/proc/self/mountinfo")
 ) -> Iterator[Path]:
-    """Give an empty folder (0700) on a tmpfs with room for so many bytes; it is deleted at the end of the block.
+    """Yield an empty folder (0700) on a tmpfs with room for so many bytes; deleted at the end of the block.
 
     What a killed process of this user left in the same place is deleted first.
 
@@ -33,7 +33,7 @@ def memory_scratch(
 
     Raises:
         EnvironmentFault: none of the places is on a tmpfs.
-        MemoryFull: none has the room; tells what is needed and what there is.
+        MemoryFull: none has enough room; the message has both numbers.
     """
     looked = tuple(places) if places is not None else _usual_places()
     usable = [p for p in looked if p.is_dir() and os.access(p, os.W_OK | os.X_OK) and is_on_tmpfs(p, mounts)]
@@ -59,7 +59,7 @@ def memory_scratch(
 
 
 def is_on_tmpfs(path: Path, mounts: Path = Path("/proc/self/mountinfo")) -> bool:
-    """Tell whether a folder, followed to where it really is, lies on a file system that is memory alone."""
+    """Return whether a folder, after following links, is on a memory-only file system."""
     real = os.path.realpath(path)
     kind, longest = "", -1
     for line in mounts.read_text(encoding="utf-8").splitlines():

@@ -40,14 +40,13 @@ nothing."""
 
 
 def nobody(done_bytes: int) -> None:
-    """For callers that do not ask how far it is."""
+    """A callback that ignores progress."""
 
 
 def seal_file(source: Path, target: Path, key: DataKey, *, sha256: str, what: str, told: Told = nobody) -> Header:
     """Write `source` sealed to `target` (0600) and force it to the disk; return its header.
 
-    An existing `target` is written over. When this returns, `target` has been written whole, and what went into it had
-    the hash `sha256`.
+    Overwrites an existing `target`. On return, `target` is complete, and its plaintext had the hash `sha256`.
 
     Args:
         source: Clear file; never written.
@@ -55,7 +54,7 @@ def seal_file(source: Path, target: Path, key: DataKey, *, sha256: str, what: st
         key: Data key.
         sha256: Hash, hexadecimal, that the clear bytes must have.
         what: Names the file in messages.
-        told: Hears how far it is.
+        told: Called with the progress.
 
     Raises:
         CorruptBlob: the clear bytes are not those of that hash, or changed meanwhile.
@@ -100,17 +99,17 @@ def open_file(
 ) -> Header:
     """Write the clear bytes of a sealed file to the descriptor `target`; return the header.
 
-    What was written is to be thrown away when this raises: a chunk is checked as it is decrypted.
+    If this raises, discard the written data: chunks are verified while decrypting.
 
     Args:
         source: Sealed file.
         target: Descriptor open for writing at any place.
         key: Data key.
-        salt: The file's salt as the model's sheet tells it; None: it is not known, and a whole file of the same key in
-            the place of another is not found out.
+        salt: The file's salt from the model's sheet; None: unknown, and swapping whole files of the same key is not
+            detected.
         what: Names the file in messages.
         threads: Default: one a core, at most `MAX_THREADS`.
-        told: Hears how far it is.
+        told: Called with the progress.
 
     Raises:
         CorruptBlob: a chunk or the header was altered; names the file and the chunk.
@@ -131,7 +130,7 @@ def hash_of_sealed(source: Path, key: DataKey, *, salt: bytes | None, what: str,
 
 
 def read_sealed_header(source: Path, *, what: str) -> Header:
-    """Return the header of a sealed file; needs no key, so what it says is not yet proven."""
+    """Return the header of a sealed file; needs no key, so it is not yet verified."""
     with source.open("rb", buffering=0) as reading:
         return read_header(os.pread(reading.fileno(), HEADER_BYTES, 0), os.fstat(reading.fileno()).st_size, what=what)
 
@@ -182,7 +181,7 @@ class _Opening:
         return clear[:size]
 
     def into(self, target: int, threads: int) -> Header:
-        """Write every chunk to `target`, thread `n` every `threads`-th from `n` on; the first error ends all."""
+        """Write every chunk to `target`, thread `n` every `threads`-th from `n` on; the first error stops all."""
         failed = threading.Event()
 
         def work(first: int) -> None:
@@ -207,7 +206,7 @@ class _Opening:
 
 
 def default_threads() -> int:
-    """Return how many threads open a file when nobody says."""
+    """Return the default number of threads to open a file."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return min(MAX_THREADS, cores)
 

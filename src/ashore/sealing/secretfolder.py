@@ -1,4 +1,4 @@
-"""Secrets as files of one folder: as they are, or sealed under a data key whose envelope lies beside them.
+"""Secrets as files of one folder: in clear, or sealed under a data key whose envelope is beside them.
 
 envelope.json    the data key, wrapped by the key source; absent: the files are as they are
 NAME             the secret, or one line `sealed:1:KEY-ID:…`, bound to its name
@@ -33,7 +33,7 @@ OpenEnvelope = Callable[[bytes], DataKey]
 
 
 class SecretFolder:
-    """The secrets in one folder. Several processes may use it; who seals or unseals keeps writers out meanwhile."""
+    """The secrets in one folder. Several processes may use it; sealing and unsealing exclude writers."""
 
     def __init__(self, path: Path, opener: OpenEnvelope | None = None) -> None:
         """Make the object; touches nothing.
@@ -48,14 +48,14 @@ class SecretFolder:
 
     @property
     def is_sealed(self) -> bool:
-        """Whether what is written from now on is sealed. Single files may still lie as they were."""
+        """Whether new secrets are sealed. Single files may still be in clear."""
         return (self.path / ENVELOPE).exists()
 
     def exists(self, name: str) -> bool:
         return (self.path / name).exists()
 
     def lies_sealed(self, name: str) -> bool:
-        """Tell whether a secret that is there lies sealed."""
+        """Return whether an existing secret is sealed."""
         return (self.path / name).read_bytes().startswith(_BOXED)
 
     def read(self, name: str) -> bytes:
@@ -63,7 +63,7 @@ class SecretFolder:
 
         Raises:
             FileNotFoundError: it is not there.
-            SealingKeyMissing: it is sealed, and its key is not at hand.
+            SealingKeyMissing: it is sealed, and its key is unavailable.
             CorruptBlob: it was altered.
         """
         data = (self.path / name).read_bytes()
@@ -76,7 +76,7 @@ class SecretFolder:
         self._replace(name, self._form(name, secret))
 
     def write_first(self, name: str, secret: bytes) -> None:
-        """Write a secret unless it is there; of several processes at once one is first, and its secret stands."""
+        """Write a secret unless it exists; of several concurrent processes the first one wins."""
         scratch = self._scratch(name, self._form(name, secret))
         try:
             os.link(scratch, self.path / name)
@@ -91,9 +91,9 @@ class SecretFolder:
         (self.path / name).unlink(missing_ok=True)
 
     def seal(self, names: Sequence[str], keeper: KeyKeeper) -> DataKey:
-        """Seal those of the secrets that lie as they are, under the data key that the first call makes; return it.
+        """Seal all clear secrets under the data key, created on the first call; return it.
 
-        Nobody else may write meanwhile. May be called twice; a call that died is ended by the next.
+        No other writer may run meanwhile. May be called twice; the next call completes a crashed one.
 
         Raises:
             SealingKeyMissing, CorruptBlob: the folder is sealed, and the keeper cannot open its key.
@@ -120,7 +120,7 @@ class SecretFolder:
         return key
 
     def unseal(self, names: Sequence[str]) -> None:
-        """Write the secrets back as they are, and forget their data key last. Nobody else may write meanwhile.
+        """Write the secrets back in clear, and delete their data key last. No other writer may run meanwhile.
 
         Raises:
             SealingKeyMissing, CorruptBlob: one cannot be opened; it and the envelope stay.
@@ -133,7 +133,7 @@ class SecretFolder:
         self._sync()
 
     def rewrap(self, keeper: Callable[[], KeyKeeper], to: KeyKeeper | None) -> bool:
-        """Wrap the data key anew, as `DataKeys.rewrap` does; False where there is none or nothing changed."""
+        """Rewrap the data key, as `DataKeys.rewrap`; False if there is none or nothing changed."""
         if not self.is_sealed:
             return False
         envelope = self._envelope()
@@ -175,7 +175,7 @@ class SecretFolder:
         return scratch
 
     def _sweep(self) -> None:
-        """Delete what killed processes left half written: it may hold a secret as it is."""
+        """Delete files left half written by killed processes: they may contain a clear secret."""
         before = time.time() - YOUNG_S
         for left in self.path.glob(".*"):
             if left.is_file() and left.stat().st_mtime < before:
@@ -195,7 +195,9 @@ def opened_by_keeper(keeper: Callable[[], KeyKeeper]) -> OpenEnvelope:
 
 
 def opened_by_link(link: Path, otherwise: Callable[[], KeyKeeper] | None = None) -> OpenEnvelope:
-    """Return how others do: with the key that a supervisor holds behind `link`, else with the key source, if any."""
+    """Return how other processes open it: with the key that a supervisor holds behind `link`, else with the key source,
+    if any.
+    """
 
     def opener(envelope: bytes) -> DataKey:
         try:

@@ -24,14 +24,14 @@ ENVELOPE: Final = "sealing-envelope"
 
 
 def are_secrets_sealed(connection: Connection) -> bool:
-    """Tell whether the secrets of a state are sealed."""
+    """Return whether the secrets of a state are sealed."""
     return read_note(connection, ENVELOPE) is not None
 
 
 def seal_secrets(connection: Connection, keeper: KeyKeeper) -> DataKey:
-    """Seal every secret that is not, under the state's data key, which the first call makes; return that key.
+    """Seal every clear secret under the state's data key, created on the first call; return that key.
 
-    May be called twice, by several machines at once too. Needs a writing transaction.
+    May be called twice, by several machines at once too. Needs a write transaction.
 
     Raises:
         SealingKeyMissing, CorruptBlob: the secrets are sealed, and the keeper cannot open their key.
@@ -52,7 +52,7 @@ def seal_secrets(connection: Connection, keeper: KeyKeeper) -> DataKey:
 
 
 def unseal_secrets(connection: Connection, keeper: Callable[[], KeyKeeper]) -> None:
-    """Write the secrets of a state back as they are, and forget their data key. May be called twice."""
+    """Write the secrets of a state back in clear, and delete their data key. May be called twice."""
     note = read_note(connection, ENVELOPE)
     if note is None:
         return
@@ -64,7 +64,7 @@ def unseal_secrets(connection: Connection, keeper: Callable[[], KeyKeeper]) -> N
 
 
 def rewrap_secrets(connection: Connection, keeper: Callable[[], KeyKeeper], to: KeyKeeper | None) -> bool:
-    """Wrap the state's data key anew, as `DataKeys.rewrap` does; False where there is none or nothing changed."""
+    """Rewrap the state's data key, as `DataKeys.rewrap`; False if there is none or nothing changed."""
     note = read_note(connection, ENVELOPE)
     if note is None:
         return False
@@ -108,12 +108,12 @@ def secrets_by_link(link: Path, otherwise: Callable[[], KeyKeeper] | None = None
 
 
 def secret_rows(connection: Connection) -> tuple[SecretRow, ...]:
-    """Return which secrets a state has, and which of them lie sealed."""
+    """Return the secrets of a state, and which are sealed."""
     return list_secrets(connection, leave=ENVELOPE)
 
 
 def hold_secrets_key(key: DataKey, link: Path) -> KeyInMemory:
-    """Hold a data key in memory for as long as what is returned lives, and make `link` lead to it."""
+    """Hold a data key in memory while the returned object lives, and make `link` point to it."""
     held = KeyInMemory(key)
     link.unlink(missing_ok=True)
     link.symlink_to(held.path)

@@ -116,7 +116,7 @@ class TransitKeeper:
         return self._answer(verb, answer, content)
 
     def _content(self, answer: httpx.Response) -> bytes:
-        """Return the body of an answer, of which a service that is none may send any amount in any time."""
+        """Return the body of a response, limited in size and time: the service may not be genuine."""
         content, until_s = bytearray(), self._monotonic_s() + TIMEOUT_S
         for part in answer.iter_raw():
             content += part

@@ -1,4 +1,4 @@
-"""Wrapping a data key under a key of 32 bytes: what the keepers that hold their keys themselves have in common."""
+"""Wrapping a data key under a key of 32 bytes: shared by the keepers that hold their keys themselves."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def wrap_under(kek: bytes, data_key: bytes, *, key_id: str, bound_to: str) -> st
 
 
 def unwrap_under(kek: bytes, wrapped: str, *, key_id: str, bound_to: str) -> bytes:
-    """Return what `wrap_under` wrapped. Raises `CorruptBlob` where it was altered or belongs to something else."""
+    """Return the plaintext of `wrap_under`. Raises `CorruptBlob` if it was altered or belongs to something else."""
     from cryptography.exceptions import InvalidTag
     from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 

@@ -1,14 +1,14 @@
-"""The model store: models as content-addressed blobs of an OCI layout, where they come from, whether they are whole.
+"""The model store: models as content-addressed blobs of an OCI layout, their sources, and their integrity.
 
-Owns what lies under `store/` and the links under `run/models/`. Refuses to know what an engine does with a model, what
-a release is (it is told which digests to keep), and to load weights that can run code.
+Owns what lies under `store/` and the links under `run/models/`. Refuses: knowledge of engines and releases (callers
+pass the digests to keep), and weights that can run code.
 
 Where to add what:
 
 - A model of the catalogue, and what its makers recommend for sampling: store/catalog.toml (`CatalogEntry` in
   store/catalog.py; `with_recommended` in store/conversion/generation.py and, at a request, serving/recommended.py).
 - A model source: a file in store/sources/, and a case in `open_source` of its `__init__`.
-- A reader of files that others made: its stumbles become one error of ours in `foreign_errors` (core/foreign.py);
+- A reader of files that others made: its errors are translated in `foreign_errors` (core/foreign.py);
   what becomes a path passes store/paths.py, a digest store/refs.py, a shape store/conversion/checkedshape.py; a case
   in tests/unit/test_hostile_files.py and a target in tests/fuzz/targets.py (`make fuzz`).
 - Something to keep beside a model: `ModelStore.attach` with a kind of its own, and no text in it (docs/adr/0016).

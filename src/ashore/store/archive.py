@@ -1,4 +1,4 @@
-"""A model as one tar of an OCI layout: any OCI tool reads it, and no path in it is trusted."""
+"""A model as one tar of an OCI layout: readable by any OCI tool; paths in it are not trusted."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _HINT = "this archive is malicious or damaged; nothing was imported"
 def write_archive(
     layout: Layout, entry: IndexEntry, tar_path: Path, progress: Progress, *, envelopes: Mapping[str, bytes]
 ) -> Path:
-    """Write the manifest of `entry` and its blobs to `tar_path`, which appears when it is whole. Equal models give
+    """Write the manifest of `entry` and its blobs to `tar_path`, which appears when it is complete. Equal models give
     equal tars: members are sorted, and owners and times are blank.
 
     Of a sealed model the envelope of its data key (`envelopes`, by id) goes along, and no key that opens that.

@@ -1,9 +1,9 @@
-"""What is said about a stored model and kept beside it as OCI referrers, so that the model and its digest stay.
+"""Attachments to stored models, as OCI referrers, so that the model and its digest do not change.
 
 An attachment is a manifest of its own whose `subject` is the model's manifest; its kind is part of its `artifactType`.
-It lives as long as its subject. It may be read by whoever reads the store, of sealed models too: it holds figures and
-names, never text of a person's or a model's (ADR 16).
-Source: OCI image-spec v1.1, manifest.md (`subject`, `artifactType`), and distribution-spec v1.1, referrers.
+It lives as long as its subject. Every reader of the store may read it, also for sealed models: it contains figures and
+names, never text of a person or model (ADR 16). Source: OCI image-spec v1.1, manifest.md (`subject`, `artifactType`),
+and distribution-spec v1.1, referrers.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def attach(layout: Layout, model: StoredModel, kind: str, files: Mapping[str, by
 
 
 def attachments(layout: Layout, subject: Digest, kind: str | None = None) -> tuple[Attachment, ...]:
-    """Return what is attached to a manifest, the newest first."""
+    """Return the attachments of a manifest, newest first."""
     entries = [e for e in layout.read_attached() if e.subject == subject and kind in (None, e.kind)]
     found = [parse_attachment(_read(layout, e.digest)) for e in reversed(entries)]
     return tuple(sorted(found, key=lambda one: -one.created_s))
@@ -87,8 +87,9 @@ def read_file(layout: Layout, attachment: Attachment, path: str) -> bytes:
 
 
 def adopt(layout: Layout, subject: Digest, found: Iterable[tuple[bytes, Callable[[Descriptor], Path]]]) -> int:
-    """Take over attachments of a model that came with it, and return how many; each with what gives its blobs. What is
-    attached to another manifest is left out. The lock is not held."""
+    """Import the attachments that came with a model, and return how many; each with a reader of its blobs. Attachments
+    of other manifests are left out. The lock must not be held.
+    """
     taken = 0
     with layout.locked(), disk_errors(layout.root):
         entries = layout.read_index()
@@ -108,8 +109,9 @@ def adopt(layout: Layout, subject: Digest, found: Iterable[tuple[bytes, Callable
 
 
 def moved(layout: Layout, renamed: Mapping[Digest, IndexEntry]) -> tuple[AttachedEntry, ...]:
-    """Return entries that attach to new manifests what is attached to the old ones: sealing changes no byte of what was
-    judged. The lock is held."""
+    """Return entries that attach the old manifests' attachments to the new ones: sealing does not change the evaluated
+    bytes. The lock must be held.
+    """
     found = []
     for entry in layout.read_attached():
         if entry.subject in renamed:
@@ -141,7 +143,7 @@ def parse_attachment(data: bytes) -> Attachment:
     """Return the attachment that a manifest describes.
 
     Raises:
-        CorruptBlob: it describes none, or names paths outside a folder.
+        CorruptBlob: it is not an attachment, or has paths outside its folder.
     """
     blobs = descriptors(data)
     with foreign_errors("not an ashore attachment", hint="attach it again"):
@@ -164,7 +166,7 @@ def parse_attachment(data: bytes) -> Attachment:
 
 
 def is_attachment(data: bytes) -> bool:
-    """Tell whether a manifest is an attachment of ours; others' referrers (signatures, bills of materials) are not."""
+    """Return whether a manifest is our attachment; others' referrers (signatures, bills of materials) are not."""
     try:
         return str(json.loads(data)["artifactType"]).startswith(ATTACHED_PREFIX)
     except (ValueError, KeyError, TypeError, RecursionError):

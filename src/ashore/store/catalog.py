@@ -1,4 +1,4 @@
-"""The models that ashore knows by name: where they come from, what they are, what they cost, who takes them."""
+"""The models that ashore knows by name: sources, properties, costs and engines."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ashore.store.refs import unpinned
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CatalogEntry:
-    """One model of the catalogue. A number that no public source tells is None: unknown, never guessed."""
+    """One model of the catalogue. A number without a public source is None: unknown, never guessed."""
 
     name: str
     summary: str
@@ -76,7 +76,7 @@ class Catalog:
         )
 
     def find_source(self, source: str) -> CatalogEntry | None:
-        """Return the entry whose source or mirror this is, whatever version or revision either of them pins."""
+        """Return the entry whose source or mirror this is, ignoring pinned versions and revisions."""
         for entry in self.entries:
             if any(unpinned(s) == unpinned(source) for s in (entry.source, *entry.mirrors)):
                 return entry

@@ -1,4 +1,4 @@
-"""Models leaving and entering a store whole, blob by blob, for a backup: what there is to copy, and putting it back."""
+"""Copies whole models out of and into a store, blob by blob, for backups."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class BlobCopy:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AttachedCopy:
-    """What is attached to a model: its manifest, which is the first of its blobs."""
+    """An attachment of a model; its manifest is the first of its blobs."""
 
     digest: Digest
     blobs: tuple[BlobCopy, ...]
@@ -35,7 +35,7 @@ class AttachedCopy:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelCopy:
-    """One model of the index with every blob that it is and needs; its manifest is the first."""
+    """One model of the index with all blobs that it needs; its manifest is the first."""
 
     name: str
     variant: str
@@ -63,7 +63,7 @@ def list_copies(shelf: Shelf, keep: Collection[str]) -> tuple[ModelCopy, ...]:
             blobs = _blobs_of(shelf, entry.digest)
         except FileNotFoundError as error:
             if not any(_same_place(one, entry) for one in shelf.layout.read_index()):
-                continue  # it was removed, and what nothing needed was deleted, since the index was read
+                continue  # removed, and its blobs deleted, since the index was read
             raise CorruptBlob(
                 f"the manifest of {entry.name} is missing: {shelf.layout.blob_path(entry.digest)}",
                 hint="pull the model again, or restore it: ashore backup restore MODEL",
@@ -83,15 +83,15 @@ def list_copies(shelf: Shelf, keep: Collection[str]) -> tuple[ModelCopy, ...]:
 
 
 def _is_away(shelf: Shelf, blob: BlobCopy) -> bool:
-    """Return whether a blob is in a bucket alone, from where it cannot be copied."""
+    """Return whether a blob is only in a bucket, and cannot be copied from here."""
     return not shelf.layout.blob_path(blob.digest).exists() and Tiers(shelf.layout).copy_of(blob.digest) is not None
 
 
 def _attached(shelf: Shelf) -> dict[Digest, list[AttachedCopy]]:
-    """Return what is attached to models, by their digests."""
+    """Return the attachments of models, by digest."""
     found: dict[Digest, list[AttachedCopy]] = {}
     for entry in sorted(shelf.layout.read_attached(), key=lambda one: one.created_s):
-        with suppress(FileNotFoundError):  # newer ones have taken its place since the index was read
+        with suppress(FileNotFoundError):  # newer ones have replaced it since the index was read
             one = AttachedCopy(digest=entry.digest, blobs=_blobs_of(shelf, entry.digest))
             found.setdefault(entry.subject, []).append(one)
     return found
@@ -131,7 +131,7 @@ def put_back(shelf: Shelf, copies: Sequence[ModelCopy], staged: Callable[[Digest
 
 
 def _replace_damaged(shelf: Shelf, blob: BlobCopy) -> None:
-    """Make room for a good copy of a blob: what lies there may have the right size and the wrong bytes."""
+    """Make room for a good copy of a blob: the existing file may have the right size but wrong bytes."""
     if shelf.layout.has_blob(blob.digest, blob.num_bytes):
         try:
             shelf.layout.check_blob(blob.digest, blob.num_bytes, full=True, what=blob.digest)

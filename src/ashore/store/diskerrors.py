@@ -15,7 +15,9 @@ from ashore.errors import DiskFull, EnvironmentFault
 
 @contextmanager
 def disk_errors(where: Path) -> Iterator[None]:
-    """Turn "no space left" and a quota used up into `DiskFull`, and "read-only" and the like into plain words."""
+    """Translate "no space left" and an exceeded quota into `DiskFull`, and "read-only" and the like into plain
+    words.
+    """
     try:
         yield
     except OSError as error:

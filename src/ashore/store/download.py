@@ -1,4 +1,4 @@
-"""One file over HTTP to disk: resumed after any cut, checked, and put in place in one step."""
+"""One file over HTTP to disk: resumed after interruptions, verified, and moved into place atomically."""
 
 from __future__ import annotations
 
@@ -41,16 +41,16 @@ def download(
     mirror_hint: str = "",
     pause_s: float = 0.5,
 ) -> None:
-    """Bring `url` to `target` through `target.part`, going on from what lies there.
+    """Download `url` to `target` through `target.part`, resuming from its content.
 
-    A whole `target` is left alone. A connection cut in the middle is taken up again with a range request as long as
-    each try brings something.
+    A complete `target` is left unchanged. An interrupted download resumes with a range request as long as each try
+    makes progress.
 
     Raises:
         SourceUnreachable: no route, or the source went away for good.
         RemoteRefused: the server answered with a refusal.
-        CorruptBlob: all bytes came and their hash is wrong; the part is deleted, so that the next try starts anew.
-        DiskFull: no room; what came so far stays for the next try.
+        CorruptBlob: the hash of the complete file is wrong; the part is deleted, so that the next try restarts.
+        DiskFull: no room; the part stays for the next try.
     """
     import httpx
 
@@ -87,7 +87,7 @@ def _one_try(
     progress: Progress,
     headers: Mapping[str, str],
 ) -> bool:
-    """Read once; return whether the server said that this was all."""
+    """Read once; return whether the server indicated the end."""
     import httpx
 
     asked = dict(headers)
@@ -105,9 +105,10 @@ def _one_try(
         total, too_long = num_bytes or (done + length if length else 0), False
         looked_s, then = time.monotonic(), done
         with disk_errors(part), part.open("ab" if resumed else "wb") as file:
-            for chunk in answer.iter_raw():  # as it comes: a larger chunk size would lose what it had gathered at a cut
+            # as it arrives: a larger chunk size would lose buffered data at an interruption
+            for chunk in answer.iter_raw():
                 done += len(chunk)
-                if num_bytes and done > num_bytes:  # no more than was promised goes to the disk
+                if num_bytes and done > num_bytes:  # never write more than the announced size
                     too_long = True
                     break
                 file.write(chunk)
@@ -151,13 +152,12 @@ def unreachable(url: str, error: Exception, *, hint: str) -> SourceUnreachable:
 
 
 def cannot_reach(host: str, error: Exception, *, hint: str) -> SourceUnreachable:
-    """Return the error for a host that could not be reached, with what the system said and not what each layer of a
-    client's library made of it."""
+    """Return the error for an unreachable host, with the system's error instead of each library layer's."""
     return SourceUnreachable(f"cannot reach {host}: {_root_of(error)}", hint=hint)
 
 
 def _root_of(error: BaseException) -> str:
-    """Return the system's own word for a failed connection: what the innermost error says, in one line."""
+    """Return the system's own error of a failed connection: the innermost message, in one line."""
     found = str(error)
     inner: BaseException | None = error
     for _ in range(MAX_CAUSES):

@@ -1,7 +1,7 @@
-"""Envelopes on the move: a sealed model in a registry or bucket has the envelope of its data key beside it.
+"""Transfers envelopes: a sealed model in a registry or bucket has the envelope of its data key beside it.
 
 The envelope is an OCI artifact of its own, under the tag `ashore-key-<id>` of the repository, or under `envelopes/<id>`
-of the bucket's path: rewrapping it must not change the model. It opens nothing without the key that wraps it.
+of the bucket's path: rewrapping it must not change the model. It is useless without the key that wraps it.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def envelope_place(text: str, key_id: str) -> str:
 
 
 def push_envelope(sources: SourceOpener, target: str, keys: DataKeys, key_id: str) -> None:
-    """Send the envelope of a data key, as it is now; an older one there is replaced."""
+    """Upload the current envelope of a data key; replaces an older one."""
     remote = _remote(sources, target, key_id)
     data = keys.read(key_id)
     config, layer = _descriptor(EMPTY, "config"), _descriptor(data, "envelope.json")
@@ -49,11 +49,11 @@ def push_envelope(sources: SourceOpener, target: str, keys: DataKeys, key_id: st
 
 
 def pull_envelope(sources: SourceOpener, source: str, keys: DataKeys, key_id: str, staging: Path) -> None:
-    """Bring the envelope of a data key here, unless there is one: that may have been rewrapped since.
+    """Download the envelope of a data key, unless there is one: that may have been rewrapped since.
 
     Raises:
         SealingKeyMissing: there is none beside the model.
-        CorruptBlob: what is there is none.
+        CorruptBlob: it is not an envelope.
     """
     if keys.path(key_id).exists():
         return

@@ -1,9 +1,9 @@
-"""What a blob looked like when it was written, so that a load can tell cheaply whether it is still that.
+"""Fingerprints of blobs at write time, so that a load can cheaply detect changes.
 
 A full hash of 14 GB takes seconds; opening a model must not. At ingest we record size, modification time, inode and a
 BLAKE3 over sampled blocks. A write to the file moves the time; a replacement moves the inode; a restored copy moves
-both and is then hashed in full once. Bits that rot in place move neither: the samples find a zeroed page or a torn
-region with good odds, and only `verify` finds every one.
+both and is then hashed in full once. Bit rot in place changes neither: the samples probably find a zeroed page or torn
+region, and only `verify` finds every flipped bit.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def sampled_blake3(path: Path) -> str:
 
 
 def take_fingerprint(path: Path) -> Fingerprint:
-    """Return the facts of the file as it is now."""
+    """Return the current facts of the file."""
     stat = path.stat()
     return Fingerprint(
         num_bytes=stat.st_size, mtime_ns=stat.st_mtime_ns, inode=stat.st_ino, sampled_blake3=sampled_blake3(path)

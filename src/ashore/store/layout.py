@@ -61,7 +61,7 @@ class AttachedEntry:
 
 
 class Layout:
-    """The layout under one folder. Methods that change the index expect `locked()` to be held."""
+    """The layout in one folder. Methods that change the index require `locked()`."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -70,7 +70,7 @@ class Layout:
         self.staging = root / "staging"
 
     def create(self) -> None:
-        """Make the folders and the two fixed files where they are missing. May be called twice."""
+        """Create the folders and the two fixed files if missing. May be called twice."""
         with disk_errors(self.root):
             for folder in (self.blobs, self.facts, self.staging):
                 make_folder(folder)
@@ -82,7 +82,7 @@ class Layout:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the store's lock, waiting for it; the kernel frees it when the process dies."""
+        """Hold the store's lock, waiting for it; the kernel releases it when the process ends."""
         with (self.root / "lock").open("a+b") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
@@ -91,7 +91,7 @@ class Layout:
         return self.blobs / digest.removeprefix("sha256:")
 
     def has_blob(self, digest: str, num_bytes: int) -> bool:
-        """Tell whether a blob of that digest and size lies here."""
+        """Return whether a blob of that digest and size is here."""
         path = self.blob_path(digest)
         return path.exists() and path.stat().st_size == num_bytes
 
@@ -101,7 +101,7 @@ class Layout:
             return tuple(_entry_from(item) for item in items if not _is_attached(item))
 
     def read_attached(self) -> tuple[AttachedEntry, ...]:
-        """Return the manifests in the index that are about others."""
+        """Return the manifests in the index that are attachments."""
         with self._index_items() as items:
             return tuple(_attached_from(item) for item in items if _is_attached(item))
 
@@ -113,7 +113,7 @@ class Layout:
             yield json.loads(path.read_bytes())["manifests"] if path.exists() else []
 
     def write_index(self, entries: tuple[IndexEntry, ...], attached: tuple[AttachedEntry, ...] | None = None) -> None:
-        """Replace the index. What is about a manifest that is not in it any more goes with that. The lock is held.
+        """Replace the index. Attachments of removed manifests are removed too. The lock must be held.
 
         Args:
             entries: Models.
@@ -124,7 +124,7 @@ class Layout:
         write_atomic(self.root / "index.json", index_bytes(entries, kept))
 
     def add_bytes(self, data: bytes) -> Digest:
-        """Keep small data as a blob; return its digest. The same data again changes nothing."""
+        """Store small data as a blob; return its digest. Idempotent."""
         import hashlib
 
         digest = Digest(f"sha256:{hashlib.sha256(data).hexdigest()}")
@@ -135,7 +135,7 @@ class Layout:
         return digest
 
     def link_file(self, path: Path, digest: Digest) -> None:
-        """Keep a staged file, already hashed to `digest`, as a blob: by a hard link, or a copy where links fail."""
+        """Store a staged file, already hashed to `digest`, as a blob: by a hard link, or a copy if links fail."""
         target = self.blob_path(digest)
         if self.has_blob(digest, path.stat().st_size):
             return
@@ -150,22 +150,22 @@ class Layout:
         self.record_facts(digest)
 
     def record_facts(self, digest: Digest) -> None:
-        """Take and keep the fingerprint of a blob."""
+        """Compute and store the fingerprint of a blob."""
         facts = dataclasses.asdict(take_fingerprint(self.blob_path(digest)))
         write_atomic(self.facts / f"{digest.removeprefix('sha256:')}.json", json.dumps(facts).encode())
 
     def read_facts(self, digest: Digest) -> Fingerprint | None:
-        """Return the fingerprint kept at ingest, or None where it is missing or unreadable."""
+        """Return the fingerprint stored at ingest, or None if missing or unreadable."""
         try:
             return Fingerprint(**json.loads((self.facts / f"{digest.removeprefix('sha256:')}.json").read_bytes()))
         except (FileNotFoundError, ValueError, TypeError):
             return None
 
     def check_blob(self, digest: Digest, num_bytes: int, *, full: bool, what: str) -> None:
-        """Return when the blob is what it was at ingest.
+        """Check that the blob is unchanged since ingest.
 
-        Sampled: size, modification time, inode and sampled blocks. Where time or inode moved (a restored copy), and
-        with `full`, everything is hashed; a good blob then gets fresh facts.
+        Sampled: size, modification time, inode and sampled blocks. If time or inode changed (a restored copy), and with
+        `full`, everything is hashed; a good blob then gets new facts.
 
         Raises:
             CorruptBlob: it is gone, shorter, longer or altered; names the file and the model.
@@ -187,7 +187,7 @@ class Layout:
             self.record_facts(digest)
 
     def remove_blob(self, digest: str) -> int:
-        """Delete a blob and its facts; return the bytes freed, 0 where it was gone already."""
+        """Delete a blob and its facts; return the bytes freed, 0 if it was gone already."""
         path = self.blob_path(digest)
         freed = path.stat().st_size if path.exists() else 0
         path.unlink(missing_ok=True)
@@ -262,7 +262,7 @@ def index_bytes(entries: tuple[IndexEntry, ...], attached: tuple[AttachedEntry, 
 
 
 def write_atomic(target: Path, data: bytes, *, mode: int = 0o644) -> None:
-    """Replace `target` by `data` so that a reader, or a crash, sees the old file or the new one, never a part."""
+    """Replace `target` by `data` atomically, also in a crash."""
     with disk_errors(target):
         write_whole(target, data, mode=mode)
 

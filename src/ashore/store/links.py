@@ -1,4 +1,4 @@
-"""Folders of links under `run/models/`: a model as engines want it, by names, without a second copy of its bytes."""
+"""Folders of links under `run/models/`: a model's files by name for engines, without a second copy."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ashore.store.model import StoredModel
 
 
 def link_model(model: StoredModel, layout: Layout, run_models: Path) -> Path:
-    """Return `run_models/<digest>/` with one link for each file, made now unless it is there and right."""
+    """Return `run_models/<digest>/` with one link for each file, created unless it exists and is right."""
     target = run_models / model.digest.removeprefix("sha256:")
     wanted = {f.path: str(layout.blob_path(f.digest).absolute()) for f in model.files}
     if _is_right(target, wanted):
@@ -29,7 +29,7 @@ def link_model(model: StoredModel, layout: Layout, run_models: Path) -> Path:
         try:
             scratch.rename(target)
         except OSError:
-            # Another process made it first, or it is an old one with wrong links.
+            # Another process created it first, or it is an old one with wrong links.
             if _is_right(target, wanted):
                 shutil.rmtree(scratch)
             else:

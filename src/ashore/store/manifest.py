@@ -1,6 +1,6 @@
 """A stored model as an OCI manifest with the media types of the CNCF ModelPack specification.
 
-One raw layer a file; what ashore knows beside the bytes are annotations `ashore.*` of the manifest. Name and time are
+One raw layer a file; further facts are annotations `ashore.*` of the manifest. Name and time are
 not in the manifest but in the index: the same bytes, made in the same way, have the same digest on every machine.
 Source: CNCF model-spec, docs/spec.md and docs/config.md.
 """
@@ -148,7 +148,7 @@ def parse_manifest(data: bytes, entry: IndexEntry) -> StoredModel:
     """Return the model that a manifest, found under an index entry, describes.
 
     Raises:
-        UnsupportedModel: a manifest that another tool made without our annotations.
+        UnsupportedModel: a manifest of another tool without our annotations.
         CorruptBlob: not a ModelPack manifest at all.
     """
     blobs = descriptors(data)

@@ -1,4 +1,4 @@
-"""What a name in the form of another tool means here: `qwen3:8b`, `Qwen/Qwen3-8B`, the address of a file on a hub."""
+"""Translates names from other tools: `qwen3:8b`, `Qwen/Qwen3-8B`, the address of a file on a hub."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _MOST: Final = 3
 
 
 def check_form(text: str, known: Mapping[str, str]) -> None:
-    """Return where a text may be a source or the name of a model here.
+    """Check that a text can be a source or the name of a model here.
 
     Args:
         text: As the user wrote it.
@@ -28,7 +28,7 @@ def check_form(text: str, known: Mapping[str, str]) -> None:
     Raises:
         InvalidRequest: it has the form of another tool, or names no organisation on a hub; the hint has the right form.
     """
-    if os.path.exists(text):  # and not `Path.exists`, which raises where the text is too long for a path
+    if os.path.exists(text):  # not `Path.exists`, which raises on overlong texts
         return
     foreign = (
         text.startswith(("http://", "https://", "ollama ", "hf.co/", "huggingface.co/"))
@@ -46,7 +46,7 @@ def check_form(text: str, known: Mapping[str, str]) -> None:
 
 
 def meant(text: str, known: Mapping[str, str]) -> str:
-    """Return a hint with what a text means, in the form of ashore; empty where nothing is like it."""
+    """Return a hint that translates a text into ashore's form; empty if nothing is similar."""
     if found := _HUB_ADDRESS.fullmatch(text):
         kind = "ms" if "modelscope" in found["host"] else "hf"
         revision = f"@{found['revision']}" if found["revision"] not in (None, "main", "master") else ""
@@ -64,7 +64,7 @@ def meant(text: str, known: Mapping[str, str]) -> str:
 
 
 def _of_family(family: str, tag: str, known: Mapping[str, str]) -> list[tuple[str, str]]:
-    """Return names and sources of the entries of a family, and of the size that a tag begins with."""
+    """Return names and sources of a family's entries, for the size that a tag begins with."""
     wanted, size = _plain(re.sub(r"-(instruct|chat|it)$", "", family.lower())), tag.lower().partition("-")[0]
     size = "" if size == "latest" else size
     begun = [name for name in known if _plain(name).startswith(wanted) and size in (*name.split("-"), "")]

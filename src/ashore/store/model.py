@@ -1,4 +1,4 @@
-"""What the store keeps and tells about a model."""
+"""Data structures of stored models."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class StoredFile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attachment:
-    """What is said about a model and kept beside it: an evaluation, a verdict. Not part of the model's digest."""
+    """A statement about a model, stored beside it: an evaluation, a verdict. Not part of the model's digest."""
 
     digest: Digest
     kind: str
@@ -42,7 +42,7 @@ class Attachment:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SealMark:
-    """What the manifest of a sealed model says beside the files, which are sealed ones."""
+    """Fields of a sealed model's manifest, besides its sealed files."""
 
     key_id: str
     """Data key that the files are sealed with."""

@@ -1,4 +1,4 @@
-"""Paths that somebody else wrote: in manifests, archives, listings and the files of a model. All are held inside."""
+"""Untrusted paths: in manifests, archives, listings and model files. All must stay inside their folder."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _HINT: Final = "do not use it: it is malicious or damaged"
 
 
 def check_path(path: str) -> None:
-    """Raise `CorruptBlob` unless `path` is relative, plain, short enough for a disk, and stays inside its folder."""
+    """Raise `CorruptBlob` unless `path` is relative, plain, not too long, and stays inside its folder."""
     parts = path.split("/")
     if path.startswith("/") or "\\" in path or any(part in ("", ".", "..") for part in parts):
         raise CorruptBlob(f"the path {_shown(path)} points outside the model's directory", hint=_HINT)
@@ -26,7 +26,7 @@ def check_path(path: str) -> None:
 
 
 def check_paths(paths: Iterable[str]) -> None:
-    """Check every path, and that no two of them would be one file, or one a folder of the other, on any disk."""
+    """Check every path, and that no two collide, as files or as file and folder, on any disk."""
     seen: dict[str, str] = {}
     for path in paths:
         check_path(path)
@@ -43,7 +43,7 @@ def check_paths(paths: Iterable[str]) -> None:
 
 
 def inside(folder: Path, path: str) -> Path:
-    """Return `folder / path`. Raises `CorruptBlob` where that is not inside the folder."""
+    """Return `folder / path`. Raises `CorruptBlob` if that is outside the folder."""
     check_path(path)
     return folder / path
 

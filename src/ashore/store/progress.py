@@ -9,9 +9,9 @@ class Progress(Protocol):
     """Called often and cheaply; must not raise."""
 
     def __call__(self, stage: str, done_bytes: int, total_bytes: int) -> None:
-        """Say that `stage` (`download model.gguf`) has done so many bytes; `total_bytes` is 0 where it is unknown."""
+        """Report the bytes of `stage` (`download model.gguf`); `total_bytes` is 0 if unknown."""
         ...
 
 
 def silent(stage: str, done_bytes: int, total_bytes: int) -> None:
-    """A `Progress` that tells nobody."""
+    """A `Progress` that does nothing."""

@@ -1,4 +1,4 @@
-"""Bringing models in: from a catalogue name or a source, through staging, into the layout."""
+"""Pulls models: from a catalogue name or a source, through staging, into the layout."""
 
 from __future__ import annotations
 
@@ -138,7 +138,7 @@ class Puller:
             return self._shelf.commit(draft, parts, progress, staging=folder)
 
     def _pull_attachments(self, remote: ManifestRemote, model: StoredModel, folder: Path, progress: Progress) -> None:
-        """Bring what is attached to a model that is in the store now."""
+        """Pull the attachments of a model that is in the store now."""
         found = [data for data in remote.read_referrers(model.digest) if is_attachment(data)][:MAX_REFERRERS]
         for data in found:
             for blob in descriptors(data):

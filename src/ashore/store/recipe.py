@@ -1,4 +1,4 @@
-"""How a variant or a derived model was made, so exactly that it can be made again.
+"""Recipes of variants and derived models, exact enough to rebuild them.
 
 `StoredModel.recipe` is a flat table of texts, which every manifest can carry and everybody can read; this is its form.
 The parent is not in it: the manifest names that by digest.
@@ -40,7 +40,7 @@ class DataUsed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VariantRecipe:
-    """Who made it, of what, with what. Equal recipes of one parent ask for equal bytes."""
+    """Maker, inputs and parameters of a variant. Equal recipes of one parent give equal bytes."""
 
     maker: str
     """Name of the use case that makes it again: `quantize`, `prune`, `distill`, `sft`, `merge`."""
@@ -76,10 +76,10 @@ class VariantRecipe:
 
     @classmethod
     def from_notes(cls, notes: Mapping[str, str]) -> VariantRecipe | None:
-        """Return the recipe in the table of a stored model; None where it has none: it was pulled, or is old.
+        """Return the recipe from a stored model's table; None if it has none: it was pulled, or is old.
 
         Raises:
-            CorruptBlob: there is one, and it cannot be read.
+            CorruptBlob: the recipe cannot be read.
         """
         if "maker" not in notes:
             return None
@@ -100,7 +100,7 @@ class VariantRecipe:
 
 
 def data_used(path: Path, role: str) -> DataUsed:
-    """Return digest and size of a file, or of the data files of a folder, that is about to be used.
+    """Return digest and size of a file, or of a folder's data files, before use.
 
     Raises:
         InvalidRequest: it is not a file that can be read.
@@ -135,10 +135,10 @@ def set_digest(sums: Iterable[tuple[str, str]]) -> str:
 
 
 def find_data(recipe: VariantRecipe, files: Iterable[Path]) -> tuple[Path, ...]:
-    """Return the files that the recipe used, in its order, out of those given: by digest, whatever they are called.
+    """Return the recipe's data files, in its order, among the given ones: by digest, whatever their names.
 
     Raises:
-        InvalidRequest: one is missing; its name, size and digest are told.
+        InvalidRequest: one is missing; the message has its name, size and digest.
     """
     given = {data_used(path, "given").digest: path for path in files}
     found = []

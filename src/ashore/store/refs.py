@@ -48,7 +48,7 @@ def parse_reference(text: str) -> Reference:
 
 
 def made_name(parent: str, how: str) -> str:
-    """Return the name of what is made of a stored model where no other name is given: `tiny-sft`.
+    """Return the default name of a model derived from a stored one: `tiny-sft`.
 
     Raises:
         InvalidRequest: `parent` is not a reference.
@@ -62,12 +62,12 @@ def pruned_name(parent: str, share: float) -> str:
 
 
 def is_digest(text: str) -> bool:
-    """Tell whether `text` is `sha256:` and 64 lower-case hexadecimal digits."""
+    """Return whether `text` is `sha256:` and 64 lower-case hexadecimal digits."""
     return _DIGEST.fullmatch(text) is not None
 
 
 def checked_digest(text: object) -> Digest:
-    """Return what a file calls a digest. Raises `CorruptBlob` where it is none: it would become a path."""
+    """Return a validated digest. Raises `CorruptBlob` if it is malformed: it would become a path."""
     if not isinstance(text, str) or not is_digest(text):
         raise CorruptBlob(f"{ascii(text)[:90]} is not a digest", hint="pull or import the model again")
     return Digest(text)

@@ -15,7 +15,7 @@ from ashore.store.manifest import descriptors
 
 
 def needed_blobs(layout: Layout, entries: Iterable[IndexEntry]) -> set[str]:
-    """Return the names (hexadecimal) of the blobs that these manifests, and what is about them, are and need."""
+    """Return the names (hexadecimal) of the blobs that these manifests and their attachments need."""
     needed = set()
     living = {entry.digest for entry in entries}
     attached = {entry.digest for entry in layout.read_attached() if entry.subject in living}
@@ -27,12 +27,12 @@ def needed_blobs(layout: Layout, entries: Iterable[IndexEntry]) -> set[str]:
 
 
 def plan_removal(layout: Layout, digests: Collection[str]) -> None:
-    """Write down what is to go once the index no longer names it. The lock is held."""
+    """Record what to delete once the index no longer refers to it. The lock must be held."""
     write_atomic(_journal(layout), json.dumps(sorted({*digests, *_planned(layout)})).encode())
 
 
 def finish_removal(layout: Layout) -> int:
-    """Delete what was planned and nothing names; return the bytes freed. The lock is held. May be called twice."""
+    """Delete planned, unreferenced blobs; return the bytes freed. The lock must be held. May be called twice."""
     planned = _planned(layout)
     if not planned:
         return 0
@@ -44,7 +44,7 @@ def finish_removal(layout: Layout) -> int:
 
 
 def is_pending(layout: Layout) -> bool:
-    """Tell whether a removal was planned and not finished."""
+    """Return whether a planned removal is unfinished."""
     return _journal(layout).exists()
 
 

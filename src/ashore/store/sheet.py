@@ -1,8 +1,8 @@
-"""The sheet of a sealed model: what the model is when it is open, itself sealed with the model's data key.
+"""The sheet of a sealed model: facts about the open model, sealed with the model's data key.
 
-It names the clear hash, size and salt of every file, and the digest of the manifest that the open model has. So who has
-the key can tell that no file was put in the place of another and that nothing in the manifest was changed, and who has
-not learns no hash of a clear file.
+It names the clear hash, size and salt of every file, and the digest of the manifest that the open model has. With the
+key, a reader can verify that no file was swapped and the manifest is unchanged; without it, no hash of a clear file is
+revealed.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def seal_model(
 
 
 def read_sheet(model: StoredModel, key: DataKey) -> Sheet:
-    """Return the sheet of a sealed model, proven to be that of this manifest.
+    """Return the verified sheet of a sealed model.
 
     Raises:
         CorruptBlob: the sheet, or what the manifest says beside it, was altered.
@@ -113,7 +113,7 @@ def open_model(model: StoredModel, sheet: Sheet) -> StoredModel:
 
 
 def digest_of(model: StoredModel) -> Digest:
-    """Return the digest that the manifest of this model has."""
+    """Return the digest of this model's manifest."""
     config = config_bytes(model)
     return hash_of(manifest_bytes(model, hash_of(config), len(config)))
 

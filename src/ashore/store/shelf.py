@@ -1,4 +1,4 @@
-"""The models of a layout by name: finding them, and naming new ones under the layout's lock."""
+"""The models of a layout by name: lookup, and naming of new ones under the layout's lock."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ from ashore.store.sources import is_source
 
 
 class Shelf:
-    """What the use cases of the store share: the layout, its index, and who may take which name."""
+    """Shared by the store's use cases: the layout, its index, and the rules for names."""
 
     def __init__(self, root: Path, clock: Clock, catalog: Callable[[], Catalog]) -> None:
-        """Make the object; makes the folders of the layout where they are missing."""
+        """Create the object, and missing folders of the layout."""
         self.root = root
         self.layout = Layout(root)
         self._clock = clock
@@ -52,7 +52,7 @@ class Shelf:
         return self.read(self.find(parse_reference(ref)))
 
     def find(self, reference: Reference) -> IndexEntry:
-        """Return the entry of a reference. Raises `UnknownModel`, or `UnknownVariant`, with what is near."""
+        """Return the entry of a reference. Raises `UnknownModel` or `UnknownVariant`, with similar names."""
         entries = self.layout.read_index()
         named = [e for e in entries if e.name == reference.name]
         if reference.digest is not None:
@@ -86,7 +86,7 @@ class Shelf:
         )
 
     def read(self, entry: IndexEntry) -> StoredModel:
-        """Return the model of an entry. Raises `CorruptBlob` where its manifest is gone or altered."""
+        """Return the model of an entry. Raises `CorruptBlob` if its manifest is missing or altered."""
         path = self.layout.blob_path(entry.digest)
         try:
             data = path.read_bytes()
@@ -97,7 +97,7 @@ class Shelf:
         return parse_manifest(data, entry)
 
     def present(self, name: str, pinned: str, variant: str = "") -> StoredModel | None:
-        """Return the model called `name` if it is whole, came from `pinned`, and is as a pull makes it now."""
+        """Return the model called `name` if it is intact, came from `pinned`, and is in the current form."""
         for entry in self.layout.read_index():
             if entry.tagged and (entry.name, entry.variant) == (name, variant):
                 model = self.read(entry)
@@ -106,8 +106,9 @@ class Shelf:
         return None
 
     def pools_otherwise(self, model: StoredModel) -> bool:
-        """Return whether an embedder was pulled before ashore read how its makers pool, and its files say another way
-        than the mean that it is served with until it is pulled again. Of a sealed model that is not known: False."""
+        """Return whether an embedder was pulled before ashore read its pooling, and its files specify another one than
+        the mean that it is served with until it is pulled again. Unknown for a sealed model: False.
+        """
         files = {f.path: self.layout.blob_path(f.digest) for f in model.files}
         if not model.shape.is_encoder or model.sealed or EMBEDDING in files:
             return False
@@ -162,7 +163,7 @@ class Shelf:
             return self.register(data, draft.name, draft.variant)
 
     def register(self, data: bytes, name: str, variant: str) -> StoredModel:
-        """Name a manifest whose blobs are in place. The lock is held."""
+        """Name a manifest whose blobs are in place. The lock must be held."""
         digest = self.layout.add_bytes(data)
         entries = self.layout.read_index()
         same = next((e for e in entries if e.digest == digest and (e.name, e.variant) == (name, variant)), None)

@@ -1,4 +1,4 @@
-"""What other machines of a fleet may read of a store: manifests by name, blobs, what is attached, and envelopes."""
+"""The view of a store for other machines of a fleet: manifests by name, blobs, attachments, and envelopes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _KEY_TAG: Final = "ashore-key-"
 
 
 class Shelves:
-    """What is served of one store."""
+    """The served view of one store."""
 
     def __init__(self, layout: Layout, resolve: Callable[[str], StoredModel], keys: DataKeys) -> None:
         self._layout = layout
@@ -40,7 +40,7 @@ class Shelves:
         return path.read_bytes() if path.is_file() else None
 
     def blob(self, digest: str) -> BinaryIO | bytes | None:
-        """Return a blob: an open file, or the bytes of what lies in no file of its own."""
+        """Return a blob: an open file, or the bytes of one without a file."""
         if not is_digest(digest):
             return None
         path = self._layout.blob_path(digest)
@@ -50,7 +50,7 @@ class Shelves:
         return next((data for data in made if hash_of(data) == digest), None)
 
     def referrers(self, digest: str) -> bytes:
-        """Return the index of what is attached to a model."""
+        """Return the index of a model's attachments."""
         listed = [
             {"mediaType": MANIFEST_MEDIA_TYPE, "artifactType": one.artifact_type, "digest": one.digest,
              "size": one.num_bytes}

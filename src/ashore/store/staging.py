@@ -22,9 +22,9 @@ _SCRATCH: Final = ".preparing-"
 
 @contextmanager
 def staging_folder(parent: Path, source: str) -> Iterator[Path]:
-    """Give the folder of this source, alone: a second pull of it waits until the first is done.
+    """Hold the folder of this source: a second pull of it waits until the first is done.
 
-    The folder is deleted when the block ends well and kept when it does not, so that the next call goes on from there.
+    The folder is deleted on success and kept on failure, so that the next call resumes.
     """
     key = hashlib.sha256(source.encode()).hexdigest()[:24]
     with disk_errors(parent):
@@ -41,7 +41,7 @@ def staging_folder(parent: Path, source: str) -> Iterator[Path]:
 
 
 def drop_stale(parent: Path, *, older_than_s: float, now_s: float) -> int:
-    """Delete staging folders that nobody works on and that nothing touched for so long; return the bytes freed."""
+    """Delete staging folders that are unlocked and unchanged for so long; return the bytes freed."""
     freed = 0
     for folder in (p for p in parent.iterdir() if p.is_dir()):
         with (parent / f"{folder.name}.lock").open("a+b") as lock:
@@ -59,11 +59,11 @@ def drop_stale(parent: Path, *, older_than_s: float, now_s: float) -> int:
 
 @contextmanager
 def scratch_folder(root: Path, lock: Callable[[], AbstractContextManager[None]]) -> Iterator[Path]:
-    """Give an empty folder in `root`, deleted when the block ends; where the process dies, by the next call.
+    """Yield an empty folder in `root`, deleted at the end of the block or, after a crash, by the next call.
 
     Args:
         root: Beside the blobs, so that a finished file is linked and not copied.
-        lock: Holds the store, so that nobody deletes the folder between its making and its being held.
+        lock: Holds the store, so that the folder is not deleted before it is locked.
     """
     with lock():
         drop_dead_scratch(root)
@@ -78,9 +78,9 @@ def scratch_folder(root: Path, lock: Callable[[], AbstractContextManager[None]])
 
 
 def drop_dead_scratch(root: Path) -> int:
-    """Delete the scratch folders that killed processes left beside the blobs; return the bytes freed.
+    """Delete the scratch folders of killed processes; return the bytes freed.
 
-    A living process holds its own. The caller holds the store's lock.
+    A live process locks its own. The caller holds the store's lock.
     """
     freed = 0
     for folder in root.glob(f"{_SCRATCH}*"):
@@ -97,8 +97,9 @@ def drop_dead_scratch(root: Path) -> int:
 
 
 def drop_scratch_of(staging: Path, root: Path, *, sources: Collection[str], idle_s: float = 600.0) -> None:
-    """Delete what killed commands may have left of a model in clear: pulls of these sources, half-made variants, and,
-    when nothing touched them for a while, unpacked archives. The caller holds the store's lock."""
+    """Delete plaintext that killed commands may have left of a model: pulls of these sources, half-made variants and,
+    if unchanged for a while, unpacked archives. The caller holds the store's lock.
+    """
     for folder in (p for p in staging.iterdir() if p.is_dir()):
         note = folder / "source"
         if folder.name.startswith("import-"):

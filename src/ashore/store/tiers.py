@@ -2,10 +2,9 @@
 
     cold/<hex>.json     a blob that lies whole in a bucket, and where; written once it was read back from there
 
-A blob is *away* where it has such a record and no file. Nothing is deleted before the record of its copy is on the
-disk, so that whatever dies in between, each blob is whole in one place at least. Records outlive the way back: a model
-that goes again is not sent again, only looked at. The bucket is never cleaned up from here, for other homes may share
-it; whoever lets objects there expire loses weights.
+A blob is *away* if it has such a record and no file. A file is deleted only after the record of its copy is on disk, so
+that every blob is complete in at least one place. Records survive a fetch: moving the model again only checks the copy.
+ashore never deletes from the bucket, because other homes may share it; expiring objects there loses weights.
 """
 
 from __future__ import annotations
@@ -43,14 +42,14 @@ class Tiers:
         self._records = layout.root / "cold"
 
     def copy_of(self, digest: str) -> ColdCopy | None:
-        """Return where a blob lies in a bucket; None where it does not."""
+        """Return the location of a blob in a bucket; None if it has none."""
         try:
             return ColdCopy(**json.loads(self._path(digest).read_bytes()))
         except (FileNotFoundError, ValueError, TypeError):
             return None
 
     def away(self, model: StoredModel) -> tuple[StoredFile, ...]:
-        """Return the files of a model that are in a bucket and not here."""
+        """Return the files of a model that are only in a bucket."""
         return tuple(
             file
             for file in model.files
@@ -58,7 +57,7 @@ class Tiers:
         )
 
     def refuse_away(self, model: StoredModel) -> None:
-        """Return when all of a model is here, or damaged.
+        """Check that no part of a model is only in a bucket.
 
         Raises:
             WeightsAway: some of it is in a bucket.
@@ -75,12 +74,12 @@ class Tiers:
     def send(self, model: StoredModel, place: str, progress: Progress) -> int:
         """Move the weights of a model to a bucket; return the bytes freed here. May be called twice.
 
-        What another model of the store needs stays here too. Each blob is read back before it counts as sent.
+        Blobs that other models need also stay here. Each blob is read back before it counts as sent.
 
         Raises:
             CorruptBlob: a file is damaged here, or came back from the bucket as something else.
             Conflict: the model has no weights in files.
-            SourceUnreachable, RemoteRefused: the bucket is not to be had; everything stays.
+            SourceUnreachable, RemoteRefused: the bucket is unavailable; everything stays.
         """
         remote = S3LayoutRemote(place)
         weights = weights_of(model)
@@ -111,12 +110,11 @@ class Tiers:
         return freed
 
     def fetch(self, model: StoredModel, progress: Progress) -> int:
-        """Bring the weights of a model back; return the bytes that came. May be called twice, and goes on where a call
-        that was killed had stopped.
+        """Fetch the weights of a model; return the bytes fetched. May be called twice; a killed call resumes.
 
         Raises:
-            CorruptBlob: what came is not what was sent.
-            SourceUnreachable, RemoteRefused, UnknownModel: the bucket does not give it. DiskFull.
+            CorruptBlob: the fetched bytes differ from those sent.
+            SourceUnreachable, RemoteRefused, UnknownModel: the bucket does not have it. DiskFull.
         """
         came = 0
         with staging_folder(self._layout.staging, f"cold:{model.digest}") as folder:
@@ -132,17 +130,17 @@ class Tiers:
         return came
 
     def forget(self, needed: Iterable[str]) -> None:
-        """Drop the records of blobs that no model needs, by their names in hexadecimal. The lock is held."""
+        """Delete the records of unneeded blobs, by hexadecimal name. The lock must be held."""
         names = set(needed)
         for path in self._records.glob("*.json") if self._records.is_dir() else ():
             if path.stem not in names:
                 path.unlink(missing_ok=True)
 
     def refuse_lost(self, file: StoredFile, model: StoredModel) -> None:
-        """Return where a file that is not here is in a bucket.
+        """Check that a missing file is in a bucket.
 
         Raises:
-            CorruptBlob: it is nowhere.
+            CorruptBlob: it is not.
         """
         if self.copy_of(file.digest) is None:
             raise CorruptBlob(f"{file.path} of {model.reference} is missing", hint="pull the model again")

@@ -80,7 +80,7 @@ def import_tar(shelf: Shelf, keys: DataKeys, tar_path: Path, progress: Progress)
 
 
 def _take_envelope(keys: DataKeys, folder: Path, model: StoredModel, tar_path: Path) -> None:
-    """Keep the envelope of a sealed model, unless there is one: that may have been rewrapped since."""
+    """Store the envelope of a sealed model, unless there is one: that may have been rewrapped since."""
     assert model.sealed is not None
     key_id = model.sealed.key_id
     if keys.path(key_id).exists():

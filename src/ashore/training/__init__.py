@@ -1,4 +1,4 @@
-"""Training: what changes weights by gradients, and checkpoints in and out of the store.
+"""Training: training by gradients, and checkpoints in and out of the store.
 
 Owns the loop that fine-tuning, healing and distilling go through, its data, and adapters. Refuses to know how a variant
 is quantised or judged, and who may use it.

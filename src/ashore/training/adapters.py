@@ -1,7 +1,6 @@
-"""LoRA: small matrices beside frozen projections, in the form of the peft library, which engines load.
+"""LoRA: small matrices beside frozen projections, in peft's format, which engines load.
 
-An adapter is a folder as peft saves it, with `ashore.json` beside: how it was made. It appears under its name whole or
-not at all.
+An adapter is a folder as saved by peft, plus `ashore.json` with its recipe. It appears under its name atomically.
 """
 
 from __future__ import annotations
@@ -43,10 +42,10 @@ class LoraOptions:
 
 
 def add_lora(model: Any, options: LoraOptions, *, seed: int) -> Any:
-    """Freeze a `PreTrainedModel`, put fresh adapters into it, and return peft's model around it.
+    """Freeze a `PreTrainedModel`, add new adapters to it, and return peft's wrapper.
 
-    What is to be trained is `peft_model.get_base_model()`, the same object with adapters inside. A fresh adapter
-    changes no answer. Equal seeds give equal adapters.
+    Train `peft_model.get_base_model()`, the same object with adapters inside. A new adapter changes no answer. Equal
+    seeds give equal adapters.
 
     Raises:
         MissingExtra: peft is not installed.
@@ -85,7 +84,7 @@ def save_adapter(peft_model: Any, folder: Path, *, parent: StoredModel) -> Path:
 
 
 def open_adapter(model: Any, folder: Path) -> Any:
-    """Return peft's model around `model`, with the adapter in `folder` in it."""
+    """Return peft's wrapper of `model` with the adapter in `folder`."""
     with _unworried():
         return _peft().PeftModel.from_pretrained(model, str(folder))
 
@@ -96,7 +95,7 @@ def merge_adapter(model: Any, folder: Path) -> Any:
 
 
 def keep_adapter(made: Path, home: Path, name: str, *, parent: StoredModel, recipe: VariantRecipe) -> Path:
-    """Move an adapter to `home/NAME`, in the place of one that is there already, and return that folder.
+    """Move an adapter to `home/NAME`, replacing an existing one, and return that folder.
 
     Args:
         made: The folder that `save_adapter` wrote, on the same file system; it is gone afterwards.
@@ -130,7 +129,7 @@ def _peft() -> Any:
 
 @contextmanager
 def _unworried() -> Iterator[None]:
-    """Keep from users what peft calls by a name that transformers is about to change."""
+    """Hide peft's warning about a name that transformers will change."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
         yield

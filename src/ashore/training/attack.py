@@ -1,8 +1,8 @@
-"""Attacking an adapter: which examples does it show that it was trained on?
+"""Membership attacks on an adapter: which examples was it trained on?
 
-Two attacks. With *answers*, somebody asks the model, and sees how much likelier the adapter makes an example than the
-bare model does. With *weights*, somebody has the adapter's file, and measures how far it went into the direction into
-which the example would have pushed a fresh one: the stronger attack, and the one that a claim of privacy must bear.
+Two attacks. With *answers*, the attacker queries the model, and compares the likelihood of an example with and without
+the adapter. With *weights*, the attacker has the adapter's file, and measures how far it moved along the example's
+gradient: the stronger attack, which a privacy claim must withstand.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ Heard = Callable[[int, int], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AdapterNotes:
-    """What an adapter says of itself."""
+    """Metadata of an adapter."""
 
     parent: str
     epsilon: float | None
@@ -49,7 +49,7 @@ class AdapterNotes:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Planted:
-    """Where canaries lie."""
+    """Files with canaries."""
 
     train: Path
     """The data with some of the canaries in it."""
@@ -62,10 +62,10 @@ class Planted:
 
 
 def plant(data: Path, folder: Path, canaries: int, *, person: str = "user") -> Planted:
-    """Write a copy of the data in which each canary is with a probability of one half, and apart which are.
+    """Write a copy of the data that contains each canary with probability one half, and record which.
 
-    A canary is a question about a name that nobody has, with a secret that nobody can guess as its answer, in the form
-    of the first line of the data. Each counts as one example, and is of a person of its own.
+    A canary is a question about an unused name with an unguessable secret as its answer, in the form of the first line
+    of the data. Each is one example of its own person.
 
     Args:
         data: JSONL file.
@@ -116,7 +116,7 @@ def _canary(is_chat: bool, person: str) -> bytes:
 
 
 def read_notes(folder: Path) -> AdapterNotes:
-    """Return what an adapter says of itself.
+    """Return an adapter's metadata.
 
     Raises:
         NotFound: there is none, or ashore did not make it.
@@ -147,7 +147,7 @@ def attack_scores(
     max_length: int = 1024,
     heard: Heard = lambda done, total: None,
 ) -> list[list[float]]:
-    """Return a score of each example of each file; the higher, the more the adapter looks trained on it.
+    """Return a score for each example of each file; higher means more likely to be trained on.
 
     Args:
         store: Has the model of the adapter.
@@ -179,7 +179,7 @@ def attack_scores(
 
 
 def scores_by_answers(peft_model: Any, corpus: Corpus) -> Iterator[float]:
-    """Yield by how many nats the adapter makes the targets of each example more likely, on average."""
+    """Yield by how many nats the adapter raises the likelihood of each example's targets, on average."""
     import torch
 
     model = peft_model.get_base_model()
@@ -193,7 +193,7 @@ def scores_by_answers(peft_model: Any, corpus: Corpus) -> Iterator[float]:
 
 
 def scores_by_weights(peft_model: Any, corpus: Corpus) -> Iterator[float]:
-    """Yield how far the adapter went into the direction of each example's own gradient.
+    """Yield how far the adapter moved along each example's own gradient.
 
     That is the gradient for the second matrices of the adapter where they are 0, as a fresh adapter has them; the first
     ones carry none there.

@@ -1,6 +1,6 @@
 """Attention that stays inside each example of a packed row, and tokens that several examples begin with, computed once.
 
-Registered with transformers under a name of its own. No mask is made: each example is a causal product of its own, so
+Registered with transformers under a name of its own. There is no mask: each example is a separate causal product, so
 that tokens of another example cannot be seen, and the cost is the sum of squares of the lengths, not the square of the
 sum. Examples of about the same length are one product; what fills up the shorter ones stands behind their own tokens,
 which therefore do not see it.
@@ -33,7 +33,7 @@ twice as long back (50 tokens: 13 ms a layer and row, 6 in float32)."""
 
 @dataclass(frozen=True, slots=True)
 class RowLayout:
-    """How attention sees a row. All are tensors of indices."""
+    """How attention sees a row. All tensors are indices."""
 
     firsts_U: Any
     """Where each computed token comes first in the row."""
@@ -51,7 +51,7 @@ class RowLayout:
 
 
 def row_layout(batch: Batch, *, shared: bool) -> RowLayout:
-    """Return the layout of a row in which, if `shared`, tokens behind the same tokens are computed once.
+    """Return the layout of a row; with `shared`, tokens after equal prefixes are computed once.
 
     A token sees only those before it in its own example. So where examples begin alike (a template, a system message,
     the two answers of a pair to one question), everything about these tokens is the same in all of them, and their
@@ -85,7 +85,7 @@ def row_layout(batch: Batch, *, shared: bool) -> RowLayout:
 
 
 def _computed_once(batch: Batch) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return, of tokens that are computed once behind the same tokens, `firsts_U` and `places_T`."""
+    """Return `firsts_U` and `places_T` of tokens that are computed once per equal prefix."""
     known: dict[tuple[int, int], int] = {}
     places_T: list[int] = []
     firsts_U: list[int] = []
@@ -104,7 +104,7 @@ def _computed_once(batch: Batch) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
 
 @contextmanager
 def packed_attention(model: Any) -> Iterator[None]:
-    """Let a `PreTrainedModel` take `layout`, a `RowLayout`, while the block runs."""
+    """Pass `layout`, a `RowLayout`, to a `PreTrainedModel` inside the block."""
     from transformers import AttentionInterface
 
     AttentionInterface.register(NAME, _attend)
@@ -138,7 +138,7 @@ def _attend(
     found = []
     for taken_EL in layout.examples_EL:
         exact = torch.float32 if taken_EL.shape[1] < SHORT else dtype
-        # index_select, because its gradient is summed in one order, whatever the threads do
+        # index_select, because its gradient is summed in a fixed order, independent of threads
         q, k, v = (
             one[0].to(exact).index_select(1, taken_EL.view(-1)).unflatten(1, tuple(taken_EL.shape)).transpose(0, 1)
             for one in (query, key, value)

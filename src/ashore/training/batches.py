@@ -1,8 +1,8 @@
-"""What one forward pass sees: whole examples one behind the other, and which of them make a step.
+"""Batches: whole examples packed into rows, and the rows of each step.
 
 Examples are never padded and never cut in two; attention stays inside each (`attention.py`), so that packing changes
 the time a step takes and nothing else. Which examples make which step is a function of their lengths and the seed:
-a run that was interrupted goes on at a step number, and needs nothing else to see the same data.
+an interrupted run resumes at a step number, and needs nothing else to see the same data.
 
 Shapes in names: T tokens of one row, N those of them that are targets.
 """
@@ -29,7 +29,7 @@ OPEN_ROWS: Final = 16
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Batch:
-    """One row of examples, one behind the other."""
+    """One row of concatenated examples."""
 
     ids_T: NDArray[np.int64]
     positions_T: NDArray[np.int64]
@@ -51,7 +51,7 @@ class Batch:
 
 
 class BatchSource(Protocol):
-    """Where a training loop gets its data from. Equal step numbers give equal data, in any process."""
+    """Source of a training loop's data. Equal step numbers give equal data, in any process."""
 
     @property
     def num_steps(self) -> int:
@@ -64,7 +64,7 @@ class BatchSource(Protocol):
 
 
 class Examples(Protocol):
-    """Examples of known lengths, wherever they lie."""
+    """Examples of known lengths, wherever they are stored."""
 
     @property
     def lengths(self) -> NDArray[np.int64]:
@@ -77,7 +77,7 @@ class Examples(Protocol):
         ...
 
     def order(self, seed: int, epoch: int) -> NDArray[np.int64]:
-        """Return the numbers of all examples, each once, shuffled: a function of its arguments alone."""
+        """Return the numbers of all examples, shuffled: a function of its arguments only."""
         ...
 
     def batch(self, row: Row) -> Batch:
@@ -129,7 +129,7 @@ class Corpus:
 
 
 def packed_batch(row: Row, ids_T: NDArray[np.int32], targets_T: NDArray[np.bool_], lengths: Sequence[int]) -> Batch:
-    """Return a batch of the examples `row`, whose ids and targets lie one behind the other."""
+    """Return a batch of the examples `row`, whose ids and targets are concatenated."""
     return Batch(
         ids_T=ids_T.astype(np.int64),
         positions_T=np.concatenate([np.arange(n, dtype=np.int64) for n in lengths]),
@@ -232,7 +232,7 @@ class PackedBatches:
 
 
 def pack_rows(lengths: NDArray[np.int64], order: Sequence[int] | NDArray[np.int64], row_tokens: int) -> list[Row]:
-    """Return rows that hold every example of `order` once, none longer than `row_tokens`.
+    """Return rows that contain every example of `order` once, none longer than `row_tokens`.
 
     An example goes into the first of the last few open rows that has room, so that rows are nearly full and the
     shuffled order is nearly kept.

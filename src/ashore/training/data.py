@@ -1,8 +1,7 @@
 """From an example to token ids: the model's own template and tokenizer, as they are when it is served.
 
-What is learned is what the model itself would have to write: the assistant's turns up to the token that ends each, the
-completion of a prompt, all of a text. The prompt before it is tokenised as a server would, so that training and serving
-see the same ids.
+Targets are what the model itself would write: the assistant's turns with their end tokens, the completion of a prompt,
+all of a text. The prompt is tokenised as a server does, so that training and serving see the same ids.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ Tokens = tuple[list[int], list[bool]]
 
 
 class Piece(NamedTuple):
-    """What one example becomes; a text that is longer than allowed becomes several."""
+    """A part of an example; a text that is too long becomes several."""
 
     ids: list[int]
     targets: list[bool]
@@ -28,7 +27,7 @@ class Piece(NamedTuple):
 
     @property
     def is_taught(self) -> bool:
-        """Whether anything to learn is left."""
+        """Whether any target is left."""
         return any(self.targets[1:])
 
 
@@ -61,9 +60,9 @@ def _tokens(example: Example, text: TextModel, max_length: int) -> Iterator[Toke
 def chat_tokens(example: ChatExample, text: TextModel) -> list[Tokens]:
     """Return a conversation as one example in which every turn of the assistant is learned.
 
-    Where the template writes earlier turns otherwise than when they were the last (it drops their reasoning), no single
-    rendering is what the model sees at each turn; then each turn is an example of its own. Where it opens `<think>` for
-    the model, what is learned closes it.
+    If the template renders earlier turns differently from last ones (it drops their reasoning), no single rendering
+    matches what the model sees at each turn; then each turn is a separate example. If it opens `<think>` for the model,
+    the target closes it.
 
     Raises:
         InvalidRequest: the template refuses the messages.
@@ -78,7 +77,7 @@ def chat_tokens(example: ChatExample, text: TextModel) -> list[Tokens]:
 
 
 def _turn(example: ChatExample, at: int, text: TextModel) -> Tokens:
-    """Return the conversation up to the assistant's message `at`, which is to be learned, its end token included."""
+    """Return the conversation up to the assistant's message `at`, the target, including its end token."""
     message = example.messages[at]
     prompt = text.encode_chat(example.messages[:at], example.tools) if at else []
     ids = text.encode_chat(example.messages[: at + 1], example.tools, add_generation_prompt=False)
@@ -94,12 +93,12 @@ def _turn(example: ChatExample, at: int, text: TextModel) -> Tokens:
 
 
 def _ended(ids: list[int], text: TextModel) -> list[int]:
-    """Return ids with a token behind them that ends an answer, where there is none."""
+    """Return ids with an end-of-answer token appended if missing."""
     ends = text.eos_token_ids
     return ids if not ends or (ids and ids[-1] in ends) else [*ids, ends[0]]
 
 
 def _common(left: Sequence[int], right: Sequence[int]) -> int:
-    """Return how many ids two sequences begin with in common."""
+    """Return the length of the common prefix of two sequences."""
     pairs = zip(left, right, strict=False)
     return next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(left), len(right)))

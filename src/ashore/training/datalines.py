@@ -1,4 +1,4 @@
-"""The lines of a training file: JSONL in three forms, checked, each fault named by its line."""
+"""The lines of a training file: JSONL in three forms, validated, each error with its line."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ FORMS: Final = '{"messages": [...]}, {"prompt": "...", "completion": "..."} or {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChatExample:
-    """A conversation; its assistant's turns are what is learned."""
+    """A conversation; the assistant's turns are targets."""
 
     messages: tuple[Message, ...]
     tools: tuple[ToolSpec, ...] = ()
@@ -22,7 +22,7 @@ class ChatExample:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CompletionExample:
-    """A prompt and how it goes on; the completion is what is learned."""
+    """A prompt and its completion; the completion is the target."""
 
     prompt: str
     completion: str
@@ -30,7 +30,7 @@ class CompletionExample:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TextExample:
-    """Running text, all of which is learned."""
+    """Running text, all of which is a target."""
 
     text: str
 

@@ -1,8 +1,7 @@
 """A projection and its adapter as one step of the graph.
 
-peft computes them apart: it casts the input to the type of the adapter and back, scales and adds what comes out, and
-each of these is a pass over the whole row, forward and back. Here the adapter is added into the product of the
-projection, and what is kept for the way back is the input alone, once.
+peft computes them separately: casts, scaling and addition are each a pass over the whole row, forward and back. Here
+the adapter is added into the product of the projection, and only the input is stored for the backward pass, once.
 
 Shapes in names: N tokens, I and O sizes of input and output, R rank of the adapter.
 """
@@ -17,9 +16,9 @@ from typing import Any
 
 @contextmanager
 def fused_adapters(model: Any) -> Iterator[None]:
-    """Compute the adapters in a model this way while the block runs: plain ones, on projections that stay as they are.
+    """Compute a model's plain adapters on frozen projections in fused form inside the block.
 
-    Hooks on the parts of an adapter hear nothing meanwhile. A model without adapters stays as it is.
+    Hooks on parts of an adapter are not called. A model without adapters is unchanged.
     """
     changed = []
     for module in model.modules():
@@ -34,7 +33,7 @@ def fused_adapters(model: Any) -> Iterator[None]:
 
 
 def _can_be_fused(module: Any) -> bool:
-    """Return whether a module is a linear layer of peft's with one low-rank adapter and nothing else."""
+    """Return whether a module is a peft linear layer with exactly one low-rank adapter."""
     import torch
 
     if not hasattr(module, "lora_A") or not hasattr(module, "base_layer"):
@@ -65,11 +64,11 @@ def _forward(module: Any, plainly: Any, x: Any) -> Any:
 
 @cache
 def _product() -> Any:
-    """Return the autograd function, made once torch is there."""
+    """Return the autograd function, created once torch is imported."""
     import torch
 
     class Product(torch.autograd.Function):  # type: ignore[misc]
-        """`x_NI @ weight_OI.T + scale * x_NI @ down_RI.T @ up_OR.T`; nothing is learned of the weight."""
+        """`x_NI @ weight_OI.T + scale * x_NI @ down_RI.T @ up_OR.T`; the weight gets no gradient."""
 
         @staticmethod
         def forward(ctx: Any, x_NI: Any, weight_OI: Any, down_RI: Any, up_OR: Any, scale: float) -> Any:

@@ -1,8 +1,8 @@
 """The loop that every kind of training goes through: fine-tuning, healing, distilling.
 
-It owns steps, schedule, clipping, progress, and where a run stands; what is minimised is the caller's `Loss`, and what
-it sees the caller's `BatchSource`. Equal arguments and seed give equal parameters, bit for bit, on one machine with one
-number of threads, whether or not the run was interrupted in between.
+It owns steps, schedule, clipping, progress and checkpoints; the caller provides the `Loss` and the `BatchSource`. Equal
+arguments and seed give equal parameters, bit for bit, on one machine with one number of threads, whether or not the run
+was interrupted in between.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ StoppedBy = Literal["end", "time", "request"]
 
 
 class Loss(Protocol):
-    """What is minimised."""
+    """The training objective."""
 
     def __call__(self, model: Any, batch: Batch) -> Any:
         """Return the loss of a row as a scalar tensor with its graph: the *sum* over the row's targets.
@@ -40,7 +40,7 @@ class Loss(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoopOptions:
-    """How a run is driven. Everything but `max_seconds` and `checkpoint_s` changes what comes out of it."""
+    """Options of a run. Everything but `max_seconds` and `checkpoint_s` affects the result."""
 
     learning_rate: float
     """The highest of the schedule."""
@@ -65,7 +65,7 @@ class LoopOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepReport:
-    """What a step has to say."""
+    """Report of a step."""
 
     step: int
     """Steps that are done, from 1."""
@@ -89,13 +89,13 @@ class StepReport:
 
     @property
     def words(self) -> str:
-        """The step for people: `step 3 of 40, loss 1.234, 2100 tokens/s`."""
+        """The step as text: `step 3 of 40, loss 1.234, 2100 tokens/s`."""
         return f"step {self.step:,} of {self.num_steps:,}, loss {self.loss:.3f}, {self.tok_per_s:.0f} tokens/s"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoopResult:
-    """How a run, or the part of it until it stopped, went."""
+    """Result of a run, or of the part until it stopped."""
 
     steps: int
     tokens: int
@@ -128,19 +128,19 @@ def train(
     stop: Callable[[], bool] = lambda: False,
     clock: Clock | None = None,
 ) -> LoopResult:
-    """Train the parameters of `model` that require a gradient, in place, and return how it went.
+    """Train the parameters of `model` that require a gradient, in place, and return the result.
 
-    Where `state` holds a checkpoint the run goes on from it. A run that reached its end has a checkpoint of its end, so
-    that whatever comes after (merging, saving) may be tried again; deleting it is the caller's.
+    If `state` has a checkpoint, the run resumes from it. A completed run has a final checkpoint, so that later steps
+    (merging, saving) can be retried; the caller deletes it.
 
     Args:
         model: A `PreTrainedModel`; for adapters the one that peft put them into.
         source: The data.
         loss: What is minimised.
-        options: How.
-        state: Where checkpoints are kept; None: nowhere.
+        options: Options of the run.
+        state: Folder of checkpoints; None: none.
         watch: Called after each step.
-        stop: Asked after each step; where it says yes, the run stops with a checkpoint.
+        stop: Called after each step; True stops the run with a checkpoint.
         clock: For tests.
 
     Raises:
@@ -199,7 +199,7 @@ def train(
 
 @contextmanager
 def _closing(writer: CheckpointWriter | None) -> Iterator[None]:
-    """End a writer with the block, however that ends; a checkpoint that was begun is whole then."""
+    """Close a writer at the end of the block in any case; a started checkpoint is completed."""
     try:
         yield
     finally:
@@ -208,7 +208,7 @@ def _closing(writer: CheckpointWriter | None) -> Iterator[None]:
 
 
 def mean_loss(model: Any, batches: Iterable[Batch], loss: Loss, precision: Precision = "float32") -> float:
-    """Return the loss per target over `batches`, nothing being learned or drawn from the generator."""
+    """Return the loss per target over `batches`, without training or using the random generator."""
     import torch
 
     total, targets = 0.0, 0
@@ -223,7 +223,7 @@ def mean_loss(model: Any, batches: Iterable[Batch], loss: Loss, precision: Preci
 
 
 class _Run:
-    """What changes from step to step."""
+    """State that changes from step to step."""
 
     def __init__(self, model: Any, source: BatchSource, loss: Loss, options: LoopOptions, clock: Clock) -> None:
         import torch
@@ -245,7 +245,7 @@ class _Run:
         self._tensors: dict[str, Any] = {}
 
     def advance(self, writer: CheckpointWriter | None) -> StepReport:
-        """Do one step; `writer` may still be writing the state before it."""
+        """Do one step; `writer` may still be writing the previous state."""
         import torch
 
         begun_s = self.clock.monotonic_s()
@@ -310,7 +310,9 @@ class _Run:
         return Position(step=self.step, tokens=self.tokens, seconds=self.seconds, losses=tuple(self.losses))
 
     def tensors(self) -> dict[str, Any]:
-        """Return all that the next step depends on: the live tensors, in one mapping as long as they are the same."""
+        """Return everything that the next step depends on: the live tensors, in the same mapping while they are the
+        same.
+        """
         import torch
 
         moments = sum(map(len, self.optimizer.state.values()))
@@ -346,7 +348,7 @@ def _products(precision: Precision) -> Any:
 
 @contextmanager
 def _activations(model: Any, only_inputs: bool) -> Iterator[None]:
-    """Keep only the inputs of each layer for the backward pass, where asked to, while the block runs."""
+    """If requested, store only the inputs of each layer for the backward pass inside the block."""
     if not only_inputs:
         yield
         return
@@ -366,7 +368,7 @@ most the steps since the last."""
 
 
 def rate_share(step: int, *, num_steps: int, warmup_share: float = 0.05, final_share: float = 0.1) -> float:
-    """Return the learning rate of step `step` (from 0) as a share of the highest: up in a line, down by a cosine.
+    """Return the learning rate of step `step` (from 0) as a share of the peak: linear warm-up, cosine decay.
 
     Args:
         step: 0 up to `num_steps` - 1.
@@ -382,5 +384,5 @@ def rate_share(step: int, *, num_steps: int, warmup_share: float = 0.05, final_s
 
 
 def next_checkpoint_s(last_cost_s: float) -> float:
-    """Return the seconds to train between two checkpoints, when the last took `last_cost_s` from the training."""
+    """Return the seconds to train between two checkpoints, if the last one cost `last_cost_s`."""
     return max(CHECKPOINT_S, last_cost_s / SAVING_SHARE)

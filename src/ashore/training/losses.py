@@ -22,7 +22,7 @@ CHUNK = 128
 
 
 def hidden_states(model: Any, batch: Batch, *, shared: bool = True) -> Any:
-    """Return the last hidden states `[T, H]` of a row, attention kept inside its examples.
+    """Return the last hidden states `[T, H]` of a row, with attention inside each example.
 
     Args:
         model: A `PreTrainedModel` (or one in which peft has put adapters), under `packed_attention`.
@@ -42,7 +42,7 @@ def hidden_states(model: Any, batch: Batch, *, shared: bool = True) -> Any:
 
 
 def answer_loss(model: Any, batch: Batch, *, shared: bool = True) -> Any:
-    """Return the sum, over the targets of a row, of minus the log-probability of the token that is there.
+    """Return the negative log-likelihood of a row's targets, summed.
 
     Args:
         model: See `hidden_states`.
@@ -50,7 +50,7 @@ def answer_loss(model: Any, batch: Batch, *, shared: bool = True) -> Any:
         shared: See `hidden_states`.
 
     Raises:
-        ValueError: the model's head has a bias; no Llama, Qwen or DeepSeek has.
+        ValueError: the model's head has a bias, unlike any Llama, Qwen or DeepSeek.
     """
     import torch
 
@@ -64,7 +64,7 @@ def answer_loss(model: Any, batch: Batch, *, shared: bool = True) -> Any:
 
 @cache
 def _head_loss() -> Any:
-    """Return the autograd function, made once torch is there."""
+    """Return the autograd function, created once torch is imported."""
     import torch
 
     class HeadLoss(torch.autograd.Function):  # type: ignore[misc]

@@ -1,4 +1,4 @@
-"""What a run will need, before it starts, and the setting that would fit where it does not.
+"""Estimates the memory of a run before it starts, and finds a setting that fits.
 
 Estimates of the CPU path: parameters as they lie in memory, one gradient and two moments in float32 for what is
 trained, the activations of one row, and the logits of one chunk.
@@ -32,7 +32,7 @@ MARGIN: Final = 1.1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunShape:
-    """What decides the memory of a run."""
+    """Properties that determine the memory of a run."""
 
     model: ModelShape
     method: Method
@@ -49,7 +49,7 @@ class RunShape:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MemoryNeed:
-    """Bytes by what they are for."""
+    """Bytes by purpose."""
 
     weights_bytes: int
     gradients_bytes: int
@@ -67,7 +67,7 @@ class MemoryNeed:
 
 
 def estimate(run: RunShape) -> MemoryNeed:
-    """Return what a run needs at its peak."""
+    """Return the peak memory of a run."""
     frozen_half = run.method == "lora" and run.precision == "bfloat16"
     itemsize = 2 if run.precision == "bfloat16" else 4
     model = run.model
@@ -89,7 +89,7 @@ def estimate(run: RunShape) -> MemoryNeed:
 
 
 def require_memory(run: RunShape, available_bytes: int, *, chosen: bool | None = None) -> RunShape:
-    """Return the run, with gradient checkpointing on where it fits only then.
+    """Return the run, with gradient checkpointing if it only fits with it.
 
     Args:
         run: As asked for, without gradient checkpointing unless it was asked for.

@@ -1,13 +1,13 @@
-"""DP-SGD for adapters: whoever gets the adapter learns almost nothing of any one example, or of any one person.
+"""DP-SGD for adapters: an adapter reveals almost nothing about any one example or person.
 
-A step takes each unit, an example or all examples of a person, with the same probability (Poisson sampling), scales
-its gradient down to a length of `clip`, adds them, adds Gaussian noise once, and divides by the *public* expected size
-of the sample. Adam comes after that. Source: Abadi et al. 2016; gradients of each unit by book-keeping (Bu et al.
-2023): the clipped sum of a layer is one product of what went in and what came back, no gradient of a unit is ever held,
-and packing changes nothing.
+A step samples each unit (an example, or all examples of a person) with the same probability (Poisson sampling), clips
+its gradient to length `clip`, sums them, adds Gaussian noise once, and divides by the *public* expected sample size.
+Adam follows. Source: Abadi et al. 2016; gradients of each unit by book-keeping (Bu et al. 2023): the clipped sum of a
+layer is one product of what went in and what came back, no per-unit gradient is ever stored, and packing changes
+nothing.
 
-Samples and noise are drawn from the system's randomness. There is no seed, no loss is told, and a run that was cut off
-is not gone on with: it is spent.
+Samples and noise are drawn from the system's randomness. There is no seed, no loss is reported, and an interrupted run
+cannot resume: its budget is spent.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Drawn(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PrivateOptions:
-    """How a private run is driven. All of it is public."""
+    """Options of a private run. All are public."""
 
     steps: int
     num_units: int
@@ -63,10 +63,10 @@ class PrivateOptions:
         return self.expected_batch / self.num_units
 
     def checked(self) -> PrivateOptions:
-        """Return it where it can be.
+        """Return the options after checking them.
 
         Raises:
-            InvalidRequest: it cannot.
+            InvalidRequest: they are invalid.
         """
         if not 1 <= self.expected_batch <= self.num_units:
             raise InvalidRequest(
@@ -82,7 +82,7 @@ class PrivateOptions:
 
 
 class Units:
-    """What the promise is made to: each example, or all examples of each person."""
+    """The units of the privacy guarantee: each example, or all examples of each person."""
 
     def __init__(self, examples: Drawn, members: Sequence[Row] | None = None) -> None:
         """Make the object.
@@ -99,15 +99,15 @@ class Units:
         """Tokens of each unit."""
 
     def batch(self, row: Row) -> tuple[Batch, tuple[int, ...]]:
-        """Return the examples of units, those of one unit one behind the other, and how many tokens each unit has."""
+        """Return the examples of units, concatenated, and the number of tokens of each unit."""
         members = row if self._members is None else tuple(one for unit in row for one in self._members[unit])
         return self._examples.batch(members), tuple(int(self.lengths[unit]) for unit in row)
 
 
 def people(whose: Sequence[str], lengths: NDArray[np.int64], most_tokens: int) -> tuple[Row, ...]:
-    """Return the examples of each person, the first ones that have so many tokens together, and at least one.
+    """Return the examples of each person: the first ones that fit the token limit, and at least one.
 
-    Which are left out depends on that person's examples alone. Examples of nobody are left out.
+    Which are left out depends only on that person's examples. Examples without a person are left out.
 
     Args:
         whose: Person of each example; empty: nobody knows.
@@ -125,7 +125,7 @@ def people(whose: Sequence[str], lengths: NDArray[np.int64], most_tokens: int) -
 
 
 class Book:
-    """Clipped sums of the gradients of units, from what goes into each trained layer and comes back to it.
+    """Clipped sums of per-unit gradients, from inputs and output gradients of each trained layer.
 
     Every trained parameter must be the weight of a linear layer without bias that is used once in a forward pass.
     """
@@ -151,12 +151,12 @@ class Book:
 
     @property
     def parameters(self) -> dict[str, Any]:
-        """What is trained, by layer."""
+        """Trained parameters, by layer."""
         return {name: module.weight for name, module in self._layers.items()}
 
     @contextmanager
     def open(self) -> Iterator[None]:
-        """Keep book while the block runs."""
+        """Record layer inputs and gradients inside the block."""
         handles = []
         for name, module in self._layers.items():
 
@@ -176,7 +176,7 @@ class Book:
         self._slopes[name] = slope.detach().reshape(-1, slope.shape[-1])
 
     def clipped(self, batch: Batch, clip: float, units: Sequence[int] = ()) -> tuple[dict[str, Any], Any]:
-        """Return the sum of the clipped gradients of the units of a row by layer, and their norms before clipping.
+        """Return the sum of the units' clipped gradients of a row by layer, and the norms before clipping.
 
         The loss of a unit is its mean over its targets, so that long answers and many examples weigh no more.
 
@@ -211,7 +211,7 @@ class Book:
 
 
 def _square(x: Any, g: Any) -> float:
-    """Return the squared length of g.T @ x, the cheaper way round: by tokens, or by the shape of the layer."""
+    """Return the squared norm of g.T @ x, the cheaper way: by tokens, or by the shape of the layer."""
     tokens = x.shape[0]
     if tokens * (x.shape[1] + g.shape[1]) < x.shape[1] * g.shape[1]:
         return float(((x @ x.T) * (g @ g.T)).sum())
@@ -266,7 +266,7 @@ def train_private(
 
 
 def sample(units: Units, options: PrivateOptions, draw: np.random.Generator) -> list[Row]:
-    """Return the units of one step, row by row: each is in it with the same probability, whatever the others do."""
+    """Return the units of one step, row by row: each is sampled independently with the same probability."""
     taken = np.flatnonzero(draw.random(len(units.lengths)) < options.rate)
     return pack_rows(units.lengths, taken, options.row_tokens)
 

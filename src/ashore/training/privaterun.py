@@ -1,4 +1,4 @@
-"""A private run from a plan to an adapter that is kept."""
+"""A private run from a plan to a stored adapter."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Unit = Literal["example", "person"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PrivateReport:
-    """What came out of a private run. There is no loss in it: that would tell of the examples."""
+    """Result of a private run. It has no loss, which would reveal information about the examples."""
 
     name: str
     parent: str
@@ -52,7 +52,7 @@ def run_private(
     say: Say = lambda line: None,
     watch: Callable[[int], None] = lambda step: None,
 ) -> PrivateReport:
-    """Train an adapter privately, and keep it under the plan's name.
+    """Train an adapter privately, and store it under the plan's name.
 
     Args:
         store: Has the model.
@@ -124,7 +124,7 @@ def _people(plan: SftPlan, field: str, options: PrivateOptions, say: Say) -> tup
 def private_recipe(
     recipe: VariantRecipe, options: PrivateOptions, *, epsilon: float, delta: float, unit: Unit = "example"
 ) -> VariantRecipe:
-    """Return a recipe that says what was promised. It cannot be made again: its noise has no seed."""
+    """Return a recipe with the privacy guarantee. It cannot be reproduced: its noise has no seed."""
     return dataclasses.replace(
         recipe,
         maker=MAKER,

@@ -1,9 +1,9 @@
-"""What each step of a run said, a line of JSON a step: written while it runs, kept after it, archived by age, searched.
+"""Logs of runs, one line of JSON for each step: written during the run, kept afterwards, archived by age, searchable.
 
     RUN.jsonl                          on this machine; of a run that was continued, one file
     s3://BUCKET/PATH/RUN/FROM-TO.jsonl.gz   parts that were archived, named by their first and last second
 
-No line has a word of the data.
+No line contains any of the data.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _PART: Final = re.compile(r"(.+)/(\d{10})-(\d{10})\.jsonl\.gz")
 
 
 class LogLine(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One thing that happened."""
+    """One event of a run."""
 
     at: float
     """Seconds since 1970, UTC."""
@@ -58,7 +58,7 @@ class LogLine(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class RunFigures(msgspec.Struct, frozen=True, kw_only=True):
-    """A run in figures."""
+    """Figures of a run."""
 
     run: str
     begun_at: float
@@ -110,7 +110,7 @@ class RunLog:
         self._file.close()
 
     def say(self, what: str, text: str = "") -> None:
-        """Write a line that is no step."""
+        """Write a line that is not a step."""
         self._write(LogLine(at=self._now(), run=self._run, what=what, text=text))
 
     def step(self, report: StepReport) -> None:
@@ -137,7 +137,7 @@ class RunLog:
         )
 
     def _write(self, line: LogLine) -> None:
-        """Append a line in one write, so that a killed process leaves none that is half."""
+        """Append a line in one write, so that a killed process leaves no half line."""
         try:
             self._file.write(msgspec.json.encode(line) + b"\n")
         except OSError:
@@ -157,7 +157,7 @@ class LogBucket(CheckpointBucket):
 
 
 class RunLogs:
-    """The logs of all runs: on this machine, and, where there is one, in a bucket."""
+    """The logs of all runs: on this machine and, if configured, in a bucket."""
 
     def __init__(self, folder: Path, bucket: LogBucket | None = None) -> None:
         self._folder, self._bucket = folder, bucket
@@ -170,7 +170,7 @@ class RunLogs:
     def lines(
         self, run: str = "", *, pattern: str = "", since_s: float = 0.0, until_s: float = float("inf")
     ) -> Iterator[tuple[LogLine, bytes]]:
-        """Yield lines in the order of their time within each run, with the bytes that they are.
+        """Yield lines ordered by time within each run, with their bytes.
 
         Parts of the bucket that end before `since_s` or begin after `until_s` are not fetched.
 
@@ -227,9 +227,10 @@ class RunLogs:
         )
 
     def archive(self, *, older_than_s: float, now_s: float) -> list[str]:
-        """Move logs whose last line is older into the bucket, and return their runs. May be called twice, and killed.
+        """Move logs whose last line is older into the bucket, and return their runs. May be called again, also after a
+        kill.
 
-        The file goes only when the bucket has it; one that was written to meanwhile stays.
+        A file is deleted only when the bucket has it; one that was written to meanwhile stays.
 
         Raises:
             Conflict: there is no bucket. SourceUnreachable, RemoteRefused: it cannot be reached.
@@ -272,14 +273,14 @@ class RunLogs:
 
 
 def _whole_lines(file: IO[bytes] | gzip.GzipFile) -> Iterator[bytes]:
-    """Yield the lines that end, without their end; one that is longer than any of ours comes in pieces."""
+    """Yield complete lines, without their end; an overlong line comes in pieces."""
     while raw := file.readline(_LONGEST_LINE):
         if raw.endswith(b"\n"):
             yield raw[:-1]
 
 
 def _time_of(lines: list[bytes], turn: int) -> float:
-    """Return the time of the first or the last line that can be read; 0 where none can."""
+    """Return the time of the first or last readable line; 0 if there is none."""
     for raw in lines[::turn]:
         try:
             return msgspec.json.decode(raw, type=LogLine).at

@@ -1,9 +1,9 @@
-"""Where a training run stands, on disk, so that it goes on after `kill -9` as if nothing had been.
+"""State of a training run on disk, so that it resumes after `kill -9` without a trace.
 
 One file for each checkpoint (`checkpointing/form.py`): the parameters that are trained, the optimizer's moments, the
 state of torch's generator, and in its header the step, the losses so far, and what the run was started with. It is
-written beside, synced and renamed, and its name has the hash of its content; of those that are kept, the newest whole
-one counts.
+written to a temporary file, synced and renamed, and its name has the hash of its content; the newest complete one
+counts.
 """
 
 from __future__ import annotations
@@ -49,11 +49,11 @@ class RunState:
     """Copies checkpoints into a bucket, from which a run goes on where the folder is lost."""
 
     def writer(self) -> CheckpointWriter:
-        """Return what writes checkpoints while training goes on."""
+        """Return the background writer of checkpoints."""
         return CheckpointWriter(self.keep, self.facts)
 
     def save(self, position: Position, tensors: Mapping[str, Any]) -> Path:
-        """Write a checkpoint and return its file; what is older than those that are kept is deleted.
+        """Write a checkpoint and return its file; deletes those beyond the kept ones.
 
         When it returns the checkpoint is on disk; a crash on the way leaves the one before.
 
@@ -66,7 +66,7 @@ class RunState:
         return self.keep(position.step, len(header) + layout.num_bytes, _behind(header, chunks))
 
     def keep(self, step: int, num_bytes: int, chunks: Iterator[memoryview]) -> Path:
-        """Write the file of a checkpoint, see `write_file`, and delete what is older than those that are kept.
+        """Write the file of a checkpoint, see `write_file`, and delete those beyond the kept ones.
 
         Raises:
             DiskFull: no room; those before are still there.
@@ -88,7 +88,7 @@ class RunState:
         return target
 
     def load(self) -> Checkpoint | None:
-        """Return the newest checkpoint that is whole, from the bucket where the folder has none; None: there is none.
+        """Return the newest complete checkpoint, from the bucket if the folder has none; None: there is none.
 
         Raises:
             Conflict: it belongs to a run that was started with other facts; the message names them.
@@ -101,16 +101,16 @@ class RunState:
 
     @property
     def exists(self) -> bool:
-        """Whether there is any checkpoint. Raises as `load` does."""
+        """Whether there is any checkpoint. Raises as `load`."""
         return bool(self._files()) or (self.mirror is not None and bool(self.mirror.bucket.names()))
 
     def begun_with(self) -> dict[str, str]:
-        """Return the facts that the run in this folder was started with; none where there is no whole checkpoint."""
+        """Return the facts that the run in this folder was started with; empty without a complete checkpoint."""
         found = self._newest()
         return found.position.facts if found else {}
 
     def clear(self) -> None:
-        """Delete the checkpoints, those in the bucket too. May be called twice."""
+        """Delete the checkpoints, also those in the bucket. May be called twice."""
         if self.folder.is_dir():
             for path in self.folder.glob("*step-*"):
                 path.unlink(missing_ok=True)

@@ -29,7 +29,7 @@ Say = Callable[[str], None]
 
 
 class SftRun:
-    """Carries out one plan. Nothing of the model or the adapters is changed before the end, and then at once."""
+    """Carries out one plan. Model and adapters are changed only at the end, atomically."""
 
     def __init__(
         self, store: ModelStore, plan: SftPlan, *, runs: Path, adapters: Path, logs: Path, say: Say = lambda line: None
@@ -50,7 +50,7 @@ class SftRun:
     def run(
         self, *, resume: bool, watch: Watcher = lambda report: None, stop: Callable[[], bool] = lambda: False
     ) -> SftReport | None:
-        """Train, keep what came out, and return the report; None where `stop` ended it, which `resume` goes on from.
+        """Train, store the result, and return the report; None if `stop` ended it, which `resume` continues.
 
         May be called again after a crash at any point, with `resume`. Checkpoints of a sealed model are sealed with the
         model's data key.
@@ -154,7 +154,7 @@ class SftRun:
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
-        """Hold the lock of the run's folder, which is deleted when nothing is left in it."""
+        """Hold the lock of the run's folder, which is deleted when it is empty."""
         make_folder(self._folder, mode=0o700)
         with (self._folder / "lock").open("w") as lock:
             try:
@@ -170,7 +170,7 @@ class SftRun:
 
 
 class SftMaker:
-    """Makes a fine-tuned model again from its recipe, for `ashore optimize rebuild`."""
+    """Rebuilds a fine-tuned model from its recipe, for `ashore optimize rebuild`."""
 
     def __init__(self, store: ModelStore, *, available_bytes: int) -> None:
         self._store, self._available_bytes = store, available_bytes
@@ -178,7 +178,7 @@ class SftMaker:
     def __call__(
         self, parent: StoredModel, recipe: VariantRecipe, data: tuple[Path, ...], out: Path, *, told: Told
     ) -> None:
-        """Write the checkpoint to `out`; `told` hears steps, and the part that is behind it.
+        """Write the checkpoint to `out`; `told` is called with each step and its progress.
 
         Raises as `plan_sft` and `train` do.
         """
@@ -214,7 +214,7 @@ class SftMaker:
 
 
 def peak_memory_bytes() -> int:
-    """Return the most memory that this process ever had resident."""
+    """Return the peak resident memory of this process."""
     try:
         status = Path("/proc/self/status").read_text(encoding="ascii")
         return next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmHWM:"))

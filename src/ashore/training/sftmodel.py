@@ -1,4 +1,4 @@
-"""What a supervised fine-tuning is asked for, what is planned, and what came out."""
+"""Request, plan and result of supervised fine-tuning."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Kept = Literal["adapter", "model"]
 
 
 class SftRequest(Sft, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What is asked for, with what only a recipe or a test says."""
+    """The request, with fields that only a recipe or a test sets."""
 
     row_tokens: int = 0
     """Most tokens of one forward pass; zero: those of the longest example."""
@@ -39,7 +39,7 @@ class SftRequest(Sft, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SftPlan:
-    """A request with every choice made, and its data read. Nothing has been changed by it."""
+    """A request with every choice made, and its data read. Nothing has been changed yet."""
 
     request: SftRequest
     parent: StoredModel
@@ -61,7 +61,7 @@ class SftPlan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SftReport:
-    """What came out of a run."""
+    """Result of a run."""
 
     name: str
     kind: Kept

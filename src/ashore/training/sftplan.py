@@ -1,4 +1,4 @@
-"""From what is asked for to what will be done: every choice of a fine-tuning made, before anything is loaded."""
+"""From a request to a plan: makes every choice of a fine-tuning before anything is loaded."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def plan_sft(
     say: Say = lambda line: None,
     told: Told = lambda stage, done, total: None,
 ) -> SftPlan:
-    """Read the data, make every choice, and check what can be checked before anything is loaded. Needs no torch.
+    """Read the data, make every choice, and check everything possible before anything is loaded. Needs no torch.
 
     Args:
         store: Has the model.

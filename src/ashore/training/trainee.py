@@ -45,7 +45,7 @@ class Trainee:
 
     @property
     def model(self) -> Any:
-        """The model with what is trained in it."""
+        """The model with its trained parts."""
         return self._model
 
     def train(self, state: RunState | None, watch: Watcher, stop: Callable[[], bool]) -> LoopResult:
@@ -89,7 +89,7 @@ class Trainee:
             save_checkpoint(merge_adapter(load_checkpoint(self._files), adapter), self._files, folder)
 
     def facts(self) -> dict[str, str]:
-        """Return what a run that goes on must have in common with the one that began."""
+        """Return the facts that a resumed run must share with the original."""
         plan = self._plan
         recipe = self._recipe({})
         data = {used.role: used.digest for used in recipe.data}
@@ -98,7 +98,7 @@ class Trainee:
         return {"parent": plan.parent.digest, "seed": str(recipe.seed), **parameters, **data, **versions}
 
     def recipe_of(self, steps: int) -> VariantRecipe:
-        """Return the recipe of a run of which nothing is told but its steps."""
+        """Return the recipe of a run, from its steps only."""
         return self._recipe({"steps": str(steps)})
 
     def recipe(self, result: LoopResult, validation_loss: float | None) -> VariantRecipe:
@@ -152,7 +152,7 @@ GAIN: Final = 1.15
 
 
 def faster_precision(hidden_size: int, mlp_size: int, row_tokens: int) -> Precision:
-    """Return the precision in which a layer's products, forward and back, take less time here. About 0.2 s."""
+    """Return the precision in which a layer's forward and backward products are faster here. Takes about 0.2 s."""
     if BF16_UNITS.isdisjoint(_processor_flags()):
         return "float32"
     import torch

@@ -114,7 +114,7 @@ def _prune_order(asked: PruneIn) -> PruneOrder:
 
 
 def plan_prune(asked: PruneIn, work: Work) -> Shown:
-    """Show what would be removed and the possible gain."""
+    """Show what would be removed and what that can gain."""
     order = _prune_order(asked)
     plan = order.plan
     document = {

@@ -26,7 +26,7 @@ def comparison_markdown(reports: Sequence[Report]) -> str:
 
 
 def gate_line(report: Report) -> str:
-    """Return what the gate said, with every limit that was not kept: `GATE: FAILED: kl_max (contracts.txt): …`."""
+    """Return the gate's verdict, with every failed limit: `GATE: FAILED: kl_max (contracts.txt): …`."""
     if report.gate is None:
         return "GATE: none"
     if report.gate.passed:
@@ -38,7 +38,7 @@ def gate_line(report: Report) -> str:
 
 
 def about(report: Report) -> list[str]:
-    """Return what was judged, where and with what, as list lines."""
+    """Return the judged model, place and conditions, as list lines."""
     at = report.conditions
     options = " ".join(f"{name}={value}" for name, value in at.options.items())
     return [

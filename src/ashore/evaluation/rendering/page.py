@@ -47,7 +47,7 @@ def comparison_page(reports: Sequence[Report], png: bytes) -> str:
 
 
 def _badge(report: Report, whose: str = "") -> str:
-    """Return what the gate said, in a colour."""
+    """Return the gate's verdict, in a colour."""
     kind = "none" if report.gate is None else "passed" if report.gate.passed else "failed"
     return f'<p class="gate {kind}">{html.escape(whose + gate_line(report))}</p>'
 

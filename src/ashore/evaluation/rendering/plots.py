@@ -1,4 +1,4 @@
-"""The pictures of reports, drawn by matplotlib: what the tables say, to be seen at a glance."""
+"""The pictures of reports, drawn by matplotlib: the tables at a glance."""
 
 from __future__ import annotations
 
@@ -194,5 +194,5 @@ def _speeds(axes: Any, reports: Sequence[Report]) -> None:
 
 
 def _safe(text: str) -> str:
-    """Return a name as the drawing takes it: signs of its formulas as themselves, and what its font lacks as marks."""
+    """Return a name escaped for drawing: formula signs literal, and missing glyphs replaced."""
     return "".join(sign if sign.isascii() else "□" for sign in text).replace("$", r"\$")

@@ -1,4 +1,4 @@
-"""This machine as a device. Reads the kernel and tries the processor; everything else of sizing is arithmetic."""
+"""This machine as a device. Reads the kernel and benchmarks the processor; the rest of sizing is arithmetic."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _TRIES: Final = 5
 
 
 def chip_here(root: Path = Path("/"), *, rates: Rates | None = None) -> Chip:
-    """Return what this process may use of this machine's processor. `root` stands for `/` in tests.
+    """Return this process's share of the processor as a device. `root` stands for `/` in tests.
 
     Args:
         root: Where the kernel's files are.
@@ -39,7 +39,7 @@ def chip_here(root: Path = Path("/"), *, rates: Rates | None = None) -> Chip:
 
 
 def measure_rates() -> Rates:
-    """Return what the processor does right now; takes half a second and 140 MB."""
+    """Measure the processor's current speed; takes half a second and 140 MB."""
     numbers = np.ones(_BYTES // 4, dtype=np.float32)
     square = np.ones((_SIDE, _SIDE), dtype=np.float32)
     reading = _best(lambda: np.dot(numbers, numbers))

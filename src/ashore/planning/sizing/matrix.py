@@ -65,7 +65,7 @@ CLAIMS: Final = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reach:
-    """What the devices of a claim answer at one length."""
+    """Throughput of a claim's devices at one length."""
 
     isl: int
     osl: int
@@ -76,7 +76,7 @@ class Reach:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Judgement:
-    """What is to be said of a row."""
+    """Verdict on a row."""
 
     claim: str
     verdict: str

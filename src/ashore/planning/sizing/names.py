@@ -1,4 +1,4 @@
-"""Find what a published name means: `A100-80G-PCIe`, `RTX 6000 Ada 48GB`, `meta-llama/Llama-3.1-70B`."""
+"""Resolves published names: `A100-80G-PCIe`, `RTX 6000 Ada 48GB`, `meta-llama/Llama-3.1-70B`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from functools import cache
 
 
 def plain(name: str) -> str:
-    """Return a name in lower case, with one dash for whatever is between its words."""
+    """Return a name in lower case, with one dash between words."""
     return re.sub(r"[^a-z0-9.]+", "-", name.lower()).strip("-")
 
 

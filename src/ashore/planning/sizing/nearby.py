@@ -1,8 +1,8 @@
-"""What was measured near a case, and how far physics were from it there.
+"""Measurements near a case, and the error of the physical model there.
 
-A plan is moved by what was missed at the measurements around it, in two steps: by a mean over all of the same engine
-and kind of load that are widely like it, then by the median of what that leaves at those that are nearly the same. With
-no measurement near, nothing moves. `benchmarks/plan_fit.py` writes `measured.json`: settings and misses, not figures.
+A plan is corrected by the errors at nearby measurements, in two steps: by a mean over broadly similar ones of the same
+engine and kind of load, then by the median of the remaining errors at nearly identical ones. Without nearby
+measurements nothing is corrected. `benchmarks/plan_fit.py` writes `measured.json`: settings and misses, not figures.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ OFTEN: Final = 0.3
 
 @dataclass(frozen=True, slots=True)
 class Near:
-    """What the measurements around some cases say."""
+    """Corrections from nearby measurements."""
 
     moved: Array
     """To be added to the logarithms of first token, time a token, tokens a second; one row for each case."""
@@ -78,7 +78,7 @@ class _Places:
     exact: npt.NDArray[np.str_]
 
     def wide(self, other: _Places) -> Array:
-        """Return how much each of the others counts in the wide mean of each of these."""
+        """Return the weight of each other case in the wide mean of each of these."""
         apart = _apart(self.load / _WIDE, other.load / _WIDE) + _apart(self.form, other.form)
         likeness = 2 * _LIKENESS
         found: Array = np.exp(-apart - _apart(self.likeness / likeness, other.likeness / likeness))
@@ -111,7 +111,7 @@ class Measurements:
     """Of each pair."""
 
     def near(self, cases: Sequence[Case]) -> Near:
-        """Return how far the measurements around some cases were from what was planned for them."""
+        """Return the errors of nearby measurements for some cases."""
         moved, weight = np.zeros((len(cases), 3)), np.zeros(len(cases))
         rows: dict[str, list[int]] = defaultdict(list)
         for row, case in enumerate(cases):
@@ -142,7 +142,7 @@ class Measurements:
         )
 
     def nearest(self, network: Network, chip: Chip, number: int = 3) -> tuple[Evidence, ...]:
-        """Return what was published of a model on a device, then of pairs that are like it and measured often."""
+        """Return the published evidence of a model on a device, then of similar pairs with many measurements."""
         apart = _apart(likeness_of(network, chip)[None] / _LIKENESS, self.likeness)[0]
         for (device, model), place in self.pairs.items():
             shared = (device == chip.name) + (model == network.name)
@@ -151,7 +151,7 @@ class Measurements:
 
 
 def _medians(weights: Array, values: Array) -> Array:
-    """Return the median of values, and of a zero that counts `NOTHING`, by the weights of each row."""
+    """Return the weighted median of each row, with a zero that weighs `NOTHING`."""
     order = np.argsort(values := np.append(values, 0.0))
     sums = np.cumsum(np.pad(weights, ((0, 0), (0, 1)), constant_values=NOTHING)[:, order], axis=1)
     found: Array = values[order][(2 * sums >= sums[:, -1:]).argmax(axis=1)]
@@ -159,7 +159,7 @@ def _medians(weights: Array, values: Array) -> Array:
 
 
 def device_name(case: Case) -> str:
-    """Return the device of a case, and what is beside it."""
+    """Return the device of a case, and its companion."""
     return f"{case.chip.name} with CPU" if case.host else case.chip.name
 
 
@@ -168,14 +168,14 @@ def pair_of(case: Case) -> tuple[str, str]:
 
 
 def kind_of(case: Case) -> str:
-    """Return what a measurement must share with a case to say anything of it."""
+    """Return the properties that a measurement must share with a case to be relevant."""
     flags = (("p99", case.statistic == "p99"), ("official", case.official), ("drafts", case.speculative))
     told = [name for name, holds in (*flags, ("eager", case.eager)) if holds]
     return " ".join((case.engine or "-", case.load_kind, *told))
 
 
 def exact_of(case: Case) -> str:
-    """Return what a measurement must share with a case besides to be nearly the same."""
+    """Return the further properties that make a measurement nearly identical to a case."""
     return f"{case.chip.vendor} {case.precision.name}"
 
 
@@ -204,7 +204,7 @@ def _apart(one: Array, other: Array) -> Array:
 
 
 def tell(cases: Sequence[Case], sources: Sequence[str], left: Array) -> dict[str, Any]:
-    """Return what `measured.json` holds of measurements.
+    """Return the content of `measured.json` for measurements.
 
     Args:
         cases: What was measured.
@@ -231,7 +231,7 @@ def _tell(cases: Sequence[Case], sources: Sequence[str], left: Array, rest: Arra
 
 
 def measurements_of(told: Mapping[str, Any]) -> Measurements:
-    """Return measurements as `tell` wrote them."""
+    """Return measurements from the output of `tell`."""
     pairs = {(device, model): place for place, (device, model, *_) in enumerate(told["pairs"])}
     likeness = np.array([like for _, _, *like in told["pairs"]]).reshape(-1, len(_LIKENESS))
     groups: dict[str, list[Any]] = defaultdict(list)

@@ -1,4 +1,4 @@
-"""Shapes of published models by name, and what they cost: numbers in each kind of matrix."""
+"""Shapes of published models by name, and their costs: parameters in each kind of matrix."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _LINEAR_KEYS: Final = 16 * _HEAD_SIZE
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Network:
-    """A model as the arithmetic of time and memory sees it: how many numbers, and which of them a token touches."""
+    """A model for the arithmetic of time and memory: its parameters, and which of them a token uses."""
 
     name: str
     shape: ModelShape
@@ -52,7 +52,7 @@ class Network:
 
     @property
     def active(self) -> float:
-        """Weights that one token touches, without the input matrix."""
+        """Weights that one token uses, without the input matrix."""
         return self.attention + self.dense + self.shared + self.expert * self.shape.experts_per_token + self.head
 
     @property
@@ -74,7 +74,7 @@ class Network:
 
 
 def network_of(shape: ModelShape, *, name: str, matrices: int = 3, tied: bool = False) -> Network:
-    """Return what a model of this shape costs.
+    """Return the costs of a model of this shape.
 
     Args:
         shape: With `ffn_size`; where that is 0 and the model is dense, its feed-forward layers are what is left of
@@ -130,7 +130,7 @@ def networks() -> dict[str, Network]:
 
 
 def find_network(name: str, *, parameters_b: float = 0.0, active_b: float = 0.0) -> Network | None:
-    """Return the model that a published name means.
+    """Return the model of a published name.
 
     Args:
         name: `meta-llama/Llama-3.1-70B`, `qwen3-32b-nvfp4`.
@@ -153,7 +153,7 @@ def find_network(name: str, *, parameters_b: float = 0.0, active_b: float = 0.0)
 
 
 def read_sizes(name: str) -> tuple[float, float]:
-    """Return the billions of parameters that a name tells, and of those one token touches; 0 where it does not."""
+    """Return the billions of total and active parameters in a name; 0 if absent."""
     told = plain(name)
     active = re.search(r"(?<![a-z0-9])a(\d{1,6}(?:\.\d+)?)b(?![a-z0-9])", told)
     total = re.search(r"(?<![a-z0-9.])(\d{1,6}(?:\.\d{1,6})?)([bmt])(?![a-z0-9])", told)
@@ -165,7 +165,7 @@ def read_sizes(name: str) -> tuple[float, float]:
 
 
 def guess_network(name: str, parameters_b: float, active_b: float = 0.0) -> Network:
-    """Return a model of the usual form for a number of parameters: what is not known of it is as in its neighbours."""
+    """Return a typical model with a number of parameters: unknown properties are as in similar models."""
     sparse = 0 < active_b < 0.7 * parameters_b
 
     def distance(one: Network) -> float:
@@ -207,8 +207,7 @@ def network_of_config(path: Path) -> Network:
     """Return the model of a config.json in Hugging Face form, of any kind of decoder.
 
     Raises:
-        UnsupportedModel: it is no JSON object, lacks a dimension that every model has, or is of a model that writes
-            no text.
+        UnsupportedModel: it is not a JSON object, lacks a required dimension, or the model does not generate text.
     """
     with foreign_errors(f"{path} is not the config.json of a decoder", UnsupportedModel, hint="give a config.json"):
         told = json.loads(path.read_text(encoding="utf-8"))

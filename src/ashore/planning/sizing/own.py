@@ -1,4 +1,4 @@
-"""A machine of one's own: what it would do by its data sheet, and what its own measurements change in that."""
+"""The user's own machine: its estimate by data sheet, corrected by its own measurements."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Measured:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rates:
-    """What a processor did a moment ago, on all cores that may be used."""
+    """Current speed of a processor, on all usable cores."""
 
     bytes_per_s: float
     """Read from memory by a long sum of products."""
@@ -68,7 +68,7 @@ class Rates:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Own:
-    """What was measured on one machine: changes of the efficiencies, as logarithms, and how well they fit."""
+    """Results of calibrating one machine: changes of the efficiencies, as logarithms, and their fit."""
 
     machine: str
     engine: str
@@ -81,7 +81,7 @@ class Own:
 
 
 def read_report(path: Path) -> Measured:
-    """Return what `ashore bench serve --json` wrote.
+    """Return the output of `ashore bench serve --json`.
 
     Raises:
         InvalidRequest: the file is none of these, or nothing in it succeeded.
@@ -157,7 +157,7 @@ def this_machine(
 
 
 def case_of(one: Measured, chip: Chip, *, model: str, engine: str, precision: str, devices: int = 1) -> Case:
-    """Return what a load test measured, as a case.
+    """Return a load test as a case.
 
     Raises:
         InvalidRequest: the model is not known, and its name does not tell its size.
@@ -192,10 +192,10 @@ def calibrate(
     *,
     rates: Rates | None = None,
 ) -> Own:
-    """Return what measurements of one machine change in the published efficiencies.
+    """Return the changes of the published efficiencies from measurements of one machine.
 
-    Few measurements move few things: each change is held where publications put it, so that one report alone mostly
-    moves bandwidth and prompt speed together with what it shows.
+    Few measurements change little: each change is pulled towards the published value, so that a single report mostly
+    changes bandwidth and prompt speed.
 
     Args:
         machine: Name of the device of the cases.
@@ -242,14 +242,14 @@ def calibrate(
 
 
 def with_changes(begin: Efficiencies, machine: str, changes: Sequence[tuple[str, float]]) -> Efficiencies:
-    """Return efficiencies with those of one machine changed."""
+    """Return efficiencies with the changes of one machine."""
     effects = {level: dict(entries) for level, entries in begin.effects.items()}
     effects.setdefault("chip", {})[machine] = {name: float(value) for name, value in changes}
     return Efficiencies(begin.base, effects)
 
 
 def expect(cases: Sequence[Case], own: Own | None) -> Estimate:
-    """Return what a machine of one's own will do: by its measurements, or by published ones where it has none."""
+    """Return the estimates for one's own machine: by its measurements, or by published ones."""
     if own is None:
         return estimate(cases)
     begin = shipped()
@@ -265,7 +265,7 @@ def expect(cases: Sequence[Case], own: Own | None) -> Estimate:
 
 
 def own_bytes(own: Own) -> bytes:
-    """Return the form in which a home keeps it."""
+    """Return the stored form of a calibration."""
     told = {
         "machine": own.machine,
         "engine": own.engine,
@@ -278,7 +278,7 @@ def own_bytes(own: Own) -> bytes:
 
 
 def read_own(path: Path) -> Own | None:
-    """Return what `ashore plan calibrate` left at `path`, or None where nothing is.
+    """Return the calibration that `ashore plan calibrate` wrote at `path`, or None.
 
     Raises:
         InvalidRequest: the file is damaged.

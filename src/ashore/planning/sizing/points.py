@@ -31,7 +31,7 @@ _OPENVINO: Final = (225.0, 465.0)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Point:
-    """One row: what was measured, and of what; or why it cannot be planned."""
+    """One row: a measurement and its case, or why it cannot be planned."""
 
     model: str
     hardware: str

@@ -1,4 +1,4 @@
-"""How a publication measured, where its own scripts say so: what a row means that its columns do not tell."""
+"""Measurement protocols of publications, from their scripts: facts that the columns of a row lack."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Protocol:
-    """What the load generator and the options of the server do to a row. `protocols.toml` says it for publications."""
+    """How load generator and server options affect a row. `protocols.toml` has it by publication."""
 
     lengths: float = 1.0
     """Mean of the lengths that were sent, as a share of those that the row states."""
@@ -29,7 +29,7 @@ class Protocol:
 
 
 def protocol_of(row: Mapping[str, str], *, at_once: float, osl: float) -> Protocol:
-    """Return how a row was measured; a plain protocol where nothing is known of its source.
+    """Return the protocol of a row; a default one if its source is unknown.
 
     Args:
         row: By column; model and hardware are there.

@@ -1,4 +1,4 @@
-"""What physics leave, and what follows from what."""
+"""Corrections of the physical model, and derived quantities."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ def logarithms(found: Times) -> npt.NDArray[np.float64]:
 
 
 def correct(batch: Batch, found: Times, near: Array) -> npt.NDArray[np.float64]:
-    """Return the logarithms of the three quantities, moved by what is missed at measurements `near`.
+    """Return the logarithms of the three quantities, corrected by the errors at measurements `near`.
 
-    Under a closed load the throughput follows from the other two; who keeps up with a rate puts out what comes in.
+    Under a closed load the throughput follows from the other two; under a sustainable rate, output equals input.
     """
     moved = near.copy()
     is_kept_up = (batch["rate"] > 0) & ((found.concurrency < 0.98 * found.capacity) | (batch["level_token"] > 0))

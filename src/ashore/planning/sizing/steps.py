@@ -167,7 +167,7 @@ def make_batch(cases: Sequence[Case]) -> Batch:
 
 
 def _kernels(case: Case) -> str:
-    """Return the engine and the precision where the engine unpacks weights, or works as no product does; else empty."""
+    """Return engine and precision if the engine unpacks weights or has unusual kernels; else empty."""
     unpacks = case.precision.name in ("int8", "weight8", "weight4") or case.engine == "transformers"
     return f"{case.engine} {case.precision.name}" if case.engine and unpacks else ""
 
@@ -267,7 +267,7 @@ def _kernel_row(case: Case) -> dict[str, float]:
 
 @dataclass(frozen=True, slots=True)
 class Efficiencies:
-    """What the physics are multiplied by: logarithms, a value for all and deviations by level and entry."""
+    """Factors on the physical model: logarithms, a common value and deviations by level and entry."""
 
     base: Mapping[str, float]
     effects: Mapping[str, Mapping[str, Mapping[str, float]]]
@@ -289,7 +289,7 @@ class Efficiencies:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Times:
-    """What the physics say, in seconds and tokens a second, for each case."""
+    """Results of the physical model, in seconds and tokens a second, for each case."""
 
     first_s: Array
     token_s: Array
@@ -307,7 +307,7 @@ class Times:
 
 
 def times(batch: Batch, efficiencies: Efficiencies) -> Times:
-    """Return what a model takes, by physics and efficiencies alone.
+    """Return the times of a model, by physics and efficiencies only.
 
     A decode step reads what its tokens need (of the experts those that any of them chose), computes, and crosses the
     network twice a layer; the slower of reading and computing rules, with a smooth corner. Prompts are computed between
@@ -385,14 +385,15 @@ def times(batch: Batch, efficiencies: Efficiencies) -> Times:
 
 
 def _up_to(physics: Array, level: Array, near: Array) -> Array:
-    """Return what is seen where a rate was raised until a level was all but reached: near the level, nearly always."""
+    """Return the observed value where a rate was raised until a level was nearly reached: almost always close to it."""
     raised = (level * near) ** LEVEL_WEIGHT * physics ** (1 - LEVEL_WEIGHT)
     return np.where(level > 0, raised, physics)
 
 
 def _share(b: Mapping[str, Array], e: Mapping[str, Array], at_once: Array, prefill: Array, step: Array) -> Array:
-    """Return the share of the time that prompts take from answers that are underway."""
-    in_step = (b["even"] > 0) & (b["prompts_first"] > 0)  # the first waits for all that came with it, the last for none
+    """Return the share of time that prompts take from running answers."""
+    # the first waits for all that arrived with it, the last for none
+    in_step = (b["even"] > 0) & (b["prompts_first"] > 0)
     mix = np.where(in_step, 0.5, e["mix"])
     work = mix * np.maximum(at_once - 1, 0) * prefill / (np.maximum(b["osl"], 1) * step)
     share: Array = work / (1 + work)
@@ -400,7 +401,7 @@ def _share(b: Mapping[str, Array], e: Mapping[str, Array], at_once: Array, prefi
 
 
 def _underway(b: Mapping[str, Array], e: Mapping[str, Array], rate: Array, slots: Array, prefill: Array) -> Array:
-    """Return the requests at once under a rate: Little's law with times that depend on it, found by halving steps."""
+    """Return the concurrency under a rate: Little's law with times that depend on it, by bisection."""
     at_once = np.ones(len(rate))
     for _ in range(12):
         step = _decode(b, e, at_once)[0]

@@ -1,4 +1,4 @@
-"""Vendors' rules of thumb, to be printed beside: what a data sheet and a pencil give."""
+"""Vendors' rules of thumb, printed for comparison: estimates from a data sheet."""
 
 from __future__ import annotations
 

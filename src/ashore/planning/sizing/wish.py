@@ -1,4 +1,4 @@
-"""What is asked of the planner: a load, a service level, and what money costs."""
+"""Inputs of the planner: a load, a service level, and costs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ HOURS_A_YEAR = 8760.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Load:
-    """What users send."""
+    """The users' load."""
 
     requests_per_s: float
     """At the busiest time. With `users`, what they send when every answer comes at once: each waits and thinks."""
@@ -41,7 +41,7 @@ class Load:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Level:
-    """What users were promised."""
+    """The service level."""
 
     first_s: float
     """Seconds to the first token."""
@@ -52,7 +52,7 @@ class Level:
 
     @property
     def deviations(self) -> float:
-        """Return how many standard deviations above the mean that share is."""
+        """Return the number of standard deviations above the mean for that share."""
         return max(0.0, NormalDist().inv_cdf(min(self.percentile, 99.99) / 100))
 
 
@@ -70,13 +70,13 @@ class Costs:
 
 
 def missing(load: Mapping[str, object], level: Mapping[str, object]) -> tuple[str, ...]:
-    """Return what has to be said before a plan means anything, by option; the values are None where nothing was."""
+    """Return the missing inputs of a plan, by option; values are None if not given."""
     lacks = [name for name, value in (*load.items(), *level.items()) if value is None]
     return tuple(lacks)
 
 
 def refuse_without(lacks: Sequence[str]) -> None:
-    """Return when nothing is missing.
+    """Check that nothing is missing.
 
     Raises:
         InvalidRequest: something is; the message names it.

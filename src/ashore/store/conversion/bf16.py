@@ -53,7 +53,7 @@ def read_tensors(path: Path) -> dict[str, npt.NDArray[np.float32]]:
 
 
 def fits_f16(values: npt.NDArray[np.float32]) -> bool:
-    """Tell whether every value is inside the range of F16, so that none becomes infinite."""
+    """Return whether every value is in the range of F16, so that none becomes infinite."""
     import numpy as np
 
     return not values.size or bool(np.abs(values).max() <= F16_MAX)

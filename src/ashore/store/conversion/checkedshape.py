@@ -1,4 +1,4 @@
-"""A model's shape as its files tell it, checked: whoever divides by one of its numbers need not ask again."""
+"""Validates a model's shape from its files, so that callers can safely divide by its numbers."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""The shape that a `config.json` in Hugging Face form tells, of any architecture.
+"""The shape from a `config.json` in Hugging Face form, for any architecture.
 
-Which engine serves an architecture is said by the engines' cards, not here: what none of this machine serves may be put
+Engines' cards decide which engine serves an architecture: a model that none on this machine serves may still be put
 behind a vLLM server.
 """
 
@@ -75,14 +75,14 @@ def model_type_of(config: Mapping[str, Any]) -> str:
 
 
 def text_part(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings of the part that reads and writes text; of most models that is all of config.json."""
+    """Return the settings of the text part; for most models that is all of config.json."""
     inner: dict[str, Any] = next((config[name] for name in _TEXT_PARTS if isinstance(config.get(name), dict)), {})
     kind = str(inner.get("model_type") or config.get("model_type"))
     return {**_LEFT_OUT.get(kind, {}), **config, **inner}
 
 
 def check_generates(config: Mapping[str, Any], *, has_template: bool) -> None:
-    """Return where a model of config.json writes texts, as far as that can be told.
+    """Check that the model of a config.json generates text, as far as that can be known.
 
     Raises:
         UnsupportedModel: it only reads, or an encoder and a decoder of its own read and write.
@@ -109,7 +109,7 @@ def _head_dim(number: Callable[..., int], *, latent: bool) -> int:
 
 
 def dimensions_of_config(config: dict[str, Any]) -> dict[str, int]:
-    """Return the fields of `ModelShape` that a config.json of any decoder tells, except architecture and parameters.
+    """Return the fields of `ModelShape` in a config.json of any decoder, except architecture and parameters.
 
     Raises:
         TypeError, ValueError: a dimension that every model has is missing, or is not a number.
@@ -172,7 +172,7 @@ def dimensions_of_config(config: dict[str, Any]) -> dict[str, int]:
 
 
 def active_parameters(config: dict[str, Any], total: int) -> int:
-    """Return the parameters that one token touches; 0 for dense models, and where the total is not known.
+    """Return the active parameters per token; 0 for dense models, and if the total is unknown.
 
     All but the routed experts, and of these the chosen ones: three matrices of hidden times intermediate size each.
     """

@@ -63,7 +63,7 @@ def generation_from_folder(folder: Path) -> dict[str, Any]:
 
 
 def with_recommended(generation: dict[str, Any], recommended: Mapping[str, float]) -> dict[str, Any]:
-    """Return the facts with the catalogue's recommendation, and the word that it is so, where the files have none."""
+    """Return the facts with the catalogue's recommendation, marked as such, if the files have none."""
     if generation["defaults"] or not recommended:
         return generation
     return {**generation, "defaults": dict(recommended), "defaults_from": CATALOGUE}
@@ -97,7 +97,7 @@ def _generation(
 
 
 def _adds_bos(folder: Path, tokenizer_config: dict[str, Any]) -> bool:
-    """Tell whether this model's own tokenizer puts a BOS in front: by its post-processor, else by its settings."""
+    """Return whether the model's own tokenizer adds a BOS: by its post-processor, else by its settings."""
     processor = _read(folder / "tokenizer.json").get("post_processor")
     bos = _content(tokenizer_config.get("bos_token"))
     if processor is not None and bos and bos in json.dumps(processor, ensure_ascii=False):

@@ -1,4 +1,4 @@
-"""What a GGUF file says about its model."""
+"""Metadata of a GGUF file."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class GgufMeta:
 
 
 def read_gguf_meta(path: Path) -> GgufMeta:
-    """Return what the file's header tells. Reads no weights.
+    """Return the metadata in the file's header. Reads no weights.
 
     Raises:
         CorruptBlob: not a GGUF file, or cut short.
@@ -65,14 +65,14 @@ def read_gguf_meta(path: Path) -> GgufMeta:
 
 @contextlib.contextmanager
 def gguf_reader(path: Path) -> Iterator[Any]:
-    """Give an open `gguf.GGUFReader`, its complaints translated."""
+    """Yield an open `gguf.GGUFReader`, with its errors translated."""
     with foreign_errors(f"{path.name} is not a complete GGUF file"):
         yield _bounded_reader()(path)
 
 
 @functools.cache
 def _bounded_reader() -> Any:
-    """Return the library's reader, held inside the file: by itself it counts on, past the end, as far as it is told."""
+    """Return the library's reader, limited to the file's size: by itself it reads past the end if a count says so."""
     import gguf
     import numpy as np
 

@@ -1,5 +1,6 @@
-"""The tensors of a GGUF file in half precision under the names that Hugging Face gives them: the way back from
-`safetensorsgguf`, for the same families."""
+"""The tensors of a GGUF file in half precision under the names that Hugging Face gives them: the inverse of
+`safetensorsgguf`, for the same families.
+"""
 
 from __future__ import annotations
 
@@ -22,8 +23,8 @@ _ROTARY: Final = "rope_freqs.weight"
 
 
 def read_gguf_state(path: Path) -> Mapping[str, npt.NDArray[Any]] | None:
-    """Return copies of all tensors by name, in the type that the file has; None where this does not know the model: of
-    another family, or with weights that are not plain numbers.
+    """Return copies of all tensors by name, in the file's type; None if the model is unknown: another family, or
+    weights that are not plain numbers.
 
     Raises:
         CorruptBlob: not a whole GGUF file.
@@ -64,7 +65,7 @@ def _name_of(name: str) -> str | None:
 
 
 def _heads_of(name: str, family: str, reader: Any) -> int:
-    """Return into how many heads the rows of a tensor fall whose rows are in pairs; 0 where they are not."""
+    """Return the number of heads of a tensor with paired rows; 0 if they are not paired."""
     if family != "llama":
         return 0
     if ".q_proj." in name:

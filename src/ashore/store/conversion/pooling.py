@@ -1,4 +1,4 @@
-"""`embedding.json`: how an embedder makes one vector of the states of a text, as its makers' files say.
+"""`embedding.json`: how an embedder pools the states of a text into one vector, from its makers' files.
 
 Source: sentence-transformers 6.2. `modules.json` lists the steps by class, whose package has moved, so the last word of
 `type` counts. `1_Pooling/config.json` has one boolean for each way, or, since version 6, one word.
@@ -24,7 +24,7 @@ _WAYS: Final[Mapping[str, Literal["cls", "mean"]]] = {
     "cls_token": "cls",
     "mean": "mean",
     "mean_tokens": "mean",
-    "mean_sqrt_len_tokens": "mean",  # another length, which the vector of length one does not have
+    "mean_sqrt_len_tokens": "mean",  # a different length, because the vector is not normalised
 }
 _EMBEDS: Final = ("bert", "xlm-roberta")
 Read = Callable[[str], bytes | None]
@@ -41,7 +41,7 @@ class Embedding(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def is_embedder(config: Mapping[str, Any], read: Read) -> bool:
-    """Return whether a checkpoint makes vectors: an encoder without the head of a ranker.
+    """Return whether a checkpoint makes embeddings: an encoder without a ranking head.
 
     Raises:
         UnsupportedModel: an encoder that is served as a reranker only, or a decoder that makes vectors, as
@@ -62,19 +62,19 @@ def is_embedder(config: Mapping[str, Any], read: Read) -> bool:
 
 
 def reading(folder: Path) -> Read:
-    """Return what reads the files of a folder for `embedding_of`."""
+    """Return a reader of a folder's files for `embedding_of`."""
     return lambda name: (folder / name).read_bytes() if (folder / name).is_file() else None
 
 
 def embedding_of(read: Read) -> Embedding:
-    """Return how the files of an embedder say that its vectors are made. Without `modules.json`, as by default there.
+    """Return the pooling from an embedder's files; the default without `modules.json`.
 
     Args:
         read: Gives the bytes of a file by its name, None where there is none.
 
     Raises:
         UnsupportedModel: another way than first token or mean, a further layer, a prompt before every text, or vectors
-            whose length means something: served otherwise, they would be wrong and nobody would see it.
+            with a meaningful length: other settings would make them wrong unnoticed.
     """
     steps = _json(read, "modules.json", list) or []
     kinds = [str(step.get("type", "")).rpartition(".")[2] if isinstance(step, dict) else "" for step in steps]

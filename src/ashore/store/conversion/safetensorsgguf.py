@@ -63,9 +63,9 @@ class Mapped:
 
 
 def convert_safetensors_to_gguf(directory: Path, out: Path, *, progress: Progress = silent) -> dict[str, str]:
-    """Write the model of a folder in Hugging Face form to `out`; return how it was done.
+    """Write the model of a folder in Hugging Face form to `out`; return the recipe.
 
-    May be called twice; `out` appears when it is whole. Memory: about three times the largest tensor.
+    May be called twice; `out` appears atomically. Memory: about three times the largest tensor.
 
     Raises:
         UnsupportedModel: another architecture, a tensor that has no place, an unknown vocabulary or rope scaling.
@@ -119,7 +119,7 @@ def convert_safetensors_to_gguf(directory: Path, out: Path, *, progress: Progres
 
 
 def halves_to_pairs(values: npt.NDArray[np.float32], heads: int) -> npt.NDArray[np.float32]:
-    """Reorder the rows of each head from (first half, second half) to (pairs), as rotary embedding of neighbours wants.
+    """Reorder the rows of each head from (first half, second half) to (pairs), for rotary embedding of neighbours.
 
     `values` is a weight (rows, columns) or a bias (rows).
     """
@@ -159,7 +159,7 @@ def _order(name: str) -> tuple[int, int, str]:
 
 
 def _type_of(place: TensorPlace) -> str:
-    """Return F16 for matrices whose values fit, F32 for vectors and for the rare matrix that does not fit."""
+    """Return F16 for matrices whose values fit, F32 for vectors and for rare matrices that do not fit."""
     if len(place.shape) < 2:
         return "<f4"
     if place.dtype == "F16" or fits_f16(read_tensor(place)):
@@ -215,7 +215,7 @@ def _rope(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def _rope_frequencies(config: dict[str, Any], shape: ModelShape) -> npt.NDArray[np.float32] | None:
-    """Return Llama 3's divisors of the rotary frequencies; None for models that do not scale so.
+    """Return Llama 3's divisors of the rotary frequencies; None for models without this scaling.
 
     Source: Hugging Face, modeling_rope_utils, `_compute_llama3_parameters`: long waves are divided by `factor`, short
     ones not at all, those between by a smooth mixture.

@@ -83,7 +83,7 @@ def _place(path: Path, name: str, item: dict[str, Any], start: int) -> TensorPla
 
 
 def check_shards(index: bytes, paths: Collection[str]) -> None:
-    """Raise `CorruptBlob` where the index of a model in several files names one that the model does not have.
+    """Raise `CorruptBlob` if the index of a model in several files names one that the model does not have.
 
     Libraries follow these names as paths, wherever they lead.
 
@@ -110,7 +110,7 @@ def read_headers(folder: Path) -> dict[str, TensorPlace]:
 
 
 def num_parameters(places: Mapping[str, TensorPlace], *, bits: int = 4) -> int:
-    """Return how many numbers the tensors hold. Of packed weights (MXFP4, GPTQ, AWQ) those that are packed count.
+    """Return the number of parameters in the tensors. Of packed weights (MXFP4, GPTQ, AWQ) the packed ones count.
 
     Args:
         places: As `read_headers` gives them.

@@ -63,7 +63,7 @@ IGNORE_MERGES = ("llama-bpe",)
 
 
 def canonical(pre: str) -> str:
-    """Return the name under which a splitting is known here."""
+    """Return the canonical name of a word splitting."""
     return ALIASES.get(pre, pre)
 
 
@@ -71,7 +71,7 @@ def pre_tokenizer(pre: str) -> Any:
     """Return the `tokenizers` object for a value of `tokenizer.ggml.pre`.
 
     Raises:
-        UnsupportedModel: the name is not known here. Guessing would give other tokens, and worse answers, silently.
+        UnsupportedModel: the name is unknown. Guessing would silently give other tokens and worse answers.
     """
     from tokenizers import Regex, pre_tokenizers
 
@@ -95,7 +95,7 @@ def name_of(pre_tokenizer: dict[str, Any] | None) -> str:
     """Return the GGUF name of a `pre_tokenizer` of a tokenizer.json; the inverse of `pre_tokenizer`.
 
     Raises:
-        UnsupportedModel: it splits words in a way that is not known here.
+        UnsupportedModel: it uses an unknown word splitting.
     """
     steps = (pre_tokenizer or {}).get("pretokenizers") or [pre_tokenizer or {}]
     expressions: list[str] = []

@@ -104,18 +104,18 @@ def pip_addresses() -> tuple[str, ...]:
 
 
 def is_source(text: str) -> bool:
-    """Tell whether `text` names a source rather than a model."""
+    """Return whether `text` is a source rather than a model."""
     return text.startswith(("pypi:", "hf:", "ms:", "oci://", "oci+http://", "peer://", "s3://")) or is_path(text)
 
 
 def is_path(text: str) -> bool:
-    """Tell whether `text` can only be a folder or a file, there or not."""
+    """Return whether `text` can only be a path, existing or not."""
     named = text.startswith(("pypi:", "hf:", "ms:", "http:", "https:")) or "://" in text
     return text.startswith(("file:", "/", "./", "../", "~")) or (text.endswith(".gguf") and not named)
 
 
 def check_local(text: str, *, text_only: bool = False) -> None:
-    """Return when a source is no folder and no file, or one that a model can be pulled from.
+    """Check that a source is not a path, or is a path with a model.
 
     Raises:
         UnknownModel: there is none.
@@ -128,7 +128,7 @@ def check_local(text: str, *, text_only: bool = False) -> None:
 
 
 def name_of_source(source: str) -> str:
-    """Return the name that a model of this source gets where nobody gives another: `./my-llama` is `my-llama`.
+    """Return the default name of a model from this source: `./my-llama` is `my-llama`.
 
     Raises:
         InvalidRequest: no name can be formed from it.

@@ -1,4 +1,4 @@
-"""What the two hubs share: a repository is a list of files at a commit, fetched one by one over HTTP, resumed."""
+"""Shared by the two hubs: a repository is a list of files at a commit, fetched one by one over HTTP, resumable."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def parse_hub_reference(kind: str, text: str) -> HubReference:
 
 
 class HubSource(ABC):
-    """A repository of a hub, or of a mirror of it. A login goes to the hub or the mirror alone."""
+    """A repository of a hub, or of its mirror. Credentials are sent only to the hub or the mirror."""
 
     kind: ClassVar[str]
     home: ClassVar[str]

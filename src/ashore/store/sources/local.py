@@ -42,8 +42,9 @@ class LocalSource:
         )
 
     def fetch(self, origin: Origin, into: Path, progress: Progress) -> Path:
-        """Return where the files are. Those that a request named are opened first, and read through links to what is
-        open, until the process of that request ends: a link among them that is turned meanwhile changes nothing."""
+        """Return the location of the files. Files named by a request are opened first, and then read through the open
+        descriptors: changing a link meanwhile has no effect.
+        """
         if not child_folders():
             return self._path
         shutil.rmtree(into / "given", ignore_errors=True)
@@ -56,7 +57,7 @@ class LocalSource:
         return top
 
     def _refuse(self, names: list[str]) -> None:
-        """Say what else could be meant: one folder below, of which nobody can guess the right one."""
+        """Refuse with a hint at subfolders with models, instead of guessing one."""
         below = _checkpoints_below(self._path) if self._path.is_dir() else []
         if below:
             named = ", ".join(map(str, below[:_MAX_NAMED]))
@@ -72,7 +73,7 @@ class LocalSource:
 
 
 def _checkpoints_below(folder: Path) -> list[Path]:
-    """Return the folders below that have weights, near ones first."""
+    """Return the subfolders with weights, nearest first."""
     found: list[Path] = []
     waiting = [(folder, 0)]
     for number, (place, depth) in enumerate(waiting):

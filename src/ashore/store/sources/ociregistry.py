@@ -111,8 +111,9 @@ class RegistryRemote:
         self._put_manifest(self._tag, data, MANIFEST_MEDIA_TYPE)
 
     def write_referrer(self, data: bytes, *, subject: Digest) -> None:
-        """See `ManifestRemote`. A registry that does not list referrers itself finds them under the tag that the
-        specification gives for that."""
+        """See `ManifestRemote`. A registry without a referrers API finds them under the tag of the specification's
+        fallback.
+        """
         digest = _digest_of(data)
         sent = self._put_manifest(digest, data, MANIFEST_MEDIA_TYPE)
         if "oci-subject" in sent.headers:
@@ -158,7 +159,7 @@ class RegistryRemote:
     def _call(
         self, method: str, url: str, *, headers: dict[str, str] | None = None, body: BodyMaker | None = None
     ) -> Answer:
-        """Make one call, logging in and repeating it once where the registry asks for that."""
+        """Make one call; log in and repeat it once if the registry requires that."""
         from httpx import TransportError
 
         from ashore.core.outgoing import read
@@ -175,9 +176,10 @@ class RegistryRemote:
         return answer
 
     def _log_in(self, client: httpx.Client, answer: Answer) -> bool:
-        """Answer a 401: by password, or by a token from the realm that the registry names. False: no use.
+        """Answer a 401: by password, or by a token from the registry's realm. False: neither works.
 
-        A realm on another host gets what docker keeps for that host: a registry cannot have its login sent elsewhere.
+        A realm on another host gets docker's credentials for that host: a registry cannot redirect its credentials
+        elsewhere.
         """
         from ashore.core.outgoing import read
 
@@ -204,7 +206,7 @@ class RegistryRemote:
         return True
 
     def _headers(self, url: str) -> dict[str, str]:
-        """Return the login for an address: none where the registry named an address elsewhere."""
+        """Return the credentials for an address: none if the registry named another host."""
         own = self._authorization and origin_of(url) == origin_of(self._base)
         return {"Authorization": self._authorization} if own else {}
 
@@ -223,7 +225,7 @@ def origin_of(url: str) -> tuple[str, str | None, int | None]:
     try:
         parts = urlsplit(url)
         return parts.scheme, parts.hostname, parts.port or {"http": 80, "https": 443}.get(parts.scheme)
-    except ValueError:  # no address at all
+    except ValueError:  # not an address
         return url, None, None
 
 

@@ -45,7 +45,7 @@ MAX_UNZIPPED_RATIO = 200
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IndexSetup:
-    """What pip knows about where packages are."""
+    """pip's configuration of package sources."""
 
     indexes: tuple[str, ...]
     find_links: tuple[str, ...] = ()
@@ -268,7 +268,7 @@ def _version_key(version: str) -> tuple[tuple[int, int, str], ...]:
 
 
 def _is_whole(archive: Path, unzipped: Path) -> bool:
-    """Tell whether every member still lies in `unzipped`: a pull that was cut off may have taken some out."""
+    """Return whether every member is still in `unzipped`: an interrupted pull may have moved some out."""
     try:
         with zipfile.ZipFile(archive) as wheel:
             members = [m for m in wheel.infolist() if not m.is_dir()]
@@ -278,7 +278,7 @@ def _is_whole(archive: Path, unzipped: Path) -> bool:
 
 
 def unzip(archive: Path, target: Path, progress: Progress) -> None:
-    """Unzip a wheel to `target` in one step: either all of it is there or nothing.
+    """Unzip a wheel to `target` atomically.
 
     Raises:
         CorruptBlob: not a zip file, a member outside the folder, or a size that no honest wheel has.

@@ -57,7 +57,7 @@ class ModelBucket(Bucket):
             obstore.put(self.store, self.key(path), data)
 
     def download(self, key: str, target: Path, num_bytes: int, stage: str, progress: Progress) -> None:
-        """Bring an object to `target` through `target.part`, going on from what lies there."""
+        """Download an object to `target` through `target.part`, resuming from its content."""
         part = target.with_name(target.name + ".part")
         make_folder(part.parent)
         fruitless = 0
@@ -135,7 +135,7 @@ class S3LayoutRemote:
             obstore.put(self._bucket.store, key, pieces())
 
     def hash_of(self, blob: Descriptor, progress: Progress) -> Digest:
-        """Return the digest of what the bucket gives back for a blob. Reads all of it."""
+        """Return the digest of a blob as read back from the bucket. Reads all of it."""
         import hashlib
 
         import obstore

@@ -1,1 +1,1 @@
-"""Checkpoints of a training run: written while it goes on, kept on disk and in a bucket, read back bit for bit."""
+"""Checkpoints of a training run: written during training, stored on disk and in a bucket, read back bit for bit."""

@@ -56,7 +56,7 @@ _DTYPES: Final = {
 
 
 class Position(msgspec.Struct, frozen=True, kw_only=True):
-    """What the header of a checkpoint says."""
+    """Header of a checkpoint."""
 
     step: int
     """Steps that are done."""
@@ -73,7 +73,7 @@ class Position(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checkpoint:
-    """One moment between two steps. Tensors are torch's."""
+    """The state between two steps. Tensors are torch's."""
 
     position: Position
     tensors: dict[str, Any]
@@ -84,7 +84,7 @@ Part = tuple[NDArray[np.uint8], int, int]
 
 
 class Layout:
-    """Where each tensor goes in the file, and in which pieces it is copied and written. The values may change."""
+    """Position of each tensor in the file, and the pieces for copying and writing. The values may change."""
 
     def __init__(self, tensors: Mapping[str, Any]) -> None:
         """Lay out tensors; wider types come first, so that each lies at a multiple of its own size."""
@@ -119,7 +119,7 @@ class Layout:
         """Bytes from each piece to the end."""
 
     def header(self, position: Position) -> memoryview:
-        """Return what stands before the tensors."""
+        """Return the bytes before the tensors."""
         told = {"__metadata__": {"ashore": msgspec.json.encode(position).decode()}, **self.entries}
         header = json.dumps(told, separators=(",", ":")).encode()
         header += b" " * (-(_LENGTH.size + len(header)) % BLOCK_BYTES)
@@ -146,7 +146,7 @@ def piece_bytes(piece: list[Part]) -> int:
 
 
 def copy_piece(piece: list[Part], into: NDArray[np.uint8]) -> memoryview:
-    """Copy a piece to the beginning of `into`, and return what it has there."""
+    """Copy a piece to the beginning of `into`, and return the copied bytes."""
     at = 0
     for flat, start, stop in piece:
         into[at : at + stop - start] = flat[start:stop]
@@ -155,7 +155,7 @@ def copy_piece(piece: list[Part], into: NDArray[np.uint8]) -> memoryview:
 
 
 def write_file(folder: Path, step: int, num_bytes: int, chunks: Iterable[memoryview], key: DataKey | None) -> Path:
-    """Write a checkpoint beside, force it to the disk, give it its name, and return that.
+    """Write a checkpoint to a temporary file, sync and rename it, and return the name.
 
     Args:
         folder: Exists.
@@ -196,7 +196,7 @@ def write_file(folder: Path, step: int, num_bytes: int, chunks: Iterable[memoryv
 def _create(path: Path, *, past_the_cache: bool) -> int:
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
     if past_the_cache:
-        with contextlib.suppress(OSError):  # where it is the folder's fault, the next line says so
+        with contextlib.suppress(OSError):  # if the folder is at fault, the next line raises
             return os.open(path, flags | _DIRECT, 0o600)
     return os.open(path, flags, 0o600)
 
@@ -214,7 +214,7 @@ def _write(descriptor: int, chunk: memoryview) -> None:
 
 
 def read_file(path: Path, key: DataKey | None) -> Checkpoint | None:
-    """Return a checkpoint, or None where the file is not whole, or not what its name says."""
+    """Return a checkpoint, or None if the file is incomplete or does not match its name."""
     from safetensors import SafetensorError, safe_open
 
     named = NAME.fullmatch(path.name)
@@ -237,7 +237,7 @@ def _hash_of(path: Path) -> str:
 
 @contextmanager
 def _clear(path: Path, key: DataKey | None) -> Iterator[Path]:
-    """Give the clear bytes of a checkpoint as a file; what is sealed is opened in memory alone."""
+    """Return the plaintext of a checkpoint as a file; sealed ones are decrypted in memory only."""
     if path.suffix != ".sealed":
         yield path
         return
@@ -261,5 +261,5 @@ def sync_folder(folder: Path) -> None:
 
 
 def spare_bytes(state_bytes: int) -> int:
-    """Return the memory that a state of this size has beside it for copies; the writer's own piece is not in it."""
+    """Return the spare memory for copies of a state of this size, without the writer's own piece."""
     return min(state_bytes, max(PIECE_BYTES, int(SPARE_SHARE * state_bytes)))

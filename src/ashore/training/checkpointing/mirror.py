@@ -1,4 +1,4 @@
-"""Copies of checkpoints in a bucket, for the day on which the machine is lost. They never delay a run."""
+"""Copies of checkpoints in a bucket, in case the machine is lost. They never delay a run."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class CheckpointBucket(Bucket):
     """`s3://BUCKET/PATH`: the checkpoints of one run."""
 
     def __init__(self, place: str) -> None:
-        """Take the place; nothing is reached yet. Raises `InvalidRequest` where it is not one in a bucket."""
+        """Store the place; connects to nothing yet. Raises `InvalidRequest` if it is not in a bucket."""
         if not place.startswith("s3://"):
             raise InvalidRequest(f"{place!r} is not a place in a bucket", hint="expected s3://BUCKET/PATH")
         super().__init__(place)
@@ -66,7 +66,7 @@ class CheckpointBucket(Bucket):
 
 
 class Mirror:
-    """Copies the newest checkpoint into a bucket, in a thread; one that is overtaken by a newer one is left out."""
+    """Copies the newest checkpoint into a bucket, in a thread; superseded ones are skipped."""
 
     def __init__(self, bucket: CheckpointBucket, *, kept: int, say: Callable[[str], None] = lambda line: None) -> None:
         """Make the object; the thread starts with the first checkpoint.
@@ -84,7 +84,7 @@ class Mirror:
         self.copied = 0
 
     def offer(self, path: Path) -> None:
-        """Copy a checkpoint when it comes to it. The file may be deleted at once: it is open."""
+        """Queue a checkpoint for copying. The file may be deleted at once, because it is open."""
         with self._changed:
             if self._waiting is not None:
                 self._waiting[1].close()
@@ -95,7 +95,7 @@ class Mirror:
             self._changed.notify_all()
 
     def finish(self, wait_s: float = LAST_WAIT_S) -> bool:
-        """Wait for what was offered, and return whether it is there; say so where it is not. May be called twice."""
+        """Wait for queued copies, and return whether they are complete; log it if not. May be called twice."""
         with self._changed:
             done = self._changed.wait_for(lambda: self._waiting is None and not self._busy, timeout=wait_s)
             self._closed = True
@@ -105,7 +105,7 @@ class Mirror:
         return done
 
     def clear(self) -> None:
-        """Leave out what waits, and delete the copies of this run. A bucket that is away is named, not waited for."""
+        """Drop queued copies, and delete the copies of this run. An unreachable bucket is reported, not awaited."""
         with self._changed:
             if self._waiting is not None:
                 self._waiting[1].close()
@@ -133,7 +133,7 @@ class Mirror:
                 self._changed.notify_all()
 
     def _copy(self, name: str, file: BinaryIO) -> None:
-        """Copy a file, however long the bucket is away, unless a newer one is offered meanwhile."""
+        """Copy a file, waiting for an unreachable bucket, unless a newer one is offered meanwhile."""
         pause_s = 1.0
         while True:
             try:

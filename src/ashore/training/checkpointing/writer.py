@@ -1,11 +1,11 @@
 """Writing checkpoints while training goes on.
 
-The state of a run changes only inside the optimiser's update. So the live tensors are written while the next step goes
-forward and back, which only read parameters and touch no moment; just before the update, what has not been taken yet is
-copied into spare memory, which the writer then takes instead. The training thread waits for the piece that is being
-copied at that moment, and, where more is left than the spare memory holds, until less is.
+The state of a run changes only inside the optimiser's update. So the live tensors are written during the next forward
+and backward pass, which only reads parameters. Just before the update, the unwritten part is copied into spare memory,
+from which the writer continues. The training thread waits for the piece that is being copied at that moment, and, where
+more is left than the spare memory holds, until less is.
 
-The order of things is held by one lock: the writer takes pieces from the first to the last, marks each as in hand under
+One lock orders this: the writer takes pieces from the first to the last, marks each as in hand under
 the lock, and unmarks it when its bytes are in the writer's own buffer; `before_update` looks only at those marks.
 """
 
@@ -38,7 +38,7 @@ Keep = Callable[[int, int, Iterator[memoryview]], Path]
 
 @dataclass(slots=True, kw_only=True)
 class WriterTimes:
-    """What checkpoints cost a run so far."""
+    """Cost of checkpoints in a run so far."""
 
     saved: int = 0
     skipped: int = 0
@@ -54,7 +54,7 @@ class WriterTimes:
 
 
 class CheckpointWriter:
-    """Writes one checkpoint at a time behind the back of a training loop.
+    """Writes one checkpoint at a time in the background of a training loop.
 
     `begin`, `before_update`, `finish` and `close` are called by the thread that trains.
     """
@@ -93,7 +93,7 @@ class CheckpointWriter:
             return self._position is not None
 
     def begin(self, position: Position, state: Callable[[], Mapping[str, Any]]) -> bool:
-        """Begin to write a checkpoint, and return whether it was begun: not while the one before is being written.
+        """Start writing a checkpoint, and return whether it was started: False while the previous one is being written.
 
         Args:
             position: Where the run stands.
@@ -122,7 +122,7 @@ class CheckpointWriter:
         return True
 
     def before_update(self) -> None:
-        """Return when the state may change: at once, where no checkpoint needs it any more."""
+        """Return when the state may change: at once, unless a checkpoint still needs it."""
         with self._changed:
             if self._position is None or self._layout is None or self._settled >= 0:
                 return
@@ -140,7 +140,7 @@ class CheckpointWriter:
             self.times.stall_s += self._clock() - began_s
 
     def finish(self) -> None:
-        """Wait until what was begun is on disk.
+        """Wait until a started checkpoint is on disk.
 
         Raises:
             DiskFull and other errors of the checkpoint.
@@ -150,7 +150,7 @@ class CheckpointWriter:
             self._raise_fault()
 
     def close(self) -> None:
-        """End the thread, after what it is writing. May be called twice."""
+        """End the thread, after the current checkpoint. May be called twice."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
@@ -188,7 +188,7 @@ class CheckpointWriter:
                 self._changed.notify_all()
 
     def _make_spare(self, layout: Layout) -> None:
-        """Have memory for what may have to be copied, its pages touched, so that copying never waits for them."""
+        """Allocate and touch the memory for copies, so that copying never waits for page faults."""
         size, spare = spare_bytes(layout.num_bytes), self._spare
         if len(spare) != size:
             spare = aligned_array(size)
@@ -197,7 +197,7 @@ class CheckpointWriter:
             self._changed.notify_all()
 
     def _chunks(self, header: memoryview, layout: Layout, buffer: NDArray[np.uint8]) -> Iterator[memoryview]:
-        """Yield the bytes of the file, each piece from the live tensors or from its copy, whichever counts."""
+        """Yield the bytes of the file, each piece from the live tensors or from its copy."""
         yield header
         at = 0
         for number, piece in enumerate(layout.pieces):

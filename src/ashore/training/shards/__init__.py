@@ -1,1 +1,1 @@
-"""Training data of any size: named, fetched, indexed, and read ahead of the step that wants it."""
+"""Training data of any size: named, fetched, indexed, and read ahead of the step that needs it."""

@@ -1,4 +1,4 @@
-"""The steps of a run, read by workers before they are wanted."""
+"""Reads the steps of a run in advance, with workers."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ LOOKED_AHEAD: Final = 512
 
 
 class AheadBatches:
-    """A `BatchSource` whose steps are read, decoded, tokenised and packed by processes while others are computed.
+    """A `BatchSource` whose steps are read, decoded, tokenised and packed by processes in advance.
 
     Which examples make which step is the plan's, whatever the number of workers. Use it in a `with` block.
     """
@@ -134,7 +134,7 @@ class AheadBatches:
                 self._changed.notify_all()
 
     def _read(self, process: LoaderProcess, step: int) -> tuple[Batch, ...] | None:
-        """Return the rows of a step; None where all ends."""
+        """Return the rows of a step; None when closing."""
         rows = self._plan.rows(step)
         pieces = self._data.pieces[[example for row in rows for example in row]]
         sizes = pieces["tokens"].astype(np.int64)
@@ -154,7 +154,7 @@ class AheadBatches:
         return tuple(batches)
 
     def _fetch(self, process: LoaderProcess) -> None:
-        """Bring the shards of the next steps here, before a worker wants them."""
+        """Fetch the shards of the next steps before a worker needs them."""
         asked: set[int] = set()
         for step in range(self.num_steps):
             with self._changed:
@@ -170,7 +170,7 @@ class AheadBatches:
                     if process.ask(Fetch(shard=shard)) is None:
                         return
                 except AshoreError:
-                    return  # whoever wants the shard meets the same, and says it
+                    return  # the worker that needs the shard gets the same error, and reports it
             asked = wanted
 
     def _is_near(self, step: int) -> bool:

@@ -1,4 +1,4 @@
-"""Shards that are not on this machine, or cannot be read at any place: fetched, unpacked, and kept within a bound.
+"""Cache of shards that are remote or not seekable: fetched, unpacked, and limited in size.
 
 A file of the cache is whole or absent. Any number of processes may share the folder, and may be killed at any point.
 """
@@ -40,7 +40,7 @@ Say = Callable[[str], None]
 
 
 class ShardCache:
-    """Gives shards as files that can be read at any place."""
+    """Returns shards as seekable files."""
 
     def __init__(
         self,
@@ -67,7 +67,7 @@ class ShardCache:
         self._touched: dict[Path, float] = {}
 
     def path(self, shard: Shard) -> Path:
-        """Return a file with a shard, fetched and unpacked if it must be. It may be deleted as soon as it is open.
+        """Return a file with a shard, fetched and unpacked if needed. It may be deleted as soon as it is open.
 
         Raises:
             SourceUnreachable: the server was away for too long. Conflict: the shard changed. DiskFull, BrokenData.
@@ -82,12 +82,12 @@ class ShardCache:
         return target
 
     def used(self, shard: Shard) -> None:
-        """Note that an open shard is still read. Raises `Conflict` where a file on this machine changed."""
+        """Mark an open shard as in use. Raises `Conflict` if a local file changed."""
         if self._place.path(shard) is None or _unpacked_form(shard):
             self._touch(self._target(shard))
 
     def digest(self, shard: Shard) -> str:
-        """Return the SHA-256 of a shard as it lies in its place, in hexadecimal digits. Raises as `path` does."""
+        """Return the SHA-256 of a shard as stored at its source, in hexadecimal digits. Raises as `path`."""
         path = self.path(shard)
         beside = path.with_name(path.name + ".sha256")
         return beside.read_text() if _unpacked_form(shard) and beside.is_file() else _sha256(path)
@@ -134,13 +134,13 @@ class ShardCache:
 
     @contextmanager
     def _alone(self, target: Path) -> Iterator[None]:
-        """Hold a lock that other makers of this file wait for. There are 256; none is ever deleted."""
+        """Hold a lock for making this file. There are 256; none is ever deleted."""
         with (self._folder / f"{target.name[:2]}.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
 
     def _fetched(self, shard: Shard, part: Path) -> Path:
-        """Bring a shard to `part`, however often its server goes away in between."""
+        """Fetch a shard to `part`, retrying while its server is down."""
         if part.exists() and part.stat().st_size > shard.num_bytes:
             part.unlink()
         last_s, pause_s, told = time.monotonic(), 0.25, False
@@ -177,13 +177,13 @@ class ShardCache:
         for _, size, path in sorted(kept):
             if total <= self._max_bytes:
                 return
-            path.unlink(missing_ok=True)  # whoever has it open reads on
+            path.unlink(missing_ok=True)  # readers that have it open continue
             path.with_name(path.name + ".sha256").unlink(missing_ok=True)
             total -= size
 
 
 def _unpacked_form(shard: Shard) -> bool:
-    """Tell whether a shard must be written out before it can be read at any place."""
+    """Return whether a shard must be unpacked to be seekable."""
     return shard.form == "parquet" or is_packed(shard.name)
 
 
@@ -214,7 +214,7 @@ def _gunzip(shard: Shard, raw: Path, out: BinaryIO) -> None:
 
 
 def _write_rows(raw: Path, out: BinaryIO) -> None:
-    """Write the rows of a Parquet file as lines of JSONL, the columns that are learned from alone."""
+    """Write the rows of a Parquet file as lines of JSONL, with only the training columns."""
     parquet = _pyarrow()
     left = _MOST_TIMES * raw.stat().st_size + _COPY_BYTES
     with open_given(raw) as data, parquet.ParquetFile(data) as file:
@@ -235,7 +235,7 @@ def _write_rows(raw: Path, out: BinaryIO) -> None:
 
 
 def _without_nulls(value: Any) -> Any:
-    """Return a row without what is null: Parquet gives every message every field that any has."""
+    """Return a row without nulls: Parquet gives every message all fields that any of them has."""
     if isinstance(value, dict):
         return {name: _without_nulls(one) for name, one in value.items() if one is not None}
     return [_without_nulls(one) for one in value] if isinstance(value, list) else value

@@ -1,4 +1,4 @@
-"""What goes between a run and its workers: messages of known length over two pipes."""
+"""Protocol between a run and its workers: length-prefixed messages over two pipes."""
 
 from __future__ import annotations
 
@@ -90,13 +90,13 @@ def send(stream: IO[bytes], message: Order | Answer) -> None:
 
 
 def receive_order(stream: IO[bytes]) -> Order | None:
-    """Return the next message of a run; None where it has ended."""
+    """Return the next message of a run; None if it has ended."""
     data = _read(stream)
     return None if data is None else msgspec.msgpack.decode(data, type=Order)
 
 
 def receive_answer(stream: IO[bytes]) -> Answer | None:
-    """Return the next message of a worker; None where it is dead."""
+    """Return the next message of a worker; None if it is dead."""
     data = _read(stream)
     return None if data is None else msgspec.msgpack.decode(data, type=Answer)
 

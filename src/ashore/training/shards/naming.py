@@ -1,6 +1,6 @@
-"""Names of data, as a command line gives them: one file, a folder, or shards in a bucket; `{000..031}` is written out.
+"""Names of data sets on the command line: one file, a folder, or shards in a bucket; `{000..031}` is written out.
 
-A name is a place and never a program: `pipe:` would run a shell, and a pickle runs whatever its maker put into it.
+A name is a place and never a program: `pipe:` would run a shell, and a pickle runs arbitrary code.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _RANGE: Final = re.compile(r"\{(\d{1,4000})\.\.(\d{1,4000})\}")
 
 
 def check_name(name: str) -> None:
-    """Check that a name is a place that data may come from.
+    """Check that a name is an allowed place of data.
 
     Raises:
         InvalidRequest: it would run a program, it is a pickle, or no server of its kind is read.
@@ -47,12 +47,12 @@ def check_name(name: str) -> None:
 
 
 def is_pickle(name: str) -> bool:
-    """Tell by its suffix whether reading a file would run code."""
+    """Return whether reading a file would run code, by its suffix."""
     return name.lower().endswith(_PICKLED)
 
 
 def form_of(name: str) -> Form | None:
-    """Return the form of a file by its suffix; None where that says nothing."""
+    """Return the form of a file by its suffix; None if unknown."""
     plain = name.lower().removesuffix(".gz")
     return next((form for suffix, form in _FORMS.items() if plain.endswith(suffix)), None)
 
@@ -63,7 +63,7 @@ def is_packed(name: str) -> bool:
 
 
 def written_out(name: str) -> tuple[str, ...]:
-    """Return the names that `{000..031}` stands for, as a shell would; the name itself where there are no braces.
+    """Return the names that `{000..031}` expands to, as in a shell; the name itself without braces.
 
     Raises:
         InvalidRequest: a range runs backwards, there are too many, or all of them together name more than a million

@@ -1,4 +1,4 @@
-"""Writing shards, and looking at those that are there: `ashore data pack`, `show` and `verify`."""
+"""Writes shards, and inspects existing ones: `ashore data pack`, `show` and `verify`."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ Told = Callable[[str, int, int], None]
 
 
 class ShardLook(msgspec.Struct, kw_only=True):
-    """What a shard has."""
+    """Summary of a shard."""
 
     name: str
     form: Form
@@ -49,7 +49,7 @@ class ShardLook(msgspec.Struct, kw_only=True):
 
 
 class SetLook(msgspec.Struct, kw_only=True):
-    """What a set has."""
+    """Summary of a set."""
 
     place: str
     digest: str
@@ -62,13 +62,13 @@ class SetLook(msgspec.Struct, kw_only=True):
 
     @property
     def faults(self) -> list[str]:
-        """What is wrong, the first of each shard."""
+        """The faults, the first of each shard."""
         found = [shard.fault for shard in self.shards if shard.fault]
         return found + [f"{shard.name}, {what}" for shard in self.shards for what in shard.broken]
 
 
 class Packed(msgspec.Struct, kw_only=True):
-    """What was written."""
+    """Result of packing."""
 
     place: str
     shards: int
@@ -90,7 +90,7 @@ def pack(
     skip_broken: bool = False,
     told: Told = lambda stage, done, total: None,
 ) -> Packed:
-    """Write data of any form that is read as WebDataset shards, and `SHA256SUMS` beside them.
+    """Write data of any readable form as WebDataset shards, with `SHA256SUMS`.
 
     Equal data gives equal bytes. When it returns everything is there; `SHA256SUMS` comes last, so that a set without it
     is not whole. A sample of a tar keeps its parts and its key; lines, rows and texts become `NUMBER.json` and `.txt`.
@@ -180,7 +180,7 @@ class _Reading:
 
 
 class _Writing:
-    """Shards, one after the other; each is put in its place when it is full."""
+    """Shards being written in sequence; each is published when it is full."""
 
     def __init__(self, target: ShardPlace, folder: Path, shard_bytes: int) -> None:
         self._target, self._folder, self._shard_bytes = target, folder, shard_bytes
@@ -198,7 +198,7 @@ class _Writing:
             self._close()
 
     def finish(self, reading: _Reading) -> Packed:
-        """Put the last shard and `SHA256SUMS` in their place. Raises `BrokenData` where there was no sample."""
+        """Publish the last shard and `SHA256SUMS`. Raises `BrokenData` if there was no sample."""
         self._close()
         if not self._sums:
             raise BrokenData("there is no sample to pack", hint="name files that have examples")
@@ -233,7 +233,7 @@ class _Writing:
 
 
 def look(name: str, cache: Path, *, told: Told = lambda stage, done, total: None) -> SetLook:
-    """Read all of a set, and return what it has and what is wrong with it.
+    """Read a whole set, and return its summary and faults.
 
     Raises:
         InvalidRequest: there is no such data. SourceUnreachable, Conflict, DiskFull.

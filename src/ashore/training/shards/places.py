@@ -1,4 +1,4 @@
-"""Where shards lie: in a folder, or in a bucket of any S3 server."""
+"""Locations of shards: a folder, or a bucket of any S3 server."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Shard(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ShardPlace(Protocol):
-    """Where the shards of a set lie. Safe to use from any thread and process."""
+    """Location of a set's shards. Safe to use from any thread and process."""
 
     @property
     def name(self) -> str:
@@ -51,7 +51,7 @@ class ShardPlace(Protocol):
         ...
 
     def path(self, shard: Shard) -> Path | None:
-        """Return the file of a shard that lies on this machine; None where it must be fetched.
+        """Return the local file of a shard; None if it must be fetched.
 
         Raises:
             Conflict: it changed since it was listed.
@@ -59,7 +59,8 @@ class ShardPlace(Protocol):
         ...
 
     def fetch(self, shard: Shard, target: Path) -> None:
-        """Bring what is missing of a shard to `target`, from its length on. What came before a fault stays there.
+        """Fetch the missing part of a shard to `target`, from its current length on. Data received before an error
+        stays.
 
         Raises:
             SourceUnreachable: the server is away, now. Conflict: the shard changed since it was listed.
@@ -67,11 +68,11 @@ class ShardPlace(Protocol):
         ...
 
     def sums(self) -> bytes:
-        """Return what `SHA256SUMS` beside the shards says; nothing where there is none."""
+        """Return the content of `SHA256SUMS`; empty if there is none."""
         ...
 
     def put(self, name: str, source: Path) -> None:
-        """Write a file under a name that nothing has yet; whole or not at all.
+        """Write a file under an unused name; atomically.
 
         Raises:
             Conflict: there is something of this name.

@@ -1,4 +1,4 @@
-"""The workers of a run: processes that are asked one thing at a time, and replaced when they die."""
+"""Worker processes of a run: each handles one order at a time, and is replaced when it dies."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ class LoaderProcess:
     """One worker. For one thread at a time; `close` may be called from another."""
 
     def __init__(self, setup: Setup, *, say: Say) -> None:
-        """Make the object; the process is started when it is first asked something."""
+        """Create the object; the process starts with the first order."""
         self._setup, self._say = setup, say
         self._process: subprocess.Popen[bytes] | None = None
         self._closed = False
         self._starting = threading.Lock()
 
     def ask(self, order: Order) -> Answer | None:
-        """Return the answer to an order; None where `close` was called meanwhile.
+        """Return the answer to an order; None if `close` was called meanwhile.
 
         Raises:
             LoaderDied: three processes died over it. AshoreError: what the worker says.
@@ -60,7 +60,7 @@ class LoaderProcess:
         return answer
 
     def _running(self) -> subprocess.Popen[bytes] | None:
-        """Return the process, started where there is none; None after `close`."""
+        """Return the process, starting it if needed; None after `close`."""
         with self._starting:
             if self._closed or self._process is not None:
                 return self._process

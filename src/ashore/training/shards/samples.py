@@ -1,4 +1,4 @@
-"""Shards as samples: where each lies, so that any one can be read alone, and what it says."""
+"""Shards as samples: the position of each, for random access, and its content."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Sample:
 
 
 def walk(path: Path, form: Form) -> Iterator[tuple[Sample, bytes]]:
-    """Yield the samples of a file in order with their bytes; of a tar, the bytes of all their members.
+    """Yield the samples of a file in order with their bytes; for a tar, the bytes of all members.
 
     Raises:
         BrokenData: the file is not what its suffix says, or is cut short. OSError: the disk.
@@ -63,7 +63,7 @@ def walk(path: Path, form: Form) -> Iterator[tuple[Sample, bytes]]:
 
 
 def read_example(data: bytes, form: Form) -> Example:
-    """Return what a sample says. Raises `ValueError` with what is wrong (msgspec's errors are such)."""
+    """Return the content of a sample. Raises `ValueError` with the reason (msgspec's errors are such)."""
     if form == "text":
         return TextExample(text=data.decode())
     if form != "tar":
@@ -81,7 +81,7 @@ def read_example(data: bytes, form: Form) -> Example:
 
 
 def read_field(data: bytes, form: Form, name: str) -> str:
-    """Return what the document of a sample has under a name, as text; empty: it has none, or is none."""
+    """Return a field of a sample's document as text; empty if there is none."""
     if form == "text":
         return ""
     if form == "tar":
@@ -94,7 +94,7 @@ def read_field(data: bytes, form: Form, name: str) -> str:
 
 
 def one_sample(data: bytes) -> TarSample:
-    """Return the sample that is all of `data`. Raises `ValueError` where that is none."""
+    """Return the sample that spans all of `data`. Raises `ValueError` if it is not one."""
     (found,) = walk_tar(BytesIO(data), end=len(data))
     return found
 

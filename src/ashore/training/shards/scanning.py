@@ -1,4 +1,4 @@
-"""One pass over a shard: which examples it has, where each lies, and how many tokens it becomes."""
+"""Scans a shard: its examples, their positions, and their numbers of tokens."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _KEPT_TOKENS: Final = 2_000_000
 
 
 class Scan(msgspec.Struct, kw_only=True):
-    """What a pass over a shard found."""
+    """Result of scanning a shard."""
 
     pieces: bytes = b""
     """Rows of `PIECES`, in the order of the file."""
@@ -49,7 +49,7 @@ class Scan(msgspec.Struct, kw_only=True):
 
 
 def scan(cache: ShardCache, shard: Shard, number: int, text: TextModel, max_length: int) -> Scan:
-    """Read a shard, the `number`-th of its set, to its end. What is wrong with the data is returned, not raised.
+    """Scan a shard, the `number`-th of its set, to its end. Faults in the data are returned, not raised.
 
     Raises:
         SourceUnreachable, Conflict, DiskFull: as `ShardCache.path`.
@@ -105,10 +105,10 @@ class PieceReader:
         self._kept_tokens = 0
 
     def read(self, pieces: Pieces) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
-        """Return ids and targets of examples, one behind the other.
+        """Return ids and targets of examples, concatenated.
 
         Raises:
-            Conflict: the data is not what it was when it was indexed. SourceUnreachable, DiskFull.
+            Conflict: the data changed since it was indexed. SourceUnreachable, DiskFull.
         """
         found = [self._piece(*map(int, piece.tolist())) for piece in pieces]
         ids = np.concatenate([np.array(piece.ids, np.int32) for piece in found])
@@ -128,7 +128,7 @@ class PieceReader:
         return [found[int(piece["shard"]), int(piece["offset"])] for piece in pieces]
 
     def close(self) -> None:
-        """Let go of the files. May be called twice."""
+        """Close the files. May be called twice."""
         while self._files:
             self._files.popitem()[1].close()
 
@@ -142,7 +142,7 @@ class PieceReader:
         return pieces[at]
 
     def _sample(self, shard: int, offset: int, num_bytes: int) -> list[Piece]:
-        """Return the pieces of a sample; those of long texts are kept for the next that is asked for."""
+        """Return the pieces of a sample; those of long texts are cached for the next call."""
         if (shard, offset) in self._samples:
             self._samples.move_to_end((shard, offset))
             return self._samples[shard, offset]

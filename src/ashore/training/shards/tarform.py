@@ -1,6 +1,6 @@
 """WebDataset shards: tar files whose members belong together by their name up to the first dot.
 
-Read member by member and never unpacked. What a shard for training has no use for is refused: names that leave the
+Read member by member and never unpacked. Entries that training data never needs are refused: names that leave the
 folder, links, devices, pickles, sizes beyond the file. Source: POSIX.1-2024 `pax`, and the form that webdataset 1.0
 writes and reads.
 """

@@ -1,4 +1,4 @@
-"""A set of shards as examples to learn from: indexed once, read as they are wanted, in an order that needs no state."""
+"""A set of shards as examples to learn from: indexed once, read on demand, in a stateless order."""
 
 from __future__ import annotations
 
@@ -171,7 +171,7 @@ def open_set(
     say: Say = lambda line: None,
     told: Told = lambda stage, done, total: None,
 ) -> TrainingSet:
-    """Index a set, or take the index that was kept, and return it as examples.
+    """Index a set, or load the stored index, and return its examples.
 
     Args:
         name: A file, a folder, or `s3://BUCKET/PATH`; see `naming`.
@@ -228,7 +228,7 @@ def open_set(
 
 
 def auto_workers(name: str) -> int:
-    """Return how many processes should load a set: none for a small one on this machine, else one for four processors.
+    """Return how many processes should load a set: none for a small local one, else one per four processors.
 
     Raises:
         InvalidRequest: there is no such data.
@@ -255,7 +255,7 @@ def load_data(path: Path, text: TextModel, *, max_length: int) -> Corpus:
 
 
 def _scanned(setup: Setup, workers: int, say: Say, told: Told) -> list[Scan]:
-    """Let workers read all shards; the order of what is returned is that of the shards, whoever was first."""
+    """Scan all shards with workers; results are in the order of the shards."""
     processes = [LoaderProcess(setup, say=say) for _ in range(workers)]
     free = list(processes)
     done = 0
@@ -337,7 +337,7 @@ class _IndexFile:
         self._folder = root / hashlib.sha256(msgspec.msgpack.encode(told)).hexdigest()[:32]
 
     def load(self) -> tuple[_Facts, Pieces] | None:
-        """Return the index; None where it was not kept, or is not whole."""
+        """Return the index; None if it is missing or incomplete."""
         try:
             facts = msgspec.json.decode((self._folder / "set.json").read_bytes(), type=_Facts)
             pieces = np.load(self._folder / "pieces.npy", mmap_mode="r", allow_pickle=False)
@@ -350,7 +350,7 @@ class _IndexFile:
         return facts, pieces
 
     def keep(self, facts: _Facts, pieces: Pieces) -> tuple[_Facts, Pieces]:
-        """Write the index and return it as `load` would; the oldest of more than 32 are deleted.
+        """Write the index and return it as `load` does; the oldest of more than 32 are deleted.
 
         Raises:
             DiskFull: no room.

@@ -50,7 +50,7 @@ class Worker:
         self._reader = PieceReader(self._cache, setup.shards, self._text, setup.max_length)
 
     def answer(self, order: Order) -> None:
-        """Carry out an order and send what came of it."""
+        """Carry out an order and send the result."""
         try:
             send(self._out, self._answer(order))
         except AshoreError as error:
@@ -70,16 +70,16 @@ class Worker:
 
 
 def main() -> None:
-    """Work until the run ends. Ctrl-C is the run's to answer."""
+    """Work until the run ends. Ctrl-C is handled by the run."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     out = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # whatever a library prints is no answer
+    os.dup2(2, 1)  # output of libraries must not mix with answers
     orders: queue.SimpleQueue[Order] = queue.SimpleQueue()
 
     def listen() -> None:
         while (order := receive_order(sys.stdin.buffer)) is not None:
             orders.put(order)
-        os._exit(0)  # the run is gone: nobody waits for what is under way
+        os._exit(0)  # the run is gone: the result is no longer needed
 
     threading.Thread(target=listen, daemon=True).start()
     setup = orders.get()
