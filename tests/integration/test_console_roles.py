@@ -250,7 +250,7 @@ def test_a_refusal_says_who_may_and_is_recorded(site: Site) -> None:
     )
     main = page.text.partition("<main")[2]
     assert main.index("May do this: ") < main.index("<details>") < main.index('class="fault"'), "the rule comes last"
-    found = site.get("/audit?outcome=denied", "auditor")
+    found = site.get("/audit?outcome=denied&action=access%3Awrite", "auditor")
     assert "access:write" in found.text and PEOPLE["auditor"] in found.text
 
 
