@@ -1,15 +1,15 @@
-"""Who is asking, and may they: principals, keys as digests, roles, the policy, and the authority that decides by it.
+"""Authentication and authorisation: principals, keys as digests, roles, the policy, and the authority that applies it.
 
-Owns: what a key looks like, how it is kept and compared, what an action is called, which rule decides. Refuses to own:
-requests, HTTP headers, and what a right protects (each use case asks for its own).
+Owns: the form, storage and comparison of keys, the names of actions, which rule decides. Refuses to own: requests, HTTP
+headers, and what a right protects (each use case checks its own).
 
 Where to add what:
 
 - An action that is protected: a row in access/actions.py with its office; the built-in roles that have it in
   access/roles.py; the action of its call, or `authority.require` in its use case.
 - A built-in role: a row in access/roles.py. A custom one needs no code (`ashore access role put`).
-- A list: show each row by the decision that a look at it alone takes (`page_of` and `Desk.allows` in access/acts.py,
-  `may_on` in core/rights.py), and add a line to tests/integration/test_access_lists.py.
+- A list: show each row by the decision for showing it alone (`page_of` and `Desk.allows` in access/acts.py, `may_on` in
+  core/rights.py), and add a line to tests/integration/test_access_lists.py.
 """
 
 from ashore.access.actions import ACTIONS, INFER, KEY_CREATE_OWN, STORED_REMOVE, STORED_SHOW

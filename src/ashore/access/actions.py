@@ -1,10 +1,10 @@
-"""Every action that ashore asks the authority about, which of the three offices it belongs to, and who may do it.
+"""Every action that the authority decides on, the office it belongs to, and its default holders.
 
-An action is `noun:verb`, or one word. The three offices are those of the separation of duties: whoever may do an action
-of one of them may do none of another's. Actions of no office are for anybody who gets them.
+An action is `noun:verb`, or one word. The three offices are those of the separation of duties: an account with an
+action of one office may have none of another's. Actions without an office may be granted to anybody.
 
-A room says its own in `actions.json` of its folder. That is read once, as Python would import it: commands that decide
-something at home need the actions of rooms, and not the rooms.
+A room declares its own in `actions.json` of its folder. That is read once, as Python would import it: commands that
+decide locally need the actions of rooms without importing the rooms.
 """
 
 from __future__ import annotations
@@ -48,12 +48,12 @@ class Action(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     @property
     def is_read(self) -> bool:
-        """Whether it only shows something."""
+        """Whether it only reads."""
         return self.name.endswith(":read")
 
 
 def brought(folder: str) -> tuple[Action, ...]:
-    """Return the actions that the room in a folder brings."""
+    """Return the actions of the room in a folder."""
     file = PACKAGE / folder.replace(".", "/") / "actions.json"
     return msgspec.json.decode(file.read_bytes(), type=tuple[Action, ...]) if file.is_file() else ()
 
@@ -126,10 +126,10 @@ BY_NAME: Final[Mapping[str, Action]] = MappingProxyType({action.name: action for
 
 
 def matches_action(pattern: str, name: str) -> bool:
-    """Return whether `pattern` (`*`, `noun:*` or a name) means the action `name`."""
+    """Return whether `pattern` (`*`, `noun:*` or a name) matches the action `name`."""
     return pattern == name or (pattern.endswith("*") and name.startswith(pattern[:-1]))
 
 
 def offices_of(pattern: str) -> frozenset[Office]:
-    """Return the offices whose actions `pattern` means."""
+    """Return the offices whose actions `pattern` matches."""
     return frozenset(a.office for a in ACTIONS if a.office is not None and matches_action(pattern, a.name))

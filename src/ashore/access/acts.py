@@ -1,7 +1,7 @@
-"""One act of administration: a transaction, the decision on the policy as it is in the state now, and the record of it.
+"""An administrative act: one transaction, the decision on the policy in the state, and its audit record.
 
-What is decided here is decided on the state, not on what this process remembers: of two administrators who act at one
-moment, the second acts on what the first left.
+Decisions are made on the state, not on this process's cache: of two administrators who act at the same moment, the
+second acts on the result of the first.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ SYSTEM: Final = Actor(principal=Principal(id="system", tenant=TenantId(""), kind
 
 @dataclass(slots=True)
 class Desk:
-    """An open act. `detail` goes into the record."""
+    """An open act. `detail` is written to the audit log."""
 
     connection: Connection
     compiled: Compiled
@@ -65,10 +65,10 @@ class Desk:
         return self.actor.principal
 
     def require(self, action: str, resource: str) -> None:
-        """Return when the actor may do `action` on `resource`.
+        """Check that the actor may do `action` on `resource`.
 
         Raises:
-            PermissionDenied: it may not. The first key hears what it may do instead.
+            PermissionDenied: it may not. For the first key the hint names what it may do instead.
         """
         if self.principal.kind == "internal":
             return
@@ -78,10 +78,10 @@ class Desk:
             raise refusal(self.principal, decision, hint=hint)
 
     def hold(self, action: str) -> None:
-        """Return when the actor may do `action` on something, before it is known on what.
+        """Check that the actor may do `action` on anything, before the resource is known.
 
         Raises:
-            PermissionDenied: on nothing.
+            PermissionDenied: it may do it on nothing.
         """
         if not (self.principal.kind == "internal" or self.compiled.holds(self.principal, action)):
             self.require(action, SERVER)
@@ -91,12 +91,12 @@ class Desk:
         return self.principal.kind == "internal" or self.compiled.decide(self.principal, action, resource).allowed
 
     def denies(self, action: str, resource: str) -> bool:
-        """Return whether a rule takes `action` on `resource` from the actor, whatever else allows it."""
+        """Return whether a rule denies the actor `action` on `resource`, even if another one allows it."""
         decision = self.compiled.decide(self.principal, action, resource)
         return not decision.allowed and bool(decision.rule)
 
     def forbid_raising(self, after: Compiled, principal_after: Principal | None = None) -> None:
-        """Return when a change gives the actor no right that it lacked.
+        """Check that a change gives the actor no right that it lacked.
 
         Raises:
             PermissionDenied: it would.
@@ -114,15 +114,15 @@ class Desk:
             )
 
     def keep_administrable(self, after: Compiled) -> None:
-        """Return when what is so now, under the policy `after`, can be changed again by somebody, as it could before
-        this act; when every office that could be used still can; when an auditor that loses theirs was consented to;
-        and when whoever gains an office, or a key that opens one, gains it from somebody who may grant it. Every change
-        is asked so at its end, whatever it changed; only a dry run asks by itself.
+        """Check the result of the act under the policy `after`: everything changeable before can still be changed by
+        somebody; every usable office stays usable; an auditor loses the office only with consent; and an office, or a
+        key with its powers, is gained only from an actor who may grant it. Runs at the end of every change; only a dry
+        run calls it directly.
 
         Raises:
-            PermissionDenied: somebody gains an office that the actor may not grant.
-            Conflict: nobody could change something any more, the last holder of an office would be gone, or the
-                consent is missing.
+            PermissionDenied: the change grants an office that the actor may not grant.
+            Conflict: something could never be changed again, the last holder of an office would be gone, or the consent
+                is missing.
         """
         before, then = self.before, standing_of(self.connection, after, self.now_s)
         assert before is not None, "only a change is asked what it leaves"
@@ -145,10 +145,10 @@ class Desk:
                 self.require(ROLE_GRANT, f"role/{role}")
 
     def use_consent(self, account: str) -> None:
-        """Use up the consent of a system administrator to what is done to an auditor.
+        """Use up a system administrator's consent to a change of an auditor.
 
         Raises:
-            Conflict: there is none that counts.
+            Conflict: there is no valid consent.
         """
         subject = f"user/{account}"
         consents = set(sql.consents_to(self.connection, subject, since_s=self.now_s - CONSENT_S))
@@ -170,7 +170,7 @@ class Desk:
 
 
 class Acts:
-    """Opens acts. Every one of them is recorded: done when its transaction has committed, else failed."""
+    """Opens acts. Every one of them is audited: done when its transaction has committed, else failed."""
 
     def __init__(self, database: Database, recorder: Recorder, clock: Clock) -> None:
         self._database: Final = database
@@ -185,7 +185,7 @@ class Acts:
 
     @contextmanager
     def read(self, actor: Actor, action: str, resource: str) -> Iterator[Desk]:
-        """Open a look at one moment.
+        """Open a consistent read.
 
         Raises:
             PermissionDenied: the actor may not.
@@ -196,17 +196,17 @@ class Acts:
 
     @contextmanager
     def look(self, actor: Actor) -> Iterator[Desk]:
-        """Open a look at one moment, for whoever asks for the right themselves."""
+        """Open a consistent read without a check; the caller checks the rights."""
         with self._database.read() as connection:
             yield self._desk(connection, actor)
 
     @contextmanager
     def write(self, actor: Actor, what: str, resource: str) -> Iterator[Desk]:
-        """Open a change. `what` is its name in the record, `key:create`; each use case asks for the right it needs."""
+        """Open a change. `what` is its name in the audit log, `key:create`; each use case checks the right it needs."""
         detail: dict[str, str | int] = {}
         try:
             with self._database.write() as connection:
-                sql.touch(connection)  # acts go one after the other, on every database
+                sql.touch(connection)  # acts are serialised, on every database
                 desk = self._desk(connection, actor, detail)
                 desk.before = standing_of(connection, desk.compiled, desk.now_s)
                 yield desk
@@ -215,14 +215,14 @@ class Acts:
                 self._end_first_key(desk, after)
                 self.tell(actor, what, resource, detail, on=connection)
         except PermissionDenied:
-            raise  # told to the record by whoever answers the request
+            raise  # audited by the code that answers the request
         except AshoreError as fault:
             self._tell(actor, what, resource, "failed", f"{fault.code}: {fault.message}", detail)
             raise
 
     @contextmanager
     def quiet_write(self, actor: Actor) -> Iterator[Desk]:
-        """Open a change that is no act by itself: a figure that grows. Whoever makes an act of it calls `tell`."""
+        """Open a change that is not an act by itself, such as a counter. A caller that makes it an act calls `tell`."""
         with self._database.write() as connection:
             sql.touch(connection)
             yield self._desk(connection, actor)
@@ -230,14 +230,14 @@ class Acts:
     def tell(
         self, actor: Actor, what: str, resource: str, detail: dict[str, str | int], *, on: Connection | None
     ) -> None:
-        """Record an act; `on` is the transaction that does it, None where none does (`Recorder.record`)."""
+        """Audit an act; `on` is its transaction, None without one (`Recorder.record`)."""
         self._tell(actor, what, resource, "done", "", detail, on)
 
     def _desk(self, connection: Connection, actor: Actor, detail: dict[str, str | int] | None = None) -> Desk:
         return Desk(connection, self._in_force(connection), actor, self.now_s, {} if detail is None else detail)
 
     def _in_force(self, connection: Connection) -> Compiled:
-        """Return the policy as the state has it. It may be long: it is read where it is another than last time."""
+        """Return the policy of the state. It may be long, so it is read only if its version changed."""
         mark, held = sql.policy_mark(connection), self._held
         if held is None or held[0] != mark:
             held = self._held = (mark, Compiled(sql.load_policy(connection)))
@@ -285,9 +285,9 @@ def page_of(
     after: str,
     limit: int,
 ) -> tuple[R, ...]:
-    """Return the first `limit` rows behind `after` that somebody sees, however many lie between that they do not.
+    """Return the first `limit` rows after `after` that the actor may see, skipping any number of others.
 
-    `rows` reads at most `MAX_PAGE` behind a place.
+    `rows` reads at most `MAX_PAGE` rows at a time.
     """
     found: list[R] = []
     while len(found) < limit:
@@ -300,15 +300,15 @@ def page_of(
 
 
 def principal_of(account: Account) -> Principal:
-    """Return the principal that an account would be."""
+    """Return the principal of an account."""
     return Principal(id=account.id, kind=account.kind, tenant=TenantId(account.tenant), groups=account.groups)
 
 
 def check_separated(compiled: Compiled, account: Account) -> None:
-    """Return when an account holds one office at most, its groups taken together.
+    """Check that an account holds at most one office, its groups included.
 
     Raises:
-        InvalidRequest: it would hold two, and then hold none.
+        InvalidRequest: it would hold two, and so lose both.
     """
     check_separation(account.subject, [role for role, _ in compiled.held_by(principal_of(account))])
 

@@ -1,8 +1,8 @@
-"""May this principal do that: a compiled table of the policy, asked on the hot path of every request.
+"""Decides whether a principal may do an action: a compiled table of the policy, on the hot path of every request.
 
-Deny by default; a rule that denies beats every rule that allows, except that nothing denies an auditor what the role of
-the auditor gives. Whoever would hold two of the three offices holds none of them, but an auditor stays one. No office
-comes with a token: neither by a role that it claims nor by a group.
+Deny by default; a deny rule overrides every allow rule, except that nothing takes from an auditor what the auditor role
+gives. A holder of two of the three offices has neither, but an auditor stays an auditor. Tokens never grant an office:
+neither by a claimed role nor by a group.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ MAX_RESOURCE_CHARS: Final = 300
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
-    """What was decided, and why."""
+    """A decision and its reason."""
 
     allowed: bool
     action: str
@@ -42,7 +42,7 @@ class Decision:
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """A rule, and how somebody came by it."""
+    """A rule, and where the principal has it from."""
 
     rule: Rule
     text: str
@@ -55,7 +55,7 @@ class Grant:
 
 
 class _Table:
-    """The rules of one principal for one action, found by resource in time that does not grow with their number."""
+    """The rules of one principal for one action, indexed by resource in constant time."""
 
     __slots__ = ("_by_length", "_exact", "_lengths")
 
@@ -71,7 +71,7 @@ class _Table:
         self._lengths = sorted({len(prefix) for prefix in self._by_length}, reverse=True)
 
     def find(self, resource: str) -> Grant | None:
-        """Return the grant with the longest pattern that matches."""
+        """Return the grant with the longest matching pattern."""
         found = self._exact.get(resource)
         if found is None:
             for length in self._lengths:
@@ -86,7 +86,7 @@ class _Table:
 
 
 class _View:
-    """What one set of subjects and roles may do. Tables are made for each action when it is first asked about."""
+    """Rights of one set of subjects and roles. Tables are built for each action on first use."""
 
     __slots__ = ("_grants", "_tables", "disqualified")
 
@@ -101,7 +101,7 @@ class _View:
         return self._grants
 
     def tables(self, action: str) -> tuple[_Table, _Table, _Table]:
-        """Return what cannot be denied, what is denied, and what is allowed, for one action."""
+        """Return undeniable, denied and allowed grants for one action."""
         found = self._tables.get(action)
         if found is None:
             mine = [grant for grant in self._grants if matches_action(grant.rule.action, action)]
@@ -115,7 +115,7 @@ class _View:
 
 
 class Compiled:
-    """One policy, ready to be asked. Never changes; safe to ask from any thread."""
+    """One compiled policy. Immutable; safe on any thread."""
 
     def __init__(self, policy: Policy, built_in: Iterable[Role] = BUILT_IN) -> None:
         self.policy: Final = policy
@@ -128,11 +128,11 @@ class Compiled:
         self._decided: dict[tuple[Principal, str, str], Decision] = {}
 
     def roles_of(self, principal: Principal) -> tuple[tuple[Role, str], ...]:
-        """Return every role that counts for a principal, and the subject it was given to."""
+        """Return every effective role of a principal, and the subject it was given to."""
         return self._qualified(principal)[0]
 
     def held_by(self, principal: Principal) -> tuple[tuple[Role, str], ...]:
-        """Return every role that a principal has, those too that do not count because two offices come together."""
+        """Return every role of a principal, including those that have no effect because two offices come together."""
         held = {name: "credential" for name in sorted(principal.roles) if name in self._roles}
         for subject in principal.subjects:
             for name in self._bound.get(subject, ()):
@@ -144,11 +144,11 @@ class Compiled:
         )
 
     def grants_of(self, principal: Principal) -> tuple[Grant, ...]:
-        """Return every rule that counts for a principal."""
+        """Return every effective rule of a principal."""
         return self._view(principal).grants
 
     def decide(self, principal: Principal, action: str, resource: str) -> Decision:
-        """Return whether, by which rule, and why."""
+        """Return the decision, its rule and its reason."""
         key = (principal, action, resource)
         decision = self._decided.get(key)
         if decision is None:
@@ -204,14 +204,14 @@ class Compiled:
         return _View(tuple(grants), disqualified)
 
     def _qualified(self, principal: Principal) -> tuple[tuple[tuple[Role, str], ...], str]:
-        """Return the roles that count, and why others do not. The offices are kept apart here once more: groups and
-        claims of an issuer may bring together what no single binding could."""
+        """Return the effective roles, and why others have no effect. Separation of duties is checked here again:
+        groups and claims of an issuer may combine offices that no single binding could."""
         roles = self.held_by(principal)
         offices = sorted({office for role, _ in roles for office in role.offices})
         if len(offices) < 2:
             return roles, ""
         names = ", ".join(sorted(role.name for role, _ in roles if role.offices))
-        # The auditor stays one: otherwise a second office, given to a group, would be a way to silence whoever audits.
+        # The auditor keeps the office: otherwise a second office, given to a group, would silence the auditor.
         kept = tuple((role, subject) for role, subject in roles if role.protected or not role.offices)
         rest = (
             "only the auditor's role counts"
@@ -222,7 +222,7 @@ class Compiled:
 
 
 class PolicyAuthority:
-    """An `Authority` over the policy that it was given last."""
+    """An `Authority` over the current policy."""
 
     def __init__(self, policy: Policy | None = None, *, built_in: Iterable[Role] = BUILT_IN) -> None:
         self._built_in = tuple(built_in)
@@ -234,8 +234,7 @@ class PolicyAuthority:
         return self._compiled
 
     def take(self, policy: Policy) -> None:
-        """Decide by this policy from now on. May be called from any thread; a decision under way sees the one or the
-        other."""
+        """Replace the policy. May be called from any thread; a running decision uses either the old or the new one."""
         self._compiled = Compiled(policy, self._built_in)
 
     def decide(self, principal: Principal, action: str, resource: str) -> Decision:
@@ -251,7 +250,7 @@ class PolicyAuthority:
 
 
 def refusal(principal: Principal, decision: Decision, *, hint: str = "") -> PermissionDenied:
-    """Return the error that says who was denied what, and by which rule."""
+    """Return the error with principal, action, resource and rule."""
     resource = shown(decision.resource)
     if principal.kind == "first-key":
         hint = hint or (
@@ -270,16 +269,16 @@ def refusal(principal: Principal, decision: Decision, *, hint: str = "") -> Perm
 
 
 def shown(resource: str) -> str:
-    """Return a resource as it may stand in a message and in the record: on one line, and not endless."""
+    """Return a resource in the form for messages and the audit log: on one line, and bounded."""
     text = resource if resource.isprintable() else ascii(resource)[1:-1]
     return text if len(text) <= MAX_RESOURCE_CHARS else text[:MAX_RESOURCE_CHARS] + "…"
 
 
 def raised_by(before: Compiled, after: Compiled, principal_before: Principal, principal_after: Principal) -> str:
-    """Return how a change gives a principal rights that it did not have, in words; empty where it gives none.
+    """Return a description of rights that a change adds to a principal; empty if it adds none.
 
-    Rules are compared by what they mean, not by what would be decided: a change that only moves a right from one role
-    to another raises nothing. Nor does the end of a rule that denied what no other rule allows.
+    Compares the meaning of rules, not decisions: moving a right from one role to another raises nothing. Nor does
+    removing a deny rule that blocks nothing allowed elsewhere.
     """
     old, new = before.grants_of(principal_before), after.grants_of(principal_after)
     had = [g.rule for g in old if g.rule.effect == "allow"]
@@ -305,7 +304,7 @@ class Holds(Protocol):
 
 
 def withheld(authority: Holds, principal: Principal) -> str:
-    """Return what a key or a session takes from what its owner's roles give, in words; empty where it takes nothing."""
+    """Return a description of the rights that a key or session withholds from its owner's roles; empty if none."""
     scope = principal.scope
     for what in ("models", "networks"):
         if getattr(scope, what):
@@ -329,7 +328,7 @@ def _decided(grant: Grant, allowed: bool, action: str, resource: str, why: str) 
 
 
 def _is_of_token(principal: Principal, subject: str) -> bool:
-    """Return whether a role of this subject comes with a token of an issuer, and with nothing else."""
+    """Return whether a role of this subject comes only with a token of an issuer."""
     if subject == "credential":
         return bool(principal.issuer)
     kind, _, name = subject.partition("/")
@@ -337,7 +336,7 @@ def _is_of_token(principal: Principal, subject: str) -> bool:
 
 
 def _without_office(role: Role) -> Role:
-    """Return a role as a token may bring it: one that gives powers of an office keeps only what it denies."""
+    """Return a role as a token may grant it: from a role with powers of an office only the deny rules remain."""
     if not role.offices:
         return role
     return replace(role, rules=tuple(rule for rule in role.rules if rule.effect == "deny"), protected=False)
@@ -348,7 +347,7 @@ def _in_scope(patterns: tuple[str, ...], name: str) -> bool:
 
 
 def _outside(scope: KeyScope, action: str, resource: str) -> str:
-    """Return why a key is too narrow for this; empty where it is not."""
+    """Return why a key is too narrow for this; empty if it is not."""
     if not _in_scope(scope.actions, action):
         return f"the key allows only the actions {', '.join(scope.actions)}"
     kind, _, name = resource.partition("/")

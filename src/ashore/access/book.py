@@ -1,4 +1,4 @@
-"""Use cases of the policy: shown, changed as a whole or by one binding, compared, and asked `can`."""
+"""Use cases of the policy: show, replace, change a binding, compare, and check a right (`can`)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MAX_TOLD_CHANGES: Final = 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Applied:
-    """What became of a policy that was handed in."""
+    """Result of applying a policy."""
 
     policy: Policy
     changes: tuple[str, ...]
@@ -60,12 +60,12 @@ class PolicyBook:
     def apply(
         self, actor: Actor, policy: Policy, *, base_version: int, comment: str = "", dry_run: bool = False
     ) -> Applied:
-        """Put a policy in the place of the one in force, which must still be `base_version`.
+        """Replace the policy in force, which must still be `base_version`.
 
-        One that differs in nothing changes nothing, whatever it began from: a file may be applied again and again.
+        Without differences nothing changes, whatever the base version: a file may be applied repeatedly.
 
         Raises:
-            Conflict: somebody changed it since; tells what they changed.
+            Conflict: it was changed since; the message names the changes.
             InvalidRequest: it cannot come into force.
             PermissionDenied: the actor may not, or would raise their own rights.
         """
@@ -87,13 +87,13 @@ class PolicyBook:
         return Applied(policy=kept.policy, changes=changes, in_force=True)
 
     def roles(self, actor: Actor) -> tuple[Role, ...]:
-        """Return the built-in roles and the custom ones, those that the actor may see."""
+        """Return the built-in and custom roles that the actor may see."""
         with self._acts.read(actor, POLICY_READ, "role/*") as desk:
             found = (*BUILT_IN, *desk.compiled.policy.roles)
             return tuple(role for role in found if desk.allows(POLICY_READ, f"role/{role.name}"))
 
     def put_role(self, actor: Actor, role: Role) -> Applied:
-        """Make a custom role, or give it other rules.
+        """Create a custom role, or replace its rules.
 
         Raises:
             InvalidRequest: it is built in, malformed, or would give powers of two offices.
@@ -106,11 +106,11 @@ class PolicyBook:
             return _applied(desk, replace(current, roles=(*others, check_role(role))))
 
     def remove_role(self, actor: Actor, name: str) -> Applied:
-        """Remove a custom role that nobody has.
+        """Remove a custom role that has no holders.
 
         Raises:
             NotFound: there is none of this name.
-            Conflict: somebody has it.
+            Conflict: it has holders.
         """
         with self._acts.write(actor, "role:remove", f"role/{name}") as desk:
             desk.require(POLICY_WRITE, f"role/{name}")
@@ -128,13 +128,13 @@ class PolicyBook:
             return _applied(desk, replace(current, roles=tuple(one for one in current.roles if one.name != name)))
 
     def grant(self, actor: Actor, *, add: Sequence[Binding] = (), remove: Sequence[Binding] = ()) -> Applied:
-        """Give roles to subjects, and take others away. What is so already changes nothing.
+        """Grant roles to subjects, and revoke others. Bindings that already match are not changed.
 
         Raises:
             NotFound: a subject that is an account or a group does not exist.
-            InvalidRequest: somebody would hold two offices.
+            InvalidRequest: a subject would hold two offices.
             PermissionDenied: the actor may not, or would raise their own rights.
-            Conflict: an office would lose its last holder, or nobody consented to an auditor losing theirs.
+            Conflict: an office would lose its last holder, or consent to an auditor's loss is missing.
         """
         names = ", ".join(f"{one.subject} {one.role}" for one in (*add, *remove))
         with self._acts.write(actor, "role:grant" if add else "role:revoke", f"role/{names[:200]}") as desk:
@@ -155,12 +155,12 @@ class PolicyBook:
     def can(
         self, actor: Actor, subject: str, action: str, resource: str
     ) -> tuple[Decision, tuple[tuple[str, str], ...]]:
-        """Return what would be decided for an account, with the roles that count for it and where they come from.
+        """Return the decision for an account, with its effective roles and their origin.
 
-        Everybody may ask about themselves.
+        Everyone may check their own account.
 
         Raises:
-            InvalidRequest: no such action, or the subject is no account.
+            InvalidRequest: no such action, or the subject is not an account.
             NotFound: there is no such account.
         """
         if action not in BY_NAME:
@@ -180,7 +180,7 @@ class PolicyBook:
 
 
 def bind(policy: Policy, bindings: Iterable[Binding]) -> Policy:
-    """Return the policy with more bindings; those that it has are not doubled."""
+    """Return the policy with more bindings; existing ones are not duplicated."""
     new = [binding for binding in dict.fromkeys(bindings) if binding not in set(policy.bindings)]
     return replace(policy, bindings=(*policy.bindings, *new))
 
@@ -191,9 +191,9 @@ def unbind(policy: Policy, *, subject: str) -> Policy:
 
 
 def save(desk: Desk, policy: Policy, *, comment: str, checked: bool = True) -> Compiled:
-    """Keep a changed policy within an open act, whose rights were asked for, and return it compiled.
+    """Save the policy in the open transaction and return it compiled; the caller has authorised it.
 
-    `checked` False: what only takes away was checked by the caller.
+    `checked=False`: skip validation for changes that only remove rights.
     """
     check_line(comment, "the comment", most=500, param="comment")
     policy = replace(check_policy(policy, BUILT_IN), version=desk.compiled.policy.version + 1)
@@ -217,7 +217,7 @@ def _lines(policy: Policy) -> Iterable[str]:
 
 
 def _check(desk: Desk, policy: Policy) -> Compiled:
-    """Return the policy compiled, when nobody raises their own rights by it or holds two offices."""
+    """Compile and return the policy, checking that it raises no rights of the actor and gives nobody two offices."""
     after = Compiled(policy)
     desk.forbid_raising(after)
     for binding in set(policy.bindings) - set(desk.compiled.policy.bindings):
@@ -282,7 +282,7 @@ def _check_exists(desk: Desk, subject: str) -> None:
 
 
 def _asked_about(desk: Desk, subject: str) -> tuple[Principal, bool]:
-    """Return whom a subject means, and whether it is disabled."""
+    """Return the principal that a subject names, and whether it is disabled."""
     kind, _, name = check_subject(subject if "/" in subject else f"user/{subject}").partition("/")
     if kind not in ("user", "service"):
         raise InvalidRequest(
@@ -291,7 +291,7 @@ def _asked_about(desk: Desk, subject: str) -> tuple[Principal, bool]:
     found = sql.find_account(desk.connection, name)
     if found is not None and found.kind == kind:
         return principal_of(found), found.disabled
-    if ":" in name:  # of an issuer, whose people need no account
+    if ":" in name:  # of an issuer, whose users need no account
         return Principal(id=name, tenant=DEFAULT_TENANT, issuer=name.partition(":")[0]), False
     raise NotFound(f"there is no {kind}/{name}", hint=f"list them with `ashore access {kind} list`", param="subject")
 

@@ -37,7 +37,7 @@ class SqlConsents:
 
 
 def counting(connection: Connection, subject: str, principal: str, *, now_s: int) -> set[str]:
-    """Return who consented to what somebody is about to do, but for those who may know that one's key."""
+    """Return who gave a valid consent to the actor's change: not those who may know the actor's key."""
     mine = makers_of(connection, principal)
     agreed = sql.consents_to(connection, subject, since_s=now_s - CONSENT_S)
     return {one for one in agreed if not makers_of(connection, one) & mine}

@@ -1,4 +1,4 @@
-"""What the record hears of somebody who was turned away."""
+"""Audit records of rejected callers."""
 
 from __future__ import annotations
 

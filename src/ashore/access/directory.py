@@ -1,6 +1,6 @@
-"""Tenants, accounts and keys as this process read them last: who a key, or the claims of a token, belong to.
+"""Tenants, accounts and keys as last read by this process: maps a key, or the claims of a token, to a principal.
 
-Asked on the hot path, changed by whoever watches the state. A key is found by the eight characters that name it, and
+Used on the hot path; updated by the watcher of the state. A key is found by the eight characters that name it, and
 compared in constant time, so that 100,000 keys cost no more than one.
 """
 
@@ -26,7 +26,7 @@ _NOT_GIVEN: Final = frozenset((FIRST_KEY, INTERNAL))
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claims:
-    """What a verified token says."""
+    """Claims of a verified token."""
 
     issuer: str
     """Name of the issuer in `[[access.issuer]]`."""
@@ -39,7 +39,7 @@ class Claims:
 
 
 class _Known:
-    """Everything that is known, but tenants."""
+    """Everything known except tenants."""
 
     __slots__ = ("accounts", "by_prefix", "first", "gone", "keys")
 
@@ -67,9 +67,9 @@ class Directory:
         keys: Iterable[KeyRecord] = (),
         whole: bool = False,
     ) -> None:
-        """Know all of these tenants from now on, and these accounts and keys in place of what was known of them.
+        """Replace the tenants, and update these accounts and keys.
 
-        `whole`: of what is not among them, nothing is known any more. Who asks meanwhile gets the old or the new.
+        `whole`: everything not listed is forgotten. Concurrent readers get the old or the new state.
         """
         known = _Known() if whole else self._known
         for account in accounts:
@@ -88,14 +88,14 @@ class Directory:
         self._known = known
 
     def key(self, key_id: str) -> KeyRecord | None:
-        """Return what is known of a key."""
+        """Return the record of a key."""
         return self._known.keys.get(key_id)
 
     def of_key(self, token: str, digest: str, origin: str, now_s: float) -> tuple[Principal, float]:
-        """Return whose key `token` is, and until when that holds.
+        """Return the owner of `token`, and until when that is valid.
 
         Raises:
-            Unauthenticated: nobody's, or it is revoked or expired, or its owner is disabled.
+            Unauthenticated: it is unknown, revoked or expired, or its owner is disabled.
             PermissionDenied: it may not be used from `origin`.
         """
         found: KeyRecord | None = None
@@ -121,7 +121,7 @@ class Directory:
         return principal, float("inf") if found.expires_s is None else float(found.expires_s)
 
     def of_claims(self, claims: Claims) -> Principal:
-        """Return whom the claims of a verified token mean. Somebody without an account is let in, a disabled one not.
+        """Return the principal of a verified token. A user without an account is admitted, a disabled one is not.
 
         Raises:
             Unauthenticated: its tenant is unknown or disabled, or the account is disabled or was removed.
@@ -148,7 +148,7 @@ class Directory:
         )
 
     def of_account(self, account_id: str, *, factors: tuple[str, ...] = ()) -> Principal:
-        """Return the principal of an account that logged in itself.
+        """Return the principal of an account that logged in directly.
 
         Raises:
             Unauthenticated: there is no such user, or it or its tenant is disabled.
@@ -162,10 +162,10 @@ class Directory:
         )
 
     def of_key_id(self, key_id: str, now_s: float) -> Principal:
-        """Return the principal of a key that was shown before.
+        """Return the principal of an already authenticated key.
 
         Raises:
-            Unauthenticated: it opens nothing any more.
+            Unauthenticated: it is not valid any more.
         """
         key = self._known.keys.get(key_id)
         if key is None:
@@ -174,10 +174,9 @@ class Directory:
         return self._owner(key)
 
     def acting(self, name: str, tenant: str, now_s: float) -> Principal:
-        """Return the principal for whom a job runs now, from what `Principal.acting_name` said when it was submitted.
+        """Return the current principal of a job, from the `Principal.acting_name` at its submission.
 
-        What was true of a token then still counts; whether the key, the account and the tenant still open anything is
-        asked anew.
+        Claims of a token still count; whether key, account and tenant are still valid is checked again.
 
         Raises:
             PermissionDenied: the key was revoked or expired since, or the account or tenant was disabled.
@@ -215,7 +214,7 @@ class Directory:
         return _principal(key, account, account.kind, frozenset())
 
     def where_keys_are(self, now_s: float) -> str:
-        """Return where somebody without a key gets one, as a part of a hint."""
+        """Return where to get a key, as a part of a hint."""
         if any(key.is_live(now_s) for key in self._known.first.values()):
             return FIRST_KEY_IS
         return "a security officer creates keys: `ashore access key create`"

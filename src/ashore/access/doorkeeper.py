@@ -1,4 +1,4 @@
-"""Lets in who has a valid key or token: the `Authenticator` of a server with a state."""
+"""Authenticates keys and tokens: the `Authenticator` of a server with a state."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ MAX_JWT_CHARS: Final = 16_384
 
 
 class TokenVerifier(Protocol):
-    """Reads tokens that somebody else signed. No I/O."""
+    """Verifies tokens of external issuers. No I/O."""
 
     def verify(self, token: str, now_s: float) -> Claims:
-        """Return what a token says, once its signature, audience and times are found right.
+        """Return the claims of a token, once its signature, audience and times are verified.
 
         Raises:
-            Unauthenticated: it is not to be believed; says why, and never repeats the token.
+            Unauthenticated: it is invalid; the message has the reason, and never the token.
         """
         ...
 
 
 class LatestClock:
-    """The time, never earlier than it once was: a clock that is set back makes no expired key valid."""
+    """A monotonic wall clock: setting the clock back does not revive an expired key."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -45,8 +45,8 @@ class LatestClock:
 
 
 class Doorkeeper:
-    """Asks the directory, and remembers what it said until something changes. Used by one event loop; `forget` may be
-    called from any thread."""
+    """Looks credentials up in the directory and caches the results until something changes. Used by one event loop;
+    `forget` may be called from any thread."""
 
     def __init__(
         self, directory: Directory, clock: Clock, recorder: Recorder, *, verifier: TokenVerifier | None = None
@@ -63,13 +63,13 @@ class Doorkeeper:
         self._used: dict[str, int] = {}
 
     def use(self, verifier: TokenVerifier | None) -> None:
-        """Read tokens with this verifier from now on."""
+        """Use this verifier from now on."""
         self._verifier = verifier
         self.forget()
 
     def forget(self) -> None:
-        """Ask anew from now on. To be called after the directory or the keys of an issuer have changed."""
-        self._memo = {}  # a new one: what is being looked up now goes into the old one, and is lost
+        """Clear the cache. To be called after the directory or the keys of an issuer have changed."""
+        self._memo = {}  # a new dict: running look-ups write to the old one, and are lost
 
     def authenticate(self, token: str | None, origin: str = "") -> Principal:
         if not token:
@@ -89,7 +89,7 @@ class Doorkeeper:
         self._guesses.check(digest, origin, at_s)
         try:
             principal, until_s = self._look_up(token, raw.hexdigest(), origin, now_s)
-        except Unauthenticated as fault:  # an expired key is no guess, and must not cut off who shares its address
+        except Unauthenticated as fault:  # an expired key is not a guess, and must not lock out others at its address
             if fault.guess and self._guesses.failed(origin, at_s):
                 self._recorder.record(
                     Act(action="access:lock-out", actor="system", outcome="denied", origin=origin, reason="wrong keys")
@@ -106,7 +106,7 @@ class Doorkeeper:
         return principal
 
     def take_uses(self) -> dict[str, int]:
-        """Return when each key was used last, since the last call."""
+        """Return the last use of each key since the last call."""
         used, self._used = self._used, {}
         return used
 

@@ -1,4 +1,4 @@
-"""The key that exists before any administrator does: made at the first start, in a file that its owner alone reads."""
+"""The bootstrap key, before there are administrators: made at the first start, in a file that only its owner reads."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ashore.errors import Conflict, InvalidSpec
 
 
 def make_first_key(path: Path) -> str:
-    """Return the key in `path`; make it (mode 0600) when the file is not there. May be called by several at once.
+    """Return the key in `path`, creating it (mode 0600) if missing. Safe for concurrent callers.
 
     Raises:
         InvalidSpec: the file holds something else.
@@ -32,7 +32,7 @@ def make_first_key(path: Path) -> str:
         try:
             os.link(scratch, path)
         except FileExistsError:
-            pass  # another process was first; its key stands
+            pass  # another process was first; its key is used
         finally:
             scratch.unlink()
     return read_first_key(path)
@@ -59,7 +59,7 @@ def read_first_key(path: Path) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Revived:
-    """What was put right."""
+    """Result of the repair."""
 
     missing: tuple[str, ...]
     """Offices that nobody with a valid key can use, and whose holders the new first key makes. Empty: no new key."""
@@ -73,11 +73,11 @@ def revive_first_key(acts: Acts, path: Path, *, machine: str = "", lost: bool = 
     """Take away what denies that anybody administers, and put a new first key into `path` where an office has nobody
     any more who can use it.
 
-    The key makes the missing administrators, and dies when all three are there. Whoever can write the state and the
-    home could do as much by hand; this way it stands in the record.
+    The key creates the missing administrators, and is revoked when all three exist. Anyone with write access to state
+    and home could do the same by hand; this way it is audited.
 
     Args:
-        acts: Where it is done and recorded.
+        acts: Performs and audits it.
         path: The file of the first key.
         machine: Name of the home among those that share the state.
         by: Who runs the command, as the system knows them.
@@ -110,13 +110,13 @@ def revive_first_key(acts: Acts, path: Path, *, machine: str = "", lost: bool = 
 
 
 def _revoke_officers(desk: Desk) -> tuple[str, ...]:
-    """Revoke every valid key of everybody who holds one of the three offices; return their ids."""
+    """Revoke every valid key of all holders of the three offices; return their ids."""
     officers = standing_of(desk.connection, desk.compiled, desk.now_s).officers
     holders = sorted(frozenset[str]().union(*officers.values()))
     keys = [key for one in holders for key in sql.list_keys(desk.connection, owner=one, limit=10_000)]
     live = [key for key in keys if key.is_live(desk.now_s)]
     for key in live:
         sql.save_key(desk.connection, replace(key, revoked_s=desk.now_s))
-    desk.before = standing_of(desk.connection, desk.compiled, desk.now_s)  # the new first key makes what is gone
+    desk.before = standing_of(desk.connection, desk.compiled, desk.now_s)  # the new first key creates the missing ones
     desk.detail["lost"] = ", ".join(f"{key.key_id} of {key.owner}" for key in live)[:1000]
     return tuple(key.key_id for key in live)

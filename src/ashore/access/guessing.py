@@ -1,8 +1,8 @@
-"""Guessing is slowed and locked out, by the address that it comes from. Pure: the caller says what time it is.
+"""Rate limit and lock-out against guessing, by client address. Pure: the caller passes the time.
 
-An address that was wrong too often is not listened to for a while, each time for longer. A credential that was right
-from there before is still heard, so that one broken client does not cut off the others behind the same address; and
-what happens at one address says nothing about a key used from elsewhere.
+After too many failures an address is locked out, each time for longer. A credential that succeeded from there before
+still works, so that one broken client does not block others behind the same address; failures at one address do not
+affect keys used elsewhere.
 """
 
 from __future__ import annotations
@@ -44,10 +44,10 @@ class Guesses:
         self._max_known = max_known
 
     def check(self, digest: bytes, origin: str, now_s: float) -> None:
-        """Return when a credential from `origin` may be looked at.
+        """Check that a credential from `origin` may be tried.
 
         Raises:
-            TooManyAttempts: the address is locked out, and this credential was never right from there.
+            TooManyAttempts: the address is locked out, and this credential never succeeded from there.
         """
         tries = self._tries.get(address_of(origin))
         if tries is None or now_s >= tries.locked_until_s or (digest, origin) in self._known:
@@ -60,7 +60,7 @@ class Guesses:
         )
 
     def failed(self, origin: str, now_s: float) -> bool:
-        """Count a wrong credential; return whether the address is locked out from now on."""
+        """Count a failure; return whether the address is locked out from now on."""
         address = address_of(origin)
         tries = self._tries.pop(address, None) or _Tries(at_s=now_s)
         if now_s - tries.at_s > CALM_S:
@@ -78,7 +78,7 @@ class Guesses:
         return True
 
     def succeeded(self, digest: bytes, origin: str) -> None:
-        """Remember that a credential was right from `origin`."""
+        """Remember that a credential succeeded from `origin`."""
         self._known[(digest, origin)] = None
         self._known.move_to_end((digest, origin))
         if len(self._known) > self._max_known:

@@ -1,4 +1,4 @@
-"""The signing keys of the enterprise's issuers: fetched beside the requests, never because of one."""
+"""The signing keys of the enterprise's issuers: fetched in the background, never by a request."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ MAX_KEYS_BYTES: Final = 1 << 20
 
 
 class Fetch(Protocol):
-    """Returns what is at an address, or what it answers to a form, where `[egress]` allows it."""
+    """Fetches an address, or posts a form to it, as `[egress]` allows."""
 
     async def __call__(
         self, url: str, egress: Sequence[str], /, *, form: Mapping[str, str] | None = None, basic: str = ""
@@ -34,14 +34,14 @@ class Fetch(Protocol):
 
 
 class TakesVerifier(Protocol):
-    """Those who authenticate by a verifier."""
+    """Authenticators that use a verifier."""
 
     def use(self, verifier: JwtVerifier | None) -> None:
-        """Read tokens with this verifier from now on."""
+        """Use this verifier from now on."""
         ...
 
     def forget(self) -> None:
-        """Ask about every token anew: the keys of an issuer have changed."""
+        """Clear cached results: the keys of an issuer have changed."""
         ...
 
 
@@ -52,7 +52,7 @@ class _Due:
 
 
 class IssuerKeys:
-    """Keeps a `JwtVerifier` in keys, and hands it to those who authenticate. Runs in the worker's event loop."""
+    """Supplies a `JwtVerifier` with keys, and passes it to authenticators. Runs in the worker's event loop."""
 
     def __init__(self, keys: TakesVerifier, clock: Clock, *, fetch: Fetch) -> None:
         self._keys = keys
@@ -64,7 +64,7 @@ class IssuerKeys:
         self._due: dict[str, _Due] = {}
 
     async def apply(self, issuers: Sequence[Issuer], egress: Sequence[str]) -> None:
-        """Believe these issuers from now on; return when their keys are there, or could not be fetched."""
+        """Set the trusted issuers; returns when their keys are there, or could not be fetched."""
         if (tuple(issuers), tuple(egress)) == (self._issuers, self._egress):
             return
         self._issuers, self._egress = tuple(issuers), tuple(egress)
@@ -74,13 +74,13 @@ class IssuerKeys:
         self._keys.use(self._verifier if self._issuers else None)
 
     async def keep_fetching(self) -> None:
-        """Fetch keys when their time has come, or a token named one that is not known. Ends when it is cancelled."""
+        """Fetch keys when they are due, or when a token names an unknown one. Ends when it is cancelled."""
         while True:
             await asyncio.sleep(LOOK_EVERY_S)
             await self.look()
 
     async def look(self) -> None:
-        """Fetch the keys that are due, of all issuers at once."""
+        """Fetch the due keys of all issuers concurrently."""
         now_s = self._clock.monotonic_s()
         missed, self._verifier.missed = self._verifier.missed, set()
         await asyncio.gather(*(self._renew(issuer, now_s, missed=issuer.name in missed) for issuer in self._issuers))

@@ -1,7 +1,7 @@
-"""Tokens of the enterprise's own issuers: signature, audience and times, by algorithms that were named beforehand.
+"""Verifies tokens of the enterprise's own issuers: signature, audience and times, with configured algorithms.
 
-What a token's head says is never trusted beyond the choice among the issuer's own keys: no key is taken from a token or
-fetched from where it points, and an algorithm that shares a secret is refused in the configuration already.
+A token's header only selects among the issuer's own keys: no key is taken from a token or fetched from an address in
+it, and symmetric algorithms are already refused in the configuration.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@:+|-]{0,127}")
 
 
 class Issuer(Section, frozen=True, kw_only=True):
-    """One issuer whose tokens are believed."""
+    """A trusted issuer."""
 
     name: Annotated[str, Meta(examples=['"corp"'])]
     """Stands before the subject in the principal's id: `corp:alice`."""
@@ -81,10 +81,10 @@ class JwtVerifier:
         return tuple(self._issuers.values())
 
     def take_keys(self, name: str, jwks: object) -> int:
-        """Believe these keys of an issuer from now on, and no others; return how many can be used.
+        """Set the keys of an issuer; return how many can be used.
 
         Raises:
-            InvalidSpec: it is no JWKS, or holds no key that its algorithms can use.
+            InvalidSpec: it is not a JWKS, or holds no key that its algorithms can use.
         """
         issuer = next(one for one in self._issuers.values() if one.name == name)
         keys = tuple(_usable(issuer, jwks))
@@ -101,15 +101,15 @@ class JwtVerifier:
         return self.claims_in(issuer, claims, _check_times(issuer, claims, now_s))
 
     def read(self, token: str, now_s: float, *, subject: bool = True) -> tuple[Issuer, Mapping[str, Any]]:
-        """Return the issuer of a token and all that it says, once signature, audience and times are found right.
+        """Return the issuer of a token and all its claims, once signature, audience and times are verified.
 
         Args:
             token: The JWT.
             now_s: The time.
-            subject: Whether it must name somebody.
+            subject: Whether it must have a subject.
 
         Raises:
-            Unauthenticated: it is not to be believed.
+            Unauthenticated: it is invalid.
         """
         import jwt
 
@@ -170,10 +170,10 @@ class JwtVerifier:
         )
 
     def claims_in(self, issuer: Issuer, claims: Mapping[str, Any], expires_s: float) -> Claims:
-        """Return who a verified token means.
+        """Return the claims of a verified token.
 
         Raises:
-            Unauthenticated: it names nobody, or no tenant.
+            Unauthenticated: it has no subject, or no tenant.
         """
         subject = claims[issuer.subject_claim]
         if not isinstance(subject, str) or not 0 < len(subject) <= 100 or first_hidden(subject):
@@ -198,12 +198,12 @@ class JwtVerifier:
 
 
 def subject_in(said: str) -> str:
-    """Return the subject of a token as it stands in a principal's id."""
+    """Return the subject of a token in the form of a principal's id."""
     return quote(said, safe="@.+-_|")
 
 
 def check_issuer(issuer: Issuer) -> Issuer:
-    """Return an issuer that may be believed.
+    """Check an issuer and return it.
 
     Raises:
         InvalidSpec: something is missing, or would be unsafe.
@@ -253,7 +253,7 @@ def _usable(issuer: Issuer, jwks: object) -> Iterable[PyJWK]:
         try:
             key = jwt.PyJWK.from_dict(entry)
         except jwt.PyJWTError:
-            continue  # of a form that we do not know; the issuer may have others
+            continue  # of an unknown form; the issuer may have others
         if getattr(key.key, "key_size", MIN_RSA_BITS) < MIN_RSA_BITS and key.key_type == "RSA":
             continue
         if any(_fits(key, algorithm) for algorithm in issuer.algorithms):
@@ -261,7 +261,7 @@ def _usable(issuer: Issuer, jwks: object) -> Iterable[PyJWK]:
 
 
 def _fits(key: PyJWK, algorithm: str) -> bool:
-    """Return whether a key is of the kind that an algorithm signs with, and was not made for another one."""
+    """Return whether a key has the type for an algorithm, and no other intended use."""
     if key.key_type != _KEY_TYPES[algorithm[:2]]:
         return False
     declared = key._jwk_data.get("alg")
@@ -298,7 +298,7 @@ def _moment(issuer: Issuer, claims: Mapping[str, Any], name: str) -> float | Non
 
 
 def _names(issuer: Issuer, claims: Mapping[str, Any], claim: str) -> frozenset[str]:
-    """Return the names in a claim: a list, or words in a text. `realm_access.roles` means a claim in a claim."""
+    """Return the names in a claim: a list, or words in a text. `realm_access.roles` means a nested claim."""
     value: Any = claims if claim else ()
     for part in claim.split(".") if claim else ():
         value = value.get(part, ()) if isinstance(value, dict) else ()

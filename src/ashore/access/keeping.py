@@ -1,7 +1,7 @@
-"""Who may come into one worker, and what they may do there, kept as the state has it.
+"""The directory and the policy of one worker, synchronised with the state.
 
-Read whole at the start and on reload; when the epoch of keys or of the policy moves, what changed is read. Where
-there is no state, the first key's own file takes its place; where there is no key either, the door is open.
+Read whole at the start and on reload; when the epoch of keys or of the policy changes, only changes are read. Without a
+state, the first key's own file is used; without a key, requests need none.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ log = logging.getLogger("ashore.worker")
 
 
 class Keys:
-    """Who authenticates and who decides in one worker."""
+    """Authenticator and authority of one worker."""
 
     def __init__(
         self,
@@ -44,9 +44,9 @@ class Keys:
         recorder: Recorder,
         verifier: TokenVerifier | None = None,
     ) -> None:
-        """Begin. `first_key`: the file of the first key; None: requests need no key.
+        """Create it. `first_key`: the file of the first key; None: requests need no key.
 
-        Read everything, and what changed whenever `watch` sees an epoch move, which it tells on its own thread.
+        Reads everything, and later the changes of each epoch that `watch` reports, on its own thread.
 
         Raises:
             AshoreError: the state cannot be read, or there is neither a state nor a readable first key.
@@ -72,11 +72,11 @@ class Keys:
 
     @property
     def database(self) -> Database | None:
-        """The state that keys are kept in; None where they are not kept in one."""
+        """The state with the keys; None without one."""
         return self._database
 
     async def reread(self, *, whole: bool = True) -> None:
-        """Read again: everything, as on `reload`, or what changed since the last time.
+        """Read again: everything, as on `reload`, or the changes since the last time.
 
         Raises:
             AshoreError: the state cannot be read; the keys stay as they were.
@@ -85,24 +85,24 @@ class Keys:
             await asyncio.to_thread(self._take, whole=whole)
 
     def acting(self, name: str, tenant: str) -> Principal:
-        """Return whom a job runs for now.
+        """Return the current principal of a job.
 
         Raises:
-            PermissionDenied: who submitted it may no longer.
+            PermissionDenied: its submitter is not authorised any more.
         """
         return self.directory.acting(name, tenant, self._clock.now_s())
 
     def forget(self) -> None:
-        """Ask about every token anew: the keys of an issuer have changed."""
+        """Clear cached results: the keys of an issuer have changed."""
         self._doorkeeper.forget()
 
     def use(self, verifier: TokenVerifier | None) -> None:
-        """Read tokens with this verifier from now on."""
+        """Use this verifier from now on."""
         self._doorkeeper.use(verifier)
 
     async def keep_flushing(self) -> None:
-        """Write down every so often when keys were used last, and revoke those whose time is over. Ends when it is
-        cancelled, after what it has was written."""
+        """Periodically save when keys were last used, and revoke expired ones. Ends when it is cancelled, after a
+        last save."""
         try:
             while True:
                 await asyncio.sleep(FLUSH_EVERY_S)
@@ -111,7 +111,7 @@ class Keys:
             await asyncio.to_thread(self.flush)
 
     def flush(self) -> None:
-        """Write it down now. What cannot be written is told in the log, and tried again with the next uses."""
+        """Save now. A failure is logged, and retried with the next uses."""
         if self._database is None:
             return
         uses = self._doorkeeper.take_uses()

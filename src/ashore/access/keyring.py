@@ -1,4 +1,4 @@
-"""Use cases of keys: made, listed, rotated with an overlap, revoked. The secret is told once, and kept nowhere."""
+"""Use cases of keys: create, list, rotate with an overlap, revoke. The secret is returned once, and never stored."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _MODEL: Final = re.compile(r"[A-Za-z0-9._@:+/?=&,-]{0,128}\*?")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeyWish:
-    """A key that is to be made."""
+    """A key to create."""
 
     title: str = ""
     scope: KeyScope = WIDE
@@ -36,7 +36,7 @@ class KeyWish:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewKey:
-    """A key that was made: the only time that anybody sees it."""
+    """A new key: the only time that its secret is shown."""
 
     secret: str
     record: KeyRecord
@@ -47,7 +47,7 @@ class NewKey:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Revoked:
-    """A key that opens nothing any more."""
+    """A revoked key."""
 
     record: KeyRecord
     made: tuple[str, ...]
@@ -63,7 +63,7 @@ class Keyring:
     def keys(
         self, actor: Actor, *, owner: str = "", tenant: str = "", after: str = "", limit: int = 100
     ) -> tuple[KeyRecord, ...]:
-        """Return a page of the keys that the actor may see, by id, revoked ones too. Everybody may list their own."""
+        """Return a page of the keys that the actor may see, by id, revoked ones too. Everyone may list their own."""
         mine = bool(owner) and owner == actor.principal.id
         action, resource = (KEY_ROTATE_OWN, f"key/{actor.principal.key_id}") if mine else (
             ACCESS_READ, f"tenant/{tenant}/*" if tenant else "tenant/*"
@@ -78,11 +78,11 @@ class Keyring:
             )
 
     def key(self, actor: Actor, key_id: str) -> KeyRecord:
-        """Return one key, without its secret. Everybody may see their own.
+        """Return one key, without its secret. Everyone may see their own.
 
         Raises:
             NotFound: there is no such key.
-            PermissionDenied: the actor may not see it, or may not know that it is not there.
+            PermissionDenied: the actor may not see it, whether it exists or not.
         """
         with self._acts.look(actor) as desk:
             found = sql.find_key(desk.connection, key_id)
@@ -96,17 +96,17 @@ class Keyring:
             return found
 
     def create(self, actor: Actor, owner: str, wish: KeyWish) -> NewKey:
-        """Make a key for an account; an empty `owner` is the actor.
+        """Create a key for an account; an empty `owner` is the actor.
 
-        Whoever makes a key knows it. So nobody gets a key for an administrator who has one: that administrator makes
-        and rotates their own, alone. A key that people make for themselves opens no more than they may do now.
+        The creator of a key knows its secret. So nobody else can create a key for an administrator who has one;
+        administrators create and rotate their own. A key for oneself grants no more than the actor's current rights.
 
         Raises:
             NotFound: there is no such account.
-            PermissionDenied: the account holds an office and has a live key, or the key would open more than the actor
-                may do.
+            PermissionDenied: the account holds an office and has a live key, or the key would exceed the actor's
+                rights.
             Conflict: the actor has too many keys of their own, or a budget counts the key in use apart.
-            InvalidRequest: the scope is malformed, or the key would outlive the one that makes it.
+            InvalidRequest: the scope is malformed, or the key would outlive the one that creates it.
         """
         owner = owner or actor.principal.id
         with self._acts.write(actor, "key:create", f"account/{owner}") as desk:
@@ -130,11 +130,11 @@ class Keyring:
             return issue(desk, account, wish)
 
     def rotate(self, actor: Actor, key_id: str, *, overlap_s: int) -> NewKey:
-        """Make a key in place of another, which opens for `overlap_s` more and then never again.
+        """Create a key in place of another, which stays valid for `overlap_s`.
 
         Raises:
             NotFound: there is no such key.
-            Conflict: it opens nothing any more.
+            Conflict: it is not valid any more.
             PermissionDenied: it is neither the key in use nor one that the actor administers.
         """
         if not 0 <= overlap_s <= LONGEST_OVERLAP_S:
@@ -152,7 +152,7 @@ class Keyring:
             if account is None:
                 raise NotFound(f"the key {key_id} belongs to no account", hint="create a key for an account")
             if old.owner == desk.principal.id:
-                keep_within(desk, account, 2 * MOST_OWN)  # those that were replaced hold until their overlap ends
+                keep_within(desk, account, 2 * MOST_OWN)  # replaced keys stay valid until their overlap ends
                 life_s = replaced_span(desk, account, old, life_s)
             new = issue(desk, account, KeyWish(title=old.title, scope=old.scope, expires_in_s=life_s))
             end_s = desk.now_s + overlap_s
@@ -163,14 +163,14 @@ class Keyring:
             return new
 
     def revoke(self, actor: Actor, key_id: str, *, made: bool = False) -> Revoked:
-        """Let a key open nothing any more, in any process, within a second. May be called twice.
+        """Revoke a key everywhere within one second. May be called twice.
 
-        `made`: those too that were made with it, with them, and so on. Whoever stole the key may have made some.
+        `made`: also the keys created with it, with those, and so on; a thief may have created some.
 
         Raises:
             NotFound: there is no such key.
             PermissionDenied: the actor may not revoke one of them; then none is.
-            Conflict: an office would lose its last holder, or nobody consented to an auditor losing theirs.
+            Conflict: an office would lose its last holder, or consent to an auditor's loss is missing.
         """
         with self._acts.write(actor, "key:revoke", f"key/{key_id}") as desk:
             key = self._mine_or_administered(desk, key_id, revoking=True)
@@ -186,8 +186,8 @@ class Keyring:
         return Revoked(record=key, made=tuple(one.key_id for one in others))
 
     def _mine_or_administered(self, desk: Desk, key_id: str, *, revoking: bool = False) -> KeyRecord:
-        """Return a key that the actor may replace: the one in use, any own one where nothing narrows what the actor
-        may do, or one that the actor administers."""
+        """Return a key that the actor may replace: the one in use, any own one if the actor's rights are not
+        narrowed, or one that the actor administers."""
         principal = desk.principal
         key = sql.find_key(desk.connection, key_id)
         if key is not None and key.owner == principal.id and key_id == principal.key_id:
@@ -211,7 +211,7 @@ class Keyring:
 
 
 def issue(desk: Desk, account: Account, wish: KeyWish) -> NewKey:
-    """Make a key within an open act, whose rights were asked for."""
+    """Create a key within an open act; the caller has authorised it."""
     scope = check_scope(wish.scope)
     if wish.expires_in_s is not None and not 0 < wish.expires_in_s <= LONGEST_LIFE_S:
         raise InvalidRequest(
@@ -251,7 +251,7 @@ def _no_account(desk: Desk, owner: str) -> NotFound:
 
 
 def check_scope(scope: KeyScope) -> KeyScope:
-    """Return a scope that may be given to a key.
+    """Check a key's scope and return it.
 
     Raises:
         InvalidRequest: a pattern, an action or a network is malformed.
@@ -287,10 +287,10 @@ def check_scope(scope: KeyScope) -> KeyScope:
 
 
 def keep_administrators_keys(desk: Desk, account: Account) -> None:
-    """Return when the actor may be given a way to act as this account: a key, or a log-in.
+    """Check that the actor may get a way to act as this account: a key, or a log-in.
 
     Raises:
-        PermissionDenied: it holds an office, has a live key, and is somebody else.
+        PermissionDenied: the account holds an office, has a live key, and is not the actor's.
     """
     if account.id == desk.principal.id or not is_officer(desk.compiled, account):
         return

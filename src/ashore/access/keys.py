@@ -1,6 +1,6 @@
 """API keys: `ash_`, eight characters that name the key, `_`, and 43 characters of randomness (256 bits).
 
-Only a digest is kept. A key carries enough randomness that a plain SHA-256 cannot be guessed back, so no slow
+Only a digest is stored. A key has enough entropy that a plain SHA-256 cannot be reversed by guessing, so no slow
 password hash is needed on the hot path.
 """
 
@@ -25,31 +25,32 @@ _NAMED: Final = re.compile(r"ash_[0-9a-f]{8}(?=_)")
 
 @dataclass(frozen=True, slots=True)
 class KeyDigest:
-    """What is kept of a key."""
+    """The stored part of a key."""
 
     sha256: bytes = field(repr=False)
 
     def matches(self, token: str) -> bool:
-        """Return whether `token` is the key, in a time that does not tell how much of it is right."""
+        """Return whether `token` is the key, in constant time."""
         return hmac.compare_digest(self.sha256, digest_of(token).sha256)
 
 
 def new_key() -> str:
-    """Return a fresh key from the system's randomness."""
+    """Return a new key from the system's random generator."""
     return f"ash_{secrets.token_hex(4)}_{secrets.token_urlsafe(32)}"
 
 
 def looks_like_key(text: str) -> bool:
-    """Return whether `text` has the form of a key of ours; says nothing about whether it is valid."""
+    """Return whether `text` has the form of an ashore key; does not check its validity."""
     return _FORM.fullmatch(text) is not None
 
 
 def key_id_in(text: str) -> str:
-    """Return the id of the key that a text begins with, for people who paste a whole key; any other text as it is."""
+    """Return the key id of a text that starts with a key, for people who paste a whole key; any other text
+    unchanged."""
     found = _NAMED.match(text)
     return found[0] if found else text
 
 
 def digest_of(token: str) -> KeyDigest:
-    """Return the digest under which `token` is kept. Any text has one."""
+    """Return the stored digest of `token`. Any text has one."""
     return KeyDigest(hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest())

@@ -1,4 +1,4 @@
-"""Authenticators that live in the process: a table of digests, and an open door for load tests."""
+"""In-process authenticators: a table of digests, and one that admits everybody, for load tests."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from ashore.errors import Unauthenticated
 
 
 class KeyTable:
-    """Digests of keys and whom they belong to: right for the first key and a handful beside it.
+    """Digests of keys and their owners: suits the first key and a few others.
 
-    Every entry is compared in full for every token, so the time taken tells nothing about any key.
+    Every entry is compared in full for every token, so the time reveals nothing about any key.
     """
 
     def __init__(self, entries: Iterable[tuple[KeyDigest, Principal]] = ()) -> None:
         self._entries = tuple(entries)
 
     def take(self, entries: Iterable[tuple[KeyDigest, Principal]]) -> None:
-        """Know these keys from now on, and no others. May be called from any thread."""
+        """Replace the keys. May be called from any thread."""
         self._entries = tuple(entries)
 
     @classmethod
@@ -48,7 +48,7 @@ class KeyTable:
 
 
 class OpenDoor:
-    """Lets everybody in as one principal. For load generators and tests; nothing else may be reachable."""
+    """Admits everybody as one principal. For load generators and tests; must not be reachable from elsewhere."""
 
     def __init__(self) -> None:
         self._principal: Final = Principal(

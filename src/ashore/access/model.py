@@ -1,4 +1,4 @@
-"""Principals, which every room knows: `core` has them, and the access room says who they are."""
+"""Principals, shared by every room: defined in `core`, resolved by the access room."""
 
 from ashore.core.principal import DEFAULT_TENANT, NOBODY, WIDE, KeyScope, Principal, PrincipalKind
 

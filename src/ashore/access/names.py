@@ -1,4 +1,4 @@
-"""Which names the state knows: whom a budget, a purge or a policy can be about."""
+"""Names in the state: possible subjects of a budget, a purge or a policy."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from ashore.state import Database
 
 
 class SqlNames:
-    """Names in the state. Of somebody who comes in by an issuer, `corp:alice`, the state may know nothing: they are
-    taken as they are."""
+    """Names in the state. Users of an issuer, `corp:alice`, may not be in the state: their names are accepted
+    unchecked."""
 
     def __init__(self, database: Database, models: Callable[[], Collection[str]]) -> None:
-        """`models`: gives the aliases that there are, those of other machines too."""
+        """`models`: returns all aliases, those of other machines included."""
         self._database = database
         self._models = models
 

@@ -48,7 +48,7 @@ _FIRST: Final = Principal(id=FIRST_KEY_ID, kind="first-key", tenant=DEFAULT_TENA
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Standing:
-    """Who could administer at one moment: enabled, with a live key that is wide enough."""
+    """Potential administrators at one moment: enabled, with a live key that is wide enough."""
 
     compiled: Compiled
     administrators: tuple[Principal, ...]
@@ -60,7 +60,7 @@ class Standing:
 
 
 def standing_of(connection: Connection, compiled: Compiled, now_s: int) -> Standing:
-    """Return who could administer, with the accounts and keys as this transaction sees them."""
+    """Return the potential administrators, by the accounts and keys of this transaction."""
     holders: dict[str, set[str]] = {role: set() for role in OFFICERS}
     administrators = []
     powers: set[tuple[str, str, bool]] = set()
@@ -81,12 +81,12 @@ def standing_of(connection: Connection, compiled: Compiled, now_s: int) -> Stand
 
 
 def roles_gained(before: Standing, after: Standing) -> tuple[str, ...]:
-    """Return the roles with powers of an office that somebody has now and had not, or can use now by a key."""
+    """Return the roles with powers of an office that a subject has newly gained, or can newly use by a key."""
     return tuple(sorted({role for _, role, _ in after.powers - before.powers}))
 
 
 def lost_between(before: Standing, after: Standing) -> tuple[str, ...]:
-    """Return what somebody could change before and nobody could ever change again, as `ACTION on RESOURCE`."""
+    """Return what could be changed before and could never be changed again, as `ACTION on RESOURCE`."""
     if not before.administrators:
         return ()
     if not after.administrators:
@@ -99,7 +99,7 @@ def lost_between(before: Standing, after: Standing) -> tuple[str, ...]:
 
 
 def bindings_in_the_way(standing: Standing) -> tuple[Binding, ...]:
-    """Return the bindings whose rules deny that anybody ever administers again; none where somebody can."""
+    """Return the bindings whose deny rules block all administration; none if somebody can administer."""
     policy = standing.compiled.policy
     if standing.administrators and all(_reaches(standing, *place) for place in _denied_places(policy)):
         return ()
@@ -117,13 +117,13 @@ def bindings_in_the_way(standing: Standing) -> tuple[Binding, ...]:
 
 
 def missing_offices(connection: Connection, now_s: int) -> tuple[str, ...]:
-    """Return the offices that nobody with a live key can use."""
+    """Return the offices without a holder who has a live key."""
     officers = standing_of(connection, Compiled(sql.load_policy(connection)), now_s).officers
     return tuple(role for role in OFFICERS if not officers[role])
 
 
 def bootstrap_hint(connection: Connection, now_s: int) -> str:
-    """Return what the first key is still good for, as the next command to type."""
+    """Return the remaining uses of the first key, as the next command to type."""
     missing = missing_offices(connection, now_s)
     if not missing:
         return "use your own key"
@@ -134,10 +134,9 @@ def bootstrap_hint(connection: Connection, now_s: int) -> str:
 
 
 def makers_of(connection: Connection, account: str) -> frozenset[str]:
-    """Return an account and everybody who ever made a key or a log-in for it, and for them, and so on; not the first
-    key.
+    """Return an account and everybody who ever created a key or a log-in for it, transitively; without the first key.
 
-    Whoever makes a key knows it. Two accounts that have a maker in common may be one person.
+    The creator of a key knows it. Two accounts with a common creator may be one person.
     """
     found: set[str] = set()
     todo = [account]
@@ -155,14 +154,14 @@ def _administers(compiled: Compiled, who: Principal) -> bool:
 
 
 def _reaches(standing: Standing, action: str, resource: str) -> bool:
-    """Return whether an administrator, or another security officer whom they could make, may do this."""
+    """Return whether an administrator, or another security officer whom they could create, may do this."""
     return any(
         standing.compiled.decide(who, action, resource).allowed for who in (*standing.administrators, _NEW_OFFICER)
     )
 
 
 def _denied_places(policy: Policy) -> Iterator[tuple[str, str]]:
-    """Return what a security officer may do by the role, at each place where a rule denies it to somebody."""
+    """Return the security officer's actions at each resource where a rule denies one to somebody."""
     mine = [rule.action for rule in _ROLES[SECURITY_OFFICER].rules]
     for denied in {rule for role in policy.roles for rule in role.rules if rule.effect == "deny"}:
         for action in mine:
@@ -178,7 +177,7 @@ def _admits(who: Principal, role: Role) -> bool:
 
 
 def _holders(connection: Connection, compiled: Compiled, now_s: int) -> Iterator[Principal]:
-    """Return each enabled account that a binding gives an office, and for each of its live keys whom it lets in."""
+    """Return each enabled account with an office by a binding, and the principal of each of its live keys."""
     shut = {tenant.name for tenant in sql.list_tenants(connection) if tenant.disabled}
     for account in _candidates(connection, compiled.policy):
         if account.disabled or account.tenant in shut:
@@ -191,7 +190,7 @@ def _holders(connection: Connection, compiled: Compiled, now_s: int) -> Iterator
 
 
 def _candidates(connection: Connection, policy: Policy) -> list[Account]:
-    """Return the accounts that a binding gives powers of an office, by themselves or by a group."""
+    """Return the accounts with powers of an office by a binding, directly or by a group."""
     roles = _ROLES | {role.name: role for role in policy.roles}
     found: dict[str, Account] = {}
     members: dict[str, list[Account]] | None = None

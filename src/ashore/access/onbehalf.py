@@ -1,7 +1,7 @@
-"""Processes of ours that act for a principal: the job worker runs what somebody submitted, as that somebody.
+"""Delegation: our own processes act for a principal, as the job worker does for a job's submitter.
 
-The supervisor makes a token at each start and writes it into a file that only its own user reads. Without that token
-the header that names the principal means nothing.
+The supervisor creates a token at each start and writes it into a file that only its own user reads. Without that token
+the header that names the principal is ignored.
 """
 
 from __future__ import annotations
@@ -24,26 +24,26 @@ OURSELVES: Final = Principal(id="ashore", kind="internal", tenant=TenantId(""), 
 
 
 def as_developer(name: str, tenant: str) -> Principal:
-    """Return a principal that may ask every model: where there is no state, nobody can have been disabled."""
+    """Return a principal that may use every model: without a state, no account can have been disabled."""
     return Principal(id=name, tenant=TenantId(tenant), kind="key", roles=frozenset((DEVELOPER,)))
 
 
 class OnBehalf:
-    """Knows the digest of the internal token."""
+    """Holds the digest of the internal token."""
 
     def __init__(self, token: str, acting: Acting = as_developer) -> None:
         self._digest: Final[KeyDigest] = digest_of(token)
         self._acting = acting
 
     def principal(self, token: str | None, named: str) -> Principal | None:
-        """Return the principal that `named` (`NAME/TENANT`) says; None when the token is not the internal one.
+        """Return the principal named by `named` (`NAME/TENANT`); None if the token is not the internal one.
 
-        NAME is what `Principal.acting_name` said. Both are percent-encoded, slashes too: a name may hold any character,
-        and must not be cut elsewhere or reach another tenant. An empty `named` means ashore itself, which may look and
-        ask for nothing.
+        NAME is from `Principal.acting_name`. Both are percent-encoded, slashes too: a name may hold any character, and
+        must not be split elsewhere or reach another tenant. An empty `named` means ashore itself, which may read but
+        not use models.
 
         Raises:
-            InvalidRequest: the token is right and the name is malformed.
+            InvalidRequest: the token is valid and the name is malformed.
             PermissionDenied: the key was revoked since, or the account disabled.
         """
         if not token or not self._digest.matches(token):
@@ -57,7 +57,7 @@ class OnBehalf:
 
 
 def make_internal_token(path: Path) -> None:
-    """Write a new token into `path` (0600); the one before it is worth nothing to a process that reads it anew."""
+    """Write a new token into `path` (0600); processes that reread the file reject the previous one."""
     write_whole(path, f"{new_key()}\n".encode(), durable=False)
 
 

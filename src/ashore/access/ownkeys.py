@@ -1,4 +1,4 @@
-"""What a key must keep to that people make for themselves: no wider, no longer and no more than what they have."""
+"""Limits of keys that people create for themselves: no wider, longer or stronger than their own rights."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ DAY_S: Final = 86_400
 
 
 def keep_own_rights(desk: Desk, account: Account, action: str, resource: str) -> None:
-    """Return when a key of the actor's own account opens nothing that the actor may not do now.
+    """Check that a key of the actor's own account grants nothing beyond the actor's current rights.
 
-    Neither a restricted key nor a session without a fresh proof makes a key without that restriction, not even one that
-    may make keys of everybody, and what a token of an issuer denies is denied to the key.
+    A restricted key, or a session without a fresh proof, cannot create a key without that restriction, even with the
+    right to create keys for everyone; denials of an issuer's token apply to the key, too.
 
     Raises:
-        PermissionDenied: it would open more; or the actor lacks `action`.
+        PermissionDenied: it would grant more; or the actor lacks `action`.
     """
     desk.require(action, resource)
     lacking = withheld(desk.compiled, desk.principal)
@@ -44,10 +44,10 @@ def keep_own_rights(desk: Desk, account: Account, action: str, resource: str) ->
 
 
 def own_span(desk: Desk, expires_in_s: int | None) -> int | None:
-    """Return how long a key may live that ends no later than the key that makes it, and is counted where that one is.
+    """Return the lifetime of a key that ends no later than the key that creates it, and is counted in the same budgets.
 
     Raises:
-        InvalidRequest: it asks for longer.
+        InvalidRequest: it requests a longer lifetime.
         Conflict: a budget counts the key in use apart, so another key would not be counted there.
     """
     used = desk.principal.key_id
@@ -67,11 +67,12 @@ def own_span(desk: Desk, expires_in_s: int | None) -> int | None:
 
 
 def replaced_span(desk: Desk, account: Account, old: KeyRecord, life_s: int | None) -> int | None:
-    """Return how long a key of the actor's own in place of `old` is valid: `life_s`, but no longer than the key in use
-    where that is another one. What a budget counts apart is not replaced; where it counts each key apart, once a day.
+    """Return the lifetime of a key that replaces the actor's own key `old`: `life_s`, but no longer than the key in use
+    if that is another one. A key that a budget counts separately cannot be replaced; if the budget counts every key
+    separately, once a day.
 
     Raises:
-        Conflict: a budget counts `old` apart, or the account has made a key today.
+        Conflict: a budget counts `old` separately, or the account has created a key today.
     """
     used = desk.principal.key_id
     if not used:
@@ -102,16 +103,16 @@ def _refuse_escape(key_id: str, rules: Sequence[str]) -> None:
 
 
 def _left_s(desk: Desk) -> int | None:
-    """Return how long the key in use is valid yet; None: for ever, or there is none."""
+    """Return the remaining lifetime of the key in use; None: unlimited, or there is none."""
     key = sql.find_key(desk.connection, desk.principal.key_id)
     return None if key is None or key.expires_s is None else max(1, key.expires_s - desk.now_s)
 
 
 def keep_within(desk: Desk, account: Account, most: int) -> None:
-    """Return when an account may make one more key for itself.
+    """Check that an account may create one more key for itself.
 
     Raises:
-        Conflict: it has made `most` that are live, or many within a day.
+        Conflict: it has `most` live ones, or created many within a day.
     """
     since_s = desk.now_s - DAY_S
     live, made = sql.count_own_keys(desk.connection, account.id, now_s=desk.now_s, since_s=since_s)

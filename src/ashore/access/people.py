@@ -1,4 +1,4 @@
-"""Use cases of tenants, users, service accounts and groups. Each is one act, decided on the state and recorded."""
+"""Use cases of tenants, users, service accounts and groups. Each is one act, decided on the state and audited."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from ashore.errors import Conflict, NotFound, PermissionDenied
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AccountWish:
-    """An account that is to be made."""
+    """An account to create."""
 
     id: str
     kind: AccountKind = "user"
@@ -35,7 +35,7 @@ class AccountWish:
 
 
 class People:
-    """Who there is."""
+    """Use cases of tenants, accounts and groups."""
 
     def __init__(self, acts: Acts) -> None:
         self._acts = acts
@@ -49,7 +49,7 @@ class People:
             return tuple(one for one in found if desk.allows(ACCESS_READ, f"tenant/{one.name}"))
 
     def create_tenant(self, actor: Actor, name: str, title: str = "") -> Tenant:
-        """Make a tenant.
+        """Create a tenant.
 
         Raises:
             Conflict: there is one of this name.
@@ -65,7 +65,7 @@ class People:
     def change_tenant(
         self, actor: Actor, name: str, *, title: str | None = None, disabled: bool | None = None
     ) -> Tenant:
-        """Change a tenant's title, or let none of its principals in any more, or again.
+        """Change a tenant's title, or disable or enable it with all its principals.
 
         Raises:
             NotFound: there is none of this name.
@@ -111,16 +111,16 @@ class People:
             return found, tuple(role.name for role, _ in desk.compiled.held_by(principal_of(found)))
 
     def create_account(self, actor: Actor, wish: AccountWish) -> tuple[Account, NewKey | None]:
-        """Make an account, with roles and a key at once where they are wished for. The key is told this once.
+        """Create an account, with roles and a key if requested. The key's secret is returned once.
 
-        The first key may do this for each of the three offices that nobody with a key holds yet, and for nothing else.
+        The first key may do this only for those of the three offices that have no holder with a key yet.
 
         Raises:
             Conflict: there is an account of this id.
             NotFound: the tenant or a group does not exist.
             InvalidRequest: a name is malformed, or it would hold two offices.
-            PermissionDenied: the actor may not, may not grant a role that the account has or gets, or it is for
-                somebody of an issuer and the actor does not administer every tenant.
+            PermissionDenied: the actor may not, may not grant a role that the account has or gets, or it is for a user
+                of an issuer and the actor does not administer every tenant.
         """
         account = Account(
             id=check_account_id(wish.id, wish.kind),
@@ -135,7 +135,7 @@ class People:
                 _check_first_administrator(desk, wish)
             else:
                 desk.require(ACCESS_WRITE, account.resource)
-                if ":" in account.id:  # somebody of an issuer, of the tenant that their token says
+                if ":" in account.id:  # a user of an issuer, of the tenant in their token
                     desk.require(ACCESS_WRITE, "tenant/*")
                 has = [one.role for one in desk.compiled.policy.bindings if one.subject == account.subject]
                 for role in (*wish.roles, *has):
@@ -165,12 +165,12 @@ class People:
         title: str | None = None,
         disabled: bool | None = None,
     ) -> Account:
-        """Change an account's title, or disable it, or enable it again. A disabled one is refused within 200 ms, with
-        every key and token. May be called for somebody of an issuer who has no account yet: disabling makes one.
+        """Change an account's title, or disable or enable it. A disabled one is refused within 200 ms, with every key
+        and token. For a user of an issuer without an account, disabling creates one.
 
         Raises:
             NotFound: there is none of this id, and it is not to be disabled.
-            Conflict: an office would lose its last holder, or nobody consented to an auditor losing theirs.
+            Conflict: an office would lose its last holder, or consent to an auditor's loss is missing.
         """
         with self._acts.write(actor, f"{kind}:change", f"{kind}/{account_id}") as desk:
             found = sql.find_account(desk.connection, account_id)
@@ -189,11 +189,11 @@ class People:
         return changed
 
     def remove_account(self, actor: Actor, kind: AccountKind, account_id: str) -> None:
-        """Remove an account: its keys are revoked and its bindings taken away. What it did stays in the record.
+        """Remove an account with its keys and bindings. Its past acts stay in the audit log.
 
         Raises:
             NotFound: there is none of this id.
-            Conflict: as `change_account` says.
+            Conflict: as for `change_account`.
         """
         with self._acts.write(actor, f"{kind}:remove", f"{kind}/{account_id}") as desk:
             found = _account(desk, kind, account_id)
@@ -207,7 +207,8 @@ class People:
             sql.remove_account(desk.connection, found.id)
 
     def consent(self, actor: Actor, account_id: str) -> None:
-        """Agree, for 24 hours, to what a security officer does to an auditor's account. Nobody agrees to their own."""
+        """Consent, for 24 hours, to a security officer's change of an auditor's account. Auditors cannot consent for
+        themselves."""
         with self._acts.write(actor, "auditor:consent", f"user/{account_id}") as desk:
             found = _account(desk, "user", account_id)
             desk.require(AUDITOR_CONSENT, found.resource)
@@ -216,7 +217,7 @@ class People:
     # --- groups
 
     def groups(self, actor: Actor) -> tuple[tuple[Group, tuple[str, ...]], ...]:
-        """Return every group that the actor may see, with the ids of those of its accounts that it may see."""
+        """Return every group that the actor may see, with those of its accounts that the actor may see."""
         with self._acts.read(actor, ACCESS_READ, "group/*") as desk:
             groups = [
                 group for group in sql.list_groups(desk.connection) if desk.allows(ACCESS_READ, f"group/{group.name}")
@@ -225,7 +226,7 @@ class People:
             return tuple((group, _seen(desk, members.get(group.name, ()))) for group in groups)
 
     def create_group(self, actor: Actor, name: str, title: str = "") -> Group:
-        """Make a group.
+        """Create a group.
 
         Raises:
             Conflict: there is one of this name.
@@ -241,13 +242,13 @@ class People:
     def change_members(
         self, actor: Actor, name: str, *, add: Sequence[str] = (), remove: Sequence[str] = ()
     ) -> tuple[str, ...]:
-        """Put accounts into a group, and take others out; return who is in it now.
+        """Add accounts to a group, and remove others; return the members.
 
         Raises:
             NotFound: the group or an account does not exist.
             PermissionDenied: the actor would raise their own rights.
-            InvalidRequest: somebody would hold two offices.
-            Conflict: as `change_account` says.
+            InvalidRequest: an account would hold two offices.
+            Conflict: as for `change_account`.
         """
         with self._acts.write(actor, "group:members", f"group/{name}") as desk:
             desk.require(ACCESS_WRITE, f"group/{name}")
@@ -269,11 +270,11 @@ class People:
             return _seen(desk, sql.members_of(desk.connection, name))
 
     def remove_group(self, actor: Actor, name: str) -> None:
-        """Remove a group: from its accounts, and its bindings.
+        """Remove a group, with its memberships and bindings.
 
         Raises:
             NotFound: there is none of this name.
-            Conflict: as `change_account` says.
+            Conflict: as for `change_account`.
         """
         with self._acts.write(actor, "group:remove", f"group/{name}") as desk:
             desk.require(ACCESS_WRITE, f"group/{name}")
@@ -300,7 +301,7 @@ def _seen(desk: Desk, members: Iterable[Account]) -> tuple[str, ...]:
 
 
 def _check_first_administrator(desk: Desk, wish: AccountWish) -> None:
-    """Return when the first key may make this account.
+    """Check that the first key may create this account.
 
     Raises:
         PermissionDenied: it is not one of the three administrators, or there is one already.
@@ -334,7 +335,7 @@ def _check_first_administrator(desk: Desk, wish: AccountWish) -> None:
 
 
 def _principal_after(principal: Principal, changed: Account, name: str) -> Principal:
-    """Return the actor after its account joined or left a group: the groups that its token says stay."""
+    """Return the actor after its account joined or left a group; groups from its token stay."""
     groups = principal.groups | {name} if name in changed.groups else principal.groups - {name}
     return replace(principal, groups=groups, token_groups=principal.token_groups - changed.groups)
 

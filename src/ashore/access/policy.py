@@ -1,4 +1,4 @@
-"""The policy: roles as sets of `action on resource-pattern`, and which subject has which role. Data and its checks."""
+"""The policy: roles as sets of `action on resource-pattern`, and bindings of roles to subjects. Data and its checks."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ EVERYONE: Final = "everyone"
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """`allow` or `deny` an action on what matches a pattern: `*`, a name, or the beginning of names, `model/*`."""
+    """`allow` or `deny` an action on resources that match a pattern: `*`, a name, or a prefix, `model/*`."""
 
     effect: Effect
     action: str
@@ -51,11 +51,11 @@ class Rule:
         return words if self.effect == "allow" else f"deny {words}"
 
     def covers(self, other: Rule) -> bool:
-        """Return whether everything that `other` means is meant by this rule; effects are not looked at."""
+        """Return whether this rule covers everything that `other` covers; ignores effects."""
         return matches_action(self.action, other.action) and _within(other.resource, self.resource)
 
     def overlaps(self, other: Rule) -> bool:
-        """Return whether there is anything that both rules mean; effects are not looked at."""
+        """Return whether the two rules overlap; ignores effects."""
         actions = matches_action(self.action, other.action) or matches_action(other.action, self.action)
         return actions and (_within(other.resource, self.resource) or _within(self.resource, other.resource))
 
@@ -82,7 +82,7 @@ class Role:
 
 @dataclass(frozen=True, slots=True)
 class Binding:
-    """A subject has a role. Subjects: `user/ID`, `service/ID`, `group/NAME`, `tenant/NAME`, `everyone`."""
+    """A subject with a role. Subjects: `user/ID`, `service/ID`, `group/NAME`, `tenant/NAME`, `everyone`."""
 
     subject: str
     role: str
@@ -90,7 +90,7 @@ class Binding:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
-    """Custom roles and all bindings. The built-in roles are always there and are no part of it."""
+    """Custom roles and all bindings. The built-in roles always exist and are not part of it."""
 
     roles: tuple[Role, ...] = ()
     bindings: tuple[Binding, ...] = ()
@@ -98,10 +98,10 @@ class Policy:
 
 
 def parse_rule(text: str) -> Rule:
-    """Return the rule that `text` says: `infer on model/chat`, `deny infer on model/deepseek-*`.
+    """Parse a rule: `infer on model/chat`, `deny infer on model/deepseek-*`.
 
     Raises:
-        InvalidRequest: it is malformed, or names no action of ashore's.
+        InvalidRequest: it is malformed, or names an unknown action.
     """
     found = _RULE.fullmatch(text.strip())
     if found is None or not _ACTION.fullmatch(found[2]) or not _RESOURCE.fullmatch(found[3]):
@@ -117,12 +117,12 @@ def parse_rule(text: str) -> Rule:
 
 
 def check_resource(resource: str) -> str:
-    """Return a resource, or a pattern of resources, of a kind that ashore asks about.
+    """Check a resource, or a pattern of resources, and return it.
 
-    For what people write now: a policy that is in the state already may name others, and means nothing by them.
+    For new input: a policy already in the state may name unknown kinds, which have no effect.
 
     Raises:
-        InvalidRequest: there is no such kind; the hint has what was probably meant.
+        InvalidRequest: there is no such kind; the hint suggests the nearest one.
     """
     kind, _, name = resource.partition("/")
     if resource in WHOLE or (kind in RESOURCE_KINDS and name):
@@ -151,12 +151,12 @@ def _meant(resource: str) -> str:
 
 @lru_cache(maxsize=256)
 def _means_an_action(pattern: str) -> bool:
-    """A policy has 100,000 rules at most, and they name few actions."""
+    """Cached: a policy has up to 100,000 rules, which name few actions."""
     return any(matches_action(pattern, action.name) for action in ACTIONS)
 
 
 def check_name(name: str, what: str) -> str:
-    """Return `name` when it may name a thing of the access room.
+    """Check a name of the access room and return it.
 
     Raises:
         InvalidRequest: it has other characters than letters, digits and `._@:+|-`, or is too long.
@@ -171,10 +171,10 @@ def check_name(name: str, what: str) -> str:
 
 
 def check_account_id(name: str, kind: str) -> str:
-    """Return `name` when an account may be called so.
+    """Check an account id and return it.
 
     Raises:
-        InvalidRequest: it is malformed, or is what the record calls ashore itself or a user of the machine.
+        InvalidRequest: it is malformed, or is reserved in the audit log for ashore itself or a user of the machine.
     """
     check_name(name, kind)
     if name in _RESERVED or name.startswith(_RESERVED_BEGINNINGS):
@@ -187,19 +187,19 @@ def check_account_id(name: str, kind: str) -> str:
 
 
 def check_title(title: str) -> str:
-    """Return a title that may be kept and shown.
+    """Check a title and return it.
 
     Raises:
-        InvalidRequest: it is too long, or has characters that are not seen.
+        InvalidRequest: it is too long, or has invisible characters.
     """
     return check_line(title, "the title", most=MAX_TITLE_CHARS, param="title")
 
 
 def check_subject(subject: str) -> str:
-    """Return `subject` when it is one.
+    """Check a subject and return it.
 
     Raises:
-        InvalidRequest: it is not.
+        InvalidRequest: it is not a subject.
     """
     kind, _, name = subject.partition("/")
     if subject != EVERYONE and (kind not in SUBJECT_KINDS or not _NAME.fullmatch(name)):
@@ -210,7 +210,7 @@ def check_subject(subject: str) -> str:
 
 
 def check_role(role: Role) -> Role:
-    """Return a custom role that may exist.
+    """Check a custom role and return it.
 
     Raises:
         InvalidRequest: its name is malformed, or it gives powers of two offices.
@@ -226,10 +226,11 @@ def check_role(role: Role) -> Role:
 
 
 def check_policy(policy: Policy, built_in: Iterable[Role]) -> Policy:
-    """Return a policy that may come into force.
+    """Check a policy and return it.
 
     Raises:
-        InvalidRequest: names are malformed or doubled, a binding names no role, or a subject gets two offices.
+        InvalidRequest: names are malformed or duplicated, a binding names an unknown role, or a subject gets two
+            offices.
     """
     fixed = {role.name: role for role in built_in}
     known = dict(fixed)
@@ -267,10 +268,10 @@ def check_policy(policy: Policy, built_in: Iterable[Role]) -> Policy:
 
 
 def check_separation(subject: str, roles: Sequence[Role]) -> None:
-    """Return when `roles` together give the powers of one office at most.
+    """Check that `roles` together have the powers of at most one office.
 
     Raises:
-        InvalidRequest: they give those of two.
+        InvalidRequest: they have those of two.
     """
     offices = {office: role.name for role in roles for office in role.offices}
     if len(offices) > 1:
@@ -282,5 +283,5 @@ def check_separation(subject: str, roles: Sequence[Role]) -> None:
 
 
 def _within(inner: str, outer: str) -> bool:
-    """Return whether every resource that the pattern `inner` means is meant by `outer`."""
+    """Return whether the pattern `outer` covers every resource of `inner`."""
     return inner == outer or (outer.endswith("*") and inner.removesuffix("*").startswith(outer[:-1]))

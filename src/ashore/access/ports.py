@@ -1,4 +1,4 @@
-"""How the edges of ashore (HTTP, gRPC) find out who is asking, and every room whether they may."""
+"""Ports for authentication (HTTP, gRPC) and authorisation (every room)."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from ashore.access.model import Principal
 
 
 class Authenticator(Protocol):
-    """Tells who a token belongs to. Called for every request, so it must not wait on a network or a disk."""
+    """Maps a token to its principal. Called for every request, so it must not wait on a network or a disk."""
 
     def authenticate(self, token: str | None, origin: str = "") -> Principal:
         """Return the principal of `token`, the bare key or JWT without `Bearer`.
 
         Args:
-            token: What the client sent; None: nothing.
-            origin: Address that it came from, as the edge says it; empty: this machine.
+            token: As the client sent it; None: without one.
+            origin: Client address, as the edge reports it; empty: this machine.
 
         Raises:
-            Unauthenticated: no token, or one that no principal has. The message never repeats it.
+            Unauthenticated: no token, or an unknown one. The message never repeats it.
             TooManyAttempts: too many wrong ones came from this origin.
             PermissionDenied: the key may not be used from there.
         """
@@ -27,14 +27,14 @@ class Authenticator(Protocol):
 
 
 class Authority(Protocol):
-    """Decides whether a principal may do something. No I/O; safe to ask from any thread, and cheap."""
+    """Decides whether a principal may do something. No I/O; thread-safe, and cheap."""
 
     def decide(self, principal: Principal, action: str, resource: str) -> Decision:
         """Return the decision with the rule that made it. `action` is one of `ACTIONS`, `resource` is `kind/name`."""
         ...
 
     def require(self, principal: Principal, action: str, resource: str) -> None:
-        """Return when it is allowed.
+        """Check that it is allowed.
 
         Raises:
             PermissionDenied: it is not; names principal, action, resource and rule.
@@ -42,5 +42,5 @@ class Authority(Protocol):
         ...
 
     def holds(self, principal: Principal, action: str) -> bool:
-        """Return whether there is anything at all on which the principal may do `action`."""
+        """Return whether the principal may do `action` on any resource at all."""
         ...

@@ -1,4 +1,4 @@
-"""What the state keeps of the access room: tenants, accounts, groups, keys as digests, and versions of the policy."""
+"""Records of the access room in the state: tenants, accounts, groups, keys as digests, and versions of the policy."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ FIRST_KEY_ID: Final = "first-key"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tenant:
-    """Whom principals belong to. A disabled one lets none of its own in."""
+    """Owner of principals. Principals of a disabled one are refused."""
 
     name: str
     title: str = ""
@@ -24,7 +24,8 @@ class Tenant:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Account:
-    """A person or a program. People of an issuer need none; one that exists can be disabled, and then holds nowhere."""
+    """A user or a program. Users of an issuer need none; an existing account can be disabled, which then holds
+    everywhere."""
 
     id: str
     kind: AccountKind = "user"
@@ -36,12 +37,12 @@ class Account:
 
     @property
     def subject(self) -> str:
-        """The name under which the policy means it."""
+        """Its subject in the policy."""
         return f"{self.kind}/{self.id}"
 
     @property
     def resource(self) -> str:
-        """The name under which rights on it are given."""
+        """Its resource, on which rights are granted."""
         return f"tenant/{self.tenant}/{self.kind}/{self.id}"
 
 
@@ -56,7 +57,7 @@ class Group:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeyRecord:
-    """One key. The key itself is nowhere: only its digest is kept."""
+    """One key. The secret is stored nowhere: only its digest."""
 
     key_id: str
     """`ash_` and the eight characters that name it; `first-key`, or `first-key@MACHINE`, for a first key."""
@@ -80,17 +81,17 @@ class KeyRecord:
 
     @property
     def is_first(self) -> bool:
-        """Whether `ashore up` made it before there was any administrator."""
+        """Whether it is a first key, made by `ashore up` before there was an administrator."""
         return self.key_id.partition("@")[0] == FIRST_KEY_ID
 
     def is_live(self, now_s: float) -> bool:
-        """Return whether it opens anything at this time, as far as the key itself goes."""
+        """Return whether the key itself is valid at this time."""
         return self.revoked_s is None and (self.expires_s is None or now_s < self.expires_s)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PolicyVersion:
-    """One version of the policy, without the policy."""
+    """Metadata of one version of the policy."""
 
     version: int
     author: str

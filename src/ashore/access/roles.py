@@ -1,4 +1,4 @@
-"""The built-in roles. The first three are the offices that are kept apart; nothing can change any of them."""
+"""The built-in roles. The first three are the separated offices; none of them can be changed."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _READERS: Final = (AUDITOR, FIRST_KEY)
 
 
 def _role(name: str, title: str, *, protected: bool = False, grantable: bool = True) -> Role:
-    """Return a role with what its office may, and what actions name it for."""
+    """Return a role with the actions of its office, and the actions that name it."""
     rules = []
     for action in ACTIONS:
         named = {role: on or "*" for role, _, on in (one.partition(" on ") for one in action.roles)}

@@ -1,4 +1,4 @@
-"""Who may come into an API worker, and what they may do there."""
+"""Authentication and authorisation of an API worker."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from ashore.rooms import Context, Opened, Room
 
 
 async def open_access(context: Context) -> Opened:
-    """Read who there is and the policy, and fetch the keys of issuers.
+    """Read accounts, keys and the policy, and fetch the keys of issuers.
 
     Raises:
         AshoreError: the state cannot be read, or there is neither a state nor a readable first key.

@@ -1,4 +1,4 @@
-"""`[access]`: whose tokens are believed, and what tokens cost."""
+"""`[access]`: trusted issuers, and prices of tokens."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""What the access room keeps in SQL. Each function runs inside a transaction that the caller opened.
+"""SQL of the access room. Each function runs inside a transaction that the caller opened.
 
-Rows of accounts and keys carry the epoch at which they changed last, so that a process that holds 100,000 of them reads
-only what is new.
+Rows of accounts and keys carry the epoch of their last change, so that a process that holds 100,000 of them reads only
+the changes.
 """
 
 from __future__ import annotations
@@ -48,9 +48,9 @@ _document = msgspec.json.Decoder(_Document)
 
 
 def touch(connection: Connection) -> int:
-    """Say that who is asking has changed, and return the epoch that the changed rows carry.
+    """Raise the epoch of accounts and keys, and return it for the changed rows.
 
-    Whoever else wants to change something here waits from now until this transaction ends.
+    Other writers wait until this transaction ends.
     """
     return bump(connection, KEYS_EPOCH)
 
@@ -59,7 +59,7 @@ def touch(connection: Connection) -> int:
 
 
 def save_tenant(connection: Connection, tenant: Tenant) -> None:
-    """Keep a tenant; the same name again replaces it."""
+    """Save a tenant; the same name again replaces it."""
     touch(connection)
     execute(
         connection,
@@ -84,7 +84,7 @@ def find_tenant(connection: Connection, name: str) -> Tenant | None:
 
 
 def save_account(connection: Connection, account: Account) -> None:
-    """Keep an account; the same id again replaces it."""
+    """Save an account; the same id again replaces it."""
     execute(
         connection,
         "INSERT INTO access_account (id, kind, tenant, title, groups, disabled, removed, created_s, changed) "
@@ -104,7 +104,7 @@ def save_account(connection: Connection, account: Account) -> None:
 
 
 def remove_account(connection: Connection, account_id: str) -> None:
-    """Let an account be no more. Its row stays and says so, so that every process hears of it."""
+    """Mark an account as removed. Its row stays, so that every process sees the removal."""
     execute(
         connection,
         "UPDATE access_account SET removed = 1, disabled = 1, groups = '', changed = :changed WHERE id = :id",
@@ -123,7 +123,7 @@ def find_account(connection: Connection, account_id: str) -> Account | None:
 def list_accounts(
     connection: Connection, *, kind: str = "", tenant: str = "", after: str = "", limit: int = 1000
 ) -> tuple[Account, ...]:
-    """Return accounts by id, a page of them: those behind `after`."""
+    """Return accounts by id, a page of them: those after `after`."""
     query = (
         "SELECT * FROM access_account WHERE removed = 0 AND id > :after AND (:kind = '' OR kind = :kind) "
         "AND (:tenant = '' OR tenant = :tenant) ORDER BY id LIMIT :limit"
@@ -148,14 +148,14 @@ def members(connection: Connection) -> dict[str, list[Account]]:
 
 
 def changed_accounts(connection: Connection, since: int) -> tuple[tuple[Account, ...], tuple[str, ...]]:
-    """Return the accounts that changed after an epoch, and the ids of those that are no more."""
+    """Return the accounts that changed after an epoch, and the ids of removed ones."""
     rows = execute(connection, "SELECT * FROM access_account WHERE changed > :since", since=since).mappings().all()
     there = tuple(_account(row) for row in rows if not row["removed"])
     return there, tuple(str(row["id"]) for row in rows if row["removed"])
 
 
 def save_group(connection: Connection, group: Group) -> None:
-    """Keep a group; the same name again replaces it."""
+    """Save a group; the same name again replaces it."""
     execute(
         connection,
         "INSERT INTO access_group (name, title, created_s) VALUES (:name, :title, :created_s) "
@@ -173,7 +173,7 @@ def list_groups(connection: Connection) -> tuple[Group, ...]:
 
 
 def remove_group(connection: Connection, name: str) -> None:
-    """Let a group be no more."""
+    """Mark a group as removed."""
     execute(connection, "DELETE FROM access_group WHERE name = :name", name=name)
 
 
@@ -181,7 +181,7 @@ def remove_group(connection: Connection, name: str) -> None:
 
 
 def save_key(connection: Connection, key: KeyRecord) -> None:
-    """Keep a key's digest; the same `key_id` again replaces the row."""
+    """Save a key's digest; the same `key_id` again replaces the row."""
     execute(
         connection,
         f"INSERT INTO access_key ({_KEY_COLUMNS}) VALUES (:key_id, :digest, :principal, :tenant, :scopes, :created_s, "
@@ -222,7 +222,7 @@ def find_key(connection: Connection, key_id: str) -> KeyRecord | None:
 def list_keys(
     connection: Connection, *, owner: str = "", tenant: str = "", after: str = "", limit: int = 1000
 ) -> tuple[KeyRecord, ...]:
-    """Return keys by id, a page of them: those behind `after`, revoked ones too."""
+    """Return keys by id, a page of them: those after `after`, revoked ones too."""
     query = (
         "SELECT * FROM access_key WHERE key_id > :after AND (:owner = '' OR principal = :owner) "
         "AND (:tenant = '' OR tenant = :tenant) ORDER BY key_id LIMIT :limit"
@@ -232,7 +232,7 @@ def list_keys(
 
 
 def count_own_keys(connection: Connection, owner: str, *, now_s: int, since_s: int) -> tuple[int, int]:
-    """Return how many live keys an account has made for itself, and how many, revoked ones too, since a time."""
+    """Return how many live keys an account has created for itself, and how many since a time, revoked ones included."""
     query = (
         "SELECT COUNT(CASE WHEN revoked_s IS NULL AND (expires_s IS NULL OR expires_s > :now_s) THEN 1 END) AS live, "
         "COUNT(CASE WHEN created_s >= :since_s THEN 1 END) AS made "
@@ -243,7 +243,7 @@ def count_own_keys(connection: Connection, owner: str, *, now_s: int, since_s: i
 
 
 def made_with(connection: Connection, key_id: str) -> tuple[KeyRecord, ...]:
-    """Return the keys that were made with a key, those that were made with them, and so on; the oldest first."""
+    """Return the keys created with a key, those created with them, and so on; the oldest first."""
     query = (
         "WITH RECURSIVE made(key_id) AS (SELECT key_id FROM access_key WHERE made_with = :key_id AND made_with <> '' "
         "UNION SELECT access_key.key_id FROM access_key JOIN made ON access_key.made_with = made.key_id) "
@@ -253,8 +253,7 @@ def made_with(connection: Connection, key_id: str) -> tuple[KeyRecord, ...]:
 
 
 def budgets_of_key(connection: Connection, key_id: str, *, owner: str, tenant: str) -> dict[str, str]:
-    """Return the budgets that count a key of an account apart from its other keys: by their names, the key that each
-    names, or `*`."""
+    """Return the budgets that count a key of an account separately: by name, with the key that each names, or `*`."""
     query = (
         "SELECT rule_id, api_key FROM budget_rule WHERE api_key IN (:key_id, '*') "
         "AND principal IN ('', '*', :owner) AND tenant IN ('', '*', :tenant) ORDER BY rule_id"
@@ -270,9 +269,9 @@ def changed_keys(connection: Connection, since: int) -> tuple[KeyRecord, ...]:
 
 
 def keep_first_key(connection: Connection, secret: str, *, machine: str = "", created_s: int) -> bool:
-    """Keep the digest of a home's first key, which asks models until the three administrators exist; return False,
-    and keep nothing, where they did once. May be called at every start. `machine`: the name of the home among those
-    that share the state; empty: it is alone."""
+    """Save the digest of a home's first key, valid until the three administrators exist; return False, and save
+    nothing, if they once did. May be called at every start. `machine`: the name of the home among those that share
+    the state; empty: it is alone."""
     if first_key_is_dead(connection):
         return False
     key_id = f"first-key@{machine}" if machine else "first-key"
@@ -291,7 +290,7 @@ def keep_first_key(connection: Connection, secret: str, *, machine: str = "", cr
 
 
 def revoke_first_keys(connection: Connection, now_s: int) -> int:
-    """Revoke the first keys of all machines; return how many still opened something."""
+    """Revoke the first keys of all machines; return how many were still valid."""
     done = execute(
         connection,
         "UPDATE access_key SET revoked_s = :now_s, changed = :changed WHERE revoked_s IS NULL "
@@ -303,13 +302,13 @@ def revoke_first_keys(connection: Connection, now_s: int) -> int:
 
 
 def forget_first_keys(connection: Connection) -> None:
-    """Take the first keys of all machines out, dead ones too: none was ever revoked then."""
+    """Delete the first keys of all machines, dead ones too, as if none had ever been revoked."""
     touch(connection)
     execute(connection, "DELETE FROM access_key WHERE key_id = 'first-key' OR key_id LIKE 'first-key@%'")
 
 
 def first_key_is_dead(connection: Connection) -> bool:
-    """Return whether first keys were revoked here; then none opens anything any more, on no machine."""
+    """Return whether first keys were revoked here; then none is valid any more, on any machine."""
     query = (
         "SELECT COUNT(*) FROM access_key WHERE revoked_s IS NOT NULL "
         "AND (key_id = 'first-key' OR key_id LIKE 'first-key@%')"
@@ -318,7 +317,7 @@ def first_key_is_dead(connection: Connection) -> bool:
 
 
 def note_uses(connection: Connection, uses: Mapping[str, int]) -> None:
-    """Keep when keys were used last; earlier times than those known change nothing. Raises no epoch."""
+    """Save when keys were last used; earlier times than the stored ones change nothing. Raises no epoch."""
     execute_many(
         connection,
         "UPDATE access_key SET last_used_s = :at WHERE key_id = :key_id AND (last_used_s IS NULL OR last_used_s < :at)",
@@ -327,13 +326,13 @@ def note_uses(connection: Connection, uses: Mapping[str, int]) -> None:
 
 
 def has_expired(connection: Connection, now_s: int) -> bool:
-    """Return whether the time of a key is over that was not revoked."""
+    """Return whether there is an expired key that is not revoked."""
     query = "SELECT COUNT(*) FROM access_key WHERE revoked_s IS NULL AND expires_s <= :now_s"
     return bool(execute(connection, query, now_s=now_s).scalar_one())
 
 
 def expire_keys(connection: Connection, now_s: int) -> int:
-    """Revoke the keys whose time is over, so that a clock that is set back brings none to life; return how many."""
+    """Revoke expired keys, so that setting the clock back revives none; return how many."""
     done = execute(
         connection,
         "UPDATE access_key SET revoked_s = expires_s, changed = :changed WHERE revoked_s IS NULL "
@@ -345,7 +344,7 @@ def expire_keys(connection: Connection, now_s: int) -> int:
 
 
 def note_maker(connection: Connection, account: str, maker: str) -> None:
-    """Keep that somebody made a way to log in for an account, and so may have used it. May be called twice."""
+    """Save that an account created a log-in for another, and so may have used it. May be called twice."""
     query = (
         "INSERT INTO access_maker (account, maker) VALUES (:account, :maker) ON CONFLICT (account, maker) DO NOTHING"
     )
@@ -353,7 +352,7 @@ def note_maker(connection: Connection, account: str, maker: str) -> None:
 
 
 def makers_of_log_in(connection: Connection, account: str) -> list[str]:
-    """Return who ever made a way to log in for an account."""
+    """Return who ever created a log-in for an account."""
     query = "SELECT maker FROM access_maker WHERE account = :account ORDER BY maker"
     return [str(row[0]) for row in execute(connection, query, account=account)]
 
@@ -362,7 +361,7 @@ def makers_of_log_in(connection: Connection, account: str) -> list[str]:
 
 
 def load_policy(connection: Connection, version: int | None = None) -> Policy:
-    """Return the policy in force, or an older version; the empty one where there is none."""
+    """Return the policy in force, or an older version; the empty one if there is none."""
     if version is None:
         query = "SELECT version, document FROM access_policy ORDER BY version DESC LIMIT 1"
         row = execute(connection, query).mappings().first()
@@ -383,14 +382,14 @@ def load_policy(connection: Connection, version: int | None = None) -> Policy:
 
 
 def policy_mark(connection: Connection) -> tuple[int, int]:
-    """Return the version of the policy in force and when it was made; zeros where there is none."""
+    """Return the version of the policy in force and when it was made; zeros if there is none."""
     query = "SELECT version, created_s FROM access_policy ORDER BY version DESC LIMIT 1"
     row = execute(connection, query).mappings().first()
     return (0, 0) if row is None else (int(row["version"]), int(row["created_s"]))
 
 
 def save_policy(connection: Connection, policy: Policy, *, author: str, comment: str, now_s: int) -> None:
-    """Keep a new version of the policy. `policy.version` must be one more than the newest."""
+    """Save a new version of the policy. `policy.version` must be one more than the newest."""
     document = _Document(
         roles=[_RoleOut(role.name, role.title, [str(rule) for rule in role.rules]) for role in policy.roles],
         bindings=[(binding.subject, binding.role) for binding in policy.bindings],
@@ -419,7 +418,7 @@ def list_versions(connection: Connection, *, limit: int = 100) -> tuple[PolicyVe
 
 
 def save_consent(connection: Connection, *, subject: str, principal: str, now_s: int) -> None:
-    """Keep that somebody agrees to what is to be done to an auditor's account."""
+    """Save a consent to a change of an auditor's account."""
     execute(
         connection,
         "INSERT INTO access_consent (subject, principal, created_s) VALUES (:subject, :principal, :now_s) "
@@ -431,13 +430,13 @@ def save_consent(connection: Connection, *, subject: str, principal: str, now_s:
 
 
 def consents_to(connection: Connection, subject: str, *, since_s: int) -> tuple[str, ...]:
-    """Return who agreed, not longer ago than `since_s`."""
+    """Return who consented, at most `since_s` ago."""
     query = "SELECT principal FROM access_consent WHERE subject = :subject AND created_s >= :since_s"
     return tuple(str(row[0]) for row in execute(connection, query, subject=subject, since_s=since_s))
 
 
 def use_consents(connection: Connection, subject: str) -> None:
-    """Let every consent about a subject be used up."""
+    """Use up every consent about a subject."""
     execute(connection, "DELETE FROM access_consent WHERE subject = :subject", subject=subject)
 
 

@@ -1,4 +1,4 @@
-"""How much anybody may ask for: tokens, requests and concurrency, by key, user, tenant and model, in windows of time.
+"""Budgets: limits of tokens, requests and concurrency, by key, user, tenant and model, in windows of time.
 
 Owns: the rules, the ledger that the processes of a machine share, and what was used. Refuses to own: requests, how a
 refusal travels in HTTP or gRPC, and what a token costs to make.
@@ -6,8 +6,8 @@ refusal travels in HTTP or gRPC, and what a token costs to make.
 Where to add what:
 
 - A kind of budget: `Kind` in model.py. One that is counted on the request path is also a `Part` (ports.py; a slot of
-  the ledger has two bits for it, so one more fits) with its row in `PARTS` (rulebook.py); its words in standing.py;
-  what a request costs of it in ledger.py and its twin memory.py; who tells the amount: `Budgets.reserve` and `settle`
+  the ledger has two bits for it, so one more fits) with its row in `PARTS` (rulebook.py); its words in standing.py; its
+  cost per request in ledger.py and its twin memory.py; where amounts come from: `Budgets.reserve` and `settle`
   (serving/guards.py) and their callers; docs/reference/budgets.md. A kind that nothing enforces is refused at import
   and by tests/unit/test_budgets_admin.py.
 - A window: model.py and windows.py (when it begins: `window_at`). Windows touch; a limit that holds on some days only

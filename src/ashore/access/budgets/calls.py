@@ -1,4 +1,4 @@
-"""What administrators do with budgets, and what they see of usage."""
+"""Administrative calls for budgets and usage."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Where things lie in the ledger's memory: the head, the rows of processes, stacks of what is free, cells and slots.
+"""Memory layout of the ledger: the head, the rows of processes, free lists, cells and slots.
 
-All places are in words of eight bytes. A cell is born with a number that no other cell ever had, its first word; 0 is a
-free cell. Its text says what it counts, in JSON, so that any process can report it.
+All places are in words of eight bytes. A new cell gets a unique birth number, its first word; 0 is a free cell. Its
+text describes the count, in JSON, so that any process can report it.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ GRACE_MS: Final = 60_000
 
 @dataclass(frozen=True)
 class Sizes:
-    """How many cells and slots there are, and births that the ring remembers."""
+    """Numbers of cells, slots and births in the ring."""
 
     cells: int
     slots: int
@@ -87,7 +87,7 @@ class Sizes:
 
     @cached_property
     def total(self) -> int:
-        """Words of all of it, without what `mapped` keeps for itself."""
+        """Words in total, excluding the bookkeeping of `mapped`."""
         return self.first_slot + self.slots * SLOT - START
 
     def cell(self, number: int) -> int:
@@ -103,7 +103,7 @@ DEFAULT: Final = Sizes(32_768, 4_096, 8_192)
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """What one cell holds."""
+    """Content of one cell."""
 
     birth: int
     kind: int
@@ -127,7 +127,7 @@ class Cell:
 
     @property
     def is_empty(self) -> bool:
-        """Whether forgetting it loses nothing: a count without an end of which nothing was ever used, or is now."""
+        """Whether it can be dropped without loss: a count without an end that was never used, and is not in use."""
         return self.kind != USAGE and self.ends_ms == 0 and not any(self.numbers[: BASE - SETTLED + 1])
 
     @property
@@ -136,7 +136,7 @@ class Cell:
 
     @property
     def parts(self) -> list[str]:
-        """What the text names: a rule and its subject, or day, tenant, user and model."""
+        """The parts of its text: a rule and its subject, or day, tenant, user and model."""
         return _decode(self.text)
 
 
@@ -145,7 +145,7 @@ _decode = msgspec.json.Decoder(list[str]).decode
 
 
 def key_of(text: bytes, starts_ms: int) -> bytes:
-    """Return what tells a cell from all others."""
+    """Return the unique key of a cell."""
     return b"%d %b" % (starts_ms, text)
 
 
@@ -155,17 +155,17 @@ def budget_text(rule_id: str, subject: Sequence[str]) -> bytes:
 
 
 def stored_subject(rule_id: str, subject: Sequence[str]) -> list[str]:
-    """Return a subject as the text of its count names it."""
+    """Return a subject in the form of its count's text."""
     return _decode(budget_text(rule_id, subject))[1:]
 
 
 def usage_text(day: str, tenant: str, user: str, model: str) -> bytes:
-    """Return the text of a usage; told from a count's by having four parts."""
+    """Return the text of a usage; it has four parts, unlike a count's."""
     return text_of([day, tenant, user, model])
 
 
 def text_of(parts: Sequence[str]) -> bytes:
-    """Return the parts as JSON that fits a cell: what is too long is cut, and told apart by a digest."""
+    """Return the parts as JSON that fits a cell: long ones are cut, and distinguished by a digest."""
     parts = [_storable(part) for part in parts]
     text = _encode(parts)
     if len(text) <= MAX_TEXT:
@@ -175,7 +175,7 @@ def text_of(parts: Sequence[str]) -> bytes:
 
 
 def _storable(part: str) -> str:
-    """Return a name as any database takes it: without halves of characters, and without NUL."""
+    """Return a name that any database accepts: without lone surrogates, and without NUL."""
     return part.encode("utf-8", "backslashreplace").decode().replace("\x00", "\\x00")
 
 
@@ -195,7 +195,7 @@ def bear(
     grant: int = UNBOUNDED,
     commit: Callable[[Sequence[int]], None] | None = None,
 ) -> int:
-    """Make a cell of a free one and return its number; there must be one. Without `commit` nobody else looks yet."""
+    """Allocate a free cell and return its number; there must be one. Invisible to others until `commit`."""
     free = words[FREE_CELLS] - 1
     number = words[sizes.free_cells + free]
     cell = sizes.cell(number)
@@ -219,7 +219,7 @@ def bear(
 
 
 def cell_at(memory: MappedWords, sizes: Sizes, number: int) -> Cell:
-    """Return what a cell holds."""
+    """Return the content of a cell."""
     words, cell = memory.words, sizes.cell(number)
     return Cell(
         words[cell],

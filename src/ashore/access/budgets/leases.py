@@ -1,4 +1,4 @@
-"""Shares of windows in the state, for several machines. On SQLite only tests have several."""
+"""Shares of windows in the state, for several machines. On SQLite only tests have several machines."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ _subject = msgspec.json.Decoder(tuple[str, str, str, str]).decode
 
 
 class SqlLeases:
-    """Shares of windows, for several machines that have one authority. Each call is one transaction, and the clock is
-    that of the database."""
+    """Shares of windows, for several machines that have one authority. Each call is one transaction, on the
+    database's clock."""
 
     def __init__(self, database: Database, *, lease_s: float = LEASE_S) -> None:
         self._database = database
         self._lease_ms = int(lease_s * 1000)
 
     def beat(self, source: str) -> bool:
-        """Say that a machine is there; return whether it was, all the time since it last said so."""
+        """Report that a machine is alive; return whether its lease never ran out since its last report."""
         with self._database.write() as connection:
             now_ms = _now_ms(connection)
             before = execute(
@@ -49,14 +49,14 @@ class SqlLeases:
             return before is not None and int(before) > now_ms
 
     def lease(self, source: str, line: Line, *, granted: int, wanted: int, asked_ms: int = 0) -> Lease:
-        """Give a machine that was granted so much at least `wanted` more of a count; where there is less, nothing.
+        """Grant a machine at least `wanted` more of a count; if there is less, nothing.
 
         Args:
             source: The machine.
             line: The count.
-            granted: What it has.
-            wanted: More than that.
-            asked_ms: When it asked the others by `want`; 0: not yet.
+            granted: Its current share.
+            wanted: Amount beyond that.
+            asked_ms: Time of its call to `want`; 0: none yet.
         """
         subject = _stored(line)
         with self._database.write() as connection:
@@ -80,7 +80,7 @@ class SqlLeases:
             for row in rows:
                 settled, share = int(row["settled"]), int(row["granted"])
                 if row["expires_ms"] is not None and int(row["expires_ms"]) > now_ms:
-                    taken += max(settled, share)  # what it has open is in its share, and its last report may be stale
+                    taken += max(settled, share)  # its open part is within its share, and its last report may be stale
                     silent = not asked_ms or int(row["answered_ms"]) < asked_ms
                     others = others or (silent and share > settled)
                 elif line.part is not Part.CONCURRENCY:
@@ -105,7 +105,7 @@ class SqlLeases:
             return Lease(granted=granted, others=others)
 
     def _block(self, connection: Connection, line: Line, subject: str, free: int, now_ms: int) -> int:
-        """Return how much a machine gets at once: a part of what is free; no more than it needs if others wait."""
+        """Return the block size for a machine: a part of what is free; only what it needs if others wait."""
         tight = execute(
             connection,
             "SELECT 1 FROM budget_want WHERE rule_id = :rule_id AND subject = :subject AND starts_ms = :starts_ms "
@@ -121,7 +121,7 @@ class SqlLeases:
         return free // (2 * max(1, int(execute(connection, count, now_ms=now_ms).scalar_one())))
 
     def want(self, source: str, line: Line) -> int:
-        """Ask the other machines to give back what they do not use of a count; return when, by the authority's time."""
+        """Ask the other machines to return their unused part of a count; return the authority's time of the request."""
         with self._database.write() as connection:
             now_ms = _now_ms(connection)
             execute(connection, "DELETE FROM budget_want WHERE asked_ms < :old", old=now_ms - 10 * WANT_LASTS_MS)
@@ -141,7 +141,7 @@ class SqlLeases:
             return now_ms
 
     def wanted(self, source: str) -> tuple[int, Sequence[Line]]:
-        """Return the authority's time, and of which counts other machines asked this one to give back, lately."""
+        """Return the authority's time, and the counts that other machines recently asked this one to return."""
         with self._database.read() as connection:
             now_ms = _now_ms(connection)
             rows = execute(
@@ -163,13 +163,13 @@ class SqlLeases:
             ]
 
     def give_back(self, source: str, given: Iterable[tuple[Line, int]], *, heard_ms: int = 0) -> None:
-        """Note what a machine keeps of counts, after it stopped using more.
+        """Save what a machine keeps of counts, after it stopped using more.
 
         Args:
             source: The machine.
-            given: Of each count, what it keeps.
-            heard_ms: The time that `wanted` returned, before it looked at what it uses: whoever asked until then has
-                its answer. 0: this is no answer.
+            given: By count, what it keeps.
+            heard_ms: Time from `wanted`, taken before it read its usage: answers all requests up to then. 0: not an
+                answer.
         """
         rows: list[dict[str, object]] = [
             {

@@ -1,9 +1,9 @@
 """The ledger in a mapped file, shared by the processes of one machine.
 
-A **cell** is one count of one window, or the usage of one user and model on one day. A **slot** is what one request
-has set aside: which cells, how much, and how much of its answer exists already. A **row** is one process; a file of
-its own, locked while it lives, tells a dead one from the living. Whoever finds a dead one settles its slots at what
-was made, and frees them. Layout and journal: `layout.py`, `mapped.py`.
+A **cell** is one count of one window, or the usage of one user and model on one day. A **slot** is the reservation of
+one request: which cells, how much, and how much of its answer exists already. A **row** is one process; its lock file,
+locked while it lives, shows whether it is alive. A process that finds a dead one settles its slots at the tokens made,
+and frees them. Layout and journal: `layout.py`, `mapped.py`.
 """
 
 from __future__ import annotations
@@ -27,10 +27,9 @@ SLACK_MS: Final = 50
 
 
 class MappedLedger:
-    """One process's hand on the ledger. For one thread: another thread opens another one.
+    """One process's handle on the ledger. For one thread: another thread opens its own.
 
-    Every method returns within microseconds and waits for nobody. What it does is done whole or not at all, whenever
-    its process dies.
+    Every method returns within microseconds and never waits. Each change is atomic, even if the process dies.
     """
 
     def __init__(
@@ -45,17 +44,17 @@ class MappedLedger:
         shared: bool = False,
         owner: int = 0,
     ) -> None:
-        """Open the ledger in `folder`, made when there is none of this boot, and settle what dead processes left.
+        """Open the ledger in `folder`, created if there is none of this boot, and settle what dead processes left.
 
         Args:
-            folder: Of the ledger.
+            folder: Directory of the ledger.
             clock: Wall time, and the monotonic time that the machine's processes share.
-            earlier: Asked, when the ledger is made, what ledgers before it counted.
-            sizes: Of its tables.
-            wrap: Put around the memory; tests let it die here.
+            earlier: Called when the ledger is created; returns the counts of earlier ledgers.
+            sizes: Sizes of its tables.
+            wrap: Wraps the memory; tests inject crashes here.
             shared: Several machines have one authority: this one may use what it was granted, nothing at first.
-            takes_row: False for one that sets nothing aside, or does so for the process of `owner`.
-            owner: Of another hand of this process.
+            takes_row: False for a handle that reserves nothing, or only for the process of `owner`.
+            owner: Number of another handle of this process.
 
         Raises:
             AshoreError: the file cannot be made, or 64 processes are in it.
@@ -93,7 +92,7 @@ class MappedLedger:
         return self._owner
 
     def now_ms(self) -> int:
-        """Return the time by which windows run. Never goes back, whatever happens to the clock."""
+        """Return the time that windows use. Never goes back, whatever happens to the clock."""
         wall_ms = int(self._clock.now_s() * 1000)
         mono_ms = int(self._clock.monotonic_s() * 1000)
         words = self._words
@@ -110,7 +109,7 @@ class MappedLedger:
         return wall_ms
 
     def reserve(self, lines: Sequence[Line], usage: UsageLine, tokens: int) -> Hold:
-        """Set aside what a request may need, in all of its counts or in none.
+        """Reserve the needs of a request, in all of its counts or in none.
 
         Raises:
             Short: a count has less left; of several, the one that resets last.
@@ -157,7 +156,7 @@ class MappedLedger:
             self._memory.release()
 
     def charge(self, lines: Sequence[Line], usage: UsageLine, tokens: int) -> None:
-        """Charge a request that was answered already (a hit), in all of its counts or in none.
+        """Charge a request that was already answered (a hit), in all of its counts or in none.
 
         Raises:
             Short, Overloaded: as `reserve`.
@@ -180,7 +179,7 @@ class MappedLedger:
             self._memory.release()
 
     def made(self, hold: Hold, prompt_tokens: int, completion_tokens: int) -> None:
-        """Say how much of an answer exists: so much is charged when this process dies now. Nothing: it never began."""
+        """Report how much of an answer exists: that is charged if this process dies now. Zero: it never began."""
         hold.made, hold.begun = (prompt_tokens, completion_tokens), prompt_tokens + completion_tokens > 0
         if hold.over:
             return
@@ -192,7 +191,7 @@ class MappedLedger:
             words[slot + at.SLOT_BEGUN] = int(hold.begun)
 
     def leave(self, hold: Hold) -> None:
-        """Free its place among the concurrent ones; tokens stay set aside. May be called twice."""
+        """Release the concurrency slot; tokens stay reserved. May be called twice."""
         if hold.over or hold.left:
             return
         hold.left = True
@@ -222,15 +221,15 @@ class MappedLedger:
         counts: bool,
         hit: bool = False,
     ) -> None:
-        """Charge what was used and give the rest back. May be called twice; the first call holds.
+        """Charge the usage and release the rest. May be called twice; the first call holds.
 
         Args:
-            hold: What was set aside.
+            hold: The reservation.
             prompt_tokens: Read.
             completion_tokens: Made.
-            cached_tokens: Of the prompt, those an engine had already.
+            cached_tokens: Prompt tokens from the prefix cache.
             counts: Whether it counts as a request.
-            hit: Whether somebody else's generation gave the answer.
+            hit: Whether another request's generation gave the answer.
         """
         if hold.over:
             return
@@ -255,7 +254,7 @@ class MappedLedger:
             self._memory.release()
 
     def used(self, line: Line) -> int:
-        """Return what is settled and open in a count; read without the lock."""
+        """Return the settled and the open amount of a count; read without the lock."""
         words = self._words
         cell = self._sizes.cell(line.cell)
         if line.cell < 0 or words[cell] != line.birth:
@@ -265,7 +264,7 @@ class MappedLedger:
         return words[cell + at.BASE] + words[cell + at.SETTLED] + words[cell + at.OPEN]
 
     def reclaim(self) -> int:
-        """Settle what dead processes left open; return how many died. Cheap where none did."""
+        """Settle what dead processes left open; return how many died. Cheap if none did."""
         self._memory.acquire()
         try:
             return sum(self._bury(row) for row in range(at.ROWS) if row != self._row and self._words[at.ROW + row])
@@ -273,7 +272,7 @@ class MappedLedger:
             self._memory.release()
 
     def close(self) -> None:
-        """Give what is open back as `settle` of what was made would, and leave. May be called twice."""
+        """Release open reservations as `settle` of the tokens made would, and leave. May be called twice."""
         if self._alive >= 0:
             self._memory.acquire()
             try:
@@ -284,16 +283,16 @@ class MappedLedger:
         self.drop()
 
     def drop(self) -> None:
-        """Leave as the death of the process would: everything stays open until somebody reclaims it."""
+        """Leave as the death of the process would: reservations stay open until another process reclaims them."""
         if self._alive >= 0:
             os.close(self._alive)
             self._alive = -1
         self._memory.close()
 
-    # --- for whoever reports
+    # --- for the reporter
 
     def numbers(self) -> list[tuple[int, at.Cell]]:
-        """Return every cell by its number. Not one moment's picture, but every word is whole."""
+        """Return every cell by its number. Not a consistent snapshot, but every word is whole."""
         self._memory.acquire()
         try:
             self._catch_up()
@@ -308,9 +307,9 @@ class MappedLedger:
         return found
 
     def free_cells(self, reported: Iterable[tuple[int, at.Cell]], now_ms: int) -> int:
-        """Free cells whose window has ended, which nobody has open, and that count what was reported; return how many.
+        """Free cells whose window has ended, without open slots, and unchanged since the report; return how many.
 
-        What is added to one after it was reported keeps it until it is reported again.
+        Later additions keep a cell until the next report.
         """
         crowded = self._words[at.FREE_CELLS] < self._sizes.cells // 4
         freed = 0
@@ -330,10 +329,10 @@ class MappedLedger:
                 self._memory.release()
         return freed
 
-    # --- for whoever shares windows with other machines
+    # --- for sharing windows with other machines
 
     def share(self, line: Line) -> tuple[int, int]:
-        """Return what this machine was granted of a count, and what it uses of it."""
+        """Return this machine's share of a count, and its use of it."""
         self._memory.acquire()
         try:
             cell = self._count_cell(line)
@@ -344,7 +343,7 @@ class MappedLedger:
             self._memory.release()
 
     def grant(self, line: Line, granted: int) -> None:
-        """Let this machine use so much of a count."""
+        """Set this machine's share of a count."""
         self._memory.acquire()
         try:
             self._memory.commit((self._count_cell(line) + at.GRANT, granted))
@@ -352,7 +351,7 @@ class MappedLedger:
             self._memory.release()
 
     def shrink(self, line: Line) -> int | None:
-        """Take away what this machine does not use of a count; return what it keeps, None where there is no more."""
+        """Reduce the share of a count to what this machine uses; return the rest, None if there is none."""
         self._memory.acquire()
         try:
             cell, words = self._count_cell(line), self._words
@@ -365,7 +364,7 @@ class MappedLedger:
             self._memory.release()
 
     def shares(self) -> list[Line]:
-        """Return every count of which this machine was granted something."""
+        """Return every count with a share of this machine."""
         lines = []
         for _, cell in self.numbers():
             if cell.kind != at.USAGE and cell.grant > 0:
@@ -380,18 +379,18 @@ class MappedLedger:
         return lines
 
     def has_lapsed(self) -> bool:
-        """Return whether what this machine was granted may not be used now: its lease has run out."""
+        """Return whether this machine's shares may not be used now: its lease has run out."""
         return int(self._clock.monotonic_s() * 1000) >= self._words[at.LEASE_UNTIL]
 
     def use_grants_for(self, seconds: float, *, since_s: float) -> None:
-        """Let grants be used for so long from a moment of the monotonic clock."""
+        """Allow the use of shares for a time from a moment of the monotonic clock."""
         self._memory.acquire()
         try:
             self._memory.commit((at.LEASE_UNTIL, int((since_s + seconds) * 1000)))
         finally:
             self._memory.release()
 
-    # --- inside, with the lock
+    # --- internal, with the lock
 
     def _count_cell(self, line: Line) -> int:
         """Return where the cell of a count begins."""
@@ -443,7 +442,7 @@ class MappedLedger:
         )
 
     def _lock_row(self, row: int) -> int | None:
-        """Return the descriptor that holds the lock of a row; None where a living process has it."""
+        """Return the descriptor that holds the lock of a row; None if a living process has it."""
         path = self._memory.folder / f"process-{row}"
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
@@ -454,7 +453,7 @@ class MappedLedger:
         return descriptor
 
     def _bury(self, row: int) -> bool:
-        """Settle what the process of a row left open, where it is dead; return whether it is."""
+        """Settle what the process of a row left open, if it is dead; return whether it is."""
         descriptor = self._lock_row(row)
         if descriptor is None:
             return False
@@ -487,7 +486,7 @@ class MappedLedger:
         counts: bool,
         hit: bool,
     ) -> list[int]:
-        """Return the writes that settle one slot; `place` is how many are freed before it in the same change."""
+        """Return the writes that settle one slot; `place` is the number of slots freed before it in the same change."""
         words, sizes = self._words, self._sizes
         slot = sizes.slot(number)
         spent = prompt_tokens + completion_tokens
@@ -513,7 +512,7 @@ class MappedLedger:
         return writes
 
     def _check(self, lines: Sequence[Line], tokens: int) -> None:
-        """Raise Short where a count has too little left; give every line its cell."""
+        """Raise Short if a count has too little left; otherwise set every line's cell."""
         words, sizes = self._words, self._sizes
         short: Short | None = None
         lapsed = self._shared and self.has_lapsed()
@@ -533,7 +532,7 @@ class MappedLedger:
             raise short
 
     def _find(self, line: Line) -> bool:
-        """Give a line its cell, where there is one."""
+        """Find the cell of a line, if there is one."""
         self._memory.acquire()
         try:
             self._catch_up()
@@ -554,7 +553,7 @@ class MappedLedger:
         return usage.cell
 
     def _place(self, text: bytes, kind: int, line: Line | UsageLine) -> int:
-        """Return the cell of a count, born now where there is none."""
+        """Return the cell of a count, created if missing."""
         starts_ms = line.starts_ms if isinstance(line, Line) else 0
         self._catch_up()
         key = at.key_of(text, starts_ms)
@@ -575,7 +574,7 @@ class MappedLedger:
         return number
 
     def _catch_up(self) -> None:
-        """Learn of the cells that other processes bore since the last look."""
+        """Index the cells that other processes created since the last call."""
         words, sizes = self._words, self._sizes
         births = words[at.BIRTHS]
         if births == self._seen_births:

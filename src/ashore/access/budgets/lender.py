@@ -1,9 +1,9 @@
 """Shares of a window for each machine, where several machines have one authority.
 
 A machine may use what the authority granted it, and asks for more when it runs short: a block, so that it seldom asks.
-When the rest is with other machines, it says what it wants; they give back what they do not use and say what they do
-use. Nobody is refused before all of them have answered: one round, some milliseconds where they are well. A grant is
-used only while the machine's lease runs; one that is silent for longer counts as gone, with what it last reported.
+When other machines hold the rest, it requests it; they return their unused part and report what they use. No request is
+refused before all of them have answered: one round, some milliseconds if they are healthy. A grant is used only while
+the machine's lease runs; a machine silent for longer counts as gone, with its last report.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True, slots=True)
 class _Round:
-    """One request's question to the other machines about one count."""
+    """One request to the other machines about one count."""
 
     asked_ms: int
     """By the authority's time."""
@@ -52,15 +52,16 @@ class _Round:
 
 
 class MachineLender:
-    """Gets shares for one process of a machine, and gives back for all of them. Works on a thread of its own."""
+    """Gets shares for one process of a machine, and returns them for all of its processes. Works on a thread of its
+    own."""
 
     def __init__(self, folder: Path, open_ledger: Callable[[], MappedLedger], leases: SqlLeases) -> None:
-        """Make it.
+        """Create it.
 
         Args:
-            folder: Of the ledger, for the lock of the machine.
-            open_ledger: Opens another hand on the ledger, for the thread.
-            leases: Where shares come from.
+            folder: Directory of the ledger, for the machine's lock.
+            open_ledger: Opens another handle on the ledger, for the thread.
+            leases: Source of shares.
         """
         self._path = folder / "lender"
         self._open_ledger = open_ledger
@@ -74,11 +75,11 @@ class MachineLender:
         self._giving = ThreadPoolExecutor(1, thread_name_prefix="budget shares")
 
     async def fit(self, attempt: Callable[[MappedLedger], _T], undo: Callable[[_T], None]) -> _T:
-        """Return what an attempt gives, with more of whatever it is short of.
+        """Return the result of an attempt, after leasing more of any count that is short.
 
         Args:
-            attempt: Reserves or charges in the ledger that it gets; called on a thread, again after each lease.
-            undo: Takes back what the attempt gave, when nobody waits for it any more.
+            attempt: Reserves or charges in the given ledger; called on a thread, again after each lease.
+            undo: Undoes the attempt's result if its caller is gone.
 
         Raises:
             Short: a count has too little left, here and everywhere.
@@ -100,7 +101,7 @@ class MachineLender:
             ) from fault
 
     def fit_now(self, attempt: Callable[[MappedLedger], _T]) -> _T:
-        """As `fit`, on the thread of the caller.
+        """Like `fit`, on the thread of the caller.
 
         Raises:
             Short: a count has too little left, here and everywhere.
@@ -109,7 +110,7 @@ class MachineLender:
         rounds: dict[str, _Round] = {}  # by rule
         ledger = self._hand()
         while True:
-            with self._machine():  # nothing is given back between a lease and its use
+            with self._machine():  # no share is returned between a lease and its use
                 while True:
                     try:
                         return attempt(ledger)
@@ -137,7 +138,7 @@ class MachineLender:
             rounds[line.rule_id] = self._wait_a_little(ledger.source, line, round_)
 
     def _wait_a_little(self, source: str, line: Line, round_: _Round | None) -> _Round:
-        """Ask the others, or wait for their answers, and return how it goes on.
+        """Ask the others, or wait for their answers; return the next state.
 
         Raises:
             NotReady: one has not answered for too long.
@@ -153,14 +154,14 @@ class MachineLender:
                 hint="retry in a moment; a machine that is down is dropped within 10 s",
                 retry_after_s=1,
             )
-        elif now_s >= round_.ask_again_at_s:  # who took more after it had answered must answer again
+        elif now_s >= round_.ask_again_at_s:  # a machine that leased more after its answer must answer again
             self._leases.want(source, line)
             round_ = replace(round_, ask_again_at_s=now_s + ROUND_S)
         time.sleep(round_.look_s)
         return replace(round_, look_s=min(1.5 * round_.look_s, LOOK_AT_MOST_S))
 
     def give_back_soon(self, *, everything: bool = False) -> None:
-        """Give back, soon, what other machines want, or all that is not used. Callable from any thread."""
+        """Return shares soon: those that other machines want, or all unused ones. Callable from any thread."""
         if self._due and not everything:
             return
         self._due = self._due or not everything
@@ -170,10 +171,10 @@ class MachineLender:
             return  # closed meanwhile
 
     def give_back(self, *, everything: bool = False) -> int:
-        """Give back what this machine does not use, and say what it does use; return of how many counts.
+        """Return unused shares, and report what is used; return the number of counts.
 
         Raises:
-            AshoreError: the authority cannot be told: it counts more for this machine than this uses, for a while.
+            AshoreError: the authority cannot be reached: it counts too much for this machine for a while.
         """
         with self._machine():
             ledger = self._hand()
@@ -188,7 +189,7 @@ class MachineLender:
             return len(given)
 
     def close(self) -> None:
-        """Give back what is not used, and stop. May be called twice."""
+        """Return unused shares, and stop. May be called twice."""
         self.give_back_soon(everything=True)
         self._getting.shutdown(wait=True)
         self._giving.shutdown(wait=True)
@@ -197,14 +198,14 @@ class MachineLender:
 
     def _give_back_or_say(self, everything: bool) -> None:
         if not everything:
-            self._due = False  # before it looks: who wants something from now on is heard by another look
+            self._due = False  # before reading usage: later requests are seen by the next round
         try:
             self.give_back(everything=everything)
         except AshoreError as fault:
             log.warning("cannot return this machine's shares of the budgets: %s", fault.message)
 
     def _hand(self) -> MappedLedger:
-        """Return this thread's own hand on the ledger."""
+        """Return this thread's own handle on the ledger."""
         ledger: MappedLedger | None = getattr(self._hands, "ledger", None)
         if ledger is None:
             ledger = self._hands.ledger = self._open_ledger()
@@ -213,7 +214,7 @@ class MachineLender:
 
     @contextmanager
     def _machine(self) -> Iterator[None]:
-        """Hold the lock under which one process of this machine at a time changes shares."""
+        """Hold the lock that lets one process of this machine at a time change shares."""
         descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)

@@ -1,10 +1,9 @@
-"""Whole numbers in a mapped file, shared by the processes of one machine: a change is made whole or not at all,
-whichever of them dies when.
+"""Integers in a mapped file, shared by the processes of one machine: changes are atomic, even if a process dies.
 
-A change is made under a lock that the kernel frees when its holder dies. It is first written down in a journal, marked
-as valid by one word, then made, then unmarked. Whoever takes the lock next and finds the mark makes the change again:
-it says what the words become, so twice is as good as once. What lies in a mapped file outlives any process, but not
-the machine: after a power cut the file of another boot is not used.
+A change is made under a lock that the kernel frees when its holder dies. It is first written to a journal, marked as
+valid by one word, then applied, then unmarked. The next holder of the lock that finds the mark applies the change
+again, which is idempotent. A mapped file outlives any process, but not the machine: the file of another boot is not
+used.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ _FREE: Final = fcntl.LOCK_UN
 
 
 class Words(Protocol):
-    """What a memory of words can do."""
+    """Operations of a memory of words."""
 
     def __getitem__(self, at: int, /) -> int: ...
 
@@ -48,7 +47,7 @@ Wrap = Callable[["memoryview[int]"], Words]
 
 
 def boot_number() -> int:
-    """Return a number that is another one after each start of the machine; 0 where the system has none."""
+    """Return a number that differs after each start of the machine; 0 if the system has none."""
     try:
         text = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii")
     except OSError:
@@ -57,18 +56,18 @@ def boot_number() -> int:
 
 
 class MappedWords:
-    """One process's view of the file. Not for several threads: each opens its own."""
+    """One process's view of the file. Not thread-safe: each thread opens its own."""
 
     def __init__(
         self, folder: Path, *, num_words: int, fill: Callable[[Words], None], wrap: Wrap = lambda view: view
     ) -> None:
-        """Open the file in `folder`, made first where there is none of this boot.
+        """Open the file in `folder`, created if there is none of this boot.
 
         Args:
-            folder: Made when it is absent, for its owner alone.
-            num_words: That the user wants.
-            fill: Called once for each file with its words, all zero, before anybody else sees them.
-            wrap: Put around the memory; tests let it die here.
+            folder: Created if missing, for its owner alone.
+            num_words: Number of words for the user.
+            fill: Called once for each file with its words, all zero, before any other process sees them.
+            wrap: Wraps the memory; tests inject crashes here.
 
         Raises:
             DiskFull, EnvironmentFault: it cannot be made.
@@ -95,10 +94,10 @@ class MappedWords:
         self.release()
 
     def acquire(self) -> None:
-        """Take the lock, and finish what somebody died in. Not reentrant.
+        """Take the lock, and finish an interrupted change. Not reentrant.
 
-        It is nearly always free, so it is first asked for without letting go of the interpreter: every other way gives
-        the turn to a thread that waits for it, and that costs a kept answer more than all else that a budget does.
+        It is nearly always free, so it is first tried without releasing the interpreter lock: releasing it would switch
+        to a waiting thread, which costs a cached answer more than the rest of its budget check.
         """
         if self._flock(self._lock, _TRY):
             fcntl.flock(self._lock, fcntl.LOCK_EX)
@@ -106,11 +105,11 @@ class MappedWords:
             self._make()
 
     def release(self) -> None:
-        """Give the lock back."""
+        """Release the lock."""
         self._flock(self._lock, _FREE)
 
     def commit(self, writes: Sequence[int]) -> None:
-        """Make a change whole: `writes` is a word's place, its new value, the next one's place, and so on.
+        """Apply a change atomically: `writes` is a word's index, its new value, the next one's index, and so on.
 
         To be called with the lock. At most `MAX_WRITES` words.
         """
@@ -126,11 +125,11 @@ class MappedWords:
         words[_MARK] = 0
 
     def bytes_at(self, word: int, length: int) -> bytes:
-        """Return bytes that lie from a word on."""
+        """Return bytes that start at a word."""
         return bytes(self._memory[word * WORD : word * WORD + length])
 
     def close(self) -> None:
-        """Let go of the memory and the lock, as the end of the process would. May be called twice."""
+        """Release the memory and the lock, as the end of the process would. May be called twice."""
         if self._lock >= 0:
             self._view.release()
             self._memory.close()

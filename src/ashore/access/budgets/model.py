@@ -1,4 +1,4 @@
-"""What a budget is: a cap on something that is counted, for whoever it is about, in windows of time."""
+"""The model of a budget: a cap on a counted quantity, for a subject, in windows of time."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ MAX_OFFSET_MIN: Final = 14 * 60
 
 
 class Asker(NamedTuple):
-    """Who asks which model, as budgets see it."""
+    """The caller and the model of a request, as budgets see it."""
 
     key: str
     user: str
@@ -46,7 +46,7 @@ class Asker(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BudgetRule:
-    """One cap. A selector that is empty does not matter; a name matches itself; `*` counts each value apart."""
+    """One cap. An empty selector matches everything; a name matches itself; `*` counts each value separately."""
 
     kind: Kind
     window: WindowName
@@ -60,16 +60,16 @@ class BudgetRule:
 
     @property
     def rule_id(self) -> str:
-        """Name of the rule, made of what it counts and for whom: another cap is the same rule."""
+        """Name of the rule, derived from its quantity and subject: another cap is the same rule."""
         parts = (self.kind, self.window, self.key, self.user, self.tenant, self.model, str(self.offset_min))
         return "b-" + hashlib.sha256("\x1f".join(parts).encode()).hexdigest()[:12]
 
     def subject(self, asker: Asker) -> tuple[str, str, str, str] | None:
-        """Return whose count a request goes to (key, user, tenant, model); None when the rule is not about it."""
+        """Return the subject that a request counts for (key, user, tenant, model); None if the rule does not apply."""
         found = []
         model = self.model if self.model in asker.behind else asker.model
         if self.model == EACH and asker.behind:
-            model = asker.behind[0]  # an alias gives nobody a count of its own
+            model = asker.behind[0]  # an alias has no count of its own
         for wanted, value in (
             (self.key, asker.key),
             (self.user, asker.user),
@@ -85,7 +85,7 @@ class BudgetRule:
         return found[0], found[1], found[2], found[3]
 
     def about(self) -> str:
-        """Return whom the rule is about, in words: `tenant acme, each user`."""
+        """Return the rule's subject in words: `tenant acme, each user`."""
         parts = []
         for name, value in (("tenant", self.tenant), ("user", self.user), ("key", self.key), ("model", self.model)):
             if value:
@@ -94,10 +94,10 @@ class BudgetRule:
 
 
 def check_rule(rule: BudgetRule) -> BudgetRule:
-    """Return the rule.
+    """Check a rule and return it.
 
     Raises:
-        InvalidRequest: it makes no sense; the message names the field.
+        InvalidRequest: it is inconsistent; the message names the field.
     """
     if rule.kind not in KINDS:
         raise InvalidRequest(f"kind is {rule.kind!r}", hint=f"use one of {', '.join(KINDS)}", param="kind")
@@ -131,10 +131,10 @@ def check_rule(rule: BudgetRule) -> BudgetRule:
 
 
 def check_names(rule: BudgetRule, names: Names) -> None:
-    """Return when everything that a rule names is there.
+    """Check that everything a rule names exists.
 
     Raises:
-        NotFound: something is not; the hint has a name that looks like it.
+        NotFound: something does not; the hint suggests a similar name.
     """
     for noun in NOUNS:
         check_named(names, noun, getattr(rule, noun), to="for a budget to be about")
@@ -142,7 +142,7 @@ def check_names(rule: BudgetRule, names: Names) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Count:
-    """What one count of a rule stands at."""
+    """Current value of one count of a rule."""
 
     subject: tuple[str, str, str, str]
     starts_ms: int
@@ -154,7 +154,7 @@ class Count:
 
 
 class Quota(NamedTuple):
-    """The tightest of the rules of one kind that a request is under."""
+    """The tightest of the rules of one kind that apply to a request."""
 
     rule_id: str
     limit: int
@@ -164,7 +164,7 @@ class Quota(NamedTuple):
 
 
 class Standing(NamedTuple):
-    """Where somebody stands with one model. A tuple, because every kept answer makes one."""
+    """Quotas of a caller with one model. A tuple, because every cached answer makes one."""
 
     requests: Quota | None = None
     tokens: Quota | None = None
@@ -176,7 +176,7 @@ UNBOUND: Final = Standing()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Usage:
-    """What was used by one user of one model on one day."""
+    """Usage of one model by one user on one day."""
 
     day: str
     """`2026-11-24`, of UTC."""

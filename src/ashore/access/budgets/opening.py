@@ -1,4 +1,4 @@
-"""Budgets for one process, opened: the ledger of the machine, the rules, and the reporter behind them."""
+"""Opens the budgets of one process: the machine's ledger, the rules, and the reporter."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class OpenBudgets:
     """Takes the rules that are in the state now; for any thread."""
 
     def close(self) -> None:
-        """Give back what is set aside, report the rest, and leave. May be called twice."""
+        """Release reservations, report the rest, and leave. May be called twice."""
         self.ledger.close()
         self.reporter.close()
         if self.lender is not None:
@@ -49,7 +49,7 @@ def open_budgets(
     charge_hits: bool,
     behind: Behind = nothing_behind,
 ) -> OpenBudgets:
-    """Open them; other rules are taken up whenever their epoch moves.
+    """Open them; new rules are loaded when their epoch changes.
 
     Raises:
         AshoreError: the ledger cannot be made, or the state cannot be read.
@@ -74,13 +74,13 @@ def open_budgets(
         reading = threading.Lock()
 
         def take() -> None:
-            with reading:  # what is read last stays
+            with reading:  # the last read wins
                 budgets.take(authority.rules())
 
         def changed(kind: str, value: int) -> None:
             if kind == BUDGETS_EPOCH:
                 take()
-                if lender is not None:  # what was granted under another cap
+                if lender is not None:  # granted under another cap
                     lender.give_back_soon(everything=True)
             elif kind == WANT_EPOCH and lender is not None:
                 lender.give_back_soon()

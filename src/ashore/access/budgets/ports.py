@@ -1,4 +1,4 @@
-"""What the budgets of one process need: a ledger on its machine, and the authority behind it."""
+"""Ports of budgets: the machine's ledger, and the authority behind it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from enum import IntEnum
 
 
 class Part(IntEnum):
-    """What a line counts."""
+    """The quantity that a line counts."""
 
     TOKENS = 0
     REQUESTS = 1
@@ -17,7 +17,7 @@ class Part(IntEnum):
 
 @dataclass(slots=True, kw_only=True)
 class Line:
-    """One count that a request is under. Whose cell it is in, a ledger remembers in it."""
+    """One count that applies to a request. A ledger caches its cell in it."""
 
     rule_id: str
     subject: tuple[str, str, str, str]
@@ -31,7 +31,7 @@ class Line:
 
 @dataclass(slots=True, kw_only=True)
 class UsageLine:
-    """Where what was used is added up."""
+    """The usage record of a request."""
 
     day: str
     tenant: str
@@ -44,7 +44,7 @@ class UsageLine:
 
 @dataclass(slots=True, kw_only=True)
 class Hold:
-    """What a ledger set aside for one request. Ends with `settle`, once; later calls do nothing."""
+    """A ledger's reservation for one request. Ends with one `settle`; later calls do nothing."""
 
     lines: Sequence[Line]
     usage: UsageLine
@@ -61,7 +61,7 @@ class Hold:
 
 
 class Short(Exception):
-    """A count does not have what a request needs. Seen inside this room alone."""
+    """A count has less left than a request needs. Internal to this room."""
 
     def __init__(self, line: Line, left: int, wanted: int, *, leased: bool = False) -> None:
         super().__init__(f"{line.rule_id}: {left} of {line.cap} left")
@@ -86,7 +86,7 @@ class CountRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lease:
-    """What a machine may use of a count."""
+    """A machine's share of a count."""
 
     granted: int
     others: bool

@@ -1,7 +1,7 @@
-"""Brings what the ledger of a machine counts to the authority, and settles what dead processes left.
+"""Reports the counts of a machine's ledger to the authority, and settles what dead processes left.
 
-Every process runs one on a thread; the one that holds a lock works, the others stand by. All that waits to be reported
-is in the ledger, so memory stays bounded while the authority is away, and whoever reports next loses nothing.
+Every process runs one on a thread; the holder of a lock works, the others stand by. Pending reports are in the ledger,
+so memory stays bounded while the authority is away, and the next reporter loses nothing.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ log = logging.getLogger("ashore.budgets")
 
 
 class Pulse:
-    """Keeps the lease of a machine: while it runs, what the machine was granted is its own."""
+    """Keeps the lease of a machine, during which its shares are its own."""
 
     def __init__(self, leases: SqlLeases, *, lease_s: float) -> None:
         self._leases = leases
@@ -46,7 +46,7 @@ class Pulse:
         self._next_at = 0.0
 
     def beat(self, ledger: MappedLedger, *, now: bool = False) -> None:
-        """Renew the lease, where it is time for it.
+        """Renew the lease if it is due.
 
         Raises:
             AshoreError: the authority is away; grants may be used until the lease runs out.
@@ -54,7 +54,7 @@ class Pulse:
         began_s = time.monotonic()
         if began_s < self._next_at and not now:
             return
-        if not self._leases.beat(ledger.source):  # it had run out: others may have got what was not used
+        if not self._leases.beat(ledger.source):  # it had run out: others may have got its unused share
             given = [(line, left) for line in ledger.shares() if (left := ledger.shrink(line)) is not None]
             self._leases.give_back(ledger.source, given)
         ledger.use_grants_for(self._lease_s * SAFE_SHARE, since_s=began_s)
@@ -72,13 +72,13 @@ class Reporter:
         *,
         pulse: Pulse | None = None,
     ) -> None:
-        """Make it.
+        """Create it.
 
         Args:
-            folder: Of the ledger, for the lock.
-            open_ledger: Opens another hand on the ledger, for the thread.
+            folder: Directory of the ledger, for the lock.
+            open_ledger: Opens another handle on the ledger, for the thread.
             authority: Takes the reports.
-            pulse: Keeps this machine's lease, where several machines share the windows.
+            pulse: Keeps this machine's lease, if several machines share the windows.
         """
         self._path = folder / "reporter"
         self._open_ledger = open_ledger
@@ -91,12 +91,12 @@ class Reporter:
         self._forgot_ms = 0
 
     def start(self) -> None:
-        """Begin. To be called once."""
+        """Start. To be called once."""
         self._thread = threading.Thread(target=self._run, name="budgets", daemon=True)
         self._thread.start()
 
     def close(self) -> None:
-        """Report what is left, and stop. May be called twice."""
+        """Report the rest, and stop. May be called twice."""
         self._stop.set()
         if self._thread is not None:
             self._thread.join()
@@ -127,10 +127,10 @@ class Reporter:
             ledger.close()
 
     def _try_lock(self) -> int | None:
-        """Return the lock of whoever reports; None while another one has it, or it cannot be opened."""
+        """Return the reporter's lock; None while another process has it, or it cannot be opened."""
         try:
             descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except OSError as fault:  # a full disk, no descriptor left: the ledger keeps what is to be reported
+        except OSError as fault:  # a full disk, no descriptor left: unreported counts stay in the ledger
             if not self._failed:
                 log.warning("cannot report budgets and usage yet: %s", fault)
             self._failed = True
@@ -150,11 +150,11 @@ class Reporter:
             if not self._failed:
                 log.warning("cannot write budgets and usage: %s; the ledger keeps them until it can", fault)
             self._failed = True
-        except Exception:  # the outermost loop of the thread: our bug is shown, and the next round tries again
+        except Exception:  # the outermost loop of the thread: our bug is logged, and the next round retries
             log.exception("reporting budgets failed")
 
     def report(self, ledger: MappedLedger) -> None:
-        """Settle what dead processes left, report what changed since the last time, and free what is over.
+        """Settle what dead processes left, report changes since the last time, and free ended cells.
 
         Raises:
             AshoreError: the authority is away; the next call reports it all.

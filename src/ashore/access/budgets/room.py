@@ -19,7 +19,7 @@ from ashore.rooms import Context, Opened, Room
 
 
 async def open_room(context: Context) -> Opened:
-    """Open them; nothing where there is no state to keep them, or no ledger."""
+    """Open them; nothing without a state or a ledger."""
     folder: str = context.told("budgets")
     section: AccessSection = context.told("access")
     database = context.database
@@ -52,7 +52,7 @@ async def open_room(context: Context) -> Opened:
 
 
 def prices_of(section: AccessSection) -> dict[str, Price]:
-    """Return what tokens cost inside the enterprise, by alias."""
+    """Return the enterprise's internal token prices, by alias."""
     return {
         alias: Price(
             per_million_prompt_tokens=Decimal(price.per_million_prompt_tokens),

@@ -1,4 +1,4 @@
-"""Which rules a request is under, and where they stand: pure, but for remembering what was worked out before."""
+"""The rules that apply to a request, and their counts: pure, with memoised results."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ assert set(PARTS) | set(QUOTA_KINDS) == set(KINDS), "a kind of budget has no cou
 
 @dataclass(slots=True, kw_only=True)
 class Sheet:
-    """The counts that one asker's requests to one model go to, until the first of their windows ends."""
+    """The counts of a caller's requests to one model, valid until the first of their windows ends."""
 
     lines: tuple[Line, ...]
     hit_lines: tuple[Line, ...]
@@ -31,16 +31,16 @@ class Sheet:
 
 
 class RuleBook:
-    """The rules of one moment. Never changes; another set of rules is another book."""
+    """The rules of one moment. Immutable; other rules are another book."""
 
     def __init__(self, rules: Iterable[BudgetRule] = (), *, hits_cost_tokens: bool = False) -> None:
-        """Make it. With `hits_cost_tokens`, what comes from the cache is charged like what is made afresh."""
+        """Create it. With `hits_cost_tokens`, cached answers are charged like fresh ones."""
         self.rules: Final = tuple(rules)
         self._hits_cost_tokens = hits_cost_tokens
         self._sheets: dict[Asker, Sheet] = {}
 
     def sheet(self, asker: Asker, now_ms: int) -> Sheet:
-        """Return the counts of a request that comes now."""
+        """Return the counts of a request that arrives now."""
         sheet = self._sheets.get(asker)
         if sheet is None or now_ms >= sheet.until_ms:
             if sheet is None and len(self._sheets) >= MOST_REMEMBERED:
@@ -53,7 +53,7 @@ class RuleBook:
         return next((rule for rule in self.rules if rule.rule_id == rule_id), None)
 
     def most(self, kind: Kind, tenant: str) -> int | None:
-        """Return the least cap of a kind that is counted for each tenant; None where there is none."""
+        """Return the lowest cap of a kind that is counted for each tenant; None if there is none."""
         return min(
             (rule.cap for rule in self.rules if rule.kind == kind and rule.tenant in (EACH, tenant)), default=None
         )
@@ -84,7 +84,8 @@ class RuleBook:
 
 
 def resets_later(one: Line, other: Line) -> bool:
-    """Return whether one window ends after another; one without an end is last, concurrency may pass at any moment."""
+    """Return whether one window ends after another; one without an end is last, concurrency may free up at any
+    moment."""
     return _reset_rank(one) > _reset_rank(other)
 
 

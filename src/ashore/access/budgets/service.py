@@ -1,4 +1,4 @@
-"""Budgets on the request path: reserve before, settle after, charge what came from the cache."""
+"""Budgets on the request path: reserve before, settle after, charge cached answers."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ _T_co = TypeVar("_T_co", covariant=True)
 
 
 class Attempt(Protocol[_T_co]):
-    """Takes what a request needs out of a ledger."""
+    """Reserves or charges a request in a ledger."""
 
     def __call__(self, ledger: MappedLedger, sheet: Sheet) -> _T_co: ...
 
 
 class Lender(Protocol):
-    """Gets more of a window for this machine, where several machines share it."""
+    """Leases more of a window for this machine, if several machines share it."""
 
     async def fit(self, attempt: Callable[[MappedLedger], _T], undo: Callable[[_T], None]) -> _T:
-        """Return what an attempt gives in a ledger, with more of whatever it is short of; one round at most.
+        """Return the result of an attempt, after leasing more of any count that is short; one round at most.
 
         Raises:
-            Short: a count has too little left everywhere.
+            Short: a count has too little left on all machines.
         """
         ...
 
 
 class Reserved:
-    """What is set aside for one request."""
+    """The reservation of one request."""
 
     __slots__ = ("_hold", "_ledger")
 
@@ -48,32 +48,32 @@ class Reserved:
 
     @property
     def tokens(self) -> int:
-        """How many tokens are set aside."""
+        """Number of reserved tokens."""
         return self._hold.tokens
 
     def made(self, prompt_tokens: int, completion_tokens: int) -> None:
-        """Say how much of the answer exists. So much is charged if it ends now, or if this process dies."""
+        """Report how much of the answer exists. That is charged if it ends now, or if this process dies."""
         self._ledger.made(self._hold, prompt_tokens, completion_tokens)
 
     def leave(self) -> None:
-        """Free the place among the concurrent ones: the client has gone. May be called twice."""
+        """Release the concurrency slot: the client has gone. May be called twice."""
         self._ledger.leave(self._hold)
 
     def settle(
         self, prompt_tokens: int, completion_tokens: int, cached_tokens: int = 0, *, joined: bool = False
     ) -> None:
-        """Charge what was used, and give the rest back. May be called twice; the first call holds."""
+        """Charge the usage, and release the rest. May be called twice; the first call holds."""
         self._ledger.settle(self._hold, prompt_tokens, completion_tokens, cached_tokens, counts=True, hit=joined)
 
     def release(self, *, forgive: bool = False) -> None:
-        """Charge what was made, nothing where it never began or with `forgive`. After `settle`, does nothing."""
+        """Charge the tokens made, nothing if it never began or with `forgive`. No effect after `settle`."""
         hold = self._hold
         prompt_tokens, completion_tokens = (0, 0) if forgive else hold.made
         self._ledger.settle(hold, prompt_tokens, completion_tokens, 0, counts=hold.begun and not forgive)
 
 
 class LedgerBudgets:
-    """How much a principal may still ask for, by the rules and a ledger. For one thread, but for `take`."""
+    """Budgets of principals, by the rules and a ledger. For one thread, except `take`."""
 
     def __init__(
         self,
@@ -85,7 +85,7 @@ class LedgerBudgets:
         lender: Lender | None = None,
         behind: Behind = nothing_behind,
     ) -> None:
-        """Make them. What `behind` says stands behind an alias is counted for its own budgets too."""
+        """Create them. Models that `behind` returns for an alias count for their own budgets, too."""
         self._ledger = ledger
         self._behind = behind
         self._recorder = recorder
@@ -94,16 +94,16 @@ class LedgerBudgets:
         self._book = RuleBook(rules, hits_cost_tokens=hits_cost_tokens)
 
     def take(self, rules: Iterable[BudgetRule]) -> None:
-        """Go by other rules from now on. Callable from any thread."""
+        """Replace the rules. Callable from any thread."""
         self._book = RuleBook(rules, hits_cost_tokens=self._hits_cost_tokens)
 
     @property
     def hits_cost_tokens(self) -> bool:
-        """Whether what comes from the cache is charged like what is made afresh."""
+        """Whether cached answers are charged like fresh ones."""
         return self._hits_cost_tokens
 
     def most(self, kind: Kind, tenant: str) -> int | None:
-        """Return how much of a kind a tenant may have, None where nothing bounds it. Callable from any thread."""
+        """Return a tenant's cap of a kind, None without one. Callable from any thread."""
         return self._book.most(kind, tenant)
 
     async def reserve(
@@ -116,16 +116,16 @@ class LedgerBudgets:
         request_id: str = "",
         joins: bool = False,
     ) -> Reserved:
-        """Set aside what a request may cost at most, in every budget that it is under; or what is left, where the
-        request can do with that.
+        """Reserve the maximum cost of a request in every budget that applies; or what is left, if that is enough for
+        the request.
 
         Args:
-            principal: Who asks.
-            alias: For which model.
-            tokens: Of the prompt, and the most that the answer may have.
-            fewest: So many are worth having: of the prompt, and of a short answer. None: all of them, or none.
-            request_id: For the record of a refusal.
-            joins: Somebody else's generation answers it; that costs no tokens unless hits do.
+            principal: Calling principal.
+            alias: Requested model.
+            tokens: Of the prompt and the longest answer.
+            fewest: Minimum worth having: of the prompt and a short answer. None: all of them, or none.
+            request_id: For the audit record of a refusal.
+            joins: Another request's generation answers it; that costs no tokens unless hits do.
 
         Raises:
             BudgetExceeded: one does not allow it.
@@ -148,8 +148,8 @@ class LedgerBudgets:
                 return Reserved(self._ledger, hold)
 
     def charge_hit_now(self, principal: Principal, alias: str, tokens: int) -> Standing | None:
-        """Charge a request that was answered from the cache, and return where the principal stands with the budgets
-        that it cost; None where charging takes a moment, so that it is for `charge_hit`."""
+        """Charge a cached answer, and return the quotas of the charged budgets; None if charging has to wait, which
+        is for `charge_hit`."""
         now_ms = self._ledger.now_ms()
         sheet = self._book.sheet(self._asker(principal, alias), now_ms)
         lines = sheet.hit_lines
@@ -160,7 +160,7 @@ class LedgerBudgets:
         return self._standing(lines, now_ms) if lines else UNBOUND
 
     async def charge_hit(self, principal: Principal, alias: str, tokens: int, *, request_id: str = "") -> None:
-        """Charge a request that was answered from the cache.
+        """Charge a cached answer.
 
         Raises:
             BudgetExceeded: a budget does not allow it.
@@ -175,9 +175,9 @@ class LedgerBudgets:
             raise self._refuse(declined, principal, request_id) from None
 
     def standing(self, principal: Principal, alias: str, *, hit: bool = False) -> Standing | None:
-        """Return where the principal stands with a model; None where no budget counts its requests or tokens.
+        """Return the quotas of the principal with a model; None if no budget counts its requests or tokens.
 
-        After a `hit`, the budgets that it cost something: a kept answer that costs no tokens leaves those as they were.
+        After a `hit`, only the charged budgets: a cached answer that costs no tokens does not change the others.
         """
         now_ms = self._ledger.now_ms()
         sheet = self._book.sheet(self._asker(principal, alias), now_ms)
@@ -188,7 +188,7 @@ class LedgerBudgets:
         return standing_of(lines, self._ledger.used, now_ms)
 
     async def _fit(self, principal: Principal, alias: str, attempt: Attempt[_T], undo: Callable[[_T], None]) -> _T:
-        """Return what an attempt gives; before it is declined, get back what dead processes and machines hold.
+        """Return the result of an attempt; before refusing, reclaim what dead processes and machines hold.
 
         Raises:
             _Declined: a count has too little left.
@@ -242,7 +242,7 @@ class LedgerBudgets:
 
 
 class _Declined(Exception):
-    """A count did not have what an attempt needed; by which rules, and when."""
+    """A count had less than an attempt needed; with the rules and the reset time."""
 
     def __init__(self, short: Short, book: RuleBook, sheet: Sheet, now_ms: int) -> None:
         super().__init__(str(short))

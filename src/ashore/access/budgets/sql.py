@@ -24,7 +24,7 @@ _subject = msgspec.json.Decoder(tuple[str, str, str, str]).decode
 
 
 class SqlAuthority:
-    """Rules, counts and usage where they are not lost. Each call is one transaction; all of them may be repeated."""
+    """Durable rules, counts and usage. Each call is one transaction; all of them may be repeated."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -48,7 +48,7 @@ class SqlAuthority:
             )
 
     def put_rule(self, rule: BudgetRule, record: Callable[[Connection, bool], None] = lambda *_: None) -> bool:
-        """Set a rule, and tell every process; return whether it is new. `record` hears that in the transaction."""
+        """Save a rule, and notify every process; return whether it is new. `record` is called in the transaction."""
         with self._database.write() as connection:
             known = execute(connection, "SELECT 1 FROM budget_rule WHERE rule_id = :name", name=rule.rule_id).first()
             execute(
@@ -70,8 +70,8 @@ class SqlAuthority:
             return known is None
 
     def remove_rule(self, rule_id: str, record: Callable[[Connection], None] = lambda _: None) -> bool:
-        """Remove a rule, and tell every process; return whether there was one. Its counts stay on record. `record` is
-        called in the transaction, where there was one."""
+        """Remove a rule, and notify every process; return whether there was one. Its counts stay stored. `record` is
+        called in the transaction, if there was one."""
         with self._database.write() as connection:
             gone = execute(connection, "DELETE FROM budget_rule WHERE rule_id = :name", name=rule_id).rowcount
             if gone:
@@ -80,9 +80,9 @@ class SqlAuthority:
             return bool(gone)
 
     def earlier(self, now_ms: int) -> tuple[CountRow, ...]:
-        """Return what ledgers before this one counted in windows that have not ended, open or settled.
+        """Return the counts of earlier ledgers in windows that have not ended, open or settled.
 
-        What was open is settled by this: nobody is left who could give it back.
+        Open amounts are settled: no process is left that could release them.
         """
         with self._database.write() as connection:
             rows = execute(
@@ -111,7 +111,7 @@ class SqlAuthority:
         )
 
     def report(self, source: str, counts: Iterable[CountRow], usages: Iterable[Usage]) -> None:
-        """Take over what one ledger counts. The figures are totals of that ledger, so a repeated report is harmless."""
+        """Save the counts of one ledger. The figures are totals of that ledger, so a repeated report is harmless."""
         count_rows: list[dict[str, object]] = [
             {
                 "rule_id": row.rule_id,
@@ -156,7 +156,7 @@ class SqlAuthority:
             )
 
     def forget(self, before_ms: int) -> None:
-        """Forget the counts of windows that ended before a moment. Usage stays."""
+        """Delete the counts of windows that ended before a moment. Usage stays."""
         with self._database.write() as connection:
             execute(connection, "DELETE FROM budget_count WHERE ends_ms <> 0 AND ends_ms < :ms", ms=before_ms)
 

@@ -1,4 +1,4 @@
-"""Where somebody stands, in the words of refusals and of OpenAI's `x-ratelimit-*` headers. Pure."""
+"""Quotas in the words of refusals and of OpenAI's `x-ratelimit-*` headers. Pure."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ RATE_NAMES: Final = (
 
 
 def standing_of(lines: Sequence[Line], used: Callable[[Line], int], now_ms: int) -> Standing:
-    """Return the tightest counts of requests and of tokens: those with least left; of equal ones, what resets last."""
+    """Return the tightest counts of requests and of tokens: least left; among equals, the one that resets last."""
     best: list[Line | None] = [None, None]
     least = [0, 0]
     for line in lines:
@@ -55,7 +55,7 @@ def rate_headers(standing: Standing) -> tuple[tuple[str, str], ...]:
 
 
 def refusal(rule: BudgetRule, line: Line, left: int, wanted: int, standing: Standing, now_ms: int) -> BudgetExceeded:
-    """Return the error of a request that does not fit one of its budgets."""
+    """Return the error of a request that exceeds one of its budgets."""
     left = max(0, left)
     what = {"tokens": "tokens", "requests": "requests", "concurrency": "requests at once"}[rule.kind]
     per = "" if rule.window == "now" else " in total" if rule.window == "total" else f" per {rule.window}"

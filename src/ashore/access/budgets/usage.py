@@ -1,4 +1,4 @@
-"""What was used, added up, priced and written out. Pure."""
+"""Usage: sums, prices and CSV. Pure."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Price:
-    """What tokens of one model cost inside the enterprise."""
+    """Internal price of a model's tokens."""
 
     per_million_prompt_tokens: Decimal
     per_million_completion_tokens: Decimal
@@ -30,7 +30,7 @@ class Price:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UsageSum:
-    """Usage added up by some of its columns; the others are empty."""
+    """Usage summed by some of its columns; the others are empty."""
 
     usage: Usage
     cost: Decimal | None
@@ -39,12 +39,12 @@ class UsageSum:
 
 
 def added(one: Usage, other: Usage) -> Usage:
-    """Return the numbers of two, under the names of the first."""
+    """Return the sum of two, under the names of the first."""
     return replace(one, **{name: getattr(one, name) + getattr(other, name) for name in NUMBERS})
 
 
 def sum_by(usages: Iterable[Usage], columns: Sequence[Column], prices: Mapping[str, Price]) -> tuple[UsageSum, ...]:
-    """Return usage added up by some columns, with what it costs; sorted."""
+    """Return usage summed by some columns, with its cost; sorted."""
     found: dict[tuple[str, ...], UsageSum] = {}
     for usage in usages:
         key = tuple(getattr(usage, column) for column in columns)
@@ -67,7 +67,7 @@ def sum_by(usages: Iterable[Usage], columns: Sequence[Column], prices: Mapping[s
 
 
 def cost_of(usage: Usage, price: Price) -> Decimal:
-    """Return what a usage costs, exact to a millionth of the price's last digit."""
+    """Return the cost of a usage, exact to a millionth of the price's last digit."""
     million = Decimal(1_000_000)
     return (
         price.per_million_prompt_tokens * usage.prompt_tokens / million
@@ -76,10 +76,10 @@ def cost_of(usage: Usage, price: Price) -> Decimal:
 
 
 def columns_of(text: str) -> tuple[Column, ...]:
-    """Return the columns in a list with commas, `tenant,day`.
+    """Parse a comma-separated list of columns, `tenant,day`.
 
     Raises:
-        InvalidRequest: one is none.
+        InvalidRequest: one is not a column.
     """
     names = [name.strip() for name in text.split(",") if name.strip()]
     for name in names:
@@ -89,7 +89,7 @@ def columns_of(text: str) -> tuple[Column, ...]:
 
 
 def as_csv(sums: Iterable[UsageSum], columns: Sequence[Column]) -> str:
-    """Return a table with commas; no cell can be taken for a formula by a spreadsheet."""
+    """Return a CSV table; no cell can be taken for a formula by a spreadsheet."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\r\n")
     writer.writerow([*columns, *NUMBERS, "cost", "currency"])
@@ -101,5 +101,5 @@ def as_csv(sums: Iterable[UsageSum], columns: Sequence[Column]) -> str:
 
 
 def safe_cell(text: str) -> str:
-    """Return a name that no spreadsheet takes for a formula: an apostrophe goes before what looks like one."""
+    """Return a name that no spreadsheet takes for a formula, with an apostrophe before anything like one."""
     return "'" + text if text.lstrip(" ").startswith(_FORMULA) or text.startswith(_FORMULA) else text

@@ -1,4 +1,4 @@
-"""Windows of time: from when to when a count runs. Pure."""
+"""Windows of time of a count. Pure."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def window_at(window: WindowName, now_ms: int, offset_min: int = 0) -> tuple[int
     """Return when the window around `now_ms` starts and ends, in milliseconds since 1970, UTC; (0, 0): it has no end.
 
     Args:
-        window: Which.
+        window: The kind of window.
         now_ms: A moment in it.
         offset_min: Minutes that the local time is ahead of UTC; hours, days and months begin by the local time.
     """
@@ -41,7 +41,7 @@ def day_of(now_ms: int) -> str:
 
 def duration(seconds: float) -> str:
     """Return a time in the form of OpenAI's headers: `12ms`, `7.5s`, `6m0s`, `24h0m0s`; from a minute on in whole
-    seconds, rounded up, so that who waits so long does not come too early."""
+    seconds, rounded up, so that a client that waits so long does not return too early."""
     milliseconds = max(0, round(seconds * 1000))
     if milliseconds < 1000:
         return f"{milliseconds}ms"
@@ -50,7 +50,7 @@ def duration(seconds: float) -> str:
 
 @lru_cache(maxsize=256)
 def _whole_seconds(seconds: int) -> str:
-    """Every kept answer under a budget tells it, many times in the same second."""
+    """Cached: every cached answer under a budget shows it, many times in the same second."""
     minutes, seconds = divmod(seconds, 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}h{minutes}m{seconds}s" if hours else f"{minutes}m{seconds}s"

@@ -1,4 +1,4 @@
-"""Calls about keys. A secret is in one answer only: the one to the call that made it."""
+"""Calls about keys. A secret is in one answer only: that of the creating call."""
 
 from __future__ import annotations
 
