@@ -1,8 +1,7 @@
-"""Who holds the three offices and can use them, what is missing before the first key dies, and what a change loses.
+"""Holders of the three offices, offices still missing before the first key is revoked, and what a change would lose.
 
-Somebody must always be left who can change the policy and who there is. That is asked of the outcome of a change, by
-the decisions that would be made then, and not of the change itself: rules that deny, keys that are too narrow, groups
-and tenants all count.
+Somebody must always be able to change the policy and the accounts. The check looks at the outcome of a change, by the
+decisions that would follow, not at the change itself: deny rules, narrow keys, groups and tenants all count.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
-"""Answers worth keeping: of the same question, or of one that is only worded otherwise; here, then shared with others.
+"""The answer cache: answers to the same or a reworded question, in this process and in a shared tier.
 
-Owns: addresses of answers, the tiers, what is evicted, curated pairs.
-Refuses: to generate, to render, to decide who may ask.
+Owns: addresses of answers, the tiers, eviction, curated pairs. Refuses: generation, rendering, authorisation.
 
 Where to add what:
 

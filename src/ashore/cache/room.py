@@ -1,4 +1,4 @@
-"""The cached answers of an API worker, and what of the state they go by."""
+"""Opens the cache of an API worker, with its connection to the state."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from ashore.state import Database
 
 
 async def open_cache(context: Context) -> Opened:
-    """Open it. Runs inside the worker's event loop.
+    """Open the cache. Runs inside the worker's event loop.
 
     Raises:
         AshoreError: the state cannot be read, or a Redis URL is malformed.
@@ -42,7 +42,7 @@ async def open_cache(context: Context) -> Opened:
     if watch is not None and database is not None:
         curated = _Curated(cache, database, asyncio.get_running_loop())
         watch.on_change(partial(_changed, cache, curated))
-        # behind the line above, so that no change falls between them
+        # after the line above, so that no change falls between them
         await asyncio.wrap_future(await asyncio.to_thread(curated.read))
     desk = CacheDesk(
         rights=context.rights,
@@ -57,7 +57,7 @@ async def open_cache(context: Context) -> Opened:
 
 
 class _Curated:
-    """The imported pairs, on their way from the state to the cache of a loop. What is read last comes last."""
+    """Passes the imported pairs from the state to the cache on the loop. The last read wins."""
 
     def __init__(self, cache: AnswerCache, database: Database, loop: asyncio.AbstractEventLoop) -> None:
         self.loop: Final = loop
@@ -66,7 +66,7 @@ class _Curated:
         self._reading = threading.Lock()
 
     def read(self) -> Future[None]:
-        """Read them, from any thread but the loop's; what is returned is done once the cache has them."""
+        """Read them, from any thread but the loop's; the returned object is set once the cache has them."""
         with self._reading:
             with self._database.read() as connection:
                 pairs = load_pairs(connection)
@@ -89,7 +89,7 @@ def _secret(database: Database) -> bytes:
 def _shared(context: Context) -> SharedTier | None:
     redis: RedisSection = context.told("redis")
     if not redis.url:
-        context.metrics.drop("ashore_shared_cache_up")  # 0 would say that it is down
+        context.metrics.drop("ashore_shared_cache_up")  # 0 would report it as down
         return None
     from ashore.cache.valkey import ValkeyTier, connect
 

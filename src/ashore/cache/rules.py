@@ -1,4 +1,4 @@
-"""The decisions of the cache, pure: what may be kept, and under which address."""
+"""The decisions of the cache, pure: what may be cached, and under which address."""
 
 from __future__ import annotations
 
@@ -23,23 +23,23 @@ ANY_PURGE_EPOCH: Final = "cache/any"
 
 
 def tenant_epoch(tenant: str) -> str:
-    """Return the kind of epoch that a purge of one tenant raises."""
+    """Return the epoch kind of a tenant's purge."""
     return f"cache/tenant/{tenant}"
 
 
 def alias_epoch(alias: str) -> str:
-    """Return the kind of epoch that a purge of one model raises."""
+    """Return the epoch kind of a model's purge."""
     return f"cache/model/{alias}"
 
 
 def entry_epoch(entry_id: str) -> str:
-    """Return the kind of epoch that a purge of one entry raises."""
+    """Return the epoch kind of an entry's purge."""
     return f"cache/entry/{entry_id}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hidden:
-    """Entries that lie under addresses to which nothing leads any more."""
+    """Entries at addresses that no request reaches any more."""
 
     everything: bool = False
     ready: bool = False
@@ -49,7 +49,7 @@ class Hidden:
     entry_id: str = ""
 
     def holds(self, key: bytes, tenant: str, alias: str, *, is_ready: bool) -> bool:
-        """Return whether an entry is one of them."""
+        """Return whether an entry is among them."""
         if self.everything or (self.ready and is_ready):
             return True
         if self.entry_id:
@@ -60,18 +60,18 @@ class Hidden:
 def is_kept_out(
     policy: CachePolicy, route: RoutePolicy, directive: Directive, *, temperature: float, storable: bool
 ) -> bool:
-    """Return whether nothing about a request may be looked up or kept, whatever it asks."""
+    """Return whether a request bypasses the cache entirely, whatever it requests."""
     if route.mode == "off" or directive.no_store or not storable:
         return True
     return temperature > policy.max_temperature and not directive.asked_for
 
 
 def question_of(ask: Ask, policy: CachePolicy, route: RoutePolicy, epochs: Epochs, secret: bytes) -> Question | None:
-    """Return the address of a request, or None when nothing about it may be looked up or kept.
+    """Return the address of a request, or None if it bypasses the cache.
 
-    The tenant, the release and the epochs are part of the address, so another tenant, a new release and a purge all
-    lead elsewhere: nothing has to be chased. So is the policy that the request was masked by: its epoch is known some
-    milliseconds before it is in force, and what was checked by the one before must not be found behind that.
+    Tenant, release and epochs are part of the address, so another tenant, a new release and a purge all lead to another
+    address: no entry has to be found and removed. So is the masking policy of the request: its epoch is known some
+    milliseconds before it is in force, and an answer checked under the old policy must not be found under the new one.
     """
     if is_kept_out(policy, route, ask.directive, temperature=ask.temperature, storable=ask.storable):
         return None
@@ -99,7 +99,7 @@ def question_of(ask: Ask, policy: CachePolicy, route: RoutePolicy, epochs: Epoch
 
 
 def hidden_by(kind: str) -> Hidden | None:
-    """Return what is found no more once an epoch of this kind was raised; None where it hides nothing."""
+    """Return the entries that raising an epoch of this kind hides; None if it hides nothing."""
     match kind.split("/", 2):
         case ["policy"] | ["cache"]:
             return Hidden(everything=True)
@@ -122,9 +122,9 @@ def stamp_of(ask: Ask, epochs: Epochs) -> bytes:
 
 @lru_cache(maxsize=64)
 def directive_of(cache_control: str, ashore_cache: str) -> Directive:
-    """Return what the two request headers ask for. What they say beyond that is ignored, as RFC 9111 has it.
+    """Return the directives of the two request headers. Other values are ignored, as RFC 9111 requires.
 
-    Clients say one of a few things, and it is looked at twice: before the body is read, and with it.
+    Memoised: clients send one of a few values, and they are read twice: before the body, and with it.
     """
     no_store = no_cache = False
     max_age_s: float | None = None

@@ -1,4 +1,4 @@
-"""The form in which answers lie in a shared tier: signed, so that what anybody else put there is not believed."""
+"""Format of answers in a shared tier: signed, so that foreign entries are rejected."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def seal(key: bytes, record: Record, secret: bytes) -> bytes:
 
 
 def unseal(key: bytes, sealed: bytes, secret: bytes) -> Record | None:
-    """Return the record, or None when it is not one that we wrote for this key."""
+    """Return the record, or None if this system did not write it for this key."""
     payload = sealed[MAC_BYTES:]
     if not hmac.compare_digest(sealed[:MAC_BYTES], _mac(key, payload, secret)):
         return None
@@ -51,7 +51,7 @@ def encode(record: Record) -> bytes:
 
 
 def decode(payload: bytes) -> Record:
-    """Return what `encode` encoded."""
+    """Decode the result of `encode`."""
     return _decoder.decode(payload)
 
 

@@ -1,4 +1,4 @@
-"""The cache of one process: look through the tiers, keep what was made, remember finished responses."""
+"""The cache of one process: looks through the tiers, stores answers, and keeps finished responses."""
 
 from __future__ import annotations
 
@@ -42,14 +42,14 @@ WALK_STEP: Final = 100
 
 
 class Held(msgspec.Struct, gc=False):
-    """An entry, and whose it is."""
+    """An entry with its tenant and model."""
 
     value: bytes | Ready
     share: Share
 
 
 class AnswerCache:
-    """Answers worth keeping. For one event loop; nothing here waits but a shared tier."""
+    """The answer cache. For one event loop; only a shared tier is ever awaited."""
 
     def __init__(
         self,
@@ -62,16 +62,16 @@ class AnswerCache:
         curated: CuratedAnswers | None = None,
         behind: Behind = nothing_behind,
     ) -> None:
-        """Make it.
+        """Create it.
 
         Args:
-            policy: What the operator allows.
+            policy: The operator's policy.
             secret: Key of every hash, 32 bytes; the same in all processes that share a tier.
-            epochs: Say when policies changed and what was purged.
+            epochs: Report policy changes and purges.
             clock: Ages and expiry.
             shared: A tier that processes share.
             curated: Pairs that the operator imported.
-            behind: The models behind an alias, whose routes hold for it where nothing is said of it.
+            behind: The models behind an alias, whose routes apply if it has none of its own.
         """
         self._behind = behind
         self._policy = policy
@@ -93,20 +93,20 @@ class AnswerCache:
         return self._policy.route(alias, self._behind(alias))
 
     def apply(self, policy: CachePolicy) -> None:
-        """Go by another policy from now on. The bound in bytes stays as it was."""
+        """Apply another policy. The limit in bytes stays as it was."""
         self._policy = msgspec.structs.replace(policy, max_bytes=self._policy.max_bytes)
 
     def keeps_out(
         self, tenant: TenantId, alias: str, directive: Directive, *, temperature: float, storable: bool
     ) -> bool:
-        """Return whether the policy keeps a request out whatever it asks, so that nobody need look at its texts."""
+        """Return whether the policy excludes a request from the cache, so that its texts need not be read."""
         out = is_kept_out(self._policy, self._route(alias), directive, temperature=temperature, storable=storable)
         if out:
             self._shares.of(tenant, alias).refused += 1
         return out
 
     def question(self, ask: Ask) -> Question | None:
-        """Return the address of a request, or None when the policy keeps it out."""
+        """Return the address of a request, or None if the policy excludes it."""
         question = question_of(ask, self._policy, self._route(ask.alias), self._epochs, self._secret)
         if question is None:
             self._shares.of(ask.tenant, ask.alias).refused += 1
@@ -137,7 +137,7 @@ class AnswerCache:
         return found
 
     async def keep(self, question: Question, answer: KeptAnswer) -> None:
-        """Keep a whole answer."""
+        """Store a whole answer."""
         now_s = self._clock.now_s()
         record = Record(now_s, now_s + question.policy.ttl_s, answer, question.asked)
         self._keep_local(question, record)
@@ -146,20 +146,20 @@ class AnswerCache:
             self._shared.put(question.key, seal(question.key, record, self._secret), question.policy.ttl_s)
 
     async def take_pairs(self, pairs: Sequence[Pair]) -> None:
-        """Hold these curated pairs from now on."""
+        """Replace the curated pairs."""
         self._curated.replace(pairs)
 
-    # --- responses in their last form
+    # --- finished responses
 
     def ready_key(self, tenant: TenantId, principal_id: str, path: str, body: bytes, stamp: bytes) -> bytes:
         """Return the address of a finished response.
 
         Args:
-            tenant: Of the principal.
-            principal_id: Whoever asks; what another may do is never taken for granted.
+            tenant: Tenant of the principal.
+            principal_id: The caller; responses are not shared between principals.
             path: Route.
-            body: As it came.
-            stamp: Whatever else the response depends on and the body does not say: the topology's generation.
+            body: Request body as received.
+            stamp: Other dependencies of the response: the topology's generation.
         """
         policy, purges = self._epochs.get(POLICY_EPOCH), self._epochs.get(ANY_PURGE_EPOCH)
         whose = (tenant, principal_id, path, stamp, policy, purges)
@@ -175,13 +175,13 @@ class AnswerCache:
     def _begin(self, tenant: TenantId, principal_id: str, path: str, stamp: bytes, epochs: bytes) -> hashlib.blake2b:
         hasher = hashlib.blake2b(b"ready", key=self._secret, digest_size=32)
         who, whose, where = tenant.encode(), principal_id.encode(), path.encode()
-        # The lengths first: a name may hold any separator, and names that are only joined could be cut elsewhere.
+        # The lengths first: names may contain any separator, so joined names would be ambiguous.
         lengths = b"%d %d %d %d %d:" % (len(who), len(whose), len(where), len(stamp), len(epochs))
         hasher.update(b"".join((lengths, who, whose, where, stamp, epochs)))
         return hasher
 
     def ready(self, key: bytes) -> Ready | None:
-        """Return a finished response that is still good."""
+        """Return a finished response that is still valid."""
         held = self._local.get(key)
         if held is None:
             return None
@@ -198,16 +198,17 @@ class AnswerCache:
         return ready
 
     def keep_ready(self, key: bytes, ready: Ready, tenant: TenantId) -> None:
-        """Remember a finished response that `tenant` may get again."""
+        """Store a finished response for repeats by `tenant`."""
         head = sum(len(name) + len(value) + 100 for name, value in ready.headers)
         self._hold(key, ready, len(ready.body) + head + ENTRY_OVERHEAD_BYTES, self._shares.of(tenant, ready.alias))
 
-    # --- what is held, and what was purged
+    # --- entries and purges
 
     async def let_go(self, kind: str) -> int:
-        """Free what nothing leads to since an epoch of this kind was raised; return how many entries that were.
+        """Free the entries that raising an epoch of this kind has made unreachable; return how many.
 
-        A purge holds without it, and it may be called twice. It gives the loop back after every `WALK_STEP` entries.
+        A purge is effective without it, and it may be called twice. It yields to the loop after every `WALK_STEP`
+        entries.
         """
         hidden = hidden_by(kind)
         if hidden is None:
@@ -221,7 +222,7 @@ class AnswerCache:
         return num_freed
 
     async def entry(self, entry_id: str) -> EntryStats | None:
-        """Return what this process holds under the name of an entry; None where it holds none that is still good."""
+        """Return this process's entry of this name; None if it has no valid one."""
         async for key, held in self._walk():
             if isinstance(held.value, Ready) or key[:8].hex() != entry_id:
                 continue
@@ -240,11 +241,11 @@ class AnswerCache:
         return None
 
     def shares(self, *, tenant: str = "", alias: str = "") -> tuple[ShareStats, ...]:
-        """Return what each tenant and model has; empty names stand for all."""
+        """Return the statistics of each tenant and model; empty names stand for all."""
         return tuple(share.stats() for share in self._shares.matching(tenant, alias))
 
     def stats(self, *, tenant: str = "", alias: str = "") -> CacheStats:
-        """Return what happened so far and what is held: in all, or for a tenant, a model or both."""
+        """Return counts and content: in total, or for a tenant, a model or both."""
         found = list(self._shares.matching(tenant, alias))
         hits: dict[Tier, int] = {}
         for share in found:
@@ -266,7 +267,7 @@ class AnswerCache:
         )
 
     async def close(self) -> None:
-        """Let the shared tier go. May be called twice."""
+        """Close the shared tier. May be called twice."""
         if self._shared is not None:
             await self._shared.close()
 
@@ -333,7 +334,7 @@ class AnswerCache:
         share.evictions += 1
 
     async def _walk(self) -> AsyncIterator[tuple[bytes, Held]]:
-        """Yield what is held now and still is when its turn comes, a few entries in each turn of the loop."""
+        """Yield the entries held now that are still held when their turn comes, a few in each turn of the loop."""
         keys = tuple(self._local)
         for start in range(0, len(keys), WALK_STEP):
             for key in keys[start : start + WALK_STEP]:

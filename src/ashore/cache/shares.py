@@ -1,4 +1,4 @@
-"""What each tenant and model has of the cache of one process: what it holds, what was found for it, what left."""
+"""Counts of each tenant and model in the cache of one process: entries, hits, evictions."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ OTHERS: Final = "(others)"
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class Share:
-    """The counts of one tenant and model since the process began, and what it holds now."""
+    """Counts of one tenant and model since the process began, and its current entries."""
 
     tenant: str
     alias: str
@@ -32,18 +32,18 @@ class Share:
     hits: dict[Tier, int] = field(default_factory=dict)
 
     def hit(self, tier: Tier) -> None:
-        """Count an answer that was found."""
+        """Count a hit."""
         self.hits[tier] = self.hits.get(tier, 0) + 1
 
     def take(self, other: Share) -> None:
-        """Add the counts of a share that goes."""
+        """Add the counts of a removed share."""
         for name in ("misses", "stored", "refused", "ready_exact", "ready_reworded", "evictions"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
         for tier, count in other.hits.items():
             self.hits[tier] = self.hits.get(tier, 0) + count
 
     def stats(self) -> ShareStats:
-        """Return it as it is now."""
+        """Return the current statistics."""
         reworded = self.hits.get("reworded", 0)
         exact = sum(self.hits.values()) - reworded + self.ready_exact
         reworded += self.ready_reworded
@@ -71,10 +71,10 @@ class Shares:
         self._others = Share(tenant=OTHERS, alias=OTHERS)
 
     def of(self, tenant: str, alias: str) -> Share:
-        """Return where a tenant and a model are counted. Count at once: a share that holds nothing may be folded later.
+        """Return the share of a tenant and model. Count at once: an empty share may be folded later.
 
-        Where there are too many, those that hold nothing are folded into the one of all others, and where there is
-        none of them, the newcomer is counted there too.
+        Above the limit, empty shares are folded into the one for all others; if there are none, the new one is counted
+        there too.
         """
         key = (tenant, alias)
         share = self._shares.get(key)

@@ -1,4 +1,4 @@
-"""What the cache keeps in SQL: curated pairs, the secret of its hashes, and purges, which are epochs."""
+"""SQL of the cache: curated pairs, the secret of its hashes, and purges, which are epochs."""
 
 from __future__ import annotations
 
@@ -19,14 +19,15 @@ ENTRY_ID_CHARS: Final = 16
 
 
 def cache_secret(connection: Connection) -> bytes:
-    """Return the key of every hash and signature of the cache, made at the first call. Needs a writing transaction."""
+    """Return the key of every hash and signature of the cache, created at the first call. Needs a writing
+    transaction."""
     return kept_secret(connection, SECRET)
 
 
 def purge(connection: Connection, *, tenant: str = "", alias: str = "", entry_id: str = "") -> tuple[str, ...]:
-    """Let kept answers be found no more: those of a tenant, of a model, one entry, or all; return what was raised.
+    """Purge cached answers: of a tenant, of a model, one entry, or all; return the raised epoch.
 
-    Every process goes by it within 200 ms of the commit. Curated pairs stay. May be called twice.
+    Takes effect in every process within 200 ms of the commit. Curated pairs stay. May be called twice.
 
     Raises:
         InvalidRequest: `entry_id` is not the name of an entry.
@@ -49,7 +50,7 @@ def purge(connection: Connection, *, tenant: str = "", alias: str = "", entry_id
 
 
 def save_pairs(connection: Connection, pairs: Iterable[Pair]) -> int:
-    """Keep curated pairs, each in place of an older one with the same question; return how many were given."""
+    """Save curated pairs, each replacing an older one with the same question; return how many were given."""
     rows: list[dict[str, object]] = [
         {
             "tenant": pair.tenant,
@@ -77,7 +78,7 @@ def save_pairs(connection: Connection, pairs: Iterable[Pair]) -> int:
 
 
 def remove_pairs(connection: Connection, *, tenant: str = "") -> int:
-    """Forget the curated pairs of a tenant, or all; return how many there were."""
+    """Delete the curated pairs of a tenant, or all; return how many there were."""
     where = " WHERE tenant = :tenant" if tenant else ""
     values = {"tenant": tenant} if tenant else {}
     removed = execute(connection, f"DELETE FROM curated_answer{where}", **values).rowcount

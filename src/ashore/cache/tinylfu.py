@@ -1,8 +1,8 @@
-"""A map bounded in bytes that keeps what is asked for most: W-TinyLFU with weights.
+"""A map bounded in bytes that keeps the most frequently used entries: W-TinyLFU with weights.
 
-New entries enter a small window (LRU). What falls out of it must be asked for more often than all the entries it
-would push out of the main space (segmented LRU) taken together, or it is dropped. How often is estimated by a
-count-min sketch that halves itself, so that old fame fades.
+New entries enter a small window (LRU). An entry that leaves it enters the main space (segmented LRU) only if its
+frequency exceeds the sum of those it would evict; otherwise it is dropped. Frequencies are estimated by a count-min
+sketch that halves itself, so that old counts fade.
 
 Source: Einziger, Friedman, Manes, "TinyLFU: A Highly Efficient Cache Admission Policy" (2017); for weights, Einziger,
 Eytan, Friedman, Manes, "Lightweight Robust Size Aware Cache Management" (2022), the aggregated-victims rule.
@@ -31,7 +31,7 @@ _rows = struct.Struct("<4I").unpack_from
 
 
 class Sketch:
-    """Estimates how often a key was seen. A key is at least 16 bytes of a keyed hash: they serve as hashes."""
+    """Estimates how often a key was seen. A key is at least 16 bytes of a keyed hash, used directly as hashes."""
 
     def __init__(self) -> None:
         self._width = LEAST_WIDTH
@@ -80,15 +80,15 @@ _HALVED: Final = bytes(number >> 1 for number in range(256))
 
 
 class TinyLfu(Generic[V]):
-    """The map. Not for several threads. A key is `bytes` of at least 16."""
+    """The map. Not thread-safe. A key is `bytes` of at least 16."""
 
     def __init__(self, max_bytes: int, *, left: Callable[[bytes, V, int, bool], None] = lambda *told: None) -> None:
-        """Make it.
+        """Create it.
 
         Args:
-            max_bytes: What all entries may weigh together.
-            left: Told of every entry that was given and is no longer held: key, value, weight, and whether it had to
-                go, or never got in, for want of room; otherwise it was removed or replaced. It must not call back.
+            max_bytes: Limit of the total weight.
+            left: Called for every entry that is no longer held: key, value, weight, and whether it was evicted or
+                rejected for lack of room, rather than removed or replaced. It must not call back.
         """
         self.max_bytes: Final = max_bytes
         self.num_bytes = 0
@@ -115,7 +115,7 @@ class TinyLfu(Generic[V]):
         return iter(tuple(self._weights))
 
     def get(self, key: bytes) -> V | None:
-        """Return the value, and count the request whether or not it is there."""
+        """Return the value, and count the request even on a miss."""
         self._sketch.add(key)
         value = self._protected.get(key)
         if value is not None:
@@ -138,9 +138,9 @@ class TinyLfu(Generic[V]):
         return None
 
     def put(self, key: bytes, value: V, weight: int) -> bool:
-        """Take an entry of `weight` bytes, in place of one with the same key; return whether it was taken.
+        """Store an entry of `weight` bytes, replacing one with the same key; return whether it was stored.
 
-        An entry heavier than the whole map is refused. A lighter one may still be dropped at the next call.
+        An entry heavier than the whole map is refused. A lighter one may still be dropped by the next call.
         """
         self.remove(key)
         if weight > self.max_bytes - self._window_room:
@@ -157,7 +157,7 @@ class TinyLfu(Generic[V]):
         return key in self._weights
 
     def remove(self, key: bytes) -> None:
-        """Forget an entry; nothing happens when it is not there."""
+        """Remove an entry; nothing happens if it is missing."""
         weight = self._weights.pop(key, None)
         if weight is None:
             return
@@ -173,7 +173,7 @@ class TinyLfu(Generic[V]):
         self._left(key, value, weight, False)
 
     def weight(self, key: bytes) -> int:
-        """Return what an entry weighs, 0 for one that is not there."""
+        """Return the weight of an entry, 0 if it is missing."""
         return self._weights.get(key, 0)
 
     def _protect(self, key: bytes, value: V) -> None:
@@ -185,7 +185,7 @@ class TinyLfu(Generic[V]):
             self._probation[demoted] = its_value
 
     def _leave_window(self) -> None:
-        """Move the oldest of the window into the main space, if it is worth more than what must go for it."""
+        """Move the oldest of the window into the main space, if it is worth more than its victims."""
         key, value = self._window.popitem(last=False)
         weight = self._weights[key]
         self._window_bytes -= weight
@@ -215,7 +215,7 @@ class TinyLfu(Generic[V]):
         yield from self._protected
 
     def _touch(self, spared: list[bytes]) -> None:
-        """Let victims that were spared go to the end of the queue, so that the next newcomer meets others."""
+        """Move spared victims to the end of the queue, so that the next candidate meets others."""
         for key in spared:
             if key in self._probation:
                 self._probation.move_to_end(key)

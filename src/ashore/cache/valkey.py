@@ -1,7 +1,7 @@
 """The tier that workers and machines share, on Valkey or Redis. Holds cached answers and nothing else.
 
-Look-ups of one moment go out as one MGET, and writes are pipelined, so that a busy worker pays for one round trip.
-A server that is dead or slow is left alone: the breaker opens, every look-up is a miss at once, and a probe closes it
+Concurrent look-ups are sent as one MGET, and writes are pipelined, so that a busy worker pays for one round trip. A
+server that is dead or slow is left alone: the breaker opens, every look-up is a miss at once, and a probe closes it
 again when the server answers.
 """
 
@@ -43,7 +43,8 @@ PREFIX: Final = b"ashore:a:"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sentinels:
-    """Where to ask for the master, from `redis+sentinel://user:password@host:port,host:port/master?db=0&tls=1`."""
+    """Addresses of Sentinels that know the master, from
+    `redis+sentinel://user:password@host:port,host:port/master?db=0&tls=1`."""
 
     hosts: tuple[tuple[str, int], ...]
     master: str
@@ -54,7 +55,7 @@ class Sentinels:
 
 
 def parse_sentinels(url: str) -> Sentinels:
-    """Return what a Sentinel URL says.
+    """Parse a Sentinel URL.
 
     Raises:
         InvalidSpec: it names no host or no master.
@@ -85,11 +86,11 @@ def parse_sentinels(url: str) -> Sentinels:
 
 
 class _EndsAtOnce(AbstractConnection):
-    """A connection that is ended at once, with nothing left of it.
+    """A connection that is closed abruptly and completely.
 
-    One that is closed in order stays, with what it had to say, for as long as a server that is jammed does not read, or
-    one with TLS does not take leave. Meanwhile the pool gives it to somebody else, who connects it anew, and then it is
-    the new socket that is forgotten.
+    An orderly close keeps the connection, with its unsent data, while a stuck server does not read, or a TLS server
+    does not answer the shutdown. Meanwhile the pool hands it to another task, which reconnects it, and then the new
+    socket is lost.
     """
 
     async def disconnect(self, nowait: bool = False, *rest: Any, **options: Any) -> None:
@@ -105,7 +106,7 @@ def _ending_at_once(client: Redis) -> Redis:
 
 
 def connect(url: str) -> Redis:
-    """Return a client; nothing is connected yet. TLS with `rediss://`, ACL users in the URL, Sentinel as above."""
+    """Return a client, not connected yet. TLS with `rediss://`, ACL users in the URL, Sentinel as above."""
     options: dict[str, Any] = {
         "socket_connect_timeout": CONNECT_TIMEOUT_S,
         "socket_timeout": COMMAND_TIMEOUT_S,
@@ -124,18 +125,18 @@ def connect(url: str) -> Redis:
 
 
 class ValkeyTier:
-    """One connection to the shared cache. Make it inside the event loop that uses it."""
+    """One connection to the shared cache. Create it inside the event loop that uses it."""
 
     def __init__(
         self, client: Redis, *, timeout_s: float, clock: Clock, told: Callable[[str], None] = lambda state: None
     ) -> None:
-        """Make it, and begin to connect.
+        """Create it, and start connecting.
 
         Args:
-            client: From `connect`.
-            timeout_s: Longest wait of one look-up.
+            client: Client from `connect`.
+            timeout_s: Time-out of one look-up.
             clock: For the breaker.
-            told: Hears `up` and `down` when the state changes.
+            told: Called with `up` and `down` when the state changes.
         """
         self._client = client
         self._timeout_s = timeout_s
@@ -179,9 +180,9 @@ class ValkeyTier:
             return await self._hear(future)
 
     async def _hear(self, future: asyncio.Future[bytes | None]) -> bytes | None:
-        """Return what has come meanwhile, out of time; where nothing at all has, the server was slow once more.
+        """Read answers that have arrived after the time-out; if there are none, the server was slow again.
 
-        A busy loop is late itself, for longer than a look-up may take. Then the answer lies in the socket.
+        A busy loop is itself late, for longer than a look-up may take. Then the answer is already in the socket.
         """
         heard = self._heard
         for _ in range(TURNS_TO_HEAR):
@@ -211,7 +212,7 @@ class ValkeyTier:
             return
         deadline_s = self._clock.monotonic_s() + CLOSE_WAIT_S
         while (self._queue or self._talks) and self._up and self._clock.monotonic_s() < deadline_s:  # noqa: ASYNC110 - once, at the end
-            await asyncio.sleep(0.01)  # what left the queue is not written yet, and a connection may be half made
+            await asyncio.sleep(0.01)  # dequeued writes are not written yet, and a connection may be half open
         self._closed = True
         for task in self._tasks:
             task.cancel()
@@ -221,12 +222,12 @@ class ValkeyTier:
         self._give_up()
         await self._client.aclose()
         pool = self._client.connection_pool
-        if isinstance(pool, SentinelConnectionPool):  # it leaves those open by which it asked for the master
+        if isinstance(pool, SentinelConnectionPool):  # it leaves the connections to the Sentinels open
             for one in pool.sentinel_manager.sentinels:
                 await one.aclose()
 
     async def _read(self) -> None:
-        """Send the look-ups that have gathered, as one command, again and again."""
+        """Send the queued look-ups as one command, repeatedly."""
         try:
             with self._talking():
                 await self._client.ping()  # connected before the first look-up, which has little time
@@ -247,7 +248,7 @@ class ValkeyTier:
                     break
                 if not isinstance(values, list) or len(values) != len(keys):
                     self._fail("the server sent a reply that does not fit the request")
-                    await self._client.connection_pool.disconnect()  # what comes next there may belong to this one
+                    await self._client.connection_pool.disconnect()  # the next answer there may belong to this one
                     break
                 self._slow = 0
                 self._heard += 1
@@ -255,7 +256,7 @@ class ValkeyTier:
                     self._settle(key, value if isinstance(value, bytes) else None)
 
     async def _write(self) -> None:
-        """Send the writes that have gathered, pipelined; probe a server that is down."""
+        """Send the queued writes, pipelined; probe a server that is down."""
         while True:
             if not self._up:
                 await self._probe()
@@ -283,7 +284,7 @@ class ValkeyTier:
 
     @contextmanager
     def _talking(self) -> Iterator[None]:
-        """Have `close` wait for what is done inside the block."""
+        """Make `close` wait for the work inside the block."""
         self._talks += 1
         try:
             yield
@@ -291,7 +292,7 @@ class ValkeyTier:
             self._talks -= 1
 
     async def _probe(self) -> None:
-        """Return when the server answers again."""
+        """Wait until the server answers again."""
         wait_s = FIRST_RETRY_S
         while not self._up:
             await asyncio.sleep(wait_s)
@@ -307,7 +308,7 @@ class ValkeyTier:
             self._told("up")
 
     def _fail(self, why: str) -> None:
-        """Open the breaker: all who wait get a miss, and nothing is sent until a probe was answered."""
+        """Open the breaker: all waiting look-ups miss, and nothing is sent until a probe succeeds."""
         self._give_up()
         if self._up:
             self._up = False

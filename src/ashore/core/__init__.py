@@ -1,6 +1,6 @@
-"""Shared vocabulary: ids, chat messages, model shapes, clocks, sizes; and what many rooms need of the network:
-addresses that may be called (`egress.py`) and the client that calls them (`outgoing.py`), S3
-(`bucket.py`). It starts no process."""
+"""Shared vocabulary: ids, chat messages, model shapes, clocks, sizes; and shared network code: addresses that may be
+called (`egress.py`) and the client that calls them (`outgoing.py`), S3 (`bucket.py`). It starts no process.
+"""
 
 from ashore.core.addresses import address_of, split_url
 from ashore.core.behind import Behind, nothing_behind

@@ -10,9 +10,9 @@ NO_ADDRESS: Final = SplitResult("", "", "", "", "")
 
 
 def split_url(text: str) -> SplitResult:
-    """Return the parts of a URL; empty ones where it is none, such as `https://[half`, for a check to refuse.
+    """Return the parts of a URL; empty ones for an invalid one, such as `https://[half`, for a later check to refuse.
 
-    `urllib` raises `ValueError` there, which nobody expects of a function that reads.
+    `urllib` raises `ValueError` there, which callers do not expect.
     """
     try:
         parts = urlsplit(text)
@@ -23,7 +23,7 @@ def split_url(text: str) -> SplitResult:
 
 
 def address_of(origin: str) -> str:
-    """Return the address that is held responsible: who has one address of IPv6 has its whole /64."""
+    """Return the address that rate limits count: for IPv6 the whole /64."""
     if ":" not in origin:
         return origin
     try:

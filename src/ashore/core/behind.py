@@ -12,5 +12,5 @@ from any thread."""
 
 
 def nothing_behind(name: str) -> tuple[str, ...]:
-    """Return nothing: every name is a model's own."""
+    """Return nothing: no name is an alias of other models."""
     return ()

@@ -1,4 +1,4 @@
-"""A prefix in a bucket of any S3 server. Address and login come from the usual `AWS_*` variables."""
+"""A prefix in a bucket of any S3 server. Endpoint and credentials come from the usual `AWS_*` variables."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LOGIN_SERVICE: Final = "169.254.169.254"
 
 
 class Bucket(ABC):
-    """`s3://BUCKET/PATH`, and the errors that its user gets for a fault there."""
+    """`s3://BUCKET/PATH`, with the errors that its user gets for its faults."""
 
     connect_s: ClassVar[int] = 10
     timeout_s: ClassVar[int] = 120
@@ -25,7 +25,7 @@ class Bucket(ABC):
     """Faults, beside those of the client, that mean that the server is away."""
 
     def __init__(self, place: str) -> None:
-        """Take the place; nothing is reached yet.
+        """Parse the place; the server is not contacted yet.
 
         Raises:
             InvalidRequest: it is malformed.
@@ -40,19 +40,19 @@ class Bucket(ABC):
 
     @abstractmethod
     def missing(self, key: str) -> AshoreError:
-        """Return what is raised where there is no object of this key."""
+        """Return the error for a missing object."""
 
     @abstractmethod
     def refused(self, key: str) -> AshoreError:
-        """Return what is raised where the server does not let us at it."""
+        """Return the error for denied access."""
 
     @abstractmethod
     def away(self, key: str, said: str) -> AshoreError:
-        """Return what is raised where the server cannot be reached; `said`: the first line of why."""
+        """Return the error for an unreachable server; `said`: the first line of the cause."""
 
     @property
     def store(self) -> Any:
-        """The client, made when it is first wanted."""
+        """The client, created on first use."""
         if self._made is None:
             from obstore.store import S3Store
 
@@ -76,7 +76,7 @@ class Bucket(ABC):
             return bytes(obstore.get(self.store, key).bytes())
 
     def make(self, name: str, data: bytes) -> bool:
-        """Make an object; returns False where there is one of this name, which stays as it is."""
+        """Create an object; returns False if one of this name exists, which is not changed."""
         import obstore
         from obstore import exceptions
 
@@ -89,7 +89,7 @@ class Bucket(ABC):
         return True
 
     def sizes(self, under: str) -> Iterator[tuple[str, int]]:
-        """Yield name and size of the objects under a folder, in the order of the alphabet as S3 lists them."""
+        """Yield name and size of the objects under a folder, in S3's lexical order."""
         import obstore
 
         key = self.key(under) if under else self.prefix
@@ -100,7 +100,7 @@ class Bucket(ABC):
 
     @contextmanager
     def translated(self, key: str) -> Iterator[None]:
-        """Turn the client's complaints into ashore's errors."""
+        """Translate the client's errors to ashore's."""
         from obstore import exceptions
 
         faults: tuple[type[Exception], ...] = (exceptions.BaseError, *self.also)

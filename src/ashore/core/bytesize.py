@@ -1,4 +1,4 @@
-"""Bytes as people read them. Inside ashore a size is always an `int` of bytes."""
+"""Formats bytes for people. Inside ashore a size is always an `int` of bytes."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """One administrative act, declared once: HTTP, OpenAPI, the command line and the reference are derived from it.
 
-A room lists its calls in `ROOM/calls.py`. What a call takes and gives stands in the annotations of the function that
-does it; the help is that function's docstring and those of the fields.
+A room lists its calls in `ROOM/calls.py`. Parameters and result of a call are the annotations of its function; the help
+is that function's docstring and those of the fields.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ EVENT_STREAM: Final = "text/event-stream"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Actor:
-    """Who acts, from where, in which request."""
+    """The acting principal, with origin and request."""
 
     principal: Principal
     origin: str = ""
@@ -47,7 +47,7 @@ class Actor:
         detail: Mapping[str, str | int] | None = None,
         on: Any = None,
     ) -> None:
-        """Record that this actor did something; `on` is the transaction that does it (see `Recorder.record`)."""
+        """Audit an act of this actor; `on` is its transaction (see `Recorder.record`)."""
         recorder.record(
             Act(
                 action=action,
@@ -65,7 +65,7 @@ class Actor:
 
 
 class Verdict(Protocol):
-    """What the authority says of one question."""
+    """The authority's answer to one check."""
 
     @property
     def allowed(self) -> bool: ...
@@ -74,18 +74,18 @@ class Verdict(Protocol):
 
 
 class Rights(Protocol):
-    """Decides what a principal may do; the access room's `Authority` is one. No I/O, safe on any thread."""
+    """Decides what a principal may do; the access room's `Authority` is one. No I/O, thread-safe."""
 
     def decide(self, principal: Principal, action: str, resource: str) -> Verdict:
         """Return the verdict on one resource, `kind/name`."""
         ...
 
     def holds(self, principal: Principal, action: str) -> bool:
-        """Return whether the principal may do the action on anything at all."""
+        """Return whether the principal may do the action on any resource at all."""
         ...
 
     def require(self, principal: Principal, action: str, resource: str) -> None:
-        """Return when it is allowed.
+        """Check that it is allowed.
 
         Raises:
             PermissionDenied: it is not.
@@ -98,8 +98,8 @@ class Settles(Protocol):
     """A desk whose changes take a moment to be in force everywhere."""
 
     async def settle(self) -> None:
-        """Return when what was changed is in force. Awaited after every call that may change something, before its
-        answer goes out."""
+        """Wait until a change is in force. Awaited after every call that may change something, before its answer is
+        sent."""
         ...
 
 
@@ -158,12 +158,12 @@ class Call:
 
     @property
     def takes(self) -> type[msgspec.Struct]:
-        """The struct that the caller fills."""
+        """The request struct."""
         return _signature(self.do)[0]
 
     @property
     def gives(self) -> type[msgspec.Struct]:
-        """The struct of the answer; a call that may also give a `Download` names that beside it, or alone."""
+        """The response struct; a call that may also return a `Download` names both, or `Download` alone."""
         return _signature(self.do)[1]
 
     @property
@@ -183,17 +183,17 @@ class Call:
 
     @property
     def in_path(self) -> tuple[str, ...]:
-        """Fields that stand in the path."""
+        """Fields in the path."""
         return tuple(part.partition("}")[0] for part in self.path.split("{")[1:])
 
     @property
     def has_body(self) -> bool:
-        """Whether the fields that are not in the path travel as a JSON body, and not as a query."""
+        """Whether the fields outside the path are sent as a JSON body, not as a query."""
         return self.method in ("POST", "PUT", "PATCH") and not self.by_query
 
     @property
     def streams(self) -> bool:
-        """Whether its answer goes on for as long as the caller listens."""
+        """Whether its answer continues for as long as the caller listens."""
         return self.content_type == EVENT_STREAM
 
     @property
@@ -213,7 +213,7 @@ def _signature(do: Callable[..., Any]) -> tuple[type[msgspec.Struct], type[msgsp
 
 
 class _Annotated:
-    """The annotations of a function that a face needs. Its desk may be known to the type checker alone."""
+    """The annotations of a function that a face needs. The type of its desk may be known to the type checker alone."""
 
     def __init__(self, do: Callable[..., Any], names: tuple[str, ...]) -> None:
         self.__annotations__ = {name: do.__annotations__[name] for name in names}
@@ -227,7 +227,7 @@ def _help(do: Callable[..., Any]) -> str:
 
 @cache
 def field_docs(struct: type[msgspec.Struct]) -> Mapping[str, str]:
-    """Return the docstring under each field of a struct, on one line, by the field's name."""
+    """Return the docstring of each field of a struct, on one line, by the field's name."""
     found: dict[str, str] = {}
     for base in reversed(struct.__mro__):
         if issubclass(base, msgspec.Struct) and base is not msgspec.Struct:
@@ -237,9 +237,8 @@ def field_docs(struct: type[msgspec.Struct]) -> Mapping[str, str]:
 
 @cache
 def absences(struct: type[msgspec.Struct]) -> Mapping[str, str]:
-    """Return what the absence of a value means, by field: the word of `Meta(extra={"absent": "all"})` in its type. Of a
-    field without one it means nothing but that there is no value. The words of the console have each of them, below
-    `absent`."""
+    """Return the meaning of a missing value, by field: the word of `Meta(extra={"absent": "all"})` in its type.
+    Without one it just means no value. The console translates each of these words, below `absent`."""
     found = {}
     for field in msgspec.structs.fields(struct):
         for meta in get_args(field.type)[1:] if get_origin(field.type) is Annotated else ():
@@ -250,7 +249,7 @@ def absences(struct: type[msgspec.Struct]) -> Mapping[str, str]:
 
 @cache
 def docs_under(struct: type) -> Mapping[str, str]:
-    """Return the docstring under each field that a class declares itself, on one line, by the field's name."""
+    """Return the docstring of each field that a class itself declares, on one line, by the field's name."""
     (tree,) = ast.parse(textwrap.dedent(inspect.getsource(struct))).body
     assert isinstance(tree, ast.ClassDef)
     found = {}
@@ -266,7 +265,7 @@ def docs_under(struct: type) -> Mapping[str, str]:
 
 
 def call_named(word: str, calls: Iterable[Call]) -> Call:
-    """Return the call of a room that has this word; the first, where several nouns have it."""
+    """Return the call of a room with this verb; the first, if several nouns have it."""
     return next(call for call in calls if call.word == word)
 
 
@@ -276,10 +275,10 @@ def in_loop(call: Call) -> bool:
 
 
 class Aside(Protocol):
-    """Runs what reads a long text where nobody else waits for it."""
+    """Runs work that reads a long text without blocking other requests."""
 
     async def __call__(self, principal: Principal, work: Callable[[], Any], /) -> Any:
-        """Return what `work` returns, done for a principal on a thread."""
+        """Run `work` for a principal on a thread, and return its result."""
         ...
 
 
@@ -292,18 +291,18 @@ async def perform(
     aside: Aside | None = None,
     recorder: Recorder | None = None,
 ) -> Any:
-    """Do a call, on a thread unless it is a coroutine function. A change is in force and recorded when this returns.
+    """Run a call, on a thread unless it is a coroutine function. A change is in force and audited when this returns.
 
     Args:
-        call: What is done.
-        desk: What its room opened.
-        actor: Who does it.
-        asked: What it takes.
-        aside: Where a call that reads a long text is done; None: on a thread like any other.
-        recorder: Has the record of a change on disk before this returns; None: who calls this sees to that.
+        call: The call.
+        desk: Desk of its room.
+        actor: The acting principal.
+        asked: Its request.
+        aside: Runs calls that read a long text; None: on a thread like any other.
+        recorder: Makes the audit record of a change durable before this returns; None: the caller does.
 
     Raises:
-        AuditUnavailable: nothing can be recorded, so nothing was done; or what was done is not on disk yet.
+        AuditUnavailable: nothing can be audited, so nothing was done; or the record is not on disk yet.
     """
     import asyncio
 

@@ -1,4 +1,4 @@
-"""Chat messages as every room speaks of them, whatever form the client used."""
+"""Chat messages in the internal form, independent of the client's protocol."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ Role = Literal["system", "user", "assistant", "tool"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ToolCall:
-    """One call that the model asks for."""
+    """One tool call of the model."""
 
     id: str
     name: str

@@ -7,10 +7,10 @@ from typing import Protocol
 
 
 class Clock(Protocol):
-    """Where services get the time from."""
+    """The source of time for services."""
 
     def monotonic_s(self) -> float:
-        """Return seconds that never go back; only differences mean anything."""
+        """Return seconds that never go back; only differences are meaningful."""
         ...
 
     def now_s(self) -> float:
@@ -19,7 +19,7 @@ class Clock(Protocol):
 
 
 class SystemClock:
-    """The machine's clock. A request reads it a dozen times, so there is no call in between."""
+    """The machine's clock. A request reads it a dozen times, so it adds no call in between."""
 
     monotonic_s = staticmethod(time.monotonic)
     now_s = staticmethod(time.time)
@@ -44,5 +44,5 @@ class ManualClock:
         self._monotonic_s += seconds
 
     def jump(self, seconds: float) -> None:
-        """Set the time of day forward, or back, while no time passes."""
+        """Set the time of day forward or back, without elapsed time."""
         self._now_s += seconds

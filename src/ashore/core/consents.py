@@ -1,4 +1,4 @@
-"""Acts that one person alone may not do: a second one consents first, and the consent is used up by the act."""
+"""Acts that need two persons: a second one consents first, and the act uses the consent up."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ if TYPE_CHECKING:
 
 
 class Consented(msgspec.Struct, frozen=True, kw_only=True):
-    """What was consented to, and for how long."""
+    """An act that was consented to, and the validity."""
 
     consented_to: str
     holds_for_s: int
 
 
 class Consents(Protocol):
-    """Who consented to what."""
+    """Stored consents."""
 
     def give(self, subject: str, principal: str, record: Callable[[Connection], None]) -> int:
-        """Keep that somebody consents to one act, and return for how many seconds. May be called twice. `record` is
-        called in the transaction."""
+        """Save a consent to one act, and return its validity in seconds. May be called twice. `record` is called in
+        the transaction."""
         ...
 
     def use(self, connection: Connection, subject: str, principal: str) -> Sequence[str]:
-        """Use up the consents to an act, in the transaction that does it, and return who gave those that count: not
-        the one who acts, nor anybody who may know that one's key. Empty: nobody did."""
+        """Use up the consents to an act, in its transaction, and return who gave the valid ones: not the actor, nor
+        anyone who may know the actor's key. Empty: none."""
         ...

@@ -1,4 +1,4 @@
-"""From bytes and plain values to typed requests, and from msgspec's words to errors that name the field."""
+"""Decodes bytes and plain values to typed requests, and turns msgspec's messages into errors that name the field."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ def decode(body: bytes, decoder: msgspec.json.Decoder[T]) -> T:
     """Return `body` as the decoder's type.
 
     Raises:
-        UnknownField: it has a field that the type lacks; the nearest known names are offered.
-        InvalidRequest: it is no JSON, or a value has the wrong type or is out of range; `param` is its path.
+        UnknownField: it has a field that the type lacks; the hint suggests the nearest names.
+        InvalidRequest: it is not JSON, or a value has the wrong type or is out of range; `param` is its path.
     """
     try:
         return decoder.decode(body)
@@ -55,7 +55,7 @@ def decode(body: bytes, decoder: msgspec.json.Decoder[T]) -> T:
 
 
 def convert(values: Mapping[str, Any], kind: type[T], *, texts: bool = False) -> T:
-    """Return values that a protocol has read already as `kind`. With `texts` a number may be written as one.
+    """Convert decoded values to `kind`. With `texts` a number may be written as a string.
 
     Raises:
         UnknownField, InvalidRequest: as `decode` does.
@@ -96,7 +96,7 @@ def _translate(message: str, kind: Any) -> InvalidRequest | UnknownField:
 
 
 def _plain(words: str) -> str:
-    """Return what msgspec says, in the words of JSON: "expected a number of at most 2.0"."""
+    """Return msgspec's message in JSON terms: "expected a number of at most 2.0"."""
     said = _NAMED.sub(lambda found: " or ".join(_JSON.get(one, one) for one in found[1].split(" | ")), words)
     for sign, word in ((" <= ", " of at most "), (" >= ", " of at least "), (" > ", " above "), (" < ", " below ")):
         said = said.replace(sign, word)
@@ -105,8 +105,8 @@ def _plain(words: str) -> str:
 
 @lru_cache(maxsize=64)
 def _choices(kind: Any, path: str) -> tuple[str, ...]:
-    """Return the values that what lies at `path` in `kind` can have, sorted; none where they cannot be told. Clients
-    make paths up, so few are remembered."""
+    """Return the allowed values at `path` in `kind`, sorted; none if unknown. Clients invent paths, so the cache is
+    small."""
     here = _parts(kind)
     above: tuple[Any, ...] = ()
     for step in _STEP.findall(path):
@@ -124,7 +124,7 @@ def _choices(kind: Any, path: str) -> tuple[str, ...]:
 
 
 def _parts(kind: Any) -> tuple[Any, ...]:
-    """Return the types that a type may stand for: those of a union, and what an annotation is about."""
+    """Return the alternatives of a type: members of a union, and annotated types."""
     if get_origin(kind) is Annotated:
         return _parts(get_args(kind)[0])
     if get_origin(kind) in (Union, UnionType):

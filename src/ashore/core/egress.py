@@ -1,7 +1,7 @@
-"""Where ashore may call: hosts that the operator named, and addresses that those names may have.
+"""Outgoing connections: allowed hosts, and the addresses that their names may resolve to.
 
-A name that an outsider controls must not lead inside. So a name is resolved once, every address is checked, and the
-connection is made to a checked address: a second answer of the name server changes nothing.
+A name that an outsider controls must not lead to internal addresses. So a name is resolved once, every address is
+checked, and the connection uses a checked address: a second DNS answer changes nothing.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Allowed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """A checked address of the web."""
+    """A checked HTTP address."""
 
     scheme: str
     host: str
@@ -65,7 +65,7 @@ class Target:
 
     @property
     def authority(self) -> str:
-        """What goes into the `host` header."""
+        """Value of the `host` header."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return host if self.port == {"http": 80, "https": 443}[self.scheme] else f"{host}:{self.port}"
 
@@ -80,16 +80,16 @@ def parse_allow(entries: Sequence[str]) -> tuple[Allowed, ...]:
 
 
 def child_egress() -> tuple[Allowed, ...] | None:
-    """Return the hosts that this process may call; None: any, because it does not do what a request asked for."""
+    """Return the hosts that this process may call; None: any, because it does not act on requests."""
     told = os.environ.get(CHILD_EGRESS)
     return None if told is None else parse_allow(json.loads(told))
 
 
 def check_url(url: str, allow: Sequence[Allowed]) -> Target:
-    """Return the parts of `url` when it may be called.
+    """Return the parts of `url` if it may be called.
 
     Raises:
-        PermissionDenied: it is no plain http(s) address, or its host is not allowed.
+        PermissionDenied: it is not a plain http(s) address, or its host is not allowed.
     """
     try:
         parts = urlsplit(url)
@@ -143,16 +143,16 @@ async def resolve(host: str, port: int) -> Sequence[str]:
 
 
 def entry_for(target: Target) -> str:
-    """Return the entry of `[egress] allow` that allows a checked address and nothing else."""
+    """Return the entry of `[egress] allow` that allows exactly a checked address."""
     host = f"[{target.host}]" if ":" in target.host else target.host
     return f"{host}:{target.port}" + (f"@{target.network}" if target.network is not None else "")
 
 
 def check_addresses(target: Target, addresses: Sequence[str]) -> str:
-    """Return the address to connect to. One that is not allowed spoils all of them.
+    """Return the address to connect to. A single forbidden address rejects the name.
 
     Raises:
-        PermissionDenied: the name points where it must not.
+        PermissionDenied: the name resolves to a forbidden address.
     """
     for text in addresses:
         inner = _inner(ipaddress.ip_address(text.partition("%")[0]))
@@ -171,7 +171,7 @@ def check_addresses(target: Target, addresses: Sequence[str]) -> str:
 
 
 def _inner(address: Address) -> Address:
-    """Return the IPv4 address that an IPv6 one stands for, where it stands for one."""
+    """Return the IPv4 address embedded in an IPv6 one, if any."""
     if isinstance(address, ipaddress.IPv4Address):
         return address
     if address in NAT64:
@@ -180,7 +180,7 @@ def _inner(address: Address) -> Address:
 
 
 def _reachable_by_all(address: Address) -> bool:
-    """Return whether an address is one of the whole world's. What is reserved (`::10.0.0.1`, `fec0::1`) is not."""
+    """Return whether an address is globally reachable. Reserved ones (`::10.0.0.1`, `fec0::1`) are not."""
     inside = address.is_multicast or address.is_reserved or getattr(address, "is_site_local", False)
     return address.is_global and not inside
 

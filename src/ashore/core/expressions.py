@@ -1,4 +1,4 @@
-"""Expressions that operators write, in RE2's syntax, which has no backtracking: none can hold up a request."""
+"""Operators' expressions, in RE2's syntax without backtracking: none can block a request."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def compile_re2(text: str, what: str, *, ignore_case: bool = False) -> Any:
     """Return an expression, compiled.
 
     Raises:
-        InvalidSpec: RE2 does not take it; the message begins with `what`.
+        InvalidSpec: RE2 rejects it; the message begins with `what`.
     """
     import re2
 

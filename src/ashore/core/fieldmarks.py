@@ -1,4 +1,4 @@
-"""How people write a field of a call: keys of `msgspec.Meta(extra=...)`, read by the command line and the console."""
+"""Display marks of call fields: keys of `msgspec.Meta(extra=...)`, read by the command line and the console."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ PAGE: Final = "page"
 
 
 def extra_of(kind: Any) -> Mapping[str, Any]:
-    """Return what the annotations of a type say, by the keys above."""
+    """Return the marks in the annotations of a type, by the keys above."""
     found: dict[str, Any] = {}
     if get_origin(kind) is Annotated:
         for one in get_args(kind)[1:]:
@@ -43,7 +43,7 @@ def extra_of(kind: Any) -> Mapping[str, Any]:
 
 
 def bare_of(kind: Any) -> Any:
-    """Return a type without what is annotated, and without None."""
+    """Return a type without annotations, and without None."""
     if get_origin(kind) is Annotated:
         return bare_of(get_args(kind)[0])
     if get_origin(kind) in (Union, UnionType):
@@ -53,7 +53,7 @@ def bare_of(kind: Any) -> Any:
 
 
 def scalar(text: str, kind: Any) -> str | int | float | bool:
-    """Return a text as TOML would have the value, as far as its type allows; other than a number or a flag: a text."""
+    """Parse a text as a TOML value, as far as its type allows; neither number nor flag: a text."""
     kind = bare_of(kind)
     allowed = get_args(kind) or (kind,)
     if bool in allowed and text in ("true", "false"):

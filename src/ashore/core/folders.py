@@ -1,4 +1,4 @@
-"""Making folders, with a refusal that says what stands where one must be; and files that users name."""
+"""Creates directories, with an error that names the obstacle; and opens files that users name."""
 
 from __future__ import annotations
 
@@ -22,21 +22,20 @@ _IN_THE_WAY: Final = (errno.EEXIST, errno.ENOTDIR, errno.ELOOP)
 class FolderBlocked(EnvironmentFault, OSError):
     """A directory cannot be created where it must be.
 
-    Move away what is in its place. It is an `OSError` too, so that handlers of errors of the system catch it.
+    Move the obstacle away. It is an `OSError` too, so that handlers of system errors catch it.
     """
 
 
 def make_folder(folder: Path, *, mode: int = 0o777) -> None:
-    """Make a folder, and those above it that are missing. May be called twice; `mode` holds for the folder alone.
+    """Create a directory and its missing parents. May be called twice; `mode` applies to the directory alone.
 
     Raises:
-        FolderBlocked: a file or a broken link stands where the folder, or one above it, must be, or there is no
-            disk behind it.
-        OSError: anything else that the system refuses.
+        FolderBlocked: a file or a broken link is in the place of the directory or a parent, or the disk is missing.
+        OSError: any other system error.
     """
     try:
         folder.mkdir(mode=mode, parents=True, exist_ok=True)
-    except FileNotFoundError as fault:  # nothing is missing, or it would have been made
+    except FileNotFoundError as fault:  # nothing is missing, or it would have been created
         raise _blocked(
             f"{folder} cannot be created: {folder.parent} accepts no directories",
             errno.ENOENT,
@@ -49,7 +48,7 @@ def make_folder(folder: Path, *, mode: int = 0o777) -> None:
 
 
 def blocked_folder(folder: Path, number: int = errno.EEXIST) -> FolderBlocked:
-    """Return what to raise for a folder that cannot be made: which path is in its way, and what that is."""
+    """Return the error for a directory that cannot be created: the obstructing path, and its kind."""
     place = next((one for one in (folder, *folder.parents) if one.is_symlink() or one.exists()), folder)
     if place.is_symlink() and not place.exists():
         what, remedy = (
@@ -69,16 +68,16 @@ def _blocked(message: str, number: int, *, hint: str) -> FolderBlocked:
 
 
 def child_folders() -> Sequence[str]:
-    """Return the folders that requests may name files in; nothing in a process that an operator runs."""
+    """Return the directories that requests may name files in; none in a process that an operator runs."""
     told = json.loads(os.environ.get(CHILD_FOLDERS, "[]"))
     return [os.path.realpath(one) for one in told if not one.startswith("s3://")]
 
 
 def open_given(path: Path) -> BufferedReader:
-    """Open a file that a user named, or one in a folder that they named.
+    """Open a file that a user named, or one in a directory that they named.
 
-    In a process that does what a request asked for, a path that begins in a folder of `[jobs] folders` must end in
-    one, through every link. What is checked is the file that is open: a link that is turned meanwhile changes nothing.
+    In a process that acts on a request, a path in a directory of `[jobs] folders` must resolve into one, through every
+    link. The open file is checked: a link that changes meanwhile has no effect.
 
     Raises:
         PermissionDenied: a link leads out of the folders.
@@ -107,6 +106,6 @@ def open_given(path: Path) -> BufferedReader:
 
 
 def is_below(path: str, folder: str) -> bool:
-    """Return whether an absolute path is a folder, or leads into it. Links are not followed."""
+    """Return whether an absolute path is a directory or inside it. Links are not followed."""
     folder = folder.rstrip("/")
     return path == folder or path.startswith(folder + "/")

@@ -1,4 +1,4 @@
-"""Files that others made: one boundary that turns whatever a reader of them stumbles over into one error of ours."""
+"""Untrusted files: one boundary that turns any reader error into one error of ours."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ _MAX_REASON_CHARS: Final = 200
 def foreign_errors(
     what: str, error: type[AshoreError] = CorruptBlob, *, hint: str = "fetch it again from its source"
 ) -> Iterator[None]:
-    """Turn what reading a file of somebody else raises into `error`, with `what` and the reason in one line.
+    """Turn errors from reading an untrusted file into `error`, with `what` and the reason in one line.
 
-    Our own errors, and those of the disk, pass.
+    Our own errors, and disk errors, pass.
 
     Args:
-        what: What was found, as the start of the message: `config.json is not a model's configuration`.
+        what: Finding, as the start of the message: `config.json is not a model's configuration`.
         error: Class of the error.
         hint: The next action.
     """
@@ -39,14 +39,14 @@ def foreign_errors(
 
 
 def _is_stumble(fault: BaseException) -> bool:
-    """Tell whether data may have caused this. Libraries written in Rust raise `Exception` itself, and panic."""
+    """Return whether data may have caused this error. Libraries written in Rust raise `Exception` itself, and panic."""
     if isinstance(fault, (AshoreError, OSError)):
         return False
     return isinstance(fault, _STUMBLES) or type(fault) is Exception or type(fault).__module__ == "pyo3_runtime"
 
 
 def short_reason(fault: BaseException) -> str:
-    """Return what a reader of foreign data said, in one short line that can be printed."""
+    """Return a parser's message as one short printable line."""
     match fault:
         case RecursionError():
             return "it is nested too deeply"

@@ -1,4 +1,4 @@
-"""The hint of an error in its message, for clients that show nothing else."""
+"""Appends an error's hint to its message, for clients that show nothing else."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ BETWEEN: Final = ". Hint: "
 
 
 def with_hint(message: str, hint: str) -> str:
-    """Return the message as it goes out: most client libraries show it alone, so the hint ends it."""
+    """Return the message for clients: most libraries show it alone, so it ends with the hint."""
     return f"{message.removesuffix('.')}{BETWEEN}{hint}" if hint else message
 
 
 def without_hint(message: str, hint: str) -> str:
-    """Return what `with_hint` was given, for whoever shows both in places of their own."""
+    """Return the original message of `with_hint`, for clients that show both separately."""
     return message.removesuffix(BETWEEN + hint) if hint else message

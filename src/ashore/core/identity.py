@@ -1,4 +1,4 @@
-"""What a machine of a fleet shows to the others, and whom it trusts."""
+"""The TLS identity of a machine in a fleet, and its trusted authority."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ class Identity:
         return self.folder / "node.key"
 
     def context(self, *, server: bool) -> ssl.SSLContext:
-        """Return what a connection is made with: TLS 1.3, and a certificate of the authority asked of the other side.
+        """Return the TLS context: TLS 1.3, with a certificate of the authority required from the peer.
 
         Raises:
-            InvalidSpec: a file is missing, or they do not fit.
+            InvalidSpec: a file is missing, or they do not match.
         """
         try:
             purpose = ssl.PROTOCOL_TLS_SERVER if server else ssl.PROTOCOL_TLS_CLIENT
@@ -50,5 +50,5 @@ class Identity:
 
     @property
     def is_there(self) -> bool:
-        """Whether this machine has one."""
+        """Whether this machine has an identity."""
         return self.certificate.is_file()

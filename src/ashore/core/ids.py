@@ -1,4 +1,4 @@
-"""Identifiers. Each is a string with a prefix that tells its kind, so that a log line explains itself."""
+"""Identifiers. Each is a string with a prefix for its kind, so that a log line explains itself."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ ADAPTER_NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
 def new_request_id() -> RequestId:
-    """Return a fresh request id from the system's randomness."""
+    """Return a new request id from the system's random generator."""
     return RequestId(f"req_{secrets.token_hex(12)}")
 
 
 def check_adapter_name(name: str) -> str:
-    """Return a name that an adapter may have: clients ask for `ALIAS:NAME`.
+    """Check the name of an adapter and return it: clients request `ALIAS:NAME`.
 
     Raises:
         InvalidRequest: it has other characters than letters, digits, dot, dash and underscore.

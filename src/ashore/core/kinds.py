@@ -1,4 +1,4 @@
-"""Kinds of engines and forms of models: the words that the store, the plan and the engines share."""
+"""Kinds of engines and formats of models, shared by the store, the plan and the engines."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Names that a caller may be wrong about: what is set or asked for one that was mistyped concerns nobody."""
+"""Checks names in settings and queries, so that a mistyped one is refused."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ _MADE_BY_TOKENS: Final = "create a tenant that only tokens name with `ashore acc
 
 
 class Names(Protocol):
-    """Which tenants, accounts, keys and models there are."""
+    """The existing tenants, accounts, keys and models."""
 
     def has(self, noun: Noun, name: str) -> bool:
-        """Return whether there is one of this name."""
+        """Return whether this name exists."""
         ...
 
     def some(self, noun: Noun) -> Collection[str]:
-        """Return names among which one that looks like a mistyped one may be; not all, where there are very many."""
+        """Return candidate names for a suggestion; not all, if there are very many."""
         ...
 
 
 class _EveryName:
-    """Where nobody keeps names, every one may be."""
+    """Accepts every name, where names are not tracked."""
 
     def has(self, noun: Noun, name: str) -> bool:
         return True
@@ -39,17 +39,17 @@ EVERY_NAME: Final[Names] = _EveryName()
 
 
 def check_named(names: Names, noun: Noun, name: str, *, to: str = "", every: str = "*") -> None:
-    """Return when there is such a thing, or `name` is empty or `every`.
+    """Check that the named object exists, or that `name` is empty or `every`.
 
     Args:
-        names: Which there are.
-        noun: What is named.
+        names: The existing names.
+        noun: Kind of object.
         name: As the caller wrote it.
-        to: What it is wanted for, for the message: `for a budget to be about`.
-        every: The name that stands for each of them.
+        to: Purpose, for the message: `for a budget to be about`.
+        every: The wildcard name.
 
     Raises:
-        NotFound: there is none; the hint has a name that looks like it.
+        NotFound: there is none; the hint suggests a similar name.
     """
     if name and name != every and not names.has(noun, name):
         near = did_you_mean(name[:100], names.some(noun))

@@ -11,12 +11,12 @@ MOST_SHOWN: Final = 20
 
 
 def nearest_names(name: str, known: Iterable[str], *, limit: int = 3) -> tuple[str, ...]:
-    """Return up to `limit` known names that look like `name`, best first; empty when none does."""
+    """Return up to `limit` known names similar to `name`, best first; empty if there are none."""
     return tuple(difflib.get_close_matches(name, list(known), n=limit, cutoff=0.55))
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Return a hint such as `did you mean 'smollm2'?`, or the known names when nothing looks alike."""
+    """Return a hint such as `did you mean 'smollm2'?`, or the known names if none is similar."""
     names = sorted(known)
     near = nearest_names(name, names)
     if near:

@@ -1,8 +1,8 @@
 """Requests that leave ashore over HTTP. It imports httpx, so import it where a request is made.
 
 With a list of allowed hosts each hop, a redirect too, is checked against the list; its name is resolved once, and the
-connection is made to an address that was checked. TLS verifies the name. A login goes to the host it is for: httpx
-takes it out of a request that a redirect sends elsewhere.
+connection is made to an address that was checked. TLS verifies the name. Credentials are sent only to their host: httpx
+removes them on a redirect to another host.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _HEADERS: Final = {"accept-encoding": "identity", "user-agent": "ashore"}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """An answer that was read to its end."""
+    """A complete answer."""
 
     status: int
     headers: httpx.Headers
@@ -53,7 +53,7 @@ def addresses_of(host: str, port: int) -> Sequence[str]:
 
 
 class CheckedTransport(httpx.BaseTransport):
-    """Sends each request to an address that was checked. Uses no proxy."""
+    """Sends each request to a checked address. Uses no proxy."""
 
     def __init__(
         self,
@@ -62,11 +62,11 @@ class CheckedTransport(httpx.BaseTransport):
         verify: ssl.SSLContext | bool = True,
         resolver: Callable[[str, int], Sequence[str]] = addresses_of,
     ) -> None:
-        """Make it.
+        """Create it.
 
         Args:
             allow: Hosts that may be called.
-            verify: Whose certificates are trusted.
+            verify: Trusted certificates.
             resolver: Finds the addresses of a name.
         """
         self._allow, self._verify, self._resolve = allow, verify, resolver
@@ -74,7 +74,7 @@ class CheckedTransport(httpx.BaseTransport):
         """By scheme and authority: a connection that was verified for one name serves no other at the same address."""
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
-        """Send it.
+        """Send a request.
 
         Raises:
             PermissionDenied: `[egress]` does not allow its host or an address of the host.
@@ -105,7 +105,7 @@ class CheckedTransport(httpx.BaseTransport):
 def open_client(
     allow: Sequence[Allowed] | None, *, verify: ssl.SSLContext | bool = True, redirects: bool = True
 ) -> httpx.Client:
-    """Return a client that calls the allowed hosts alone; None: any host, by the proxy of the environment."""
+    """Return a client that calls the allowed hosts only; None: any host, by the proxy of the environment."""
     transport = None if allow is None else CheckedTransport(allow, verify=verify)
     timeout = httpx.Timeout(60.0, connect=15.0)
     return httpx.Client(
@@ -114,7 +114,7 @@ def open_client(
 
 
 def read(client: httpx.Client, method: str, url: str, **asked: Any) -> Answer:
-    """Make a request and read its answer, whatever its status is.
+    """Make a request and read its answer, with any status.
 
     Raises:
         SourceUnreachable: the answer is too large or takes too long. PermissionDenied: the host may not be called.
@@ -148,19 +148,19 @@ async def ask_checked(
     most_bytes: int,
     timeout_s: float,
 ) -> Answer:
-    """Make one request to a checked address: by no proxy, and following no redirect.
+    """Make one request to a checked address, without proxy or redirects.
 
     Args:
         url: Address; its host must be allowed.
         allow: Hosts that may be called.
-        method: Of HTTP.
+        method: HTTP method.
         headers: More headers.
         content: Body.
         form: Body, as a form.
-        verify: Whose certificates are trusted.
+        verify: Trusted certificates.
         resolver: Finds the addresses of a name.
         most_bytes: Largest answer; 0: its body is not read.
-        timeout_s: For all of it.
+        timeout_s: Time-out of the whole request.
 
     Raises:
         PermissionDenied: the host may not be called. SourceUnreachable: the answer is larger than `most_bytes`.

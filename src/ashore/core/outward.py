@@ -1,5 +1,6 @@
-"""What a client sees of an error from below. The operator reads files, addresses and the words of drivers in the log
-and on the command line; the client gets the names of files, and no address."""
+"""Client view of an internal error. The operator sees files, addresses and driver messages in the log and on the
+command line; the client gets file names only, and no address.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +22,7 @@ _ADDRESSES: Final = re.compile(
 
 
 def outward(error: AshoreError) -> tuple[str, str]:
-    """Return message and hint of an error, as a client may read them."""
+    """Return message and hint of an error for clients."""
     if isinstance(error, StateUnavailable):
         return error.meaning(), error.remedy()
     if not isinstance(error, EnvironmentFault | CapacityError):
@@ -34,7 +35,7 @@ def _hidden(text: str) -> str:
 
 
 def retry_after(error: AshoreError) -> int | None:
-    """Return the whole seconds, at least one, after which to send the request again; None where that is no use."""
+    """Return the whole seconds, at least one, after which to retry; None if retrying is pointless."""
     if error.retry_after_s is not None:
         return max(1, math.ceil(error.retry_after_s))
     return DEFAULT_S if error.retryable else None

@@ -20,7 +20,7 @@ DEFAULT_TENANT: Final = TenantId("default")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeyScope:
-    """What narrows a key below the rights of its owner. Empty means: not narrowed. It never adds a right."""
+    """Restrictions of a key below the rights of its owner. Empty: none. It never adds a right."""
 
     models: tuple[str, ...] = ()
     """Patterns of aliases, `chat` or `deepseek-*`."""
@@ -30,7 +30,7 @@ class KeyScope:
     """Networks it may be used from, `10.1.0.0/16`."""
 
     def asks(self, models: str) -> bool:
-        """Return whether the key may ask each of these models: aliases and patterns, parted by spaces."""
+        """Return whether the key may use all of these models: aliases and patterns, separated by spaces."""
         if not self.models:
             return True
         named = models.split()
@@ -53,7 +53,7 @@ WIDE: Final = KeyScope()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Principal:
-    """The owner of a valid key or token. Holds no secret."""
+    """The owner of a valid key or token. Contains no secret."""
 
     id: str
     """Stable name for logs and audit: `alice`, `corp:alice` of the issuer `corp`, `first-key`."""
@@ -74,31 +74,31 @@ class Principal:
 
     @property
     def subjects(self) -> tuple[str, ...]:
-        """The names under which the policy may mean this principal."""
+        """The policy subjects that include this principal."""
         kind = "service" if self.kind == "service" else "user"
         return (f"{kind}/{self.id}", *(f"group/{g}" for g in sorted(self.groups)), f"tenant/{self.tenant}", "everyone")
 
     @property
     def is_narrowed_key(self) -> bool:
-        """Whether its owner, or an officer, narrowed the key to some actions. A session of the console is none: it
-        lacks for a while what belongs to an office, and nothing of what is its owner's."""
+        """Whether the key was narrowed to some actions, by its owner or an officer. A console session does not
+        count: it temporarily lacks rights of an office, but none of its owner's own."""
         return bool(self.key_id and self.scope.actions)
 
     @property
     def acting_name(self) -> str:
-        """What a job remembers of who submitted it; `Directory.acting` reads it when the job runs."""
+        """The submitter's identity as a job stores it; `Directory.acting` reads it when the job runs."""
         facts = {"key": self.key_id, "groups": ",".join(sorted(self.groups)), "roles": ",".join(sorted(self.roles))}
         kept = {name: value for name, value in facts.items() if value and (name == "key" or self.issuer)}
         return f"{self.id}#{urlencode(kept)}" if kept else self.id
 
     def owns(self, tenant: str, account: str, *, acted_as: str = "") -> bool:
-        """Return whether something of an account is this principal's own. A key that was narrowed to some actions owns
-        only what it submitted itself, by its `acting_name`."""
+        """Return whether an object of an account belongs to this principal. A key narrowed to some actions owns only
+        what it submitted itself, by its `acting_name`."""
         same = (tenant, account) == (self.tenant, self.id)
         return same and (not self.is_narrowed_key or acted_as == self.acting_name)
 
     def __hash__(self) -> int:
-        """Principals are keys of memos on the hot path; equality still compares everything."""
+        """Hashed for memos on the hot path; equality still compares everything."""
         return hash((self.id, self.tenant, self.key_id))
 
 

@@ -1,4 +1,4 @@
-"""The acts that rooms report to the audit log, and the port through which they report them."""
+"""Administrative acts, and the port that writes them to the audit log."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ ActOutcome = Literal["allowed", "denied", "done", "failed"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Act:
-    """Something that was decided or done, and that an auditor must be able to find. Holds no prompt and no secret."""
+    """A decision or change that an auditor must be able to find. Contains no prompt and no secret."""
 
     action: str
     """What, as `noun:verb`: `key:create`, `budget:refuse`, `model:load`."""
@@ -32,31 +32,31 @@ class Act:
 
 
 class Recorder(Protocol):
-    """Takes what must be kept. Safe to call from several threads."""
+    """Writes acts to the audit log. Thread-safe."""
 
     def record(self, act: Act, *, on: Any = None) -> None:
-        """Take one act. Returns at once; it is on disk within the bound that `[audit]` promises.
+        """Record one act. Returns at once; it is on disk within the bound of `[audit]`.
 
         Args:
-            act: What was done.
-            on: The open transaction of the state (`Database.write`) that does it. The act stands in that transaction
-                until it is on disk, so that after a death at any moment a change that is in force has its record.
+            act: The act.
+            on: The open transaction of the state (`Database.write`) with the change. The act is stored in that
+                transaction until it is on disk, so that after a crash at any moment an effective change has its record.
 
         Raises:
-            AuditUnavailable: with `on` alone: nothing can be recorded now, so the change must not be made.
+            AuditUnavailable: only with `on`: nothing can be recorded now, so the change must not be made.
         """
         ...
 
     def check_acts(self) -> None:
-        """Return when acts can be recorded.
+        """Check that acts can be recorded.
 
         Raises:
-            AuditUnavailable: they cannot, so nothing may be administered.
+            AuditUnavailable: they cannot, so no change may be made.
         """
         ...
 
     def settle(self, timeout_s: float) -> None:
-        """Return when everything recorded before is on disk. May be called twice.
+        """Wait until everything recorded before is on disk. May be called twice.
 
         Raises:
             AshoreError: it was not on disk in time, or cannot be written; a caller that needs it on disk must refuse.
@@ -65,22 +65,22 @@ class Recorder(Protocol):
 
 
 class Recollection(Protocol):
-    """Knows what the audit log has of earlier acts. May read files; not for an event loop."""
+    """Reads earlier acts from the audit log. May read files; not for an event loop."""
 
     def details(self, action: str, resource: str) -> Iterable[Mapping[str, str | int]]:
-        """Return the facts of acts, newest first."""
+        """Return the details of acts, newest first."""
         ...
 
 
 class ForgetsAll:
-    """A `Recollection` where no record is kept."""
+    """A `Recollection` without a log."""
 
     def details(self, action: str, resource: str) -> Iterable[Mapping[str, str | int]]:
         return ()
 
 
 class MemoryRecorder:
-    """Keeps acts in a list: for tests, and where there is no record to keep."""
+    """Stores acts in a list: for tests, and where no log is kept."""
 
     def __init__(self) -> None:
         self.acts: list[Act] = []

@@ -1,4 +1,4 @@
-"""Room on the disk that is kept for administration: a file that holds it, and is emptied when the disk is full."""
+"""Disk space reserved for administration: a file that is emptied when the disk is full."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ RESERVE_BYTES: Final = 8 << 20
 
 
 class Reserve:
-    """The file `reserve` of a folder. Several processes may use it at once; each call may be repeated."""
+    """The file `reserve` of a directory. Several processes may use it at once; each call may be repeated."""
 
     def __init__(self, folder: Path, *, num_bytes: int = RESERVE_BYTES) -> None:
         self._path = folder / "reserve"
@@ -20,20 +20,20 @@ class Reserve:
 
     @property
     def is_spent(self) -> bool:
-        """Whether it was released and not taken again. False where there never was one."""
+        """Whether it was released and not taken again. False if there never was one."""
         try:
             return self._path.stat().st_size < self._num_bytes
         except OSError:
             return False
 
     def make(self) -> None:
-        """Take it for the first time, where there is room for it and as much again."""
+        """Create it, if the disk has twice its size free."""
         with suppress(OSError):
             self._path.touch(mode=0o600)
             self.take()
 
     def release(self) -> bool:
-        """Give its room to who writes next; return whether it had any."""
+        """Release its space for other writers; return whether it had any."""
         with suppress(OSError):
             if self._path.stat().st_size:
                 os.truncate(self._path, 0)
@@ -41,7 +41,7 @@ class Reserve:
         return False
 
     def take(self) -> None:
-        """Take it again where there is one, and room for it and as much again."""
+        """Take it again if it was released, and the disk has twice its size free."""
         with suppress(OSError):
             disk = os.statvfs(self._path)
             if self.is_spent and disk.f_bavail * disk.f_frsize >= 2 * self._num_bytes:

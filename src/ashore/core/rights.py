@@ -1,4 +1,4 @@
-"""Questions about rights that several rooms ask in the same way."""
+"""Checks of rights shared by several rooms."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ def lacks(rights: Rights, principal: Principal, call: Call) -> str:
         return "" if rights.decide(principal, call.action, SERVER).allowed else call.action
     if rights.holds(principal, call.action):
         return ""
-    whole = replace(principal, scope=WIDE)  # a key or session may withhold what its owner's roles give
+    whole = replace(principal, scope=WIDE)  # a key or session may withhold rights of its owner's roles
     return call.own if call.own and not rights.holds(whole, call.action) else call.action
 
 
 def check_call(rights: Rights, principal: Principal, call: Call) -> None:
-    """Return when a caller may do a call, as `lacks` says.
+    """Check that a caller may do a call, by `lacks`.
 
     Raises:
         PermissionDenied: they may not.
@@ -41,14 +41,14 @@ def check_call(rights: Rights, principal: Principal, call: Call) -> None:
 
 
 def may_on(rights: Rights, principal: Principal, action: str, resource: str) -> bool:
-    """Return whether a principal may do an action on one thing: by a right on it, or by one on all of the server that
-    no rule takes away for this thing."""
+    """Return whether a principal may do an action on a resource: by a right on it, or by one on the whole server
+    that no rule denies for this resource."""
     decision = rights.decide(principal, action, resource)
     return decision.allowed or (not decision.rule and rights.decide(principal, action, SERVER).allowed)
 
 
 def check_on(rights: Rights, principal: Principal, action: str, resource: str) -> None:
-    """Return when `may_on` says so.
+    """Check that `may_on` allows it.
 
     Raises:
         PermissionDenied: it does not.
@@ -58,14 +58,14 @@ def check_on(rights: Rights, principal: Principal, action: str, resource: str) -
 
 
 def sees_tenant(rights: Rights, principal: Principal, action: str, tenant: str) -> bool:
-    """Return whether who may do a reading `action` at all sees the figures of a tenant by it: its own, unless a rule
-    denies that, and those of others by a right on `tenant/NAME`."""
+    """Return whether a caller with the right to a reading `action` sees the figures of a tenant: its own, unless a
+    rule denies that, and others by a right on `tenant/NAME`."""
     decision = rights.decide(principal, action, f"tenant/{tenant}")
     return decision.allowed or (tenant == principal.tenant and not decision.rule)
 
 
 def check_tenant(rights: Rights, principal: Principal, action: str, tenant: str) -> None:
-    """Return when `sees_tenant` says so, or no tenant is named.
+    """Check that `sees_tenant` allows it, or no tenant is named.
 
     Raises:
         PermissionDenied: it does not.

@@ -1,4 +1,4 @@
-"""How the next token is chosen: every sampling field once, with its range, its neutral value and who recommends it.
+"""Sampling parameters: every field once, with its range, its neutral value and the source of recommendations.
 
 A new field is one line in `SamplingIn`, one in `Sampling`, and the arithmetic in `engines/sampling`. Parsing, range
 checks, features, recommendations and the address of a cached answer follow from these two structs.
@@ -26,7 +26,7 @@ Probability = Annotated[float, Meta(ge=0.0, le=1.0)]
 
 
 class Sampling(msgspec.Struct, frozen=True, kw_only=True):
-    """What an engine is told. The defaults change nothing; `temperature=0` is greedy."""
+    """Sampling for an engine. The defaults change nothing; `temperature=0` is greedy."""
 
     temperature: float = 1.0
     top_p: float = 1.0
@@ -46,7 +46,7 @@ class Sampling(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SamplingIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What a client may say, with the range of each field. None: it says nothing."""
+    """Sampling fields of a request, with the range of each. None: not given."""
 
     temperature: Temperature | None = None
     top_p: Probability | None = None
@@ -69,10 +69,10 @@ RECOMMENDABLE: Final = tuple(name for name in SAMPLING_FIELDS if name not in NOT
 
 
 def sampling_of(request: object, *, logit_bias: Mapping[int, float] | None = None) -> Sampling:
-    """Return the sampling that `request` asks for: its attributes with the names of our fields; None says nothing.
+    """Return the sampling of `request`: its attributes with the names of our fields; None: not given.
 
     Args:
-        logit_bias: By token id, where the request writes ids in another form.
+        logit_bias: By token id, if the request writes ids in another form.
     """
     given: dict[str, Any] = {
         name: value for name in SAMPLING_FIELDS if (value := getattr(request, name, None)) is not None
@@ -84,7 +84,7 @@ def sampling_of(request: object, *, logit_bias: Mapping[int, float] | None = Non
 
 
 def left_out(request: object) -> frozenset[str]:
-    """Return the recommendable fields that `request` says nothing about."""
+    """Return the recommendable fields that `request` leaves out."""
     return frozenset(name for name in RECOMMENDABLE if getattr(request, name, None) is None)
 
 
@@ -97,7 +97,7 @@ def changed_fields(sampling: Sampling) -> Iterator[str]:
 
 @cache
 def number_range(name: str) -> tuple[float, float] | None:
-    """Return the least and the greatest value of a field that is a number; None for others and for the seed."""
+    """Return the bounds of a numeric field; None for others and for the seed."""
     if name == "seed":
         return None
     hint = get_type_hints(SamplingIn, include_extras=True)[name]

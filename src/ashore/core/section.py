@@ -1,7 +1,7 @@
 """One part of ashore.toml, declared once: types with bounds, each default, and the help under each field.
 
-A room declares its part in `ROOM/section.py`. Reading, what a reload takes, what children of the supervisor are told,
-and the page in the reference follow from the struct.
+A room declares its part in `ROOM/section.py`. Parsing, reload, the settings passed to the supervisor's children, and
+the reference page are derived from the struct.
 """
 
 from __future__ import annotations

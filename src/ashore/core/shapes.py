@@ -1,4 +1,4 @@
-"""What a model looks like from outside: enough to say which engine takes it and how much memory it costs."""
+"""Shape of a model: enough to choose an engine and estimate memory."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def kv_bytes(shape: ModelShape, *, tokens: int, itemsize: int, tensor_parallel: 
                 f"{shape.architecture} has num_kv_heads={shape.num_kv_heads} and head_dim={shape.head_dim}; "
                 "expected positive numbers"
             )
-        one_row = shape.light_layers or shape.heavy_layers  # V4 keeps keys and values as one row
+        one_row = shape.light_layers or shape.heavy_layers  # V4 stores keys and values as one row
         row = (1 if one_row else 2) * max(1, shape.num_kv_heads // tensor_parallel) * shape.head_dim
         indexed = shape.index_dim
     kept = whole * tokens * (row + (0 if shape.light_layers else indexed)) + shape.window_layers * seen * row

@@ -1,4 +1,4 @@
-"""Shares as people write them: `30%`, or `0.3`."""
+"""Parses shares: `30%`, or `0.3`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Text that users hand in: plain, or TOML."""
+"""Reads text files of users: plain, or TOML."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ def read_text_file(path: Path, what: str, *, hint: str) -> str:
     """Return the text of a file in UTF-8.
 
     Args:
-        path: Where it is.
-        what: What it is, such as `the calibration text`.
-        hint: Told where it cannot be used: what to give instead.
+        path: Path of the file.
+        what: Its name for messages, such as `the calibration text`.
+        hint: Hint of the error: what to give instead.
 
     Raises:
-        InvalidRequest: it cannot be read, is empty, is no text in UTF-8, or is far too large.
+        InvalidRequest: it cannot be read, is empty, is not UTF-8 text, or is far too large.
     """
     name = f"{what} {path}"
     try:
@@ -47,17 +47,17 @@ def read_toml(path: Path, *, hint: str = "check the path") -> dict[str, Any]:
     """Return the document in a TOML file.
 
     Args:
-        path: Where it is.
-        hint: Told where it cannot be read: what to give instead.
+        path: Path of the file.
+        hint: Hint of the error: what to give instead.
 
     Raises:
-        InvalidSpec: it cannot be read, is far too large, or is not TOML in UTF-8; the message says which line.
+        InvalidSpec: it cannot be read, is far too large, or is not TOML in UTF-8; the message has the line.
     """
     return parse_toml(read_toml_text(path, hint=hint), str(path))
 
 
 def read_toml_text(path: Path, *, hint: str = "check the path") -> str:
-    """Return the text of a TOML file, for `parse_toml`. Raises as `read_toml` does, but for what is not TOML."""
+    """Return the text of a TOML file, for `parse_toml`. Raises as `read_toml` does, except for invalid TOML."""
     try:
         return _read(path, str(path), MOST_TOML_BYTES, InvalidSpec, "save it as UTF-8")
     except OSError as error:
@@ -65,7 +65,7 @@ def read_toml_text(path: Path, *, hint: str = "check the path") -> str:
 
 
 def parse_toml(text: str, where: str) -> dict[str, Any]:
-    """Return the document in `text`; `where` is what messages call it.
+    """Return the document in `text`; `where` is its name in messages.
 
     Raises:
         InvalidSpec: it is not TOML, is nested too deeply, or has a number that is too long.
@@ -78,7 +78,7 @@ def parse_toml(text: str, where: str) -> dict[str, Any]:
 
 
 def _correction(text: str, said: str) -> str:
-    """Return what to write instead: text without quotes is by far the most frequent mistake."""
+    """Return a corrected line: text without quotes is by far the most frequent mistake."""
     place = _LINE.search(said)
     line = text.splitlines()[int(place[1]) - 1 :][:1] if place else []
     bare = _BARE.fullmatch(line[0][:1000]) if line else None

@@ -1,4 +1,4 @@
-"""Spans of time as people read and write them. Inside ashore a span is a number of seconds."""
+"""Parses and formats durations. Inside ashore a duration is a number of seconds."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ def parse_seconds(text: str) -> float:
 
 
 def human_seconds(seconds: float) -> str:
-    """Return a span in the largest unit of which it has one and a half: 5399 gives `90 min`, 5400 `1.5 h`."""
+    """Format a duration in the largest unit of which it has at least one and a half: 5399 gives `90 min`, 5400 `1.5
+    h`."""
     for unit, size in (("days", 86_400), ("h", 3_600), ("min", 60)):
         if seconds >= 1.5 * size:
             return f"{seconds / size:.3g} {unit}" if seconds < 10 * size else f"{seconds / size:.0f} {unit}"
@@ -32,15 +33,15 @@ def human_seconds(seconds: float) -> str:
 
 
 def seconds_in(text: str) -> int:
-    """Return a span that people wrote, `90s`, `15m`, `2h` or `1d`, in seconds. Only 0 needs no unit.
+    """Parse a duration, `90s`, `15m`, `2h` or `1d`, to seconds. Only 0 needs no unit.
 
     Raises:
-        InvalidRequest: it is not one.
+        InvalidRequest: it is not a duration.
     """
     return 0 if text.strip() == "0" else int(parse_seconds(text))
 
 
 def written_span(seconds: int) -> str:
-    """Return a span as `seconds_in` reads it, in the largest unit that leaves no rest."""
+    """Format a duration for `seconds_in`, in the largest unit without remainder."""
     unit = next(unit for unit in ("d", "h", "m", "s") if seconds % UNITS[unit] == 0)
     return f"{seconds // UNITS[unit]}{unit}"

@@ -1,4 +1,4 @@
-"""Which texts people may be shown: none with a character that is not seen, or that turns what stands around it."""
+"""Checks displayed texts for invisible characters, and for those that reorder their surroundings."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ _SPACES: Final = "Zs"
 
 
 def first_hidden(text: str) -> str:
-    """Return the first character of a text that is not seen, such as `U+202E RIGHT-TO-LEFT OVERRIDE`; empty: none.
+    """Return the first invisible character of a text, such as `U+202E RIGHT-TO-LEFT OVERRIDE`; empty: none.
 
-    Controls, line ends, format characters (bidirectional marks, zero widths, tags), surrogates and code points that
-    nobody has assigned are not seen. Spaces of every width are.
+    Controls, line ends, format characters (bidirectional marks, zero widths, tags), surrogates and unassigned code
+    points count as invisible. Spaces of every width do not.
     """
     if text.isascii() and text.isprintable():
         return ""
@@ -27,24 +27,24 @@ def first_hidden(text: str) -> str:
 
 
 def on_a_screen(text: str) -> str:
-    """Return a text of lines as a terminal may show it: what would move its cursor, name its window, hide, or turn what
-    stands around it is a `�`. Ends of lines and tabs stay."""
+    """Return a text of lines safe for a terminal: characters that would move the cursor, set the window title, hide,
+    or reorder text become `�`. Line ends and tabs stay."""
     if text.isascii() and text.isprintable():
         return text
     return "".join(one if one in "\n\t" or not first_hidden(one) else "\ufffd" for one in text)
 
 
 def check_line(text: str, what: str, *, most: int, param: str = "") -> str:
-    """Return a text of one line that an operator or an auditor can read as it is.
+    """Check a one-line text that an operator or an auditor must be able to read.
 
     Args:
-        text: What somebody gave.
-        what: What it is, for the error: `the title`.
-        most: Characters that it may have.
+        text: The given text.
+        what: Its name for the error: `the title`.
+        most: Limit in characters.
         param: Name of the field that it came in.
 
     Raises:
-        InvalidRequest: it is longer, or has a character that is not seen, which the message names.
+        InvalidRequest: it is longer, or has an invisible character, which the message names.
     """
     if hidden := first_hidden(text):
         raise InvalidRequest(

@@ -1,4 +1,4 @@
-"""Whether work on a thread is still wanted. What takes long asks between its pieces, and ends where nobody waits."""
+"""Cancellation of work on threads. Long work checks between its pieces, and stops once nobody waits for it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Final
 
 
 class Want:
-    """Of one piece of work. Given up from another thread than the one that works."""
+    """Cancellation state of one piece of work. Set from another thread than the working one."""
 
     __slots__ = ("is_over",)
 
@@ -15,12 +15,12 @@ class Want:
         self.is_over = False
 
     def give_up(self) -> None:
-        """Say that nobody waits for it any more. May be called twice."""
+        """Cancel the work. May be called twice."""
         self.is_over = True
 
 
 class NoLongerWanted(Exception):
-    """Ends work that nobody waits for. Only the code that gave it up sees it."""
+    """Ends cancelled work. Only the code that cancelled it sees it."""
 
 
 WANT: Final[ContextVar[Want | None]] = ContextVar("want", default=None)
@@ -28,10 +28,10 @@ WANT: Final[ContextVar[Want | None]] = ContextVar("want", default=None)
 
 
 def check_wanted() -> None:
-    """Return while somebody waits for the work around this call. Costs nothing beside a piece of it.
+    """Check that the surrounding work is not cancelled. Cheap compared with a piece of work.
 
     Raises:
-        NoLongerWanted: nobody does.
+        NoLongerWanted: it is cancelled.
     """
     want = WANT.get()
     if want is not None and want.is_over:

@@ -1,4 +1,4 @@
-"""A file that is replaced whole: a reader, or a crash, finds the old one or the new one, never a part."""
+"""Replaces a file atomically: a reader, or a crash, finds the old one or the new one, never a part."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from pathlib import Path
 
 
 def write_whole(path: Path, data: bytes, *, mode: int = 0o600, durable: bool = True) -> None:
-    """Replace a file by `data`. An earlier one stands as it was where this fails.
+    """Replace a file by `data`. On failure the old one is unchanged.
 
     Args:
         path: The file; its folder exists.
-        data: All that is in it.
+        data: New content.
         mode: Permissions of the new file.
-        durable: Whether it survives the loss of power once this returns. False: for what is made again at each start.
+        durable: Whether it survives a power loss once this returns. False: for files recreated at each start.
 
     Raises:
-        OSError: the disk is full, or refuses.
+        OSError: the disk is full or failing.
     """
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".tmp-{path.name}.")
     try:
@@ -36,10 +36,10 @@ def write_whole(path: Path, data: bytes, *, mode: int = 0o600, durable: bool = T
 
 
 def sync_folder(folder: Path) -> None:
-    """Make the entries of a folder survive the loss of power: what was made, renamed or deleted in it.
+    """Sync a directory, so that created, renamed and deleted entries survive a power loss.
 
     Raises:
-        OSError: the disk refuses.
+        OSError: the disk fails.
     """
     descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
     try:

@@ -1,4 +1,4 @@
-"""Whole numbers as clients write them: in ASCII digits, and of a length that can be read."""
+"""Parses clients' whole numbers: ASCII digits of bounded length."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ MOST_DIGITS: Final = 18
 
 
 def whole_number(text: str | bytes) -> int | None:
-    """Return the number that `text` writes; None for anything but 1 to 18 of the digits 0-9.
+    """Return the number in `text`; None for anything but 1 to 18 of the digits 0-9.
 
     `str.isdigit` also takes superscripts and other digits that `int` may not read.
     """

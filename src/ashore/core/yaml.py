@@ -16,14 +16,14 @@ _WORDS = {"true", "false", "null", "yes", "no", "on", "off", "y", "n"}
 
 @dataclass(frozen=True, slots=True)
 class Verbatim:
-    """Text that is written as it stands, unquoted: an expression of a template."""
+    """Text written unquoted and unchanged: a template expression."""
 
     text: str
 
 
 @dataclass(frozen=True, slots=True)
 class Why:
-    """A value with its reason, which stands as a comment above it."""
+    """A value with its reason, written as a comment above it."""
 
     reason: str
     value: Tree
@@ -36,7 +36,7 @@ def write_yaml(document: Mapping[str, Tree], *, head: str = "") -> str:
 
 
 def plain(tree: Tree) -> object:
-    """Return the tree without its reasons: what a YAML reader would find."""
+    """Return the tree without its reasons: the value that a YAML reader would find."""
     match tree:
         case Why():
             return plain(tree.value)

@@ -1,10 +1,11 @@
-"""Who begins where, and when, over unlike back ends: by cost, deadline and learned rates.
+"""Schedules requests over different back ends by cost, deadline and learned rates.
 
-Owns: the service model of a back end, the choice among them, and the simulator that tries a choice on a trace by a
-virtual clock. Refuses: sending anything, knowing what an engine is, reading a clock.
+Owns: the service model of a back end, the choice among them, and the simulator that runs a policy on a trace with a
+virtual clock. Refuses: sending requests, knowledge of engines, reading a clock.
 
-A request is not bound when it arrives. It waits, and a linear program over all who wait decides once a second who
-begins now, where, and who is cheaper later; between two solutions the shadow prices of the last one decide (ADR 28).
+A request is not bound when it arrives. It waits, and a linear program over all waiting requests decides once a second
+which begin now, where, and which are cheaper later; between two solutions the shadow prices of the last one decide (ADR
+28).
 
 Where to add what:
 

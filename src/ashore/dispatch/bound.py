@@ -1,9 +1,9 @@
-"""What no policy could be below, with the whole trace known: a Lagrangian bound.
+"""Lower bound of any policy's cost, given the whole trace: a Lagrangian bound.
 
 The relaxation: the work of a request may be spread over any time from its arrival to its deadline on one back end that
-could have it in time alone. For any prices of device-seconds at or above 0, the sum over requests of the cheapest place
-at cost and price, less the price of all there is, is a lower bound of the cost; so a price that is not the best makes
-it lower, never wrong. The prices are made better by subgradient steps (Polyak).
+could meet the deadline with it alone. For any prices of device-seconds at or above 0, the sum over requests of the
+cheapest place at cost and price, less the price of all capacity, is a lower bound of the cost; so suboptimal prices
+make it lower, never wrong. The prices are improved by subgradient steps (Polyak).
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ SLOT_S = 2.0
 def lower_bound(
     trace: Sequence[Request], backends: Sequence[Backend], upper: float, *, steps: int = 400
 ) -> tuple[float, int]:
-    """Return the bound of the cost, and how many requests no back end could have in time.
+    """Return the bound of the cost, and how many requests no back end could answer in time.
 
     Args:
         trace: Requests, sorted by arrival.
-        backends: Where they could be answered.
-        upper: Cost of any policy that missed none; sets the length of the steps alone.
-        steps: Of the ascent.
+        backends: The available back ends.
+        upper: Cost of any policy that missed none; only sets the step length.
+        steps: Steps of the ascent.
     """
     served = [one for one in trace if any(each.could_answer(one) for each in backends)]
     if not served:
@@ -69,7 +69,7 @@ def _cheapest(
     first: NDArray[np.int64],
     last: NDArray[np.int64],
 ) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.int64]]:
-    """Return for each request the least cost and price, the back end and the slot where it has it."""
+    """Return for each request the least cost and price, with its back end and slot."""
     number, many = work.shape
     total, at = np.full((number, many), np.inf), np.zeros((number, many), np.int64)
     for b in range(many):
@@ -84,7 +84,7 @@ def _cheapest(
 def _least_of_ranges(
     values: NDArray[np.float64], first: NDArray[np.int64], last: NDArray[np.int64]
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Return the least value in each closed range and where it is, by a table of powers of two."""
+    """Return the minimum of each closed range and its position, by a table of powers of two."""
     length = last - first + 1
     levels = [np.arange(len(values))]
     while (1 << len(levels)) <= int(length.max()):

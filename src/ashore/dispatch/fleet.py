@@ -1,7 +1,7 @@
-"""Devices and what they answer, as far as one can tell without asking them.
+"""Devices and their running requests, as modelled without querying them.
 
-A device shares its time among what it answers: a request alone runs at the rate of one stream, and a full device at
-its whole rate, shared evenly among those that could take more (processor sharing with a cap for each).
+A device shares its time among its requests: a single request runs at the rate of one stream, and a full device at its
+whole rate, shared evenly among requests below their cap (processor sharing with a cap for each).
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Device:
 
     @property
     def room(self) -> int:
-        """How many more could begin."""
+        """Number of further requests that could begin."""
         return max(0, self.backend.max_running - len(self.running) - self.others)
 
     @property
@@ -47,23 +47,23 @@ class Device:
         return not self.room
 
     def has_rate_for(self, request: Request) -> bool:
-        """Return whether one more would leave everybody the rate that they have alone."""
+        """Return whether one more request would leave every one its single-stream rate."""
         share = self.backend.work_s(request) / self.backend.alone_s(request)
         return sum(one.fastest for one in self.running) + share <= 1.0
 
     def load_s(self, now_s: float) -> float:
-        """Return the work that is left, in seconds."""
+        """Return the remaining work, in seconds."""
         return max(0.0, sum(one.left_s for one in self.running) - sum(self.rates) * (now_s - self.at_s))
 
     def begin(self, request: Request, now_s: float) -> None:
-        """Answer one more."""
+        """Start one more request."""
         self._count(now_s)
         work_s = max(1e-9, self.backend.work_s(request))
         self.running.append(_Running(request, work_s, work_s / max(work_s, self.backend.alone_s(request))))
         self.rates = _shared([one.fastest for one in self.running])
 
     def finish(self, now_s: float) -> list[Request]:
-        """Return who is answered by now; call it when `next_s` has come."""
+        """Return the requests finished by now; call it when `next_s` has come."""
         self._count(now_s)
         done = [one.request for one in self.running if one.left_s <= 1e-7]
         if done:
@@ -72,21 +72,21 @@ class Device:
         return done
 
     def end(self, number: int, now_s: float) -> None:
-        """Take out one that has ended, whenever that was expected. Nothing happens where it is not there."""
+        """Remove an ended request, whenever it was expected to end. Nothing happens if it is missing."""
         self._count(now_s)
         self.running = [one for one in self.running if one.request.number != number]
         self.rates = _shared([one.fastest for one in self.running])
 
     def crowd(self, now_s: float) -> float:
-        """Return requests at once, summed over the seconds until now."""
+        """Return the number of concurrent requests, integrated over the seconds until now."""
         return self.crowd_s + (len(self.running) + self.others) * (now_s - self.at_s)
 
     def copy(self) -> Device:
-        """Return one that no longer follows what begins and ends here."""
+        """Return an independent copy."""
         return Device(self.backend, list(self.running), list(self.rates), self.at_s, self.others, self.crowd_s)
 
     def next_s(self) -> float:
-        """Return when the next one is answered, if nobody comes."""
+        """Return when the next request is finished, without new arrivals."""
         return self.at_s + min(
             (one.left_s / rate for one, rate in zip(self.running, self.rates, strict=True)), default=1e18
         )
@@ -100,7 +100,7 @@ class Device:
 
 
 def _shared(fastest: Sequence[float]) -> list[float]:
-    """Return an even share of one device for each, but to none more than it can use."""
+    """Return an even share of one device for each, limited by what each can use."""
     if sum(fastest) <= 1.0:
         return list(fastest)
     rates, left, open_ones = [0.0] * len(fastest), 1.0, sorted(range(len(fastest)), key=fastest.__getitem__)
@@ -122,15 +122,15 @@ class Fleet:
         self.devices = self.devices or [[Device(one) for _ in range(one.count)] for one in self.backends]
 
     def idlest(self, backend: int) -> Device:
-        """Return the device with the least to do."""
+        """Return the device with the least work."""
         return min(self.devices[backend], key=lambda one: (one.is_full, one.load_s(self.now_s)))
 
     def room(self, backend: int) -> int:
-        """Return how many more could begin."""
+        """Return the number of further requests that could begin."""
         return sum(one.room for one in self.devices[backend])
 
     def left_s(self, backend: int) -> list[float]:
-        """Return the device-seconds that are free in each slot from now on, once what runs has had its share."""
+        """Return the free device-seconds in each slot from now on, after the running work."""
         taken = [0.0] * len(SLOTS_S)
         for device in self.devices[backend]:
             passed_s = self.now_s - device.at_s

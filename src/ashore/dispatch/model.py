@@ -1,4 +1,4 @@
-"""A back end by its rates and its price, and a request by its lengths and its deadline."""
+"""A back end with its rates and price, and a request with its lengths and deadline."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ AtLeast0 = Annotated[int, Meta(ge=0)]
 
 
 class Backend(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Devices of one kind that answer for one model. Times in seconds, prices in any one currency."""
+    """Devices of one kind that serve one model. Times in seconds, prices in any one currency."""
 
     name: Annotated[str, Meta(min_length=1)]
     """What the answer of a plan calls it."""
@@ -44,16 +44,16 @@ class Backend(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         return not self.max_prompt_tokens or request.prompt_tokens <= self.max_prompt_tokens
 
     def work_s(self, request: Request) -> float:
-        """Return seconds of one device that the request takes of a full one."""
+        """Return the request's work in seconds of a fully loaded device."""
         return request.prompt_tokens / self.prefill_tokens_per_s + request.output_tokens / self.decode_tokens_per_s
 
     def alone_s(self, request: Request) -> float:
-        """Return how long the request takes on a device that has nothing else to do."""
+        """Return the request's duration on an otherwise idle device."""
         slowest = min(self.stream_tokens_per_s, self.decode_tokens_per_s)
         return request.prompt_tokens / self.prefill_tokens_per_s + request.output_tokens / slowest
 
     def could_answer(self, request: Request) -> bool:
-        """Return whether the request, begun at its arrival and alone, would be in time."""
+        """Return whether the request would meet its deadline if it began alone at its arrival."""
         return self.takes(request) and request.arrival_s + self.alone_s(request) <= request.deadline_s
 
     def cost(self, request: Request) -> float:

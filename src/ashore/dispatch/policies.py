@@ -1,4 +1,4 @@
-"""Who decides which of those that wait begin where: by cost, and the usual ways to compare it with."""
+"""Policies that decide which waiting requests begin where: by cost, and the usual baselines."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ KINDS: Final = 8
 
 
 class Policy(Protocol):
-    """Decides who begins where. Called when requests came, one was answered, or a second has passed."""
+    """Decides which requests begin where. Called after arrivals, after completions, and every second."""
 
     def decide(self, waiting: Sequence[Request], fleet: Fleet, now_s: float, *, tick: bool) -> Mapping[int, int]:
-        """Return the back end for each request, by number, that begins now."""
+        """Return the back end of each request, by number, that begins now."""
         ...
 
 
 @dataclass(slots=True)
 class RoundRobin:
-    """Each in turn on the next back end that takes it."""
+    """Each in turn on the next back end that accepts it."""
 
     turn: int = 0
 
@@ -49,7 +49,7 @@ class RoundRobin:
 
 @dataclass(slots=True)
 class LeastLoaded:
-    """Each on the back end with the least to do for each device."""
+    """Each on the back end with the least work per device."""
 
     def decide(self, waiting: Sequence[Request], fleet: Fleet, now_s: float, *, tick: bool) -> Mapping[int, int]:
         begin: dict[int, int] = {}
@@ -65,7 +65,7 @@ class LeastLoaded:
 
 @dataclass(slots=True)
 class CheapestInTime:
-    """Each at its arrival on the cheapest back end whose idlest device would have it answered in time."""
+    """Each at its arrival on the cheapest back end whose idlest device would finish it in time."""
 
     def decide(self, waiting: Sequence[Request], fleet: Fleet, now_s: float, *, tick: bool) -> Mapping[int, int]:
         begin: dict[int, int] = {}
@@ -91,7 +91,7 @@ class CheapestInTime:
 
 @dataclass(slots=True)
 class ByCost:
-    """Bound late: a linear program each second, its prices in between."""
+    """Late binding: a linear program each second, its prices in between."""
 
     exact: bool = False
     prices: Prices = field(default_factory=Prices)
@@ -114,7 +114,7 @@ class ByCost:
         self.prices = solved.prices
         begin = dict(solved.begin)
         late = set(solved.missed)
-        for one in (one for one in waiting if one.number in late):  # late anyhow: where it is answered first
+        for one in (one for one in waiting if one.number in late):  # late anyway: the earliest finish
             fit = [at for at, backend in enumerate(fleet.backends) if room[at] > 0 and backend.takes(one)]
             if fit:
                 begin[one.number] = min(fit, key=lambda at: fleet.backends[at].alone_s(one))

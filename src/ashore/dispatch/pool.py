@@ -1,17 +1,17 @@
-"""Cards shared by models: how much of them does work that is in time, by the way in which they are shared.
+"""Simulates cards shared by models: the share of work in time, by sharing method.
 
-A simulation in steps of a tenth of a second, of work in card-seconds and not of tokens. A card is cut into slots; a
-slot holds one model. A model's requests go to the one of its slots where the least waits. Ways to share:
+A simulation in steps of a tenth of a second, of work in card-seconds and not of tokens. A card is split into slots; a
+slot holds one model. A model's requests go to its slot with the shortest queue. Sharing methods:
 
-- `dedicated`: one slot a card. What pools are compared with.
+- `dedicated`: one slot a card. The baseline.
 - `fixed`: two slots a card or more, none may use more than its part (MIG profiles, MPS with a limit of threads).
-- `borrowing`: the same slots, and what a neighbour leaves is used (time slices, MPS without limits).
+- `borrowing`: the same slots, but a neighbour's idle part is used (time slices, MPS without limits).
 - `moving`: as `borrowing`, and every `every_s` slots go from models that need less to those that need more; a slot that
   changes its model does nothing for `wake_s` (vLLM's sleep mode: weights come back from main memory).
-- `filled`: as `moving`, and batches, of which there are enough, take what is left, behind everybody else.
+- `filled`: as `moving`, and batches, in unlimited supply, use the rest at the lowest priority.
 
-Load: popularity by Zipf's law, and for each model a rate that is drawn anew every twenty seconds (Gamma), so that
-models peak at different times. All of it is simulated, and no card was measured.
+Load: popularity by Zipf's law, and for each model a rate redrawn every twenty seconds (Gamma), so that models peak at
+different times. Everything is simulated; no card was measured.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ Work = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pool:
-    """What is shared, and by what load."""
+    """The shared cards, and their load."""
 
     cards: int = 32
     logical: int = 64
@@ -60,7 +60,7 @@ class Pool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shared:
-    """What one way makes of a load."""
+    """Result of one sharing method under a load."""
 
     way: Way
     load: float
@@ -88,12 +88,12 @@ def demand(pool: Pool, load: float) -> Work:
 
 
 def share(pool: Pool, way: Way, load: float) -> Shared:
-    """Return how much of the cards does work in time under a load, by one way to share them.
+    """Return the share of work in time under a load, for one sharing method.
 
     Args:
-        pool: What is shared.
-        way: How.
-        load: Work that comes, as a share of the cards; 1: as much as they could do.
+        pool: The shared cards.
+        way: Sharing method.
+        load: Arriving work as a share of the cards' capacity.
     """
     work = demand(pool, load)
     slots = pool.cards if way == "dedicated" else pool.logical
@@ -123,7 +123,7 @@ def share(pool: Pool, way: Way, load: float) -> Shared:
 
 
 def most(pool: Pool, way: Way) -> Shared:
-    """Return the greatest load, to 1 %, of which `WITHIN` is in time; a load of nothing where none is."""
+    """Return the greatest load, to 1 %, of which `WITHIN` is in time; a zero load if there is none."""
     low, high, best = 0.0, 1.0, Shared(way=way, load=0.0, productive=0.0, in_time=1.0)
     while high - low > 0.01:
         middle = (low + high) / 2
@@ -136,9 +136,9 @@ def most(pool: Pool, way: Way) -> Shared:
 
 
 def bound(pool: Pool) -> float:
-    """Return the greatest load, to 1 %, of which any way of sharing could have `WITHIN` in time.
+    """Return the greatest load, to 1 %, of which any sharing method could have `WITHIN` in time.
 
-    As if all cards were one, which any model may use whole and at once, and what cannot be in time were refused.
+    Computed as if all cards were one that any model may use at once, and late work were refused.
     """
     low, high, best = 0.0, 1.0, 0.0
     while high - low > 0.01:
@@ -152,7 +152,7 @@ def bound(pool: Pool) -> float:
 
 
 def _could_be_in_time(pool: Pool, came: Work) -> float:
-    """Return the share of the work that comes, by tick, which the cards could do in time together."""
+    """Return the share of arriving work, by tick, that the cards together could do in time."""
     waiting = late = 0.0
     for amount in came:
         waiting += amount
@@ -163,7 +163,7 @@ def _could_be_in_time(pool: Pool, came: Work) -> float:
 
 
 def _spread_out(mean: Work, slots: int, each: int) -> NDArray[np.int64]:
-    """Return the model of each slot: by mean demand, at least one each, and the slots of one on different cards."""
+    """Return the model of each slot: by mean demand, at least one each, with a model's slots on different cards."""
     number = np.ones(len(mean), np.int64)
     for _ in range(slots - len(mean)):
         number[(mean / number).argmax()] += 1
@@ -172,7 +172,7 @@ def _spread_out(mean: Work, slots: int, each: int) -> NDArray[np.int64]:
 
 
 def _pour(queue: Work, mine: NDArray[np.int64], amount: float) -> None:
-    """Send work to a model's slots so that they come to the same level."""
+    """Distribute work over a model's slots so that their queues become equal."""
     order = mine[queue[mine].argsort()]
     levels = queue[order]
     for count in range(1, len(order) + 1):
@@ -183,7 +183,7 @@ def _pour(queue: Work, mine: NDArray[np.int64], amount: float) -> None:
 
 
 def _given(awake: Work, way: Way, overhead: float) -> Work:
-    """Return the work that each slot does in a tick, (cards, slots of each)."""
+    """Return the work done by each slot in a tick, (cards, slots of each)."""
     each = awake.shape[1]
     active = (awake > 0).sum(axis=1, keepdims=True)
     room = TICK_S * np.where(active > 1, 1 - overhead, 1.0)
@@ -198,7 +198,7 @@ def _given(awake: Work, way: Way, overhead: float) -> Work:
 
 
 def _move(pool: Pool, home: NDArray[np.int64], queue: Work, asleep: Work, recent: Work, each: int) -> None:
-    """Give slots of models with the least need to those with the most, a few at a time; each keeps one."""
+    """Reassign slots from models with the least need to those with the most, a few at a time; each keeps one."""
     held = np.bincount(home, minlength=pool.models).astype(float)
     backlog = np.zeros(pool.models)
     np.add.at(backlog, home, queue)
@@ -223,7 +223,7 @@ def _move(pool: Pool, home: NDArray[np.int64], queue: Work, asleep: Work, recent
 
 
 def _counted(pool: Pool, way: Way, came: Work, done: Work, background: float) -> Shared:
-    """Count work as in time where as much was done within the objective as had come by then."""
+    """Count work as in time if as much was done within the objective as had arrived by then."""
     ahead = round(pool.slo_s / TICK_S)
     arrived, finished = came.cumsum(axis=1), done.cumsum(axis=1)
     until = np.minimum(np.arange(pool.ticks) + ahead, pool.ticks - 1)

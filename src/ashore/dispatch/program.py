@@ -1,12 +1,12 @@
-"""The linear program over who waits: who begins now, where, and at which price who does not.
+"""Linear program over waiting requests: which begin now, where, and the prices for the others.
 
-Time is cut into slots that grow with their distance from now. Variables: the share of a group of alike requests that
-begins on back end b in slot s. Every request begins once, or is missed at a price that no back end reaches; the work
-that begins on b in s fits into what b has left there. Requests are alike whose lengths and remaining time fall into the
-same steps, so the program has as many groups as there are kinds, however many wait.
+Time is split into slots that grow with their distance from now. Variables: the share of a group of similar requests
+that begins on back end b in slot s. Every request begins once, or is missed at a price that no back end reaches; the
+work that begins on b in s fits into the free time of b there. Requests are similar if their lengths and remaining times
+fall into the same steps, so the size of the program depends on the number of kinds, not of requests.
 
-Solved by HiGHS through SciPy (Huangfu and Hall, 2018). Rounding: of a group that is split, the greater part begins; and
-whoever could not begin after this slot any more, begins now.
+Solved by HiGHS through SciPy (Huangfu and Hall, 2018). Rounding: of a split group the greater part begins; and a
+request that could not begin after this slot begins now.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ STEP: Final = 1.5
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """Requests that will come: a kind of them, how many, and how many seconds from now."""
+    """Expected requests: their kind, number, and seconds from now."""
 
     kind: Request
     number: float
@@ -51,13 +51,13 @@ class Expected:
 
 @dataclass(frozen=True, slots=True)
 class Prices:
-    """Shadow price of a device-second of each back end in each slot, beside what it costs; valid from `at_s` on."""
+    """Shadow price of a device-second of each back end in each slot, added to its cost; valid from `at_s` on."""
 
     at_s: float = 0.0
     per_s: tuple[tuple[float, ...], ...] = ()
 
     def of(self, backend: int, in_s: float, takes_s: float) -> float:
-        """Return the price of a device-second that is used evenly over `takes_s` seconds, `in_s` from now."""
+        """Return the price of a device-second spread evenly over `takes_s` seconds, `in_s` from now."""
         if not self.per_s:
             return 0.0
         return float(np.dot(self.per_s[backend], _spread(np.array([in_s]), np.array([takes_s]))[0]))
@@ -65,7 +65,7 @@ class Prices:
 
 @dataclass(frozen=True, slots=True)
 class Solved:
-    """Who begins now, by number of the request, on which back end; and the prices for those who come next."""
+    """Requests that begin now, by number, with their back end; and the prices for later ones."""
 
     begin: Mapping[int, int]
     prices: Prices
@@ -74,7 +74,7 @@ class Solved:
 
 
 def _spread(begin_s: NDArray[np.float64], takes_s: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return which share of work that begins then, and takes so long, falls into each slot, (n, slots)."""
+    """Return the share of work of this start and duration in each slot, (n, slots)."""
     end_s = begin_s + np.maximum(takes_s, 1e-3)
     overlap = np.minimum(end_s[..., None], _ENDS) - np.maximum(begin_s[..., None], _BEGINS)
     shares: NDArray[np.float64] = np.maximum(overlap, 0.0) / (end_s - begin_s)[..., None]
@@ -94,7 +94,7 @@ def _slot(in_s: float) -> int:
 
 @dataclass(slots=True)
 class _Group:
-    """Alike requests."""
+    """Similar requests."""
 
     weight: float
     first_slot: int
@@ -117,16 +117,16 @@ def choose(
     room: Sequence[int] | None = None,
     exact: bool = False,
 ) -> Solved:
-    """Return who begins now, and where.
+    """Return the requests that begin now, with their back ends.
 
     Args:
-        waiting: Who has not begun.
-        backends: Where one could.
-        left_s: Device-seconds that each back end has left in each slot of `SLOTS_S`.
+        waiting: Waiting requests.
+        backends: The available back ends.
+        left_s: Free device-seconds of each back end in each slot of `SLOTS_S`.
         now_s: The time, as in `arrival_s` and `deadline_s`.
-        expected: Who will come, as far as one can tell.
+        expected: Forecast of arrivals.
         room: How many may begin on each back end now; default: as many as its time allows.
-        exact: Put no two requests together, to measure what grouping costs.
+        exact: Do not group requests, to measure the cost of grouping.
     """
     in_time: list[Request] = []
     missed: list[Request] = []
@@ -144,7 +144,7 @@ def choose(
 
 
 def _begin_by(request: Request, backend: Backend, now_s: float) -> float:
-    """Return in how many seconds it must begin: at once where only the margin is lacking, below 0: too late."""
+    """Return the seconds until it must begin: 0 if only the margin is missing, below 0 if it is too late."""
     if not _in_time(request, backend, now_s):
         return -1.0
     return max(0.0, request.deadline_s - SAFETY * backend.alone_s(request) - SPARE_S - now_s)

@@ -1,9 +1,9 @@
-"""What a back end does in a second, learned from the answers that it gave.
+"""Rates of a back end, learned from its answers.
 
-Each rate is tokens over seconds, summed over answers of which older ones count less and less. So a long answer counts
-for more than a short one, and the mix that is asked sets the rate. How much a device does when it is full shows only
-when it is full. Until then it is taken to be as good as its streams together: a guess that is too high sends more
-there, which corrects it; one that is too low would never be tried.
+Each rate is tokens over seconds, summed over answers with decaying weights. So a long answer counts for more than a
+short one, and the actual mix sets the rate. The rate of a full device can be observed only when it is full. Until then
+it is estimated as the sum of its streams: an estimate that is too high attracts more requests, which correct it; one
+that is too low would never be tested.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class _Rate:
 
 @dataclass(slots=True)
 class Rates:
-    """The rates of one device of a back end; before anything was seen, a guess."""
+    """The rates of one device of a back end; a guess until there are observations."""
 
     answers: int = 0
     """That were learned from."""
@@ -59,16 +59,16 @@ class Rates:
         return self.answers >= LEARNED
 
     def decode_per_s(self, max_running: int) -> float:
-        """Return tokens a second of all streams together, of a device that runs so many at once."""
+        """Return the total tokens per second of a device that runs so many streams at once."""
         return max(self.stream.per_s, self.full_per_s or self.stream.per_s * min(max_running, BATCH))
 
     def learn(self, *, prompt_tokens: int, first_s: float, output_tokens: int, decode_s: float, at_once: float) -> None:
         """Learn from one answer.
 
         Args:
-            prompt_tokens: That were read for it, without what a prefix cache held.
+            prompt_tokens: Prompt tokens computed for it, without prefix cache hits.
             first_s: From its beginning to its first token.
-            output_tokens: That were written.
+            output_tokens: Generated tokens.
             decode_s: From the first to the last of them.
             at_once: Mean number of requests that the device answered meanwhile, this one included.
         """

@@ -1,6 +1,6 @@
 """A trace answered by a policy on a virtual clock.
 
-Prices count the work and not the wall: a device that waits costs nothing, as one that others use meanwhile.
+Prices count work, not elapsed time: an idle device costs nothing, as if others used it meanwhile.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ EVERY_S: Final = 1.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What a policy made of a trace."""
+    """Result of a policy on a trace."""
 
     cost: float
     answered: int
@@ -39,9 +39,9 @@ def simulate(trace: Sequence[Request], backends: Sequence[Backend], policy: Poli
     """Answer a trace, sorted by arrival, on a virtual clock.
 
     Args:
-        trace: Requests whose numbers grow with their arrivals.
-        backends: Where they are answered.
-        policy: Who decides.
+        trace: Requests, numbered by arrival.
+        backends: The available back ends.
+        policy: The policy to simulate.
     """
     fleet = Fleet(backends)
     cost = dict.fromkeys((one.name for one in backends), 0.0)
@@ -67,7 +67,7 @@ def simulate(trace: Sequence[Request], backends: Sequence[Backend], policy: Poli
         while finishing and finishing[0][0] <= now_s:
             due_s, _, at, device = heapq.heappop(finishing)
             if due_s < device.next_s() - 1e-9:
-                continue  # somebody has come since: a later entry stands for it
+                continue  # superseded: a later entry exists for it
             done = device.finish(now_s)
             for request in done:
                 took.append(now_s - request.arrival_s)

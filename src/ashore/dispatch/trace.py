@@ -1,4 +1,4 @@
-"""Traces of requests: files in the forms that are published, and made ones of their shapes.
+"""Traces of requests: files in published formats, and synthetic ones of the same shapes.
 
 Forms: BurstGPT (https://github.com/HPMLL/BurstGPT, CC-BY-4.0), Azure's LLM inference traces of 2023 and 2024
 (https://github.com/Azure/AzurePublicDataset, CC-BY-4.0), and JSON lines of our own.
@@ -51,9 +51,9 @@ def read_trace(
     Args:
         file: CSV with the columns of one of `FORMS`, or JSON lines with `arrival_s`, `prompt_tokens`, `output_tokens`
             and, if any, `deadline_s` (seconds from the arrival).
-        deadline_s: From arrival to the whole answer, where the trace has none.
+        deadline_s: From arrival to the whole answer, if the trace has none.
         per_token_s: Added for each token of the answer.
-        faster: Arrivals come so many times as fast.
+        faster: Speed-up factor of arrivals.
         limit: First requests alone; 0: all.
 
     Raises:
@@ -103,7 +103,7 @@ def read_trace(
 
 
 def _short_lines(lines: TextIO, file: Path) -> Iterator[str]:
-    """Yield lines; one without an end does not fill the memory."""
+    """Yield lines of bounded length; an endless one does not fill the memory."""
     at = 0
     while line := lines.readline(MOST_LINE_CHARS):
         at += 1
@@ -188,7 +188,7 @@ WAVE_S: Final = 240.0
 def synthesise(
     shape: Shape, *, number: int, rate_per_s: float, deadline_s: float, per_token_s: float = 0.0, seed: int = 0
 ) -> list[Request]:
-    """Return a made trace of a shape; the same for the same seed."""
+    """Return a synthetic trace of a shape; the same for the same seed."""
     source = random.Random(seed)
     order = 1 / shape.variation**2
     now_s, made = 0.0, []

@@ -1,12 +1,12 @@
 """Envoy in front of the API: TLS, one port for every protocol, limits, health, and several workers behind it.
 
-Owns: Envoy's configuration, rendered from the spec, its certificate, and how its program is run. Refuses: deciding who
-a caller is and what a request may cost; the API workers do that.
+Owns: Envoy's configuration, rendered from the spec, its certificate, and how its program is run. Refuses:
+authentication and budgets; the API workers do that.
 
 Where to add what:
 
-- What Envoy does: edge/listener.py (requests; `_routes`), edge/replies.py (what it answers by itself) and
-  edge/clusters.py (workers and machines).
+- Envoy's behaviour: edge/listener.py (requests; `_routes`), edge/replies.py (its own answers) and edge/clusters.py
+  (workers and machines).
 """
 
 from ashore.edge.binary import EDGE, edge_child, find_envoy, threads_for

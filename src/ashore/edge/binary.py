@@ -1,4 +1,4 @@
-"""Where Envoy's program is, and how it is run."""
+"""Finds Envoy's program, and defines how it is run."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ def find_envoy() -> Path:
 def threads_for(asked: int, cores: int) -> int:
     """Return the threads of Envoy on a machine with so many cores.
 
-    One thread is full at one core, which is more than a worker behind it answers. On two cores a second one costs a
-    sixth of the kept answers (docs/adr/0006-edge-and-workers.md has the figures); from four on there is room for it.
+    One thread can use one core, which exceeds the load of a worker behind it. On two cores a second thread costs a
+    sixth of the cached answers (docs/adr/0006-edge-and-workers.md has the figures); from four on there is room for it.
 
     Args:
-        asked: What the operator wants; 0: whatever is best.
-        cores: That this process may use.
+        asked: The operator's setting; 0: automatic.
+        cores: Cores that this process may use.
     """
     return asked or (2 if cores >= CORES_FOR_TWO_THREADS else 1)
 
@@ -52,7 +52,7 @@ def threads_for(asked: int, cores: int) -> int:
 def edge_child(plan: EdgePlan, program: Path, *, log: Path, threads: int = 1) -> ChildSpec:
     """Return how the supervisor runs Envoy.
 
-    It stops in the turn after the API workers: they end their streams, which run through it.
+    It stops after the API workers, whose last streams run through it.
     """
     return ChildSpec(
         name=EDGE,

@@ -1,6 +1,6 @@
-"""Certificates of our own making: one small authority for this home, and a short-lived certificate under it.
+"""Generated certificates: an authority for this home, and a short-lived certificate under it.
 
-Clients are given the authority once (`edge/ca.pem`); the certificate below it is renewed without their noticing.
+Clients install the authority once (`edge/ca.pem`); the certificate below it is renewed transparently.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ SKEW: Final = timedelta(hours=1)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CertificateFacts:
-    """What decides whether a certificate can stay."""
+    """The facts that decide whether a certificate can stay."""
 
     names: frozenset[str]
     not_after: datetime
 
 
 def needs_renewal(facts: CertificateFacts, names: Sequence[str], now: datetime) -> str:
-    """Return why a certificate must be replaced, or nothing."""
+    """Return why a certificate must be replaced, or an empty result."""
     missing = sorted(set(names) - facts.names)
     if missing:
         return f"it does not name {', '.join(missing)}"
@@ -68,14 +68,14 @@ class Generated:
 
 
 def keep_certificate(folder: Path, names: Sequence[str], now: datetime) -> Generated:
-    """Return the certificate of this home, made or renewed where it must be. May be called at any time.
+    """Return the certificate of this home, created or renewed if necessary. May be called at any time.
 
-    The key is made anew with each certificate, under a name of its own, so that certificate and key never mismatch.
-    The one before stays until `remove_other_keys`: what Envoy runs on names it still. Where this is cut off between two
-    files, the next call sees what does not fit, and makes that again.
+    Each certificate gets a new key in a file of its own, so that certificate and key never mismatch. The previous key
+    stays until `remove_other_keys`, since Envoy's running configuration names it. After an interruption between two
+    files, the next call detects the mismatch and creates them again.
 
     Raises:
-        InvalidSpec: a file of the authority is none of ours.
+        InvalidSpec: a file of the authority is not ours.
         MissingExtra: `cryptography` is not installed.
     """
     make_folder(folder, mode=0o700)
@@ -94,17 +94,17 @@ def keep_certificate(folder: Path, names: Sequence[str], now: datetime) -> Gener
 
 def make_node_certificate(authority: Path, out: Path, name: str, addresses: Sequence[str], now: datetime) -> bool:
     """Make a certificate for one machine of a fleet, for both ends of a connection, and return whether the authority
-    was made for it: `ca.pem`, `node.pem` and `node.key` in the folder `out`. One that is there is replaced.
+    was created for it: `ca.pem`, `node.pem` and `node.key` in the folder `out`. Existing ones are replaced.
 
     Args:
-        authority: Folder of the fleet's authority, `ca.pem` and `ca.key`; made where it is not there.
+        authority: Folder of the fleet's authority, `ca.pem` and `ca.key`; created if missing.
         out: Folder for the three files.
         name: Name of the machine, for logs.
         addresses: Names and addresses by which others call it.
         now: Now.
 
     Raises:
-        InvalidSpec: a file of the authority is none of ours.
+        InvalidSpec: a file of the authority is not ours.
         MissingExtra: `cryptography` is not installed.
     """
     for folder in (authority, out):
@@ -122,7 +122,7 @@ def make_node_certificate(authority: Path, out: Path, name: str, addresses: Sequ
 
 
 def remove_other_keys(key_file: Path) -> None:
-    """Remove the keys of earlier certificates. To be called once whatever reads a key is told of `key_file`."""
+    """Remove the keys of earlier certificates. To be called once every reader uses `key_file`."""
     for key in key_file.parent.glob("edge-*.key"):
         if key.name != key_file.name:
             key.unlink(missing_ok=True)
@@ -139,7 +139,7 @@ def read_facts(chain_pem: str) -> CertificateFacts:
     """Return the facts of the first certificate of a chain.
 
     Raises:
-        InvalidSpec: it is no certificate in PEM form.
+        InvalidSpec: it is not a certificate in PEM form.
     """
     with _cryptography():
         from cryptography import x509
@@ -157,10 +157,10 @@ def read_facts(chain_pem: str) -> CertificateFacts:
 
 
 def check_files(certificate: Path, key: Path, now: datetime) -> str:
-    """Return the chain in an operator's own files, once they have been found to fit each other.
+    """Return the chain in an operator's own files, after checking that they match.
 
     Raises:
-        InvalidSpec: a file is missing or malformed, they do not fit, or the certificate has ended.
+        InvalidSpec: a file is missing or malformed, they do not match, or the certificate has expired.
     """
     with _cryptography():
         from cryptography import x509
@@ -253,7 +253,7 @@ def _make_leaf(folder: Path, authority: Path, authority_key: Path, names: Sequen
 def _signed(
     authority: Path, authority_key: Path, title: str, names: Sequence[str], now: datetime, *, is_client: bool = False
 ) -> tuple[bytes, bytes]:
-    """Return a new certificate with that of its authority behind it, and its key, both in PEM form."""
+    """Return a new certificate followed by its authority's, and its key, both in PEM form."""
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes
     from cryptography.hazmat.primitives.asymmetric import ec

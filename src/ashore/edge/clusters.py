@@ -1,4 +1,4 @@
-"""Who answers behind the edge: the API workers of this machine, and the edges of other machines after them."""
+"""Upstreams of the edge: the API workers of this machine, then the edges of other machines."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def clusters(plan: EdgePlan) -> list[dict[str, Tree]]:
 
 
 def first_choice(name: str, plan: EdgePlan) -> str:
-    """Return the cluster for a request of a client: this machine's workers, and others after them where there are."""
+    """Return the cluster for a client's request: this machine's workers, then other machines if there are any."""
     return name if plan.machines else name + LOCAL
 
 
@@ -80,7 +80,7 @@ def _remote(name: str, plan: EdgePlan, *, grpc: bool) -> dict[str, Tree]:
 
 
 def _in_order(name: str, members: Sequence[str]) -> dict[str, Tree]:
-    """A cluster of clusters: the next one gets requests when the one before has nobody who is well."""
+    """An aggregate cluster: the next one gets requests when the previous one has no healthy host."""
     return {
         "name": name,
         "connect_timeout": "1s",
@@ -173,7 +173,7 @@ def _common(name: str, addresses: Sequence[Tree], plan: EdgePlan, *, grpc: bool)
 
 
 def _health_check(*, grpc: bool) -> dict[str, Tree]:
-    """What a worker is asked. Another machine's edge is asked for its own workers, hence the mark of a hop."""
+    """Health check of a worker. Another machine's edge is checked for its own workers, hence the hop header."""
     mark: Tree = [{"header": {"key": HOP, "value": "1"}}]
     if grpc:
         return {"grpc_health_check": {"initial_metadata": mark}}

@@ -1,4 +1,4 @@
-"""The edge under the supervisor: started, told of changes, looked at, and given a new certificate in time."""
+"""The edge under the supervisor: start, reload, health, and certificate renewal."""
 
 from __future__ import annotations
 
@@ -39,16 +39,16 @@ class EdgeKeeper:
         longest_answer_s: float,
         max_file_bytes: int,
     ) -> None:
-        """Make it; nothing is started.
+        """Create it; nothing is started.
 
         Args:
             run: Folder of sockets and of the rendered configuration.
             certificates: Folder of generated certificates.
-            log: What Envoy says, and its access log.
+            log: Envoy's output, and its access log.
             supervisor: Owns the process.
             clock: Decides when a certificate is renewed.
-            say: Told what an operator wants to know.
-            num_workers: API workers behind it.
+            say: Called with messages for the operator.
+            num_workers: Number of API workers behind it.
             longest_answer_s: Longest deadline that a request may have.
             max_file_bytes: Longest upload of a file.
         """
@@ -68,7 +68,7 @@ class EdgeKeeper:
         """Write the configuration and start Envoy. Returns at once.
 
         Raises:
-            MissingExtra: Envoy, or what makes certificates, is not installed.
+            MissingExtra: Envoy, or the package for certificates, is not installed.
             InvalidSpec: the operator's certificate is wrong.
         """
         program = find_envoy()
@@ -82,7 +82,7 @@ class EdgeKeeper:
         self._supervisor.call_every("fullness of the edge", FULLNESS_LOOK_S, partial(self._tell_fullness, plan))
 
     def apply(self, spec: EdgeSection) -> tuple[Path, ...]:
-        """Write the configuration again; Envoy takes what changed by itself. Returns the files that changed.
+        """Write the configuration again; Envoy reloads changes by itself. Returns the files that changed.
 
         Raises:
             InvalidSpec: the new certificate is wrong; nothing was written.
@@ -95,7 +95,7 @@ class EdgeKeeper:
             raise
 
     def is_ready(self) -> bool:
-        """Return whether Envoy has its whole configuration and takes connections."""
+        """Return whether Envoy has its whole configuration and accepts connections."""
         if get_from(self._run / "envoy-admin.sock", "/ready") is None:
             return False
         host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self._spec.host, self._spec.host)
@@ -119,14 +119,16 @@ class EdgeKeeper:
         )
 
     def _write(self, plan: EdgePlan) -> tuple[Path, ...]:
-        """Write what Envoy runs on; a key goes only when no file names it any more, for Envoy may start at any time."""
+        """Write Envoy's files; a key is removed only when no file names it any more, since Envoy may start at any
+        time."""
         changed = write_files(plan)
         if plan.tls is not None and self._spec.tls == "generate":
             remove_other_keys(Path(plan.tls.key_file))
         return changed
 
     def _tell_fullness(self, plan: EdgePlan) -> None:
-        """Tell Envoy how full it is, where that changed: the fuller, the less time a silent connection has."""
+        """Report to Envoy how full it is, if that changed: the fuller, the shorter the time-out of silent
+        connections."""
         if self._supervisor.state(EDGE) != "running":
             return
         share = round(read_fullness(plan), 2)

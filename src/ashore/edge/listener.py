@@ -1,4 +1,4 @@
-"""The one port: TLS, HTTP/1.1 and HTTP/2, what is stripped, what is refused, and where a request goes."""
+"""The listener: TLS, HTTP/1.1 and HTTP/2, removed headers, refusals, and routes."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def _connections(plan: EdgePlan) -> dict[str, Tree]:
         "stat_prefix": "edge",
         "codec_type": "AUTO",
         "server_name": "ashore",
-        # who is asking
+        # identity of the client
         "use_remote_address": True,
         "xff_num_trusted_hops": plan.trusted_proxies,
         "internal_address_config": Why(
@@ -112,7 +112,7 @@ def _connections(plan: EdgePlan) -> dict[str, Tree]:
         ),
         "early_header_mutation_extensions": [_strip(plan)],
         "preserve_external_request_id": True,
-        # how a request may look
+        # valid requests
         "normalize_path": True,
         "merge_slashes": True,
         "path_with_escaped_slashes_action": Why(
@@ -139,14 +139,14 @@ def _connections(plan: EdgePlan) -> dict[str, Tree]:
             "connection_keepalive": {"interval": "30s", "timeout": "10s"},
             "override_stream_error_on_invalid_http_message": True,
         },
-        # how long it may take
+        # time-outs
         "request_headers_timeout": Why("A client that sends its headers byte by byte.", f"{HEADERS_TIMEOUT_S}s"),
         "request_timeout": Why("The whole request, body included.", f"{REQUEST_TIMEOUT_S}s"),
         "stream_idle_timeout": Why("Until the route is known; the routes have their own.", f"{FIRST_BYTE_IDLE_S}s"),
         "stream_flush_timeout": Why("A client that reads none of the end of its answer.", f"{FLUSH_S}s"),
         "drain_timeout": "5s",
         "delayed_close_timeout": "1s",
-        # what is written down and answered here
+        # access log and local replies
         **({"access_log": [_access_log()]} if plan.access_log else {}),
         "local_reply_config": local_replies(),
         "http_filters": [
@@ -281,7 +281,7 @@ def _routes(plan: EdgePlan) -> Tree:
 
 
 def _open_routes(plan: EdgePlan, from_edge: list[Tree]) -> list[Tree]:
-    """What needs no key. The edge of another machine that asks how this one is hears of its workers alone."""
+    """Routes that need no key. For the health check of another machine's edge they count local workers only."""
     short: Tree = {SHORT: {"@type": TYPE + "config.route.v3.FilterConfig", "config": {}}}
     with_cookie: list[Tree] = [{"name": "cookie", "present_match": True}]
     asks: dict[str, Tree] = {"path": ASK_PATH, "headers": with_cookie}

@@ -1,4 +1,4 @@
-"""What the edge is rendered from."""
+"""Input of the edge's configuration."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerSockets:
-    """Where one API worker listens."""
+    """Listeners of one API worker."""
 
     http: str
     """Path of the unix socket for HTTP/1.1."""
@@ -26,7 +26,7 @@ class Machine:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tls:
-    """What the edge shows to clients."""
+    """Certificate and key for clients."""
 
     certificate_pem: str
     """The chain, leaf first."""
@@ -35,7 +35,7 @@ class Tls:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EdgePlan:
-    """One edge: where it listens, who answers behind it, and what it lets through."""
+    """One edge: listeners, upstreams, and limits."""
 
     run: Path
     """Folder of its files and of its administration socket."""
@@ -63,17 +63,17 @@ class EdgePlan:
 
     @property
     def files(self) -> Path:
-        """Folder of what Envoy watches."""
+        """Directory of the files that Envoy watches."""
         return self.run / "edge"
 
     @property
     def fullness(self) -> Path:
-        """File with the share of its connections that Envoy has open; Envoy itself reads it."""
+        """File with the share of Envoy's connections that are open; Envoy itself reads it."""
         return self.run / "edge-fullness"
 
     @property
     def bootstrap(self) -> Path:
-        """What Envoy is started with."""
+        """Envoy's bootstrap file."""
         return self.run / "envoy.yaml"
 
     @property

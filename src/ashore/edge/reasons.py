@@ -1,4 +1,4 @@
-"""What the edge will do, each choice with its reason, for `ashore up --dry-run`."""
+"""The decisions of the edge, each with its reason, for `ashore up --dry-run`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from ashore.planning import Choice
 
 
 def edge_choices(spec: EdgeSection, *, num_workers: int, cores: int, address: str) -> tuple[Choice, ...]:
-    """Return the choices of an edge, in the order in which they are told."""
+    """Return the decisions of an edge, in display order."""
     tls = {
         "generate": ("own authority", "no certificate is configured; clients verify it with edge/ca.pem of the home"),
         "files": (spec.certificate, "[edge] certificate"),

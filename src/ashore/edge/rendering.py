@@ -1,4 +1,4 @@
-"""The files of Envoy: a bootstrap it starts with, and three that it watches and takes again when they are replaced."""
+"""Envoy's files: a bootstrap, and three watched files that it reloads when they are replaced."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ KEPT_STATS: Final = (
 
 
 def render(plan: EdgePlan) -> Mapping[Path, str]:
-    """Return the text of every file, by path. Secrets are not in them: the key is named by its file."""
+    """Return the text of every file, by path. They contain no secrets: the key is referenced by its file."""
     files = {
         plan.bootstrap: write_yaml(
             bootstrap(plan), head="Envoy's bootstrap, written by ashore. Changes here are lost."
@@ -53,7 +53,7 @@ def render(plan: EdgePlan) -> Mapping[Path, str]:
 
 
 def bootstrap(plan: EdgePlan) -> dict[str, Tree]:
-    """Return what Envoy reads once, at its start."""
+    """Return the bootstrap, which Envoy reads once at its start."""
     return {
         "node": {"id": "edge", "cluster": "ashore"},
         "admin": Why(
@@ -128,12 +128,12 @@ def bootstrap(plan: EdgePlan) -> dict[str, Tree]:
 
 
 def resources(kind: str, *found: Mapping[str, Tree]) -> dict[str, Tree]:
-    """Return a discovery response, the form in which Envoy reads watched files."""
+    """Return a discovery response, the format of watched files."""
     return {"resources": [{"@type": TYPE + kind, **one} for one in found]}
 
 
 def secret(plan: EdgePlan) -> dict[str, Tree]:
-    """Return the certificate, and the key by its file. The chain stands in full, so that a new one differs."""
+    """Return the certificate, and the key by its file. The chain is inlined, so that a new one changes the file."""
     assert plan.tls is not None
     return {
         "name": CERTIFICATE,

@@ -1,7 +1,7 @@
-"""What the edge answers by itself: in the error form of the API, with the codes of the error tree.
+"""Local replies of the edge: in the error form of the API, with the codes of the error tree.
 
-Envoy names the cause with response flags. Each is mapped to the class that an API worker would have raised, so that a
-client needs one way to read errors, whoever refused it.
+Envoy names the cause with response flags. Each is mapped to the class that an API worker would have raised, so that
+clients parse errors of both in one way.
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ REPLIES = (
 
 
 def error_type(kind: type[AshoreError]) -> str:
-    """Return OpenAI's word for a kind of error, as the API uses it."""
+    """Return OpenAI's name for a kind of error, as the API uses it."""
     if issubclass(kind, Unauthenticated):
         return "authentication_error"
     if issubclass(kind, UserError):

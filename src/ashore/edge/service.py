@@ -1,4 +1,4 @@
-"""From `[edge]` to files that Envoy runs on."""
+"""Turns `[edge]` into Envoy's files."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ def plan_edge(
     longest_answer_s: float,
     max_file_bytes: int,
 ) -> EdgePlan:
-    """Return the edge that `spec` asks for, with `num_workers` API workers behind it. Touches nothing.
+    """Return the edge for `spec`, with `num_workers` API workers behind it. No side effects.
 
     Raises:
-        InvalidSpec: the home lies so deep that a unix socket in it has no address.
+        InvalidSpec: the home's path is too long for a unix socket in it.
     """
     plan = EdgePlan(
         run=run,
@@ -60,18 +60,18 @@ def plan_edge(
 
 
 def worker_sockets(run: Path, index: int) -> WorkerSockets:
-    """Return where API worker `index` listens behind an edge."""
+    """Return the listeners of API worker `index` behind an edge."""
     return WorkerSockets(http=str(run / f"api-{index}.sock"), grpc=str(run / f"grpc-{index}.sock"))
 
 
 def keep_tls(spec: EdgeSection, folder: Path, *, now_s: float) -> tuple[Tls | None, str]:
-    """Return what the edge shows to clients, and why a certificate was made just now, if one was.
+    """Return the edge's certificate, and why one was just created, if so.
 
-    Called at the start, at a reload and now and then: what is good is left alone.
+    Called at the start, at a reload and periodically; a valid one is not changed.
 
     Raises:
         InvalidSpec: the operator's own files are wrong.
-        MissingExtra: the package that makes certificates is not installed.
+        MissingExtra: the package for certificates is not installed.
     """
     now = datetime.fromtimestamp(now_s, UTC)
     match spec.tls:
@@ -86,9 +86,9 @@ def keep_tls(spec: EdgeSection, folder: Path, *, now_s: float) -> tuple[Tls | No
 
 
 def write_files(plan: EdgePlan) -> tuple[Path, ...]:
-    """Write what Envoy runs on, and return the files that changed; each is replaced whole. May be called again.
+    """Write Envoy's files, and return those that changed; each is replaced atomically. May be called again.
 
-    Envoy takes watched files at once, in this order: certificate, clusters, listener.
+    Envoy reloads watched files immediately, so they are written in this order: certificate, clusters, listener.
     """
     make_folder(plan.files, mode=0o700)
     if not plan.fullness.exists():
@@ -106,15 +106,15 @@ def write_files(plan: EdgePlan) -> tuple[Path, ...]:
 
 
 def read_fullness(plan: EdgePlan) -> float:
-    """Return the share of its connections that Envoy has open; 0 where it does not answer."""
+    """Return the share of Envoy's connections that are open; 0 if it does not answer."""
     page = get_from(plan.admin_socket, f"/stats?filter=^{OPEN_CONNECTIONS}$") or b""
     return int(page.decode().rpartition(": ")[2].strip() or 0) / plan.max_connections
 
 
 def tell_fullness(plan: EdgePlan, share: float) -> None:
-    """Tell Envoy which share of its connections is open, by a file that it reads. May be called again.
+    """Report the share of open connections to Envoy, in a file that it reads. May be called again.
 
-    Envoy counts them itself, and shortens no time by that count.
+    Envoy counts them itself, but does not adapt time-outs to that count.
     """
     scratch = plan.fullness.with_name(f".{plan.fullness.name}.{os.getpid()}")
     scratch.write_text(f"{min(1.0, max(0.0, share)):.3f}")
@@ -122,7 +122,7 @@ def tell_fullness(plan: EdgePlan, share: float) -> None:
 
 
 def show_files(plan: EdgePlan, *, only: str = "") -> str:
-    """Return every file one after the other, as one YAML stream for people; with `only`, that file as it stands."""
+    """Return all files as one YAML stream for people; with `only`, that file unchanged."""
     rendered = render(plan)
     if only:
         return next(text for path, text in rendered.items() if path.stem == only)

@@ -1,7 +1,7 @@
-"""Masking: what personal data a text holds, and how it is kept from the model and given back.
+"""Masking: detects personal data in texts, hides it from the model and restores it in answers.
 
 Owns: detectors, the policy by tenant and alias, placeholders and pseudonyms, the way back through a stream. Refuses to
-own: requests and their protocols (`serving` walks through them), the audit, what is kept in the cache.
+own: requests and their protocols (`serving` walks through them), the audit, what is cached.
 
 Where to add what:
 

@@ -1,5 +1,6 @@
-"""Postal addresses: a street with a number, and what stands around it. Anchored at the number, so that long texts stay
-cheap."""
+"""Postal addresses: a street with a number, and its surroundings. Anchored at the number, so that long texts stay
+cheap.
+"""
 
 from __future__ import annotations
 

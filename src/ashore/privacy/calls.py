@@ -1,4 +1,4 @@
-"""What is asked of the privacy policy: try it on a text, read it, change it."""
+"""Calls of the privacy policy: try it on a text, read it, change it."""
 
 from __future__ import annotations
 

@@ -63,7 +63,7 @@ _NEW_ENERGY: Final = re.compile(r"[A-HJK][A-HJ-NP-Z0-9][0-9]{4}|[0-9]{5}[A-HJK]"
 
 
 def find_codes(page: Page) -> list[Entity]:
-    """Return codes. Each has digits near its beginning: those are gone through, and what stands before them."""
+    """Return codes. Each has digits near its beginning: the search starts there and reads backwards."""
     text = page.text
     found: list[Entity] = []
     size = len(text)
@@ -141,7 +141,7 @@ def find_plates(page: Page) -> Iterator[Entity]:
 
 
 def _is_whole_code(page: Page, found: re.Match[str]) -> bool:
-    """Return whether a code with separators is neither a piece of a longer number nor words of a sentence."""
+    """Return whether a code with separators is neither part of a longer number nor words of a sentence."""
     code = found[0]
     if code.isalnum():
         return True
@@ -163,7 +163,7 @@ def _says_permit(page: Page, start: int, end: int) -> bool:
 
 
 def _iban_end(text: str, start: int) -> int:
-    """Return the end of the IBAN that begins at `start`; 0: there is none."""
+    """Return the end of the IBAN that begins at `start`; 0 if there is none."""
     size = IBAN_SIZES.get(text[start : start + 2].upper(), 0)
     joined = text[start : start + size]
     whole = joined.isascii() and joined.isalnum()
@@ -185,7 +185,7 @@ def _iban_end(text: str, start: int) -> int:
 
 
 def _document(page: Page, found: re.Match[str]) -> str:
-    """Return the kind of a letter or two with digits behind, empty where nothing says what it is."""
+    """Return the kind of a document number of one or two letters and digits, empty if no label identifies it."""
     bare = _bare(found[0])
     letters = found[0][: 2 if bare[1].isalpha() else 1]
     digits = bare[len(letters) :]

@@ -1,4 +1,4 @@
-"""Secrets: keys of well-known forms, tokens, passwords by their label, private keys."""
+"""Secrets: well-known forms of keys, tokens, labelled passwords, private keys."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ class CredentialFinder:
 
 
 def _places_of(words: Iterable[str], text: str) -> Iterator[int]:
-    """Yield where words are; each is looked for by itself, which is faster than all of them in one expression."""
+    """Yield the positions of words; separate searches are faster than one combined expression."""
     for word in words:
         if word in text:
             at = text.find(word)
@@ -110,14 +110,14 @@ def _places_of(words: Iterable[str], text: str) -> Iterator[int]:
 
 
 def is_random(word: str) -> bool:
-    """Return whether a word looks drawn at random: letters and digits, and no letter too often."""
+    """Return whether a word looks random: letters and digits, and no letter too often."""
     if not _DIGIT.search(word) or not _LETTER.search(word):
         return False
     return entropy(word) >= (2.8 if len(word) < 24 else 3.0)
 
 
 def is_password(word: str) -> bool:
-    """Return whether a word behind a label looks like a password rather than a description of one."""
+    """Return whether a word after a label looks like a password rather than a description of one."""
     if len(word) < 6 or word[0] in "<{$[%(*" or len(set(word)) < 4:
         return False
     kinds = sum(
@@ -131,7 +131,7 @@ def is_password(word: str) -> bool:
 
 
 def entropy(word: str) -> float:
-    """Return the bits per character of a word, judged by its own letters."""
+    """Return the bits per character of a word, by its own letter frequencies."""
     size = len(word)
     shares = [word.count(char) / size for char in dict.fromkeys(word)]
     return -sum([share * math.log2(share) for share in shares])

@@ -1,4 +1,4 @@
-"""Kinds of the operator's own: words of dictionaries, and expressions in RE2's syntax, which has no backtracking."""
+"""The operator's own kinds: dictionaries, and expressions in RE2's syntax, which has no backtracking."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ _RANK: Final = {kind: rank for rank, kind in enumerate(KINDS)}
 
 
 class CustomFinder:
-    """Another finder, with the operator's kinds before it: where both find something, the operator is believed."""
+    """Combines another finder with the operator's kinds, which take precedence."""
 
     def __init__(self, finder: Finder, policy: PrivacyPolicy) -> None:
         """Compile everything.
 
         Raises:
-            InvalidSpec: a kind's name, an expression or a dictionary cannot be used; the message says which and why.
+            InvalidSpec: a kind's name, an expression or a dictionary cannot be used; the message has which and why.
         """
         check_kinds(policy)
         self._finder = finder
@@ -49,7 +49,7 @@ class CustomFinder:
         return self._finder.name
 
     def find(self, text: str) -> tuple[Entity, ...]:
-        """Return what is found, in order, without overlaps."""
+        """Return the entities found, in order, without overlaps."""
         found = list(self._finder.find(text))
         own: list[Entity] = []
         for kind, pattern in self._expressions:
@@ -63,10 +63,10 @@ class CustomFinder:
 
 
 def check_policy(policy: PrivacyPolicy) -> None:
-    """Return when a policy can be used: its kinds are known, its own kinds are within bounds and compile.
+    """Check that a policy can be used: its kinds are known, its own kinds are within bounds and compile.
 
     Raises:
-        InvalidSpec: it cannot; the message says what and why.
+        InvalidSpec: it cannot; the message has what and why.
     """
     CustomFinder(_Nothing(), policy)
     known = (EVERY, *KINDS, *policy.custom_kinds())
@@ -87,7 +87,7 @@ class _Nothing:
 
 
 def check_kinds(policy: PrivacyPolicy) -> None:
-    """Return when the names and numbers of what the operator added are within bounds.
+    """Check that the names and sizes of the operator's kinds are within bounds.
 
     Raises:
         InvalidSpec: they are not.
@@ -111,7 +111,7 @@ def compile_expression(one: Expression) -> Any:
     """Return a compiled expression.
 
     Raises:
-        InvalidSpec: it is too long, is no RE2 expression, takes too much memory, or matches the empty text.
+        InvalidSpec: it is too long, is not an RE2 expression, takes too much memory, or matches the empty text.
     """
     where = f"[privacy] expression {one.kind!r}"
     if not 0 < len(one.pattern) <= MOST_PATTERN_CHARS:
@@ -127,8 +127,9 @@ def compile_expression(one: Expression) -> Any:
 def _compile_words(kind: str, words: tuple[str, ...], ignore_case: bool) -> list[Any]:
     """Return the patterns of a dictionary; with `ignore_case` they read lowered texts.
 
-    Python's alternation of literals would try every word at every place; RE2's automaton reads each character once. RE2
-    holds the interpreter while it compiles, so a large dictionary is compiled in parts, between which others run.
+    Python's alternation of literals would try every word at every position; RE2's automaton reads each character once.
+    RE2 holds the interpreter lock while it compiles, so a large dictionary is compiled in parts, between which other
+    threads run.
     """
     import re2
 
@@ -166,7 +167,8 @@ def _compile_part(kind: str, part: list[str], options: Any) -> Any:
 
 
 def _bounded(pattern: str, word: str) -> str:
-    """Return a pattern that finds a word of Latin letters as a whole word only; beside Chinese there are no bounds."""
+    """Return a pattern that finds a word of Latin letters as a whole word only; next to Chinese there are no word
+    boundaries."""
     first = r"\b" if word[0].isascii() and word[0].isalnum() else ""
     last = r"\b" if word[-1].isascii() and word[-1].isalnum() else ""
     return first + pattern + last

@@ -1,4 +1,4 @@
-"""Where the policy is read and changed: one use case for the command line and the administration over HTTP."""
+"""Reads and changes the policy: the use case of the command line and of administration over HTTP."""
 
 from __future__ import annotations
 
@@ -51,11 +51,11 @@ class PrivacyDesk:
 
     @property
     def from_file(self) -> PrivacyPolicy:
-        """The policy of ashore.toml, which holds where the state has none."""
+        """The policy of ashore.toml, used if the state has none."""
         return self._from_file
 
     def refresh(self) -> None:
-        """Go by what the state says now; where it says nothing, by ashore.toml. May be called twice.
+        """Apply the policy of the state, or that of ashore.toml if the state has none. May be called twice.
 
         Raises:
             AshoreError: the state cannot be read, or the policy cannot be used here; the last one stays in force.
@@ -64,12 +64,12 @@ class PrivacyDesk:
             self.privacy.apply(self.stored().policy or self._from_file)
 
     def take_file(self, policy: PrivacyPolicy) -> None:
-        """Take the policy of another ashore.toml; it holds where the state has none."""
+        """Set the policy of another ashore.toml; it applies if the state has none."""
         self._from_file = policy
         self.refresh()
 
     def would_change(self, policy: PrivacyPolicy | None, *, replaces: int) -> StoredPolicy:
-        """Return what `change` would leave, or raise as it would; changes nothing."""
+        """Return the result of `change`, or raise as it would, without changing anything."""
         self.privacy.check(policy or self._from_file)
         if policy is not None:
             check_policy(policy)
@@ -81,14 +81,14 @@ class PrivacyDesk:
         return StoredPolicy(policy=policy, version=replaces + 1)
 
     def change(self, policy: PrivacyPolicy | None, *, replaces: int, actor: Actor) -> StoredPolicy:
-        """Put another policy into the state, and go by it here; other processes do within 200 ms. One that differs in
-        nothing changes nothing, whatever it replaces.
+        """Save another policy in the state, and apply it here; other processes follow within 200 ms. Without
+        differences nothing changes, whatever it replaces.
 
         Raises:
             NotReady: this server has no state.
             InvalidSpec: the policy cannot be used.
             NotFound: it has a route for a tenant that does not exist.
-            Conflict: somebody else changed it in between.
+            Conflict: it was changed in between.
         """
         if self._database is None:
             raise NotReady("this server has no state database to store a policy in", hint="start it with `ashore up`")
@@ -119,6 +119,6 @@ class PrivacyDesk:
 
 
 def read_secret(database: Database) -> bytes:
-    """Return the key of pseudonyms of this state, made at the first call."""
+    """Return the pseudonym key of this state, created at the first call."""
     with database.write() as connection:
         return privacy_secret(connection)

@@ -1,4 +1,4 @@
-"""The own detectors together: one look at a text that says what it may hold, then exact checks of what it does."""
+"""The built-in detectors combined: one scan that finds what a text may contain, then exact checks of those kinds."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _RANK: Final = {kind: rank for rank, kind in enumerate(KINDS)}
 
 
 class Detectors:
-    """Finds every kind of `KINDS`. Linear in the length of the text, whatever it holds."""
+    """Finds every kind of `KINDS`. Linear in the length of any text."""
 
     def __init__(self) -> None:
         self._credentials = CredentialFinder()
@@ -39,7 +39,7 @@ class Detectors:
         return VERSION
 
     def find(self, text: str) -> tuple[Entity, ...]:
-        """Return what is found, in order, without overlaps."""
+        """Return the entities found, in order, without overlaps."""
         page = Page(text)
         found = [*self._credentials.find(page), *find_names(page)]
         found.extend(find_emails(page))
@@ -57,9 +57,9 @@ class Detectors:
 
 
 def settle(found: Iterable[Entity], rank: dict[str, int]) -> tuple[Entity, ...]:
-    """Return entities in order, and of those that overlap the one of higher rank, then the longer one.
+    """Return entities in order; of overlapping ones the higher rank wins, then the longer one.
 
-    A kind without a rank stands before all others: the operator named it.
+    A kind without a rank precedes all others: it is the operator's own.
     """
     in_order = sorted(found, key=_place)
     kept: list[Entity] = []
@@ -79,7 +79,7 @@ _place: Final = attrgetter("start", "end")
 
 
 def _best(together: list[Entity], rank: dict[str, int]) -> list[Entity]:
-    """Return those of overlapping entities that are believed, in order."""
+    """Return the winning ones of overlapping entities, in order."""
     by_rank = sorted(together, key=lambda one: (rank.get(one.kind, -1), one.start - one.end, one.start))
     starts: list[int] = []
     kept: list[Entity] = []

@@ -1,5 +1,6 @@
-"""Texts in the form that detectors read: full-width and foreign digits as ASCII, dashes and spaces of one kind, nothing
-invisible. Every position can be traced back to the original text."""
+"""Normalises texts for detectors: full-width and foreign digits as ASCII, uniform dashes and spaces, nothing invisible.
+Every position can be mapped back to the original text.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +36,7 @@ _NUMERAL: Final = str.maketrans(_NUMERAL_CHARS, "001123456789123456789")
 
 
 class Places:
-    """Where folded characters stand in the original text, by the few places where the two move apart."""
+    """Maps folded positions to the original text, by the few places where the two diverge."""
 
     __slots__ = ("_behind", "_from", "_kept_behind", "_kept_from", "_sizes")
 
@@ -50,13 +51,13 @@ class Places:
         self._kept_behind: list[int] = []
 
     def add_escape(self, at: int, size: int) -> None:
-        """Say that the character at `at` was written with so many; in order."""
+        """Record that the character at `at` was written with so many; in order."""
         self._sizes[at] = size
         self._from.append(at + 1)
         self._behind.append((self._behind[-1] if self._behind else 0) + size - 1)
 
     def add_unseen(self, at: int) -> None:
-        """Say that one character was taken out before the one at `at`; in order, after all escapes."""
+        """Record that one character was removed before the one at `at`; in order, after all escapes."""
         before = self._kept_behind[-1] if self._kept_behind else 0
         if self._kept_from and self._kept_from[-1] == at:
             self._kept_behind[-1] = before + 1
@@ -65,7 +66,7 @@ class Places:
             self._kept_behind.append(before + 1)
 
     def span(self, start: int, end: int) -> tuple[int, int]:
-        """Return where characters `start` to `end` of the folded text stand in the original one."""
+        """Return the original span of the folded characters `start` to `end`."""
         last = end - 1
         if self._kept_from:
             start, last = self._seen(start), self._seen(last)
@@ -83,7 +84,7 @@ class Places:
 
 
 def fold(text: str) -> tuple[str, Places | None]:
-    """Return the folded text, and the original places of its characters; None: they are the same."""
+    """Return the folded text, and the original places of its characters; None if both are equal."""
     places: Places | None = None
     if "\\" in text and _ESCAPE.search(text):
         text, places = _without_escapes(text)
@@ -100,7 +101,7 @@ def fold(text: str) -> tuple[str, Places | None]:
 
 
 def _without_escapes(text: str) -> tuple[str, Places]:
-    """Read the escapes of JSON and of JSON within JSON: a number may be written with them."""
+    """Decode the escapes of JSON and of JSON within JSON: a number may be written with them."""
     places = Places()
     parts: list[str] = []
     at = shorter = 0

@@ -1,4 +1,4 @@
-"""Finds in an answer what stands in the place of values, as the model wrote it: case and brackets may differ."""
+"""Finds placeholders and pseudonyms in an answer as the model wrote them: case and brackets may differ."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _LOOSE_GAPS: Final = re.compile(r"[ \-.·]")
 
 
 class StandIns:
-    """What one request's table may restore, ready to be found."""
+    """The restorable stand-ins of one request's table, indexed for search."""
 
     def __init__(self, entries: Sequence[Restorable]) -> None:
         self._placeholders = {_key(one.kind, one.number): one for one in entries if one.placeholder}
@@ -51,7 +51,7 @@ class StandIns:
         return bool(self._placeholders or self._pseudonyms)
 
     def find(self, text: str) -> list[tuple[int, int, Restorable]]:
-        """Return where stand-ins are in a text, in order, without overlaps."""
+        """Return the positions of stand-ins in a text, in order, without overlaps."""
         found = [*self._find_placeholders(text), *self._find_pseudonyms(text)]
         found.sort(key=lambda one: one[0])
         kept: list[tuple[int, int, Restorable]] = []
@@ -61,7 +61,7 @@ class StandIns:
         return kept
 
     def open_from(self, text: str, at: int) -> int:
-        """Return where in `text[at:]` something stands at the end that more text could make a stand-in of."""
+        """Return the start in `text[at:]` of an ending that more text could complete to a stand-in."""
         held = len(text)
         if self._placeholders:
             start = max(at, len(text) - MOST_PLACEHOLDER_CHARS)
@@ -96,7 +96,7 @@ class StandIns:
                 at = found.start() + 1
                 continue
             start, end = found.span()
-            if text[start] == "\\" and text[end - 2] != "\\":  # the backslash is the text's own
+            if text[start] == "\\" and text[end - 2] != "\\":  # the backslash is part of the text
                 start += 1
             yield start, end, one
             at = end

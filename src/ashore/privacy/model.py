@@ -1,4 +1,4 @@
-"""What is found in a text, and what is done with it."""
+"""Entities found in a text, and the actions on them."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ IDENTIFIERS: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Entity:
-    """One thing that was found: its kind, and where it stands in the original text, in characters."""
+    """One entity: its kind, and its position in the original text, in characters."""
 
     kind: str
     start: int
@@ -52,7 +52,7 @@ class Entity:
 
 
 class Finder(Protocol):
-    """What finds personal data in a text. Pure: the same text gives the same entities."""
+    """Finds personal data in a text. Pure: the same text gives the same entities."""
 
     @property
     def kinds(self) -> tuple[str, ...]:
@@ -61,9 +61,9 @@ class Finder(Protocol):
 
     @property
     def name(self) -> str:
-        """What it is, with its version: part of the stamp under which verdicts hold."""
+        """Its name and version: part of the stamp under which results are valid."""
         ...
 
     def find(self, text: str) -> tuple[Entity, ...]:
-        """Return what is found, in order, without overlaps."""
+        """Return the entities found, in order, without overlaps."""
         ...

@@ -1,4 +1,4 @@
-"""Names of people, where a title or a label says that they are names. A name that stands alone is not found."""
+"""Names of people next to a title or a label. A name without either is not found."""
 
 from __future__ import annotations
 
@@ -120,14 +120,14 @@ def _chinese(page: Page) -> Iterator[Entity]:
         if label is not None and run is not None:
             size = _name_size(run[0])
             honorific = _TITLE.search(text, run.start() + 1, run.start() + size + 1) if size else None
-            if honorific is not None:  # 我是张先生: what stands before a title was looked at already
+            if honorific is not None:  # 我是张先生: the characters before a title were checked already
                 size = honorific.start() - run.start()
             if size > 1 or (size and honorific is not None):
                 yield page.entity("name", run.start(), run.start() + size)
 
 
 def _before_title(text: str, end: int, *, short: bool) -> int:
-    """Return where the name in front of a title begins, -1 where none stands there."""
+    """Return where the name before a title begins, -1 if there is none."""
     for size in (4, 3, 2, 1):
         start = end - size
         if start < 0 or (short and size > 2):
@@ -167,14 +167,14 @@ def _before_title(text: str, end: int, *, short: bool) -> int:
 
 
 def _given(name: str) -> str | None:
-    """Return the given name behind a surname; None: it begins with no surname."""
+    """Return the given name after a surname; None if the text does not begin with a surname."""
     if name[:2] in COMPOUND_SURNAMES:
         return name[2:]
     return name[1:] if name[0] in SURNAMES or name[0] in COMMON_SURNAMES else None
 
 
 def _name_size(run: str) -> int:
-    """Return how many characters at the start of `run` are a name; 0: none are."""
+    """Return the length of a name at the start of `run`, in characters; 0 if there is none."""
     if "·" in run:
         first = re.match(r"[\u4e00-\u9fff]{1,7}(?:·[\u4e00-\u9fff]{1,7})+", run)
         return first.end() if first else 0

@@ -76,7 +76,7 @@ def find_emails(page: Page) -> Iterator[Entity]:
 
 
 def _email(page: Page, start: int, end: int) -> Iterator[Entity]:
-    """Yield the address whose sign is between `start` and `end`."""
+    """Yield the address whose `@` is between `start` and `end`."""
     local = _LOCAL_BACKWARDS.match(page.text[max(0, start - 64) : start][::-1])
     if local is None or local[0][::-1].lower() in _NOT_PEOPLE:
         return
@@ -96,7 +96,7 @@ def find_addresses_of_machines(page: Page) -> Iterator[Entity]:
     if text.count(":") >= 2:
         for groups in _GROUPS.finditer(text):
             begin = _walked_back(text, groups.start(), 4, _HEX)
-            if text[begin] == ":" and text[begin + 1] != ":":  # the colon is a label's: `IP:2001:db8::1`
+            if text[begin] == ":" and text[begin + 1] != ":":  # the colon belongs to a label: `IP:2001:db8::1`
                 begin += 1
             found = _IPV6.match(text, begin)
             if found is None:
@@ -110,7 +110,7 @@ def find_addresses_of_machines(page: Page) -> Iterator[Entity]:
 
 
 def _walked_back(text: str, at: int, most: int, chars: frozenset[str]) -> int:
-    """Return where the characters of a set begin that stand right before `at`, so many at most."""
+    """Return where the run of characters of a set before `at` begins, limited in length."""
     first = max(0, at - most)
     while at > first and text[at - 1] in chars:
         at -= 1
@@ -118,7 +118,7 @@ def _walked_back(text: str, at: int, most: int, chars: frozenset[str]) -> int:
 
 
 def _ipv6(page: Page, start: int, end: int) -> Iterator[Entity]:
-    """Yield the address in a run of groups: all of them, or all but a label before (`IPv6:`) or a port behind."""
+    """Yield the address in a run of groups: all of them, or all but a label before (`IPv6:`) or a port after."""
     text = page.text
     if text.startswith("6:", start) and start and text[start - 1] in "vV":  # `IPv6:2001:db8::1`
         start += 2

@@ -69,7 +69,7 @@ _HEADS_ALONE: Final[Mapping[int, str]] = {**_HEADS, 8: "0123456789", 9: "0123456
 
 
 def find_numbers(page: Page) -> list[Entity]:
-    """Return what numbers are."""
+    """Return the entities among numbers."""
     text = page.text
     found: list[Entity] = []
     for row in _ROW.finditer(text):
@@ -86,7 +86,7 @@ def find_numbers(page: Page) -> list[Entity]:
 
 
 def _read_cluster(page: Page, cluster: re.Match[str], found: list[Entity]) -> None:
-    """Add to `found` what one cluster holds."""
+    """Add the entities of one cluster to `found`."""
     text, piece = page.text, cluster[0]
     if (piece[4] in "-./" and _DATE.fullmatch(piece)) or (piece.count(".") > 2 and _QUAD.fullmatch(piece)):
         return
@@ -96,7 +96,7 @@ def _read_cluster(page: Page, cluster: re.Match[str], found: list[Entity]) -> No
         start, end = span = run.span()
         runs.append(span)
         left += end - start
-    while left >= FEWEST_DIGITS:  # as many digits stand from here on
+    while left >= FEWEST_DIGITS:  # that many digits follow from here
         start, end = runs[at]
         if end - start == 1 and (spelt := _spelt(runs, at)) > MOST_SPELT:
             at, left = at + spelt, left - spelt
@@ -112,13 +112,13 @@ def _read_cluster(page: Page, cluster: re.Match[str], found: list[Entity]) -> No
 
 
 def _best_from(page: Page, runs: Runs, at: int) -> tuple[str, int, int, int] | None:
-    """Return the number that begins with a run: its kind, where it stands, and its last run; None: there is none."""
+    """Return the number that begins with a run: its kind, its position, and its last run; None if there is none."""
     text = page.text
     head = text[runs[at][0]]
     best: tuple[str, int, int, int] | None = None
     digits = ""
     most = MOST_GROUPS
-    if at + most < len(runs):  # a prefix in one piece may stand before digits apart
+    if at + most < len(runs):  # a prefix in one piece may precede separated digits
         most = max(most, 1 + _spelt(runs, at + 1))
     for to in range(at, min(len(runs), at + most)):
         start, end = runs[to]
@@ -137,7 +137,7 @@ def _best_from(page: Page, runs: Runs, at: int) -> tuple[str, int, int, int] | N
 
 
 def _spelt(runs: Runs, at: int) -> int:
-    """Return how many runs of one digit follow each other from here."""
+    """Return the number of consecutive single-digit runs from here."""
     to = at
     while to < len(runs) and runs[to][1] - runs[to][0] == 1:
         to += 1
@@ -149,7 +149,7 @@ def _weight(kind: str) -> int:
 
 
 def _judge(page: Page, digits: str, runs: Runs) -> tuple[str, int, int] | None:
-    """Return the kind of these runs taken together, and where it stands (which may be further than they do)."""
+    """Return the kind of these runs together, and its position (which may extend beyond them)."""
     text = page.text
     start, end = runs[0][0], runs[-1][1]
     size = len(digits)
@@ -194,7 +194,7 @@ def _judge(page: Page, digits: str, runs: Runs) -> tuple[str, int, int] | None:
 
 
 def _short(page: Page, digits: str, runs: Runs) -> tuple[str, int, int] | None:
-    """Judge what has seven to nine digits and is no telephone number."""
+    """Judge seven to nine digits that are not a telephone number."""
     text, size = page.text, len(digits)
     start, end = runs[0][0], runs[-1][1]
     kind = ""
@@ -213,7 +213,7 @@ def _short(page: Page, digits: str, runs: Runs) -> tuple[str, int, int] | None:
 
 
 def _is_no_number(text: str, runs: Runs, digits: str) -> bool:
-    """Return whether what stands there is a decimal fraction, a machine's address, or on lines that do not belong."""
+    """Return whether the text is a decimal fraction, a machine's address, or spread over unrelated lines."""
     return (
         _is_decimal(text, runs[0][0], runs[-1][1])
         or (len(runs) > 3 and _is_dotted_quad(text, runs))
@@ -228,12 +228,12 @@ def find_international(page: Page) -> Iterator[Entity]:
 
 
 def _is_said_otherwise(before: str) -> bool:
-    """Return whether what stands before a number, in lower case, names it as one that is nobody's."""
+    """Return whether a lower-case word before a number identifies it as not personal."""
     return before[-1:] in _LABEL_ENDS and bool(_NOT_PERSONAL.search(before))
 
 
 def _check_letter(text: str, end: int) -> int:
-    """Return the end of the X that closes an identity number, 0 where there is none."""
+    """Return the end of the X that closes an identity number, 0 if there is none."""
     at = end
     while at < len(text) and text[at] in " -·." and at - end < 2:
         at += 1
@@ -247,7 +247,7 @@ def _check_letter(text: str, end: int) -> int:
 
 
 def _mixes_lines(text: str, runs: Runs, digits: str) -> bool:
-    """Return whether some groups are on lines of their own and others are not; a calling code may be before them."""
+    """Return whether some groups are on separate lines and others are not; a calling code may precede them."""
     if len(runs) < 2 or "\n" not in text[runs[0][0] : runs[-1][1]]:
         return False
     after_country = digits.startswith(("86", "0086")) and len(runs) > 2
@@ -259,12 +259,12 @@ def _separators(text: str, runs: Runs) -> set[str]:
 
 
 def _well_set(text: str, runs: Runs) -> bool:
-    """Return whether the groups of an identity number look like groups of one number."""
+    """Return whether the groups of an identity number have plausible sizes for one number."""
     return len(runs) == 1 or len(_separators(text, runs)) <= 2
 
 
 def _card_groups(text: str, runs: Runs, digits: str) -> bool:
-    """Return whether the groups may be those of one card, and none of a longer number."""
+    """Return whether the groups may form one card number, and not part of a longer number."""
     if len(runs) == 1:
         return True
     separators = _separators(text, runs)
@@ -278,7 +278,7 @@ def _card_groups(text: str, runs: Runs, digits: str) -> bool:
 
 
 def _is_ssn_written(page: Page, runs: Runs) -> bool:
-    """Return whether nine digits are grouped as a social security number, or a word says that they are one."""
+    """Return whether nine digits are grouped as a social security number, or labelled as one."""
     widths = [end - start for start, end in runs]
     if widths == [3, 2, 4]:
         separators = _separators(page.text, runs)
@@ -294,7 +294,7 @@ def _is_said_ssn(page: Page, runs: Runs) -> bool:
 
 
 def _is_dotted_quad(text: str, runs: Runs) -> bool:
-    """Return whether the runs begin with four numbers of a byte each and dots between them: a machine's address."""
+    """Return whether the runs begin with four byte-sized numbers separated by dots: a machine's address."""
     return (
         len(runs) >= 4
         and _separators(text, runs[:4]) == {"."}

@@ -1,7 +1,7 @@
-"""An answer on its way out, in pieces of any size: stand-ins become values again, and what the model utters by itself
-is masked or stops the answer. What goes out does not depend on where the pieces end.
+"""Unmasks a streamed answer: stand-ins become values again, and new personal data from the model is masked or stops the
+answer. The output does not depend on where the pieces end.
 
-Held back is only what more text could still turn into a match, at most `MOST_HELD_CHARS`.
+Only text that could still become a match is held back, at most `MOST_HELD_CHARS`.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _END: Final = re.compile("-----END [A-Z0-9 ]{0,60}-----")
 
 
 class AnswerGuard:
-    """Looks for personal data that the request did not hold. One for each request."""
+    """Finds personal data that the request did not contain. One for each request."""
 
     def __init__(self, finder: Finder, actions: Mapping[str, AnswerAction], table: Table) -> None:
         self._finder = finder
@@ -45,7 +45,7 @@ class AnswerGuard:
         self.counts: dict[tuple[str, str], int] = {}
 
     def find(self, text: str) -> list[tuple[Entity, AnswerAction]]:
-        """Return what is new in a text and must not go out as it is."""
+        """Return new entities in a text that must not be sent as they are."""
         found: list[tuple[Entity, AnswerAction]] = []
         for one in self._finder.find(text):
             action = self._actions.get(one.kind)
@@ -54,17 +54,17 @@ class AnswerGuard:
         return found
 
     def count(self, kind: str, action: AnswerAction) -> None:
-        """Count what was met.
+        """Count the entities found.
 
         Raises:
-            PersonalDataBlocked: it must not go out at all.
+            PersonalDataBlocked: it must not be sent at all.
         """
         self.counts[kind, action] = self.counts.get((kind, action), 0) + 1
         if action == "block":
             raise blocked({kind: 1}, "the answer")
 
     def open_from(self, text: str, at: int) -> int:
-        """Return where in `text[at:]` something stands at the end that more text could make personal data."""
+        """Return the start in `text[at:]` of an ending that more text could complete to personal data."""
         held = max(at, len(text) - self._always)
         key = text.rfind(_BEGIN, at)
         if key >= 0 and not _END.search(text, key):
@@ -85,15 +85,15 @@ class AnswerGuard:
 
 
 class Outlet:
-    """One stream of text of an answer: a choice's content, its reasoning, or the arguments of one call."""
+    """One text stream of an answer: a choice's content, its reasoning, or the arguments of one call."""
 
     def __init__(self, stand_ins: StandIns, guard: AnswerGuard | None, *, as_json: bool = False) -> None:
-        """Make it.
+        """Create it.
 
         Args:
-            stand_ins: What comes back.
-            guard: Looks for what is new; None: nothing is done about that.
-            as_json: The text is JSON, so values are written into it as a string's inside.
+            stand_ins: The stand-ins to restore.
+            guard: Finds new personal data; None: it is not checked.
+            as_json: The text is JSON, so values are escaped as in a string.
         """
         self._stand_ins = stand_ins
         self._guard = guard
@@ -105,14 +105,14 @@ class Outlet:
 
     @property
     def holds(self) -> bool:
-        """Whether something is held back."""
+        """Whether text is held back."""
         return self._at < len(self._text)
 
     def feed(self, piece: str) -> str:
-        """Take the next piece and return what may go out.
+        """Take the next piece and return the text to send.
 
         Raises:
-            PersonalDataBlocked: the answer holds what must not go out.
+            PersonalDataBlocked: the answer contains data that must not be sent.
         """
         self._text += piece
         return self._flush(final=False)
@@ -121,7 +121,7 @@ class Outlet:
         """Return the rest.
 
         Raises:
-            PersonalDataBlocked: the answer holds what must not go out.
+            PersonalDataBlocked: the answer contains data that must not be sent.
         """
         return self._flush(final=True)
 
@@ -182,7 +182,7 @@ def _is_formless(kind: str) -> bool:
 
 
 def _chain(text: str, at: int, place: int) -> int:
-    """Return where the groups begin of which the one at `place` may be the last: `GB82 WEST 12`."""
+    """Return the start of the groups of which the one at `place` may be the last: `GB82 WEST 12`."""
     start = place
     floor = max(at, place - _CHAIN_CHARS)
     while start > floor:

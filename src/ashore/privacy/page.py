@@ -1,4 +1,4 @@
-"""A folded text while detectors read it, and what stands around a place in it."""
+"""A folded text for detectors, with access to the surroundings of a position."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ _BEHIND: Final = re.compile(r"[0-9]+")
 
 
 def stands_free(text: str, runs: Runs, *, next_width: int = 4) -> bool:
-    """Return whether the runs are a whole number, and no part of one that goes on with the same separators.
+    """Return whether the runs are a whole number, not part of one that continues with the same separators.
 
     Args:
-        text: Where they are.
+        text: The text with the runs.
         runs: Two or more; a single run always stands free.
         next_width: Fewest digits behind, less one more separator, that are let pass as another number: groups of up to
             so many digits would make the number longer. 0: whatever follows.
@@ -55,7 +55,7 @@ def stands_free(text: str, runs: Runs, *, next_width: int = 4) -> bool:
 
 
 class Page:
-    """One text. Positions are those of the folded text until `entity` brings them back."""
+    """One text. Positions refer to the folded text until `entity` maps them back."""
 
     __slots__ = ("_low", "_places", "text")
 
@@ -65,7 +65,7 @@ class Page:
 
     @property
     def low(self) -> str:
-        """The text in lower case, position by position: patterns without letter case are much the faster on it."""
+        """The text in lower case, with equal positions: patterns without letter case are much faster on it."""
         if self._low is None:
             low = self.text.lower()
             same = len(low) == len(self.text)
@@ -73,17 +73,17 @@ class Page:
         return self._low
 
     def letter_before(self, start: int) -> bool:
-        """Return whether a Latin letter or a digit touches a place from the left."""
+        """Return whether a Latin letter or a digit directly precedes a position."""
         return start > 0 and self.text[start - 1].isascii() and self.text[start - 1].isalnum()
 
     def entity(self, kind: str, start: int, end: int) -> Entity:
-        """Return what was found, in positions of the original text."""
+        """Return the entity, with positions of the original text."""
         if self._places is None:
             return Entity(kind, start, end)
         return Entity(kind, *self._places.span(start, end))
 
     def before(self, start: int, chars: int = BEFORE_CHARS) -> str:
-        """Return what stands before a place."""
+        """Return the text before a position."""
         return self.text[max(0, start - chars) : start]
 
     def low_before(self, start: int, chars: int = BEFORE_CHARS) -> str:
@@ -91,14 +91,14 @@ class Page:
         return self.low[max(0, start - chars) : start]
 
     def around(self, start: int, end: int) -> str:
-        """Return what stands before and shortly after a place."""
+        """Return the text around a position: before and shortly after."""
         return f"{self.before(start)}\n{self.text[end : end + AFTER_CHARS]}"
 
     def glued(self, start: int, end: int) -> bool:
-        """Return whether letters that belong to it touch what stands there: then it is a piece of a longer code.
+        """Return whether adjacent letters make the match a part of a longer code.
 
         A word of plain letters before it (`tel13812345678`) is a label; one with digits, of hex letters alone, or of
-        few capitals (`SF1234`) is not. A dash between them is looked through.
+        few capitals (`SF1234`) is not. A dash between them is ignored.
         """
         text = self.text
         behind = text[end] if end < len(text) else ""

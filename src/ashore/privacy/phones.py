@@ -26,7 +26,7 @@ _CHINA: Final = ("86", "0086")
 
 
 def phone_of(page: Page, digits: str, runs: Runs) -> tuple[int, int, bool] | None:
-    """Return where the telephone number stands that these digits are, and whether its form alone says so."""
+    """Return the position of the telephone number in these digits, and whether its form alone identifies it."""
     size = len(digits)
     if size < 9:
         return _local(page, digits, runs)
@@ -78,7 +78,7 @@ def phone_of(page: Page, digits: str, runs: Runs) -> tuple[int, int, bool] | Non
 
 
 def _local(page: Page, digits: str, runs: Runs) -> tuple[int, int, bool] | None:
-    """Return where a number without an area code stands, where a word right before it says what it is."""
+    """Return the position of a number without an area code, if a label directly precedes it."""
     start, end = runs[0][0], runs[-1][1]
     if digits[0] not in "2345678" or not start or page.text[start - 1] not in _LOCAL_ENDS:
         return None
@@ -88,7 +88,7 @@ def _local(page: Page, digits: str, runs: Runs) -> tuple[int, int, bool] | None:
 
 
 def international(text: str) -> Iterator[tuple[int, int]]:
-    """Yield where numbers with a plus sign stand."""
+    """Yield the positions of numbers with a plus sign."""
     at = text.find("+")
     while at >= 0:
         found = _PLUS.match(text, at)
@@ -100,7 +100,7 @@ def international(text: str) -> Iterator[tuple[int, int]]:
 
 
 def _international_end(written: str) -> int:
-    """Return how much of what follows a plus sign is one number, 0 where nothing is: the last groups may be others."""
+    """Return the length of the number after a plus sign, 0 if there is none: the last groups may belong to others."""
     end = len(written)
     while end:
         digits = "".join(char for char in written[:end] if char.isdigit())
@@ -117,7 +117,7 @@ def _international_end(written: str) -> int:
 
 
 def _may_be_dialled(digits: str) -> bool:
-    """Return whether ten to twelve digits begin as a number without a country does: of China, Britain or America."""
+    """Return whether ten to twelve digits begin like a number without country code: of China, Britain or America."""
     return digits[0] in "01" or (len(digits) == 10 and digits[0] in "23456789" and digits[3] in "23456789")
 
 

@@ -1,4 +1,4 @@
-"""Long texts read in pieces: between two of them it can be stopped, and no search holds the interpreter long."""
+"""Reads long texts in pieces: work can be stopped between them, and no search holds the interpreter lock for long."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ BEHIND_CHARS: Final = 24_576
 
 
 class InPieces:
-    """A finder that gives another one no more than a piece at a time. Short texts go to it as they are."""
+    """A finder that passes one piece at a time to another one. Short texts are passed whole."""
 
     def __init__(self, finder: Finder) -> None:
         self._finder = finder
@@ -30,10 +30,10 @@ class InPieces:
         return self._finder.name
 
     def find(self, text: str) -> tuple[Entity, ...]:
-        """Return what is found, in order, without overlaps.
+        """Return the entities found, in order, without overlaps.
 
         Raises:
-            NoLongerWanted: whoever asked has gone.
+            NoLongerWanted: the caller has gone.
         """
         check_wanted()
         if len(text) <= PIECE_CHARS + BEHIND_CHARS:

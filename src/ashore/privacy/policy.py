@@ -1,4 +1,4 @@
-"""What is done with which kind, for which tenant and model. Pure."""
+"""The action for each kind, by tenant and model. Pure."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ class PrivacyPolicy(Section, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rules:
-    """What holds for one request."""
+    """The rules of one request."""
 
     prompts: Mapping[str, Action]
     """Of every kind that may be found."""
@@ -112,11 +112,10 @@ class Rules:
 def rules_for(
     policy: PrivacyPolicy, tenant: str, alias: str, kinds: Iterable[str] = KINDS, *, behind: Sequence[str] = ()
 ) -> Rules:
-    """Return what holds for a tenant at an alias: the most particular route that says something about a kind decides.
+    """Return the rules of a tenant at an alias: for each kind, the most specific route decides.
 
-    A route for the tenant at the alias goes before one for the tenant, that before one for the alias, and that before
-    what holds for everybody. Where the alias leads to models of other names (`behind`), their routes count as its own,
-    after those that name it.
+    The order is: tenant at the alias, tenant, alias, everybody. If the alias leads to models of other names (`behind`),
+    their routes count as its own, after those that name it.
     """
     names = (alias, *behind)
     levels = [
@@ -143,19 +142,19 @@ def rules_for(
 
 
 def stamp_of(policy: PrivacyPolicy, finder: str) -> bytes:
-    """Return what changes when the policy or what finds changes."""
+    """Return a stamp that changes with the policy or the detectors."""
     return hashlib.blake2b(
         finder.encode() + b"\n" + msgspec.json.encode(policy, order="deterministic"), digest_size=16
     ).digest()
 
 
 def _is_alias(named: str, alias: str) -> bool:
-    """Return whether a route's alias is meant; what holds for a model holds for its adapters, `ALIAS:NAME`, too."""
+    """Return whether a route's alias matches; a route of a model also applies to its adapters, `ALIAS:NAME`."""
     return named == alias or alias.startswith(named + ":")
 
 
 def _unnamed(kind: str) -> Action:
-    """What the operator made a kind of and said nothing about is kept from the model."""
+    """The operator's own kinds without an action are masked by default."""
     return "allow" if kind in KINDS else "mask"
 
 

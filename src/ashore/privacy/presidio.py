@@ -1,7 +1,7 @@
-"""Presidio as the detector, with the own detectors plugged in as one of its recognisers. Needs `ashore[presidio]`.
+"""Presidio as the detector, with the built-in detectors as one of its recognisers. Needs `ashore[presidio]`.
 
-Presidio would download a language model where it has none; here it never does. Its recognisers of names and places need
-a spaCy model that the operator installed; without one only its patterns and the own detectors find something.
+By default Presidio downloads a missing language model; here it never does. Its recognisers of names and places need a
+spaCy model that the operator installed; without one only its patterns and the built-in detectors work.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class PresidioFinder:
         """Load it.
 
         Args:
-            own: The own detectors, which become one of Presidio's recognisers.
+            own: The built-in detectors, which become one of Presidio's recognisers.
 
         Raises:
             MissingExtra: Presidio is not installed.
@@ -73,7 +73,7 @@ class PresidioFinder:
         return self._name
 
     def find(self, text: str) -> tuple[Entity, ...]:
-        """Return what is found, in order, without overlaps."""
+        """Return the entities found, in order, without overlaps."""
         found = []
         for result in self._analyzer.analyze(text=text, language=LANGUAGE, score_threshold=SCORE):
             kind = _KINDS.get(result.entity_type, result.entity_type.removeprefix(_PREFIX).lower())
@@ -98,7 +98,7 @@ def _own_recognizer(own: Finder) -> Any:
     from presidio_analyzer import EntityRecognizer, RecognizerResult
 
     class OwnRecognizer(EntityRecognizer):  # type: ignore[misc]
-        """The own detectors, as Presidio calls them."""
+        """The built-in detectors as a Presidio recogniser."""
 
         def load(self) -> None:
             return None
@@ -124,7 +124,7 @@ def _nlp_engine() -> Any:
     installed = next((model for model in _MODELS if spacy.util.is_package(model)), None)
 
     class InstalledNlp(SpacyNlpEngine):  # type: ignore[misc]
-        """Loads what is on this machine."""
+        """Loads only models installed on this machine."""
 
         def load(self) -> None:
             self.nlp = {LANGUAGE: spacy.blank(LANGUAGE) if installed is None else spacy.load(installed)}

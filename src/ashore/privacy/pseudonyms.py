@@ -1,5 +1,6 @@
-"""Invented values of the same form. Keyed, so that nobody without the key can tell what they stand for; made of ranges
-that nobody has been given, where there are such ranges, so that they are nobody's."""
+"""Invented values of the same form. Keyed, so that they reveal nothing without the key; taken from unassigned ranges if
+there are any, so that they belong to no real person.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +18,7 @@ _EXAMPLES: Final = ("192.0.2", "198.51.100", "203.0.113")
 
 
 class Dice:
-    """Characters drawn from a key; the same key draws the same ones."""
+    """Characters drawn from a key, deterministically."""
 
     def __init__(self, key: bytes, *what: str) -> None:
         self._key = key
@@ -34,11 +35,11 @@ class Dice:
         return value % bound
 
     def digits(self, size: int) -> str:
-        """Return digits."""
+        """Return random digits."""
         return "".join(str(self.below(10)) for _ in range(size))
 
     def like(self, text: str) -> str:
-        """Return a text in which each letter and digit is another of its class; the rest stays."""
+        """Return a text in which each letter and digit is replaced by another of its class; the rest stays."""
         out = []
         for char in text:
             if char.isdigit():
@@ -55,10 +56,10 @@ def pseudonym(kind: str, plain: str, key: bytes, attempt: int = 0) -> str:
     """Return the invented value for a plain one (folded, upper case, no separators where it is a number).
 
     Args:
-        kind: Of the value.
+        kind: Kind of the value.
         plain: The value.
         key: Secret, and different in each conversation.
-        attempt: Raised when the value before was taken by something else.
+        attempt: Raised if the previous result was already in use.
     """
     dice = Dice(key, kind, plain, str(attempt))
     match kind:
@@ -115,7 +116,7 @@ def in_the_form_of(original: str, plain: str, invented: str) -> str:
 
 
 def _phone(plain: str, dice: Dice) -> str:
-    """Return a number in a range that is given to nobody."""
+    """Return a number in an unassigned range."""
     national = plain[-11:]
     if len(plain) >= 11 and national[0] == "1" and national[1] in "3456789" and plain[:-11] in ("", "86", "0086"):
         return plain[:-11] + "154" + dice.digits(8)

@@ -1,4 +1,4 @@
-"""The masking of an API worker: by the policy of ashore.toml, or of the state where somebody wrote one there."""
+"""The masking of an API worker: by the policy of ashore.toml, or that of the state if there is one."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ log = logging.getLogger("ashore.worker")
 
 
 async def open_privacy(context: Context) -> Opened:
-    """Open it, by the policy that is in force.
+    """Open it with the policy in force.
 
     Raises:
         AshoreError: the state cannot be read, or the policy cannot be used here.
@@ -57,7 +57,7 @@ def _changed(desk: PrivacyDesk, kind: str, value: int) -> None:
         return
     try:
         desk.refresh()
-    except (InvalidSpec, MissingExtra) as fault:  # which another try would not mend
+    except (InvalidSpec, MissingExtra) as fault:  # which a retry would not mend
         log.error("cannot read the privacy policy, so the old one stays in force: %s (%s)", fault.message, fault.hint)
 
 

@@ -1,4 +1,4 @@
-"""What makes digits a card, an identity number or a code. Pure; characters without separators, in upper case."""
+"""Checks that digits are a card, an identity number or a code. Pure; characters without separators, in upper case."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def is_region(digits: str) -> bool:
 
 
 def is_birthday(digits: str) -> bool:
-    """Return whether eight digits are a day on which somebody alive may have been born."""
+    """Return whether eight digits are a possible birthday of a living person."""
     year, month, day = int(digits[:4]), int(digits[4:6]), int(digits[6:8])
     if not (1850 <= year <= 2099 and 1 <= month <= 12 and 1 <= day <= _LAST_DAY[month - 1]):
         return False

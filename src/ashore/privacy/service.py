@@ -1,4 +1,4 @@
-"""What one process knows about masking: the policy in force, what finds, the secret of pseudonyms."""
+"""Masking state of one process: the policy in force, the finder, the pseudonym secret."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Examination:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InForce:
-    """A policy with what it needs. Replaced as a whole."""
+    """A policy with its compiled parts. Replaced as a whole."""
 
     policy: PrivacyPolicy
     finder: Finder
@@ -43,15 +43,15 @@ class InForce:
 
 
 class Privacy:
-    """Masking in one process. `apply` may be called from any thread; a request keeps what held when it came."""
+    """Masking in one process. `apply` may be called from any thread; a request keeps the policy of its arrival."""
 
     def __init__(self, policy: PrivacyPolicy, *, secret: bytes, make_finder: MakeFinder | None = None) -> None:
-        """Make it.
+        """Create it.
 
         Args:
-            policy: What holds.
-            secret: Key of pseudonyms; the same in every process, so that a conversation may go on in another one.
-            make_finder: Gives what a policy's detector finds with; default: `finder_of`.
+            policy: Policy in force.
+            secret: Key of pseudonyms; the same in every process, so that a conversation may continue in another one.
+            make_finder: Creates the finder of a policy; default: `finder_of`.
 
         Raises:
             InvalidSpec: an expression of the operator's cannot be used.
@@ -63,7 +63,7 @@ class Privacy:
         """What holds now."""
 
     def apply(self, policy: PrivacyPolicy) -> None:
-        """Go by another policy from now on. What cannot be used changes nothing.
+        """Apply another policy. An unusable one changes nothing.
 
         Raises:
             InvalidSpec: an expression of the operator's cannot be used.
@@ -73,7 +73,7 @@ class Privacy:
             self.now = self._prepare(policy)
 
     def check(self, policy: PrivacyPolicy) -> None:
-        """Return when a policy could be applied.
+        """Check that a policy could be applied.
 
         Raises:
             InvalidSpec: an expression of the operator's cannot be used, or the detector is not installed here.
@@ -84,7 +84,7 @@ class Privacy:
             raise InvalidSpec(fault.message, hint=fault.hint) from fault
 
     def examine(self, text: str, *, tenant: str, alias: str, behind: tuple[str, ...] = ()) -> Examination:
-        """Return what would be done with a text that is sent to a model, without sending it."""
+        """Return the effect of the policy on a text sent to a model, without sending it."""
         now = self.now
         table, rules = self.table(tenant=tenant, principal="", alias=alias, behind=behind, beginning="", now=now)
         table.reserve(text)
@@ -94,7 +94,7 @@ class Privacy:
         )
 
     def rules(self, tenant: str, alias: str, *, behind: tuple[str, ...] = (), now: InForce | None = None) -> Rules:
-        """Return what holds for a tenant at an alias, and at the models `behind` it; with `now`, what held then."""
+        """Return the rules of a tenant at an alias, and at the models `behind` it; with `now`, those in force then."""
         now = now or self.now
         known = now.rules.get((tenant, alias, *behind))
         if known is None:
@@ -117,12 +117,12 @@ class Privacy:
         """Return an empty table for one request, and its rules.
 
         Args:
-            tenant: Of the principal.
-            principal: Who asks.
-            alias: Of the model.
-            beginning: How the conversation began: the same in all its requests.
+            tenant: Tenant of the principal.
+            principal: Calling principal.
+            alias: Alias of the model.
+            beginning: Beginning of the conversation, equal in all its requests.
             behind: The models that answer, where the alias is not their own name.
-            now: What it goes by, where the caller goes by it in other things too; None: what holds now.
+            now: Policy to use, so that the caller uses the same one throughout; None: the one in force.
         """
         now = now or self.now
         rules = self.rules(tenant, alias, behind=behind, now=now)
@@ -130,10 +130,10 @@ class Privacy:
         return Table(now.finder, rules, key), rules
 
     def blacken(self, texts: Sequence[str]) -> tuple[str, ...]:
-        """Return texts with a placeholder for everything that is found, whatever the policy does with it.
+        """Return texts with a placeholder for all personal data, whatever the policy does with it.
 
-        For what a person reads later who was not meant to read it: the same value has the same placeholder in all of
-        them, and nothing leads back.
+        For texts that a third person reads later: equal values have equal placeholders in all of them, and nothing can
+        be restored.
         """
         finder = self.now.finder
         table = Table(finder, Rules(prompts=dict.fromkeys(finder.kinds, "mask"), answers={}, label="off"), bytes)
@@ -147,7 +147,7 @@ class Privacy:
 
 
 def finder_of(policy: PrivacyPolicy) -> Finder:
-    """Return what the policy's detector finds with, the operator's dictionaries and expressions before it.
+    """Return the finder of the policy's detector, combined with the operator's dictionaries and expressions.
 
     Raises:
         InvalidSpec: an expression cannot be used.
@@ -162,7 +162,7 @@ def finder_of(policy: PrivacyPolicy) -> Finder:
 
 
 def with_custom(finder: Finder, policy: PrivacyPolicy) -> Finder:
-    """Return a finder with the operator's dictionaries and expressions before it, which reads long texts in pieces.
+    """Return a finder combined with the operator's dictionaries and expressions, which reads long texts in pieces.
 
     Raises:
         InvalidSpec: an expression cannot be used.

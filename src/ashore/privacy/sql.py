@@ -1,4 +1,4 @@
-"""The policy in the state, where an administrator wrote one, and the secret of pseudonyms."""
+"""The policy in the state, if an administrator wrote one, and the pseudonym secret."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SECRET: Final = "privacy"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredPolicy:
-    """A policy as the state has it."""
+    """A stored policy."""
 
     policy: PrivacyPolicy | None
     """None: there is none, and that of ashore.toml holds."""
@@ -42,18 +42,18 @@ def load_policy(connection: Connection) -> StoredPolicy:
 def save_policy(
     connection: Connection, policy: PrivacyPolicy | None, *, replaces: int, who: str, now_s: int
 ) -> StoredPolicy:
-    """Put a policy in the place of the one with the version `replaces`; every process goes by it within 200 ms.
+    """Replace the policy of version `replaces`; takes effect in every process within 200 ms.
 
     Args:
         connection: A writing transaction.
-        policy: The new one; None: that of ashore.toml holds again.
-        replaces: The version that whoever wrote the new one had read.
+        policy: The new one; None: back to that of ashore.toml.
+        replaces: The version that the new one is based on.
         who: Principal who changes it.
         now_s: Time.
 
     Raises:
         InvalidSpec: the policy cannot be used.
-        Conflict: somebody else changed it in between.
+        Conflict: it was changed in between.
     """
     if policy is not None:
         check_policy(policy)
@@ -81,7 +81,7 @@ def read_policy(connection: Connection) -> StoredPolicy:
 
 
 def refuse_older(seen: StoredPolicy, replaces: int) -> None:
-    """Raise `Conflict` unless a change began from the version that holds."""
+    """Raise `Conflict` unless a change is based on the version in force."""
     if seen.version != replaces:
         raise Conflict(
             f"the privacy policy is at version {seen.version}, and this change is based on version {replaces}",

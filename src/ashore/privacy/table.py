@@ -1,7 +1,7 @@
-"""One request's table: what was taken out, what stands in its place, and the way back.
+"""One request's table: masked values, their stand-ins, and the way back.
 
-Nothing is ever decrypted. A value comes back only where this request put it in, so a text that holds somebody else's
-placeholder or pseudonym gets nothing for it.
+Nothing is ever decrypted. A value is restored only if this request masked it, so a foreign placeholder or pseudonym in
+a text restores nothing.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _BARE: Final = frozenset(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Restorable:
-    """Something that stands in the place of a value."""
+    """A stand-in with its value."""
 
     stand_in: str
     original: str
@@ -45,15 +45,15 @@ class Restorable:
 
 
 class Table:
-    """What one request takes out. Used by one task; texts are given in the order of the conversation."""
+    """The masked values of one request. Used by one task; texts are given in the order of the conversation."""
 
     def __init__(self, finder: Finder, rules: Rules, key: Callable[[], bytes]) -> None:
-        """Make it.
+        """Create it.
 
         Args:
-            finder: What finds.
-            rules: What is done with what is found.
-            key: Gives the secret for pseudonyms, one for each conversation; asked where there is one to be made.
+            finder: Finds personal data.
+            rules: Actions on the entities found.
+            key: Returns the pseudonym secret of the conversation; called for the first pseudonym.
         """
         self._finder = finder
         self._rules = rules
@@ -79,15 +79,15 @@ class Table:
 
     @property
     def entries(self) -> tuple[Restorable, ...]:
-        """What may come back."""
+        """The restorable stand-ins."""
         return tuple(self._by_stand_in.values())
 
     def knows(self, kind: str, plain: str) -> bool:
-        """Return whether the request itself held a value."""
+        """Return whether the request itself contained a value."""
         return (kind, plain) in self._known
 
     def reserve(self, text: str) -> None:
-        """Take no placeholder that `text` has already: whoever wrote it means something else by it."""
+        """Reserve placeholders that already occur in `text`: there they mean something else."""
         if "[" in text or "［" in text or "【" in text:
             for found in _LOOKS_TAKEN.finditer(text):
                 self._taken.add(_placeholder_key(found[1], found[2]))
@@ -107,9 +107,9 @@ class Table:
         return "".join(parts)
 
     def mask_json(self, text: str) -> str:
-        """Return JSON as the model may see it: every string and whole number in it is looked at, keys too.
+        """Return JSON as the model may see it: every string and whole number in it is checked, keys too.
 
-        What is not JSON is taken as a text. What holds nothing comes back as it was, to the byte.
+        Invalid JSON is treated as text. Without entities it is returned unchanged, to the byte.
         """
         try:
             value = msgspec.json.decode(text)
@@ -121,7 +121,8 @@ class Table:
         return msgspec.json.encode(masked).decode()
 
     def look(self, text: str) -> bool:
-        """Count what a text holds that cannot be changed (token ids); return whether the policy would change it."""
+        """Count the entities of a text that cannot be changed (token ids); return whether the policy would change
+        it."""
         changes = False
         for one in self._finder.find(text):
             action = self._rules.prompts.get(one.kind, "mask")
@@ -135,7 +136,7 @@ class Table:
         return bool(self._blocked)
 
     def check(self) -> None:
-        """Return when nothing that the policy blocks was found.
+        """Check that nothing was found that the policy blocks.
 
         Raises:
             PersonalDataBlocked: something was; the message names kinds and counts.
@@ -206,7 +207,7 @@ class Table:
 
 
 def blocked(counts: Mapping[str, int], where: str) -> PersonalDataBlocked:
-    """Return the refusal of what holds personal data; it names kinds and counts, never a value."""
+    """Return the refusal for blocked personal data; it names kinds and counts, never a value."""
     told = ", ".join(f"{count} {kind}" for kind, count in sorted(counts.items()))
     return PersonalDataBlocked(
         f"{where} contains personal data that the privacy policy blocks: {told}",
@@ -215,7 +216,7 @@ def blocked(counts: Mapping[str, int], where: str) -> PersonalDataBlocked:
 
 
 def plain_of(kind: str, original: str) -> str:
-    """Return a value as it is compared: what only looks different is the same."""
+    """Return a value normalised for comparison: values that only look different are equal."""
     folded, _ = fold(original)
     if kind in _BARE:
         return re.sub(r"[^0-9A-Za-z\u4e00-\u9fff]", "", folded).upper()
@@ -223,7 +224,7 @@ def plain_of(kind: str, original: str) -> str:
 
 
 def conversation_key(secret: bytes, *parts: str) -> bytes:
-    """Return the key of one conversation: of a tenant, a principal, and how it began."""
+    """Return the key of one conversation: of a tenant, a principal, and its beginning."""
     hasher = hashlib.blake2b(b"pseudonyms", key=secret[:64], digest_size=32)
     for part in parts:
         said = part.encode("utf-8", "surrogatepass")
@@ -233,7 +234,7 @@ def conversation_key(secret: bytes, *parts: str) -> bytes:
 
 
 def _letters(variant: int) -> str:
-    """Return nothing for 0, b for 1, c for 2 … and z26 and so on behind z."""
+    """Return the letters of an index: nothing for 0, b for 1, c for 2 … and z26 and so on after z."""
     if variant == 0:
         return ""
     return chr(ord("a") + variant) if variant < 26 else f"z{variant}"

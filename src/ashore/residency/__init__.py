@@ -1,7 +1,7 @@
-"""Which models on demand are in memory: who is loaded, who makes room for whom, and what operators are told of it.
+"""Models on demand in memory: loading, eviction, and their status for operators.
 
-Owns: the rule of eviction, where models on demand stand, `[tiers]`, the calls `model ps|warm|cool|pin|unpin`.
-Refuses: starting and ending engine hosts, which `deployment` does; moving bytes, which `store` does.
+Owns: the eviction rule, the status of models on demand, `[tiers]`, the calls `model ps|warm|cool|pin|unpin`. Refuses:
+starting and ending engine hosts, which `deployment` does; moving bytes, which `store` does.
 """
 
 from ashore.residency.calls import AsksSupervisor

@@ -1,4 +1,4 @@
-"""What operators ask of models in memory: who may make each call, what it takes, what it does."""
+"""Calls about models in memory."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ last answers end. failed: it could not be loaded, and is tried again later."""
 
 
 class Served(msgspec.Struct, frozen=True, kw_only=True):
-    """What API workers must know of a model on demand."""
+    """Status of a model on demand, for API workers."""
 
     state: ResidenceState
     load_s: float = 0.0
@@ -30,7 +30,7 @@ class Served(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def is_hopeless(self) -> bool:
-        """Whether it does no good to wait for it now."""
+        """Whether waiting for it is pointless now."""
         return self.state == "failed"
 
 
@@ -71,7 +71,7 @@ class Residence(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Standings(msgspec.Struct, frozen=True, kw_only=True):
-    """What the supervisor answers."""
+    """The supervisor's answer."""
 
     items: list[Residence] = []
     memory_bytes: int = 0

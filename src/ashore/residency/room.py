@@ -1,4 +1,4 @@
-"""Models in memory, as one API worker sees them: its calls, and how it reaches the supervisor."""
+"""Models in memory, for an API worker: the calls, and the connection to the supervisor."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ METRICS = (
 
 
 def ask_supervisor(socket: Path, question: Mapping[str, Any]) -> Standings:
-    """Ask the supervisor of a home about its models.
+    """Query the supervisor of a home about its models.
 
     Raises:
-        NotReady: nobody listens there, or what listens is of another version.
+        NotReady: no supervisor listens, or it has another version.
     """
     for line in ask(socket, {"op": "models", **question}):
         try:
@@ -43,7 +43,7 @@ def ask_supervisor(socket: Path, question: Mapping[str, Any]) -> Standings:
 
 
 async def open_room(context: Context) -> Opened:
-    """Open what operators ask; nothing where there is no home."""
+    """Open the calls about models; nothing without a home."""
     home = context.told("home")
     if not home:
         return Opened()

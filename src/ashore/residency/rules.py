@@ -1,8 +1,8 @@
-"""Who makes room for whom. Pure: the supervisor and the simulator of traces decide by the same functions.
+"""Eviction rules. Pure: the supervisor and the trace simulator use the same functions.
 
-A loaded model is worth the seconds of loading that it saves for each byte that it holds: how often it is asked for,
-times how long it takes to load, by its size. The least worth goes first. Source: GreedyDual-Size with frequency
-(Cherkasova 1998); what it does by an inflating clock, rates that decay do here.
+The worth of a loaded model is the loading time that it saves per byte: request rate, times loading time, divided by
+size. The least worth is evicted first. Source: GreedyDual-Size with frequency (Cherkasova 1998); decaying rates replace
+its inflating clock.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Resident:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Room:
-    """What has to happen so that a model can be loaded."""
+    """Evictions needed to load a model."""
 
     fits: bool = False
     """There is room now."""
@@ -44,27 +44,27 @@ class Room:
 
 
 def rate_after(rate: float, since_s: float, *, num: int = 0) -> float:
-    """Return a count of requests that decays, `since_s` after it was last brought up to date, and `num` more."""
+    """Return a decaying request count: decayed by `since_s`, plus `num` new requests."""
     return rate * math.exp(-max(0.0, since_s) / RATE_SPAN_S) + num
 
 
 def worth(rate: float, load_s: float, num_bytes: int) -> float:
-    """Return what a loaded model is worth: seconds of loading that a byte of it saves, in some unit."""
+    """Return the worth of a loaded model: loading seconds saved per byte, in some unit."""
     return rate * max(load_s, LEAST_LOAD_S) / max(num_bytes, LEAST_BYTES)
 
 
 def plan_room(
     needed_bytes: int, residents: Sequence[Resident], *, free_bytes: int, free_places: int | None = None
 ) -> Room:
-    """Return what makes room for a model of `needed_bytes`.
+    """Return the evictions that make room for a model of `needed_bytes`.
 
-    The least worth go first; what of them turns out not to be needed, because a larger one follows, stays.
+    The least worth are evicted first; those that a larger later one makes unnecessary stay.
 
     Args:
-        needed_bytes: What the model takes.
-        residents: What is loaded.
-        free_bytes: What is free of the budget; may be negative.
-        free_places: How many more models may be loaded; None: that is not bounded.
+        needed_bytes: Memory of the model.
+        residents: Loaded models.
+        free_bytes: Free part of the budget; may be negative.
+        free_places: How many more models may be loaded; None: no limit.
     """
     places = 1 if free_places is None else free_places
     if needed_bytes <= free_bytes and places >= 1:

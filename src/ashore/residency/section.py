@@ -1,4 +1,4 @@
-"""`[tiers]`: how much memory models may take, and where those lie that nobody uses."""
+"""`[tiers]`: memory limits of models, and where unused ones are kept."""
 
 from __future__ import annotations
 

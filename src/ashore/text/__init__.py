@@ -1,7 +1,7 @@
-"""The text side of a model: tokens, chat templates, and answers cut into text, reasoning and tool calls.
+"""The text side of a model: tokens, chat templates, and answers split into text, reasoning and tool calls.
 
-Owns: `tokenizer.json`, `chat_template.jinja` and `generation.json` of a stored model. Refuses: weights,
-engines, requests. Engines see token ids only; everything that is text happens here, once.
+Owns: `tokenizer.json`, `chat_template.jinja` and `generation.json` of a stored model. Refuses: weights, engines,
+requests. Engines see token ids only; all text is handled here, once.
 """
 
 from ashore.text.answer import AnswerParser

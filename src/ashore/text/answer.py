@@ -1,4 +1,4 @@
-"""From the tokens of one answer to its text, reasoning and tool calls."""
+"""Turns the tokens of one answer into text, reasoning and tool calls."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from ashore.text.pieces import NOTHING, AnswerPiece
 
 
 class AnswerParser:
-    """Takes tokens one by one. A character comes out only when all its bytes are there; a stop string never does.
+    """Takes tokens one by one. A character is released only when all its bytes are there; a stop string never is.
 
-    Stop strings are looked for in the answer's text, not in its reasoning and not in tool calls. The first one that is
-    complete ends the answer; text before it comes out, it and what follows do not. At any time only that much text is
-    held back as may still become a stop string or markup.
+    Stop strings are searched in the answer's text, not in its reasoning and not in tool calls. The first complete one
+    ends the answer; text before it is released, it and later text are not. Only text that may still become a stop
+    string or markup is held back.
     """
 
     __slots__ = ("_is_half", "_markup", "_skip", "_stop", "_stop_ids", "_stopped", "_strip_space", "_table", "_utf8")
@@ -31,7 +31,7 @@ class AnswerParser:
         stop_ids: Mapping[int, str] | None = None,
         strip_first_space: bool = False,
     ) -> None:
-        """Make a parser; `TextModel.answer_parser` is the usual way.
+        """Create a parser; `TextModel.answer_parser` is the usual way.
 
         Args:
             table: Bytes of every token.
@@ -53,7 +53,7 @@ class AnswerParser:
         """Whether the bytes so far end inside a character."""
 
     def push(self, token_id: int) -> AnswerPiece:
-        """Take one token; return what it released. After `stopped` every piece is empty. Unknown ids add nothing."""
+        """Take one token; return the released piece. After `stopped` every piece is empty. Unknown ids add nothing."""
         if token_id in self._skip or self._stopped or not 0 <= token_id < len(self._table):
             return self._stop_at_token(token_id) if token_id in self._stop_ids else NOTHING
         text = self._decoded(self._table[token_id])
@@ -67,7 +67,7 @@ class AnswerParser:
         return self._read(text, last=False)
 
     def finish(self) -> AnswerPiece:
-        """Return what was held back. The engine ended the answer; half a character becomes U+FFFD."""
+        """Return the text held back. The engine ended the answer; a partial character becomes U+FFFD."""
         if self._stopped:
             return NOTHING
         piece = self._read(self._utf8.decode(b"", True), last=True)
@@ -75,7 +75,7 @@ class AnswerParser:
         return piece
 
     def _decoded(self, raw: bytes) -> str:
-        """Return the characters that some bytes complete. Most tokens are whole characters, and quickly told."""
+        """Return the characters that some bytes complete. Fast path: most tokens are whole characters."""
         if not self._is_half:
             try:
                 return raw.decode()

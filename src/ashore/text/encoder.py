@@ -1,4 +1,4 @@
-"""Text to token ids, by the `tokenizers` library: with control tokens, without, or with those of a template only."""
+"""Text to token ids, by the `tokenizers` library: with all control tokens, with none, or with a template's only."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ PLAIN_NORMALISERS = frozenset({"Prepend", "Replace"})
 
 
 class Encoder:
-    """The tokenizers of one model. Neither cuts nor pads, whatever `tokenizer.json` says."""
+    """The tokenizers of one model. They never truncate or pad, whatever `tokenizer.json` says."""
 
     def __init__(self, spec: dict[str, Any], vocabulary: Vocabulary, guard: Guard) -> None:
         """Build them from a parsed `tokenizer.json`.
 
         Raises:
-            UnsupportedModel: the library does not take it.
+            UnsupportedModel: the library rejects it.
         """
         spec = spec | {"padding": None, "truncation": None}
         markup = frozenset(t.id for t in vocabulary.added if t.markup)
@@ -51,24 +51,25 @@ class Encoder:
         self._recount = _may_fold(spec) and any(t.normalized and t.markup for t in vocabulary.added)
 
     def full(self, text: str) -> list[int]:
-        """Return the tokens of text in which control tokens may be written out."""
+        """Return the tokens of text, reading written control tokens as such."""
         return _ids(self._full, without_surrogates(text))
 
     def plain(self, text: str, *, around: bool = False) -> list[int]:
-        """Return the tokens of text in which nothing is a control token; `around` adds those of the post-processor."""
+        """Return the tokens of text, reading control tokens as plain text; `around` adds those of the
+        post-processor."""
         text = without_surrogates(text)
         ids = _ids(self._plain, text, around)
         return ids if around or self._markup.isdisjoint(ids) else self._split(self._plain, text)
 
     def pair(self, first: str, second: str) -> list[int]:
-        """Return the tokens of two texts that are read together, with what the post-processor puts around and between
-        them; nothing in them is a control token."""
+        """Return the tokens of two texts that are read together, with those of the post-processor around and between
+        them; control tokens in them are plain text."""
         before, between, after = self._around_pair
         return [*before, *self.plain(first), *between, *self.plain(second), *after]
 
     @cached_property
     def _around_pair(self) -> tuple[list[int], list[int], list[int]]:
-        """What the post-processor puts before, between and behind two texts."""
+        """The tokens of the post-processor before, between and after two texts."""
         one, other = self.plain("a"), self.plain("b")
         whole: list[int] = self._plain.encode_batch_fast([("a", "b")], add_special_tokens=True)[0].ids
         for at in range(len(whole) - len(one)):
@@ -83,7 +84,7 @@ class Encoder:
         )
 
     def marked(self, text: str) -> list[int]:
-        """Return the tokens of text from a template, in which the guard has marked what users wrote."""
+        """Return the tokens of rendered template text, in which the guard has marked user text."""
         if MARK not in text:
             ids = _ids(self._full, text)
             if not self._recount or sum(i in self._markup for i in ids) == sum(1 for _ in self._guard.find(text)):
@@ -99,10 +100,10 @@ class Encoder:
         return out + self._between(rest.lstrip() if eat_space else rest, first=at == 0)
 
     def counted(self, text: str, *, beyond: int) -> int:
-        """Return how few tokens a text has, where that is certainly more than `beyond`; otherwise 0.
+        """Return a lower bound of a text's tokens if it certainly exceeds `beyond`; otherwise 0.
 
-        A few places of it are tokenised first. Where they look as if all of it were too long, it is counted piece by
-        piece, so that a text that does not fit costs no more than one that does.
+        A few samples are tokenised first. If they suggest that the whole is too long, it is counted piece by piece, so
+        that an oversized text costs no more than one that fits.
         """
         most = beyond * CUTS_ADD
         if len(text) < COUNTED_CHARS or len(text) * MOST_UTF8_BYTES <= most:
@@ -119,7 +120,7 @@ class Encoder:
         return 0
 
     def decode_words(self, ids: list[int]) -> str:
-        """Return the text of word pieces, as the tokenizer's own decoder puts it together."""
+        """Return the text of word pieces, as the tokenizer's own decoder joins them."""
         return str(self._full.decode(ids, skip_special_tokens=True))
 
     def _between(self, text: str, *, first: bool) -> list[int]:
@@ -131,7 +132,8 @@ class Encoder:
         return ids if self._markup.isdisjoint(ids) else self._split(tokenizer, text)
 
     def _split(self, tokenizer: Tokenizer, text: str) -> list[int]:
-        """Return the tokens of text in which the model itself, not its added tokens, finds a control token."""
+        """Return the tokens of text in which the model's own vocabulary, not its added tokens, contains a control
+        token."""
         out: list[int] = []
         pieces = self._guard.shield(text).split(MARK)
         for at, piece in enumerate(pieces):
@@ -148,10 +150,10 @@ def _build(spec: dict[str, Any]) -> Tokenizer:
 
 
 def _sibling(full: Tokenizer, spec: dict[str, Any], added: list[dict[str, Any]]) -> Tokenizer:
-    """Return a tokenizer of the same vocabulary with other added tokens and other steps around it.
+    """Return a tokenizer of the same vocabulary with other added tokens and other processing steps.
 
     It shares the model of `full`, which is nine tenths of the memory and the time. Only ids beyond the model's own
-    vocabulary force a second one, since the library gives those out itself.
+    vocabulary force a second one, since the library assigns those itself.
     """
     if added:
         return _build(spec | {"added_tokens": added})
@@ -162,20 +164,20 @@ def _sibling(full: Tokenizer, spec: dict[str, Any], added: list[dict[str, Any]])
 
 
 def _ids(tokenizer: Tokenizer, text: str, around: bool = False) -> list[int]:
-    """Return the tokens of a text. A batch of one: for batches alone does the library let other threads run, and for
-    fast ones it does without the offsets, which nobody reads here."""
+    """Return the tokens of a text. Uses a batch of one: the library releases the interpreter lock for batches only,
+    and fast batches skip the offsets, which are not needed."""
     check_wanted()
     ids: list[int] = tokenizer.encode_batch_fast([text], add_special_tokens=around)[0].ids
     return ids
 
 
 def _may_fold(spec: dict[str, Any]) -> bool:
-    """Tell whether the normaliser may turn other characters into those of a control token (`＜` into `<`)."""
+    """Return whether the normaliser may turn other characters into those of a control token (`＜` into `<`)."""
     return any(step["type"] not in PLAIN_NORMALISERS for step in steps_of(spec.get("normalizer")))
 
 
 def _without_first_space(spec: dict[str, Any]) -> dict[str, Any] | None:
-    """Return the tokenizer for text that follows a control token, where it is another than for the first text."""
+    """Return the tokenizer for text after a control token, if it differs from that for the first text."""
     pre_tokenizer = copy.deepcopy(spec.get("pre_tokenizer"))
     first_only = [
         step

@@ -1,4 +1,4 @@
-"""How few tokens a text can have, by its length alone: what never fits is refused before anybody tokenises it."""
+"""Lower bound of a text's tokens by its length alone, to refuse oversized text before tokenising it."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ _KEEP_ALL: Final = frozenset({"ByteLevel", "Digits", "Punctuation", "Split", "Me
 
 
 class FewestTokens:
-    """A bound from below on the tokens of texts, for one tokenizer. Where nothing is certain, it is 0.
+    """Lower bound of the tokens of texts, for one tokenizer. 0 if no bound is certain.
 
-    A vocabulary of bytes writes no more of them in one token than its longest has; those that it lacks it may drop, so
-    they are not counted. Word pieces give a token at least to each word, but one token may stand for a word of any
-    length, so there words are counted.
+    In a byte vocabulary no token has more bytes than the longest one; bytes missing from the vocabulary may be dropped,
+    so they do not count. With word pieces each word has at least one token, but a token may stand for a word of any
+    length, so words are counted.
     """
 
     def __init__(self, spec: dict[str, Any], vocabulary: Vocabulary) -> None:
-        """Read it off a parsed `tokenizer.json`."""
+        """Derive it from a parsed `tokenizer.json`."""
         self._longest = self._shrinks = 0
         self._lacks: tuple[bytes, ...] = ()
         self._words = False
-        if any(token.lstrip or token.rstrip for token in vocabulary.added):  # they take any number of spaces along
+        if any(token.lstrip or token.rstrip for token in vocabulary.added):  # they absorb any number of spaces
             return
         if vocabulary.kind == "word_pieces":
             splits = [step["type"] for step in steps_of(spec.get("pre_tokenizer"))]
@@ -42,11 +42,11 @@ class FewestTokens:
             self._longest = _longest(spec, vocabulary)
 
     def may_exceed(self, num_chars: int, beyond: int) -> bool:
-        """Return whether so many characters are worth a look: of four bytes each, they could have more tokens."""
+        """Return whether so many characters are worth counting: at four bytes each, they could exceed the limit."""
         return self._words or (self._shrinks > 0 and 4 * num_chars > beyond * self._longest)
 
     def tokens(self, text: str, *, beyond: int) -> int:
-        """Return how few tokens a text can have. May stop counting where there are more than `beyond`."""
+        """Return a lower bound of a text's tokens. May stop counting above `beyond`."""
         if self._words:
             words = text.split(" ", beyond + 1)[: beyond + 1]
             return sum(1 for word in words if word and word.isascii() and word.isprintable())
@@ -62,8 +62,7 @@ class FewestTokens:
 
 
 def _lacks(spec: dict[str, Any], vocabulary: Vocabulary) -> frozenset[int] | None:
-    """Return the bytes of which a text may lose some, where it is written in tokens whole but for those; None: it is
-    not, or nobody knows."""
+    """Return the bytes that a text may lose, if it is otherwise tokenised completely; None: it is not, or unknown."""
     model = spec["model"]
     if model.get("type") != "BPE":
         return None
@@ -81,7 +80,7 @@ def _lacks(spec: dict[str, Any], vocabulary: Vocabulary) -> frozenset[int] | Non
 
 
 def _shrinks(spec: dict[str, Any]) -> int:
-    """Return how many bytes of a text beyond ASCII the normaliser makes one of, at most; 0: nobody knows."""
+    """Return how many bytes beyond ASCII the normaliser turns into one, at most; 0: unknown."""
     factor = 1
     for step in steps_of(spec.get("normalizer")):
         pattern = step.get("pattern") or {}
@@ -99,7 +98,7 @@ def _shrinks(spec: dict[str, Any]) -> int:
 
 
 def _longest(spec: dict[str, Any], vocabulary: Vocabulary) -> int:
-    """Return the bytes of the longest token, as a text has them: a piece may write a space with three."""
+    """Return the bytes of the longest token, as in a text: a piece may write a space with three."""
     longest = max(map(len, vocabulary.table), default=1)
     if vocabulary.kind == "pieces":
         longest = max(longest, *(len(piece.encode("utf-8", "surrogatepass")) for piece in spec["model"]["vocab"]))

@@ -1,4 +1,4 @@
-"""Filling a gap (fill in the middle): the tokens by which coder models are told what stands before and after it."""
+"""Fill in the middle: the control tokens by which coder models mark the text before and after a gap."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Final
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GapForm:
-    """How one family of models writes it: `prefix`, text before, `suffix`, text after, `middle`; then it answers."""
+    """The form of one family of models: `prefix`, text before, `suffix`, text after, `middle`; the answer follows."""
 
     prefix: str
     suffix: str
@@ -33,7 +33,7 @@ GAP_FORMS: Final = (
 
 
 def gap_form_of(tokens: Container[str]) -> GapForm | None:
-    """Return the form whose tokens a tokenizer has, None where it has none."""
+    """Return the form whose tokens a tokenizer has, None if it has none."""
     return next(
         (form for form in GAP_FORMS if form.prefix in tokens and form.suffix in tokens and form.middle in tokens), None
     )

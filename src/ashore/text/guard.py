@@ -1,11 +1,12 @@
 """Keeps what users write from becoming control tokens.
 
-A template and the messages meet in one string, where `<|im_end|>` from a user looks like that of the template. So a
-mark is put into every such piece of a user's text before the template runs: a lone surrogate, a code point that no
-valid text has. Templates carry it along like any character. After rendering, a token's text with a mark in it is the
-user's and becomes plain text; one without is the template's and becomes the token.
+A template and the messages are joined in one string, where `<|im_end|>` from a user looks like the template's. So every
+such piece of a user's text is marked before the template runs, with a lone surrogate, a code point that no valid text
+has. Templates copy it like any character. After rendering, a token's text with a mark in it is the user's and becomes
+plain text; one without is the template's and becomes the token.
 
-Text that could be glued to a neighbour (a message that ends in `<|im_` or starts with `end|>`) is marked at that end.
+Text that could form a token with its neighbour (a message that ends in `<|im_` or starts with `end|>`) is marked at
+that end.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ _SURROGATES = re.compile("[\ud800-\udfff]")
 
 
 class Guard:
-    """Marks and finds the texts of one set of tokens."""
+    """Marks and finds the written tokens of one set."""
 
     def __init__(self, tokens: Iterable[AddedToken]) -> None:
         self._by_text = {t.text: t for t in tokens}
@@ -68,7 +69,7 @@ class Guard:
 
 
 def without_surrogates(text: str) -> str:
-    """Return text that UTF-8 can carry: lone surrogates, which some JSON lets through, become U+FFFD."""
+    """Return text that UTF-8 can encode: lone surrogates, which some JSON allows, become U+FFFD."""
     return text if text.isascii() else _SURROGATES.sub("\ufffd", text)
 
 
@@ -84,7 +85,7 @@ def shield_values(value: object, shield: Callable[[str], str]) -> object:
 
 
 def _alternatives(texts: Iterable[str]) -> str:
-    """Return an expression that finds the longest of `texts`, as a tree of shared beginnings: DeepSeek has 1,283."""
+    """Return an expression that finds the longest of `texts`, as a prefix tree: DeepSeek has 1,283."""
     tree: dict[str, dict[str, Any]] = {}
     for text in texts:
         node = tree

@@ -1,9 +1,9 @@
-"""Answers of gpt-oss, whose messages say in front what they are: thought, said, or a call of a tool.
+"""Parses answers of gpt-oss, whose messages begin with their kind: reasoning, text, or a tool call.
 
     <|channel|>analysis<|message|>THOUGHT<|end|><|start|>assistant<|channel|>final<|message|>TEXT<|return|>
     <|start|>assistant to=functions.NAME<|channel|>commentary json<|message|>{...}<|call|>
 
-Source: the chat template that OpenAI publishes with gpt-oss. Commentary without a recipient is said to the user.
+Source: the chat template that OpenAI publishes with gpt-oss. Commentary without a recipient is text for the user.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _RECIPIENT: Final = re.compile(r"to=(?:functions\.)?([\w.-]+)")
 
 
 class HarmonyReader:
-    """Reads one answer, with the methods of `MarkupReader`. What has no marks is read as other models write it."""
+    """Parses one answer, with the methods of `MarkupReader`. Text without marks is parsed as for other models."""
 
     is_over = False
 
@@ -38,12 +38,12 @@ class HarmonyReader:
         self.clear()
 
     def clear(self) -> None:
-        """Forget what was taken."""
+        """Clear the released output."""
         self.text = self.reasoning = ""
         self.calls: tuple[ToolCallPiece, ...] = ()
 
     def feed(self, text: str) -> None:
-        """Take a piece of the answer."""
+        """Feed a piece of the answer."""
         while text:
             safe, mark, text = self._matcher.feed(text)
             self._take(safe)
@@ -51,7 +51,7 @@ class HarmonyReader:
                 self._mark(mark)
 
     def finish(self) -> None:
-        """Take the end of the answer: release what was held back."""
+        """End the answer: release held text."""
         self._take(self._matcher.flush())
         self._end()
         if not self._seen and self._head:
@@ -84,7 +84,7 @@ class HarmonyReader:
             self._head = ""
 
     def _end(self) -> None:
-        """End a message. A call whose arguments are no object, or were cut off, comes out as text."""
+        """End a message. A call whose arguments are not an object, or were cut off, becomes text."""
         if self._in_body and self._recipient:
             try:
                 whole = isinstance(json.loads(self._body or "{}"), dict)

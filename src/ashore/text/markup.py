@@ -1,4 +1,4 @@
-"""Splits the text of an answer into what is said, what is thought and what is called, as it comes."""
+"""Splits the text of an answer into text, reasoning and tool calls while it arrives."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _THINK_END = Words([THINK_END])
 
 @dataclass(frozen=True)
 class MarkupRules:
-    """What one model may write beside plain text. Shared by all its answers."""
+    """Markup that one model may write. Shared by all its answers."""
 
     forms: tuple[ToolForm, ...] = ()
     """Empty: no tools were offered."""
@@ -38,15 +38,15 @@ class MarkupRules:
 
     @cached_property
     def markers(self) -> frozenset[str]:
-        """Texts of tokens that must not be left out although they may be special."""
+        """Texts of tokens that must be kept although they may be special."""
         return frozenset({THINK, THINK_END}).union(*(MARKERS[f] for f in self.forms))
 
 
 class MarkupReader:
-    """Reads one answer.
+    """Parses one answer.
 
-    Feed it text; then take `text`, `reasoning` and `calls`, which `clear` empties. Nothing is lost: a block whose
-    syntax is broken comes out as text, opener and all, at the latest with `finish`.
+    Feed it text; then take `text`, `reasoning` and `calls`, which `clear` empties. Nothing is lost: a block with
+    invalid syntax is released as text, including its opener, at the latest by `finish`.
     """
 
     def __init__(self, rules: MarkupRules, *, opens_reasoning: bool) -> None:
@@ -70,22 +70,22 @@ class MarkupReader:
         self.clear()
 
     def clear(self) -> None:
-        """Forget what was taken."""
+        """Clear the released output."""
         self.text = self.reasoning = ""
         self.calls: tuple[ToolCallPiece, ...] = ()
 
     @property
     def is_over(self) -> bool:
-        """Whether all that follows is text as it comes, and none of it is held: there is nothing left to read."""
+        """Whether the rest is plain text and none of it is held: parsing is done."""
         return not (self._gap_open or self._rules.blocks) and self._in_mode == self._in_text
 
     def feed(self, text: str) -> None:
-        """Take a piece of the answer."""
+        """Feed a piece of the answer."""
         while text:
             text = self._in_mode(text)
 
     def finish(self) -> None:
-        """Take the end of the answer: release what was held back."""
+        """End the answer: release held text."""
         if self._in_mode == self._at_start:
             held, self._held = self._held, ""
             if self._opens_reasoning:
@@ -104,7 +104,7 @@ class MarkupReader:
         self._gap = ""
 
     def _at_start(self, text: str) -> str:
-        """Hold white space and what may become `<think>` or a bare JSON call; then choose how to go on."""
+        """Hold white space and a possible start of `<think>` or a bare JSON call; then choose the next state."""
         self._held += text
         seen = self._held.lstrip()
         if not seen:
@@ -192,7 +192,7 @@ class MarkupReader:
         self._gap, self._gap_open = "", True
 
     def _say(self, text: str) -> None:
-        """Release text, but hold white space before and between calls: it is layout, and goes with the calls."""
+        """Release text, but hold white space before and between calls: it is layout, and belongs to the calls."""
         if not text:
             return
         if self._gap_open:
@@ -203,7 +203,7 @@ class MarkupReader:
         self.text += text
 
     def _think(self, text: str) -> None:
-        """Release reasoning without the line breaks at its two ends."""
+        """Release reasoning without line breaks at either end."""
         if self._lead:
             text = text.lstrip("\r\n")
             self._lead = not text

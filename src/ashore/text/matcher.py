@@ -1,4 +1,4 @@
-"""Finds words in text that comes in pieces, and holds back no more than what may still become one of them.
+"""Finds words in streamed text, holding back only what may still become one of them.
 
 An Aho-Corasick automaton (Aho and Corasick, "Efficient string matching", CACM 18(6), 1975). The first word that is
 complete wins, whatever the pieces were; of two that end together, the longer one.
@@ -11,12 +11,12 @@ from collections.abc import Iterable
 
 
 class Words:
-    """The automaton of a set of words. Immutable after its making, so that many answers share one."""
+    """The automaton of a set of words. Immutable, so that many answers share one."""
 
     __slots__ = ("depth", "fail", "firsts", "goto", "word")
 
     def __init__(self, words: Iterable[str]) -> None:
-        """Make the automaton; empty words are left out, because they would match before the first character."""
+        """Create the automaton; empty words are left out, because they would match before the first character."""
         self.goto: list[dict[str, int]] = [{}]
         self.depth: list[int] = [0]
         self.word: list[str | None] = [None]
@@ -65,11 +65,11 @@ class Matcher:
         self._held = ""
 
     def feed(self, text: str) -> tuple[str, str | None, str]:
-        """Take a piece of text.
+        """Feed a piece of text.
 
         Returns:
-            The text that is certainly not part of a word; the word that is complete, if one is; and what follows it.
-            After a word the search starts anew.
+            The text that is certainly not part of a word; the completed word, if any; and the text after it. After a
+                word the search starts over.
         """
         words, state = self._words, self._state
         if not state and words.firsts.isdisjoint(text):
@@ -92,6 +92,6 @@ class Matcher:
         return whole[:cut], None, ""
 
     def flush(self) -> str:
-        """Return what was held back; the search starts anew."""
+        """Return the text held back; the search starts over."""
         held, self._state, self._held = self._held, 0, ""
         return held

@@ -26,7 +26,7 @@ _TOOLS = re.compile(r"\btools\b")
 
 
 class GenerationFacts(msgspec.Struct, frozen=True):
-    """`generation.json`: how a model starts and ends, and the sampling that its makers recommend."""
+    """`generation.json`: start and end tokens of a model, and the sampling that its makers recommend."""
 
     eos_token_ids: tuple[int, ...] = ()
     bos_token_id: int | None = None
@@ -38,12 +38,12 @@ class GenerationFacts(msgspec.Struct, frozen=True):
 
     @property
     def defaults_told_by(self) -> str:
-        """Where the makers recommend the defaults, as people read it; empty where they recommend nothing."""
+        """The source of the recommended defaults, for people; empty without recommendations."""
         return (self.defaults_from or "generation_config.json") if self.defaults else ""
 
 
 class TextModel:
-    """Everything about a model that is text. Immutable; threads may share it.
+    """The text side of a model. Immutable; threads may share it.
 
     Texts and templates are bound to one model; ids of another model mean something else.
     """
@@ -57,7 +57,7 @@ class TextModel:
         template: ChatTemplate | None,
         template_source: str,
     ) -> None:
-        """Put the parts together; `load` is the usual way."""
+        """Combine the parts; `load` is the usual way."""
         self._encoder, self._vocabulary, self._template = encoder, vocabulary, template
         self._fewest = fewest
         self._is_encoder = facts is None
@@ -86,7 +86,7 @@ class TextModel:
 
     @classmethod
     def load(cls, directory: Path, *, clock: Clock | None = None) -> TextModel:
-        """Read `tokenizer.json`, and `chat_template.jinja` and `generation.json` where they are, from `directory`.
+        """Read `tokenizer.json`, and `chat_template.jinja` and `generation.json` if present, from `directory`.
 
         A model without `generation.json` is an encoder: its `encode` puts `[CLS]` and `[SEP]` around the text.
 
@@ -121,17 +121,17 @@ class TextModel:
 
     @property
     def vocab_size(self) -> int:
-        """Number of token ids that the tokenizer knows; the weights may have room for more."""
+        """Number of token ids in the tokenizer; the weights may have room for more."""
         return len(self._table)
 
     @property
     def knows_tools(self) -> bool:
-        """Whether the template tells the model about tools; where it does not, a model sees none."""
+        """Whether the template supports tools; otherwise the model never sees them."""
         return _TOOLS.search(self.template_source) is not None
 
     @property
     def tool_forms(self) -> tuple[ToolForm, ...]:
-        """How the model may write tool calls, the form that its template teaches first."""
+        """Possible forms of tool calls, the form that its template teaches first."""
         return self._rules[True].forms
 
     @property
@@ -140,12 +140,12 @@ class TextModel:
         return self._skip
 
     def encode(self, text: str, *, allow_special: bool = False, bare: bool = False) -> list[int]:
-        """Return the tokens of a prompt, with what the model expects around it: BOS, or `[CLS]` and `[SEP]`.
+        """Return the tokens of a prompt, with the model's special tokens around it: BOS, or `[CLS]` and `[SEP]`.
 
         Args:
             text: The prompt.
             allow_special: Read `<|im_start|>` and the like as control tokens; otherwise they are plain text.
-            bare: Leave out what belongs around a prompt.
+            bare: Omit special tokens around a prompt.
         """
         if self._is_encoder and not bare:
             return self.encode_for_embedding(text)
@@ -156,16 +156,16 @@ class TextModel:
         return [bos, *ids]
 
     def encode_for_embedding(self, text: str) -> list[int]:
-        """Return the tokens of a text with what the tokenizer puts around it. Never cut, never padded."""
+        """Return the tokens of a text with the tokenizer's special tokens around it. Never truncated, never padded."""
         return self._encoder.plain(text, around=True)
 
     def encode_pair(self, first: str, second: str) -> list[int]:
-        """Return the tokens of two texts that a cross-encoder reads together, with what the tokenizer puts around and
-        between them. Never cut, never padded."""
+        """Return the tokens of two texts that a cross-encoder reads together, with the tokenizer's special tokens
+        around and between them. Never truncated, never padded."""
         return self._encoder.pair(first, second)
 
     def decode(self, ids: Sequence[int]) -> str:
-        """Return the text of `ids` without control tokens. Half a character becomes U+FFFD."""
+        """Return the text of `ids` without control tokens. A partial character becomes U+FFFD."""
         if self._vocabulary.kind == "word_pieces":
             return self._encoder.decode_words(list(ids))
         size = len(self._table)
@@ -173,7 +173,7 @@ class TextModel:
         return text.removeprefix(" ") if self._vocabulary.strips_first_space else text
 
     def token_bytes(self, token_id: int) -> bytes:
-        """Return the bytes that one token stands for; those of its text for control tokens, none for unknown ids."""
+        """Return the bytes of one token; for control tokens those of their text, none for unknown ids."""
         return self._table[token_id] if 0 <= token_id < len(self._table) else b""
 
     def token_text(self, token_id: int) -> str:
@@ -188,7 +188,7 @@ class TextModel:
         add_generation_prompt: bool = True,
         options: Mapping[str, object] = {},
     ) -> str:
-        """Return a conversation as the model's chat template writes it.
+        """Return a conversation rendered by the model's chat template.
 
         Raises:
             InvalidRequest: the model has no chat template, or it refuses the messages.
@@ -208,8 +208,8 @@ class TextModel:
         """Return the tokens of a conversation in the model's chat template. `continues`: the last message is the
         beginning of the answer, and nothing follows it.
 
-        Control tokens come from the template alone: the same characters in a message are plain text. Where no message
-        has such characters, the tokens are those of the rendered text as a whole.
+        Control tokens come from the template alone: the same characters in a message are plain text. If no message has
+        such characters, the rendered text is tokenised as a whole.
 
         Raises:
             InvalidRequest: the model has no chat template, or it refuses the messages.
@@ -221,10 +221,10 @@ class TextModel:
         return self._encoder.marked(opened + self._template.begun(messages[-1], opened))
 
     def encode_gap(self, before: str, after: str) -> list[int]:
-        """Return the tokens of a prompt for what belongs between two texts, in the form that the model was trained on.
+        """Return the tokens of a fill-in-the-middle prompt, in the form that the model was trained on.
 
         Raises:
-            InvalidRequest: it has no tokens for that.
+            InvalidRequest: the model does not support it.
         """
         if self._gap is None:
             raise InvalidRequest(
@@ -239,17 +239,17 @@ class TextModel:
 
     @property
     def gap_stop_ids(self) -> tuple[int, ...]:
-        """Tokens that end what belongs between two texts."""
+        """Tokens that end a fill-in-the-middle answer."""
         return self._gap_stop_ids
 
     @property
     def thinks(self) -> bool:
-        """Whether the template knows `<think>`."""
+        """Whether the template supports `<think>`."""
         return THINK_END in self.template_source
 
     def fewest_tokens(self, text: str, *, beyond: int) -> int:
-        """Return how few tokens a text can have, without tokenising all of it. May count no further than just above
-        `beyond`, and is 0 where nothing is certain."""
+        """Return a lower bound of a text's tokens, without tokenising all of it. Counting may stop just above
+        `beyond`; 0 if no bound is certain."""
         fewest = self._fewest.tokens(text, beyond=beyond)
         if fewest > beyond:
             return fewest
@@ -263,7 +263,7 @@ class TextModel:
         beyond: int,
         options: Mapping[str, object] = {},
     ) -> int:
-        """Return the same of a conversation in the model's chat template, which may leave parts of it out.
+        """Return the same for a conversation in the model's chat template, which may leave parts of it out.
 
         Raises:
             InvalidRequest: as for `encode_chat`.
@@ -278,7 +278,7 @@ class TextModel:
         return self.fewest_tokens(text.replace(MARK, ""), beyond=beyond)
 
     def opens_reasoning(self, prompt_ids: Sequence[int]) -> bool:
-        """Tell whether a prompt ends inside `<think>`, so that the answer starts with reasoning."""
+        """Return whether a prompt ends inside `<think>`, so that the answer starts with reasoning."""
         tail = prompt_ids[-6:]
         if self._think_id is not None:
             if self._think_id not in tail:
@@ -294,9 +294,9 @@ class TextModel:
 
         Args:
             stop: Stop strings.
-            tools: Tools were offered, so tool calls are looked for.
-            chat: The prompt is a conversation, so reasoning is looked for; otherwise the answer is plain text.
-            prompt_opens_reasoning: What `opens_reasoning` says of the prompt.
+            tools: Tools were offered, so tool calls are parsed.
+            chat: The prompt is a conversation, so reasoning is parsed; otherwise the answer is plain text.
+            prompt_opens_reasoning: Result of `opens_reasoning` for the prompt.
         """
         tools = tools and chat
         skip = self._chat_skip[tools] if chat else self._skip
@@ -352,7 +352,7 @@ def _read_facts(path: Path) -> GenerationFacts | None:
 
 
 def _token_texts(facts: GenerationFacts, vocabulary: Vocabulary) -> dict[str, str]:
-    """Return the texts of tokens that templates use by name. A token that a model lacks is empty text."""
+    """Return the texts of tokens that templates use by name. Empty for a token that the model lacks."""
 
     def text(token_id: int | None) -> str:
         known = token_id is not None and 0 <= token_id < len(vocabulary.table)

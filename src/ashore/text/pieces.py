@@ -1,4 +1,4 @@
-"""What one token, or the end of the answer, adds to an answer."""
+"""The piece that one token, or the end of the answer, adds to an answer."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import msgspec
 
 
 class ToolCallPiece(msgspec.Struct, frozen=True):
-    """One tool call. ashore hands it out whole, once its syntax is known to be good."""
+    """One tool call. Released as a whole, once its syntax is known to be valid."""
 
     index: int
     """Counts the calls of one answer from 0."""

@@ -1,8 +1,7 @@
-"""Where chat templates run: jinja2's immutable sandbox, with a budget of steps, characters and seconds.
+"""Sandbox for chat templates: jinja2's immutable sandbox, with a budget of steps, characters and seconds.
 
-A template comes with a model from outside. The sandbox keeps it from Python; the budget keeps it from the processor
-and the memory: loops, calls and everything that makes a string are counted, and a template that asks for too much is
-stopped with an error instead of being served.
+A template is untrusted code that comes with a model. The sandbox blocks Python; the budget bounds processor time and
+memory: loops, calls and created strings are counted, and a template that exceeds it fails with an error.
 """
 
 from __future__ import annotations
@@ -45,12 +44,12 @@ class RefusedByTemplate(TemplateError):
 
 
 class BudgetSpent(TemplateError):
-    """The template asked for more than a rendering may take."""
+    """The template exceeded the budget of a rendering."""
 
 
 @dataclass(slots=True)
 class Budget:
-    """What one rendering has used."""
+    """Resources used by one rendering."""
 
     steps: int = MAX_STEPS
     chars: int = MAX_CHARS
@@ -98,7 +97,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
     intercepted_binops = frozenset({"+", "*", "**", "%"})
 
     def __init__(self, *, now_s: Callable[[], float]) -> None:
-        """Make an environment. `now_s` gives `strftime_now` the time, in seconds since the epoch."""
+        """Create an environment. `now_s` is the time for `strftime_now`, in seconds since the epoch."""
         super().__init__(
             trim_blocks=True,
             lstrip_blocks=True,
@@ -170,9 +169,9 @@ class Sandbox(ImmutableSandboxedEnvironment):
 
 
 class Metering(NodeTransformer):
-    """Puts a count on every loop, every `~` and every captured block of a template, and weighs what it makes."""
+    """Adds a count to every loop, every `~` and every captured block of a template, and measures what it builds."""
 
-    # jinja2 calls these by name; returning a node puts it in the place of the old one
+    # jinja2 calls these by name; a returned node replaces the old one
     def visit_For(self, node: nodes.For) -> nodes.Node:
         self.generic_visit(node)
         node.iter = _filtered(node.iter, "_rounds")
@@ -196,7 +195,7 @@ class Metering(NodeTransformer):
 
 
 class GenerationTag(Extension):
-    """`{% generation %}`: marks for training what the assistant says; rendering leaves the marks out."""
+    """`{% generation %}`: marks the assistant's text for training; rendering leaves the marks out."""
 
     tags = {"generation"}  # noqa: RUF012 - the name and type that jinja2 wants
 
@@ -213,7 +212,7 @@ class _Namespace(Namespace):
 
 
 class _Rounds:
-    """An iterable whose rounds are counted."""
+    """An iterable whose iterations are counted."""
 
     __slots__ = ("_items",)
 
@@ -232,7 +231,7 @@ class _Rounds:
 
 @contextmanager
 def full_budget() -> Iterator[None]:
-    """Give what is rendered inside a budget of its own."""
+    """Run a rendering with a budget of its own."""
     token = _budget.set(Budget())
     try:
         yield
@@ -247,11 +246,11 @@ def tojson(
     separators: tuple[str, str] | None = None,
     sort_keys: bool = False,
 ) -> str:
-    """Return `value` as JSON the way Hugging Face's templates mean it: no HTML escapes, no \\u escapes by default."""
+    """Return `value` as JSON in the form of Hugging Face's templates: no HTML escapes, no \\u escapes by default."""
     if indent is not None:
         _check_width(indent)
     text = json.dumps(value, ensure_ascii=False, indent=indent, separators=separators, sort_keys=sort_keys)
-    if ensure_ascii:  # marks of the guard must stay as they are
+    if ensure_ascii:  # marks of the guard must not be escaped
         text = re.sub("[^\x00-\x7f\ud800]", lambda char: json.dumps(char[0])[1:-1], text)
     _counted(text)
     return text

@@ -1,4 +1,4 @@
-"""Chat templates: from messages and tools to the text of a prompt, in the model's own form."""
+"""Chat templates: render messages and tools to the prompt text in the model's own form."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ _KNOWS_NONE = re.compile(r"(?<!reasoning_)content['\"\])]*\s+is\s+(?:not\s+)?non
 
 @dataclass(frozen=True, slots=True)
 class CallStyle:
-    """How a template wants an earlier answer that called tools. Templates differ and do not say.
+    """The form of an earlier answer with tool calls that a template expects. Templates differ and do not declare it.
 
-    DeepSeek's own add the arguments to a string, so they want JSON text; Qwen's and Llama's write them out with
-    `tojson`, so they want an object. Some print an answer of no text as an empty turn unless its content is none.
+    DeepSeek's own append the arguments to a string, so they need JSON text; Qwen's and Llama's use `tojson`, so they
+    need an object. Some print an answer without text as an empty turn unless its content is none.
     """
 
     empty_content: str | None
@@ -42,14 +42,14 @@ class CallStyle:
 
 
 class ChatTemplate:
-    """One compiled template. Rendering keeps no state, so that threads may share it."""
+    """One compiled template. Rendering keeps no state, so threads may share it."""
 
     def __init__(self, source: str, *, name: str, tokens: Mapping[str, str], guard: Guard, own: Guard, clock: Clock):
         """Compile `source`.
 
         Args:
             source: The jinja2 text.
-            name: What error messages call it.
+            name: Name for error messages.
             tokens: Texts of `bos_token`, `eos_token`…, which templates use as variables.
             guard: Tokens that users and tools must not write.
             own: Tokens that the system prompt, earlier answers and tool descriptions must not write: control tokens
@@ -57,7 +57,7 @@ class ChatTemplate:
             clock: For `strftime_now`.
 
         Raises:
-            UnsupportedModel: it is no jinja2 template.
+            UnsupportedModel: it is not a jinja2 template.
         """
         self._name, self._tokens, self._guard, self._own = name, dict(tokens), guard, own
         if len(source) > _MOST_CHARS:
@@ -91,8 +91,8 @@ class ChatTemplate:
     ) -> str:
         """Return the prompt, with the guard's marks in it; those in messages only if it is `guarded`.
 
-        Where the template refuses system texts that are several or come late, as Claude Code and Codex CLI send them,
-        they go together to the front.
+        If the template refuses several or late system texts, as Claude Code and Codex CLI send them, they are merged at
+        the front.
 
         Raises:
             InvalidRequest: the template refuses the messages, or they take more than a rendering may.
@@ -120,9 +120,9 @@ class ChatTemplate:
             return rendered(folded)
 
     def begun(self, message: Message, opened: str) -> str:
-        """Return the beginning of an answer as it stands behind `opened`, a rendering that ends where it begins.
+        """Return the beginning of an answer after `opened`, a rendering that ends where the answer begins.
 
-        What was thought comes first. Where the template begins an answer with `<think>`, it is ended here.
+        Reasoning comes first. If the template begins an answer with `<think>`, it is closed here.
         """
         thinks = opened.rstrip().endswith(THINK)
         before = ""
@@ -201,7 +201,7 @@ class ChatTemplate:
 
     @cached_property
     def _call_style(self) -> CallStyle:
-        """How the template wants past tool calls; found by trying, since nothing declares it."""
+        """The form of past tool calls; found by trying, since templates do not declare it."""
         contents: tuple[str | None, ...] = (None, "") if self._knows_none else ("",)
         for style in (CallStyle(content, as_text) for content in contents for as_text in (False, True)):
             if self._takes(style):
@@ -244,7 +244,7 @@ class ChatTemplate:
 
 
 def _system_first(messages: Sequence[Message]) -> list[Message] | None:
-    """Return the turns with all system texts as one at the front, None where that is what they are."""
+    """Return the turns with all system texts merged at the front, None if they already are."""
     texts = [message.content for message in messages if message.role == "system"]
     if not texts or (len(texts) == 1 and messages[0].role == "system"):
         return None

@@ -1,4 +1,4 @@
-r"""How models write tool calls, and how to read them back. Pure functions over one complete block.
+r"""Syntax of tool calls, and its parsers. Pure functions over one complete block.
 
 Forms
     deepseek   <｜tool▁calls▁begin｜>CALLS<｜tool▁calls▁end｜>, where each of CALLS is, in V3 and R1,
@@ -31,7 +31,7 @@ class Call:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Block:
-    """Where a block of tool calls starts and ends in the answer."""
+    """Start and end of a block of tool calls in the answer."""
 
     form: ToolForm
     opener: str
@@ -92,8 +92,8 @@ _BETWEEN = re.compile(r"[\s;]*")
 def forms_of(template: str, tokens: frozenset[str]) -> tuple[ToolForm, ...]:
     """Return the forms that a model with this chat template and these added tokens may write, likeliest first.
 
-    What the template itself writes goes before what the vocabulary merely has: R1-Distill-Qwen keeps Qwen's tokens
-    and speaks DeepSeek's form. `hermes` is always among them: models that know no tools are told of that form.
+    Forms in the template go before those in the vocabulary: R1-Distill-Qwen has Qwen's tokens but uses DeepSeek's form.
+    `hermes` is always included: it is described to models whose template supports no tools.
     """
     taught: list[ToolForm] = [form for form, signs in _SIGNS.items() if any(sign in template for sign in signs)]
     known: list[ToolForm] = [form for form, markers in MARKERS.items() if markers & tokens]
@@ -103,7 +103,7 @@ def forms_of(template: str, tokens: frozenset[str]) -> tuple[ToolForm, ...]:
 def read_block(form: ToolForm, body: str, *, closed: bool) -> tuple[Call, ...] | None:
     """Return the calls of a block without its opener and closer; None when its syntax is broken.
 
-    A block that is not `closed` was cut off with the answer: a call whose arguments are still to come is none.
+    A block that is not `closed` was cut off with the answer: a call with incomplete arguments is dropped.
     """
     match form:
         case "deepseek":
@@ -117,7 +117,7 @@ def read_block(form: ToolForm, body: str, *, closed: bool) -> tuple[Call, ...] |
 
 
 def may_be_llama(text: str) -> bool:
-    """Tell whether an answer that starts with `text` (a brace first) may still become a bare JSON tool call."""
+    """Return whether an answer that starts with `text` (a brace first) may still become a bare JSON tool call."""
     inner = text.lstrip()[1:].lstrip()
     if not inner:
         return True
@@ -128,9 +128,9 @@ def may_be_llama(text: str) -> bool:
 
 
 def ends_inside_string(text: str, inside: bool = False) -> bool:
-    """Tell whether JSON text breaks off inside a string, so that a closer found there belongs to the string.
+    """Return whether JSON text ends inside a string, so that a closer found there belongs to the string.
 
-    `inside` says whether the text before this piece did.
+    `inside`: whether the text before this piece did.
     """
     escaped = False
     for char in text:
@@ -169,7 +169,7 @@ def _as_call(value: object) -> Call | None:
 
 
 def _read_objects(body: str) -> tuple[Call, ...] | None:
-    """Read one or more JSON objects, or one list of them, with white space or semicolons between them."""
+    """Parse one or more JSON objects, or one list of them, with white space or semicolons between them."""
     decoder, calls = json.JSONDecoder(), []
     at = _end(_BETWEEN.match(body))
     while at < len(body):
@@ -252,7 +252,7 @@ def _dsml_arguments(body: str) -> str | None:
 
 
 def _read_builtin(body: str) -> tuple[Call, ...] | None:
-    """Read Llama's call of a built-in tool, `brave_search.call(query="...")`."""
+    """Parse Llama's call of a built-in tool, `brave_search.call(query="...")`."""
     found = _BUILTIN.fullmatch(body)
     if found is None:
         return None

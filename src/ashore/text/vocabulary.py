@@ -15,7 +15,7 @@ _MARKUP_SHAPE = re.compile(r"[<\[].*[>\]]", re.DOTALL)
 
 @dataclass(frozen=True, slots=True)
 class AddedToken:
-    """A token that the tokenizer cuts out of the text before everything else."""
+    """A token that the tokenizer splits off the text before everything else."""
 
     id: int
     text: str
@@ -27,13 +27,13 @@ class AddedToken:
 
     @property
     def markup(self) -> bool:
-        """Whether a user who writes its text must not get the token: control tokens, and `<think>`, `[INST]`…"""
+        """Whether user text must never become this token: control tokens, and `<think>`, `[INST]`…"""
         return self.special or _MARKUP_SHAPE.fullmatch(self.text) is not None
 
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """What `tokenizer.json` says about its tokens."""
+    """The tokens of a `tokenizer.json`."""
 
     kind: VocabularyKind
     table: tuple[bytes, ...]
@@ -93,7 +93,7 @@ def _unknown_id(model: dict[str, Any], pieces: dict[int, str]) -> int | None:
 
 
 def steps_of(part: dict[str, Any] | None) -> Iterator[dict[str, Any]]:
-    """Yield the steps of a decoder, normaliser or pre-tokenizer, sequences unrolled."""
+    """Yield the steps of a decoder, normaliser or pre-tokenizer, flattening sequences."""
     if not part:
         return
     if part.get("type") == "Sequence":
@@ -121,10 +121,10 @@ def _strips_first_space(decoder: dict[str, Any] | None) -> bool:
 
 
 def _byte_letters() -> dict[str, int]:
-    """Return the letter that stands for each byte in byte-level vocabularies.
+    """Return the letter of each byte in byte-level vocabularies.
 
-    Printable Latin-1 bytes stand for themselves, the other 68 for the code points from 256 on, in order.
-    Source: GPT-2's released encoder, `bytes_to_unicode`.
+    Printable Latin-1 bytes map to themselves, the other 68 to the code points from 256 on, in order. Source: GPT-2's
+    released encoder, `bytes_to_unicode`.
     """
     plain = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     others = [b for b in range(256) if b not in plain]

@@ -1,8 +1,7 @@
 """Traces: each request as a span of OpenTelemetry, sent to a collector over OTLP.
 
-Owns: `[otel]`, what a span says of a request, and how spans go out without anybody waiting for it. Refuses: to import
-OpenTelemetry where `[otel] endpoint` is empty; to send texts that the privacy policy does not release
-(`trace_content`), or as they are: what is found in them is masked.
+Owns: `[otel]`, the attributes of a span, and the export of spans off the request path. Refuses: to import OpenTelemetry
+where `[otel] endpoint` is empty; to send texts that the privacy policy does not release (`trace_content`), or unmasked.
 
 Where to add what:
 

@@ -1,8 +1,8 @@
-"""What a span says of a request. Pure.
+"""Attributes of a request's span. Pure.
 
-Names are those of OpenTelemetry's semantic conventions for generative AI, 1.37 and later. Times are under the names of
-vLLM's traces, and what only ashore knows is under `ashore.`.
-Source: opentelemetry.io/docs/specs/semconv/gen-ai/gen-ai-spans; vllm/tracing, `SpanAttributes`.
+Names are those of OpenTelemetry's semantic conventions for generative AI, 1.37 and later. Times have the names of
+vLLM's traces, and attributes of ashore's own begin with `ashore.`. Source:
+opentelemetry.io/docs/specs/semconv/gen-ai/gen-ai-spans; vllm/tracing, `SpanAttributes`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 class Part(msgspec.Struct, omit_defaults=True):
-    """A piece of a message, as the conventions have it."""
+    """A part of a message, as in the conventions."""
 
     type: str
     content: str = ""
@@ -47,7 +47,7 @@ class Said(msgspec.Struct, omit_defaults=True):
 
 
 def asked_attributes(request: GenerationRequest) -> Attributes:
-    """Return what a request asks for, without its texts."""
+    """Return the attributes of a request, without its texts."""
     sampling = request.sampling
     found: Attributes = {
         "gen_ai.request.temperature": sampling.temperature,
@@ -69,7 +69,7 @@ def asked_attributes(request: GenerationRequest) -> Attributes:
 
 
 def note_attributes(note: RequestNote) -> Attributes:
-    """Return what the record says of a request. Who asked is told by tenant and key, never by name."""
+    """Return the attributes of an audit note. The caller appears by tenant and key, never by name."""
     found: Attributes = {
         "gen_ai.request.model": note.alias,
         "gen_ai.response.id": note.request_id,
@@ -112,7 +112,7 @@ def input_messages(request: GenerationRequest) -> str:
 
 
 def output_messages(choices: Sequence[tuple[str, str, str, str]]) -> str:
-    """Return the choices of an answer, each as its reasoning, text, tool calls and why it ended."""
+    """Return the choices of an answer, each with its reasoning, text, tool calls and finish reason."""
     said = []
     for reasoning, text, calls, reason in choices:
         parts = [_text(reasoning, "reasoning")] if reasoning else []
@@ -123,12 +123,12 @@ def output_messages(choices: Sequence[tuple[str, str, str, str]]) -> str:
 
 
 def texts_of(messages: list[Said]) -> list[str]:
-    """Return every text in messages, in the order in which `with_texts` takes them."""
+    """Return every text in messages, in the order of `with_texts`."""
     return [text for one in messages for part in one.parts for text in (part.content, part.arguments, part.response)]
 
 
 def with_texts(messages: list[Said], texts: Sequence[str]) -> str:
-    """Return messages with other texts in them."""
+    """Return messages with their texts replaced."""
     left = iter(texts)
     for one in messages:
         for part in one.parts:
@@ -152,5 +152,5 @@ def _cut(text: str) -> str:
 def _told(messages: list[Said]) -> str:
     try:
         return _encode(messages).decode()
-    except UnicodeEncodeError:  # half characters: no text that a collector could read
+    except UnicodeEncodeError:  # lone surrogates: a text that no collector could read
         return "[]"

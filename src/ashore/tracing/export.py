@@ -1,4 +1,4 @@
-"""Spans over OpenTelemetry's own library: made on the request path, masked, batched and sent on a thread beside it."""
+"""Spans with OpenTelemetry's own library: created on the request path, masked, batched and sent on another thread."""
 
 from __future__ import annotations
 
@@ -58,17 +58,17 @@ class OtelTracer:
     def __init__(
         self, section: OtelSection, *, blacken: Blacken, counted: Counted, clock: Clock, worker: int = 0
     ) -> None:
-        """Make it; nothing is sent before a span ends.
+        """Create it; nothing is sent before a span ends.
 
         Args:
-            section: Where spans go.
-            blacken: Masks everything that it finds in texts. Called on the thread that sends.
-            counted: Told how many spans were sent, or were not; on that thread, too.
+            section: Destination of spans.
+            blacken: Masks all personal data in texts. Called on the sending thread.
+            counted: Called with the numbers of sent and failed spans, on the same thread.
             clock: For times within a request.
-            worker: Which of this machine's workers this is.
+            worker: Index of this worker on the machine.
         """
         for name in ("opentelemetry.exporter", "opentelemetry.sdk"):
-            logging.getLogger(name).setLevel(logging.CRITICAL)  # we say it ourselves, once
+            logging.getLogger(name).setLevel(logging.CRITICAL)  # we log it ourselves, once
         self._clock = clock
         self._exporter = Careful(
             OTLPSpanExporter(
@@ -105,12 +105,12 @@ class OtelTracer:
         self._texts = Texts(MOST_TEXT_CHARS)
 
     def begin(self, operation: str, alias: str, arrival: Arrival) -> Span | None:
-        """Return the span of a request; None where the sampler, or the caller, does not choose it."""
+        """Return the span of a request; None if neither the sampler nor the caller selects it."""
         span = self._start(operation, alias, arrival)
         return None if span is None else RequestSpan(span, operation, self._clock, self._texts)
 
     def repeated(self, note: RequestNote, request_id: str, arrival: Arrival) -> None:
-        """Take a request that got a finished response."""
+        """Record a request that got a finished response."""
         operation = "text_completion" if note.route.endswith("/v1/completions") else "chat"
         span = self._start(operation, note.alias, arrival)
         if span is not None:
@@ -118,7 +118,7 @@ class OtelTracer:
             span.end()
 
     def close(self) -> None:
-        """Send what is left, for as long as one try takes, and end."""
+        """Send the rest, for as long as one try takes, and end."""
         self._exporter.closing = True
         self._provider.shutdown()
 
@@ -131,15 +131,15 @@ class OtelTracer:
 
 
 class Texts:
-    """Room for the texts of spans that wait to be sent. A span gives back its share when nobody holds it any more, also
-    where the queue dropped it."""
+    """Memory limit for the texts of spans that wait to be sent. A span releases its share when it is garbage, also
+    if the queue dropped it."""
 
     def __init__(self, most_chars: int) -> None:
         self._left = most_chars
-        self._lock = threading.RLock()  # a collection of garbage may give back while its thread takes
+        self._lock = threading.RLock()  # garbage collection may release while its thread takes
 
     def take(self, span: object, num_chars: int) -> bool:
-        """Return whether there is room for the texts of a span; they have it until the span is gone."""
+        """Return whether there is room for the texts of a span; they keep it until the span is gone."""
         with self._lock:
             if num_chars > self._left:
                 return False
@@ -179,12 +179,12 @@ class RequestSpan:
 
     @property
     def trace_id(self) -> str:
-        """Of the trace that it is part of."""
+        """Id of the trace that it belongs to."""
         return f"{self._span.context.trace_id:032x}"
 
     @property
     def traceparent(self) -> str:
-        """What an engine is told, so that its own spans lie below this one."""
+        """Header for the engine, so that its spans are children of this one."""
         context = self._span.context
         return f"00-{context.trace_id:032x}-{context.span_id:016x}-{int(context.trace_flags):02x}"
 
@@ -196,7 +196,7 @@ class RequestSpan:
             self._attributes[INPUT] = input_messages(request)
 
     def hear(self, event: ServingEvent) -> None:
-        """Take the next event in the model's words."""
+        """Take the next event as the model wrote it."""
         if isinstance(event, Delta):
             if self._content:
                 reasoning, text, calls = self._choices.setdefault(event.choice, ([], [], []))
@@ -212,7 +212,7 @@ class RequestSpan:
             self._attributes["gen_ai.usage.reasoning.output_tokens"] = event.reasoning_tokens
 
     def end(self, note: RequestNote) -> None:
-        """Take what the record says of it, and let it go."""
+        """Take the audit note, and end the span."""
         self._attributes.update(note_attributes(note))
         self._attributes["gen_ai.latency.e2e"] = self._clock.monotonic_s() - self._started_at
         if self._first_at:
@@ -240,7 +240,7 @@ class RequestSpan:
 
 
 class Careful(SpanExporter):
-    """An exporter that masks texts, says once that a collector is gone and once that it is back, and ends in time."""
+    """An exporter that masks texts, logs once when a collector is lost and once when it is back, and stops in time."""
 
     def __init__(self, inner: SpanExporter, place: str, *, blacken: Blacken, counted: Counted) -> None:
         self._inner, self._place, self._blacken, self._counted = inner, place, blacken, counted
@@ -249,7 +249,7 @@ class Careful(SpanExporter):
         """Whether the worker ends: what a collector does not take at once is dropped then."""
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
-        """Send a batch. What cannot be masked goes out without its texts."""
+        """Send a batch. A span that cannot be masked is sent without its texts."""
         if self.closing and self._gone:
             self._counted(len(spans), False)
             return SpanExportResult.FAILURE
@@ -265,7 +265,7 @@ class Careful(SpanExporter):
         return result
 
     def shutdown(self) -> None:
-        """End it."""
+        """Stop the exporter."""
         self._inner.shutdown()
 
     def _masked(self, span: ReadableSpan) -> ReadableSpan:
@@ -275,7 +275,7 @@ class Careful(SpanExporter):
         kept = {name: value for name, value in attributes.items() if name not in (INPUT, OUTPUT)}
         try:
             kept |= self._texts(attributes)
-        except Exception:  # outermost loop of the texts of one span: they stay here, the rest of it goes out
+        except Exception:  # outermost loop of the texts of one span: they are dropped, the rest of it is sent
             log.exception("the texts of a span could not be masked, so they are left out")
         return ReadableSpan(
             name=span.name,
@@ -293,7 +293,7 @@ class Careful(SpanExporter):
         )
 
     def _texts(self, attributes: Mapping[str, object]) -> dict[str, str]:
-        """Return the attributes with texts, masked: one value has one placeholder in question and answer."""
+        """Return the attributes with masked texts: equal values have equal placeholders in question and answer."""
         read = {name: read_messages(str(attributes[name])) for name in (INPUT, OUTPUT) if name in attributes}
         texts = [text for messages in read.values() for text in texts_of(messages)]
         masked = iter(self._blacken(texts))

@@ -1,4 +1,4 @@
-"""The traces of an API worker; nothing, not even a library, where `[otel] endpoint` is empty."""
+"""The traces of an API worker; without `[otel] endpoint` nothing, and no library is imported."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SPANS: Final = Metric(
 
 
 async def open_tracing(context: Context) -> Opened:
-    """Open it.
+    """Open tracing.
 
     Raises:
         MissingExtra: traces are on, and OpenTelemetry is not installed.

@@ -1,4 +1,4 @@
-"""`[otel]`: where traces go."""
+"""`[otel]`: destination of traces."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""Prefixes of ended sequences in ordinary memory, out of llama.cpp's cells.
+"""Stores prefixes of ended sequences in ordinary memory, outside llama.cpp's cells.
 
-Every step reads the cells up to the last one in use, whoever they belong to: what lies idle there slows down what runs.
-Out of them a prefix costs two copies instead, less than two of the steps that its sequence was computed in.
+Every step reads the cells up to the last one in use, of any sequence: idle content there slows every step down. A
+prefix stored outside costs two copies instead, less than two of the steps that computed it.
 
-Pure bookkeeping, as `slots`: tokens computed for one (partition, adapter) are never offered to another.
+Pure bookkeeping, like `slots`: tokens computed for one (partition, adapter) are never offered to another.
 """
 
 from __future__ import annotations

@@ -75,9 +75,9 @@ class FourBitLayers:
         return f"{four}, the others INT8_SYM per channel ({how})"
 
     def put_into(self, model: Any, names: Collection[str]) -> None:
-        """Give the layers `names` of a form of the same model in eight bits four, in place.
+        """Set the layers `names` of an eight-bit form of the same model to four bits, in place.
 
-        The others keep eight, rounded by GPTQ where there were samples.
+        The others keep eight, rounded by GPTQ if there were samples.
 
         Raises:
             InvalidRequest: there is no such layer.

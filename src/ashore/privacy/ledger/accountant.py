@@ -1,4 +1,4 @@
-"""What noise is worth: exact arithmetic of differential privacy for the two mechanisms that ashore has.
+"""Privacy accounting: exact arithmetic of differential privacy for the two mechanisms that ashore has.
 
 - *Gaussian noise on a statistic.* Rényi differential privacy (RDP) of one order, which adds up plainly even where later
   questions depend on earlier answers (Feldman and Zrnic 2021: a filter).
@@ -6,7 +6,7 @@
   et al. 2020, Doroshenko et al. 2022) on a grid, rounded to the side of more loss, composed by the fast Fourier
   transform.
 
-Neighbours differ by one unit that is there or not. Losses are in nats.
+Neighbours differ by the presence of one unit. Losses are in nats.
 """
 
 from __future__ import annotations
@@ -48,18 +48,18 @@ def choice_rdp(epsilon: float, order: int) -> float:
 
 
 def capacity(epsilon: float, delta: float, order: int) -> float:
-    """Return the RDP of an order that fits into (epsilon, delta); below 0: none does (Canonne et al. 2020)."""
+    """Return the RDP of an order that fits into (epsilon, delta); below 0 if none does (Canonne et al. 2020)."""
     return epsilon - math.log1p(-1 / order) + (math.log(delta) + math.log(order)) / (order - 1)
 
 
 def best_order(epsilon: float, delta: float) -> int:
-    """Return the order in which most Gaussian questions fit into (epsilon, delta). Chosen before the first."""
+    """Return the order in which most Gaussian questions fit into (epsilon, delta). Chosen before the first question."""
     return max(ORDERS, key=lambda order: capacity(epsilon, delta, order) / order)
 
 
 @lru_cache(maxsize=256)
 def gaussian_noise(epsilon: float, delta: float) -> float:
-    """Return the least noise with which one statistic alone is (epsilon, delta): Balle and Wang 2018."""
+    """Return the least noise for which one statistic alone is (epsilon, delta): Balle and Wang 2018."""
     return _least(lambda noise: _gaussian_delta(noise, epsilon) <= delta)
 
 
@@ -75,13 +75,13 @@ def training_epsilon(noise: float, rate: float, steps: int, delta: float, *, bin
 
     Args:
         noise: Standard deviation of the noise of a step, for a clipping norm of 1.
-        rate: Probability with which each unit is in the sample of a step.
-        steps: How many.
-        delta: The other half of the promise.
-        bins: Of the grid of losses, for few steps; fewer are quicker, and tell more loss.
+        rate: Probability that a unit is in the sample of a step.
+        steps: Number of steps.
+        delta: The delta of the guarantee.
+        bins: Bins of the loss grid, for few steps; fewer are faster, and report more loss.
 
     Raises:
-        InvalidRequest: a value cannot be.
+        InvalidRequest: a value is out of range.
     """
     if not (noise > 0 and math.isfinite(noise) and 0 < rate <= 1 and 1 <= steps <= MOST_STEPS and 0 < delta < 1):
         raise InvalidRequest(
@@ -93,7 +93,7 @@ def training_epsilon(noise: float, rate: float, steps: int, delta: float, *, bin
 
 
 def training_noise(epsilon: float, delta: float, rate: float, steps: int) -> float:
-    """Return little more than the least noise with which DP-SGD keeps (epsilon, delta)."""
+    """Return slightly more than the least noise for which DP-SGD is (epsilon, delta)."""
     return _least(
         lambda noise: training_epsilon(noise, rate, steps, delta, bins=SEARCH_BINS) <= epsilon, precision=2e-3
     )
@@ -115,7 +115,7 @@ def _least(holds: Callable[[float], bool], precision: float = 1e-9) -> float:
 class _Step:
     """Privacy loss of one step between neighbours with and without one unit.
 
-    The sum is noise alone without the unit, and with it a mixture: 1 with the probability `rate`, else 0.
+    Without the unit the sum is noise alone; with it the mean is a mixture: 1 with the probability `rate`, else 0.
     """
 
     noise: float
@@ -124,7 +124,7 @@ class _Step:
     """Whether the unit is there in the run that is looked at; else in the one that it is compared with."""
 
     def below(self, losses: Floats) -> Floats:
-        """Return the probability of no more loss than each of these."""
+        """Return the probability of a loss of at most each of these."""
         import numpy as np
         from scipy.special import ndtr
 
@@ -178,7 +178,7 @@ def _epsilon(noise: float, rate: float, steps: int, delta: float, *, removed: bo
 
 
 def _width(step: _Step, steps: int, delta: float) -> float:
-    """Return how far the loss of all steps goes to each side of its mean, but for a thousandth of delta each."""
+    """Return how far the loss of all steps extends to each side of its mean, except for a thousandth of delta each."""
     import numpy as np
 
     edge = 4 * (1 / step.noise + 1 / (2 * step.noise**2)) + 1
@@ -198,5 +198,5 @@ def _width(step: _Step, steps: int, delta: float) -> float:
             moment = top + math.log(max(float(masses @ np.exp(exponents - top)), 1e-300))
             found = min(found, (steps * moment - math.log(delta * 1e-3)) / rate - side * centre)
         widest = max(widest, found)
-    # One step's own range must fit too.
+    # The range of a single step must fit too.
     return max(widest, edge / 2) * 1.05 if math.isfinite(widest) else math.inf

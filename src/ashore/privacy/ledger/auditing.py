@@ -1,9 +1,9 @@
-"""What an attack proves: the least epsilon that a training run can have had, by who guessed right who was in it.
+"""Privacy auditing: a lower bound on a training run's epsilon, from the success of a membership attack.
 
-Canaries are made, and a fair coin decides for each whether it is trained on. Then somebody who has the model, and not
-the coins, gives each a score: the higher, the more it looks trained on. From one run and many canaries follows a lower
-bound on epsilon (Steinke, Nasr and Jagielski 2023), which holds whatever the mechanism is: where it lies above the
-epsilon that was claimed, the claim is wrong. A bound below it proves nothing; a better attack may find more.
+Canaries are created, and a fair coin decides for each whether it is trained on. An attacker with the model, but not the
+coins, then scores each: the higher, the more it looks trained on. One run with many canaries gives a lower bound on
+epsilon (Steinke, Nasr and Jagielski 2023), which holds whatever the mechanism is: where it lies above the epsilon that
+was claimed, the claim is wrong. A bound below it proves nothing; a better attack may find more.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ FALSE_ALARMS: Final = 0.01
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """What an attack with known truth showed."""
+    """Result of an attack with known truth."""
 
     members: int
     """That were trained on."""
@@ -58,17 +58,17 @@ class Verdict:
 
     @property
     def at_chance(self) -> bool:
-        """Whether the scores tell members from others no better than a coin would."""
+        """Whether the scores separate members from others no better than chance."""
         return self.area_low <= self.area <= self.area_high
 
 
 def judge(members: Sequence[float], others: Sequence[float], delta: float) -> Verdict:
-    """Return what scores prove.
+    """Return what the scores prove.
 
     Args:
-        members: Scores of what was trained on.
-        others: Scores of what was not; which is which was decided by a fair coin for each.
-        delta: For which epsilon is told.
+        members: Scores of canaries that were trained on.
+        others: Scores of those that were not; a fair coin decided for each.
+        delta: Delta for which epsilon is reported.
 
     Raises:
         InvalidRequest: there are too few.
@@ -80,7 +80,7 @@ def judge(members: Sequence[float], others: Sequence[float], delta: float) -> Ve
     inside, outside = np.asarray(members, np.float64), np.asarray(others, np.float64)
     scores = np.concatenate([inside, outside])
     truth = np.concatenate([np.ones(len(inside), np.bool_), np.zeros(len(outside), np.bool_)])
-    # Equal scores in an order that knows nothing of the truth.
+    # Order equal scores independently of the truth.
     order = np.lexsort((np.random.default_rng(0).permutation(len(scores)), scores))
     best, guesses, right = 0.0, 0, 0
     for share in SHARES:
@@ -111,7 +111,7 @@ def judge(members: Sequence[float], others: Sequence[float], delta: float) -> Ve
 
 
 def least_epsilon(canaries: int, guesses: int, right: int, delta: float, doubt: float) -> float:
-    """Return the largest epsilon that so many right guesses rule out, but for a probability of `doubt`; 0: none."""
+    """Return the largest epsilon that so many correct guesses rule out, except with probability `doubt`; 0: none."""
     if _probability(canaries, guesses, right, 0.0, delta) >= doubt:
         return 0.0
     low, high = 0.0, MOST_EPSILON
@@ -122,7 +122,7 @@ def least_epsilon(canaries: int, guesses: int, right: int, delta: float, doubt: 
 
 
 def _probability(canaries: int, guesses: int, right: int, epsilon: float, delta: float) -> float:
-    """Return the most probability with which (epsilon, delta) lets so many guesses be right: theorem 5.2 there."""
+    """Return the highest probability of so many correct guesses under (epsilon, delta): theorem 5.2 there."""
     from scipy.stats import binom
 
     accuracy = 1 / (1 + math.exp(-epsilon))

@@ -1,4 +1,4 @@
-"""What is asked of privacy budgets: grant one, see what is left, ask a dataset with noise."""
+"""Calls of privacy budgets: grant one, show what is left, query a dataset with noise."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the ledger keeps. Privacy loss is counted in whole micro-nats and delta in whole 1e-15, always rounded up."""
+"""Records of the ledger. Privacy loss is counted in whole micro-nats and delta in whole 1e-15, always rounded up."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class Spend:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Standing:
-    """A budget with the sums of what was reserved and spent."""
+    """A budget with the sums of reserved and spent amounts."""
 
     budget: Budget
     question_units: int
@@ -75,7 +75,7 @@ class Standing:
 
     @property
     def spent_epsilon(self) -> int:
-        """Micro-nats that are gone by plain addition: the share of questions counts whole from the first one on."""
+        """Micro-nats spent by plain addition: the share of questions counts whole from the first one on."""
         return (
             self.budget.carried_epsilon
             + self.training_epsilon

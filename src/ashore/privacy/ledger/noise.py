@@ -23,10 +23,11 @@ def discrete_gaussian(variance: Fraction) -> int:
 
 
 def exponential_choice(scores: Sequence[Fraction], epsilon: Fraction) -> int:
-    """Return the number of a candidate, drawn with a probability that is proportional to exp(epsilon score / 2).
+    """Return the index of a candidate, drawn with a probability proportional to exp(epsilon score / 2).
 
     Args:
-        scores: Of each candidate, at least one; whole or with small denominators. A unit changes none by more than 1.
+        scores: Score of each candidate, at least one; whole or with small denominators. A unit changes none by more
+            than 1.
         epsilon: Privacy loss of the choice.
     """
     best = max(scores)

@@ -1,6 +1,7 @@
-"""Datasets that rooms bring: what ashore itself keeps of people, ready to be asked with noise once there is a budget.
+"""Datasets declared by rooms: ashore's own records about people, which can be queried with noise once there is a
+budget.
 
-A room says its own in `datasets.json` of its folder, as its actions in `actions.json`.
+A room declares its own in `datasets.json` of its folder, like its actions in `actions.json`.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from ashore.privacy.ledger.section import DatasetSection
 
 
 class Ready(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One of them, for every tenant."""
+    """One such dataset, for every tenant."""
 
     name: str
     about: str
@@ -27,7 +28,7 @@ class Ready(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """Columns with several words of which the first counts."""
 
     def section(self, tenant: str) -> DatasetSection:
-        """Return it as if it stood in ashore.toml."""
+        """Return it in the form of an entry in ashore.toml."""
         return DatasetSection(
             name=self.name, tenant=tenant, select=self.select, unit=self.unit, rows_per_unit=self.rows_per_unit
         )
@@ -35,7 +36,7 @@ class Ready(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 @cache
 def ready_datasets() -> dict[str, Ready]:
-    """Return them by name."""
+    """Return the declared datasets by name."""
     found: dict[str, Ready] = {}
     for one in LISTED:
         file = PACKAGE / one.folder.replace(".", "/") / "datasets.json"

@@ -1,4 +1,4 @@
-"""The privacy ledger of an API worker; nothing where there is no state."""
+"""The privacy ledger of an API worker; nothing without a state."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ashore.rooms import Context, Opened, Room
 
 
 async def open_ledger(context: Context) -> Opened:
-    """Open it."""
+    """Open the privacy ledger of this worker."""
     database = context.database
     if database is None:
         return Opened()

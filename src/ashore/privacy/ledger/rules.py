@@ -1,4 +1,4 @@
-"""What a budget takes and refuses. Pure."""
+"""Rules of a privacy budget. Pure."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ def granted(
     """Return a new budget.
 
     Args:
-        budget: Its id.
-        tenant: Whose dataset it is.
+        budget: Id of the budget.
+        tenant: Owner of the dataset.
         dataset: Name of the dataset.
-        epsilon: Nats, of everything together.
-        delta: Of everything together.
-        questions: Share of both that questions with noise have; the rest is for training.
-        before: The budget that it replaces; what that one has spent counts in this one too.
+        epsilon: Nats, in total.
+        delta: In total.
+        questions: Share of both for noisy questions; the rest is for training.
+        before: The budget that it replaces, whose spending counts in this one too.
         lost: Epsilon and delta of budgets that the state lost; they count as spent.
 
     Raises:
-        InvalidRequest: it promises nothing, or less than is spent already.
+        InvalidRequest: its guarantee is void, or less than is already spent.
     """
     if not 0 < epsilon <= MOST_EPSILON:
         raise InvalidRequest(f"epsilon is {epsilon:g}", hint=f"above 0 and at most {MOST_EPSILON:g}; 0.5 to 2 is usual")
@@ -79,10 +79,10 @@ def granted(
 
 
 def check_fits(standing: Standing, kind: Kind, units: int, delta: int) -> None:
-    """Return when a spend still fits.
+    """Check that a spend still fits.
 
     Raises:
-        PrivacyBudgetSpent: it does not, with what is left.
+        PrivacyBudgetSpent: it does not; the message has what is left.
     """
     budget = standing.budget
     name = f"the privacy budget of {budget.dataset}"

@@ -1,4 +1,4 @@
-"""`[statistics]`: datasets of which statistics may be asked, with noise."""
+"""`[statistics]`: datasets for statistics with noise."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The ledger of one home or of several machines on one Postgres: granted, reserved, spent. One transaction each.
+"""The ledger of one home or of several machines on one Postgres: grant, reserve, spend. One transaction each.
 
-A reservation counts before the first noisy bit is drawn, and counts for ever unless the process that made it says that
-nobody saw anything. So a crash costs the whole of it, and never more than the budget.
+A reservation counts before the first noisy bit is drawn, and counts permanently unless its process reports that nothing
+was released. So a crash costs the whole reservation, and never more than the budget.
 """
 
 from __future__ import annotations
@@ -46,16 +46,16 @@ RECORD_S: Final = 5.0
 
 
 class Ledger:
-    """Safe on several threads and over several processes: the database decides."""
+    """Safe on several threads and processes: the database decides."""
 
     def __init__(self, database: Database, *, clock: Clock, recorder: Recorder, remembers: Recollection) -> None:
-        """Make it.
+        """Create it.
 
         Args:
             database: The state.
-            clock: For when things happened; no rule goes by it.
+            clock: For timestamps; no rule depends on it.
             recorder: The audit log, which has each spend before it is made.
-            remembers: What the audit log knows of earlier spends: a state that was restored may know less.
+            remembers: Earlier spends in the audit log: a restored state may lack some.
         """
         self._database = database
         self._clock = clock
@@ -75,20 +75,20 @@ class Ledger:
         questions: float,
         agreed: Callable[[Connection], str] = lambda connection: "",
     ) -> Standing:
-        """Grant a budget for a dataset, in the place of the one in force. What that one spent counts in the new one,
-        and so does what the audit log knows of and the state does not: an older backup was restored.
+        """Grant a budget for a dataset, replacing the one in force. Its spending counts in the new one, and so do
+        spends in the audit log that are missing in the state: an older backup was restored.
 
         Args:
-            actor: Who grants.
-            tenant: Whose dataset it is.
+            actor: The granting actor.
+            tenant: Owner of the dataset.
             dataset: Name of the dataset.
-            epsilon: Nats, of everything together.
-            delta: Of everything together.
+            epsilon: Nats, in total.
+            delta: In total.
             questions: Share of both for questions.
-            agreed: Gives who consented, in the transaction; raises where somebody must have.
+            agreed: Returns who consented, in the transaction; raises if a required consent is missing.
 
         Raises:
-            InvalidRequest: see `rules.granted`. StateLost: what was lost is not known in full.
+            InvalidRequest: see `rules.granted`. StateLost: the lost spends are not fully known.
         """
         told, now_s = self._told(SPEND, tenant, dataset), int(self._clock.now_s())
         with self._database.write() as connection:
@@ -128,18 +128,18 @@ class Ledger:
             return _found(open_budget(connection, tenant, dataset), dataset)
 
     def standings(self, tenant: str = "") -> list[Standing]:
-        """Return the budgets in force, of one tenant where it is named."""
+        """Return the budgets in force, of one tenant if given."""
         with self._database.read() as connection:
             return budgets(connection, tenant)
 
     def history(self, tenant: str, dataset: str, limit: int) -> list[Spend]:
-        """Return what was reserved and spent for a dataset, newest first."""
+        """Return the reservations and spends of a dataset, newest first."""
         with self._database.read() as connection:
             return spends(connection, tenant, dataset, limit)
 
     def answered(self, standing: Standing, question: str, units: int) -> Spend | None:
-        """Return an answer that this question had under a budget, with no more noise than `units` buy; it costs nothing
-        to see it again."""
+        """Return an earlier answer to this question under a budget, with no more noise than `units` buy; showing it
+        again costs nothing."""
         with self._database.read() as connection:
             return answered(connection, standing.budget.id, question, units)
 
@@ -172,27 +172,27 @@ class Ledger:
         what: str,
         question: str = "",
     ) -> Iterator[Reservation]:
-        """Reserve a spend, and give it. It is spent when the block ends, also by an error, unless `release` was called.
+        """Reserve a spend and yield it. It is spent when the block ends, even by an error, unless `release` was called.
 
-        A state that cannot be written when the block ends takes nothing from what was done in it: the reservation then
-        stays, and counts as spent.
+        If the state cannot be written when the block ends, the result of the block stays valid: the reservation
+        remains, and counts as spent.
 
         Args:
-            actor: Who spends.
-            tenant: Whose dataset it is.
+            actor: The spending actor.
+            tenant: Owner of the dataset.
             dataset: Name of the dataset.
             kind: Question or training.
-            cost: Gives units and delta (1e-15) under the budget in force.
+            cost: Returns units and delta (1e-15) under the budget in force.
             what: In words, for the history.
-            question: Where the answer is kept for who asks the same again.
+            question: Key of the stored answer, for repeated questions.
 
         Raises:
-            NotFound: no budget was granted. PrivacyBudgetSpent: it does not fit. StateLost: the audit log knows of more
-                than the state does. AuditUnavailable: the spend cannot be recorded, so nothing is spent.
+            NotFound: no budget was granted. PrivacyBudgetSpent: it does not fit. StateLost: the audit log has more
+                spends than the state. AuditUnavailable: the spend cannot be recorded, so nothing is spent.
         """
         try:
             spend = self._reserve(actor, tenant, dataset, kind, cost, what, question)
-        except PrivacyBudgetSpent as fault:  # an officer sees who asked for more than was left
+        except PrivacyBudgetSpent as fault:  # an officer sees who requested more than was left
             told: dict[str, str | int] = {"kind": kind, "asked": what}
             resource = f"dataset/{tenant}/{dataset}"
             actor.record(self._recorder, SPEND, resource, outcome="denied", reason=fault.message, detail=told)
@@ -228,7 +228,7 @@ class Ledger:
                     break
             self._compare(tenant, dataset, standing.budget.id)
         self._compared[spend.budget] = num_spends + 1
-        self._recorder.settle(RECORD_S)  # what cannot be recorded is not begun; the reservation then stays spent
+        self._recorder.settle(RECORD_S)  # an unaudited spend is not begun; the reservation then stays spent
         return spend
 
     def _entered(
@@ -241,7 +241,7 @@ class Ledger:
         what: str,
         question: str,
     ) -> tuple[Spend, dict[str, str | int]]:
-        """Enter a reservation where it fits; return it, and what the audit log is to have of it."""
+        """Enter a reservation if it fits; return it, and its audit details."""
         units, delta = cost
         rules.check_fits(standing, kind, units, delta)
         spend = Spend(
@@ -263,8 +263,8 @@ class Ledger:
         }  # fmt: skip
 
     def _compare(self, tenant: str, dataset: str, budget: str) -> None:
-        """Raise `StateLost` where the audit log has a spend on this dataset, under whichever budget, that the state
-        does not have. Once in a process for each budget, and again when spends are gone: a database was restored."""
+        """Raise `StateLost` if the audit log has a spend on this dataset, under any budget, that the state lacks.
+        Once per process for each budget, and again when spends disappear: a database was restored."""
         told = self._told(SPEND, tenant, dataset)
         with self._database.read() as connection:
             lost, there = _lost(connection, told), count_spends(connection, budget)
@@ -278,7 +278,7 @@ class Ledger:
         self._compared[budget] = there
 
     def _told(self, action: str, tenant: str, dataset: str) -> list[Mapping[str, str | int]]:
-        """Return what the audit log has of a dataset, but for refusals. Read it before the state, which has each spend
+        """Return the audit records of a dataset, except refusals. Read it before the state, which has each spend
         first."""
         found = self._remembers.details(action, f"dataset/{tenant}/{dataset}")
         return [one for one in found if "budget" in one]
@@ -286,8 +286,8 @@ class Ledger:
     def _restore(
         self, connection: Connection, tenant: str, dataset: str, told: Sequence[Mapping[str, str | int]], now_s: int
     ) -> tuple[int, int]:
-        """Enter spends that the audit log has and the state lost; return epsilon and delta of those whose budget is not
-        the one in force: all that it was granted, whatever of it was spent.
+        """Enter spends that the audit log has and the state lost; return epsilon and delta of those of replaced
+        budgets: the whole grant, however much was spent.
 
         Raises:
             StateLost: the log has the spend of a budget, and not its grant.
@@ -331,7 +331,7 @@ def _lost(connection: Connection, told: Sequence[Mapping[str, str | int]]) -> li
 
 
 class Reservation:
-    """A spend under way."""
+    """A spend in progress."""
 
     def __init__(self, spend: Spend) -> None:
         self.spend = spend
@@ -340,7 +340,7 @@ class Reservation:
         self.is_released = False
 
     def release(self) -> None:
-        """Give it back: no noise was drawn, and nobody saw anything."""
+        """Release it: no noise was drawn, and nothing was shown."""
         self.is_released = True
 
 

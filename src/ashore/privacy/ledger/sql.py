@@ -1,4 +1,4 @@
-"""The ledger in the state: budgets, and what was reserved and spent in them."""
+"""SQL of the ledger: budgets, reservations and spends."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ _SPEND = "id, budget, kind, state, units, delta, what, actor, began_s, ended_s, 
 
 
 def open_budget(connection: Connection, tenant: str, dataset: str, *, held: bool = False) -> Standing | None:
-    """Return the budget in force of a dataset; None: there is none. `held`: until the end of a writing transaction."""
+    """Return the budget in force of a dataset; None if there is none. `held`: until the end of a writing
+    transaction."""
     row = _open_row(connection, tenant, dataset, row_lock(connection)) if held else None
     if row is None and (row := _open_row(connection, tenant, dataset)) is not None and held:
         # Postgres waited for a row that was closed meanwhile, and did not see the one in its place.
@@ -40,7 +41,7 @@ def _open_row(connection: Connection, tenant: str, dataset: str, lock: str = "")
 
 
 def budgets(connection: Connection, tenant: str = "") -> list[Standing]:
-    """Return the budgets in force, of one tenant where it is named."""
+    """Return the budgets in force, of one tenant if given."""
     rows = execute(
         connection,
         f"SELECT {_BUDGET} FROM dp_budget WHERE closed_s = 0 AND (:tenant = '' OR tenant = :tenant) "
@@ -51,7 +52,7 @@ def budgets(connection: Connection, tenant: str = "") -> list[Standing]:
 
 
 def put_budget(connection: Connection, budget: Budget) -> None:
-    """Keep a new budget, in the place of the one in force. Needs a writing transaction."""
+    """Save a new budget, replacing the one in force. Needs a writing transaction."""
     execute(
         connection,
         "UPDATE dp_budget SET closed_s = :now_s WHERE tenant = :tenant AND dataset = :dataset AND closed_s = 0",
@@ -68,7 +69,7 @@ def put_budget(connection: Connection, budget: Budget) -> None:
 
 
 def put_spend(connection: Connection, spend: Spend, question: str = "") -> None:
-    """Keep a new reservation. `question`: what it asks, to find its answer again."""
+    """Save a new reservation. `question`: key for finding its answer again."""
     execute(
         connection,
         f"INSERT INTO dp_spend ({_SPEND}, question) VALUES (:id, :budget, :kind, :state, :units, :delta, :what, "
@@ -81,7 +82,7 @@ def put_spend(connection: Connection, spend: Spend, question: str = "") -> None:
 def put_lost_budget(
     connection: Connection, budget: str, tenant: str, dataset: str, *, epsilon: int, delta: int, now_s: int
 ) -> None:
-    """Keep a budget that only the audit log knows, as one that was replaced. One that is there stays as it is."""
+    """Save a budget known only from the audit log, as a replaced one. An existing one is not changed."""
     execute(
         connection,
         f"INSERT INTO dp_budget ({_BUDGET}) VALUES (:id, :tenant, :dataset, :epsilon, :delta, 0, 0, 2, 0, 0, 0, '', "
@@ -96,7 +97,7 @@ def put_lost_budget(
 
 
 def known_spends(connection: Connection, spends: Sequence[str]) -> frozenset[str]:
-    """Return which of these spends there are."""
+    """Return which of these spends exist."""
     found: set[str] = set()
     for begin in range(0, len(spends), PAGE):
         page = {f"id{number}": one for number, one in enumerate(spends[begin : begin + PAGE])}
@@ -108,13 +109,13 @@ def known_spends(connection: Connection, spends: Sequence[str]) -> frozenset[str
 
 
 def count_spends(connection: Connection, budget: str) -> int:
-    """Return how many spends there ever were under a budget; none is ever deleted."""
+    """Return the number of all spends under a budget; none is ever deleted."""
     found = execute(connection, "SELECT COUNT(*) FROM dp_spend WHERE budget = :budget", budget=budget)
     return int(found.scalar_one())
 
 
 def end_spend(connection: Connection, spend: str, state: str, *, now_s: int, answer: str = "") -> bool:
-    """End a reservation; return whether it was one."""
+    """End a reservation; return whether it was open."""
     done = execute(
         connection,
         "UPDATE dp_spend SET state = :state, ended_s = :now_s, answer = :answer WHERE id = :id AND state = 'reserved'",
@@ -127,7 +128,7 @@ def end_spend(connection: Connection, spend: str, state: str, *, now_s: int, ans
 
 
 def answered(connection: Connection, budget: str, question: str, units: int) -> Spend | None:
-    """Return the newest answer to a question under a budget that cost at least so much: it has no more noise."""
+    """Return the newest answer to a question under a budget that cost at least so much, and so has no more noise."""
     row = (
         execute(
             connection,
@@ -144,7 +145,7 @@ def answered(connection: Connection, budget: str, question: str, units: int) -> 
 
 
 def spends(connection: Connection, tenant: str, dataset: str, limit: int) -> list[Spend]:
-    """Return what was reserved and spent for a dataset, newest first, under any of its budgets."""
+    """Return the reservations and spends of a dataset, newest first, under any of its budgets."""
     columns = ", ".join(f"s.{name.strip()}" for name in _SPEND.split(","))
     rows = execute(
         connection,

@@ -1,7 +1,7 @@
 """Statistics with noise over the rows of a dataset: what a question costs, and its answer.
 
-Each unit counts with at most `rows_per_unit` rows, so that one who comes or goes changes a sum by a bounded amount (the
-sensitivity). Noise is drawn on whole numbers: a column is counted in millionths of its bound.
+Each unit counts with at most `rows_per_unit` rows, so that adding or removing one changes a sum by a bounded amount
+(the sensitivity). Noise is drawn on whole numbers: a column is counted in millionths of its bound.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ SURE: Final = 1.959964
 
 
 class Question(msgspec.Struct, frozen=True, kw_only=True):
-    """What is asked, apart from how much noise is taken."""
+    """A question, independent of the amount of noise."""
 
     what: What
     column: str = ""
@@ -51,7 +51,7 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
     quantiles: tuple[float, ...] = ()
 
     def checked(self) -> Question:
-        """Return it when it can be answered.
+        """Check it and return it.
 
         Raises:
             InvalidRequest: a bound or a column is missing.
@@ -87,12 +87,12 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def cells(self) -> tuple[str, ...]:
-        """Groups of the answer; one without a name, where it has none."""
+        """Groups of the answer; a single unnamed one without grouping."""
         return self.groups if self.what == "histogram" or self.by else ("",)
 
     @property
     def parts(self) -> int:
-        """Over how many noisy sums or choices epsilon is shared. Groups share nothing: a row is in one of them."""
+        """Number of noisy sums or choices that share epsilon. Groups share nothing: a row is in one of them."""
         return len(self.quantiles) if self.what == "quantile" else 2 if self.what == "mean" else 1
 
 
@@ -119,20 +119,20 @@ class Noise:
     """Of each quantile; noise of another kind goes by the multiplier."""
 
     def on(self, value: int, bound: int) -> tuple[int, float]:
-        """Return a sum with noise, and the standard deviation of it. `bound`: most that one row changes it."""
+        """Return a sum with noise, and its standard deviation. `bound`: largest change of it by one row."""
         spread = self.multiplier * self.rows_per_unit * bound
         return value + discrete_gaussian(Fraction(spread) ** 2), spread
 
 
 def answer(question: Question, rows: Iterable[Row], unit: str, noise: Noise) -> list[Cell]:
-    """Return the answer with noise. Nothing but the noisy figures depends on a row: one without the unit, without the
-    column, or with a value that is no number, counts for nothing, since an error would tell that it is there.
+    """Return the answer with noise. Only the noisy figures depend on rows: one without the unit, without the column, or
+    with a non-numeric value is ignored, since an error would reveal its presence.
 
     Args:
-        question: What is asked.
-        rows: Of the dataset.
-        unit: Column that says whose row it is.
-        noise: How much.
+        question: The question.
+        rows: Rows of the dataset.
+        unit: Column with the unit of a row.
+        noise: Amount of noise.
     """
     if question.what == "quantile":
         return _quantiles(question, _bounded(rows, unit, noise.rows_per_unit), noise)
@@ -165,8 +165,8 @@ def _noisy(question: Question, count: int, total: int, middle: float, reach: flo
 
 
 def _quantiles(question: Question, rows: Iterable[Row], noise: Noise) -> list[Cell]:
-    """Return values that split the rows about as asked, each chosen by the exponential mechanism among values that are
-    the same whatever the data. The score of one: how many rows it is off, over what a unit can change of that."""
+    """Return values that split the rows approximately as requested, each chosen by the exponential mechanism among
+    values that do not depend on the data. A value's score: how many rows it is off, divided by the sensitivity."""
     numbers = sorted(one for row in rows if (one := _number(row, question.column)) is not None)
     width = (question.high - question.low) / (CANDIDATES - 1)
     candidates = [question.low + width * number for number in range(CANDIDATES)]
@@ -177,7 +177,7 @@ def _quantiles(question: Question, rows: Iterable[Row], noise: Noise) -> list[Ce
         change = max(share, 1 - share) * noise.rows_per_unit
         scores = [-abs(one - share * len(numbers)) / change for one in below]
         chosen = candidates[exponential_choice(scores, Fraction(noise.epsilon))]
-        # The score of the choice is this far below the best, but for a probability of 1 in 20.
+        # With probability 19/20 the score of the choice is at most this far below the best.
         off = 2 / noise.epsilon * (math.log(CANDIDATES) + math.log(1 / (1 - 0.95))) * float(change)
         found.append(Cell(group=f"{quantile:g}", value=chosen, rows_off=off))
     return found
@@ -211,10 +211,10 @@ def _number(row: Row, column: str) -> float | None:
 
 
 def check_columns(there: Sequence[str], wanted: Iterable[str]) -> None:
-    """Check names against those that a dataset has: of its line of names or its SELECT, and never of a row.
+    """Check names against a dataset's columns: those of its header or its SELECT, never those of a row.
 
     Raises:
-        BrokenData: one is not there.
+        BrokenData: one is missing.
     """
     for name in wanted:
         if name and name not in there:
@@ -226,10 +226,10 @@ def read_rows(path: Path, wanted: Sequence[str]) -> Iterator[Row]:
 
     Args:
         path: The file.
-        wanted: Columns that a CSV must have. Names in JSONL are those of rows: whether one is there is not told.
+        wanted: Columns that a CSV must have. In JSONL names belong to rows, so a missing one is not reported.
 
     Raises:
-        NotFound: it is not there. BrokenData: it is too large, or no such file.
+        NotFound: the file is missing. BrokenData: it is too large, or of another format.
     """
     try:
         if path.stat().st_size > MOST_BYTES:

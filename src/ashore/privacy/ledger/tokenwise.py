@@ -1,8 +1,8 @@
 """Why ashore does not rewrite texts token by token with differential privacy: the arithmetic.
 
-Local differential privacy replaces each token by one drawn from the vocabulary. The best that keeps epsilon for a token
-is randomised response over all of them (Kairouz et al. 2016): the token stays with the probability
-e^epsilon / (e^epsilon + V - 1).
+Local differential privacy replaces each token by one drawn from the vocabulary. The best mechanism with epsilon per
+token is randomised response over all of them (Kairouz et al. 2016): the token is kept with the probability e^epsilon /
+(e^epsilon + V - 1).
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ READABLE: Final = 0.9
 
 
 def stays(epsilon: float, vocabulary: int = VOCABULARY) -> float:
-    """Return the probability with which a token stays as it is."""
+    """Return the probability that a token is kept."""
     return 1 / (1 + (vocabulary - 1) * math.exp(-epsilon))
 
 
 def needed(share: float = READABLE, vocabulary: int = VOCABULARY) -> float:
-    """Return the epsilon of each token with which this share of them stays."""
+    """Return the epsilon per token for which this share of them is kept."""
     return math.log(share / (1 - share) * (vocabulary - 1))
 
 
 def refuse_rewriting(epsilon: float) -> None:
-    """Raise `InvalidRequest`, with what would be left of a text."""
+    """Raise `InvalidRequest`, stating how much of a text would be left."""
     raise InvalidRequest(
         f"a text is not rewritten token by token with epsilon {epsilon:g}: with a vocabulary of {VOCABULARY:,}, one in "
         f"{1 / stays(epsilon):,.0f} of its tokens would stay as it is; for {READABLE:.0%} to stay, each token takes "
