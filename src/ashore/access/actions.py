@@ -40,7 +40,7 @@ class Action(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     name: str
     protects: str
-    """What one may do with it, and on which resources."""
+    """What the action allows, and on which resources."""
     office: Office | None = None
     roles: tuple[str, ...] = ()
     """Built-in roles that may do it, some on certain resources only: `viewer on server`. Not named are the role of its

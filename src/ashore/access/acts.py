@@ -41,7 +41,7 @@ R = TypeVar("R")
 
 MAX_PAGE: Final = 1000
 SYSTEM: Final = Actor(principal=Principal(id="system", tenant=TenantId(""), kind="internal"))
-"""ashore itself: what the operator wrote into ashore.toml, and the end of the first key."""
+"""ashore itself: changes by the operator in ashore.toml, and the end of the first key."""
 
 
 @dataclass(slots=True)
@@ -54,11 +54,11 @@ class Desk:
     now_s: int
     detail: dict[str, str | int] = field(default_factory=dict)
     before: Standing | None = None
-    """Who could administer before this act, where it changes something."""
+    """Potential administrators before this act, if it changes something."""
     after: Compiled | None = None
     """The policy as this act has left it; None: as it was."""
     dry: bool = False
-    """Whether this only shows what would be: a consent is looked for, and not used up."""
+    """Whether this is a dry run: a consent is checked, but not used up."""
 
     @property
     def principal(self) -> Principal:
@@ -177,7 +177,7 @@ class Acts:
         self._recorder: Final = recorder
         self._clock: Final = clock
         self._held: tuple[tuple[int, int], Compiled] | None = None
-        """The policy in force when it was last asked for, and the mark that it has in the state."""
+        """The last policy read, and its mark in the state."""
 
     @property
     def now_s(self) -> int:

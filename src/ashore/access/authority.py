@@ -18,7 +18,7 @@ from ashore.access.roles import BUILT_IN
 from ashore.errors import PermissionDenied
 
 MAX_REMEMBERED: Final = 2_048
-"""Decisions kept; with more, all are forgotten and made anew."""
+"""Limit of memoised decisions; above it, all are dropped."""
 MAX_RESOURCE_CHARS: Final = 300
 """Decisions about longer ones are made each time: a client names models as it likes."""
 

@@ -62,9 +62,9 @@ class Revived:
     """Result of the repair."""
 
     missing: tuple[str, ...]
-    """Offices that nobody with a valid key can use, and whose holders the new first key makes. Empty: no new key."""
+    """Offices without a holder who has a valid key; the new first key can create their holders. Empty: no new key."""
     taken_away: tuple[Binding, ...]
-    """Bindings whose rules denied that anybody administers."""
+    """Removed bindings, whose rules blocked administration."""
     revoked: tuple[str, ...] = ()
     """Keys of the administrators that were revoked as lost."""
 

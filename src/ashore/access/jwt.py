@@ -32,7 +32,7 @@ _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@:+|-]{0,127}")
 
 
 class Issuer(Section, frozen=True, kw_only=True):
-    """A trusted issuer."""
+    """One issuer whose tokens are believed."""
 
     name: Annotated[str, Meta(examples=['"corp"'])]
     """Stands before the subject in the principal's id: `corp:alice`."""
@@ -74,7 +74,7 @@ class JwtVerifier:
         self._office_roles: Final = frozenset(role.name for role in built_in if role.offices)
         self._keys: dict[str, tuple[PyJWK, ...]] = {}
         self.missed: set[str] = set()
-        """Names of issuers whose tokens named a key that is not known: whoever fetches keys looks again, and clears."""
+        """Issuers whose tokens named an unknown key: the fetcher refreshes their keys and clears this."""
 
     @property
     def issuers(self) -> tuple[Issuer, ...]:

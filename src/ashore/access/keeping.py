@@ -26,7 +26,7 @@ from ashore.errors import AshoreError
 from ashore.state import Database, EpochWatch, read_epochs
 
 FLUSH_EVERY_S: Final = 15.0
-"""How late the state hears when a key was used last, and that one has expired."""
+"""Delay until the state learns of a key's last use, and of its expiry."""
 
 log = logging.getLogger("ashore.worker")
 
@@ -56,7 +56,7 @@ class Keys:
         self._reading = threading.Lock()
         self._seen = -1
         self._mark = (-1, -1)
-        """Of the policy that was read last."""
+        """Mark of the last policy read."""
         self.directory: Final = Directory()
         self.authority: Final = PolicyAuthority()
         self._doorkeeper = Doorkeeper(self.directory, clock, recorder, verifier=verifier)

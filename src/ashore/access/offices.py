@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
 CONSENT_S: Final = 86_400
-"""How long a consent to what is done to an auditor holds."""
+"""Validity of a consent to a change of an auditor."""
 ADMINISTERING: Final = (
     (POLICY_WRITE, "policy"),
     (ROLE_GRANT, f"role/{SECURITY_OFFICER}"),
@@ -51,7 +51,7 @@ class Standing:
 
     compiled: Compiled
     administrators: tuple[Principal, ...]
-    """Who may do all of `ADMINISTERING`."""
+    """Principals that may do all of `ADMINISTERING`."""
     officers: Mapping[str, frozenset[str]]
     """Ids of accounts by office. A security officer who may not administer is none."""
     powers: frozenset[tuple[str, str, bool]]

@@ -16,7 +16,7 @@ from ashore.errors import InvalidRequest
 Effect = Literal["allow", "deny"]
 
 MAX_RULES: Final = 100_000
-"""Of a whole policy."""
+"""Limit of a whole policy."""
 MAX_TITLE_CHARS: Final = 200
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@:+|-]{0,127}")
@@ -71,9 +71,9 @@ class Role:
     protected: bool = False
     """Its rights cannot be denied by any rule of another role."""
     grantable: bool = True
-    """False: it comes with a credential and can be given to nobody."""
+    """False: it comes with a credential and cannot be granted."""
     offices: frozenset[Office] = field(init=False, repr=False, compare=False)
-    """The offices whose powers it gives. Told once: it is asked for each binding of a policy."""
+    """The offices whose powers it has. Cached: it is read for each binding of a policy."""
 
     def __post_init__(self) -> None:
         actions = {rule.action for rule in self.rules if rule.effect == "allow"}

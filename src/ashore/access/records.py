@@ -64,7 +64,7 @@ class KeyRecord:
     digest: str = field(repr=False)
     """SHA-256 of the key, hexadecimal."""
     owner: str
-    """Account it belongs to. A key whose owner is no account asks models, and nothing else."""
+    """Owning account. A key without an existing account may use models, and nothing else."""
     owner_kind: AccountKind = "user"
     tenant: str
     prefix: str = ""

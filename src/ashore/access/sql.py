@@ -25,7 +25,7 @@ KEYS_EPOCH: Final = "keys"
 POLICY_EPOCH: Final = "access"
 """Roles and bindings: what they may do."""
 KEPT_VERSIONS: Final = 200
-"""Of the policy; the record keeps every change for as long as it must."""
+"""Number of stored policy versions; the audit log keeps every change as long as required."""
 
 _KEY_COLUMNS: Final = (
     "key_id, digest, principal, tenant, scopes, created_s, revoked_s, prefix, title, owner_kind, models, networks, "

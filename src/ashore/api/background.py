@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 AGAIN_S: Final = 5.0
-"""Wait before what failed begins again."""
+"""Delay before a failed task is restarted."""
 
 log = logging.getLogger("ashore.worker")
 

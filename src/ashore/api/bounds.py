@@ -7,7 +7,7 @@ from typing import Final
 from ashore.errors import InvalidRequest
 
 MOST_NAME_CHARS: Final = 256
-"""Of the name of a model."""
+"""Limit of a model's name."""
 MOST_MESSAGES: Final = 10_000
 MOST_TOOLS: Final = 128
 TOOL_NAME: Final = r"[a-zA-Z0-9_.-]+"

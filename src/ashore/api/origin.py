@@ -32,7 +32,7 @@ class Origins:
 
     def __init__(self, trusted_proxies: int = 0) -> None:
         self.trusted_proxies = trusted_proxies
-        """How many proxies in front of the edge are believed from now on."""
+        """Number of trusted proxies in front of the edge."""
 
 
 def grpc_peer(peer: str) -> str:

@@ -19,11 +19,11 @@ from ashore.serving import Limits
 MEMORY_SHARE: Final = 8
 """The workers of a machine hold bodies in one part in so many of its memory."""
 PRINCIPAL_SHARE: Final = 4
-"""One principal may hold one part in so many of what its tenant may."""
+"""A principal's share of its tenant's limit: one part in this many."""
 FREE_BYTES: Final = 16 << 10
-"""Of each body; how many bodies there are at once is bounded by the connections."""
+"""Per body; the number of concurrent bodies is limited by the connections."""
 LEAST_BYTES: Final = 64 << 20
-"""Of one worker, however small the machine is: room for some of the longest bodies."""
+"""Per worker, on any machine: room for some of the longest bodies."""
 
 
 def bodies_of(limits: Limits, *, num_workers: int = 1, memory: int | None = None) -> Bodies:
@@ -191,4 +191,4 @@ class Hold:
 
 
 NO_HOLD: Final = Hold(None, ("", ""))
-"""Of requests whose body nobody reads."""
+"""For requests whose body is not read."""

@@ -76,7 +76,7 @@ from ashore.state import Database, EpochWatch, open_state
 log = logging.getLogger("ashore.worker")
 
 ASIDE_THREADS = 2
-"""Threads for what would hold up the streams: long prompts, grammars, writes of the access log."""
+"""Threads for work that would block the streams: long prompts, grammars, writes of the access log."""
 
 GRPC_END_S, HTTP_END_S = 1.0, 5.0
 """How long calls and connections may take to end, once requests have, or had their time."""

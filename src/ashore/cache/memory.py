@@ -27,7 +27,7 @@ class MemoryTier:
         self._clock = clock
         self._kept: TinyLfu[tuple[float, bytes]] = TinyLfu(max_bytes)
         self.reachable = True
-        """A test sets it to False to see what a dead server does."""
+        """A test sets it to False to simulate a dead server."""
 
     @property
     def up(self) -> bool:

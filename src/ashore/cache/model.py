@@ -15,7 +15,7 @@ Tier = Literal["local", "shared", "curated", "reworded"]
 EVERYBODY: Final = TenantId("*")
 """Tenant of a public route's entries, and of pairs for all. No tenant can be called so."""
 CURATED: Final = "curated"
-"""What `x-ashore-precision` says of an answer that a person wrote."""
+"""Value of `x-ashore-precision` for a curated answer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,7 +25,7 @@ class Directive:
     no_store: bool = False
     """Neither look nor keep."""
     no_cache: bool = False
-    """Do not look; keep what is made."""
+    """Do not look up; store the new answer."""
     max_age_s: float | None = None
     """Take nothing older."""
     asked_for: bool = False
@@ -49,7 +49,7 @@ class Ask:
     rewordable: bool
     """True where other wordings of the question may share its answer."""
     storable: bool = True
-    """False for what is never kept: personal data in the prompt, log-probabilities in the answer."""
+    """False for answers that are never cached: personal data in the prompt, log-probabilities in the answer."""
     masking: bytes = b""
     """Names the policy that the request was masked by, and that its answer is checked by before it is kept."""
     directive: Directive = field(default_factory=Directive)
@@ -98,7 +98,7 @@ class KeptAnswer(msgspec.Struct, frozen=True, array_like=True):
     reasoning_tokens: int
     choices: tuple[KeptChoice, ...]
     clamped_to: int = 0
-    """Tokens that the context left to the answer, where more were asked for; 0 where the request fitted."""
+    """Tokens left for the answer by the context, if more were requested; 0 if the request fitted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,7 +112,7 @@ class Pair:
     question: str
     text: str
     pinned: bool
-    """Given before anything that a model has said; otherwise only where nothing better is kept."""
+    """Returned before any model's answer; otherwise only if nothing better is cached."""
     created_s: int
     expires_at_s: float | None = None
 
@@ -149,9 +149,9 @@ class Ready:
     stored_at_s: float
     expires_at_s: float
     told: object = None
-    """What the request path wants to find with it again; the cache does not look at it."""
+    """Opaque data of the request path."""
     tokens: int = 0
-    """Of prompt and answer."""
+    """Tokens of prompt and answer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -145,7 +145,7 @@ class ValkeyTier:
         self._up = True
         self._slow = 0
         self._heard = 0
-        """Look-ups that the server has answered."""
+        """Number of look-ups that the server has answered."""
         self._wanted: dict[bytes, asyncio.Future[bytes | None]] = {}
         self._queue: dict[bytes, tuple[bytes, int]] = {}
         self._queued_bytes = 0

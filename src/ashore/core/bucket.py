@@ -22,7 +22,7 @@ class Bucket(ABC):
     connect_s: ClassVar[int] = 10
     timeout_s: ClassVar[int] = 120
     also: ClassVar[tuple[type[Exception], ...]] = ()
-    """Faults, beside those of the client, that mean that the server is away."""
+    """Further errors, besides the client's, that mean that the server is unreachable."""
 
     def __init__(self, place: str) -> None:
         """Parse the place; the server is not contacted yet.

@@ -16,14 +16,14 @@ from ashore.errors import InvalidRequest, UnknownField
 T = TypeVar("T", bound=msgspec.Struct)
 
 MAX_NAME_CHARS: Final = 100
-"""Of a field name that a client made up: an error says no more of it."""
+"""Limit for quoting a client's field name in an error."""
 
 UNDECODABLE: Final = (msgspec.DecodeError, UnicodeError, RecursionError)
 """What a decoder of msgspec raises for what it cannot read: bytes that are not UTF-8 and what is nested too deeply come
 as Python's own errors, beside msgspec's."""
 
 MAX_WORDS_CHARS: Final = 300
-"""Of what msgspec says: it may repeat what the client sent."""
+"""Limit for quoting msgspec: it may repeat the client's input."""
 
 _AT: Final = re.compile(r" - at `(?P<path>[^`]*)`$")
 _UNKNOWN: Final = re.compile(r"^Object contains unknown field `(?P<field>.*?)`", re.DOTALL)

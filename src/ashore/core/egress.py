@@ -26,7 +26,7 @@ NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")
 """RFC 6052: the last 32 bits are the IPv4 address that a translator calls."""
 
 CHILD_EGRESS: Final = "ASHORE_CHILD_EGRESS"
-"""Variable with `[egress] allow` as JSON, of processes that do what a request asked for."""
+"""Variable with `[egress] allow` as JSON, for processes that act on requests."""
 
 MAX_URL_CHARS: Final = 8192
 """Signed addresses of object stores, which hubs redirect to, have some 2,000."""

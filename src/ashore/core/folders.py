@@ -14,7 +14,7 @@ from typing import Final
 from ashore.errors import EnvironmentFault, PermissionDenied
 
 CHILD_FOLDERS: Final = "ASHORE_CHILD_FOLDERS"
-"""Variable with the folders of `[jobs] folders` as JSON, of processes that do what a request asked for."""
+"""Variable with the folders of `[jobs] folders` as JSON, for processes that act on requests."""
 
 _IN_THE_WAY: Final = (errno.EEXIST, errno.ENOTDIR, errno.ELOOP)
 

@@ -13,7 +13,7 @@ _STUMBLES: Final = (
     *(ValueError, TypeError, LookupError, AttributeError, ArithmeticError, AssertionError, BufferError, EOFError),
     *(RuntimeError, MemoryError, struct.error),
 )
-"""What reading broken or hostile data raises; `RecursionError` is a `RuntimeError`, `UnicodeError` a `ValueError`."""
+"""Errors of reading broken or hostile data; `RecursionError` is a `RuntimeError`, `UnicodeError` a `ValueError`."""
 _MAX_REASON_CHARS: Final = 200
 
 

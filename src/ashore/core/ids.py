@@ -9,7 +9,7 @@ from typing import Final, NewType
 from ashore.errors import InvalidRequest
 
 RequestId = NewType("RequestId", str)
-"""One request as the client sees it: `req_` and 24 hexadecimal digits, or what the client sent in `x-request-id`."""
+"""A request id: `req_` and 24 hexadecimal digits, or the client's `x-request-id`."""
 
 OrderId = NewType("OrderId", str)
 """One sequence inside an engine: a request with `n` choices gives `n` orders."""
@@ -20,7 +20,7 @@ Digest = NewType("Digest", str)
 """`sha256:` and 64 hexadecimal digits."""
 
 ADAPTER_NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
-"""What an adapter may be called: clients ask for `ALIAS:NAME`."""
+"""Form of an adapter's name: clients request `ALIAS:NAME`."""
 
 
 def new_request_id() -> RequestId:

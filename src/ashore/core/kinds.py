@@ -10,4 +10,4 @@ ModelFormat = Literal["gguf", "safetensors", "openvino", "text"]
 """Forms that the store keeps: of weights, and `text` for tokenizer, template and configuration without weights."""
 
 ServedFormat = Literal[ModelFormat, "fake", "remote"]
-"""What an engine may be given: a form of weights, no model at all, or a model that lies behind an address."""
+"""Form of a model for an engine: a format of weights, no model at all, or a model behind an address."""

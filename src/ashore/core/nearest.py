@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Final
 
 MOST_SHOWN: Final = 20
-"""Names that a hint lists; how many more there are is said."""
+"""Names listed in a hint; it states how many more there are."""
 
 
 def nearest_names(name: str, known: Iterable[str], *, limit: int = 3) -> tuple[str, ...]:

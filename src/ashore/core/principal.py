@@ -69,7 +69,7 @@ class Principal:
     issuer: str = ""
     """Name of the issuer in `[[access.issuer]]`; empty for a key."""
     factors: tuple[str, ...] = ()
-    """How it was shown who this is, as the issuer says it (`amr`: `pwd`, `otp`, `hwk`); empty for a key."""
+    """Authentication methods reported by the issuer (`amr`: `pwd`, `otp`, `hwk`); empty for a key."""
     scope: KeyScope = field(default=WIDE)
 
     @property

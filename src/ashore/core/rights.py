@@ -9,9 +9,9 @@ from ashore.core.call import Call, Rights
 from ashore.core.principal import WIDE, Principal
 
 SERVER: Final = "server"
-"""The resource of what concerns the server as a whole."""
+"""The resource for actions on the server as a whole."""
 METRICS_READ: Final = "metrics:read"
-"""What an `operator` call asks of callers that are not on this machine."""
+"""Action that an `operator` call requires of remote callers."""
 
 
 def lacks(rights: Rights, principal: Principal, call: Call) -> str:

@@ -33,9 +33,9 @@ class Device:
     at_s: float = 0.0
     """When the work that is left was counted."""
     others: int = 0
-    """What it answers beside, for whoever asks it elsewhere."""
+    """Requests of other models on the same device."""
     crowd_s: float = 0.0
-    """Requests at once, summed over time: the mean of a span is what it grew by, through its length."""
+    """Concurrent requests, integrated over time: the mean of a span is its increase divided by its length."""
 
     @property
     def room(self) -> int:

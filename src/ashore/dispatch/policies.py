@@ -15,7 +15,7 @@ from ashore.dispatch.program import EARLIER, STARTS_S, Expected, Prices, choose
 
 PAST_S: Final = 20.0
 AHEAD_S: Final = ((1, 1.0), (2, 2.0), (4, 4.0), (8, 8.0))
-"""What comes is taken to be as the past seconds: so many seconds of it, so many seconds from now."""
+"""Forecast: arrivals in the next seconds equal those in as many past seconds."""
 KINDS: Final = 8
 """Requests of the past that stand for the coming ones."""
 

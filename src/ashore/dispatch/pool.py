@@ -68,7 +68,7 @@ class Shared:
     productive: float
     """Work that was done in time, and batches, as a share of the cards."""
     in_time: float
-    """Work that was done in time, as a share of what came."""
+    """Work done in time, as a share of arriving work."""
 
 
 def demand(pool: Pool, load: float) -> Work:

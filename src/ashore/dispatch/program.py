@@ -24,10 +24,10 @@ from scipy.sparse import csr_matrix
 from ashore.dispatch.model import Backend, Request
 
 SLOTS_S: Final = (1, 1, 2, 2, 4, 8, 16, 32, 64)
-"""Lengths of the slots from now on; what is due later waits in the last one."""
+"""Lengths of the slots from now on; later work waits in the last one."""
 STARTS_S: Final = tuple(float(sum(SLOTS_S[:slot])) for slot in range(len(SLOTS_S)))
 MISSED: Final = 40.0
-"""What a missed deadline costs, in prices of the request on the dearest back end that takes it."""
+"""Cost of a missed deadline, in units of the request's price on the dearest back end that accepts it."""
 EARLIER: Final = 1e-4
 """Share of its cost that a request gains by beginning a second earlier: of two ways that cost the same, the sooner."""
 SAFETY: Final = 1.25
@@ -70,7 +70,7 @@ class Solved:
     begin: Mapping[int, int]
     prices: Prices
     missed: tuple[int, ...] = ()
-    """Who can be in time nowhere any more."""
+    """Requests that cannot meet their deadline anywhere."""
 
 
 def _spread(begin_s: NDArray[np.float64], takes_s: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -102,7 +102,7 @@ class _Group:
     """By back end: in how many seconds they must begin at the latest; below 0: cannot be in time there."""
     work_s: tuple[float, ...]
     takes_s: tuple[float, ...]
-    """How long one of them takes there, at the rate that it has alone."""
+    """Duration of one of them there, at its single-stream rate."""
     cost: tuple[float, ...]
     members: list[Request] = field(default_factory=list)
 

@@ -12,13 +12,13 @@ from dataclasses import dataclass, field
 from typing import Final
 
 FORGET: Final = 0.05
-"""Share of what is known that each further answer replaces."""
+"""Weight of each further answer."""
 LEARNED: Final = 3
 """Answers after which the rates of a back end are taken for true."""
 ALONE: Final = 1.5
-"""Up to so many requests at once, an answer says how fast one is alone."""
+"""Up to this many concurrent requests, an answer shows the single-stream rate."""
 SLOWED: Final = 0.7
-"""A stream that has less than this share of its rate alone says that the device is full."""
+"""A stream below this share of its single-stream rate shows that the device is full."""
 SPEAKING_TOKENS: Final = 16
 """Shorter prompts and answers say more about everything else."""
 BATCH: Final = 16

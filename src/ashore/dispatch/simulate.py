@@ -27,7 +27,7 @@ class Outcome:
     missed: int
     """Answered late, or never begun."""
     refused: int
-    """Of those: no back end could have it in time from its arrival on."""
+    """Of those: no back end could meet the deadline from its arrival on."""
     cost_by_backend: Mapping[str, float]
     answered_by_backend: Mapping[str, int]
     mean_s: float

@@ -23,7 +23,7 @@ MAX_REQUESTS: Final = 1_000_000
 MOST_SPAN_S: Final = 400 * 86_400
 """From the first arrival to the last: each second of it is simulated."""
 MOST_TOKENS: Final = 100_000_000
-"""Of a prompt, or of an answer."""
+"""Limit of a prompt or of an answer."""
 MOST_LINE_CHARS: Final = 1 << 20
 
 

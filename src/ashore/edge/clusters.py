@@ -15,7 +15,7 @@ LOCAL: Final = "_here"
 REMOTE: Final = "_machines"
 
 HOP: Final = "x-ashore-hop"
-"""Set by an edge on what it passes on: another machine's edge answers it or refuses it, and passes it no further."""
+"""Set by an edge on forwarded requests: another machine's edge answers or refuses it, and does not forward it again."""
 
 UPSTREAM_IDLE_S: Final = 5
 """Shorter than a worker's `header_read_timeout_s` (10 s), after which it closes an idle connection."""

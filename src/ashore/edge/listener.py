@@ -13,7 +13,7 @@ TYPE: Final = "type.googleapis.com/envoy."
 CERTIFICATE: Final = "edge_certificate"
 """Name of the secret."""
 STRIPPED: Final = ("x-ashore-on-behalf-of", "x-ashore-tenant", "x-real-ip", "forwarded", "via")
-"""Headers by which a client could claim to be somebody, or to come from somewhere."""
+"""Headers by which a client could fake an identity or an origin."""
 STRIPPED_PREFIXES: Final = ("x-authz-", "x-tenant", "x-envoy-", "x-ashore-internal-")
 
 WIDE: Final = "longest_file"
@@ -29,11 +29,11 @@ HEADERS_TIMEOUT_S: Final = 10
 REQUEST_TIMEOUT_S: Final = 600
 FIRST_BYTE_IDLE_S: Final = 60
 FLUSH_S: Final = 10
-"""How long an answer that is whole may wait for a client that reads none of it."""
+"""How long a complete answer may wait for a client that does not read."""
 MAX_STREAMS: Final = 128
 """Requests at once on one connection of HTTP/2."""
 OPEN_BODY_BYTES: Final = 65_536
-"""Of a request that needs no key."""
+"""Body limit of a request that needs no key."""
 OPEN_PATHS: Final = ("/healthz", "/", "/docs", "/health", "/ping", "/readyz", "/console", "/grpc.health.v1.Health")
 """What a worker answers without a key; the console asks for its cookie. Everything else is refused here."""
 ASK_PATH: Final = "/console/ask"

@@ -28,7 +28,7 @@ KEPT_STATS: Final = (
     "overload.",
     "server.",
 )
-"""Beginnings of the counters that are kept; every other costs memory and nobody reads it."""
+"""Prefixes of the counters that are kept; others cost memory and are not read."""
 
 
 def render(plan: EdgePlan) -> Mapping[Path, str]:

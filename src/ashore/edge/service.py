@@ -16,7 +16,7 @@ from ashore.errors import InvalidSpec
 from ashore.processes import get_from
 
 OPEN_CONNECTIONS: Final = "http.edge.downstream_cx_active"
-"""Envoy's own name for what it counts."""
+"""Envoy's name for the resource."""
 MAX_SOCKET_PATH: Final = 107
 """unix(7), `sun_path` without its closing zero."""
 

@@ -15,7 +15,7 @@ JSON_STYLE: Final[dict[str, Any]] = {"whitespace_pattern": r"[ ]|\n[ ]{0,16}"}
 """One space, or a new line with its indent: a small model cannot fill an answer with blanks."""
 
 _SAYS_MORE: Final = ("additionalProperties", "patternProperties", "minProperties", "enum", "const", *COMBINE)
-"""Keywords beside which an object is left as it is: they say what else it has, or its parts say so together."""
+"""Keywords that keep an object open: they declare further properties themselves or in combination."""
 
 
 def closed(schema: Any) -> Any:

@@ -18,7 +18,7 @@ from ashore.errors import InvalidSpec
 CONTENT_CHARS: Final = 32
 MOST_FILES: Final = 1000
 MOST_S: Final = 2.0
-"""What is looked at of one adapter's folder, and how long. An adapter as peft saves it has five files or so."""
+"""Limits of files and time per adapter folder. An adapter saved by peft has about five files."""
 
 
 def content_of(

@@ -34,7 +34,7 @@ _KNOWN_REASONS: Final = {
     "many digits",
     "regex parse error": "the 'pattern' cannot be followed",
 }
-"""How a message of the library begins, and what is said instead."""
+"""Beginnings of the library's messages, and the message given instead."""
 
 _ANNOTATIONS: Final = {"$schema", "$id", "$comment", "$anchor", "title", "description", "default", "examples"} | {
     *("deprecated", "readOnly", "writeOnly", "discriminator", "contentMediaType", "contentEncoding"),

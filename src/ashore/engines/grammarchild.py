@@ -22,13 +22,13 @@ from typing import Any, Final
 COMPILE_S: Final = 1.0
 """Processor time of one compilation. A schema of 2,000 properties takes 0.2 s."""
 FOLLOW_S: Final = 0.25
-"""Processor time that following a grammar may take beside `FOLLOW_TOKEN_S` for each token."""
+"""Processor time for following a grammar in addition to `FOLLOW_TOKEN_S` for each token."""
 FOLLOW_TOKEN_S: Final = 0.005
 """Usual ones take 0.0001."""
 FOLLOWS_NICE, CHECKS_NICE = 5, 10
 """Tokens of those without a grammar come first."""
 MEMORY_BYTES: Final = 512 << 20
-"""What a grammar may take beside the tokenizer."""
+"""Memory of a grammar in addition to the tokenizer."""
 
 _LIMITS: Final = {
     "max_items_in_row": 2_000,
@@ -42,7 +42,7 @@ FAULT, MASK, COMPLETE, ACCEPTED, ENDED = b"F", b"M", b"C", b"A", b"E"
 """How an answer begins: what is wrong; the tokens that may follow, as bits; nothing may follow; whether what was said
 belongs to the grammar; the fork ended, by this signal."""
 FOLLOW, BELONGS = b"m", b"b"
-"""How a question begins, before token ids."""
+"""First bytes of a request, before token ids."""
 
 
 def send(line: socket.socket, message: bytes) -> None:

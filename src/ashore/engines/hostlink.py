@@ -60,10 +60,10 @@ class HostLink(asyncio.Protocol):
         self._reader = FrameReader()
         self._hearers: dict[OrderId, OrderHearer] = {}
         self._ending: deque[tuple[OrderHearer, list[EngineEvent]]] = deque()
-        """Orders that have ended, whose hearers are still to be told the last events."""
+        """Ended orders whose hearers have not received the last events yet."""
         self._calls: dict[int, asyncio.Future[ToWorker]] = {}
         self._parts: dict[int, list[bytes]] = {}
-        """What has come of answers that take several frames."""
+        """Received parts of answers in several frames."""
         self._outbox: list[bytes] = []
         """Frames that are sent at the end of this turn of the loop, or with the next message."""
         self._unsent: list[OrderId] = []

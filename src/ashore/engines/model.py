@@ -82,7 +82,7 @@ class EngineInfo(msgspec.Struct, frozen=True, kw_only=True):
     """Library and version, `openvino 2026.4.1`."""
     model: str
     precision: str
-    """What answers: `int8`, `fp16`, `fp32`, `q8_0`…; goes out as `x-ashore-precision`."""
+    """Precision of the answers: `int8`, `fp16`, `fp32`, `q8_0`…; sent as `x-ashore-precision`."""
     context_tokens: int
     vocab_size: int
     kv_tokens: int
@@ -94,7 +94,7 @@ class EngineInfo(msgspec.Struct, frozen=True, kw_only=True):
     rungs: tuple[str, ...] = ()
     """Precisions that may compute an answer, best first, where there are several; the first is `precision`."""
     asleep_bytes: int = 0
-    """Of this machine's memory that a model with the feature `sleep` keeps while it is asleep."""
+    """This machine's memory that a model with the feature `sleep` keeps while it is asleep."""
     deterministic_seed: bool = False
     """True where a seed repeats exactly whatever else runs in the batch (full precision); otherwise best effort."""
 
@@ -117,7 +117,7 @@ class GenerateOrder(msgspec.Struct, frozen=True, kw_only=True):
     stop_token_ids: tuple[int, ...] = ()
     sampling: Sampling = Sampling()
     top_logprobs: int | None = None
-    """None: no log-probabilities. 0: that of the chosen token only. Up to 20: the best ones beside it."""
+    """None: no log-probabilities. 0: that of the chosen token only. Up to 20: the top ones as well."""
     grammar: Grammar | None = None
     adapter: str | None = None
     ignore_eos: bool = False
@@ -128,7 +128,7 @@ class GenerateOrder(msgspec.Struct, frozen=True, kw_only=True):
     """Prefix-cache blocks are shared only between orders with equal partition and adapter. The request path puts the
     tenant here unless the operator allows sharing."""
     tenant: str = ""
-    """Whose grammars are compiled one after the other, in turn with those of others."""
+    """Tenant for fair turns in compiling grammars."""
     min_precision: str = ""
     """Rung of the engine below which no token of it may be computed; empty: any."""
     traceparent: str = ""
@@ -147,7 +147,7 @@ class ScoreText(msgspec.Struct, frozen=True, array_like=True):
 
     ids: list[int]
     start: int = 1
-    """First position that is scored, at least 1; what stands before it is given."""
+    """First scored position, at least 1; earlier tokens are given."""
 
 
 ScoredText = list[tuple[TokenLogprob, ...]]
@@ -162,8 +162,8 @@ class Token(msgspec.Struct, frozen=True, tag="token", array_like=True):
     logprob: float | None = None
     top: tuple[TokenLogprob, ...] = ()
     cached_tokens: int = 0
-    """Prompt tokens that came from the prefix cache, told with the first token: an answer that a stop string cuts off
-    has no `Finished`. 0 with every other one, and from engines that know it at the end only."""
+    """Prompt tokens from the prefix cache, sent with the first token: an answer that a stop string cuts off has no
+    `Finished`. 0 with every other one, and for engines that know it at the end only."""
 
 
 class Rung(msgspec.Struct, frozen=True, tag="rung", array_like=True):
@@ -223,12 +223,12 @@ class BackendStatus(msgspec.Struct, frozen=True, kw_only=True):
 
     url: str
     state: Literal["new", "ready", "out", "draining"]
-    """`new`: it has not answered yet; `out`: it gets no orders; `draining`: it answers, and gets none because an
-    operator said so."""
+    """`new`: it has not answered yet; `out`: it gets no orders; `draining`: it answers, but the operator has it
+    drained."""
     reason: str = ""
     """Why it is not ready."""
     last_error: str = ""
-    """What went wrong there last."""
+    """Its last error."""
     running: int = 0
     sent: int = 0
     """Orders since the start."""
@@ -259,7 +259,7 @@ class EngineStats(msgspec.Struct, frozen=True, kw_only=True):
     waiting_adapters: tuple[str, ...] = ()
     """Those of sequences that run, and of those that wait."""
     rung: int = 0
-    """Of the next step, 0: the most exact."""
+    """Rung of the next step, 0: the most exact."""
     rung_switches: int = 0
     rung_tokens: dict[str, int] = {}
     """Tokens generated, by precision, of an engine with rungs."""

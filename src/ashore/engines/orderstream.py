@@ -40,7 +40,7 @@ class _Inbox:
         self.ended = False
         self.error: AshoreError | None = None
         self.reader: asyncio.Future[None] | None = None
-        """Of who waits for some."""
+        """Future of a waiting reader."""
 
     def hear(self, events: list[EngineEvent]) -> None:
         self.events += events

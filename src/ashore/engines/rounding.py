@@ -10,7 +10,7 @@ from typing import Protocol
 from ashore.core import ModelFormat
 
 Told = Callable[[str, float], None]
-"""Called with what is being done and the share that is done, 0 to 1."""
+"""Called with the current activity and the completed share, 0 to 1."""
 
 Samples = tuple[tuple[int, ...], ...]
 """Texts as token ids, in the order in which they were read."""
@@ -45,11 +45,11 @@ class Rounded:
     weights: str
     """Main file among those that were written."""
     facts: Mapping[str, str] = field(default_factory=dict)
-    """What is worth reading of how it went; `precision` is among them."""
+    """Facts about the result worth showing; `precision` is among them."""
     packages: tuple[str, ...] = ()
     """Python packages that the bytes depend on."""
     small: frozenset[str] | None = None
-    """Layers that got four bits, where layers were compared; a rebuild is told."""
+    """Layers that got four bits, if layers were compared; given for a rebuild."""
 
 
 class Rounder(Protocol):

@@ -18,7 +18,7 @@ from ashore.privacy.numbers import find_international, find_numbers
 from ashore.privacy.page import Page
 
 VERSION: Final = "ashore detectors 1"
-"""Changes with what is found, so that verdicts of older detectors are not believed."""
+"""Changes with the results, so that those of older detectors are not used."""
 
 _DIGIT: Final = re.compile("[0-9]")
 _RANK: Final = {kind: rank for rank, kind in enumerate(KINDS)}

@@ -19,9 +19,9 @@ from ashore.privacy.tables import PLATE_PLACES
 
 MOST_HELD_CHARS: Final = 24_000
 CONTEXT_CHARS: Final = 48
-"""What went out last is read again with what comes: a label explains the number behind it."""
+"""Sent text that is read again with the next piece: a label explains the number after it."""
 AFTERWARDS_CHARS: Final = 14
-"""A word so far behind a number may still say what it is."""
+"""Distance at which a word after a number may still explain it."""
 WORDS_HELD_CHARS: Final = 64
 """Held back always where names, addresses or the operator's own kinds are looked for: they have no form that tells."""
 
@@ -101,7 +101,7 @@ class Outlet:
         self._text = ""
         self._at = 0
         self.num_masked = 0
-        """How often something new was masked."""
+        """Number of newly masked entities."""
 
     @property
     def holds(self) -> bool:

@@ -11,7 +11,7 @@ from ashore.privacy.model import Entity
 
 BEFORE_CHARS: Final = 28
 AFTER_CHARS: Final = 12
-"""How far a word may stand from what it explains."""
+"""Distance of a word from the number that it explains."""
 
 _WORDY: Final = frozenset(string.ascii_letters + "_")
 _GLUE: Final = frozenset(string.ascii_letters + string.digits + "_-")

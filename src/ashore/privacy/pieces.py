@@ -10,9 +10,9 @@ from ashore.privacy.model import Entity, Finder
 PIECE_CHARS: Final = 65_536
 """Of which entities begin in one piece."""
 BEFORE_CHARS: Final = 512
-"""What a piece sees of the text before it: no finder looks further back."""
+"""Context before a piece: no finder looks further back."""
 BEHIND_CHARS: Final = 24_576
-"""What it sees behind: the longest entity, a private key or a token, ends within."""
+"""Context after a piece: the longest entity, a private key or a token, ends within."""
 
 
 class InPieces:

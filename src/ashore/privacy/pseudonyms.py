@@ -14,7 +14,7 @@ _UPPER: Final = string.ascii_uppercase
 _PLATE_LETTERS: Final = "ABCDEFGHJKLMNPQRSTUVWXYZ"
 _PERSONS: Final = "甲乙丙丁戊己庚辛壬癸"
 _EXAMPLES: Final = ("192.0.2", "198.51.100", "203.0.113")
-"""For documentation (RFC 5737): routed to nobody."""
+"""Documentation ranges (RFC 5737), which are never routed."""
 
 
 class Dice:

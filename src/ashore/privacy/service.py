@@ -26,7 +26,7 @@ class Examination:
 
     entities: tuple[Entity, ...]
     actions: Mapping[str, Action]
-    """Of every kind."""
+    """Actions of every kind."""
     masked: str
     blocked: bool
 
@@ -39,7 +39,7 @@ class InForce:
     finder: Finder
     stamp: bytes
     rules: dict[tuple[str, ...], Rules] = field(default_factory=dict)
-    """By tenant and alias, as far as they were asked for."""
+    """By tenant and alias, cached on first use."""
 
 
 class Privacy:
@@ -60,7 +60,7 @@ class Privacy:
         self._secret = secret
         self._make_finder = make_finder or finder_of
         self.now = self._prepare(policy)
-        """What holds now."""
+        """Policy in force."""
 
     def apply(self, policy: PrivacyPolicy) -> None:
         """Apply another policy. An unusable one changes nothing.

@@ -41,7 +41,7 @@ class Restorable:
     placeholder: bool
     """Otherwise it is a pseudonym."""
     number: str = ""
-    """Of a placeholder: `1`, or `1b` where the same value was written in another form."""
+    """Number of a placeholder: `1`, or `1b` for another spelling of the same value."""
 
 
 class Table:

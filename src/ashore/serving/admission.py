@@ -26,7 +26,7 @@ from ashore.serving.queueing import QueuePace, comes_too_late, expected_service_
 
 Verdict = Literal["run", "wait", "refuse"]
 Reason = Literal["queue", "late", "loop"]
-"""Why somebody was refused: the queue is full, he would come too late, the worker is short of processor time."""
+"""Reason of a refusal: the queue is full, the deadline would be missed, or the worker is short of processor time."""
 
 DEFAULT_TOKENS: Final = 1 << 20
 """Bound on tokens in flight where neither the operator nor a larger KV cache sets one."""
@@ -53,7 +53,7 @@ class Cost:
 
 
 _ANYBODY: Final = Cost(1, 0)
-"""What any request takes at least."""
+"""The minimum cost of any request."""
 
 
 class Load(msgspec.Struct, frozen=True, gc=False):
@@ -75,7 +75,7 @@ Rank = tuple[int, int]
 """Place in line: negative priority, then the moment of arrival (`time.monotonic_ns`). The lowest goes first."""
 NOBODY: Final[Rank] = (1 << 62, 1 << 62)
 POLL_S: Final = 0.002
-"""How often a gate looks whether another worker gave a slot back, while somebody waits for one."""
+"""Interval at which a waiting gate checks whether another worker has freed a slot."""
 
 
 class OtherGates(Protocol):
@@ -164,7 +164,7 @@ class Background:
         """`yields`: a batch request, which may be preempted."""
         self.yields: Final = yields
         self.preempted = False
-        """Its slot belongs to somebody else."""
+        """Its slot has been given to another request."""
         self._stop: Callable[[], None] | None = None
 
     def on_preempt(self, stop: Callable[[], None]) -> None:
@@ -229,7 +229,7 @@ class Gate:
         self._running = self._waiting = self._tokens = 0
         self._queue: list[_Waiter] = []
         self._background: list[_Waiter] = []
-        """Those that may wait. They count nowhere until they run, so they keep nobody out."""
+        """Waiting background requests. They do not count until they run, so they block none."""
         self._yielding: dict[Background, Cost] = {}
         """Requests of batches that run, the newest last."""
         self._last_arrival = 0

@@ -54,7 +54,7 @@ class Answer:
         self.reasoning_tokens = 0
         self.cached_tokens = 0
         self.precisions: tuple[str, ...] = ()
-        """What computed it, of an engine with rungs; each less exact than the one before."""
+        """Rungs that computed it, for an engine with rungs; each less exact than the one before."""
         self.ended: ChoiceEnded | None = None
 
     def take(self, events: Sequence[EngineEvent]) -> Delta | None:

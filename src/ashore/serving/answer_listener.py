@@ -20,16 +20,16 @@ class Trial:
     model: LoadedModel
     began_s: float
     level: int = 0
-    """How much was asked when it began, see `Arrivals`."""
+    """Level of load at its start, see `Arrivals`."""
     copied: bool = False
     """Whether a shadow gets a copy of the request once the answer has ended."""
     keeps_text: bool = True
     fits: Fits | None = None
-    """Tells whether its text is what the request asks for; None: it asks for no JSON."""
+    """Checks its text against the request's format; None: it does not ask for JSON."""
     first_s: float = 0.0
     last_s: float = 0.0
     content: list[str] = field(default_factory=list)
-    """What was written, without reasoning."""
+    """Generated text without reasoning."""
     scored: Scored | None = None
     events: int = 0
     tokens: int = 0
@@ -37,9 +37,9 @@ class Trial:
     ended: bool = False
     cut_off: bool = False
     lowered: bool = False
-    """Whether it was computed less exactly than the release does at its best, and so says nothing of that."""
+    """Whether it was computed less exactly than the release does at its best, and so is not comparable."""
     partner: Trial | None = None
-    """The request of the other release that it is laid beside, with a canary."""
+    """The paired request of the other release, with a canary."""
     seen: Observation | None = None
     """Set when it has ended, with a canary."""
 

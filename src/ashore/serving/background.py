@@ -26,9 +26,9 @@ class does not make a shadow free: beside live steps that leave no processor idl
 it used cost the slowest live answers two to three percent (benchmarks/reports/2026-11-27-release.md)."""
 MOST_REST_S: Final = 60.0
 FRESH_S: Final = 30.0
-"""A live answer older than that is no neighbour of a candidate's."""
+"""A live answer older than that is not compared."""
 LOOK_EVERY_S: Final = 0.02
-"""How often it is looked whether copies may begin."""
+"""Interval of the check whether copies may begin."""
 
 log = logging.getLogger("ashore.serving")
 

@@ -23,7 +23,7 @@ from ashore.serving.admission import NOBODY, Load, Rank
 SLOTS: Final = 256
 """Releases that a board has room for; one more takes the place of the oldest."""
 STALE_S: Final = 2.0
-"""A worker whose beat is older carries nothing: it is dead, and what it asked of the engines has ended with it."""
+"""A worker with an older heartbeat is dead and has no load: its sequences ended with it."""
 BEAT_S: Final = 0.5
 
 _WORD: Final = 8

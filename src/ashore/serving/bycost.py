@@ -30,7 +30,7 @@ from ashore.serving.topology import ServedModel
 log = logging.getLogger("ashore.serving")
 
 SOON_S: Final = 0.05
-"""Least time between two solutions, where somebody waits and room was made."""
+"""Minimum time between two solutions while requests wait and room was made."""
 FIRST_OUTPUT_TOKENS: Final = 128.0
 """Expected of an answer before any was seen."""
 FORGET: Final = 0.1
@@ -135,7 +135,7 @@ class ByCostRoute:
         self._solved_s = -EVERY_S
         self._told: set[str] = set()
         self._failed = False
-        """Whether the last solution ended with an error; told once."""
+        """Whether the last solution failed; logged once."""
 
     def change(self, route: RouteByCost) -> None:
         """Apply new prices or models. Rates learned for remaining models are kept."""

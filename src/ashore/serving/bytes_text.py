@@ -13,7 +13,7 @@ import msgspec
 from ashore.core import Message, ToolSpec
 
 END: Final = 256
-"""The one token that is no byte: it ends an answer."""
+"""The one token that is not a byte: it ends an answer."""
 _END_TEXT: Final = "<|end|>"
 
 

@@ -49,15 +49,15 @@ from ashore.serving.schemas import AnswerSchemas
 from ashore.serving.shadow import Copy, Shadow
 
 HEAR_EVERY_S: Final = 0.1
-"""Where nothing is tried, an answer of an alias is heard so often, for the release that comes next."""
+"""Interval of observed answers without a trial, for the next release's baseline."""
 COUNTS_EVERY_S: Final = 10.0
-"""Where nothing is tried, the state hears so often how requests kept to the objective."""
+"""Interval of reports of objective counts to the state without a trial."""
 GIVEN_EVERY_S: Final = 5.0
-"""The state hears so often what the live release gave, for workers that begin later."""
+"""Interval of reports of the live release's baseline to the state, for workers that begin later."""
 DROPPED: Final = "copies dropped"
-"""How the part of copies that were not compared is called."""
+"""Metric name of the share of copies that were not compared."""
 FORMERS: Final = 16
-"""Releases of which it is known what they gave; of more, those heard longest ago are forgotten."""
+"""Limit of releases with a baseline; the least recently used is dropped."""
 
 log = logging.getLogger("ashore.serving")
 
@@ -70,7 +70,7 @@ class _Heard:
 
     arrivals: Arrivals = field(default_factory=Arrivals)
     next_s: float = 0.0
-    """Before that none is heard for the next release."""
+    """No baseline sample before that time."""
 
 
 @dataclass(slots=True)
@@ -120,7 +120,7 @@ class Trials:
         self._heard: dict[str, _Heard] = {}
         """By alias."""
         self._formers: dict[str, Former] = {}
-        """By release, the one that was heard last at the end."""
+        """By release, the most recently used at the end."""
         self._given_due_s = 0.0
         self._aside = Aside(
             clock, compare=self._compare, drop=lambda copy: self._count_copy(copy.release, dropped=True)

@@ -20,7 +20,7 @@ from typing import Final, Protocol
 LOOK_S: Final = 0.05
 """Least time between two looks at the loop."""
 FORGET_S: Final = 1.0
-"""A look that is older says nothing about now: nobody came meanwhile."""
+"""An older reading is outdated: no request came meanwhile."""
 BUSY: Final = 0.9
 """Share of the time without rest from which a loop is taken to be short of processor time."""
 RESTED: Final = 0.7
@@ -46,7 +46,7 @@ class Pulse:
     busy: float
     """Share of the time in which it did not wait for anything."""
     lag_s: float
-    """Mean length of the turn that an event falls into: what it may have to wait until the loop comes to it."""
+    """Mean length of the turn that an event falls into: its wait for the loop."""
 
     @property
     def overloaded(self) -> bool:
@@ -151,7 +151,7 @@ class ConcurrencyLimit:
         self._running = 0
         self._before = self._now = CALM
         self._is_pressed = self._is_drowning = False
-        """What the last two looks said both."""
+        """Whether the last two readings both showed pressure."""
         self._looked_at = clock()
         self._waiters: list[Callable[[], None]] = []
 

@@ -8,7 +8,7 @@ from ashore.serving.model import ChoiceEnded, CutBy, Delta, ServingEvent, Starte
 from ashore.serving.section import AdmissionSection
 
 ASIDE_S: Final = 60.0
-"""How long a text that is no prompt may wait for its turn and be read."""
+"""How long a text that is not a prompt may wait for its turn and be read."""
 
 
 class Deadline(NamedTuple):
@@ -23,7 +23,7 @@ class Deadline(NamedTuple):
     end_by: float | None
     """When the answer ends, whole or not; None: it goes on while tokens come."""
     silence_s: float
-    """How long an answer that has begun may stand still, about."""
+    """Limit of a pause within an answer that has begun, approximately."""
 
 
 def deadline_of(limits: AdmissionSection, asked_s: float | None, arrived_at: float) -> Deadline:
@@ -42,7 +42,7 @@ class Heard:
         self._started: Started | None = None
         self._open = dict.fromkeys(range(num_choices))
         self.pieces = 0
-        """Of all choices."""
+        """Pieces of all choices."""
 
     def hear(self, event: ServingEvent) -> None:
         """Process the next event."""

@@ -14,9 +14,9 @@ from ashore.serving.model import GenerationRequest
 from ashore.serving.schemas import Fits
 
 MOST_BESIDE: Final = 32
-"""Answers of what is live that one of a candidate is laid beside at most."""
+"""Limit of live answers that are compared with one of a candidate."""
 LEAST_PIECES: Final = 5
-"""An answer in fewer pieces has no time a token: most of its time is what ending an answer takes."""
+"""An answer in fewer pieces has no meaningful time per token: ending it takes most of its time."""
 
 _REFUSAL: Final = re.compile(
     r"^\W*(i'?m sorry|i am sorry|sorry|i can(?:no|')t|i am unable|i'm unable|抱歉|对不起|很抱歉|我无法|我不能)",
@@ -39,7 +39,7 @@ _SCRIPTS: Final = (
 )
 OTHER_SCRIPTS: Final = "other scripts"
 READ_CHARS: Final = 2_000
-"""So much of a question says in what script it is."""
+"""Characters of a question that are read to find its script."""
 _SPACE: Final = re.compile(r"\s+")
 
 
@@ -61,7 +61,7 @@ class Observation:
     first_token_s: float = 0.0
     """0 where there was none."""
     defect: bool = False
-    """Whether it is empty, refuses, is not the JSON that its request asked for, or was cut off by its length."""
+    """Whether it is empty, refuses, is not the requested JSON, or was cut off by its length."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -49,7 +49,7 @@ class Feed:
         self.over: Final[asyncio.Future[None]] = loop.create_future()
         """Raises HostDied: the replica is gone; DeadlineExceeded: too late; another AshoreError: a sequence failed."""
         self.told = False
-        """Whether anything was."""
+        """Whether any event was sent."""
         self.made: Final = made
         self.is_single: Final = len(answers) == 1
         self.tell: Hear = self._tell_first

@@ -47,7 +47,7 @@ REPLICA_WAIT_S = 30.0
 """Longest wait for a host that restarts; a request's own deadline may be sooner."""
 MOST_ATTEMPTS = 4
 MOST_DEATHS = 2
-"""Hosts that may die while they work on one request: it may be what kills them. So it is handed on once."""
+"""Limit of hosts that may die working on one request, which may be the cause. So it is retried once."""
 
 
 class Place:
@@ -125,7 +125,7 @@ class FreshAnswers:
         self._prefix = secrets.token_hex(4)
         self._serial = itertools.count()
         self.draining = False
-        """True: what a dying host leaves is not begun again elsewhere."""
+        """True: requests of a dying host are not retried elsewhere."""
 
     async def answer(
         self,

@@ -351,7 +351,7 @@ class CountingAuditor:
 
     def __init__(self) -> None:
         self.outcomes: dict[tuple[str, str], int] = {}
-        """By outcome and what the cache said."""
+        """By outcome and cache result."""
 
     def check(self) -> None:
         return None

@@ -17,13 +17,13 @@ from ashore.releases import CHECK, PREFERENCE, JudgeSpec
 from ashore.releases.judges import compile_pattern, compile_schema
 
 MOST_SAID_BYTES: Final = 4096
-"""A command that says more has not understood what it was asked."""
+"""Limit of a command's output; more is taken for a malfunction."""
 MOST_READ_CHARS: Final = 65_536
 """Longer texts are not judged."""
 END_S: Final = 1.0
 """Longest wait for a command that was killed."""
 UNANSWERED: Final = "unanswered by "
-"""How the part of pairs that a judge gave no verdict on is called."""
+"""Metric name of the share of pairs without a verdict."""
 
 log = logging.getLogger("ashore.serving")
 

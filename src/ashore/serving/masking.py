@@ -35,7 +35,7 @@ class MaskedRequest:
     counts: Mapping[str, int]
     outward: Outward | None
     policy: InForce
-    """What it was masked by. Another one may hold when the answer is whole."""
+    """The policy that masked it. Another one may be in force when the answer is whole."""
     traces_content: bool
     """Whether the policy allows texts, masked, in traces."""
 

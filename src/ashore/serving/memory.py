@@ -71,7 +71,7 @@ class MemoryReplica:
         self._gone = asyncio.Event()
         self._left = False
         self.orders: list[GenerateOrder] = []
-        """Every order that was given, for tests that ask what reached the engine."""
+        """Every order received, for tests that check what reached the engine."""
         self.running = 0
         self.completed_tokens = 0
 

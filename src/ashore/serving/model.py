@@ -19,21 +19,21 @@ CutBy = Literal["", "deadline", "budget"]
 """What ended an answer before it was whole: the client's own deadline, or what was left of a token budget. Its reason
 is `length` then."""
 Urgency = Literal["interactive", "background", "batch"]
-"""background: waits behind whoever waits for an answer. batch: also gives its slot up when one of those comes."""
+"""background: waits behind interactive requests. batch: also gives its slot up to them."""
 
 
 class Arrival(msgspec.Struct, frozen=True, gc=False):
     """Origin and route of a request, for the audit log."""
 
     origin: str = ""
-    """Address of the client as the edge says, or `job/ID`."""
+    """Address of the client as reported by the edge, or `job/ID`."""
     route: str = ""
     ignored: tuple[str, ...] = ()
-    """Fields of the request that were left out because they change nothing here, or because nobody knows them."""
+    """Fields dropped from the request because they have no effect here, or are unknown."""
     trace: str = ""
     """Id of the caller's trace; of ours, where the caller has none and traces are on."""
     traceparent: str = ""
-    """What engines are told of that trace, as a header of W3C Trace Context; empty: there is none."""
+    """Trace header for engines (W3C Trace Context); empty: none."""
 
 
 NOWHERE: Final = Arrival()
@@ -65,7 +65,7 @@ class GenerationRequest(msgspec.Struct, frozen=True, kw_only=True):
     """The answer ends before a second call."""
     sampling: Sampling = msgspec.field(default_factory=Sampling)
     left_out: frozenset[str] = frozenset()
-    """Fields of `sampling` that the client did not give: what the model's makers recommend goes there."""
+    """Fields of `sampling` that the client left out: filled with the makers' recommendations."""
     num_choices: int = 1
     max_tokens: int | None = None
     """None: as many as the context leaves."""
@@ -73,7 +73,7 @@ class GenerationRequest(msgspec.Struct, frozen=True, kw_only=True):
     top_logprobs: int | None = None
     """None: no log-probabilities; otherwise as in `GenerateOrder`."""
     token_ids: bool = False
-    """Whether every token is told with its id, beside the text."""
+    """Whether to report every token's id with its text."""
     tokens_by_id: bool = False
     """Whether log-probabilities name tokens as `token_id:N` and not by their text."""
     prefix_salt: str = ""
@@ -82,9 +82,9 @@ class GenerationRequest(msgspec.Struct, frozen=True, kw_only=True):
     continues: bool = False
     """The last message is the beginning of the answer, which goes on where it ends."""
     suffix: str = ""
-    """What follows the gap that the answer fills, where `prompt` is the text before it."""
+    """Text after the gap that the answer fills; `prompt` is then the text before it."""
     stop_token_ids: tuple[int, ...] = ()
-    """Tokens that end the answer beside those of the model; none of them is part of it."""
+    """Tokens that end the answer in addition to the model's; not part of the answer."""
     thinking_tokens: int | None = None
     """Tokens after which reasoning is ended by force; None: it ends by itself."""
     echo: bool = False
@@ -99,9 +99,9 @@ class GenerationRequest(msgspec.Struct, frozen=True, kw_only=True):
     template_options: dict[str, object] = {}
     """`chat_template_kwargs`: extra variables for the chat template."""
     scored: bool = False
-    """Whether `Usage` tells how likely the answer was to the model, for whoever compares it. For one choice."""
+    """Whether `Usage` reports the answer's likelihood, for comparisons. For one choice."""
     cache: Directive = msgspec.field(default_factory=Directive)
-    """What the client says about kept answers."""
+    """The client's cache directive."""
     arrival: Arrival = NOWHERE
     answer_id: str = ""
     """Id of the answer, where its route does not make it from `request_id`."""
@@ -133,21 +133,21 @@ class Started(msgspec.Struct, frozen=True, kw_only=True):
     created_s: int
     cache: Literal["miss", "hit-exact", "hit-reworded"] = "miss"
     age_s: int = 0
-    """Of a kept answer."""
+    """Age of a cached answer."""
     good_until_s: float = 0.0
-    """Time at which a kept answer is no longer given; 0 for a fresh one."""
+    """Expiry of a cached answer; 0 for a fresh one."""
     entry_id: str = ""
-    """Name of the kept answer."""
+    """Name of the cached answer."""
     clamped_to: int = 0
-    """Tokens that the context leaves to the answer, where more were asked for."""
+    """Tokens left for the answer by the context, if more were requested."""
     labelled: bool = False
     """Whether the answer is marked as generated, as `[privacy] label` asks."""
     queued_s: float = 0.0
     """Seconds that it waited for a slot."""
     receipt: Receipt | None = None
-    """Of a kept answer, so that whoever repeats its bytes can be recorded as this one is."""
+    """Receipt of a cached answer, so that a repeat of its bytes can be audited like this one."""
     standing: Standing | None = None
-    """What the budgets leave to whoever asked; None where none counts requests or tokens."""
+    """What the budgets leave to the caller; None without a budget of requests or tokens."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -187,9 +187,9 @@ class Scored:
     """Likelihood of an answer under the model that gave it."""
 
     ids: tuple[int, ...]
-    """What was generated, a stop string too, without the token that ends an answer."""
+    """The generated ids, including a stop string, without the token that ends an answer."""
     logprob: float
-    """Of all of them together, in nats, before sampling changed anything."""
+    """Log-probability of all of them together, in nats, before sampling changes."""
 
 
 class Usage(msgspec.Struct, frozen=True, kw_only=True):
@@ -200,11 +200,11 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True):
     completion_tokens: int
     reasoning_tokens: int = 0
     precision: str = ""
-    """Of an engine with rungs, what computed the answer: `fp16`, or `fp16>int8` where a less exact one took over."""
+    """For an engine with rungs, what computed the answer: `fp16`, or `fp16>int8` if a less exact one took over."""
     lowered: bool = False
     """Whether any of it is less exact than the model is at its best."""
     scored: Scored | None = None
-    """Where the request asked for it, and the engine tells log-probabilities."""
+    """If requested, and the engine returns log-probabilities."""
 
 
 ServingEvent = Started | Delta | ChoiceEnded | Usage

@@ -40,13 +40,13 @@ STATS_TIMEOUT_S = 1.0
 GAUGES = (
     "ashore_running_sequences", "ashore_waiting_sequences", "ashore_tokens_in_flight", "ashore_replicas_ready",
 )  # fmt: skip
-"""Of each model."""
+"""Gauges of each model."""
 
 DEMAND_GAUGES = (
     "ashore_model_loaded", "ashore_model_loads", "ashore_model_unloads", "ashore_model_load_seconds",
     "ashore_model_failed_loads",
 )  # fmt: skip
-"""Of each model on demand."""
+"""Gauges of each model on demand."""
 
 TextLoader = Callable[[ServedModel], ServedText]
 """Makes the text side of a served model; called on a thread."""
@@ -70,7 +70,7 @@ class Roster:
         """Create it. `refused` is called with the alias and the reason of each refusal."""
         self._clock, self._metrics = clock, metrics
         self._by_cost: dict[str, ByCostRoute] = {}
-        """By alias; none where `[dispatch]` says nothing."""
+        """By alias; none without `[dispatch]`."""
         self._topology = topology
         self._limit = limit
         self._refused = refused
@@ -84,7 +84,7 @@ class Roster:
         """By every name that clients may use."""
         self._gates: tuple[Gate, ...] = ()
         self._told: set[str] = set()
-        """Of which models the gauges speak."""
+        """Models with gauges."""
         self._retiring: dict[asyncio.Task[None], LoadedModel] = {}
         self.unreadable: Mapping[tuple[str, str], Exception] = {}
         """Models of the topology that are left out, by alias and release, with why: their text side cannot be read."""

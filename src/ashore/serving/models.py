@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ashore.serving.bycost import ByCostRoute
 
 ServingState = Literal["ready", "loading", "draining", "not-recording"]
-"""Whether a worker can answer now, or what keeps it from that."""
+"""Whether a worker can answer now, or why not."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,21 +41,21 @@ class ModelCard:
     features: tuple[str, ...] = ()
     on_demand: bool = False
     state: str = "loaded"
-    """Of a model on demand: `cold`, `loading`, `failed`…; see `residency/model.py`."""
+    """State of a model on demand: `cold`, `loading`, `failed`…; see `residency/model.py`."""
     load_s: float = 0.0
-    """How long a model on demand took to load, the last time; 0: not known, or it is not on demand."""
+    """Duration of the last load of a model on demand; 0: not known, or it is not on demand."""
     recommended: Mapping[str, float] = field(default_factory=dict)
     """Sampling where a request leaves it out; empty: nothing is changed."""
     recommended_by: str = ""
     """`generation_config.json` of the model, or ashore's `catalogue`; empty where nothing is recommended."""
     content: str = ""
-    """Name of what decides its answers; empty where none is known."""
+    """Content name that decides its answers; empty if unknown."""
     knows_tools: bool = False
-    """Whether its template tells the model about tools."""
+    """Whether its template supports tools."""
     thinks: bool = False
     """Whether its template knows `<think>`."""
     fills_gaps: bool = False
-    """Whether it has tokens for what belongs between two texts."""
+    """Whether it supports fill in the middle."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -67,7 +67,7 @@ class LoadedModel:
     replicas: ReplicaSet
     gate: Gate
     recommended: Mapping[str, float] = field(default_factory=dict)
-    """Sampling where a client says nothing."""
+    """Default sampling."""
     by_cost: ByCostRoute | None = None
     """Set where other models answer for it, too, and each request goes where it costs least."""
 

@@ -15,7 +15,7 @@ from ashore.serving.model import CutBy, GenerationRequest
 from ashore.serving.scoring import wants_scores
 
 FEWEST_ANSWER_TOKENS: Final = 16
-"""An answer is shortened to fit what is left of a budget, and to no less."""
+"""An answer may be shortened to fit a budget, but not below this."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,9 +27,9 @@ class Prompt:
     opens_reasoning: bool = False
     """The template ended inside a `<think>` block, so the answer starts with reasoning."""
     clamped_to: int = 0
-    """Tokens that the context leaves, where more were asked for."""
+    """Tokens left by the context, if more were requested."""
     cut_by: CutBy = ""
-    """What ends an answer that takes all of these tokens, other than the length that was asked for."""
+    """Why an answer is cut if it uses all of these tokens, unless by the requested length."""
 
     def most_tokens(self, num_choices: int) -> int:
         """Limit of tokens of prompt and answers together."""

@@ -119,7 +119,7 @@ class ServedText(Protocol):
     template_source: str
     """The chat template as it was written; empty where there is none."""
     sampling_defaults: Mapping[str, object]
-    """What the model's makers recommend, as `generation.json` has it; unchecked."""
+    """The makers' recommendations from `generation.json`; unchecked."""
     sampling_defaults_from: str
     """Where they say so: `generation_config.json` of the model, or ashore's `catalogue`; empty where they do not."""
 

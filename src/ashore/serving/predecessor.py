@@ -17,11 +17,11 @@ from ashore.releases.given import KEPT as KEPT_IN_STATE
 from ashore.serving.differences import Observation
 
 KEPT: Final = 256
-"""Answers of one level; each is laid beside one answer of the next release at most."""
+"""Answers kept per level; each is compared with at most one answer of the next release."""
 KEPT_S: Final = 3600.0
 """Older answers are no neighbours."""
 LEAST: Final = 20
-"""So many answers of a level say what a release does there."""
+"""Minimum number of answers for a level to count."""
 RATE_S: Final = 15.0
 """Requests are counted over this time, and so much before it."""
 

@@ -30,7 +30,7 @@ TURN_S: Final = 0.004
 """Reading that is done at once in one turn of the loop, for all requests together. Many short prompts that come at one
 moment would hold up the loop as one long prompt does; those beyond this go to the threads, too."""
 MESSAGE_CHARS: Final = 64
-"""What a message or a tool costs beside its texts, in characters."""
+"""Overhead of a message or a tool besides its texts, in characters."""
 ID_CHARS: Final = 4
 """The same of a token id."""
 NUMBERS_PER_CHAR: Final = 4

@@ -10,7 +10,7 @@ from typing import Final
 WINDOW_S: Final = 0.5
 """Least time over which calls from the queue are counted."""
 LEAST_CALLS: Final = 8
-"""Calls without which a count says nothing."""
+"""Minimum number of calls for a valid pace."""
 FORGET_S: Final = 10.0
 """An empty queue for so long, and the next one starts with nothing known: the requests may be others."""
 

@@ -24,11 +24,10 @@ from ashore.serving.prompt import NUMBERS_PER_CHAR
 
 _T = TypeVar("_T")
 Method = Literal["cross-encoder", "yes-no", "embedding-cosine"]
-"""cross-encoder: the logistic of its logit, 0 to 1. yes-no: how likely a generator says yes against no, 0 to 1.
-embedding-cosine: the cosine between the vectors of both texts, -1 to 1."""
+"""cross-encoder: the logistic of its logit, 0 to 1. yes-no: a generator's likelihood of yes against no, 0 to 1."""
 Pair = tuple[int, int]
 Answer = Callable[[GenerationRequest, Principal, Hear], Awaitable[None]]
-"""Answers a request, which is told as it grows."""
+"""Answers a request, emitting events as the answer grows."""
 
 JUDGE: Final = (
     "Judge whether the Document meets the requirements based on the Query and the Instruct provided. "
@@ -38,7 +37,7 @@ TASK: Final = "Given a web search query, retrieve relevant passages that answer 
 """The words that Qwen3-Reranker was trained with. Source: its model card."""
 PAIRS_AT_ONCE: Final = 8
 ALTERNATIVES: Final = 20
-"""Tokens beside the first one of an answer whose likelihood is told."""
+"""Reported alternatives to the first token of an answer."""
 MISSING: Final = -10.0
 """Log-probability of a word that is not among them."""
 
@@ -56,7 +55,7 @@ class Asked:
     model: str
     texts: Sequence[str]
     names: Sequence[str]
-    """What the request calls each of them, for errors."""
+    """Names of the texts in the request, for errors."""
     pairs: Sequence[Pair]
     """Question and text, each as its place in `texts`."""
     request_id: RequestId
@@ -77,7 +76,7 @@ class Judged:
     scores: list[float]
     prompt_tokens: int
     logits: list[float] | None = None
-    """Of a cross-encoder: the scores as they come, unbounded."""
+    """Raw scores of a cross-encoder, unbounded."""
 
 
 class Judge(Protocol):

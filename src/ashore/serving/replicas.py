@@ -115,7 +115,7 @@ class ReplicaSet:
         self._factory = factory
         self._on_change = changed
         self.residence: Served | None = None
-        """How the supervisor says that it stands, where it is loaded on demand."""
+        """Its status as reported by the supervisor, if it is loaded on demand."""
         self._info: EngineInfo | None = None
         self._arrived = asyncio.Event()
         self._retiring: dict[asyncio.Task[None], Seat] = {}

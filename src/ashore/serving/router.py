@@ -13,7 +13,7 @@ from ashore.serving.model import GenerationRequest
 from ashore.serving.models import LoadedModel
 
 OPENING_CHARS = 512
-"""So much of a raw prompt says which conversation it belongs to."""
+"""Length of the beginning of a raw prompt that identifies its conversation."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

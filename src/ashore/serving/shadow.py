@@ -46,7 +46,7 @@ class Copy:
     trial: Trial
     live: Observation
     beside: Beside
-    """How the answers of what is live ended since the copy before."""
+    """Outcomes of live answers since the last copy."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -26,7 +26,7 @@ from ashore.serving.prompt import PromptReader
 from ashore.serving.single_flight import Answering, Flights, Terms
 
 DEADLINE_GRACE_S: Final = 0.05
-"""A generation notices its own deadline, and says so in better words, before whoever shares it does."""
+"""A generation reports its own deadline, in better words, before a joined request's wait ends."""
 KEEP_LOOK_S: Final = 10.0
 """A long answer that was not searched for personal data within so long is not kept."""
 

@@ -20,7 +20,7 @@ from ashore.serving.model import Hear, ServingEvent, Started, Usage
 log = logging.getLogger("ashore.serving")
 
 Answering = Callable[[Hear], Awaitable[Usage]]
-"""Makes an answer, which is told as it grows, and returns what it took."""
+"""Makes an answer, emitting events as it grows, and returns its usage."""
 Landed = Callable[[Sequence[ServingEvent], Usage], Awaitable[None]]
 """Called once with a whole answer."""
 

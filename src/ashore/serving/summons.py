@@ -14,14 +14,14 @@ from ashore.metrics import Metrics
 from ashore.serving.models import LoadedModel
 
 CALL_AGAIN_S: Final = 2.0
-"""Between two calls for a model that somebody waits for: the first may have come while the server started."""
+"""Interval of calls for a model with waiting requests: the first may have come while the server started."""
 TELL_EVERY_S: Final = 1.0
-"""Between two words to the supervisor about how often loaded models are asked for."""
+"""Interval of reports to the supervisor of how often loaded models are requested."""
 
 log = logging.getLogger("ashore.serving")
 
 CallsModels = Callable[[Mapping[str, Any]], Any]
-"""Tells the supervisor something about a model on demand. May block for a moment."""
+"""Calls the supervisor about a model on demand. May block for a moment."""
 
 
 class Summons:

@@ -19,7 +19,7 @@ from ashore.serving.ports import Replica, ServedText
 THINK: Final = b"<think>"
 THINK_END: Final = b"</think>"
 CLOSER: Final = "\n</think>\n\n"
-"""As DeepSeek-R1's and Qwen3's templates write it behind what an earlier answer thought."""
+"""End of reasoning as in the templates of DeepSeek-R1 and Qwen3."""
 
 
 class ThinksAtMost:
@@ -64,7 +64,7 @@ class _Thinking:
     ) -> None:
         self._replica, self._order, self._hearer, self._closer_of = replica, order, hearer, closer_of
         self._ids: list[int] | None = []
-        """What the first part wrote; None in the second."""
+        """Output of the first part; None in the second."""
         self._before = 0
         """Tokens in front of the second part."""
         self._cached_tokens = 0

@@ -31,7 +31,7 @@ class Tokenized:
     ids: list[int]
     text: ServedText
     context_tokens: int
-    """Of the model."""
+    """Context of the model."""
 
 
 class Tokens:

@@ -26,7 +26,7 @@ To call one, answer with a JSON object with its name and arguments in <tool_call
 <tool_call>
 {{"name": "function name", "arguments": {{"argument": "value"}}}}
 </tool_call>"""
-"""The words with which Hermes and Qwen models are trained to be told of tools (their published chat templates)."""
+"""The text that describes tools to Hermes and Qwen models in training (their published chat templates)."""
 
 
 def prepare_tools(request: GenerationRequest, text: ServedText) -> GenerationRequest:

@@ -27,7 +27,7 @@ class ServedModel(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """One alias and the replicas behind it."""
 
     alias: str
-    """What clients name in `model`."""
+    """Value of `model` in requests."""
     release: str
     """Immutable release that answers, `smollm2-1`; goes out as `x-ashore-release`."""
     kind: EngineKind
@@ -43,7 +43,7 @@ class ServedModel(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """The alias that the release is meant for, where it answers under another one; set there, never in the file."""
     embedder: bool = False
     slot: int = 0
-    """Column of the board on which workers tell each other what this release carries."""
+    """Column of the board with this release's load."""
     created_s: int = 0
     """Seconds since the epoch at which the release was made; `created` of `/v1/models`."""
     content: str = ""
@@ -61,8 +61,8 @@ class HttpListen(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     uds: str = ""
     """Path of a unix socket, made with mode 0600."""
     identity: str = ""
-    """Folder with the certificate of this machine in its fleet: TLS 1.3, and clients must be of that fleet. Empty: no
-    TLS, but what an edge in front has."""
+    """Directory with this machine's fleet certificate: TLS 1.3, and clients must be of that fleet. Empty: no TLS,
+    except by an edge in front."""
 
 
 class GrpcListen(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -95,7 +95,7 @@ class Limits(Intake, frozen=True, kw_only=True):
 
     max_body_bytes: int = 16 << 20
     body_read_timeout_s: float = 30.0
-    """From the first byte asked for to the last one received."""
+    """Limit from the first requested byte to the last one received."""
     header_read_timeout_s: float = 10.0
     """Also the longest time that a kept connection stays open without a request."""
     write_stall_timeout_s: float = 60.0
@@ -109,7 +109,7 @@ class StateLink(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     url: str = ""
     """`postgresql://…` or `sqlite:///…`; empty: `path`."""
     path: str = ""
-    """The SQLite file of the home; empty, with an empty `url`: there is no state (tests and load generators)."""
+    """The SQLite file of the home; empty, with an empty `url`: no state (tests and load generators)."""
     snapshots: str = ""
     secrets_key: str = ""
     """Where the supervisor holds the key of the state's secrets, if they are sealed. Not the key."""
@@ -119,9 +119,9 @@ class Topology(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """The complete configuration of an API worker."""
 
     models: tuple[ServedModel, ...] = ()
-    """One for each alias: what answers unless the state leads the alias elsewhere."""
+    """One for each alias: the default unless the state routes the alias elsewhere."""
     beside: tuple[ServedModel, ...] = ()
-    """Other releases of these aliases that have hosts: candidates, and what stands by."""
+    """Other releases of these aliases with hosts: candidates and standbys."""
     http: HttpListen = HttpListen()
     grpc: GrpcListen | None = None
     """None: no gRPC."""
@@ -130,7 +130,7 @@ class Topology(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     edge: EdgeAddress | None = None
     """None: clients reach the worker itself."""
     board: str = ""
-    """File on which several workers tell each other their load; empty: there is one."""
+    """File by which several workers share their load; empty: there is one worker."""
     admission: AdmissionSection = AdmissionSection()
     dispatch: DispatchSection = DispatchSection()
     limits: Limits = Limits()
@@ -143,13 +143,13 @@ class Topology(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     jobs: JobsSection = JobsSection()
     egress: EgressSection = EgressSection()
     privacy: PrivacyPolicy = PrivacyPolicy()
-    """What ashore.toml says; a policy in the state goes before it."""
+    """Policy of ashore.toml; one in the state takes precedence."""
     release: ReleasePolicy = ReleasePolicy()
     access: AccessSection = AccessSection()
     budgets: str = ""
     """Folder of the ledger that the workers share; empty, or without a state: nothing is limited or counted."""
     internal_token_file: str = ""
-    """File with the token of the job worker; empty: nobody acts for somebody else."""
+    """File with the token of the job worker; empty: delegation is disabled."""
     first_key_file: str = ""
     """File with the first key; empty: requests need no key (tests and load generators only)."""
     home: str = ""

@@ -23,9 +23,9 @@ PIECE_CHARS: Final = 32_768
 CUT_TOKENS: Final = 2
 """Added by a cut through a token of any length, such as one for a whole unknown word."""
 CUTS_ADD: Final = 1.25
-"""By how much the tokens of all pieces may be more than those of the whole beside that."""
+"""By how many tokens the sum of all pieces may exceed the whole."""
 MOST_UTF8_BYTES: Final = 4
-"""Of one character; no tokenizer makes more tokens of it."""
+"""Limit per character; no tokenizer makes more tokens of it."""
 PLAIN_NORMALISERS = frozenset({"Prepend", "Replace"})
 """Normalisers of sentencepiece models, which change white space only."""
 

@@ -13,7 +13,7 @@ _UTF8_BYTES: Final = frozenset(range(0xF5)) - {0xC0, 0xC1}
 MOST_LACKING: Final = 32
 """Rare bytes that a vocabulary may lack: to count each takes a moment."""
 _KEEP_ALL: Final = frozenset({"ByteLevel", "Digits", "Punctuation", "Split", "Metaspace"})
-"""Pre-tokenizers that drop nothing, unless their behaviour says so."""
+"""Pre-tokenizers that drop nothing, unless their `behavior` is to remove text."""
 
 
 class FewestTokens:

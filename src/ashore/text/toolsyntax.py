@@ -70,7 +70,7 @@ _SIGNS: dict[ToolForm, tuple[str, ...]] = {
     "hermes": ("<tool_call>",),
     "llama": ("<|python_tag|>", '"parameters": '),
 }
-"""What in a chat template shows that it teaches a form."""
+"""Signs in a chat template that it uses a form."""
 
 LLAMA_KEYS = ("name", "parameters", "arguments", "type", "function", "id")
 _FENCE = "```"

@@ -20,9 +20,9 @@ Attributes = dict[str, str | int | float | bool | list[str]]
 INPUT: Final = "gen_ai.input.messages"
 OUTPUT: Final = "gen_ai.output.messages"
 MOST_MESSAGES: Final = 64
-"""Of a conversation, the last ones, in a span."""
+"""Limit of messages per span: the last ones of a conversation."""
 MOST_CHARS: Final = 16_384
-"""Of one text in a span; the rest is cut."""
+"""Limit of one text in a span; the rest is cut."""
 
 _encode = msgspec.json.Encoder().encode
 

@@ -246,7 +246,7 @@ class Careful(SpanExporter):
         self._inner, self._place, self._blacken, self._counted = inner, place, blacken, counted
         self._gone = False
         self.closing = False
-        """Whether the worker ends: what a collector does not take at once is dropped then."""
+        """Whether the worker is shutting down: spans that a collector does not accept at once are then dropped."""
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         """Send a batch. A span that cannot be masked is sent without its texts."""

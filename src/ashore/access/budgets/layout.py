@@ -38,13 +38,13 @@ KIND, STARTS, ENDS, SETTLED, OPEN, BASE, GRANT, LENGTH = 1, 2, 3, 4, 5, 6, 7, 12
 """Of a count. `BASE`: what ledgers before this one had counted. `GRANT`: what this machine may use of the cap.
 `OPEN` of a usage: slots that will add to it."""
 REQUESTS, HITS, PROMPT, COMPLETION, CACHED, REFUSED = 4, 6, 7, 8, 9, 10
-"""Of a usage."""
+"""Fields of a usage."""
 TEXT: Final = 16
 MAX_TEXT: Final = (CELL - TEXT) * WORD
 BUDGET: Final = 1
 USAGE: Final = 2
 GAUGE: Final = 3
-"""A count of what is open at one moment: nothing of it is ever settled, and nothing reported."""
+"""A count of current use, such as concurrency: nothing is ever settled or reported."""
 
 SLOT: Final = 64
 SLOT_OWNER, SLOT_USAGE, SLOT_PROMPT, SLOT_COMPLETION, SLOT_BEGUN, SLOT_NUM_REFS, SLOT_REFS = 0, 1, 2, 3, 4, 5, 8

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
 WANT_EPOCH: Final = "budget_want"
-"""Bumped when a machine wants what another does not use."""
+"""Raised when a machine wants another's unused share."""
 LEASE_S: Final = 10.0
 """A machine that is silent for so long counts as gone."""
 WANT_LASTS_MS: Final = 1_000

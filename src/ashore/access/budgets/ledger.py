@@ -63,7 +63,7 @@ class MappedLedger:
         self._sizes = sizes
         self._shared = shared
         self._places: dict[bytes, tuple[int, int]] = {}
-        """Number and birth of cells by what they count and from when, as far as this process has seen them born."""
+        """Number and birth of known cells, by key and start of the window."""
         self._seen_births = 0
         self._row = -1
         self._owner = owner

@@ -29,12 +29,12 @@ from ashore.errors import AshoreError, NotReady
 ROUND_S: Final = 0.05
 """The others are asked again after so long; and the longest wait for them, while one is known to be silent."""
 PATIENCE_S: Final = 1.0
-"""Longest wait for what other machines say of one count: then it is not known whether there is enough."""
+"""Longest wait for other machines' answers about one count."""
 LOOK_S: Final = 0.004
 LOOK_AT_MOST_S: Final = 0.02
-"""First and longest pause between two looks at what was given back."""
+"""First and longest pause between two checks for returned shares."""
 GETTERS: Final = 4
-"""Threads that ask for more; what others want is given back by another one, so that nobody waits for who waits."""
+"""Threads that lease; another one returns shares, so that requests never wait for each other."""
 
 log = logging.getLogger("ashore.budgets")
 _T = TypeVar("_T")
@@ -70,7 +70,7 @@ class MachineLender:
         self._opened: list[MappedLedger] = []
         self._impatient_until = 0.0
         self._due = False
-        """Whether a look at what others want is on its way."""
+        """Whether a check for other machines' requests is scheduled."""
         self._getting = ThreadPoolExecutor(GETTERS, thread_name_prefix="budget leases")
         self._giving = ThreadPoolExecutor(1, thread_name_prefix="budget shares")
 

@@ -17,7 +17,7 @@ QuotaKind = Literal["queued_jobs", "stored_bytes"]
 conversations, responses and other jobs, and of answers kept for votes."""
 Kind = Literal[CountedKind, QuotaKind]
 WindowName = Literal["minute", "hour", "day", "month", "total", "now"]
-"""Calendar windows; `total` never resets, `now` is the only one of what is not used up."""
+"""Calendar windows; `total` never resets, `now` is the only window for quantities that are not used up."""
 
 QUOTA_KINDS: Final[tuple[QuotaKind, ...]] = get_args(QuotaKind)
 NOW_KINDS: Final[tuple[Kind, ...]] = ("concurrency", *QUOTA_KINDS)
@@ -41,7 +41,7 @@ class Asker(NamedTuple):
     tenant: str
     model: str
     behind: tuple[str, ...] = ()
-    """The models that answer, where `model` is an alias that is not their own name: what counts for them counts too."""
+    """The models that answer, if `model` is an alias of others: their budgets count too."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -186,10 +186,10 @@ class Usage:
     requests: int = 0
     """Answered, those from the cache included."""
     hits: int = 0
-    """Of them from the cache, or shared with somebody who asked the same."""
+    """Those from the cache, or shared with an equal concurrent request."""
     prompt_tokens: int = 0
     completion_tokens: int = 0
     cached_tokens: int = 0
-    """Of the prompt, those that an engine had in its prefix cache."""
+    """Prompt tokens from an engine's prefix cache."""
     refused: int = 0
     """Requests that a budget refused."""

@@ -54,7 +54,7 @@ class Hold:
     made: tuple[int, int] = (0, 0)
     """Tokens of prompt and answer that exist already."""
     begun: bool = False
-    """Whether they were made: what ends now is charged, and counts as a request."""
+    """Whether generation began: if so it is charged and counts as a request."""
     left: bool = False
     """Whether its place among the concurrent ones is free."""
     over: bool = False
@@ -69,7 +69,7 @@ class Short(Exception):
         self.left = left
         self.wanted = wanted
         self.leased = leased
-        """The cap has room, but not in what this machine was granted of it."""
+        """The cap has room, but not within this machine's share."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -24,7 +24,7 @@ from ashore.access.budgets.sql import SqlAuthority
 from ashore.errors import AshoreError
 
 EVERY_S: Final = 0.25
-"""What a power cut of the whole machine can lose of usage."""
+"""Usage that a power cut of the whole machine can lose."""
 STAND_BY_S: Final = 1.0
 FORGET_EVERY_MS: Final = 3_600_000
 FORGET_AFTER_MS: Final = 24 * 3_600_000
@@ -32,7 +32,7 @@ LAST_WAIT_S: Final = 2.0
 
 BEAT_EVERY_S: Final = 1.0
 SAFE_SHARE: Final = 0.9
-"""Of its lease that a machine uses: clocks do not run equally fast."""
+"""Part of its lease that a machine uses: clocks do not run equally fast."""
 
 log = logging.getLogger("ashore.budgets")
 

@@ -25,7 +25,7 @@ class Sheet:
     hit_lines: tuple[Line, ...]
     """Those that an answer from the cache goes to."""
     join_lines: tuple[Line, ...]
-    """Those that an answer goes to which somebody else's generation gives."""
+    """Lines of an answer from another request's generation."""
     usage: UsageLine
     until_ms: int
 

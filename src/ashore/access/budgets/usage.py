@@ -16,7 +16,7 @@ Column = Literal["day", "tenant", "user", "model"]
 COLUMNS: Final[tuple[Column, ...]] = get_args(Column)
 NUMBERS: Final = ("requests", "hits", "prompt_tokens", "completion_tokens", "cached_tokens", "refused")
 _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
-"""What a spreadsheet takes for the beginning of a formula (OWASP, CSV injection)."""
+"""First characters that a spreadsheet takes for a formula (OWASP, CSV injection)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

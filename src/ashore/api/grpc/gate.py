@@ -17,7 +17,7 @@ OPEN: Final = ("/grpc.health.", "/grpc.reflection.")
 MOST_READ: Final = 3
 """Messages without a key that are read at once. gRPC takes each up to its limit on length, 16 MiB."""
 READ_S: Final = 2.0
-"""How long one may take. A client that means it sends it with its head."""
+"""Time-out for reading one. A regular client sends it with its head."""
 MOST_OPEN: Final = 256
 """Calls without a key at once, those that watch included."""
 

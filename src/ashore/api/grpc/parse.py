@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from ashore.api.grpc.gen import inference_pb2 as pb
 
 COMPLETE_MAX_TOKENS: Final = 16
-"""What OpenAI's completions route answers with when nothing is said."""
+"""Default length of OpenAI's completions route."""
 
 ROLES: Final[dict[int, Role]] = {1: "system", 2: "user", 3: "assistant", 4: "tool"}
 

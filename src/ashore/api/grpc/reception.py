@@ -53,7 +53,7 @@ class Call:
 
 
 COPIES: Final = 3
-"""Of a message while gRPC reads it: the pieces as they came, the whole, and what Python gets."""
+"""Copies of a message while gRPC reads it: the received pieces, the whole, and Python's."""
 
 
 class CallReception:

@@ -20,15 +20,15 @@ if TYPE_CHECKING:
 
 SERVICES: Final = ("ashore.v1.Inference",)
 HEALTH_POLL_S: Final = 0.25
-"""How old the answer of the health service may be."""
+"""Maximum age of the health service's answer."""
 MAX_MESSAGE_BYTES: Final = 16 << 20
 KEEPALIVE_MS: Final = 20_000
 MAX_STREAMS: Final = 128
 """Calls at once on one connection; a client that wants more waits, or opens another."""
 WINDOW_BYTES: Final = 65_535
-"""What is taken of a message that nobody reads yet. gRPC would widen it to 64 MiB for who sends much."""
+"""Window of an unread message. gRPC would widen it to 64 MiB for a busy sender."""
 HANDSHAKE_MS: Final = 10_000
-"""How long a connection may take to its first frame of settings."""
+"""Time-out of a connection's first settings frame."""
 IDLE_MS: Final = 300_000
 """How long a connection stays open without a call."""
 

@@ -50,7 +50,7 @@ HEALTH_S: Final = 0.5
 LOOPBACK: Final = ("127.", "::1", "::ffff:127.")
 CACHE_HEADERS: Final = frozenset((b"cache-control", b"x-ashore-cache"))
 OF_THE_MOMENT: Final = (b"age", b"x-ashore-cache")
-"""Headers that a repeated answer gets anew, as it does those that begin with `RATES`."""
+"""Headers that a repeated answer gets fresh, like those that begin with `RATES`."""
 RATES: Final = b"x-ratelimit-"
 UNNOTED: Final = ("/healthz", "/health", "/ping", "/readyz", "/console/static/{file}")
 """Asked every second by an edge, or by every page of the console; only their refusals are logged."""
@@ -86,7 +86,7 @@ class HttpApp:
         self.vllm_names: Final = vllm_names
         """Whether `/metrics` has vLLM's names, too."""
         self.number: Final = number
-        """Of this worker among those of the machine."""
+        """Index of this worker on the machine."""
         self.table: Final = RouteTable([one for one in routes if limits.ollama or one.errors != "ollama"])
         self.siblings: Final = siblings or Siblings(())
         self.authority: Final = authority or PolicyAuthority()
@@ -100,13 +100,13 @@ class HttpApp:
         self.making_metrics: dict[bool, asyncio.Task[bytes]] = {}
         """Pages of metrics that are being made: of this worker alone (True), of all."""
         self.description = b""
-        """The OpenAPI document, once somebody has asked for it."""
+        """The OpenAPI document, created on first request."""
         self._authenticator = authenticator
         self._access_log = access_log
         self._open: dict[Exchange, asyncio.Task[object]] = {}
         self._sweeper: asyncio.Task[None] | None = None
         self._health: tuple[float, object] = (-HEALTH_S, None)
-        """When this worker was last looked at, and what was seen."""
+        """Time and result of the last health check of this worker."""
 
     def health(self) -> object:
         """Return whether this worker and its models are up, for comparison with the previous result."""

@@ -35,9 +35,9 @@ LEAST_REST_S: Final = 2.0
 """Between two looks of a page."""
 MOST_FIELDS: Final = 2_000
 MOST_PARAMETERS: Final = 200
-"""Of a query, which everybody may send: each costs the loop some microseconds."""
+"""Limit of a query, which everybody may send: each parameter takes the loop some microseconds."""
 FORM_BYTES: Final = 65_536
-"""Of a form: it is read before anybody knows who sends it. The edge takes no more without a key either."""
+"""Limit of a form, which is read before authentication. The edge accepts no more without a key either."""
 
 
 async def page(app: HttpApp, exchange: Exchange, principal: Principal) -> None:

@@ -119,13 +119,13 @@ class Dialect:
     anywhere."""
 
     name: str
-    """Of the key in `[http.unknown_fields]`."""
+    """Key in `[http.unknown_fields]`."""
     ignored: Mapping[str, str] = field(default_factory=dict)
     """Fields that change no answer, and who sends them."""
     refused: Mapping[str, str] = field(default_factory=dict)
-    """Fields that would change the answer and cannot be had here, and what to do instead."""
+    """Fields that would change the answer and are not supported here, with the alternative."""
     adapt: Callable[[Json, Said], None] = lambda body, said: None
-    """Rewrites what other servers take in another form, and says what it left out."""
+    """Converts other servers' forms, and reports dropped fields."""
     is_loose: Callable[[Any], bool] = lambda request: False
     """Whether a request has parts that its type does not describe, so that `adapt` must see them in any case."""
 
@@ -228,7 +228,7 @@ class LeftOut:
     where: str
     """The same with the places themselves."""
     known: frozenset[str]
-    """The names that are known beside it."""
+    """The other known names."""
 
 
 def taken_out(value: Json, kind: type[msgspec.Struct], said: Said, path: str = "") -> list[LeftOut]:

@@ -148,14 +148,14 @@ class Exchange:
         self.extra_headers: list[tuple[bytes, bytes]] = []
         """Sent with whatever answer follows."""
         self.trace, self.traceparent = "", ""
-        """Id of the caller's trace that the request belongs to, and the header that said so."""
+        """Id of the caller's trace, and its header."""
         if (traceparent := self.headers.get(b"traceparent")) is not None:
             self.trace, self.traceparent = parent_of(traceparent.decode("latin-1"))
             if self.trace:
                 self.extra_headers.append((b"traceparent", traceparent))
         self.started_at = time.perf_counter()
         self.status = 0
-        """Of the response, once it has begun; 0 before."""
+        """Status of the response, once it has begun; 0 before."""
         self.gone = False
         self.route = "unknown"
         self.principal_id = "-"
@@ -164,12 +164,12 @@ class Exchange:
         self.origin = ""
         """Address of the client, once the application has found it out."""
         self.arguments: tuple[str, ...] = ()
-        """What stands for each `{name}` in the path of the route."""
+        """Value of each `{name}` in the path of the route."""
         self.model = "-"
         self.urgency: Urgency = "interactive"
         """Anything else only for a process of ours, which runs a job."""
         self.ignored: tuple[str, ...] = ()
-        """Paths of fields of the body that change nothing here, or that nobody knows."""
+        """Paths of body fields that have no effect here, or are unknown."""
         self.job_id = ""
         """The job that this request is, where it is one."""
         self.error_code = ""
@@ -183,7 +183,7 @@ class Exchange:
         self._direct: Direct | None = scope.get("ashore.direct")
         self._finished = False
         self._head: AsgiMessage | None = None
-        """Of a stream, where it still is to be sent."""
+        """Head of a stream that is not sent yet."""
         self._unsent: list[bytes] = []
         """Pieces of a stream that wait for the client to read."""
         self._late: asyncio.Task[None] | None = None

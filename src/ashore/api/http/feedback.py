@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 MOST_EVENTS: Final = 100
 CHARS_PER_TOKEN: Final = 8
-"""Twice what a token of prose has: a correction may be as long as the context of its model."""
+"""Twice the usual token: a correction may be as long as the context of its model."""
 NO_STORE: Final = (b"cache-control", b"no-store")
 _encode = msgspec.json.Encoder().encode
 _feedback, _score = msgspec.json.Decoder(Feedback), msgspec.json.Decoder(Score)

@@ -10,10 +10,10 @@ from typing import Final
 log = logging.getLogger("ashore.http")
 
 OWN_ONLY: Final = b"x-ashore-internal-own"
-"""Header of such a question: answer for yourself, and ask nobody. The edge drops it when a client sends it."""
+"""Header of such a query: answer for this worker only. The edge removes it from clients' requests."""
 TIMEOUT_S: Final = 1.0
 MAX_BYTES: Final = 16 << 20
-"""Of an answer with its head; reading stops there."""
+"""Limit of an answer with its head; reading stops there."""
 PIECE_BYTES: Final = 1 << 16
 
 

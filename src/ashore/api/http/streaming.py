@@ -16,12 +16,12 @@ from ashore.serving import ChoiceEnded, Delta, Hear, ServingEvent, Started, Toke
 
 JSON: Final = (b"content-type", b"application/json")
 Answering = Callable[[Hear], Awaitable[None]]
-"""Makes an answer, which is told as it grows."""
+"""Makes an answer, emitting events as it grows."""
 COMMENT_EVERY_S: Final = 5.0
-"""Between two comments in a stream whose model loads; until the first, what fails gets an HTTP status of its own."""
+"""Interval of comments in a stream whose model loads; until the first one, errors get an HTTP status of their own."""
 LOADING: Final = b": loading\n\n"
 LOGPROB_CHARS: Final = 16
-"""What it costs to write the log probability of a token, in characters of a prompt to read."""
+"""Cost of writing a token's log-probability, in characters of a prompt to read."""
 MISS: Final[Headers] = [(b"x-ashore-cache", b"miss")]
 
 
@@ -126,7 +126,7 @@ class _Page:
 
     def __init__(self, exchange: Exchange, renderer: Renderer, head: Headers) -> None:
         self.held = b""
-        """Sent with what comes next: no piece goes out alone that the client can do nothing with."""
+        """Sent with the next piece: no piece is sent alone that is useless to the client."""
         self.begun = False
         """Whether a piece of the answer was sent."""
         self.opened = False

@@ -14,7 +14,7 @@ from ashore.sessions import Session, Visit
 
 LOOPBACK: Final = "127.0.0.1"
 FORWARDED: Final = (b"x-forwarded-for", b"forwarded", b"x-real-ip", b"via")
-"""By these a proxy says that it passes a request on."""
+"""Headers by which a proxy marks a forwarded request."""
 HOST: Final = re.compile(r"[A-Za-z0-9._\[\]:-]{1,255}")
 """A `Host` header that may stand in a command that people copy."""
 PREFIX: Final = re.compile(r"(/[A-Za-z0-9._~-]{1,64}){1,8}")

@@ -116,7 +116,7 @@ class FakeEngine:
         self._grammars = GrammarProcess(lambda: {"tokenizer": "byte"})
         self._threads = ThreadPoolExecutor(_ANSWERED_AT_ONCE, thread_name_prefix="agent")
         self._answering: dict[OrderId, tuple[GenerateOrder, Future[str]]] = {}
-        """Orders with a grammar, whose answers are made beside the steps."""
+        """Orders with a grammar, whose answers are computed between the steps."""
         self._answers: dict[OrderId, str] = {}
         self._numbers = itertools.count()
         self._ended: list[EngineEvent] = []

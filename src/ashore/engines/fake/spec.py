@@ -12,7 +12,7 @@ from ashore.errors import InvalidSpec
 
 _SCHEME: Final = "fake:"
 MOST: Final = {"rungs": 4, "embed": 65_536, "context": 100_000_000, "sequences": 1_000_000}
-"""Of options that a request makes memory of: whoever may make a release names them, too."""
+"""Limit of options that cost memory: API users who create releases can set them, too."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +31,7 @@ class FakeSpec:
     step_s: float = 0.0
     """Seconds that a step takes, whatever it does: makes the engine's capacity finite."""
     tokens: int = 128
-    """Length of a `random` answer, if nothing shorter is asked for."""
+    """Length of a `random` answer, unless a shorter one is requested."""
     context: int = 8192
     sequences: int = 4096
     """Sequences that run at once; further ones wait."""
@@ -56,9 +56,9 @@ class FakeSpec:
     fail_wake: bool = False
     """It does not wake up."""
     rungs: int = 1
-    """Precisions that it says it answers in, as an engine with a ladder does: fp64, fp32, fp16, int8."""
+    """Precisions that it reports, like an engine with a ladder: fp64, fp32, fp16, int8."""
     rung_from: int = 2
-    """Sequences at once from which it says that the second one computes; the third from twice as many, and so on."""
+    """Concurrent sequences from which it reports the second one; the third from twice as many, and so on."""
     raise_after: int = 0
     """The step after this many tokens raises, as a broken library would, and so does each later one; 0 is never."""
     hang_after: int = 0

@@ -42,7 +42,7 @@ from ashore.processes import (
 from ashore.sealing import ClearFiles, SealedFiles, take_key
 
 _TELL_FAILURE_S: Final = 2.0
-"""How long a host that could not load stays to say so to the workers that wait for its greeting."""
+"""How long a host that failed to load reports that to workers that wait for its greeting."""
 
 _KEPT_BYTES: Final = 32 << 20
 """Files of a sealed model up to this size stay open: tokenizers and settings that an engine may read later."""

@@ -40,7 +40,7 @@ from ashore.engines.ports import CanSleep, CanWait, Engine
 from ashore.errors import AshoreError, Conflict, Draining, EngineFailed, HostDied, InvalidRequest, UnsupportedByEngine
 
 STEP_TIMEOUT_S: Final = 0.002
-"""What a step may wait inside the engine while it has orders and nothing to compute (a grammar being compiled)."""
+"""Maximum wait inside a step while the engine has orders and nothing to compute (a grammar being compiled)."""
 MOST_FAILED_STEPS: Final = 3
 """Steps in a row that may raise before the host gives the engine up; the supervisor starts a fresh one."""
 LAST_WORDS_S: Final = 2.0

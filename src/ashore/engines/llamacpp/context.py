@@ -16,7 +16,7 @@ from ashore.errors import EngineFailed, UnsupportedModel
 _KV_TYPES: Final = {"f16": 1, "f32": 0, "q8_0": 8}
 """`enum ggml_type`."""
 _NO_ROOM: Final = 1
-"""What `llama_decode` returns when the memory has no room for the batch; nothing has changed then."""
+"""Result of `llama_decode` when the memory has no room for the batch; nothing has changed then."""
 
 
 class LlamaModel:
@@ -109,7 +109,7 @@ class LlamaContext:
         if seen != (num_sequences, threads) or self.kv_tokens < kv_tokens:
             raise EngineFailed(f"llama.cpp understood {(self.kv_tokens, *seen)}: {library.version} has another layout")
         self.max_batch = int(library.llama_n_batch(self.handle))
-        """What was asked for, or `kv_tokens` where that is less. Beyond it the library ends the process."""
+        """The requested size, or `kv_tokens` if that is less. Beyond it the library aborts the process."""
         self.max_outputs = min(self.max_outputs, self.max_batch)
         self._memory: Any = library.llama_get_memory(self.handle)
         self._token, self._pos, self._seq = (np.zeros(max_batch, np.int32) for _ in range(3))

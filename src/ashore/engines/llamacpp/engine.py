@@ -57,7 +57,7 @@ from ashore.processes import allowed_cores
 _MOST_SLOTS: Final = 256
 """`LLAMA_MAX_SEQ` of llama.cpp."""
 _SPARE_SLOTS: Final = 32
-"""Sequence numbers beyond those that run: what ended lies in the cells until it is moved out."""
+"""Sequence numbers beyond the running ones: ended sequences stay in the cells until they are moved out."""
 _DEFAULT_KV_TOKENS: Final = 16_384
 
 

@@ -17,7 +17,7 @@ from ashore.engines.card import (
 )
 
 DECODERS: Final = frozenset({"llama", "qwen2", "qwen3"})
-"""What OpenVINO's GGUF reader takes."""
+"""Architectures that OpenVINO's GGUF reader supports."""
 ENCODERS: Final = frozenset({"bert", "modernbert", "xlm-roberta"})
 
 CARD: Final = EngineCard(

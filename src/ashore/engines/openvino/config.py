@@ -29,7 +29,7 @@ class RunConfig:
     may_pair: bool = True
     """Whether a second compilation for large steps may be made where it pays; it costs memory."""
     objective: Objective = field(default_factory=Objective)
-    """What a ladder keeps to."""
+    """Objective of a ladder."""
     max_prompt_step_s: float = 0.25
     """Most seconds of a step with prompts alone: how long a new prompt may have to wait for its turn."""
 

@@ -87,7 +87,7 @@ class BertEmbedder:
 
     FEATURES: ClassVar[tuple[Feature, ...]] = ("embed",)
     PROPERTIES: ClassVar[Mapping[str, str]] = {}
-    """Of the plugin, where the operator says nothing."""
+    """Default plugin properties."""
 
     def __init__(self, directory: Path, config: BertConfig, weights: str, options: EngineOptions) -> None:
         """Build and compile the graph; use `open_encoder`, which chooses the class."""

@@ -69,7 +69,7 @@ class _Live:
     last_rung: int = 0
     """The least exact rung that may compute it."""
     begun_rung: int = 0
-    """Of the blocks that it may find in the prefix cache, or leave there."""
+    """Rung of the blocks that it may find in, or leave to, the prefix cache."""
     lowest: int = -1
     """The least exact rung that took part in it, -1 before any did."""
     told_rung: int = -1

@@ -22,14 +22,16 @@ Floats = NDArray[np.float32]
 
 LOW: Final = -8
 HIGH: Final = 7
-"""What a signed number of four bits can be."""
+"""Range of a signed four-bit number."""
 EIGHT_LOW: Final = -128
 EIGHT_HIGH: Final = 127
 """And one of eight."""
 _BLOCK: Final = 64
-"""Columns whose errors are gathered before the rest of the matrix hears of them; changes the speed, not the result."""
+"""Columns whose errors are collected before they are applied to the rest of the matrix; changes the speed, not the
+result.
+"""
 _ROWS: Final = 4096
-"""Rows that are rounded at once: what bounds the memory of a head with a large vocabulary."""
+"""Rows rounded at once: bounds the memory for a head with a large vocabulary."""
 _DAMPING: Final = 0.01
 """Share of the mean diagonal that is added to it, so that it can be inverted. The paper's value."""
 _SHRINKS: Final = tuple(float(x) for x in np.linspace(1.0, 0.65, 15))

@@ -41,7 +41,7 @@ class Batch:
     sampled_S: NDArray[np.int64]
     """Rows of T whose next-token logits are wanted."""
     runs: tuple[Run, ...] = ()
-    """Whose adapter each token of T has; empty: none has one."""
+    """Adapter of each token of T; empty: none has one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +50,7 @@ class GraphFacts:
 
     vocab_size: int
     context_tokens: int
-    """0 where the file does not tell."""
+    """0 if the file does not have it."""
     precision: str
     """`fp16`, `int8`, `int4` where most weights have four bits, `mixed` where some have."""
     weight_group: int = 0

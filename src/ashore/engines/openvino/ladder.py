@@ -23,7 +23,7 @@ HOLD_S: Final = 2.0
 """Shortest time on a rung before a higher one. These three were chosen by `tests/support/ladder_sim.py`: with 0.8, 0.5
 and 8 as many answers were in time, and of those in calm times 55 % instead of 84 were wholly in single precision."""
 SMOOTHING: Final = 0.03
-"""Of the time of steps: an answer is as quick as the mean of some dozens."""
+"""Smoothing of step times: the latency of an answer is the mean of some dozens of steps."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,12 +52,12 @@ class Ladder:
 
     objective: Objective
     costs: tuple[Cost, ...]
-    """Of each rung, the top first."""
+    """Cost of each rung, the top first."""
     rung: int = 0
     switches: int = 0
     _since_s: float = 0.0
     _step_s: float = 0.0
-    """Of steps in which sequences generate, smoothed."""
+    """Time of steps in which sequences generate, smoothed."""
 
     @property
     def lowest(self) -> int:

@@ -39,7 +39,7 @@ class Pace:
         self._max_prompt_step_s = max_prompt_step_s
         self._seconds_per_token = 0.0
         self.single_s = 0.0
-        """Of a step with one token, as `warm_up` saw it."""
+        """Time of a step with one token, as measured by `warm_up`."""
 
     @property
     def seconds_per_token(self) -> float:

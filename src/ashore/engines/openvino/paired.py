@@ -32,7 +32,7 @@ in eight bits, as served, stays within 1 % of the perplexity of half precision. 
 chance: on Zen 5, 128 cost 0.3 to 2.0 % and 64 0.2 to 1.4, by text."""
 
 _SHARE_OF_FREE_MEMORY = 0.15
-"""The second compilation may take this much of what is free; otherwise one form does everything."""
+"""The second compilation may use this share of free memory; otherwise one form does everything."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -27,7 +27,7 @@ from ashore.store import TEXT_FILES
 XML = "openvino_model.xml"
 PRECISIONS = ("fp16", "int8", "int4")
 PACKAGES = ("openvino", "openvino-genai", "nncf", "numpy")
-"""What the bytes of a prepared model depend on."""
+"""Packages that determine the bytes of a prepared model."""
 
 _READ_TIMEOUT_S = 3600
 

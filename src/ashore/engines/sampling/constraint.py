@@ -39,7 +39,7 @@ class Constraint:
         self._vocab_size = vocab_size
         self._allowed_V: NDArray[np.bool_] | None = None
         self.waits = False
-        """Whether what may follow the last token is not known yet."""
+        """Whether the tokens that may follow are not known yet."""
         self._line.follow()
         self.waits = True
         self.look()
@@ -107,7 +107,7 @@ class GrammarCompiler:
         self._threads = ThreadPoolExecutor(_COMPILED_AT_ONCE, thread_name_prefix="grammar")
         self._process = GrammarProcess(self._tokenizer)
         self._ahead: OrderedDict[str, deque[tuple[Future[Constraint], Grammar]]] = OrderedDict()
-        """What waits, by tenant; whose turn is next is first."""
+        """Queued compilations by tenant; the next turn is first."""
         self._at_work: Counter[str] = Counter()
         self._lock = threading.Lock()
 

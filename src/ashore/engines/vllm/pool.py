@@ -29,11 +29,11 @@ class Backend:
     url: str
     state: State = "new"
     drains: bool = False
-    """Whether it gets no orders, because an operator said so."""
+    """Whether it gets no orders because it is draining."""
     reason: str = "not asked yet"
     """Why it is not ready; empty while it is."""
     last_error: str = ""
-    """What went wrong there last, also while it is ready."""
+    """Its last error, also while it is ready."""
     running: int = 0
     sent: int = 0
     """Orders since the start."""

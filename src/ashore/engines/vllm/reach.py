@@ -28,7 +28,7 @@ IDLE_S: Final = 1.0
 """How long a connection may have rested that an order goes out on. vLLM closes one that rested for 5 s; an order that
 crosses with that is lost. A new one on this machine costs nothing."""
 NAME_S: Final = 10.0
-"""How long the address of a name is remembered."""
+"""How long the address of a name is cached."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +39,7 @@ class Reach:
     """The key itself, `env:NAME`, or `file:PATH`; empty: none is sent."""
     ca_file: str = ""
     identity: Identity | None = None
-    """What this machine shows to servers of its fleet, whose authority it then trusts and no other; None: nothing."""
+    """Identity shown to servers of its fleet, whose authority alone is then trusted; None: none."""
 
     @classmethod
     def of(cls, options: EngineOptions) -> Reach:

@@ -46,7 +46,7 @@ PATIENCE_S: Final = 30.0
 """How long an order waits for a server, as the request path waits for a host that restarts."""
 MOST_ATTEMPTS: Final = 4
 MOST_DEATHS: Final = 2
-"""Servers that may break while they work on one order: it may be what breaks them."""
+"""Limit of servers that may fail on one order, which may be the cause."""
 MOST_WORDS_CHARS: Final = 500
 BUSY_S: Final = 0.2
 """Pause before an order that a server refused for lack of room is sent again."""
@@ -81,7 +81,7 @@ class Servers:
         self._reach = reach
         self._fleet = fleet
         self._talks: dict[Backend, Talk] = {}
-        """Of servers that are no longer listed, too, until their last orders have ended."""
+        """Includes removed servers until their last orders have ended."""
         self._wanted = wanted
         self._is_name_given = is_name_given
         self._tell = tell

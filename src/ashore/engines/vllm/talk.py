@@ -16,11 +16,11 @@ from ashore.engines.vllm import wire
 from ashore.errors import AshoreError, EngineFailed, PermissionDenied, SourceUnreachable
 
 MOST_LINE_BYTES: Final = 8 << 20
-"""Of one event of a stream: a token with its alternatives has a few KiB."""
+"""Limit of one stream event: a token with its alternatives has a few KiB."""
 MOST_ERROR_BYTES: Final = 64 << 10
-"""Read of what a server says about a request that it refuses; the rest is cut."""
+"""Limit of an error body; the rest is cut."""
 MOST_ANSWER_BYTES: Final = 256 << 20
-"""Of a whole answer: scores of a long text, or vectors of many."""
+"""Limit of a whole answer: scores of a long text, or vectors of many."""
 MOST_PROBE_BYTES: Final = 4 << 20
 PROBE_TIMEOUT_S: Final = 2.0
 """The longest that one probe may take."""
@@ -37,7 +37,7 @@ class Live:
     prompt_tokens: int = 0
     cached_tokens: int = 0
     gave_up: str = ""
-    """Why it was taken from a server that says nothing."""
+    """Why it was taken from a silent server."""
 
 
 class Elsewhere(Exception):
@@ -61,13 +61,13 @@ class Talk:
     url: str
     client: httpx.AsyncClient
     heard_s: float = 0.0
-    """When it last said anything, or had nothing to say."""
+    """When it last sent anything, or had nothing to send."""
     probing: asyncio.Task[None] | None = None
     entry: wire.ModelEntry | None = None
     adapters: set[str] = field(default_factory=set)
     orders: set[Live] = field(default_factory=set)
     fault: AshoreError | None = None
-    """Why it is no use to ask it again before somebody has changed something."""
+    """Why retrying is pointless until a configuration changes."""
 
     async def get(self, path: str) -> bytes:
         """GET a path within `PROBE_TIMEOUT_S` and return the answer.

@@ -28,11 +28,11 @@ if TYPE_CHECKING:
 ORDERS: Final = range(2, 513)
 MOST_STEPS: Final = 10_000_000
 BINS: Final = 1 << 19
-"""Of the grid of losses: their rounding costs a step half a bin."""
+"""Bins of the loss grid: their rounding costs a step half a bin."""
 FINE_STEPS: Final = 500
 """Up to so many steps that is enough; for more the grid is finer, up to eight times."""
 SEARCH_BINS: Final = 1 << 17
-"""While a noise is looked for: a coarser grid tells more loss than there is, so the noise that is found is enough."""
+"""For the search of a noise: a coarser grid overestimates the loss, so the noise found is sufficient."""
 RATES: Final = (0.5, 1, 2, 4, 8, 16, 32, 64, 128)
 """Of the exponential bound on the tail that the grid leaves out."""
 

@@ -41,7 +41,7 @@ class Verdict:
     least_epsilon: float
     """Nats: with `confidence`, epsilon is at least this."""
     most_provable: float
-    """What it would be had every guess been right: more canaries can prove more."""
+    """The bound if every guess had been right: more canaries can prove more."""
     guesses: int
     right: int
     """Of the guesses that proved most."""

@@ -29,7 +29,7 @@ class Budget:
     """Micro-nats of it that questions share."""
     questions_delta: int
     order: int
-    """Of the Rényi divergence in which questions add up, chosen when the budget was granted."""
+    """Order of the Rényi divergence in which questions add up, chosen when the budget was granted."""
     capacity: int
     """Micro-nats of that divergence that questions may spend."""
     carried_epsilon: int = 0

@@ -19,7 +19,7 @@ class Ready(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     name: str
     about: str
-    """What a row is, and the columns."""
+    """Description of a row and the columns."""
     select: str
     """On the state; `:tenant` is the one that is asked about."""
     unit: str

@@ -336,7 +336,7 @@ class Reservation:
     def __init__(self, spend: Spend) -> None:
         self.spend = spend
         self.answer = ""
-        """What is kept with it for who asks the same again."""
+        """Answer stored for repeats of the question."""
         self.is_released = False
 
     def release(self) -> None:

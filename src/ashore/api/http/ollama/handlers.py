@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
 _encode = msgspec.json.Encoder().encode
 TAG: Final = ":latest"
-"""What clients of Ollama add to a name without a tag."""
+"""Default tag that Ollama clients add to a name."""
 NEVER: Final = "9999-12-31T23:59:59Z"
 """When a served model is unloaded for want of requests."""
 ARCHITECTURE: Final = "ashore"

@@ -125,7 +125,7 @@ def _take_thinking(body: Json, said: Said) -> None:
 UNENFORCED: Final = (
     "whitespace_pattern", "disable_any_whitespace", "disable_fallback", "disable_additional_properties", "backend",
 )  # fmt: skip
-"""How vLLM's back ends go about a grammar; the language is the same."""
+"""Options of vLLM's grammar back ends; the language is the same."""
 
 
 def _take_grammars(body: Json, said: Said) -> None:
@@ -308,7 +308,7 @@ ITEMS_LEFT_OUT: Final = (
     "computer_call_output", "local_shell_call", "local_shell_call_output", "mcp_call", "mcp_list_tools",
     "mcp_approval_request", "mcp_approval_response", "tool_search_call", "tool_search_output", "compaction",
 )  # fmt: skip
-"""Items of tools that OpenAI's servers run themselves: what they found does not come along."""
+"""Items of tools that OpenAI's servers run themselves: their results are not included."""
 
 
 def _responses(body: Json, said: Said) -> None:

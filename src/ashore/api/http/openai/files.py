@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 PURPOSES: Final = ("batch", "user_data")
 MAX_FIELD_BYTES: Final = 4096
 FORM_BYTES: Final = 64 << 10
-"""What a form may have beside the file."""
+"""Limit of a form besides the file."""
 MOST_FILES: Final = 10_000
-"""That a list may be asked for, as at OpenAI."""
+"""Limit of a list, as at OpenAI."""
 FILES_AT_ONCE: Final = 500
-"""Of one page, however many are asked for: `has_more` says that there are others."""
+"""Size of a page, whatever was requested: `has_more` reports that there are others."""
 SHORTEST_LIFE_S: Final = 3600
 LONGEST_LIFE_S: Final = 30 * 86_400
 

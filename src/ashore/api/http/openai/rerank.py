@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 _encode = msgspec.json.Encoder().encode
 MOST_SCORED: Final = MOST_TEXTS - 1
-"""Texts beside one question."""
+"""Limit of texts per question."""
 
 
 class Document(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -48,7 +48,9 @@ LONGEST_CHAIN: Final = 100
 """Responses that one may follow from, over `previous_response_id`."""
 MOST_ITEMS: Final = 100
 RETRIEVED_WITH: Final = ("include", "include[]", "include_obfuscation", "starting_after", "stream")
-"""Parameters of `GET /v1/responses/{id}`. A stored response has what its request included, whatever is said here."""
+"""Parameters of `GET /v1/responses/{id}`. A stored response includes what its own request asked for, whatever is given
+here.
+"""
 
 
 class _Asked(msgspec.Struct):

@@ -30,9 +30,9 @@ FIRST: Final = 2
 KEEP_EVERY_S: Final = 0.1
 """Events are kept this often while they are made."""
 LOOK_EVERY_S: Final = 0.1
-"""And looked for this often by whoever follows."""
+"""Polling interval of readers."""
 SILENCE_S: Final = 15.0
-"""After so long without an event a comment is sent, so that nobody in between takes the connection for dead."""
+"""A comment is sent after this long without an event, so that no proxy takes the connection for dead."""
 CHUNKS_AT_ONCE: Final = 64
 _NUMBER: Final = re.compile(rb'"sequence_number":(\d+)')
 

@@ -103,7 +103,7 @@ class _Open:
     kind: str
     item_id: str
     name: str = ""
-    """Of the tool that is called, as the client knows it."""
+    """Name of the called tool, as the client knows it."""
     namespace: str | None = None
     call_id: str = ""
     text: str = ""

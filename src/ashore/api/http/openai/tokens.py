@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 _encode = msgspec.json.Encoder().encode
 TOKEN_CHARS: Final = 8
-"""What one token of an answer costs to write, in characters of a prompt."""
+"""Cost of writing one token of an answer, in characters of a prompt."""
 
 
 class TokenizeRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

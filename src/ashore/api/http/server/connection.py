@@ -31,19 +31,21 @@ SINGLE: Final = frozenset((b"authorization", b"host", b"x-api-key", b"x-ashore-o
 MAX_AHEAD: Final = 16
 """Requests that a client may send before the first of them is answered; the rest stays in its socket."""
 REQUEST_BYTES: Final = 4096
-"""What a request that waits takes beside its own bytes, about."""
+"""Overhead of a waiting request besides its bytes, approximately."""
 PIECE_BYTES: Final = 4096
 """Parsed at once: one read may hold hundreds of small requests, each of which takes far more than its bytes."""
 PIECE_BYTES_WHEN_SHORT: Final = 512
 MAX_UNREAD_BYTES: Final = 256 << 10
-"""Of requests, held for an application that reads slower than the client writes."""
+"""Limit of request bytes held for an application that reads more slowly than the client writes."""
 MAX_UNREAD_WHEN_SHORT: Final = 16 << 10
 """The same, while all connections together hold more than `server.HELD_BYTES`."""
 MAX_UNWRITTEN_BYTES: Final = 16 << 10
-"""Of answers, held for a client that reads slower than the application writes; the socket's own buffer comes first."""
+"""Limit of answer bytes held for a client that reads more slowly than the application writes; the socket's own buffer
+comes first.
+"""
 
 LINGER_S: Final = 1.0
-"""After the refusal of what is no message, how long what still comes is read and dropped."""
+"""After the refusal of an invalid message, how long further bytes are read and dropped."""
 GONE_LOOK_S: Final = 0.01
 """After the end of what a client sends, and bytes to it, when to look whether they came back; then at every sweep."""
 
@@ -126,7 +128,7 @@ class Connection(asyncio.BufferedProtocol):
         self._cycle: Cycle | None = None
         """Being answered."""
         self._parsed: Cycle | None = None
-        """Whose body is being read; the one being answered, or one ahead of it."""
+        """Request whose body is being read: the one being answered, or one ahead of it."""
         self._ahead: deque[Cycle] = deque()
         self._headers: list[tuple[bytes, bytes]] = []
         self._target = b""
@@ -136,7 +138,7 @@ class Connection(asyncio.BufferedProtocol):
         """Behind the head, since the last piece of a body: trailers, and what stands beside the size of a chunk."""
         self._num_trailers = self._trailer_bytes = 0
         self._rest = b""
-        """Of what came, not parsed yet."""
+        """Received bytes that are not parsed yet."""
         self._tail_bytes = 0
         """At most so much of the head came in the same read as the end of the message before it."""
         self._in_head = True
@@ -149,7 +151,7 @@ class Connection(asyncio.BufferedProtocol):
         self._last = False
         """Whether nothing more is taken from this client."""
         self._fault = 0
-        """Status for what is no message of HTTP, once it was seen."""
+        """Status for an invalid message, once one was seen."""
         self._paused = False
         self._drained: asyncio.Future[None] | None = None
         self.is_clogged = False

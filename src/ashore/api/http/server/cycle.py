@@ -79,7 +79,7 @@ class Cycle:
         self.task: asyncio.Task[None] | None = None
         self.is_answered = False
         self.ends_connection = False
-        """Whether the answer said so, or can end in no other way."""
+        """Whether the answer closes the connection, by its header or by its form."""
         self.unread = 0
         """Bytes of the body that wait for the application."""
         self._connection = connection
@@ -95,7 +95,7 @@ class Cycle:
         self._tell_gone: Callable[[], None] | None = None
         self._wakeup: asyncio.Future[None] | None = None
         self._head: list[bytes] | None = None
-        """Of the answer, until its first piece is written."""
+        """Head of the answer, until its first piece is written."""
         self._chunked = False
         self._runs_to_close = False
         """Whether nothing but the end of the connection ends the answer: it goes to a client of HTTP/1.0."""

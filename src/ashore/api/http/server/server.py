@@ -36,7 +36,7 @@ class HttpServer:
         self.limits: Final = limits
         self.stopping = False
         self.buffer: Final = memoryview(bytearray(READ_BYTES))
-        """What the loop reads into, one connection after the other."""
+        """Read buffer of the loop, shared by all connections in turn."""
         self._sock = sock
         self._sock.setblocking(False)
         self._tls = tls
