@@ -120,15 +120,17 @@ class ReleaseKeeper:
         for model in plan.models:
             _check_same(book, model)
         fresh = [model for model in plan.models if model.release not in book.releases]
+        alone = not new_names_alone and not self._home  # where homes share a state, each plans its own memory
+        replanned = [model for model in plan.models if alone and _is_replanned(book, model)]
         said = {model.alias: spec_content(model) for model in asked.models} if asked is not None else {}
         known = [alias for name, alias in book.aliases.items() if name in declared]
         noted = not self._home or all(self._home in alias.homes for alias in known)
         noted = noted and all(said.get(alias.name, alias.spec_content) == alias.spec_content for alias in known)
         if new_names_alone and not fresh:
             return ()
-        if not fresh and noted and not byitself.undeclared(book, declared, home=self._home):
+        if not fresh and not replanned and noted and not byitself.undeclared(book, declared, home=self._home):
             return ()
-        described = {model.release: self._workshop.describe_plan(model) for model in fresh}
+        described = {model.release: self._workshop.describe_plan(model) for model in (*fresh, *replanned)}
         with self._acts.write(SYSTEM, "release:adopt", "deployment") as desk:
             by = By(actor="system", now_s=desk.now_s, why=said_in)
             for model in fresh:
@@ -157,6 +159,10 @@ class ReleaseKeeper:
                 desk.detail[model.release] = model.reference
             if new_names_alone:
                 return ()
+            for model in replanned:
+                known_as = sql.load_book(desk.connection).releases[model.release]
+                needed_bytes = described[model.release].needed_bytes
+                sql.replan_release(desk.connection, replace(known_as, plan=model, needed_bytes=needed_bytes))
             by = By(actor="system", now_s=desk.now_s, why=f"not among the models of {said_in}")
             return self._declare(desk, declared, said, by)
 
@@ -397,6 +403,12 @@ class ReleaseKeeper:
             desk.detail.update({"why": why, **{key: _told(value) for key, value in evidence.items()}})
             for event in moved.events:
                 desk.detail[f"{event.verb} {event.release}"] = event.state
+
+
+def _is_replanned(book: Book, model: ModelPlan) -> bool:
+    """Return whether the book has a release of the plan with another cache or other threads than are planned now."""
+    known = book.releases.get(model.release)
+    return known is not None and known.plan != model and spec_content(known.plan) == spec_content(model)
 
 
 def _check_same(book: Book, model: ModelPlan) -> None:

@@ -108,6 +108,16 @@ def insert_release(connection: Connection, release: Release, course: Course) -> 
         raise Conflict(f"the release {release.name} already exists", hint="choose another name")
 
 
+def replan_release(connection: Connection, release: Release) -> None:
+    """Store how much memory a release takes by the present plan. What it answers is the same."""
+    execute(
+        connection,
+        "UPDATE release SET document = :document WHERE name = :name",
+        name=release.name,
+        document=_json(release).decode(),
+    )
+
+
 def write_moved(connection: Connection, moved: Moved) -> None:
     """Write the changes of a move, and notify every process on commit. No-op if nothing changed.
 

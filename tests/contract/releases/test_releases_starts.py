@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import msgspec
 import pytest
 from release_house import GIB, House
 
@@ -161,3 +162,14 @@ def test_why_a_release_fell_is_kept_whatever_the_names_of_its_files_are(house: H
     assert house.office.standing(SYSTEM, "chat-2").course.why == (
         "cannot be read: /a/\ufffd\ufffd[2J: Permission denied"
     )
+
+
+def test_a_start_with_another_cache_says_the_memory_that_it_takes_now(house: House) -> None:
+    house.up("chat=fake:echo")
+    plan = house.keeper.propose(house.plan("chat=fake:echo"))
+    (model,) = plan.models
+    larger = replace(model, options=msgspec.structs.replace(model.options, kv_tokens=999))
+    house.workshop.needed[model.reference] = 5_000
+    house.keeper.adopt(replace(plan, models=(larger,)))
+    (wanted,) = house.keeper.wanted({"chat"})
+    assert (wanted.plan.options.kv_tokens, wanted.needed_bytes) == (999, 5_000) and house.weights() == {"chat-1": 1000}
