@@ -237,7 +237,8 @@ def test_an_engine_on_fewer_processors_than_threads(
         assert "D602" in one.findings(), "nobody measured it here"
         assert "D309" not in one.findings()
         for blob in (home / "store/blobs/sha256").iterdir():
-            blob.unlink()
+            if blob.stat().st_size > 1 << 20:  # the manifests stay
+                blob.unlink()
         assert one.findings()["D309"].severity == "critical"
         host = processes_of(home, "ashore.engines.host")[0]
         os.sched_setaffinity(host, {min(all_of_them)})
