@@ -107,7 +107,10 @@ def ended_certificate(front: Served) -> Iterator[None]:
 
 @contextmanager
 def host_ends(front: Served) -> Iterator[None]:
-    os.kill(processes_of(front.home, "ashore.engines.host")[0], signal.SIGKILL)
+    """Four times in a row: it is then started again after a second or more."""
+    for _ in range(4):
+        eventually(lambda: len(processes_of(front.home, "ashore.engines.host")) == 2)
+        os.kill(processes_of(front.home, "ashore.engines.host")[0], signal.SIGKILL)
     yield
 
 
