@@ -191,7 +191,7 @@ def verify(service: AuditService, actor: Actor, asked: VerifyIn) -> VerdictOut:
 
 def export(service: AuditService, actor: Actor, asked: ExportIn) -> Download:
     """Export records as a signed tar: the records, the manifest and its signature."""
-    packed = tempfile.TemporaryFile(prefix="ashore-export-")  # noqa: SIM115 - closed by whoever sends it
+    packed = tempfile.TemporaryFile(prefix="ashore-export-")  # noqa: SIM115 - closed by its sender
     try:
         with tempfile.TemporaryDirectory(prefix="ashore-export-") as scratch:
             folder = Path(scratch) / "audit-export"

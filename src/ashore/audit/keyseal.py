@@ -12,7 +12,7 @@ from ashore.audit.signing import NEXT_KEY, SIGNING_KEY, closed_keys_told
 from ashore.sealing import DataKey, KeyKeeper, OpenEnvelope, SecretFolder
 
 PRIVATE_KEYS: Final = (SIGNING_KEY, NEXT_KEY, DIGEST_KEY)
-"""Files that are sealed. The public keys are not: whoever verifies needs them."""
+"""Files that are sealed. The public keys are not: verifiers need them."""
 
 
 def seal_audit_keys(root: Path, keys: Path, keeper: KeyKeeper) -> DataKey:

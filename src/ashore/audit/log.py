@@ -40,7 +40,7 @@ PATIENCE_S: Final = 2.0
 RETRY_S: Final = 0.5
 MOST_BATCH: Final = 4_096
 MOST_WAITING: Final = 200_000
-"""Records in memory; more are not taken, and whoever asks is refused."""
+"""Records in memory; further ones are refused with an error."""
 
 log = logging.getLogger("ashore.audit")
 _time_ns = time.time_ns

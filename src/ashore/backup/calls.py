@@ -1,4 +1,4 @@
-"""What is asked of the backup of a home by whoever looks after it. Making, verifying and rehearsing one are operations
+"""Calls on the backup of a home for its administrators. Making, verifying and rehearsing one are operations
 (`jobs`); a restore is for the command line, for it begins where no server runs."""
 
 from __future__ import annotations

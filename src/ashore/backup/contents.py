@@ -49,7 +49,7 @@ class HomeFile:
     """Where its bytes are read: it, or a copy."""
     num_bytes: int
     sha256: str
-    """Of the bytes; empty: whoever reads them takes it, and sees to it that they do not change meanwhile."""
+    """Of the bytes; empty: the reader computes it, and checks that they do not change meanwhile."""
 
 
 class HomeContents:

@@ -5,7 +5,7 @@ backup/key            the home's key of the backup, 0600; never backed up
 backup/pending        objects that are on disk and that no backup refers to yet
 backup/again          shards that cannot be made again from the nodes: the next run writes them from the home
 backup/schedule.json  what a server did by itself, and when
-backup/lock           held by whoever backs up, scrubs, or replaces
+backup/lock           held while backing up, scrubbing, or replacing
 backup/keeper         held by the process of a server that does so by itself
 backup/scratch/       copies of files that change while they are backed up
 backup-recovery-key   made by `init`, to be kept elsewhere

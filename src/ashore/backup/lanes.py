@@ -44,7 +44,7 @@ class Lane:
             future, work = item
             try:
                 future.set_result(work())
-            except BaseException as fault:  # noqa: BLE001 - it is handed to whoever asked
+            except BaseException as fault:  # noqa: BLE001 - it is passed to the caller
                 future.set_exception(fault)
 
 

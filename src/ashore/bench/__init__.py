@@ -1,4 +1,4 @@
-"""Load on any OpenAI-compatible server, and what its users felt: first token, time per token, stalls, goodput.
+"""Load tests of any OpenAI-compatible server: first token, time per token, stalls, goodput.
 
 Owns the load client (asyncio over plain sockets, about 30 us of processor time per event), prompts of a given
 length, arrival schedules and the arithmetic of the report. Refuses to own: starting servers, judging answers

@@ -1,9 +1,9 @@
 """A very light HTTP/1.1 client for streamed answers.
 
-It shares the processor with the server that it measures, so it does as little as it can while an answer comes:
-once its text has begun, it notes when which bytes came, and takes them apart when the answer has ended. Of the events
-it keeps the last few; what they say is decoded afterwards.
-Only the standard library's asyncio; one connection carries one request at a time and is reused.
+It shares the processor with the measured server, so it does as little as possible during an answer: once text has
+begun, it only records arrival times and bytes, and parses them when the answer has ended. It keeps the last few events
+and decodes them afterwards. Only the standard library's asyncio; one connection carries one request at a time and is
+reused.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ TEXT_MARKS = tuple(f'"{name}":{space}"'.encode() for name in TEXT_FIELDS for spa
 
 @dataclass(slots=True)
 class Reply:
-    """What came back for one request; events are bytes without their separator."""
+    """Response to one request; events are bytes without their separator."""
 
     sent_at: float
     status: int = 0
@@ -51,7 +51,7 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where requests go."""
+    """Target of the requests."""
 
     host: str
     port: int
@@ -64,7 +64,7 @@ class Target:
         """Read `http://host:port[/v1]`.
 
         Raises:
-            InvalidRequest: it is no such address.
+            InvalidRequest: it is not such an address.
         """
         parts = urlsplit(url if "//" in url else f"http://{url}")
         try:
@@ -77,7 +77,7 @@ class Target:
         return cls(parts.hostname, port or (443 if tls else 80), tls, parts.path.rstrip("/") or "/v1")
 
     def request(self, method: str, path: str, *, key: str = "", body: bytes = b"") -> bytes:
-        """Return the bytes of one request. It asks for a fresh answer: a kept one measures no model."""
+        """Return the bytes of one request. It bypasses the cache: a cached answer measures no model."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         lines = [f"{method} {self.base}{path} HTTP/1.1", f"host: {host}:{self.port}", "accept: */*"]
         lines.append("cache-control: no-store")
@@ -101,8 +101,9 @@ class Connection(asyncio.BufferedProtocol):
     """One connection. `send` one request, await its `Reply`, then `send` the next if `reusable`."""
 
     def __init__(self, buffer: memoryview | None = None) -> None:
-        """Make it. `buffer` is what the loop reads into; connections of one loop may share it, as each piece is copied
-        out before the next one comes."""
+        """Create it. `buffer` is the loop's read buffer; connections of one loop may share it, because each piece is
+        copied out before the next one arrives.
+        """
         self._buffer = memoryview(bytearray(READ_BYTES)) if buffer is None else buffer
         self._later: list[tuple[bytes, float]] = []
         """Pieces that were not taken apart yet."""
@@ -124,7 +125,7 @@ class Connection(asyncio.BufferedProtocol):
     def send(
         self, request: bytes, *, started_at: float | None = None, keep_events: bool = False
     ) -> asyncio.Future[Reply]:
-        """Write a request and return the future of its answer. `started_at` is when its user began to wait."""
+        """Write a request and return the future of its response. `started_at` is when its user started to wait."""
         if self._transport is None:
             raise RuntimeError("send before connection_made")
         self._answer = Reply(time.perf_counter() if started_at is None else started_at)
@@ -168,7 +169,7 @@ class Connection(asyncio.BufferedProtocol):
         self.data_received(bytes(self._buffer[:nbytes]))
 
     def data_received(self, data: bytes) -> None:
-        """Take what has come, however it was cut on its way."""
+        """Take received data, in pieces of any size."""
         now = time.perf_counter()
         if self._in_body:
             self._take(data, now)
@@ -212,7 +213,7 @@ class Connection(asyncio.BufferedProtocol):
                 self._finish("")
 
     def _catch_up(self) -> None:
-        """Take apart what was put off."""
+        """Parse the responses buffered during the run."""
         later, self._later = self._later, []
         for data, now in later:
             self._take_chunks(data, now)
@@ -252,7 +253,7 @@ class Connection(asyncio.BufferedProtocol):
         answer = self._answer
         for event in events:
             if event.startswith(b":"):
-                continue  # A comment that keeps the connection alive is no event.
+                continue  # A keep-alive comment is not an event.
             if answer.first_text < 0 and has_text(event):
                 answer.first_text = len(answer.event_times)
             answer.event_times.append(now)
@@ -272,7 +273,7 @@ class Connection(asyncio.BufferedProtocol):
 
 
 class Pool:
-    """Connections to one server; as many as are busy at once."""
+    """Connections to one server; as many as are in use at once."""
 
     def __init__(self, target: Target, *, timeout_s: float, ca_file: str = "") -> None:
         self.target = target
@@ -282,7 +283,7 @@ class Pool:
         self._tls = ssl.create_default_context(cafile=ca_file or None) if target.tls else None
 
     async def ask(self, request: bytes, *, started_at: float | None = None, keep_events: bool = False) -> Reply:
-        """Send one request and return its answer; what goes wrong is in `Reply.error`, never raised."""
+        """Send one request and return its response; errors are in `Reply.error`, never raised."""
         began = time.perf_counter() if started_at is None else started_at
         while True:
             connection = self._take_idle()
@@ -295,7 +296,7 @@ class Pool:
                     return Reply(began, error=f"cannot connect: {name}", ended_at=time.perf_counter())
             answer = await self._exchange(connection, request, began, keep_events=keep_events)
             if reused and answer.error == "connection lost" and not answer.status:
-                continue  # The server had closed the idle connection: it never saw the request.
+                continue  # The server had closed the idle connection before it received the request.
             if connection.reusable:
                 self._idle.append(connection)
             return answer

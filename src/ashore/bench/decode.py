@@ -1,4 +1,4 @@
-"""From what a connection kept to what a report needs."""
+"""Decodes what a connection recorded into what a report needs."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from ashore.core import UNDECODABLE
 
 
 def event_json(event: bytes) -> dict[str, Any] | None:
-    """Return the JSON object of an event, or None for `[DONE]` and what is no JSON object."""
+    """Return the JSON object of an event, or None for `[DONE]` and anything else."""
     data = b"".join(line[5:].strip() for line in event.splitlines() if line.startswith(b"data:"))
     return json_object(data)
 
 
 def json_object(data: bytes) -> dict[str, Any] | None:
-    """Return `data` as a JSON object, or None where it is none."""
+    """Return `data` as a JSON object, or None if it is not one."""
     try:
         value = msgspec.json.decode(data)
     except UNDECODABLE:
@@ -28,7 +28,7 @@ def json_object(data: bytes) -> dict[str, Any] | None:
 
 
 def error_name(payload: dict[str, Any] | None, status: int) -> str:
-    """Return a short, stable name for a refusal: `429 overloaded`."""
+    """Return a short, stable name of a refusal: `429 overloaded`."""
     error = (payload or {}).get("error")
     detail = error.get("code") or error.get("type") if isinstance(error, dict) else None
     return f"{status} {detail}" if detail else f"{status}"
@@ -81,7 +81,7 @@ def to_record(index: int, answer: Reply, *, started_at: float) -> RequestRecord:
 
 
 def text_times(answer: Reply) -> list[float]:
-    """Return when text came: from the first event that had some to the last one that had some."""
+    """Return the times of the first and last event with text."""
     if answer.first_text < 0:
         return []
     end = len(answer.event_times)

@@ -1,4 +1,4 @@
-"""What to send, and what came back."""
+"""Requests and results of a load test."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ashore.errors import InvalidRequest
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Slo:
-    """What a user of the service was promised; None: nothing was."""
+    """The promised service level; None: none."""
 
     ttft_ms: float | None = None
     tpot_ms: float | None = None
@@ -81,7 +81,7 @@ class LoadPlan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequestRecord:
-    """One request as its sender saw it. Times in seconds; `start_s` counts from the start of the measurement."""
+    """One request as seen by its sender. Times in seconds; `start_s` counts from the start of the measurement."""
 
     index: int
     start_s: float
@@ -123,7 +123,7 @@ class Distribution:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Goodput:
-    """What was served as promised."""
+    """Requests served within the service level."""
 
     requests_per_s: float
     tok_per_s: float
@@ -133,7 +133,7 @@ class Goodput:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadReport:
-    """What a measurement showed."""
+    """Result of a measurement."""
 
     url: str
     model: str

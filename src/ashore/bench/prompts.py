@@ -1,4 +1,4 @@
-"""Prompts of real sentences, of a wanted length, the same for the same seed, no two with a common beginning."""
+"""Prompts of real sentences, of a given length, deterministic by seed, no two with a common beginning."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ CountTokens = Callable[[str], int]
 
 @lru_cache(maxsize=1)
 def sentences() -> tuple[str, ...]:
-    """Return the sentences that prompts are made of (our own, so that they may travel with the package)."""
+    """Return the sentences of the prompts (our own, so that they may be shipped)."""
     text = files("ashore.bench").joinpath("corpus.txt").read_text(encoding="utf-8")
     return tuple(line for line in text.splitlines() if line)
 
 
 def estimate_tokens(text: str) -> int:
-    """Return the number of tokens as far as it can be told without a tokenizer."""
+    """Return the estimated number of tokens, without a tokenizer."""
     return round(len(text.split()) * TOKENS_PER_WORD)
 
 
@@ -48,7 +48,7 @@ class PromptMaker:
     def prompt(self, index: int, num_tokens: int) -> str:
         """Return a user message of about `num_tokens` tokens (exactly, with an exact counter).
 
-        It begins with a number of its own, so that no engine finds its beginning in a prefix cache.
+        It begins with a unique number, so that prefix caches do not match.
         """
         draw = random.Random(f"{self._seed}/{index}")
         opening = f"{draw.randrange(10_000)} {draw.randrange(10_000)}: tell me more about this."

@@ -37,7 +37,7 @@ def distribution_ms(values_s: Iterable[float]) -> Distribution:
 
 
 def meets(record: RequestRecord, slo: Slo) -> bool:
-    """Return whether the whole answer came, and as fast as promised."""
+    """Return whether the answer was complete and within the service level."""
     if record.error or record.ttft_s is None:
         return False
     if slo.ttft_ms is not None and record.ttft_s * 1e3 > slo.ttft_ms:
@@ -46,7 +46,7 @@ def meets(record: RequestRecord, slo: Slo) -> bool:
 
 
 def goodput(records: Sequence[RequestRecord], slo: Slo, wall_s: float) -> Goodput | None:
-    """Return what was served as promised, or None where nothing was promised."""
+    """Return the goodput, or None without a service level."""
     if slo.ttft_ms is None and slo.tpot_ms is None:
         return None
     good = [r for r in records if meets(r, slo)]
@@ -65,7 +65,9 @@ def describe_load(plan: LoadPlan) -> str:
 
 
 def summarise(plan: LoadPlan, records: Sequence[RequestRecord], *, wall_s: float, client_cpu_s: float) -> LoadReport:
-    """Return the report of one measurement. Latencies are those of whole answers; failures are counted apart."""
+    """Return the report of one measurement. Latencies are those of complete answers; failures are counted
+    separately.
+    """
     wall_s = max(wall_s, 1e-9)
     ordered = sorted(records, key=lambda r: r.index)
     whole = [r for r in ordered if not r.error]

@@ -23,7 +23,7 @@ WARMUP_INDEX = 1_000_000
 
 
 class Sender:
-    """Makes the bodies of one plan and sends them."""
+    """Builds and sends the requests of one plan."""
 
     def __init__(self, plan: LoadPlan, pool: Pool) -> None:
         count = tokenizer_counter(plan.tokenizer) if plan.tokenizer else estimate_tokens
@@ -57,13 +57,13 @@ class Sender:
         return await self._pool.ask(self.request(index), started_at=started_at, keep_events=self.plan.keep_text)
 
     async def calibrate(self) -> None:
-        """Adjust the length of our text until the server counts what the plan asks for.
+        """Adjust the prompt length until the server counts the plan's number of tokens.
 
-        The first probe also proves that the server is there, takes our key and knows the model.
+        The first probe also checks that the server answers, accepts our key and has the model.
 
         Raises:
-            SourceUnreachable: nobody answers at that address.
-            Unauthenticated: the server wants another key.
+            SourceUnreachable: nothing answers at that address.
+            Unauthenticated: the server rejects the key.
             RemoteRefused: the server refuses such a request; its own words are in the message.
         """
         plan, before, each = self.plan, (0, 0), 1.0
@@ -75,21 +75,23 @@ class Sender:
             if not plan.calibrate or counted in (0, plan.prompt_tokens):
                 return
             sent = self.user_tokens
-            if before[0] and abs(sent - before[0]) > 4:  # of nearer ones the words differ more than their number
+            # at smaller distances word lengths matter more than their number
+            if before[0] and abs(sent - before[0]) > 4:
                 each = max(0.5, (counted - before[1]) / (sent - before[0]))
-            elif counted > 2 * plan.prompt_tokens:  # The server's tokens are much smaller than ours: bytes, say.
+            # The server's tokens are much smaller than ours: bytes, for example.
+            elif counted > 2 * plan.prompt_tokens:
                 each = counted / sent
             before = sent, counted
             self.user_tokens = max(1, sent + round((plan.prompt_tokens - counted) / each))
 
 
 def prompt_tokens(event: bytes) -> int:
-    """Return the prompt tokens that an event reports, 0 where it reports none."""
+    """Return the prompt tokens that an event reports, 0 if none."""
     return int(((event_json(event) or {}).get("usage") or {}).get("prompt_tokens") or 0)
 
 
 def raise_refusal(answer: Reply, url: str) -> None:
-    """Raise what keeps a measurement from starting."""
+    """Raise the error that prevents a measurement from starting."""
     if answer.error.startswith("cannot connect"):
         raise SourceUnreachable(
             f"no server answers at {url} ({answer.error.removeprefix('cannot connect: ')})",
@@ -114,7 +116,7 @@ def raise_refusal(answer: Reply, url: str) -> None:
 
 
 async def first_model(pool: Pool, plan: LoadPlan) -> str:
-    """Return the name of the first model that the server offers and that does more than embed."""
+    """Return the server's first model that generates text."""
     answer = await pool.ask(pool.target.request("GET", "/models", key=plan.key))
     raise_refusal(answer, plan.url)
     items = (json_object(answer.body) or {}).get("data") or ()
@@ -125,7 +127,7 @@ async def first_model(pool: Pool, plan: LoadPlan) -> str:
 
 
 async def closed_loop(sender: Sender, record: Callable[[int, Reply], None], *, started_at: float) -> None:
-    """Keep so many users busy until the plan's end."""
+    """Keep a constant number of users busy until the plan's end."""
     plan = sender.plan
     users = plan.concurrency or 1
     next_index = 0
@@ -146,7 +148,7 @@ async def closed_loop(sender: Sender, record: Callable[[int, Reply], None], *, s
 
 
 async def open_loop(sender: Sender, record: Callable[[int, Reply], None], *, started_at: float) -> None:
-    """Send at the planned moments, however the server fares."""
+    """Send at the planned moments, regardless of the server's state."""
     plan = sender.plan
 
     async def one(index: int, at: float) -> None:
@@ -166,7 +168,7 @@ async def open_loop(sender: Sender, record: Callable[[int, Reply], None], *, sta
 async def run_load(plan: LoadPlan, *, progress: Callable[[int], None] | None = None) -> LoadReport:
     """Measure a server and return the report.
 
-    Sends probes and warm-up requests first; they are not counted. Returns when the last answer is in. A request that
+    Sends probes and warm-up requests first; they are not counted. Returns after the last answer. A request that
     fails during the measurement is counted, not raised.
 
     Args:
@@ -174,7 +176,7 @@ async def run_load(plan: LoadPlan, *, progress: Callable[[int], None] | None = N
         progress: Called with the number of counted requests that have ended, after each.
 
     Raises:
-        SourceUnreachable, Unauthenticated, RemoteRefused: the server does not take even the first request.
+        SourceUnreachable, Unauthenticated, RemoteRefused: the server refuses the first request.
     """
     pool = Pool(Target.parse(plan.url), timeout_s=plan.timeout_s, ca_file=plan.ca_file)
     answers: list[tuple[int, Reply]] = []

@@ -60,7 +60,7 @@ def seal_home_secrets(settings: Settings, keeper: Keeper, *, dry_run: bool = Fal
 
     Raises:
         InvalidRequest: no key source is configured, or it is set to leave secrets in clear.
-        SealingKeyMissing, CorruptBlob: some are sealed, and their key is not at hand.
+        SealingKeyMissing, CorruptBlob: some are sealed, and their key is unavailable.
     """
     if not settings.sealing_key:
         raise InvalidRequest(
@@ -84,7 +84,7 @@ def unseal_home_secrets(settings: Settings, keeper: Keeper, *, dry_run: bool = F
     """Write sealed secrets back in clear. The caller holds the home; repeat the call after a kill to finish.
 
     Raises:
-        SealingKeyMissing, CorruptBlob: their key is not at hand.
+        SealingKeyMissing, CorruptBlob: their key is unavailable.
     """
     report = _report(settings, "sealed", dry_run=dry_run)
     if not dry_run:
@@ -98,7 +98,7 @@ def hold_home_secrets(settings: Settings, keeper: Keeper) -> tuple[KeyInMemory, 
     If `sealing_state` is off, sealed secrets are written back in clear, and no keys are held.
 
     Raises:
-        SealingKeyMissing, CorruptBlob: they are sealed, and their key is not at hand.
+        SealingKeyMissing, CorruptBlob: they are sealed, and their key is unavailable.
     """
     from ashore.audit import seal_audit_keys
 

@@ -147,7 +147,7 @@ def hold_state_secrets(settings: Settings, keeper: Keeper | None = None) -> KeyI
     If `sealing_state` is off, sealed secrets are written back in clear, and no key is held.
 
     Raises:
-        SealingKeyMissing: they are sealed, and their key is not at hand.
+        SealingKeyMissing: they are sealed, and their key is unavailable.
     """
     from ashore.sealing import are_secrets_sealed, hold_secrets_key, seal_secrets, unseal_secrets
 

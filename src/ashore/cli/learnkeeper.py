@@ -112,7 +112,7 @@ def _step(do: Callable[[], float]) -> float:
         return do()
     except AshoreError as fault:
         log.warning("cannot look what is due: %s; again in %g s", fault.message, AGAIN_S)
-    except Exception:  # the outermost loop: learning does not end for it
+    except Exception:  # outermost loop: learning does not end for it
         log.exception("a look for what is due failed; again in %g s", AGAIN_S)
     return AGAIN_S
 

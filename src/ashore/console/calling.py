@@ -69,7 +69,7 @@ async def call_page(reader: Reader, placed: Placed, *, refused: PermissionDenied
     if asked.part == "command":
         return Answer(headers=PLAIN, body=command_of(call, asked.form or asked.query).encode())
     if not reader.offers(placed):
-        await reader.perform(placed, None)  # refuses, in the words of the authority
+        await reader.perform(placed, None)  # refuses, with the authority's message
     pairs = asked.form if asked.method == "POST" else asked.query
     if not pairs and call.changes:
         pairs = await _in_force(reader, placed)

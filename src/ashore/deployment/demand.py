@@ -123,7 +123,7 @@ class Demand:
     def __init__(
         self, *, clock: Clock, most_loaded: int = 0, mover: Mover | None = None, news: Callable[[], None] = lambda: None
     ) -> None:
-        """Make it.
+        """Create it.
 
         Args:
             clock: For waits and rates.

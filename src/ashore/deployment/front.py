@@ -63,7 +63,7 @@ class Front:
             config: Absolute path of that file; empty: there is none.
             supervisor: Owns the processes.
             clock: Deadlines.
-            say: Told what happens.
+            say: Called with each message.
             topology: Returns the current topology for the API workers.
         """
         self.listening = listening

@@ -92,7 +92,7 @@ class Hosting:
         entered: Sharing | None = None,
         open_texts: Callable[[ModelPlan], ModelFiles] | None = None,
     ) -> None:
-        """Make it.
+        """Create it.
 
         Args:
             hosts: Starts and ends them.
@@ -101,7 +101,7 @@ class Hosting:
             epochs: Count changes of those.
             open_files: Returns the verified files of a planned model.
             clock: For deadlines.
-            say: Told what happens.
+            say: Called with each message.
             publish: Publishes to the API workers which releases have hosts.
             loaded: Called with each release that has loaded.
             demand: Decides which models on demand have hosts; default: there are none.

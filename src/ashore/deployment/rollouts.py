@@ -9,8 +9,8 @@ from typing import Final, Literal
 from ashore.releases import ReleaseState
 
 MOST_FALLS: Final = 3
-"""A standby that fell so often has failed. What is live gives way to it as often, or sooner: when each of its hosts may
-have fallen once."""
+"""A standby that crashed so often has failed. A live release is replaced after as many crashes, or earlier: when each
+of its hosts may have crashed once."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -70,7 +70,7 @@ class Deployment:
             supervisor: Owns the processes.
             open_files: Returns the verified files of a planned model.
             clock: Names and deadlines.
-            say: Told what happens.
+            say: Called with each message.
             recorder: Writes audit records; default: none are written.
             releases: The releases in the state and their change counter; default: only the plan decides what answers,
                 and nothing is loaded on demand.

@@ -35,7 +35,7 @@ _STEP_S = 0.05
 
 
 class LocalSubject:
-    """See `Subject`. The engine is loaded already, and whoever loaded it closes it."""
+    """See `Subject`. The caller has loaded the engine, and closes it."""
 
     def __init__(self, name: str, engine: Engine, info: EngineInfo, text: TextModel) -> None:
         self._name, self._engine, self._info, self._text = name, engine, info, text

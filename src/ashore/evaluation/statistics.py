@@ -1,9 +1,9 @@
-"""How sure a figure is: bootstrap intervals, and a paired test for every difference.
+"""Uncertainty of figures: bootstrap intervals, and a paired test for every difference.
 
-Items are drawn again with replacement, always whole: an item of a task, a window of a text. Two models that saw the
+Whole items are resampled with replacement: an item of a task, a window of a text. Two models that saw the
 same items are compared item by item, which is far sharper than comparing two intervals.
 Sources: Efron and Tibshirani, An Introduction to the Bootstrap, 1993 (percentile interval); McNemar 1947 in its exact
-form; Wilson 1927 for the interval where every item agrees, about which drawing again says nothing.
+form; Wilson 1927 for the interval where all items agree, which resampling cannot give.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Estimate(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Difference(msgspec.Struct, frozen=True, kw_only=True):
-    """What changed from one model to another on the same items, with its 95 % interval."""
+    """Difference between two models on the same items, with its 95 % interval."""
 
     value: float
     low: float
@@ -91,7 +91,7 @@ def ratio(
 
 
 def mean_difference(before: Sequence[float] | Floats, after: Sequence[float] | Floats, *, seed: int = 0) -> Difference:
-    """Return how the mean over the same items changed; for right and wrong (0 and 1) the test is McNemar's."""
+    """Return the change of the mean over the same items; for right and wrong (0 and 1) the test is McNemar's."""
     first, second = _pair(before, after)
     if set(np.unique(first)) | set(np.unique(second)) <= {0.0, 1.0}:
         lost, won = int(((first == 1) & (second == 0)).sum()), int(((first == 0) & (second == 1)).sum())

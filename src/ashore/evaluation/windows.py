@@ -19,7 +19,7 @@ def windows(num_tokens: int, *, window: int, stride: int) -> Iterator[tuple[int,
     """Yield (begin, first scored, end) over a text, positions scored once each, from 1 on.
 
     Raises:
-        InvalidRequest: no positive stride, or one that leaves nothing to be given.
+        InvalidRequest: no positive stride, or one without room for context.
     """
     if not 0 < stride < window:
         raise InvalidRequest(
@@ -34,7 +34,7 @@ def windows(num_tokens: int, *, window: int, stride: int) -> Iterator[tuple[int,
 
 
 def fitted(window: int, stride: int, info: EngineInfo) -> tuple[int, int]:
-    """Return window and stride as a model's context takes them."""
+    """Return window and stride limited to a model's context."""
     window = min(window, info.context_tokens - 1)
     return window, min(stride, window - 1)
 

@@ -28,8 +28,8 @@ LINE_KIND: Final = "line"
 LINES_AT_ONCE: Final = 500
 GATHERED_AT_ONCE: Final = 50
 GIVE_WAY_S: Final = 0.02
-"""Between two pages of lines, given out or cancelled. SQLite has one writer, and its lock goes to whoever happens to
-ask: a batch that asked again at once would keep everybody else from writing until it is through."""
+"""Pause between two pages of lines, submitted or cancelled. SQLite has one writer, and no queue for its lock: without a
+pause, a batch would keep all others from writing until it is done."""
 LOOK_AGAIN_S: Final = 30.0
 """The last line wakes its batch; this is for the case that none does."""
 

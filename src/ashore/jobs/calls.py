@@ -1,4 +1,4 @@
-"""What is asked of the queue: jobs of all tenants by whoever looks after it, and by everyone their own; without what is
+"""Calls on the queue: jobs of all tenants for its administrators, and for everyone their own; without what is
 in them."""
 
 from __future__ import annotations

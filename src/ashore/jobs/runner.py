@@ -73,7 +73,7 @@ class Runner:
         files: SqlFiles | None = None,
         conversations: SqlConversations | None = None,
     ) -> None:
-        """Make it.
+        """Create it.
 
         Args:
             handlers: By job kind.

@@ -68,7 +68,7 @@ class WebhookHandler:
         resolver: Resolve = resolve,
         trust: ssl.SSLContext | None = None,
     ) -> None:
-        """Make it.
+        """Create it.
 
         Args:
             allow: Hosts that may be called.

@@ -1,4 +1,4 @@
-"""What is asked of feedback and learning by whoever looks after them."""
+"""Calls on feedback and learning for their administrators."""
 
 from __future__ import annotations
 

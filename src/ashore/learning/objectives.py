@@ -26,7 +26,7 @@ class FeedbackLoss:
     """A `Loss` of the training loop over rows of one role each."""
 
     def __init__(self, peft_model: Any, roles: dict[int, Role], *, beta: float = BETA) -> None:
-        """Make it.
+        """Create it.
 
         Args:
             peft_model: Has the adapter, and can switch it off.

@@ -128,7 +128,7 @@ class Learning:
         say: Say = lambda line: None,
         teaching: Teaching | None = None,
     ) -> None:
-        """Make it.
+        """Create it.
 
         Args:
             database: Has the votes; stores the runs.

@@ -72,7 +72,7 @@ class Wish:
     """LoRA adapters: name and folder of each."""
     options: tuple[tuple[str, str | int | float | bool], ...] = ()
     taken_over: frozenset[str] = frozenset()
-    """Of these options, those that come from what is live, for whatever engine that has: nobody asked for them."""
+    """Of these options, those inherited from the live release and its engine, not requested by the caller."""
     demand: OnDemand | None = None
     """Set where it is loaded when somebody asks for it."""
     share: Promise | None = None

@@ -15,7 +15,7 @@ class Idleness:
     """The idle share of all processors since the previous call."""
 
     def __init__(self, *, stat: Path = Path("/proc/stat"), monotonic_s: Callable[[], float] = time.monotonic) -> None:
-        """Make it."""
+        """Create it."""
         self._stat = stat
         self._monotonic_s = monotonic_s
         self._read_s = float("-inf")

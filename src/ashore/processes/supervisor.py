@@ -318,7 +318,7 @@ class Supervisor:
         """Run a job once. After a failure it is due again after a pause, which doubles each time."""
         try:
             asked_s = job.callback()
-        except Exception as fault:  # the outermost loop: logged, and tried again
+        except Exception as fault:  # outermost loop: logged, and tried again
             job.failures += 1
             pause_s = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2 ** min(job.failures - 1, 16))
             job.due_s = self._clock.monotonic_s() + pause_s

@@ -84,10 +84,10 @@ MEASURES: Final = (
         weights=(0.2, 0.5, 0.3),
     ),
 )  # fmt: skip
-"""errors: 1 where the candidate failed and what is live did not, -1 the other way round; beside several answers of what
-is live, the difference to the part of them that failed. slower: how much longer a token took it than the live one, with
-requests that began next to each other: 0.5 for 1.1 times as long, 0.65 for 1.2 times, 1 from 1.48 times on. likelihood:
-how much less likely, in nats a token, an answer of the live one is to the candidate than to itself. defects: as errors,
+"""errors: 1 if the candidate failed and the live release did not, -1 the other way round; with several live answers,
+the difference to the share of them that failed. slower: time per token compared with the live release, for requests
+that started next to each other: 0.5 for 1.1 times as long, 0.65 for 1.2 times, 1 from 1.48 times on. likelihood: how
+much less likely, in nats per token, a live answer is to the candidate than to the live release. defects: as errors,
 for answers that are empty, refuse, break their schema, or run into their length limit.
 
 Rare errors decide by few: the largest bet doubles with each that the live one does not make, and as good as nothing is
@@ -169,7 +169,7 @@ def observed_failures(failed: bool, beside: int, beside_failed: int) -> Tally:
 
     Args:
         failed: Whether the candidate's did.
-        beside: Answers of what is live since the candidate's last one, at least 1.
+        beside: Answers of the live release since the candidate's last one, at least 1.
         beside_failed: How many of these failed.
     """
     measure, n, t = BY_NAME["errors"], beside + 1, beside_failed + failed

@@ -79,13 +79,13 @@ class Course:
     then_promote: bool = False
     """Whether it goes live by itself after the last step, once the test says `no worse`."""
     automatic: bool = True
-    """Whether it is taken back by itself where the test says `worse`."""
+    """Whether it is rolled back automatically on the verdict `worse`."""
     cold: bool = False
     """Whether it was loaded where there is no memory for two: what was live ended first, and the way back loads."""
     standby_s: int = STANDBY_S
     """How long what it replaces stays warm."""
     replaced: str = ""
-    """live: the release whose place it was promoted to; it is taken back to that one by itself as long as that is warm.
+    """live: the release whose place it was promoted to; it is rolled back to that one automatically while that is warm.
     Empty: it came there by a rollback, by a fall, by ashore.toml or by hand, and nothing takes it back for what it
     answers: so no two releases give way to each other in turns."""
     until_s: int = 0

@@ -20,9 +20,9 @@ class ReleaseWish:
     options: tuple[tuple[str, str | int | float | bool], ...] = ()
     """Go to the engine unchanged."""
     adapters: tuple[tuple[str, str], ...] = ()
-    """LoRA adapters beside those of what is live: name and folder of each."""
+    """LoRA adapters in addition to those of the live release: name and folder of each."""
     drop_adapters: tuple[str, ...] = ()
-    """Names of those of what is live that it is to lack."""
+    """Names of adapters of the live release to drop."""
     replicas: int = 0
 
 

@@ -30,7 +30,7 @@ class AliasRoute:
     live: str = ""
     """The release that answers, a canary aside."""
     former: str = ""
-    """The one before it, to which it is taken back by itself where it answers worse; empty: it is not."""
+    """The one before it, to which it is rolled back automatically if it answers worse; empty: it is not."""
     loads_in_place: bool = False
     """Whether what answered has made room for a release that loads now: who asks waits for that."""
     watched: tuple[str, str] | None = None

@@ -22,7 +22,7 @@ AMPLE_BYTES: Final = 1 << 60
 """Memory that a release is planned with; whether there is as much is asked when it is loaded, and not before."""
 
 Policies = Callable[[str], dict[str, str]]
-"""Digests of what else decides the answers of an alias: masking, kept answers."""
+"""Digests of the other settings that affect the answers of an alias: masking, cached answers."""
 Facts = Callable[["ModelStore", list[Wish]], Mapping[str, ModelFacts]]
 """What is known of models, by `Wish.name`, from a store."""
 

@@ -40,7 +40,7 @@ class KeyringKeeper:
     kind: KeeperKind = "keyring"
 
     def __init__(self, path: Path, clock: Clock) -> None:
-        """Make the object; touches nothing.
+        """Create the object; touches nothing.
 
         Args:
             path: The file. It belongs on another disk than the models, and a copy of it somewhere safe.

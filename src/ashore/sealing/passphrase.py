@@ -30,7 +30,7 @@ class PassphraseKeeper:
     kind: KeeperKind = "passphrase"
 
     def __init__(self, read: Callable[[], str], *, place: str) -> None:
-        """Make the object.
+        """Create the object.
 
         Args:
             read: Gives the passphrase; asked once, when it is needed.

@@ -36,7 +36,7 @@ class SecretFolder:
     """The secrets in one folder. Several processes may use it; sealing and unsealing exclude writers."""
 
     def __init__(self, path: Path, opener: OpenEnvelope | None = None) -> None:
-        """Make the object; touches nothing.
+        """Create the object; touches nothing.
 
         Args:
             path: The folder.

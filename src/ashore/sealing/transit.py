@@ -41,7 +41,7 @@ class TransitKeeper:
         namespace: str = "",
         monotonic_s: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Make the object; calls nothing.
+        """Create the object; calls nothing.
 
         Args:
             engine_url: Address of the engine, `https://vault.corp:8200/v1/transit`.

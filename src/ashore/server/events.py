@@ -23,7 +23,7 @@ MOST_FOLLOWERS: Final = 400
 MOST_OF_ONE: Final = 20
 """Open streams of one account."""
 TICK_S: Final = 1.0
-"""Between two turns of a stream in which nothing happens: whoever sends it looks then whether it may go on."""
+"""Between two turns of a stream in which nothing happens: its sender checks then whether it may continue."""
 ALIVE_S: Final = 3.0
 """Between two comments in a stream in which nothing happens: proxies close silent connections, and only what is sent
 tells that a reader is gone."""

@@ -34,7 +34,7 @@ class LocalAccount:
     factor_new: str = field(default="", repr=False)
     """One that is being set up."""
     factor_session: str = ""
-    """The session that sets it up. Another one gets another secret: whoever saw this one may be somebody else."""
+    """The session that sets it up. Another one gets another secret: a different person may have seen this one."""
     factor_step: int = 0
     """Of the last code that was taken; older ones are replays."""
     recovery: tuple[str, ...] = field(default=(), repr=False)

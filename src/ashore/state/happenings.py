@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 EVENTS: Final = "events"
 """The epoch that rises with each event; its value is the number of the newest."""
 KEPT: Final = 10_000
-"""Events that are kept. Whoever was away for longer is told that some are missing."""
+"""Events that are stored. A follower that was away for longer learns that some are missing."""
 
 _about: Final = msgspec.json.Decoder(dict[str, str | int | float | None])
 

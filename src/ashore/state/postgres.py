@@ -28,7 +28,7 @@ LOCK_TIMEOUT_S: Final = 5
 """Longest wait for a row that another transaction holds."""
 STATEMENT_TIMEOUT_S: Final = 60
 MIGRATION_LOCK: Final = 0x6173686F7265
-"""Advisory lock of whoever migrates: `ashore` in hexadecimal."""
+"""Advisory lock of a migration: `ashore` in hexadecimal."""
 
 _TYPES: Final = {"BLOB": "BYTEA", "INTEGER": "BIGINT", "REAL": "DOUBLE PRECISION"}
 _TYPE: Final = re.compile(r"\b(" + "|".join(_TYPES) + r")\b")

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 CHANNEL: Final = "ashore_changed"
 """Postgres: where a commit that others wait for is announced."""
 ANNOUNCEMENTS: Final = 2**31
-"""SQLite: how far they are counted, in the number of 32 bits with a sign that its header keeps for whoever uses it."""
+"""SQLite: modulus of their counter, the signed 32-bit field of its header that is free for applications."""
 
 
 def execute(connection: Connection, statement: str, **values: object) -> CursorResult[Any]:

@@ -155,7 +155,7 @@ def attack_scores(
         sets: JSONL files.
         access: What the attacker has.
         max_length: Longest example, in tokens, as in training.
-        heard: Hears how many examples are scored.
+        heard: Called with how many examples are scored.
 
     Raises:
         NotFound, BrokenData: see above. UnknownModel: the adapter's model is not in the store.

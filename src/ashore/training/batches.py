@@ -152,7 +152,7 @@ def make_corpus(examples: Sequence[tuple[Sequence[int], Sequence[bool]]]) -> Cor
 class PackedBatches:
     """The steps of a run over examples: each epoch shuffled anew, each row packed full.
 
-    Safe to use from several threads.
+    Thread-safe.
     """
 
     def __init__(

@@ -85,7 +85,7 @@ class Units:
     """The units of the privacy guarantee: each example, or all examples of each person."""
 
     def __init__(self, examples: Drawn, members: Sequence[Row] | None = None) -> None:
-        """Make the object.
+        """Create the object.
 
         Args:
             examples: All examples.
@@ -233,7 +233,7 @@ def train_private(
         examples: What is learned.
         options: How.
         members: Examples of each unit of the promise, from `people`; default: each example is one.
-        watch: Hears how many steps are done; nothing else of a step may be told.
+        watch: Called with how many steps are done; nothing else of a step may be told.
 
     Raises:
         TrainingDiverged: a parameter is no number.

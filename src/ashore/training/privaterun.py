@@ -63,8 +63,8 @@ def run_private(
         adapters: Where the adapters of this installation lie.
         person: Field of the documents that says whose each is; then the promise is made to each person. Empty: to each
             example.
-        say: Hears what people should know of the data.
-        watch: Hears how many steps are done.
+        say: Called with notes for the user of the data.
+        watch: Called with how many steps are done.
 
     Raises:
         InvalidRequest: no document has the field.

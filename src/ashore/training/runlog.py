@@ -87,7 +87,7 @@ class RunLog:
     """Writes the log of one run. Use it in a `with` block; one process at a time."""
 
     def __init__(self, folder: Path, run: str, *, now: Callable[[], float] = time.time) -> None:
-        """Make the object; the folder is made with the first line."""
+        """Create the object; the folder is made with the first line."""
         self._path, self._run, self._now = folder / f"{run}.jsonl", run, now
         self._tokens = 0
         self.lost = 0

@@ -34,7 +34,7 @@ class SftRun:
     def __init__(
         self, store: ModelStore, plan: SftPlan, *, runs: Path, adapters: Path, logs: Path, say: Say = lambda line: None
     ) -> None:
-        """Make the object.
+        """Create the object.
 
         Args:
             store: Has the model, and takes what is made of it.
@@ -42,7 +42,7 @@ class SftRun:
             runs: Folder in which each run, by its name, keeps where it stands.
             adapters: Folder of the adapters of this installation.
             logs: Folder of the logs of runs.
-            say: Told what happens beside the steps.
+            say: Called with each message beside the steps.
         """
         self._store, self._plan, self._adapters, self._say = store, plan, adapters, say
         self._folder, self._logs = runs / plan.name, logs

@@ -37,8 +37,8 @@ def plan_sft(
         request: What is asked for.
         available_bytes: Memory that this machine gives.
         cache: Folder of indexes and of shards that were fetched; all in it can be made again.
-        say: Hears what people should know about the data.
-        told: Hears of shards that are indexed.
+        say: Called with notes for the user about the data.
+        told: Called with shards indexed.
 
     Raises:
         UnknownModel, UnsupportedModel, InvalidRequest, Conflict: the request cannot be met.

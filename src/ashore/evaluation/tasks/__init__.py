@@ -1,6 +1,6 @@
-"""Tasks: JSON-lines files of items, asked of a model and judged by likelihood or by what it writes.
+"""Tasks: JSON-lines files of items, judged by the model's likelihoods or its written answers.
 
-Owns the form of task files, how items are asked and judged, and the sets that ship. Refuses: how sure a figure is.
+Owns the format of task files, prompts and judges, and the shipped sets. Refuses: uncertainty of figures.
 """
 
 from ashore.evaluation.tasks.model import Item, Task, TaskHeader

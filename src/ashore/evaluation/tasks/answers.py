@@ -1,4 +1,4 @@
-"""Written answers, judged: exact match, extraction, JSON that satisfies a schema, code that runs."""
+"""Judges written answers: exact match, extraction, JSON that satisfies a schema, code that runs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _THOUGHT = "</think>"
 
 
 def run_answers(subject: Subject, task: Task, runner: Runner, told: Told) -> tuple[ItemResult, ...]:
-    """Return a result for each item of a task that is answered in words. Raises as `run_task` does."""
+    """Return a result for each item of a task with written answers. Raises as `run_task`."""
     prompts = []
     for item, line in zip(task.items, task.lines, strict=True):
         ids = prompt_ids(task, item, subject.text)
@@ -42,7 +42,7 @@ def run_answers(subject: Subject, task: Task, runner: Runner, told: Told) -> tup
 
 
 def cut(text: str, stops: Sequence[str]) -> str:
-    """Return an answer without the reasoning before it and what follows a stop string."""
+    """Return an answer without its reasoning and without the text after a stop string."""
     text = text.rpartition(_THOUGHT)[2]
     ends = [place for place in (text.find(stop) for stop in stops) if place >= 0]
     return text[: min(ends)] if ends else text
@@ -67,26 +67,26 @@ def judge(task: Task, item: Item, said: str) -> float:
 
 
 def normal(text: str) -> str:
-    """Return a text as answers are compared: width, case, spaces and marks at its edges do not count."""
+    """Return a text normalised for comparison: width, case, spaces and outer marks do not count."""
     return " ".join(unicodedata.normalize("NFKC", text).casefold().split()).strip(_EDGES)
 
 
 def extracted(said: str) -> set[str]:
-    """Return what an answer names: the leaves of JSON where it is some, else the parts of its text."""
+    """Return the items named in an answer: the leaves of JSON if it has some, else the parts of its text."""
     document = json_of(said)
     parts = [str(leaf) for leaf in _leaves(document)] if document is not None else _PARTS.split(said)
     return {part for part in map(normal, parts) if part}
 
 
 def f1(found: set[str], wanted: set[str]) -> float:
-    """Return the harmonic mean of precision and recall; finding nothing where there is nothing is right."""
+    """Return the harmonic mean of precision and recall; 1 if there is nothing to find and nothing was found."""
     if not found and not wanted:
         return 1.0
     return 2 * len(found & wanted) / (len(found) + len(wanted))
 
 
 def satisfies(said: str, schema: dict[str, Any]) -> bool:
-    """Tell whether an answer is JSON, in a code fence or bare, that the schema allows."""
+    """Return whether an answer is JSON, in a code fence or bare, that the schema allows."""
     from jsonschema.validators import validator_for
 
     try:
@@ -97,7 +97,7 @@ def satisfies(said: str, schema: dict[str, Any]) -> bool:
 
 
 def json_of(said: str) -> Any:
-    """Return the JSON object or array that an answer is; None where it is none."""
+    """Return the JSON object or array of an answer; None if there is none."""
     try:
         document = json.loads(_unfenced(said))
     except (ValueError, RecursionError):
@@ -106,11 +106,11 @@ def json_of(said: str) -> Any:
 
 
 def program_of(task: Task, item: Item, said: str, *, plain: bool) -> str:
-    """Return the program that judges an answer: what was given, the answer, the tests."""
+    """Return the program that judges an answer: the given part, the answer, the tests."""
     if plain:
         return f"{plain_prompt(task, item)}{said}\n\n{item.tests}\n"
     code = _unfenced(said)
-    # A chat often writes the body alone, or the whole function again; what comes later wins.
+    # A chat often writes only the body, or the whole function again; the later definition wins.
     return f"{item.prompt}\n    raise NotImplementedError\n\n{code}\n\n{item.tests}\n"
 
 

@@ -1,10 +1,10 @@
 """`python -I confined.py FOLDER SECONDS`: run FOLDER/program.py with next to no rights.
 
-What the kernel forbids from then on, for this process and for ever: sockets of every kind, starting programs, processes
-and threads, signals to others, tracing, mounting, new namespaces (seccomp); files outside FOLDER but for reading the
-interpreter and its libraries (Landlock, where the kernel has it); more time, memory or disk than given (rlimits).
-A token that comes on standard input goes out at the end: exiting early does not pass for success.
-Sources: seccomp(2), landlock(7), the kernel's syscall tables for x86-64 and arm64.
+The kernel then permanently forbids this process: sockets of every kind, starting programs, processes and threads,
+signals to others, tracing, mounting, new namespaces (seccomp); files outside FOLDER except to read the interpreter and
+its libraries (Landlock, if the kernel has it); more time, memory or disk than given (rlimits). A token from standard
+input is written at the end, so that exiting early does not look like success. Sources: seccomp(2), landlock(7), the
+kernel's syscall tables for x86-64 and arm64.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ def _limit(seconds: float) -> None:
 
 
 def _seccomp(libc: ctypes.CDLL) -> None:
-    """Refuse the calls of the table, and every call of another architecture."""
+    """Forbid the calls of the table, and every call of another architecture."""
     arch, numbers = _TABLES[platform.machine()]
     program = [
         struct.pack("HBBI", _LOAD, 0, 0, 4),
@@ -117,7 +117,7 @@ def _seccomp(libc: ctypes.CDLL) -> None:
 
 
 def _landlock(libc: ctypes.CDLL, folder: str) -> None:
-    """Leave the folder to write in and the interpreter to read; does nothing on a kernel without Landlock."""
+    """Allow writes to the folder and reads of the interpreter; no-op on a kernel without Landlock."""
     rules = ctypes.create_string_buffer(struct.pack("Q", _EVERY_ACCESS))
     ruleset = libc.syscall(_CREATE_RULESET, ctypes.addressof(rules), 8, 0, 0)
     if ruleset < 0:

@@ -1,4 +1,4 @@
-"""What a task is: a header that says how its items are asked and judged, and the items."""
+"""A task: a header that defines prompts and judge, and the items."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ LIKELIHOOD_KINDS: tuple[Kind, ...] = ("choice", "classify")
 
 
 class Shot(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """An example that is shown before every item."""
+    """An example shown before every item."""
 
     prompt: str
     answer: str

@@ -1,4 +1,4 @@
-"""Programs that a model wrote, run one apart from everything: see `confined.py` for what they may not do."""
+"""Runs programs written by a model, each in isolation: see `confined.py` for the restrictions."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ UNCONFINED: Final = 97
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Program:
-    """Program text that ends well if, and only if, the answer in it is right."""
+    """Program text that exits with success only if its answer is right."""
 
     text: str
     timeout_s: float
 
 
 class Runner(Protocol):
-    """What runs programs of unknown hands."""
+    """Runs untrusted programs."""
 
     def run(self, programs: Sequence[Program]) -> list[bool]:
-        """Tell of each program whether it ran to its end.
+        """Return, for each program, whether it ran to its end.
 
         Raises:
             EnvironmentFault: this machine cannot confine them; nothing was run.
@@ -45,7 +45,7 @@ class Runner(Protocol):
 
 
 class ConfinedRunner:
-    """Runs each program in an interpreter of its own: no network, no other programs, bounded in time and memory."""
+    """Runs each program in its own interpreter: no network, no other programs, limited time and memory."""
 
     def __init__(self, *, at_once: int | None = None) -> None:
         self._at_once = at_once or read_inventory().cores

@@ -1,4 +1,4 @@
-"""From an item to the tokens that the model is given, in plain text or through its chat template."""
+"""Converts an item to prompt tokens, as plain text or through the model's chat template."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ashore.text import TextModel
 
 
 def style_of(task: Task, text: TextModel) -> Style:
-    """Return how a task is asked: what it says, else what suits its kind and the model."""
+    """Return the prompt style of a task: its own, else the one that suits its kind and the model."""
     if task.header.style is not None:
         return task.header.style
     return "plain" if task.header.kind in LIKELIHOOD_KINDS or not text.template_source else "chat"
@@ -20,7 +20,7 @@ def prompt_ids(task: Task, item: Item, text: TextModel) -> list[int]:
     """Return the tokens of a question, with examples before it.
 
     Raises:
-        InvalidRequest: the task wants a chat and the model has no template.
+        InvalidRequest: the task needs a chat and the model has no template.
     """
     if style_of(task, text) == "plain":
         return text.encode(plain_prompt(task, item))
@@ -42,7 +42,7 @@ def plain_prompt(task: Task, item: Item) -> str:
 
 
 def answer_ids(task: Task, item: Item, given: list[int], answer: str, text: TextModel) -> list[int]:
-    """Return question and answer as tokens, as one text where that leaves the question's own tokens alone."""
+    """Return question and answer as tokens; as one text if that does not change the question's tokens."""
     if style_of(task, text) == "chat":
         return [*given, *text.encode(answer, bare=True)]
     behind = task.header.separator + answer
@@ -53,7 +53,7 @@ def answer_ids(task: Task, item: Item, given: list[int], answer: str, text: Text
 
 
 def check_length(ids: list[int], new_tokens: int, subject: Subject, task: Task, line: int) -> None:
-    """Refuse, before anything is computed, an item that the model's context does not hold.
+    """Refuse an item that exceeds the model's context, before anything is computed.
 
     Raises:
         ContextTooLong: names the item's line.

@@ -1,4 +1,4 @@
-"""Task files: JSON lines, the header first. What is wrong is named by its line."""
+"""Task files: JSON lines, the header first. Errors name the line."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def open_task(place: str) -> Task:
 
     Raises:
         NotFound: neither; the nearest names are in the hint.
-        InvalidRequest: a line is not what it must be; the message names it.
+        InvalidRequest: a line is malformed; the message names it.
     """
     if place in shipped_tasks():
         data = (resources.files("ashore.evaluation.tasks") / "sets" / f"{place}.jsonl").read_bytes()
@@ -46,7 +46,7 @@ def open_task(place: str) -> Task:
 
 
 def parse_task(data: bytes, place: str) -> Task:
-    """Return the task in `data`; `place` is what messages call it. Raises as `open_task` does."""
+    """Return the task in `data`; `place` names it in messages. Raises as `open_task`."""
     lines = [(n, line) for n, line in enumerate(data.splitlines(), start=1) if line.strip()]
     if not lines:
         raise InvalidRequest(f"{place} is empty; expected a header and items, one JSON object per line", hint=_HINT)
@@ -86,7 +86,7 @@ def _convert(line: bytes, wanted: type[Any], where: str) -> Any:
 
 
 def _check(header: TaskHeader, item: Item, where: str) -> None:
-    """Refuse an item that lacks what its kind needs."""
+    """Refuse an item that lacks a field of its kind."""
     if not item.prompt:
         raise InvalidRequest(f"{where}: the prompt is empty", hint=_HINT)
     answer = item.answer

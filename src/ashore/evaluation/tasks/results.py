@@ -1,4 +1,4 @@
-"""What a task gave, by item and together. Nothing here is text: items are named by their line."""
+"""Results of a task, by item and in total. No texts: items are named by their line."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class TaskResult(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def result_of(task: str, kind: str, style: str, digest: str, items: Sequence[ItemResult], seconds: float) -> TaskResult:
-    """Return the whole of item results."""
+    """Return the total of item results."""
     return TaskResult(
         task=task,
         kind=kind,
@@ -81,10 +81,10 @@ def result_of(task: str, kind: str, style: str, digest: str, items: Sequence[Ite
 
 
 def accuracy_change(before: TaskResult, after: TaskResult) -> Difference:
-    """Return how the score changed on the same items.
+    """Return the change of the score on the same items.
 
     Raises:
-        InvalidRequest: they are not the same.
+        InvalidRequest: the items differ.
     """
     lines = [item.line for item in before.items]
     if before.digest != after.digest or lines != [item.line for item in after.items]:
@@ -96,7 +96,7 @@ def accuracy_change(before: TaskResult, after: TaskResult) -> Difference:
 
 
 def calibration(items: Sequence[ItemResult]) -> Calibration | None:
-    """Return how well confidence and accuracy agree; None where no item has a confidence."""
+    """Return how well confidence and accuracy agree; None if no item has a confidence."""
     pairs = np.array([(item.confidence, item.score) for item in items if item.confidence is not None])
     if not len(pairs):
         return None

@@ -16,17 +16,17 @@ from ashore.evaluation.tasks.results import ItemResult, TaskResult, result_of
 
 
 def run_task(subject: Subject, task: Task, *, runner: Runner | None = None, told: Told = untold) -> TaskResult:
-    """Return what `subject` makes of `task`.
+    """Return the result of `subject` in `task`.
 
     Args:
         subject: The model.
         task: From `open_task`.
         runner: Runs the programs of `code`; default: confined, on this machine.
-        told: Hears of items.
+        told: Called with items done.
 
     Raises:
         ContextTooLong: an item does not fit the model's context; names its line, and nothing was computed.
-        InvalidRequest: the task wants a chat and the model has no template.
+        InvalidRequest: the task needs a chat and the model has no template.
         UnsupportedByEngine: the engine does not score.
         EnvironmentFault: programs cannot be confined here.
     """
@@ -62,7 +62,7 @@ def run_likelihood(subject: Subject, task: Task, told: Told) -> tuple[ItemResult
 
 
 def answers_of(task: Task, item: Item) -> Sequence[str]:
-    """Return what an item may be answered with."""
+    """Return the possible answers of an item."""
     return item.choices if task.header.kind == "choice" else task.header.labels
 
 
@@ -88,7 +88,7 @@ def _best(values: Sequence[float]) -> int:
 
 
 def _share(logs: Sequence[float], place: int) -> float:
-    """Return the probability of one answer, if one of them is given."""
+    """Return the probability of one answer, given that one of them is chosen."""
     best = max(logs)
     weights = [math.exp(value - best) for value in logs]
     return weights[place] / math.fsum(weights)

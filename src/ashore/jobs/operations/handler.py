@@ -121,7 +121,7 @@ class OperationHandler:
         still_allowed: Callable[[Lease], Awaitable[Outcome | None]],
         argv: Sequence[str] = (),
     ) -> None:
-        """Make it.
+        """Create it.
 
         Args:
             queue: Stores the progress.

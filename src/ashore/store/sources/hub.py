@@ -57,7 +57,7 @@ class HubSource(ABC):
     def __init__(
         self, reference: str, *, endpoint: str = "", text_only: bool = False, allow: Sequence[Allowed] | None = None
     ) -> None:
-        """Make it.
+        """Create it.
 
         Args:
             reference: What follows `hf:` or `ms:`.

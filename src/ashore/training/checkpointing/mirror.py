@@ -69,7 +69,7 @@ class Mirror:
     """Copies the newest checkpoint into a bucket, in a thread; superseded ones are skipped."""
 
     def __init__(self, bucket: CheckpointBucket, *, kept: int, say: Callable[[str], None] = lambda line: None) -> None:
-        """Make the object; the thread starts with the first checkpoint.
+        """Create the object; the thread starts with the first checkpoint.
 
         Args:
             bucket: Where to.

@@ -60,7 +60,7 @@ class CheckpointWriter:
     """
 
     def __init__(self, keep: Keep, facts: Mapping[str, str], *, clock: Callable[[], float] = time.perf_counter) -> None:
-        """Make the object; the thread starts with the first checkpoint.
+        """Create the object; the thread starts with the first checkpoint.
 
         Args:
             keep: Writes the file.

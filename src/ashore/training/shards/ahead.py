@@ -39,14 +39,14 @@ class AheadBatches:
         ahead_bytes: int = AHEAD_BYTES,
         say: Say = lambda line: None,
     ) -> None:
-        """Make the object; processes start with the block.
+        """Create the object; processes start with the block.
 
         Args:
             plan: Over `data`.
             data: Has a folder of its text, see `open_set`.
             workers: At least 1.
             ahead_bytes: Most bytes that wait.
-            say: Hears what people should know.
+            say: Called with notes for the user.
         """
         self._plan, self._data, self._ahead_bytes = plan, data, ahead_bytes
         self._changed = threading.Condition()

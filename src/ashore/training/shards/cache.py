@@ -52,7 +52,7 @@ class ShardCache:
         say: Say = lambda line: None,
         pause: Callable[[float], None] = time.sleep,
     ) -> None:
-        """Make the object; nothing is written yet.
+        """Create the object; nothing is written yet.
 
         Args:
             folder: Where fetched shards are kept; made when the first is.

@@ -58,7 +58,7 @@ def form_of(name: str) -> Form | None:
 
 
 def is_packed(name: str) -> bool:
-    """Tell whether a file is compressed as a whole."""
+    """Return whether a file is compressed as a whole."""
     return name.lower().endswith((".gz", ".tgz"))
 
 

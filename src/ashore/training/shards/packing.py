@@ -102,7 +102,7 @@ def pack(
         shard_bytes: About how large a shard becomes; a sample is never divided.
         seed: Shuffle all samples; None: keep their order.
         skip_broken: Leave out samples that are broken instead of refusing the data.
-        told: Hears of shards that were read.
+        told: Called with shards read.
 
     Raises:
         InvalidRequest: there is no such data. BrokenData: it is not what it must be. Conflict: the place has shards.

@@ -179,8 +179,8 @@ def open_set(
         options: How it is read.
         text_folder: Where `text` was loaded from; needed with workers.
         role: What the data is for, in the recipe.
-        say: Hears what people should know.
-        told: Hears of shards that are indexed.
+        say: Called with notes for the user.
+        told: Called with shards indexed.
 
     Raises:
         InvalidRequest: there is no such data. BrokenData: it is not what it must be, or nothing is left of all.
