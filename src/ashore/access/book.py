@@ -147,7 +147,7 @@ class PolicyBook:
             return _applied(desk, policy)
 
     def bindings(self, actor: Actor) -> tuple[Binding, ...]:
-        """Return who has which role, of the roles that the actor may see."""
+        """Return the bindings of the roles that the actor may see."""
         with self._acts.read(actor, POLICY_READ, "role/*") as desk:
             found = desk.compiled.policy.bindings
             return tuple(one for one in found if desk.allows(POLICY_READ, f"role/{one.role}"))

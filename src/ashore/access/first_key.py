@@ -70,8 +70,8 @@ class Revived:
 
 
 def revive_first_key(acts: Acts, path: Path, *, machine: str = "", lost: bool = False, by: str = "") -> Revived:
-    """Take away what denies that anybody administers, and put a new first key into `path` where an office has nobody
-    any more who can use it.
+    """Remove bindings that block all administration, and write a new first key to `path` if an office has no usable
+    holder.
 
     The key creates the missing administrators, and is revoked when all three exist. Anyone with write access to state
     and home could do the same by hand; this way it is audited.

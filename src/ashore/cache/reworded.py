@@ -276,12 +276,12 @@ def is_fit(raw: str, text: str) -> bool:
 
 
 def _is_form(one: str) -> bool:
-    """Return whether the compatibility form of a character loses what it says: 10² is not 102."""
+    """Return whether the compatibility form of a character changes the meaning: 10² is not 102."""
     return unicodedata.decomposition(one).startswith(("<super>", "<sub>", "<fraction>", "<circle>", "<square>"))
 
 
 def _mark(found: re.Match[str]) -> str:
-    """Return what is left of marks in a Chinese text: what stands between two things may decide what they are."""
+    """Return the remaining marks of a Chinese text: a mark between two words may decide the meaning."""
     before, after = found.string[: found.start()][-1:], found.string[found.end() :][:1]
     mark = found[0].strip()
     if not before or not after:

@@ -1,8 +1,8 @@
 """Requests that leave ashore over HTTP. It imports httpx, so import it where a request is made.
 
-With a list of allowed hosts each hop, a redirect too, is checked against the list; its name is resolved once, and the
-connection is made to an address that was checked. TLS verifies the name. Credentials are sent only to their host: httpx
-removes them on a redirect to another host.
+With a list of allowed hosts, each hop, including redirects, is checked against the list; its name is resolved once, and
+the connection is made to an address that was checked. TLS verifies the name. Credentials are sent only to their host:
+httpx removes them on a redirect to another host.
 """
 
 from __future__ import annotations

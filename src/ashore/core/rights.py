@@ -15,10 +15,10 @@ METRICS_READ: Final = "metrics:read"
 
 
 def lacks(rights: Rights, principal: Principal, call: Call) -> str:
-    """Return the action that a caller lacks to do a call at all; empty where they may. On what they may, `do` asks.
+    """Return the action that a caller lacks to do a call at all; empty if they may. `do` checks the resource.
 
-    Every face asks this: HTTP before it reads a request, and for as long as a stream lasts; the console before it
-    offers a page and before it does what a form says.
+    Every interface checks this: HTTP before it reads a request, and for as long as a stream lasts; the console before
+    it offers a page and before it acts on a form.
     """
     if not call.action or (call.own and rights.holds(principal, call.own)):
         return ""

@@ -1,4 +1,4 @@
-"""Where a model on demand stands, as the supervisor tells API workers and operators."""
+"""Status of a model on demand, as the supervisor reports it to API workers and operators."""
 
 from __future__ import annotations
 

@@ -115,14 +115,15 @@ class Alone:
 
 
 def cost_of(*, prompt_tokens: int, max_new_tokens: int, sequences: int) -> Cost:
-    """Return what a request takes. The prompt is counted once per sequence: the engine may have to hold it so."""
+    """Return the cost of a request. The prompt is counted once per sequence: the engine may have to hold it so."""
     return Cost(sequences, sequences * (prompt_tokens + min(max_new_tokens, EXPECTED_ANSWER_TOKENS)))
 
 
 def capacity_for(
     *, max_running: int, max_waiting: int, max_tokens: int, replica_sequences: int, kv_tokens: int
 ) -> Capacity:
-    """Return the bounds of a gate from the operator's limits (0: choose) and what the replicas say they hold."""
+    """Return the bounds of a gate from the operator's limits (0: automatic) and the capacity that the replicas
+    report."""
     return Capacity(
         max_running=min(max_running or replica_sequences, replica_sequences),
         max_waiting=max_waiting,
@@ -147,7 +148,7 @@ def may_start(load: Load, capacity: Capacity, cost: Cost) -> bool:
 
 
 def retry_after_s(load: Load, capacity: Capacity, mean_service_s: float) -> float:
-    """Return when a refused client may expect room: the time for the queue to move through, 1 to 60 s."""
+    """Return the retry time of a refused client: the time for the queue to move through, 1 to 60 s."""
     rounds = (load.waiting + 1) / max(1, capacity.max_running)
     return min(60.0, max(1.0, rounds * mean_service_s))
 

@@ -100,7 +100,7 @@ class OutwardLike(Protocol):
         """Return the events to send for an event.
 
         Raises:
-            PersonalDataBlocked: the answer holds what the policy blocks.
+            PersonalDataBlocked: the answer contains data that the policy blocks.
         """
         ...
 
@@ -150,7 +150,7 @@ class Masker(Protocol):
         """Return the request with personal data replaced.
 
         Raises:
-            PersonalDataBlocked: it holds what the policy blocks.
+            PersonalDataBlocked: it contains data that the policy blocks.
         """
         ...
 
@@ -160,7 +160,7 @@ class Masker(Protocol):
         """Return the inputs of an embedder with personal data replaced, and how many entities of each kind they held.
 
         Raises:
-            PersonalDataBlocked: they hold what the policy blocks.
+            PersonalDataBlocked: they contain data that the policy blocks.
         """
         ...
 

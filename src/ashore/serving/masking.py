@@ -63,7 +63,8 @@ class PrivacyMasker:
         """Return the request with personal data masked, and the way to unmask its answer.
 
         Raises:
-            PersonalDataBlocked: it holds what the policy blocks, or token ids hold what it would have to change.
+            PersonalDataBlocked: it contains data that the policy blocks, or token ids with data that it would have to
+                change.
         """
         now = self._privacy.now  # read once, so that this whole call uses one policy
         table, rules = self._privacy.table(
@@ -103,7 +104,7 @@ class PrivacyMasker:
     ) -> tuple[list[str | Sequence[int]], Mapping[str, int]]:
         """Return the inputs of an embedder with personal data replaced, and how many entities of each kind they held.
 
-        Each input has a table of its own, so that its vector does not depend on what is sent beside it.
+        Each input has a table of its own, so that its vector does not depend on the other inputs.
 
         Raises:
             PersonalDataBlocked: as for `mask`.
@@ -163,7 +164,7 @@ class Outward:
         """Return the events to send for an event: itself, a shortened one, or several.
 
         Raises:
-            PersonalDataBlocked: the answer holds what the policy blocks.
+            PersonalDataBlocked: the answer contains data that the policy blocks.
         """
         try:
             if isinstance(event, Delta):
@@ -339,8 +340,8 @@ def _looked_at(table: Table, ids: Sequence[int], decode: Decode) -> Sequence[int
     """Check token ids and return them unchanged.
 
     Raises:
-        PersonalDataBlocked: their text holds what the policy would change; masking it would retokenise the whole text,
-            which the client did not ask for.
+        PersonalDataBlocked: their text contains data that the policy would change; masking it would retokenise the
+            whole text, which the client did not ask for.
     """
     if table.look(decode(ids)):
         raise PersonalDataBlocked(

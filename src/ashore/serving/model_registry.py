@@ -107,7 +107,7 @@ class Roster:
         return found
 
     def behind(self, name: str) -> tuple[str, ...]:
-        """Return the models behind a name, where it is an alias of others. Callable from any thread."""
+        """Return the models behind a name, if it is an alias of others. Callable from any thread."""
         lead = self._leads.get(name)
         return () if lead is None else lead.behind
 
@@ -116,7 +116,7 @@ class Roster:
         return self._leads.get(name)
 
     def release(self, alias: str, name: str) -> LoadedModel | None:
-        """Return a release that has hosts here, None where it has none."""
+        """Return a release that has hosts here, None if it has none."""
         return self._models.get((alias, name))
 
     @property

@@ -94,7 +94,7 @@ class PromptReader:
 
         Raises:
             ContextTooLong: it cannot.
-            PersonalDataBlocked: it holds what the policy blocks.
+            PersonalDataBlocked: it contains data that the policy blocks.
             DeadlineExceeded: as for `read`.
         """
 

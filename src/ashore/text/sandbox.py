@@ -205,7 +205,7 @@ class GenerationTag(Extension):
 
 
 class _Namespace(Namespace):
-    """What a template keeps values in; it does not write them out."""
+    """Storage for a template's values; it does not print them."""
 
     def __repr__(self) -> str:
         return "<namespace>"

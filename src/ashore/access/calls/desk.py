@@ -1,4 +1,4 @@
-"""What does the calls of the access room: its use cases, and what a change must wait for before it is answered."""
+"""Runs the calls of the access room: its use cases, and the wait until a change is in force."""
 
 from __future__ import annotations
 

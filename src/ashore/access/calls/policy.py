@@ -1,4 +1,4 @@
-"""Calls about roles, who has them, the policy as a whole, and what it decides."""
+"""Calls about roles, bindings, the policy as a whole, and its decisions."""
 
 from __future__ import annotations
 

@@ -235,10 +235,10 @@ def taken_out(value: Json, kind: type[msgspec.Struct], said: Said, path: str = "
     """Remove from plain values what a type does not have: unknown fields, and null where null is not a value.
 
     Returns:
-        The fields that the type lacks and that said something; each path once.
+        The non-empty fields that the type lacks; each path once.
 
     Raises:
-        InvalidRequest: they are too many, or there is too much to look at, with what was `said` before.
+        InvalidRequest: they are too many, or there is too much to inspect, together with what is in `said`.
     """
     fitted = _Fitted(said)
     fitted.fit(value, inspect_type(kind), path, path)

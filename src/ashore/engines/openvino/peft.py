@@ -25,7 +25,7 @@ _TENSOR = re.compile(r"(?:base_model\.model\.)?(?:model\.)?(layers\.\d+\..+)\.lo
 
 
 class PeftFile(msgspec.Struct, frozen=True):
-    """The part of adapter_config.json that changes what the matrices mean."""
+    """The part of adapter_config.json that changes the meaning of the matrices."""
 
     peft_type: str
     r: int
