@@ -22,13 +22,13 @@ from ashore.errors import AshoreError
 
 ARCHIVED: Final = "archived.json"
 ROUND_BYTES: Final = 256 << 20
-"""A round ends after so many bytes were copied and read back, or removed."""
+"""A round ends after copying and verifying, or removing, so many bytes."""
 SOON_S: Final = 1.0
 """Pause before the next round where more waits."""
 RETRY_S: Final = 300.0
-"""Longest pause after a round that failed."""
+"""Longest pause after a failed round."""
 STOP_S: Final = 10.0
-"""Longest wait for a round that is under way when the server stops: it may die anywhere."""
+"""Longest wait for a running round when the server stops: it may be interrupted anywhere."""
 
 log = logging.getLogger("ashore.audit")
 

@@ -39,10 +39,10 @@ from ashore.sealing import OpenEnvelope, SecretFolder
 
 CHECKPOINTS: Final = "checkpoints.log"
 SIGNED: Final = f"ashore audit checkpoint {FORMAT}\n".encode()
-"""Stands before what is signed, so that no other signature of the key can be taken for one of these."""
+"""Prefix of signed data, so that no other signature of the key can be mistaken for a checkpoint's."""
 BEGINNING: Final = hashlib.sha256(SIGNED).hexdigest()
 QUIET_US: Final = 3_600_000_000
-"""A checkpoint is made at least so often, even when nothing happened: that it is there shows that nothing did."""
+"""A checkpoint is made at least so often, even without records: it proves that there were none."""
 
 
 class ChainHead(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):

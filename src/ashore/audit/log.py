@@ -32,11 +32,11 @@ from ashore.errors import AshoreError, AuditUnavailable
 from ashore.state import after_commit
 
 GATHER_S: Final = 0.02
-"""How long a batch grows before it is written; with the write and the sync behind it, well within 50 ms."""
+"""How long a batch grows before it is written; with write and sync, well within 50 ms."""
 BOUND_S: Final = 0.05
-"""In batched mode a record is on disk within this time of being told."""
+"""In batched mode a record is on disk within this time."""
 PATIENCE_S: Final = 2.0
-"""Once a record has waited so long the bound is plainly not being kept, and new requests are refused."""
+"""Once a record has waited so long, the bound is missed, and new requests are refused."""
 RETRY_S: Final = 0.5
 MOST_BATCH: Final = 4_096
 MOST_WAITING: Final = 200_000
@@ -64,7 +64,7 @@ class LogStats:
     records: int = 0
     batches: int = 0
     longest_s: float = 0.0
-    """From the telling of a record until it was on disk; the longest."""
+    """Longest time from a record to its being on disk."""
     late: int = 0
     """Records that took longer than the bound."""
     last_fault: str = ""
@@ -96,7 +96,7 @@ class AuditLog:
         self.strict: Final = self._options.durability == "strict"
         """Whether no answer goes out before its record is on disk."""
         self.keeps_content: Final = self._options.keeps_content
-        """Whether notes are to carry prompt and answer."""
+        """Whether notes carry prompt and answer."""
         self._digester = digester
         self._clock_ns = clock_ns
         self._queue: deque[Draft | Future[None]] = deque()
@@ -109,11 +109,11 @@ class AuditLog:
         self._stopping = False
         self._fault: AshoreError | None = None
         self._waiting_since = 0.0
-        """When the oldest record that is not on disk was taken up; 0: there is none."""
+        """When the oldest unwritten record was queued; 0: none."""
         self._head = writer.head
         self.stats = LogStats()
         self._runs = False
-        """Whether the thread that writes does."""
+        """Whether the writing thread runs."""
         self._thread = threading.Thread(target=self._run, name="audit", daemon=True)
 
     def start(self, *, announce: bool = True) -> AuditLog:

@@ -80,17 +80,17 @@ class Subject:
     num_bytes: int
     load_s: float
     asked: bool = False
-    """Whether it is to have hosts."""
+    """Whether it should have hosts."""
     wanted_s: float | None = None
-    """Since when somebody waits for it."""
+    """Time since requests have been waiting for it."""
     ready_s: float | None = None
     can_sleep: bool = False
-    """Whether its engine can give back the memory it computes in, and keep `asleep_bytes`."""
+    """Whether its engine can release its working memory and keep `asleep_bytes`."""
     asleep_bytes: int = 0
     sleeps: bool = False
-    """Whether its hosts are to stay, asleep, while it is not asked for."""
+    """Whether its hosts should stay, asleep, while it is not requested."""
     wake_s: float = 0.0
-    """How long it took to wake up, the last time; 0: not known."""
+    """How long its last wake-up took; 0: unknown."""
     used_s: float = 0.0
     rate: float = 0.0
     rated_s: float = 0.0
@@ -98,12 +98,12 @@ class Subject:
     unloads: int = 0
     faults: int = 0
     backoffs: int = 0
-    """Loads that failed in a row."""
+    """Failed loads in a row."""
     again_s: float = 0.0
     fault: str = ""
-    """Why it could not be loaded, the last time that it could not."""
+    """Why its last load failed."""
     why: str = ""
-    """What it waits for, or why its weights stay."""
+    """Why it waits, or why its weights stay."""
     goes: bool = False
     """Whether its weights move to the bucket once its hosts have ended."""
 
@@ -137,7 +137,7 @@ class Demand:
         self._news = news
         self._rules: Mapping[str, OnDemand] = {}
         self._pins: dict[str, bool] = {}
-        """What operators said of aliases by hand, since the start."""
+        """Pins set by operators for aliases, since the start."""
         self._subjects: dict[str, Subject] = {}
         self._others: tuple[Wanted, ...] = ()
         self._phases: Mapping[str, Phase] = {}

@@ -88,7 +88,7 @@ class Front:
                 max_file_bytes=listening.jobs.max_file_bytes,
             )
         self._is_published = True
-        """Whether the API workers were told what runs."""
+        """Whether the topology was published to the API workers."""
         supervisor.call_every("topology of the workers", PUBLISH_AGAIN_S, self._publish_again)
 
     def start(self) -> None:

@@ -25,16 +25,19 @@ if TYPE_CHECKING:
     from ashore.engines import ModelFiles
 
 LOOK_EVERY_S: Final = 0.1
-"""Between two looks at hosts that load or end; and from when an alias moved until hosts end for it, so that the workers
-have heard of it, and send them nothing more."""
+"""Between two looks at hosts that load or end; also the delay from a change of an alias until its hosts end, so that
+the workers know of it and send no more requests.
+"""
 TIME_EVERY_S: Final = 1.0
-"""Between two looks at what the time has come for: a standby that ends, the next step of a canary."""
+"""Between two checks for due times: the end of a standby, the next step of a canary."""
 SWEEP_EVERY_S: Final = 60.0
-"""Between two looks at the state for pairs that are too old, and for what still waits although its time has come."""
+"""Between two checks of the state for expired pairs and overdue moves."""
 JUMP_S: Final = 2.0
-"""A clock that between two looks went so much further than time did has jumped: it was set, or the machine slept."""
+"""A clock that advanced by so much more than elapsed time between two looks has jumped: it was set, or the machine
+slept.
+"""
 STREAM_PATIENCE_S: Final = 3600.0
-"""Longest that an answer of a release which was replaced may go on; as long as a deadline may be."""
+"""Longest that running answers of a replaced release may continue; as long as a deadline may be."""
 MOST_LOG_CHARS: Final = 1500
 
 log = logging.getLogger("ashore.deployment")
@@ -57,20 +60,20 @@ class _Hosting:
     running: Running
     phase: Phase
     restarts: int
-    """Of all its hosts, when it came into its state."""
+    """Restarts of all its hosts when it entered its state."""
     began_s: float = 0.0
-    """When they were started, of those that load."""
+    """Start time of loading hosts."""
     fault: str = ""
-    """What a host last said of why it cannot load."""
+    """A host's last reason why it cannot load."""
     state: str = ""
     asleep_bytes: int = 0
-    """Memory that they keep while they are asleep."""
+    """Memory that they keep while asleep."""
     idle_looks: int = 0
-    """Looks in a row at which they answered nobody, of those that doze."""
+    """Consecutive looks at which dozing hosts had no requests."""
     resting: Future[None] | None = None
-    """On its way into sleep or out of it."""
+    """A transition into or out of sleep."""
     idle: frozenset[int] = frozenset()
-    """Processes that were put into the idle class."""
+    """Processes that run at idle priority."""
 
 
 class Hosting:
@@ -123,23 +126,23 @@ class Hosting:
         self._cold: dict[str, Running] = {}
         """Releases on demand without hosts, as the API workers know them."""
         self._told: dict[str, object] = {}
-        """What the API workers were told last of releases on demand."""
+        """The last published state of releases on demand."""
         self._needed: dict[str, int] = {}
         """Bytes that the hosts of each release take."""
         self._hosting: dict[str, _Hosting] = {}
         self._primary: dict[str, Running] = {}
         self._wanted: tuple[Wanted, ...] = ()
         self._failed: dict[str, tuple[str, str]] = {}
-        """Releases that could not be opened, with why and a hint, of which the state does not know yet."""
+        """Releases that could not be opened, with reason and hint, not yet recorded in the state."""
         self._next_s = 0
-        """When the time of a release comes next, wherever that has hosts; 0: of none."""
+        """The next due time of any release, on any machine; 0: none."""
         self._seen = -1
         self._heard = -1
         """The epoch at the last look."""
         self._children: tuple[object, ...] = ()
-        """How the hosts stood at the last look."""
+        """State of the hosts at the last look."""
         self._said = ""
-        """Why the last look came to nothing."""
+        """Why the last look failed."""
         self._time_due_s = self._sweep_due_s = 0.0
         self._ahead_s = clock.now_s() - clock.monotonic_s()
         epochs.on_change(lambda kind, value: supervisor.tell_news())

@@ -35,13 +35,13 @@ if TYPE_CHECKING:
 GREETING_S: Final = 1.0
 """Longest wait inside one look at a host that loads; Ctrl-C waits as long."""
 PROBE_S: Final = 0.2
-"""Longest wait for what a host that is to end says of its work."""
+"""Longest wait for the status of a host that is to end."""
 UNHEARD_S: Final = 60.0
 """A host that is to end and does not respond for this long hangs and is stopped; a computing step is shorter."""
 REST_S: Final = 180.0
-"""Longest that a host may take to go to sleep or wake up: it copies its weights once."""
+"""Longest time to fall asleep or wake up: the host copies its weights once."""
 GLANCE_S: Final = 0.15
-"""Longest wait for a greeting while the supervisor has other things to look after."""
+"""Longest wait for a greeting while the supervisor has other work."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,10 +73,10 @@ class _Retiring:
 
     replica: Replica
     pid: int | None
-    """Of the process that answers; another one has none of its answers."""
+    """Process that answers; another process has none of its answers."""
     deadline_s: float
     heard_s: float
-    """When it last said what it does."""
+    """When it last reported its state."""
     idle_looks: int = 0
 
 

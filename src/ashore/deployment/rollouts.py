@@ -20,10 +20,10 @@ class Hosted:
     release: str
     alias: str
     phase: Literal["loading", "ready", "ending"]
-    """One that sleeps is ready."""
+    """A sleeping one counts as ready."""
     replicas: int = 1
     restarts: int = 0
-    """Of all hosts, since they were ready; while they load, since they were started."""
+    """Restarts of all hosts since they were ready; while loading, since they were started."""
     given_up: bool = False
 
 

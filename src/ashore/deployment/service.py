@@ -36,7 +36,7 @@ REST_S: Final = 3600.0
 """Between two looks for changes that wait, while none does."""
 
 RESTARTS_S: Final = 600.0
-"""How far back restarts are told."""
+"""Period over which restarts are reported."""
 
 log = logging.getLogger("ashore.deployment")
 
@@ -89,11 +89,11 @@ class Deployment:
         self._running: dict[str, Running] = {}
         self._plan: Plan | None = None
         self._is_changing = False
-        """Whether the start, or a change, waits for hosts. The supervisor takes questions meanwhile."""
+        """Whether the start, or a change, is waiting for hosts. The supervisor handles requests meanwhile."""
         self._waiting: list[Callable[[], None]] = []
-        """What is done once nothing changes."""
+        """Work queued until no change is in progress."""
         self._failed: dict[str, str] = {}
-        """Releases that the state led to at the start and that could not be opened or loaded, with why."""
+        """Releases of the state that could not be opened or loaded at the start, with reasons."""
         self._sharing = Sharing(open_shares)
         self._hosts = Hosts(
             home=home, settings=settings, supervisor=supervisor, clock=clock, started=self._sharing.enter

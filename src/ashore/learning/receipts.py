@@ -33,7 +33,7 @@ MOST_WAITING: Final = 4_096
 MOST_WAITING_CHARS: Final = 32 << 20
 """Of all texts that wait."""
 MOST_OF_TENANT: Final = MOST_WAITING_CHARS // 2
-"""Of that room; so that the answers of one tenant cost no other its receipts."""
+"""Share of the queue for one tenant, so that one tenant's answers cannot displace others' receipts."""
 MOST_CHARS: Final = 65_536
 """Of question and answer together; a longer one can be voted on, and nothing is learned from it."""
 BATCH: Final = 256

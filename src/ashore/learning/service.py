@@ -45,12 +45,12 @@ log = logging.getLogger("ashore.learning")
 
 REVIEW: Final = "feedback:review"
 ELSEWHERE_S: Final = 1.5
-"""How long a vote waits for a receipt that another worker may be about to write."""
+"""How long a vote waits for a receipt that another worker may be writing."""
 HERE_S: Final = 5.0
 """How long it waits while this worker has receipts to write."""
 FIRST_LOOK_S: Final = 0.05
 LONGEST_LOOK_S: Final = 0.4
-"""Between two looks for a receipt: the pause doubles from one to the next."""
+"""Longest pause between two looks for a receipt; it doubles from one to the next."""
 
 
 class Given(msgspec.Struct, frozen=True, kw_only=True):

@@ -14,9 +14,9 @@ from zoneinfo import ZoneInfo
 from ashore.errors import InvalidSpec
 
 AGAIN_S: Final = 60.0
-"""After a run that was cut off, until it goes on."""
+"""Pause before an interrupted run resumes."""
 MOST_TRIES: Final = 5
-"""Times that one turn is begun: a run that ends its machine each time must not do so for ever."""
+"""Attempts of one turn: a run that crashes its machine must not repeat for ever."""
 
 TurnState = Literal["never", "running", "done", "failed"]
 

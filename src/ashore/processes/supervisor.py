@@ -38,7 +38,7 @@ ChildState = Literal["running", "waiting", "stopping", "stopped", "given-up"]
 HURRY_S: Final = 1.0
 """What is left to a child once the operator is impatient."""
 HOUSEKEEPING_S: Final = 5.0
-"""Between two looks at the sizes of the logs."""
+"""Pause after the first failure of a callback; doubles each time up to this."""
 FULL_S: Final = 0.25
 """Between two looks at logs on a full disk: one that grows by 30 MB/s leaves the reserve of the disk to others."""
 FIRST_PAUSE_S: Final = 1.0
@@ -59,15 +59,15 @@ class _Child:
     failures: int = 0
     exits: int = 0
     due_s: float = 0.0
-    """waiting: when it is started; stopping: when it is killed."""
+    """waiting: start time; stopping: kill time."""
     exit_code: int | None = None
     restarts: int = 0
     fell_s: deque[float] = field(default_factory=lambda: deque(maxlen=64))
-    """When it ended without being told to, the last times."""
+    """Times of its last unexpected ends."""
     patience_s: int = 0
-    """What it promised with its last beat; 0: it has not beaten yet."""
+    """Time promised by its last beat; 0: it has not beaten yet."""
     silent_s: int = 0
-    """Looks in a row, one each second, since that beat."""
+    """Consecutive one-second looks since that beat."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -80,9 +80,9 @@ class _Job:
     at_news: bool = False
     due_s: float = 0.0
     failures: int = 0
-    """Calls in a row that failed."""
+    """Consecutive failures."""
     said: str = ""
-    """What the last failure said; the same is not said twice in a row."""
+    """The last failure; the same one is not logged twice in a row."""
 
 
 class Supervisor:
@@ -131,7 +131,7 @@ class Supervisor:
         if reserve is not None:
             self.call_every("keep logs off the reserve", FULL_S, partial(self._cut_back, reserve))
         self._resting: dict[int, _Job] = {}
-        """Descriptors that are not looked at for a while, for what was called at the last look failed."""
+        """Descriptors paused because their callback failed at the last look."""
         self._guard: subprocess.Popen[bytes] | None = None
         self._guard_pipe = -1
 
