@@ -23,7 +23,7 @@ def split_url(text: str) -> SplitResult:
 
 
 def address_of(origin: str) -> str:
-    """Return the address that rate limits count: for IPv6 the whole /64."""
+    """Return the address that failures are counted under: for IPv6 the whole /64."""
     if ":" not in origin:
         return origin
     try:

@@ -351,7 +351,7 @@ class MappedLedger:
             self._memory.release()
 
     def shrink(self, line: Line) -> int | None:
-        """Reduce the share of a count to what this machine uses; return the rest, None if there is none."""
+        """Reduce the share of a count to what this machine uses; return the new share, None if there is no excess."""
         self._memory.acquire()
         try:
             cell, words = self._count_cell(line), self._words
