@@ -1,7 +1,7 @@
 """How this process runs: few values, typed, read once from `ASHORE_*` and from `[settings]` of ashore.toml.
 
-The environment wins over the file. A malformed value is an error that names it; an unknown `ASHORE_*` variable is
-told as a warning with the nearest known name, because an operator who mistypes one would otherwise never learn.
+The environment wins over the file. A malformed value is an error that names it; an unknown `ASHORE_*` variable causes a
+warning with the nearest known name, because a mistyped one would otherwise go unnoticed.
 """
 
 from __future__ import annotations

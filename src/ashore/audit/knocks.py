@@ -1,7 +1,7 @@
-"""Equal refusals and failures: one record of the first, then one with their number each minute. Pure: it has no clock.
+"""Repeated refusals and failures: one record of the first, then one with their count each minute. Pure: no clock.
 
-A knock on the door is no act. If each were a record, a stranger without a key could fill the disk with them, and a
-caller with a key by what is refused in the middle of a change.
+If each refusal were recorded, a client without a key could fill the disk, and so could a caller with a key by changes
+that are refused halfway.
 """
 
 from __future__ import annotations

@@ -75,7 +75,7 @@ def quantiser(store: ModelStore, *, compressor: Path | None = None) -> Quantiser
         compressor: Folder of an environment with llm-compressor, for the formats of vLLM.
 
     Raises:
-        MissingExtra: it is no such environment.
+        MissingExtra: it is not such an environment.
     """
     from ashore.engines import CARDS, loaded
     from ashore.optimize import Quantiser

@@ -1,4 +1,4 @@
-"""`ashore train private`: an adapter that tells almost nothing of any one example, or of any one person."""
+"""`ashore train private`: an adapter that reveals almost nothing about any one example, or of any one person."""
 
 from __future__ import annotations
 

@@ -331,7 +331,7 @@ class Deployment:
     def apply(self, plan: Plan, listening: Listening, *, taken: Collection[str] = ()) -> tuple[Change, ...]:
         """Change over to another plan without dropping a stream, and return what changed. To be called `in_turn`.
 
-        New hosts load first; when all are ready the API worker is told; then the old ones drain. A host that cannot
+        New hosts load first; when all are ready the topology is published; then the old ones drain. A host that cannot
         load ends the change: everything new is stopped, and the old plan goes on.
 
         Keys of `listening` that a running server keeps are unchanged. A promoted release stays live despite the plan,

@@ -20,7 +20,7 @@ log = logging.getLogger("ashore.deployment")
 
 
 class SharesTold(msgspec.Struct, frozen=True, kw_only=True):
-    """How the shares of models are kept, as operators are told."""
+    """State of the shares of models, for operators."""
 
     kind: str = "none"
     """cgroup2, cgroup1, affinity, or none."""

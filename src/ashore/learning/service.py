@@ -161,7 +161,7 @@ class FeedbackService:
         Raises:
             InvalidRequest: it says nothing, contradicts itself, or prefers an answer to another question.
             NotFound: there is no such answer, it expired, or it is another person's and the caller is not a reviewer.
-            PermissionDenied: the tenant did not consent, or `user` names somebody else and the caller may not review.
+            PermissionDenied: the tenant did not consent, or `user` names another person and the caller may not review.
         """
         feedback.check()
         me = actor.principal

@@ -24,7 +24,7 @@ def read_secret_file(path: Path, *, what: str, renew: str = "ashore model rekey"
 
     Raises:
         SealingKeyMissing: it is not there, or cannot be read.
-        InvalidSpec: others may read it, it belongs to another user, or it is no plain file.
+        InvalidSpec: others may read it, it belongs to another user, or it is not a regular file.
     """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)

@@ -44,7 +44,7 @@ class KeyringKeeper:
 
         Args:
             path: The file. It belongs on another disk than the models, and a copy of it somewhere safe.
-            clock: Tells when a key was made.
+            clock: Dates new keys.
         """
         self._path = path
         self._clock = clock

@@ -17,7 +17,7 @@ YOUNG_S: Final = 60.0
 
 
 class OwnFolder:
-    """A folder of mode 0700 under a name that nobody can guess, locked while this process lives."""
+    """A folder of mode 0700 under an unguessable name, locked while this process lives."""
 
     def __init__(self, root: Path, prefix: str) -> None:
         """Make the folder. Raises `OSError` where it cannot be made."""

@@ -49,7 +49,7 @@ class TransitKeeper:
             token_file: File with the token, mode 0600; read at every call, so that an agent may renew it.
             ca_file: Certificates that the service is checked against; empty: those of the system.
             namespace: Vault's namespace; empty: none.
-            monotonic_s: Tells how long an answer takes.
+            monotonic_s: Measures the time of a response.
         """
         self._engine_url = engine_url.rstrip("/")
         self._key = key

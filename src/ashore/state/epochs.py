@@ -1,4 +1,4 @@
-"""Epochs: one number per kind of thing (`policy`, `keys`, `aliases`, `purges`) that tells every process "look again".
+"""Epochs: one number per kind of thing (`policy`, `keys`, `aliases`, `purges`) that signals changes to every process.
 
 A change of something that others cache bumps its epoch in the same transaction. Nothing needs to be invalidated: cache
 keys contain the epoch, so old ones are never requested again.
@@ -149,7 +149,7 @@ class EpochWatch:
         for (callback, kind), value in list(self._owed.items()):
             try:
                 callback(kind, value)
-            except Exception as caught:  # noqa: BLE001 - the others are told meanwhile, and then it is raised
+            except Exception as caught:  # noqa: BLE001 - the others are called first, and then it is raised
                 fault = caught
             else:
                 del self._owed[callback, kind]

@@ -74,7 +74,7 @@ def plant(data: Path, folder: Path, canaries: int, *, person: str = "user") -> P
         person: Field that names whose a line is.
 
     Raises:
-        NotFound, BrokenData: the data is no JSONL file. InvalidRequest: the folder has such files already.
+        NotFound, BrokenData: the data is not a JSONL file. InvalidRequest: the folder has such files already.
     """
     lines = _lines(data)
     if not lines:

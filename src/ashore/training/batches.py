@@ -150,7 +150,7 @@ def make_corpus(examples: Sequence[tuple[Sequence[int], Sequence[bool]]]) -> Cor
 
 
 class PackedBatches:
-    """The steps of a run over examples: each epoch shuffled anew, each row packed full.
+    """The steps of a run over examples: each epoch reshuffled, each row packed full.
 
     Thread-safe.
     """

@@ -110,7 +110,7 @@ def people(whose: Sequence[str], lengths: NDArray[np.int64], most_tokens: int) -
     Which are left out depends only on that person's examples. Examples without a person are left out.
 
     Args:
-        whose: Person of each example; empty: nobody knows.
+        whose: Person of each example; empty: unknown.
         lengths: Tokens of each example.
         most_tokens: Of one person: all of one person must fit into one forward pass.
     """
@@ -233,10 +233,10 @@ def train_private(
         examples: What is learned.
         options: How.
         members: Examples of each unit of the promise, from `people`; default: each example is one.
-        watch: Called with how many steps are done; nothing else of a step may be told.
+        watch: Called with how many steps are done; nothing else of a step may be reported.
 
     Raises:
-        TrainingDiverged: a parameter is no number.
+        TrainingDiverged: a parameter is not a number.
         UnsupportedModel: something else than linear layers is trained.
     """
     import torch

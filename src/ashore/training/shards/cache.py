@@ -59,7 +59,7 @@ class ShardCache:
             place: Where shards come from.
             max_bytes: The least recently used shards go when there are more; the one that is asked for always stays.
             patience_s: How long a server may be away.
-            say: Hears that a server is away, and that it is back.
+            say: Called when a server is unreachable, and when it is back.
             pause: Waits.
         """
         self._folder, self._place, self._max_bytes = folder, place, max_bytes

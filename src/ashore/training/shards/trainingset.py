@@ -141,7 +141,7 @@ class TrainingSet:
         return Corpus(ids=ids, targets=targets, starts=starts)
 
     def whose(self, field: str) -> list[str]:
-        """Return the person of each example: what its document has under this name; empty: nobody is named."""
+        """Return the person of each example: what its document has under this name; empty: none."""
         return self.reader.field(self.pieces, field)
 
     def close(self) -> None:
