@@ -71,6 +71,7 @@ EXAMPLES: Final[Mapping[str, tuple[Example, ...]]] = MappingProxyType(
                 "ashore model pull ./my-checkpoint --name mine", "a folder in Hugging Face format, or a .gguf file"
             ),
             Example("ashore model catalog", "the models that ashore knows by name"),
+            Example("ashore model list", "the models on this machine, with sizes and gates"),
             Example("ashore model show smollm2", "files, digests, licence, recommended sampling"),
             Example("ashore model push smollm2 oci://registry.example.com/models/smollm2:1", "to a registry or bucket"),
             Example("ashore model export smollm2 smollm2.tar", "one file to carry; ashore model import reads it"),
