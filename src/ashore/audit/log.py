@@ -29,6 +29,7 @@ from ashore.audit.section import Durability
 from ashore.audit.writer import FREE_SPACE, ChainWriter, Draft
 from ashore.core import Act, Reserve
 from ashore.errors import AshoreError, AuditUnavailable
+from ashore.processes import is_no_room
 from ashore.state import after_commit
 
 GATHER_S: Final = 0.02
@@ -301,7 +302,8 @@ class AuditLog:
                 self._append(drafts)
                 break
             except AshoreError as fault:
-                if self._reserve.release():
+                cause = fault.__cause__
+                if isinstance(cause, OSError) and is_no_room(cause) and self._reserve.release():
                     log.error("the disk is full: requests are refused; the reserve is released for administration")
                     self.spends_reserve = True
                     continue
