@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import grpc
@@ -14,7 +15,7 @@ import ashore.api.grpc.gen
 from ashore import errors
 from ashore.api.grpc.gen import inference_pb2 as pb
 from ashore.api.grpc.parse import chat_request, complete_request, embed_inputs
-from ashore.api.grpc.reception import request_id_of, token_of
+from ashore.api.grpc.reception import decoded, request_id_of, token_of
 from ashore.api.grpc.render import whole_answer
 from ashore.api.grpc.status import header_text, status_code, trailing_metadata
 from ashore.api.http.errors import error_headers
@@ -29,6 +30,29 @@ USER = pb.Message(role=pb.ROLE_USER, content="hi")
 
 def parse(**fields: object) -> object:
     return chat_request(pb.ChatRequest(**{"model": "m", "messages": [USER]} | fields), request_id=ID, deadline_s=None)
+
+
+def test_a_message_of_many_parts_is_refused_before_the_library_reads_it() -> None:
+    """It puts keys that share their lowest bits into one line: 65,536 of them, sent four times in 4 MB, held every
+    request until the worker was killed. An empty message of two bytes takes a hundred."""
+    keys = b"".join(pb.Sampling(logit_bias={n << 16: 1}).SerializeToString() for n in range(1, 32_768))
+    began = time.thread_time()
+    with pytest.raises(InvalidRequest, match="more than 4,096 entries in maps"):
+        decoded(pb.Sampling, keys * 4)
+    with pytest.raises(InvalidRequest, match="more than 100,000 fields"):
+        decoded(pb.ChatRequest, b"\x12\x00" * 2_000_000)
+    assert time.thread_time() - began < 2
+
+
+def test_a_message_is_read_whole_or_refused() -> None:
+    request = pb.ChatRequest(model="m", messages=[USER] * 50, generation=pb.Generation(stop=["a", ""]))
+    request.template_options.update({"a": {"b": [1, "x", None, {"c": True}]}})
+    request.generation.sampling.logit_bias.update(dict.fromkeys(range(1024), 1.0))
+    raw = request.SerializeToString()
+    assert decoded(pb.ChatRequest, raw) == request
+    for wrong in (raw[:-1], b"\x0b\x0c", b"\x12\x7f", b"\x12" + b"\xff" * 10 + b"\x01", b"\x12", b"\x0d\x00"):
+        with pytest.raises(InvalidRequest, match=r"not a valid ashore\.v1\.ChatRequest"):
+            decoded(pb.ChatRequest, wrong)
 
 
 def test_what_is_left_out_changes_nothing() -> None:

@@ -27,6 +27,7 @@ from ashore.api.http.openai.dialects import (
     keep_allowed,
 )
 from ashore.api.http.openai.responses_parse import items_of, messages_of
+from ashore.core.decode import MOST_EXPONENTS, check_exponents
 from ashore.engines import Grammar
 from ashore.errors import AshoreError, InvalidGrammar, InvalidRequest, UnknownField
 from ashore.metrics import Metrics
@@ -465,6 +466,39 @@ def test_what_stands_in_texts_that_do_not_end_is_found_in_one_pass(rest: str) ->
     with suppress(InvalidRequest):
         check_containers(b"[" * (MOST_CONTAINERS + 1) + rest.encode() * 2_000_000)
     assert time.thread_time() - began < 5
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"metadata": [' + b"1e300," * 300_000 + b"1]}",
+        b'{"logit_bias": {' + b'"1":5e-324,' * 200_000 + b'"1":1}}',
+        b"{" + b'"top_p":5e-324,' * 200_000 + b'"top_p":1}',
+        json.dumps({**CHAT, "guided_json": "[" + "1E308," * 300_000 + "1]"}).encode(),
+    ],
+    ids=["anything", "one key again and again", "one field again and again", "a schema in a text"],
+)
+def test_numbers_that_take_long_to_read_are_refused_at_once(body: bytes) -> None:
+    """The decoder takes up to 10 µs for a number with an exponent: as many as a body may have held every request for 20
+    s, until the worker was killed."""
+
+    class Serving:
+        async def at_length(self, num_chars: int, work: Callable[[], Any], principal: object) -> Any:
+            return work()
+
+    async def given(limits: object) -> bytes:
+        return body
+
+    app: Any = SimpleNamespace(serving=Serving(), limits=SimpleNamespace(unknown_fields=REPORT_ALL), metrics=Metrics())
+    exchange: Any = SimpleNamespace(ignored=(), route="/", body=given)
+    began = time.thread_time()
+    with pytest.raises(InvalidRequest, match="more than 2,000 numbers with an exponent"):
+        asyncio.run(CHAT_READER.body_of(app, exchange, ALICE))
+    assert time.thread_time() - began < 1
+
+
+def test_what_looks_like_numbers_with_an_exponent_inside_texts_does_not_count() -> None:
+    check_exponents(json.dumps({"id": "3e30" * 10_000, "list": [1e300] * MOST_EXPONENTS}).encode())
 
 
 def test_a_budget_of_thinking_is_read_in_both_forms() -> None:

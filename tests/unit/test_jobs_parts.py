@@ -340,6 +340,10 @@ def test_lines_too_long_or_none_are_told() -> None:
         (b'{"custom_id":"1","method":"POST","url":"/v1/files","body":{"model":"m"}}', "mismatched_url"),
         (b'{"custom_id":"1","method":"POST","url":"/v1/embeddings","body":' + b"[" * 100_000, "invalid_json_line"),
         (b'{"' + b"x" * 100_000 + b'":1}', "invalid_line"),
+        (
+            b'{"custom_id":"1","method":"POST","url":"/v1/embeddings","body":{"model":[' + b"1e300," * 9999 + b"1]}}",
+            "invalid_json_line",
+        ),
     ],
 )
 def test_a_hostile_line_is_told_in_few_words(line: bytes, code: str) -> None:

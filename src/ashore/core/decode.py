@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from functools import cache, lru_cache
+from itertools import islice
 from types import UnionType
 from typing import Annotated, Any, Final, Literal, TypeVar, Union, get_args, get_origin
 
@@ -25,6 +26,13 @@ as Python's own errors, beside msgspec's."""
 MAX_WORDS_CHARS: Final = 300
 """Limit for quoting msgspec: it may repeat the client's input."""
 
+TEXTS: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
+"""The texts of a JSON document. One that nothing ends goes to the end, so that each byte is read once."""
+MOST_EXPONENTS: Final = 2_000
+"""Numbers with an exponent, such as `1e300`, in a JSON document. The decoder takes up to 10 µs for one, in a step that
+nothing interrupts."""
+_EXPONENT: Final = re.compile(rb"[0-9][eE][+-]?[0-9]")
+
 _AT: Final = re.compile(r" - at `(?P<path>[^`]*)`$")
 _UNKNOWN: Final = re.compile(r"^Object contains unknown field `(?P<field>.*?)`", re.DOTALL)
 _MISSING: Final = re.compile(r"^Object missing required field `(?P<field>.*?)`")
@@ -38,6 +46,36 @@ _JSON: Final = {
 _STEP: Final = re.compile(r"\[[^\]]*\]|[^.\[\]]+")
 
 
+def check_exponents(document: bytes) -> None:
+    """Check that a JSON document has no more than `MOST_EXPONENTS`; what is inside texts does not count.
+
+    Raises:
+        InvalidRequest: it has more.
+    """
+    if _has_many_exponents(document) and _has_many_exponents(TEXTS.sub(b'""', document)):
+        raise InvalidRequest(
+            f"the JSON has more than {MOST_EXPONENTS:,} numbers with an exponent, such as 1e300",
+            hint="write them without an exponent, or send fewer",
+        )
+
+
+def _has_many_exponents(document: bytes) -> bool:
+    if len(document) <= MOST_EXPONENTS * 4:  # `1e5,`
+        return False
+    return next(islice(_EXPONENT.finditer(document), MOST_EXPONENTS, None), None) is not None
+
+
+def decode_any(text: str) -> Any:
+    """Return the value of a JSON text that a request carries.
+
+    Raises:
+        InvalidRequest: as `check_exponents`. One of `UNDECODABLE`: it is not JSON.
+    """
+    encoded = text.encode()
+    check_exponents(encoded)
+    return msgspec.json.decode(encoded)
+
+
 def decode(body: bytes, decoder: msgspec.json.Decoder[T]) -> T:
     """Return `body` as the decoder's type.
 
@@ -45,6 +83,7 @@ def decode(body: bytes, decoder: msgspec.json.Decoder[T]) -> T:
         UnknownField: it has a field that the type lacks; the hint suggests the nearest names.
         InvalidRequest: it is not JSON, or a value has the wrong type or is out of range; `param` is its path.
     """
+    check_exponents(body)
     try:
         return decoder.decode(body)
     except msgspec.ValidationError as fault:

@@ -9,6 +9,7 @@ from typing import Any, Final
 import msgspec
 
 from ashore.core import UNDECODABLE
+from ashore.core.decode import check_exponents
 from ashore.errors import InvalidRequest
 
 ENDPOINTS: Final = ("/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/responses")
@@ -89,7 +90,10 @@ def check_line(raw: bytes, endpoint: str) -> LineIn:
         _Fault: it cannot, with the reason. `check_lines` adds the line number.
     """
     try:
+        check_exponents(raw)
         line = _line.decode(raw)
+    except InvalidRequest as fault:
+        raise _Fault("invalid_json_line", fault.message) from fault
     except msgspec.ValidationError as fault:
         raise _Fault("invalid_line", str(fault).replace("`", "'")) from fault
     except UNDECODABLE as fault:

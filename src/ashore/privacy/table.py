@@ -15,6 +15,7 @@ from typing import Final
 import msgspec
 
 from ashore.core import UNDECODABLE
+from ashore.core.decode import decode_any
 from ashore.errors import PersonalDataBlocked
 from ashore.privacy.folding import fold
 from ashore.privacy.model import Entity, Finder
@@ -112,7 +113,7 @@ class Table:
         Invalid JSON is treated as text. Without entities it is returned unchanged, to the byte.
         """
         try:
-            value = msgspec.json.decode(text)
+            value = decode_any(text)
         except UNDECODABLE:
             return self.mask(text)
         masked = self._mask_value(value)

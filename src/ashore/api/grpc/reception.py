@@ -194,11 +194,14 @@ def decoded(kind: Any, raw: bytes) -> Any:
     """Decode a message of this kind from `raw`; protobuf carries no types.
 
     Raises:
-        InvalidRequest: it cannot be decoded.
+        InvalidRequest: it cannot be decoded, or has too many parts.
     """
     from google.protobuf.message import DecodeError
 
+    from ashore.api.grpc.wire import check_parts
+
     try:
+        check_parts(raw, kind.DESCRIPTOR)
         return kind.FromString(raw)
     except DecodeError as fault:
         raise InvalidRequest(

@@ -8,7 +8,6 @@ unknown ones follow `[http] unknown_fields`.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -20,7 +19,7 @@ from msgspec import inspect
 from ashore.access import Principal
 from ashore.api.http.exchange import Exchange
 from ashore.core import UNDECODABLE, did_you_mean
-from ashore.core.decode import MAX_NAME_CHARS, convert, decode
+from ashore.core.decode import MAX_NAME_CHARS, TEXTS, check_exponents, convert, decode
 from ashore.errors import InvalidRequest, UnknownField
 from ashore.serving import UnknownFields
 
@@ -36,8 +35,6 @@ SHORT_BYTES: Final = 64 << 10
 """A longer body is read on a thread: no other request waits until it is."""
 MOST_CONTAINERS: Final = 100_000
 """Objects and lists of a body. One takes 200 ns to read, in a step that nothing interrupts."""
-_STRING: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
-"""One that nothing ends goes to the end, so that each byte is read once."""
 MOST_OBJECTS: Final = 50_000
 """Objects of a body that are looked at one by one; one with more must fit its type at once."""
 MOST_LEFT_OUT: Final = 64
@@ -103,7 +100,7 @@ def check_containers(body: bytes) -> None:
     Raises:
         InvalidRequest: it has more.
     """
-    if _brackets(body) > MOST_CONTAINERS and _brackets(_STRING.sub(b"", body)) > MOST_CONTAINERS:
+    if _brackets(body) > MOST_CONTAINERS and _brackets(TEXTS.sub(b"", body)) > MOST_CONTAINERS:
         raise InvalidRequest(
             f"the body has more than {MOST_CONTAINERS:,} objects and lists", hint="send fewer parts in one request"
         )
@@ -128,6 +125,17 @@ class Dialect:
     """Converts other servers' forms, and reports dropped fields."""
     is_loose: Callable[[Any], bool] = lambda request: False
     """Whether a request has parts that its type does not describe, so that `adapt` must see them in any case."""
+
+
+async def plain_body(app: HttpApp, exchange: Exchange, principal: Principal, decoder: msgspec.json.Decoder[T]) -> T:
+    """Return the body of a request as the decoder's type; an empty one as an object without fields. A long one is read
+    on a thread.
+
+    Raises:
+        As `decode` does, and as `Exchange.body`.
+    """
+    body = await exchange.body(app.limits) or b"{}"
+    return await app.serving.at_length(len(body), lambda: decode(body, decoder), principal)
 
 
 class Reader(Generic[T]):
@@ -169,7 +177,12 @@ class Reader(Generic[T]):
         return read
 
     def _fitting(self, body: bytes) -> T | None:
-        """Return the body if it fits the type of the route directly; None: it must be inspected."""
+        """Return the body if it fits the type of the route directly; None: it must be inspected.
+
+        Raises:
+            InvalidRequest: its numbers would take too long to read.
+        """
+        check_exponents(body)
         try:
             request = self._decoder.decode(body)
         except UNDECODABLE:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from ashore.access import Principal
+from ashore.api.http.dialect import plain_body
 from ashore.api.http.exchange import Exchange
 from ashore.api.http.streaming import JSON
 from ashore.core import Actor, outward
@@ -67,7 +68,7 @@ _ingestion = msgspec.json.Decoder(Ingestion)
 async def create(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
     """`POST /v1/feedback`."""
     _service(app)
-    sent = decode(await exchange.body(app.limits), _feedback)
+    sent = await plain_body(app, exchange, principal, _feedback)
     given = await _vote(app, exchange, principal, sent, time.monotonic())
     await exchange.respond(200, [JSON, NO_STORE], _encode(given))
 
@@ -75,7 +76,7 @@ async def create(app: HttpApp, exchange: Exchange, principal: Principal) -> None
 async def score(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
     """`POST /api/public/scores`."""
     _service(app)
-    sent = decode(await exchange.body(app.limits), _score)
+    sent = await plain_body(app, exchange, principal, _score)
     given = await _vote(app, exchange, principal, feedback_of_score(sent), time.monotonic())
     await exchange.respond(200, [JSON, NO_STORE], _encode(ScoreKept(sent.id or given.id)))
 
@@ -83,7 +84,7 @@ async def score(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
 async def ingest(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
     """`POST /api/public/ingestion`: scores are votes; traces, which ashore does not store, are accepted and dropped."""
     _service(app)
-    sent = decode(await exchange.body(app.limits), _ingestion)
+    sent = await plain_body(app, exchange, principal, _ingestion)
     if len(sent.batch) > MOST_EVENTS:
         raise InvalidRequest(f"{len(sent.batch)} events in one batch", hint=f"send at most {MOST_EVENTS}")
     successes, errors, came_s = [], [], time.monotonic()

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from ashore.api.http.dialect import plain_body
 from ashore.api.http.eventstream import last_seen, send_events
 from ashore.api.http.exchange import Exchange
 from ashore.api.http.routes import Handler, Route
 from ashore.api.http.siblings import OWN_ONLY
 from ashore.api.http.streaming import JSON
 from ashore.core import ADMIN, Actor, Call, Download, Principal, perform
-from ashore.core.decode import convert, decode
+from ashore.core.decode import convert
 from ashore.errors import NotReady, SwitchedOff
 
 if TYPE_CHECKING:
@@ -92,7 +93,7 @@ def _handler(room: str, call: Call, takes: type[msgspec.Struct]) -> Handler:
             )
         named = convert(dict.fromkeys(call.in_path, exchange.argument), in_path, texts=True)
         if call.has_body:
-            given = decode(await exchange.body(app.limits) or b"{}", decoder)
+            given = await plain_body(app, exchange, principal, decoder)
         else:
             given = convert(exchange.query(), takes, texts=True)
         if call.streams and (seen := last_seen(exchange)) is not None:

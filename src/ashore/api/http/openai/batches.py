@@ -9,8 +9,8 @@ import msgspec
 from msgspec import Meta
 
 from ashore.access import STORED_REMOVE, Principal
-from ashore.api.decode import decode
 from ashore.api.http.desk import idempotency_key, webhook_of
+from ashore.api.http.dialect import plain_body
 from ashore.api.http.exchange import Exchange
 from ashore.api.http.openai.common import priority_of
 from ashore.api.http.openai.files import LONGEST_LIFE_S, SHORTEST_LIFE_S, find_file
@@ -133,7 +133,7 @@ _decoder = msgspec.json.Decoder(BatchRequest)
 async def create(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
     """`POST /v1/batches`."""
     desk = app.desk
-    request = decode(await exchange.body(app.limits), _decoder)
+    request = await plain_body(app, exchange, principal, _decoder)
     if request.endpoint not in ENDPOINTS:
         raise InvalidRequest(
             f"endpoint is {request.endpoint[:80]!r}; expected one of {', '.join(ENDPOINTS)}", param="endpoint"

@@ -12,7 +12,7 @@ from ashore.api.http.openai.responses_types import ResponsesRequest
 from ashore.api.http.openai.types import ChatRequest, CompletionRequest, EmbeddingRequest
 from ashore.api.http.tools import has_grammar
 from ashore.core import UNDECODABLE
-from ashore.core.decode import MAX_NAME_CHARS
+from ashore.core.decode import MAX_NAME_CHARS, decode_any
 from ashore.errors import InvalidRequest
 
 ANYWHERE: Final = {
@@ -186,7 +186,7 @@ def _schema_of(value: Any) -> Any:
     if not isinstance(value, str):
         return value
     try:
-        return msgspec.json.decode(value)
+        return decode_any(value)
     except UNDECODABLE as fault:
         raise InvalidRequest(
             "guided_json is a text that is not JSON", hint="send the schema as an object", param="guided_json"
