@@ -104,3 +104,16 @@ def test_one_of_a_tenant_leaves_room_for_the_others_and_announcing_takes_none() 
     first.release()
     first.release()
     assert bodies.held_bytes == 20
+
+
+def test_what_was_read_of_a_body_counts_up_to_what_one_principal_may_hold() -> None:
+    bodies = Bodies(1000, 500, principal_bytes=200)
+    alone = bodies.hold("bank-a", "alice")
+    alone.grow(50)
+    alone.grow_read(10_000)
+    assert bodies.held_bytes == 200
+    with pytest.raises(Overloaded):
+        bodies.hold("bank-a", "alice").grow(1)
+    alone.release()
+    assert bodies.held_bytes == 0
+    NO_HOLD.grow_read(10_000)

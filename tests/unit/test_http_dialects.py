@@ -17,7 +17,15 @@ from hypothesis import strategies as st
 
 from ashore.access import Principal
 from ashore.api.http.anthropic.dialects import COUNT_READER, IMAGE, MESSAGES_READER
-from ashore.api.http.dialect import MOST_CONTAINERS, MOST_LEFT_OUT, REPORT_ALL, SHORT_BYTES, Reader, check_containers
+from ashore.api.http.dialect import (
+    MOST_CONTAINERS,
+    MOST_LEFT_OUT,
+    REPORT_ALL,
+    SHORT_BYTES,
+    VALUE_BYTES,
+    Reader,
+    check_containers,
+)
 from ashore.api.http.openai.common import grammar_of
 from ashore.api.http.openai.dialects import (
     CHAT_READER,
@@ -27,6 +35,7 @@ from ashore.api.http.openai.dialects import (
     keep_allowed,
 )
 from ashore.api.http.openai.responses_parse import items_of, messages_of
+from ashore.api.underway import NO_HOLD
 from ashore.core.decode import MOST_EXPONENTS, check_exponents
 from ashore.engines import Grammar
 from ashore.errors import AshoreError, InvalidGrammar, InvalidRequest, UnknownField
@@ -490,11 +499,35 @@ def test_numbers_that_take_long_to_read_are_refused_at_once(body: bytes) -> None
         return body
 
     app: Any = SimpleNamespace(serving=Serving(), limits=SimpleNamespace(unknown_fields=REPORT_ALL), metrics=Metrics())
-    exchange: Any = SimpleNamespace(ignored=(), route="/", body=given)
+    exchange: Any = SimpleNamespace(ignored=(), route="/", body=given, hold=NO_HOLD)
     began = time.thread_time()
     with pytest.raises(InvalidRequest, match="more than 2,000 numbers with an exponent"):
         asyncio.run(CHAT_READER.body_of(app, exchange, ALICE))
     assert time.thread_time() - began < 1
+
+
+def test_the_values_of_a_body_count_as_the_memory_that_they_take() -> None:
+    """16 MB of short values in `metadata` took 208 MiB as long as the answer was made, and counted as 16."""
+    counted: list[int] = []
+
+    class Serving:
+        async def at_length(self, num_chars: int, work: Callable[[], Any], principal: object) -> Any:
+            return work()
+
+    def read(body: dict[str, Any]) -> list[int]:
+        async def given(limits: object) -> bytes:
+            return json.dumps({**CHAT, **body}).encode()
+
+        counted.clear()
+        hold = SimpleNamespace(grow_read=counted.append)
+        exchange: Any = SimpleNamespace(ignored=(), route="/", body=given, hold=hold)
+        asyncio.run(CHAT_READER.body_of(app, exchange, ALICE))
+        return counted
+
+    app: Any = SimpleNamespace(serving=Serving(), limits=SimpleNamespace(unknown_fields=REPORT_ALL), metrics=Metrics())
+    assert read({"metadata": ["ab"] * 50_000}) == [(50_000 + 2) * VALUE_BYTES]
+    assert read({"messages": [{"role": "user", "content": "1,2," * 50_000}]}) == [0]
+    assert read({"messages": [{"role": "user", "content": f"{'word ' * 50}, " * 5_000}]}) == []
 
 
 def test_what_looks_like_numbers_with_an_exponent_inside_texts_does_not_count() -> None:

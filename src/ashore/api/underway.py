@@ -162,6 +162,16 @@ class Hold:
     def _counted(self, length: int) -> int:
         return 0 if self._bodies is None else max(0, length - self._bodies.free_bytes)
 
+    def grow_read(self, num_bytes: int) -> None:
+        """Count what was read of the body beside its bytes, up to the principal's limit: a request that is alone always
+        has room.
+
+        Raises:
+            Overloaded: there is no room for it.
+        """
+        if self._bodies is not None:
+            self.grow(max(0, min(num_bytes, self._bodies.principal_bytes - self._length)))
+
     async def grow_in_turn(self, num_bytes: int, timeout_s: float) -> None:
         """Count more bytes once there is room for them: for bodies of unknown length.
 
