@@ -22,7 +22,7 @@ from ashore.settings import Settings, read_settings
 
 if TYPE_CHECKING:
     from ashore.evaluation import Candidate, NamedText, Report, Verdict
-    from ashore.optimize import QuantizePlan, QuantizeReport
+    from ashore.optimize import Quantiser, QuantizePlan, QuantizeReport
     from ashore.optimize.distilling import DistilPlan, DistilReport
     from ashore.optimize.pruning import PruneOrder, PruneReport
     from ashore.store import ModelStore, StoredModel
@@ -35,11 +35,12 @@ HARNESS: Final = "lm-eval:"
 # --- quantize
 
 
-def _quantize_plan(asked: Quantize, store: ModelStore, work: Work) -> QuantizePlan:
-    plan = quantiser(store, compressor=Path(asked.run) if asked.run else None).plan(asked)
+def _quantiser_and_plan(asked: Quantize, store: ModelStore, work: Work) -> tuple[Quantiser, QuantizePlan]:
+    maker = quantiser(store, compressor=Path(asked.run) if asked.run else None)
+    plan = maker.plan(asked)
     for note in plan.notes:
         work.say(f"note: {note}")
-    return plan
+    return maker, plan
 
 
 def plan_quantize(asked: Quantize, work: Work) -> Shown:
@@ -47,7 +48,7 @@ def plan_quantize(asked: Quantize, work: Work) -> Shown:
     from ashore.optimize import is_made_beside
 
     store = open_store()
-    plan = _quantize_plan(asked, store, work)
+    _, plan = _quantiser_and_plan(asked, store, work)
     return _shown_quantize_plan(plan, side_commands(store, plan) if is_made_beside(plan.precision) else ())
 
 
@@ -56,10 +57,10 @@ def quantize(asked: Quantize, work: Work) -> Shown:
     from ashore.optimize import is_made_beside
 
     store = open_store()
-    plan = _quantize_plan(asked, store, work)
+    maker, plan = _quantiser_and_plan(asked, store, work)
     if is_made_beside(plan.precision) and not asked.run:
         return _shown_quantize_plan(plan, side_commands(store, plan))
-    report = quantiser(store, compressor=Path(asked.run) if asked.run else None).make(plan, told=work.share)
+    report = maker.make(plan, told=work.share)
     work.say(f"serve it:  ashore up {report.variant.reference}")
     return Shown(
         document={**model_json(report.variant), "parent_bytes": report.parent_bytes}, lines=_quantized_lines(report)
