@@ -18,13 +18,11 @@ from hypothesis import strategies as st
 from ashore.access import Principal
 from ashore.api.http.anthropic.dialects import COUNT_READER, IMAGE, MESSAGES_READER
 from ashore.api.http.dialect import (
-    MOST_CONTAINERS,
     MOST_LEFT_OUT,
     REPORT_ALL,
     SHORT_BYTES,
     VALUE_BYTES,
     Reader,
-    check_containers,
 )
 from ashore.api.http.openai.common import grammar_of
 from ashore.api.http.openai.dialects import (
@@ -36,7 +34,7 @@ from ashore.api.http.openai.dialects import (
 )
 from ashore.api.http.openai.responses_parse import items_of, messages_of
 from ashore.api.underway import NO_HOLD
-from ashore.core.decode import MOST_EXPONENTS, check_exponents
+from ashore.core.decode import MOST_CONTAINERS, MOST_EXPONENTS, MOST_TEXTS, check_parts
 from ashore.engines import Grammar
 from ashore.errors import AshoreError, InvalidGrammar, InvalidRequest, UnknownField
 from ashore.metrics import Metrics
@@ -458,14 +456,14 @@ def test_a_long_body_is_read_apart_from_the_loop_with_what_is_made_of_it(chars: 
 
 def test_objects_and_lists_of_a_body_are_bounded_and_texts_are_none() -> None:
     most = b"[" + b"[],{}," * (MOST_CONTAINERS // 2 - 1) + b"[]]"
-    check_containers(most)
+    check_parts(most)
     with pytest.raises(InvalidRequest, match="more than 100,000 objects and lists"):
-        check_containers(most.replace(b"[]]", b"[],[]]"))
+        check_parts(most.replace(b"[]]", b"[],[]]"))
     code = json.dumps({"code": 'a["x\\\\"] = {};\n' * MOST_CONTAINERS}).encode()
     assert code.count(b"{") > MOST_CONTAINERS
-    check_containers(code)
+    check_parts(code)
     with pytest.raises(InvalidRequest):
-        check_containers(code + most + b"{" * 9)
+        check_parts(code + most + b"{" * 9)
 
 
 @pytest.mark.parametrize("rest", ['\\"', '"', '"\\\\', '"a\\'])
@@ -473,7 +471,7 @@ def test_what_stands_in_texts_that_do_not_end_is_found_in_one_pass(rest: str) ->
     """Two million quotes held the interpreter for hours."""
     began = time.thread_time()
     with suppress(InvalidRequest):
-        check_containers(b"[" * (MOST_CONTAINERS + 1) + rest.encode() * 2_000_000)
+        check_parts(b"[" * (MOST_CONTAINERS + 1) + rest.encode() * 2_000_000)
     assert time.thread_time() - began < 5
 
 
@@ -530,8 +528,19 @@ def test_the_values_of_a_body_count_as_the_memory_that_they_take() -> None:
     assert read({"messages": [{"role": "user", "content": f"{'word ' * 50}, " * 5_000}]}) == []
 
 
+@pytest.mark.parametrize("piece", ['"",', '"\\\\",', '"k":1,'])
+def test_texts_and_names_of_a_body_are_bounded(piece: str) -> None:
+    """A million names held the interpreter for half a second, texts beside 100,001 brackets likewise."""
+    check_parts(b"[" + piece.encode() * MOST_TEXTS + b"1]")
+    began = time.thread_time()
+    with pytest.raises(InvalidRequest, match="more than 300,000 texts and names"):
+        check_parts(b"[" * (MOST_CONTAINERS + 1) + piece.encode() * 2_600_000)
+    assert time.thread_time() - began < 1
+    check_parts(json.dumps({"code": '"",' * MOST_TEXTS}).encode())
+
+
 def test_what_looks_like_numbers_with_an_exponent_inside_texts_does_not_count() -> None:
-    check_exponents(json.dumps({"id": "3e30" * 10_000, "list": [1e300] * MOST_EXPONENTS}).encode())
+    check_parts(json.dumps({"id": "3e30" * 10_000, "list": [1e300] * MOST_EXPONENTS}).encode())
 
 
 def test_a_budget_of_thinking_is_read_in_both_forms() -> None:

@@ -31,6 +31,11 @@ TEXTS: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
 MOST_EXPONENTS: Final = 2_000
 """Numbers with an exponent, such as `1e300`, in a JSON document. The decoder takes up to 10 µs for one, in a step that
 nothing interrupts."""
+MOST_CONTAINERS: Final = 100_000
+"""Objects and lists of a JSON document. One takes 200 ns to read, in a step that nothing interrupts."""
+MOST_TEXTS: Final = 300_000
+"""Texts and names of a JSON document. A name takes 250 ns to read, and a text 140 ns to leave out."""
+_FEWER: Final = "send fewer parts in one request"
 _EXPONENT: Final = re.compile(rb"[0-9][eE][+-]?[0-9]")
 
 _AT: Final = re.compile(r" - at `(?P<path>[^`]*)`$")
@@ -46,17 +51,33 @@ _JSON: Final = {
 _STEP: Final = re.compile(r"\[[^\]]*\]|[^.\[\]]+")
 
 
-def check_exponents(document: bytes) -> None:
-    """Check that a JSON document has no more than `MOST_EXPONENTS`; what is inside texts does not count.
+def check_parts(document: bytes) -> None:
+    """Check that a JSON document has no more than `MOST_EXPONENTS`, `MOST_CONTAINERS` and `MOST_TEXTS`, before the
+    decoder reads it. What is inside texts does not count.
 
     Raises:
         InvalidRequest: it has more.
     """
-    if _has_many_exponents(document) and _has_many_exponents(TEXTS.sub(b'""', document)):
+    if document.count(b'"') > 2 * MOST_TEXTS and sum(1 for _ in islice(TEXTS.finditer(document), MOST_TEXTS + 1)) > (
+        MOST_TEXTS
+    ):
+        raise InvalidRequest(f"the JSON has more than {MOST_TEXTS:,} texts and names", hint=_FEWER)
+    if _has_many_exponents(document) and _has_many_exponents(without_texts(document)):
         raise InvalidRequest(
             f"the JSON has more than {MOST_EXPONENTS:,} numbers with an exponent, such as 1e300",
             hint="write them without an exponent, or send fewer",
         )
+    if _brackets(document) > MOST_CONTAINERS and _brackets(without_texts(document)) > MOST_CONTAINERS:
+        raise InvalidRequest(f"the JSON has more than {MOST_CONTAINERS:,} objects and lists", hint=_FEWER)
+
+
+def without_texts(document: bytes) -> bytes:
+    """Return a JSON document with each text and name replaced by an empty one. Call `check_parts` first."""
+    return TEXTS.sub(b'""', document)
+
+
+def _brackets(document: bytes) -> int:
+    return document.count(b"[") + document.count(b"{")
 
 
 def _has_many_exponents(document: bytes) -> bool:
@@ -69,10 +90,10 @@ def decode_any(text: str) -> Any:
     """Return the value of a JSON text that a request carries.
 
     Raises:
-        InvalidRequest: as `check_exponents`. One of `UNDECODABLE`: it is not JSON.
+        InvalidRequest: as `check_parts`. One of `UNDECODABLE`: it is not JSON.
     """
     encoded = text.encode()
-    check_exponents(encoded)
+    check_parts(encoded)
     return msgspec.json.decode(encoded)
 
 
@@ -83,7 +104,7 @@ def decode(body: bytes, decoder: msgspec.json.Decoder[T]) -> T:
         UnknownField: it has a field that the type lacks; the hint suggests the nearest names.
         InvalidRequest: it is not JSON, or a value has the wrong type or is out of range; `param` is its path.
     """
-    check_exponents(body)
+    check_parts(body)
     try:
         return decoder.decode(body)
     except msgspec.ValidationError as fault:

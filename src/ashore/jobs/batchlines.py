@@ -9,7 +9,7 @@ from typing import Any, Final
 import msgspec
 
 from ashore.core import UNDECODABLE
-from ashore.core.decode import check_exponents
+from ashore.core.decode import check_parts
 from ashore.errors import InvalidRequest
 
 ENDPOINTS: Final = ("/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/responses")
@@ -90,7 +90,7 @@ def check_line(raw: bytes, endpoint: str) -> LineIn:
         _Fault: it cannot, with the reason. `check_lines` adds the line number.
     """
     try:
-        check_exponents(raw)
+        check_parts(raw)
         line = _line.decode(raw)
     except InvalidRequest as fault:
         raise _Fault("invalid_json_line", fault.message) from fault

@@ -8,7 +8,7 @@ from ashore.access import Principal
 from ashore.api.http.exchange import Exchange
 from ashore.api.http.openai.common import priority_of
 from ashore.core import UNDECODABLE, Aside, check_url, parse_allow
-from ashore.core.decode import check_exponents
+from ashore.core.decode import check_parts
 from ashore.errors import AshoreError, DeadlineExceeded, HostDied, InvalidRequest, NotReady, Overloaded
 from ashore.jobs import Call, JobDesk, NewJob, new_id
 
@@ -93,7 +93,7 @@ async def defer(desk: JobDesk, exchange: Exchange, principal: Principal, body: b
     is_response = exchange.route == "/v1/responses"
 
     def whole() -> tuple[str, bytes]:
-        check_exponents(body)
+        check_parts(body)
         try:
             fields = _fields.decode(body)
         except UNDECODABLE as fault:

@@ -19,7 +19,7 @@ from msgspec import inspect
 from ashore.access import Principal
 from ashore.api.http.exchange import Exchange
 from ashore.core import UNDECODABLE, did_you_mean
-from ashore.core.decode import MAX_NAME_CHARS, TEXTS, check_exponents, convert, decode
+from ashore.core.decode import MAX_NAME_CHARS, check_parts, convert, decode, without_texts
 from ashore.errors import InvalidRequest, UnknownField
 from ashore.serving import UnknownFields
 
@@ -33,8 +33,6 @@ Json = dict[str, Any]
 REPORT_ALL: Final = convert(dict.fromkeys(UnknownFields.__struct_fields__, "report"), UnknownFields)
 SHORT_BYTES: Final = 64 << 10
 """A longer body is read on a thread: no other request waits until it is."""
-MOST_CONTAINERS: Final = 100_000
-"""Objects and lists of a body. One takes 200 ns to read, in a step that nothing interrupts."""
 VALUE_BYTES: Final = 100
 """Memory of one value of a body once it is read, on average; `"ab",` takes 64, an entry of an object 130."""
 MOST_OBJECTS: Final = 50_000
@@ -96,26 +94,15 @@ class Said:
             )
 
 
-def check_containers(body: bytes) -> None:
-    """Check that a body has no more than `MOST_CONTAINERS`; brackets inside strings do not count.
+def _bytes_of_values(body: bytes) -> int:
+    """Return the memory that the values of a body take beside its bytes; 0 if that is little.
 
     Raises:
-        InvalidRequest: it has more.
+        InvalidRequest: they are too many.
     """
-    if _brackets(body) > MOST_CONTAINERS and _brackets(TEXTS.sub(b"", body)) > MOST_CONTAINERS:
-        raise InvalidRequest(
-            f"the body has more than {MOST_CONTAINERS:,} objects and lists", hint="send fewer parts in one request"
-        )
-
-
-def _bytes_of_values(body: bytes) -> int:
-    """Return the memory that the values of a body take beside its bytes; 0 if that is little."""
-    num_bytes = TEXTS.sub(b"", body).count(b",") * VALUE_BYTES
+    check_parts(body)
+    num_bytes = without_texts(body).count(b",") * VALUE_BYTES
     return num_bytes if num_bytes > len(body) else 0
-
-
-def _brackets(text: bytes) -> int:
-    return text.count(b"[") + text.count(b"{")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,7 +165,6 @@ class Reader(Generic[T]):
             exchange.hold.grow_read(num_bytes)
 
         def work() -> tuple[T, R]:
-            check_containers(body)
             fitting = self._fitting(body) if len(body) > SHORT_BYTES else None
             found, exchange.ignored = self.read(body, app.limits.unknown_fields) if fitting is None else (fitting, ())
             return found, make(found)
@@ -192,9 +178,9 @@ class Reader(Generic[T]):
         """Return the body if it fits the type of the route directly; None: it must be inspected.
 
         Raises:
-            InvalidRequest: its numbers would take too long to read.
+            InvalidRequest: it has too many parts.
         """
-        check_exponents(body)
+        check_parts(body)
         try:
             request = self._decoder.decode(body)
         except UNDECODABLE:
