@@ -1,4 +1,4 @@
-"""Write the dated report of the planner's errors from what `plan_fit.py` found: `python benchmarks/plan_report.py`."""
+"""Write the dated report of the planner's errors from what `plan_fit.py` found: `python -m benchmarks.plan_report`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-from ashore.planning.sizing import HELD_OUT, Miss, judge_matrix, shipped
+from benchmarks.plan_matrix import judge_matrix
+
+from ashore.planning.sizing import HELD_OUT, Miss, shipped
 
 
 def lines(peers: str) -> Iterator[str]:
@@ -17,7 +19,7 @@ def lines(peers: str) -> Iterator[str]:
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
     yield f"# What the planner misses, {datetime.datetime.now(datetime.UTC).date().isoformat()}\n"
     yield f"Commit {commit.stdout.strip()}, Python {platform.python_version()}. Fitted to {using.fitted_on}."
-    yield "Made by `python benchmarks/plan_fit.py --points points.csv` and `python benchmarks/plan_report.py`.\n"
+    yield "Made by `python benchmarks/plan_fit.py --points points.csv` and `python -m benchmarks.plan_report`.\n"
     yield "Median errors on what was left out of the fit:\n"
     yield "| left out | points | first token | a token | throughput |\n|---|---|---|---|---|"
     for kind, words in HELD_OUT.items():

@@ -14,14 +14,12 @@ from ashore.cli.privacypolicy import read as read_privacy_policy
 from ashore.config import read_spec
 from ashore.core import parse_toml, read_text_file, read_toml
 from ashore.deployment.forms import read_places
-from ashore.dispatch import load_backends
 from ashore.errors import InvalidRequest, InvalidSpec
 from ashore.evaluation import read_gate
 from ashore.planning.sizing.wish import priced
 
 READERS = {
     "accounts": lambda file: read_access_policy(PolicyFile(file=str(file))),
-    "back ends": load_backends,
     "gate": read_gate,
     "places": read_places,
     "prices": priced,

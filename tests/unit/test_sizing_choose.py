@@ -10,12 +10,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from benchmarks.plan_matrix import judge_matrix
 
 from ashore.cli.main import main
 from ashore.cli.plansize import _name_in_toml
 from ashore.config import read_spec
 from ashore.errors import InvalidRequest, UnsupportedModel
-from ashore.planning.sizing import Level, Load, chips, choose, judge_matrix, network_of_config, networks, priced
+from ashore.planning.sizing import Level, Load, chips, choose, network_of_config, networks, priced
 from ashore.planning.sizing.choose import _replicas
 from ashore.planning.sizing.settings import ashore_toml
 

@@ -85,8 +85,6 @@ EXAMPLES: Final[Mapping[str, tuple[Example, ...]]] = MappingProxyType(
         ),
         "plan": (
             Example("ashore plan gpus chat=0.5:40GB code=25%:20GB --way mig", "MIG instances, and what makes them"),
-            Example("ashore plan route --backends backends.toml --trace azure.csv", "cost and misses of each policy"),
-            Example("ashore plan route --backends backends.toml --shape burstgpt --rate 16", "on a made trace"),
         ),
         "optimize": (
             Example("ashore optimize quantize smollm2 --to int8", "a variant that ashore up smollm2@int8 serves"),
@@ -392,7 +390,6 @@ MORE: Final[Mapping[str, tuple[Example, ...]]] = MappingProxyType(
             ),
             Example("ashore plan check --points points.csv", "how far the planner is from measurements"),
             Example("ashore plan calibrate report.json --model smollm2", "fit it to load tests of this machine"),
-            Example("ashore plan pool --cards 32 --logical 64 --models 24", "how full shared cards can be kept"),
         ),
         "job": (
             Example("ashore job show batch_0123456789abcdef", "state, counts and times; never what is in it"),

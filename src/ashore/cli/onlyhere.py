@@ -92,8 +92,6 @@ ONLY_HERE: Final[Mapping[str, str]] = {
     "plan calibrate": COMPUTES,
     "plan check": COMPUTES,
     "plan gpus": COMPUTES,
-    "plan pool": COMPUTES,
-    "plan route": COMPUTES,
     "plan size": COMPUTES,
     "privacy mask": COMPUTES,
     "privacy policy reset": NO_SERVER,

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 from cyclopts import Parameter
 
@@ -70,7 +70,6 @@ def size(
     top: int = 8,
     plot: Path | None = None,
     write: Path | None = None,
-    source_matrix: bool = False,
     as_json: AsJson = False,
 ) -> None:
     """Plan what to buy for a model: how many of which device, in which layout and precision, and what it will do.
@@ -103,14 +102,10 @@ def size(
         top: Options to print.
         plot: Write latency against throughput of the cheapest options to this SVG file.
         write: Write an ashore.toml for the cheapest option.
-        source_matrix: Judge the hardware matrix that ashore began with in place of a plan.
         as_json: Print JSON.
     """
-    from ashore.planning.sizing import Costs, Level, Load, choose, judge_matrix, missing, priced, refuse_without
+    from ashore.planning.sizing import Costs, Level, Load, choose, missing, priced, refuse_without
 
-    if source_matrix:
-        _show_matrix(judge_matrix(), as_json=as_json)
-        return
     if trace is not None:
         rate, isl, osl = _of_trace(trace)
     asked = {"MODEL": model, "--rate or --users": users if rate is None else rate, "--isl": isl, "--osl": osl}
@@ -398,16 +393,6 @@ def _errors(found: Choice) -> None:
         [(name, str(miss.num_points), *_percents(miss)) for name, miss in rows],
         names=1,
     )
-
-
-def _show_matrix(rows: Any, *, as_json: bool) -> None:
-    if as_json:
-        print(json.dumps([asdict(row) for row in rows], indent=2))
-        return
-    for row in rows:
-        print(f"{row.claim}: {row.verdict}")
-        for line in row.lines:
-            print(f"  {line}")
 
 
 def _plain(network: Network, load: Load, level: Level, found: Choice) -> dict[str, object]:

@@ -1,11 +1,15 @@
-"""Policies that decide which waiting requests begin where: by cost, and the usual baselines."""
+"""Policies that decide which waiting requests begin where: by cost, and at arrival where that fails.
+
+`decide` is called after arrivals, after completions, and each `EVERY_S`; it returns the back end of each request, by
+number, that begins now.
+"""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final, Protocol
+from typing import Final
 
 from msgspec.structs import replace
 
@@ -13,54 +17,13 @@ from ashore.dispatch.fleet import Fleet
 from ashore.dispatch.model import Request
 from ashore.dispatch.program import EARLIER, STARTS_S, Expected, Prices, choose
 
+EVERY_S: Final = 1.0
+"""Between two solutions."""
 PAST_S: Final = 20.0
 AHEAD_S: Final = ((1, 1.0), (2, 2.0), (4, 4.0), (8, 8.0))
 """Forecast: arrivals in the next seconds equal those in as many past seconds."""
 KINDS: Final = 8
 """Requests of the past that stand for the coming ones."""
-
-
-class Policy(Protocol):
-    """Decides which requests begin where. Called after arrivals, after completions, and every second."""
-
-    def decide(self, waiting: Sequence[Request], fleet: Fleet, now_s: float, *, tick: bool) -> Mapping[int, int]:
-        """Return the back end of each request, by number, that begins now."""
-        ...
-
-
-@dataclass(slots=True)
-class RoundRobin:
-    """Each in turn on the next back end that accepts it."""
-
-    turn: int = 0
-
-    def decide(self, waiting: Sequence[Request], fleet: Fleet, now_s: float, *, tick: bool) -> Mapping[int, int]:
-        begin: dict[int, int] = {}
-        room = [fleet.room(at) for at in range(len(fleet.backends))]
-        for one in waiting:
-            for step in range(len(fleet.backends)):
-                at = (self.turn + step) % len(fleet.backends)
-                if room[at] > 0 and fleet.backends[at].takes(one):
-                    begin[one.number], self.turn = at, at + 1
-                    room[at] -= 1
-                    break
-        return begin
-
-
-@dataclass(slots=True)
-class LeastLoaded:
-    """Each on the back end with the least work per device."""
-
-    def decide(self, waiting: Sequence[Request], fleet: Fleet, now_s: float, *, tick: bool) -> Mapping[int, int]:
-        begin: dict[int, int] = {}
-        room = [fleet.room(at) for at in range(len(fleet.backends))]
-        for one in waiting:
-            fit = [at for at, backend in enumerate(fleet.backends) if room[at] > 0 and backend.takes(one)]
-            if fit:
-                at = min(fit, key=lambda at: -room[at] / (len(fleet.devices[at]) * fleet.backends[at].max_running))
-                begin[one.number] = at
-                room[at] -= 1
-        return begin
 
 
 @dataclass(slots=True)
@@ -160,12 +123,3 @@ class ByCost:
                 one = replace(kind, number=-1, arrival_s=comes_s, deadline_s=due_s)
                 coming.append(Expected(one, number * seconds, float(in_s)))
         return coming
-
-
-POLICIES: Final[Mapping[str, Callable[[], Policy]]] = {
-    "cost": ByCost,
-    "cheapest-in-time": CheapestInTime,
-    "least-loaded": LeastLoaded,
-    "round-robin": RoundRobin,
-}
-"""By the name that `--policy` has."""

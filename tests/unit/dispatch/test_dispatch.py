@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import pytest
+from benchmarks.dispatch.bound import lower_bound
+from benchmarks.dispatch.policies import POLICIES
+from benchmarks.dispatch.shapes import SHAPES, synthesise
+from benchmarks.dispatch.simulate import simulate
 
-from ashore.dispatch import POLICIES, SHAPES, Backend, Request, choose, lower_bound, simulate, synthesise
+from ashore.dispatch import Backend, Request, choose
 from ashore.dispatch.fleet import Device, Fleet
 from ashore.dispatch.policies import ByCost
 from ashore.dispatch.program import SLOTS_S

@@ -1,4 +1,4 @@
-"""Traces and back ends from files, and `ashore plan route` over them."""
+"""Traces and back ends from files, and the simulation over them."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ import textwrap
 from pathlib import Path
 
 import pytest
+from benchmarks.dispatch.__main__ import route
+from benchmarks.dispatch.backends import load_backends
 
-from ashore.cli.plan import route
-from ashore.dispatch import load_backends, read_trace
+from ashore.dispatch import read_trace
 from ashore.errors import AshoreError, InvalidRequest, InvalidSpec
 
 BACKENDS = """

@@ -7,10 +7,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from benchmarks.dispatch.__main__ import pool
+from benchmarks.dispatch.pool import Pool, _given, _pour, bound, demand, most, share
 
-from ashore.cli.plan import pool
-from ashore.dispatch import Pool, bound, most, share
-from ashore.dispatch.pool import _given, _pour, demand
 from ashore.errors import InvalidRequest
 
 SMALL = Pool(cards=8, logical=16, models=6, seconds=120)

@@ -8,7 +8,6 @@ from ashore.planning.sizing.calibration import HELD_OUT, Calibration, Miss, Trus
 from ashore.planning.sizing.check import Report, Score, check
 from ashore.planning.sizing.chips import Chip, chips, find_chip
 from ashore.planning.sizing.choose import Choice, Figure, Option, Refusal, capacity, choose, words_of
-from ashore.planning.sizing.matrix import Judgement, judge_matrix
 from ashore.planning.sizing.nearby import Evidence
 from ashore.planning.sizing.networks import Network, find_network, network_of_config, networks
 from ashore.planning.sizing.points import Point, read_points
@@ -22,7 +21,6 @@ __all__ = [
     "Costs",
     "Evidence",
     "Figure",
-    "Judgement",
     "Level",
     "Load",
     "Miss",
@@ -39,7 +37,6 @@ __all__ = [
     "choose",
     "find_chip",
     "find_network",
-    "judge_matrix",
     "missing",
     "network_of_config",
     "networks",

@@ -8,14 +8,10 @@ from __future__ import annotations
 import heapq
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
 
-from ashore.dispatch.fleet import Device, Fleet
-from ashore.dispatch.model import Backend, Request
-from ashore.dispatch.policies import Policy
+from benchmarks.dispatch.policies import Policy
 
-EVERY_S: Final = 1.0
-"""Between two solutions."""
+from ashore.dispatch import EVERY_S, Backend, Device, Fleet, Request
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
