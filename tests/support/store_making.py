@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 
 from tiny_models import make_tiny_model
 
 from ashore.core import ManualClock
-from ashore.store import Endpoints, ModelStore, StoredModel, open_source
+from ashore.store import ModelStore, StoredModel
 
 
-def make_store(home: Path, *, identity: Path = Path("fleet")) -> ModelStore:
-    """Return a store whose clock stands still. `identity`: what its machine shows to others of the fleet."""
-    sources = partial(open_source, endpoints=Endpoints(identity=identity))
-    return ModelStore(home / "store", home / "run" / "models", ManualClock(), sources=sources)
+def make_store(home: Path) -> ModelStore:
+    """Return a store whose clock stands still."""
+    return ModelStore(home / "store", home / "run" / "models", ManualClock())
 
 
 def pull_tiny(

@@ -281,7 +281,7 @@ def test_a_source_is_a_hub_or_what_the_operator_allows(reach: Reach, tmp_path: P
         "/etc", "/etc/passwd", "file:/etc", "~/x", "./models", "models/x", "{models}/link",
         "{models}/../models-secret", "{models}-secret", "s3://bucket/database", "s3://other/data",
         "s3://bucket/data/../x", "oci://evil.example.com/m", "oci://registry.corp@evil.example.com/m",
-        "oci+http://169.254.169.254/m", "peer://127.0.0.1:8080/m", "pypi:evil", "x.gguf",
+        "oci+http://169.254.169.254/m", "pypi:evil", "x.gguf",
     ],
 )  # fmt: skip
 def test_any_other_source_is_refused(reach: Reach, tmp_path: Path, said: str) -> None:

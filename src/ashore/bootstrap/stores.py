@@ -47,7 +47,7 @@ def build_store(
 
     if create:
         home.create()
-    endpoints = Endpoints(identity=home.fleet, allow=child_egress())
+    endpoints = Endpoints(allow=child_egress())
     if settings is not None:
         endpoints = replace(
             endpoints,

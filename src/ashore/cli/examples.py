@@ -66,7 +66,6 @@ EXAMPLES: Final[Mapping[str, tuple[Example, ...]]] = MappingProxyType(
         ),
         "model": (
             Example("ashore model pull smollm2", "a model of the catalogue"),
-            Example("ashore model pull peer://10.0.0.1:8444/smollm2", "from another machine of the fleet"),
             Example(
                 "ashore model pull ./my-checkpoint --name mine", "a folder in Hugging Face format, or a .gguf file"
             ),
@@ -202,7 +201,6 @@ EXAMPLES: Final[Mapping[str, tuple[Example, ...]]] = MappingProxyType(
                 "ashore fleet certificate gpu-1 --address 10.0.0.2 --to ./gpu-1", "for its home, to be copied there"
             ),
             Example("ashore fleet ray smollm2 --alias chat --replicas 3 > chat.yaml", "the file for `serve deploy`"),
-            Example("ashore fleet share --host 10.0.0.1", "let it pull models from here"),
         ),
         "job": (
             Example("ashore model pull smollm2 --job", "have the server pull it; prints the id of the job"),

@@ -1,9 +1,7 @@
-"""`ashore fleet`: servers that share one state, the engine nodes behind them, and models from machine to machine."""
+"""`ashore fleet`: servers that share one state, and the engine nodes behind them."""
 
 from __future__ import annotations
 
-import sys
-import threading
 import time
 from pathlib import Path
 from typing import Annotated, Final
@@ -128,37 +126,3 @@ def ray(
         ),
         end="",
     )
-
-
-@app.command
-def share(*, host: str = "127.0.0.1", port: int = 8444) -> None:
-    """Let the other machines of the fleet pull models from the store of this home, until Ctrl-C.
-
-    They need a certificate of the fleet's authority (`ashore fleet certificate`), and so does this machine. There, run
-    `ashore model pull peer://HOST:PORT/NAME`. Interrupted pulls are resumed, and every file is checked by its digest.
-
-    Args:
-        host: Address to listen on.
-        port: Port to listen on.
-    """
-    import signal
-
-    from ashore.bootstrap import build_store
-    from ashore.core.identity import Identity
-    from ashore.processes import check_port
-    from ashore.store.peerserver import serve_store
-
-    settings = read_settings()
-    check_port(host, port, option="--port")
-    server = serve_store(
-        build_store(settings.home, settings).shelves(),
-        host=host,
-        port=port,
-        identity=Identity(folder=settings.home.fleet),
-        told=lambda line: print(line, file=sys.stderr, flush=True),
-    )
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: threading.Thread(target=server.shutdown).start())
-    print(f"models of {settings.home.store} on peer://{host}:{port}; Ctrl-C stops it", flush=True)
-    with server:
-        server.serve_forever()

@@ -73,7 +73,6 @@ ONLY_HERE: Final[Mapping[str, str]] = {
     "engine tune": PROGRAMS,
     "fleet certificate": SECRETS,
     "fleet ray": FILES,
-    "fleet share": PROGRAMS,
     "job webhook-secret": SECRETS,
     "launch": CLIENT,
     "learn dataset": NO_SERVER,

@@ -37,7 +37,6 @@ from ashore.store.removal import finish_removal, is_pending, needed_blobs
 from ashore.store.reports import GcReport, ModelFilesOnDisk, RekeyReport, SealReport, VerifyReport
 from ashore.store.sealer import Sealer
 from ashore.store.shelf import Shelf, draft_of
-from ashore.store.shelves import Shelves
 from ashore.store.sources import open_source
 from ashore.store.staging import scratch_folder
 from ashore.store.tiers import Tiers
@@ -95,10 +94,6 @@ class ModelStore:
         if self._catalog is None:
             self._catalog = Catalog.load()
         return self._catalog
-
-    def shelves(self) -> Shelves:
-        """Return the view of this store for other machines of the fleet."""
-        return Shelves(self._shelf.layout, self.resolve, self._keys)
 
     def pull(
         self,

