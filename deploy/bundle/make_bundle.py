@@ -2,7 +2,7 @@
 
 Inside: the locked wheels for this platform and Python, the models as tars of OCI layouts, an installer, a Containerfile
 that builds ashore's image from the wheels, a software bill of materials (CycloneDX), the licences, and the SHA-256 of
-every file. With --config also every form of that deployment: compose, Kubernetes, Helm.
+every file. With --config also every form of that deployment: compose, quadlet, Kubernetes, Helm.
 """
 
 from __future__ import annotations

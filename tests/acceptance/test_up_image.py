@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from deploy_recipes import RECIPES
 from oci_rig import Rig, missing, wait_ready
 
 from ashore.cli.main import main
@@ -187,3 +188,24 @@ def test_podman_plays_the_pod_of_the_stateful_set(
         assert "Paris" in ask(places[2], home)
     finally:
         rig.podman("kube", "down", str(played))
+
+
+def test_podman_makes_services_of_the_quadlet_units(rig: Rig, places: tuple[Path, Path, int], tmp_path: Path) -> None:
+    places_of_it = map(Path, ("/usr/libexec/podman/quadlet", "/usr/lib/podman/quadlet"))
+    generator = next((one for one in places_of_it if one.is_file()), None)
+    if generator is None:
+        pytest.skip("podman's quadlet generator is not installed")
+    recipe = RECIPES["vllm"]
+    (tmp_path / "ashore.toml").write_text(recipe.config.replace("replicas = 2\n", ""))
+    (tmp_path / "places.toml").write_text(recipe.places.replace('claim = "models"', 'host = "/srv/models"'))
+    folder = render("quadlet", (tmp_path / "ashore.toml", tmp_path / "places.toml", 0), tmp_path / "q")
+    made = subprocess.run(
+        [str(generator), "-dryrun"],
+        env={**os.environ, "QUADLET_UNIT_DIRS": str(folder)},
+        capture_output=True,
+        text=True,
+    )
+    assert made.returncode == 0, made.stderr
+    assert "unsupported key" not in made.stderr and "error" not in made.stderr.lower(), made.stderr
+    for words in ("--read-only", "--cap-drop all", "--user 10001:10001", "VLLM_API_KEY", "--entrypoint vllm"):
+        assert words in made.stdout, words

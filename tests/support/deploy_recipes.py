@@ -57,6 +57,10 @@ RECIPES = {
         R1, VLLM + MODELS + '[[model]]\nalias = "r1"\nweights = "/models/r1"\nnodes = 2\n'
         'node_selector = { gpu = "h100" }\n[kubernetes]\ngpu_taint = false\n'
     ),
+    "kserve": Recipe(
+        R1 + "pipeline_parallel_size = 2\n",
+        VLLM + MODELS + '[[model]]\nalias = "r1"\nweights = "/models/r1"\nnodes = 2\n[kubernetes]\nengines = "kserve"\n',
+    ),
     "ray": Recipe(
         R1 + '[redis]\nurl = "redis://10.0.8.1:6379/0"\n',
         VLLM + MODELS + '[[model]]\nalias = "r1"\nweights = "/models/r1"\n[kubernetes]\nengines = "ray"\n',

@@ -35,7 +35,7 @@ def objects_in(files: Mapping[str, str]) -> list[dict[str, Any]]:
 
 def is_custom(tree: Mapping[str, Any]) -> bool:
     """Return whether a controller must be installed before the object is known."""
-    return any(name in tree["apiVersion"] for name in ("x-k8s.io", "ray.io"))
+    return any(name in tree["apiVersion"] for name in ("x-k8s.io", "kserve.io", "ray.io"))
 
 
 def faults_of(tree: Mapping[str, Any], version: str) -> list[str]:

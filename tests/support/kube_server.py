@@ -23,7 +23,7 @@ from waiting import eventually
 
 PROGRAMS = ("etcd", "kube-apiserver", "kubectl", "openssl")
 PLURALS = {
-    "LeaderWorkerSet": "leaderworkersets", "RayService": "rayservices",
+    "LeaderWorkerSet": "leaderworkersets", "RayService": "rayservices", "LLMInferenceService": "llminferenceservices",
 }  # fmt: skip
 READY_S = 120.0
 

@@ -200,6 +200,18 @@ def compose(*, words: Words = AS_USUAL) -> int:
 
 
 @render.command
+def quadlet(*, words: Words = AS_USUAL) -> int:
+    """Render units of podman under systemd (quadlet) for one machine.
+
+    Parameters
+    ----------
+    words
+        What is rendered, and where to.
+    """
+    return _form("quadlet", words)
+
+
+@render.command
 def k8s(*, words: Words = AS_USUAL) -> int:
     """Render the objects of Kubernetes: servers, services, network policies, and engines that vLLM runs.
 

@@ -280,6 +280,7 @@ MORE: Final[Mapping[str, tuple[Example, ...]]] = MappingProxyType(
         ),
         "deploy": (
             Example("ashore deploy render image --out image", "the Containerfile, for buildah, podman or docker"),
+            Example("ashore deploy render quadlet --out quadlet", "units of podman under systemd"),
             Example("ashore deploy render helm --places places.toml --out chart", "a Helm chart"),
             Example("ashore deploy render bundle --places places.toml --out bundle", "all forms, with checksums"),
         ),

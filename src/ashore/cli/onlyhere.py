@@ -63,6 +63,7 @@ ONLY_HERE: Final[Mapping[str, str]] = {
     "deploy render helm": FILES,
     "deploy render image": FILES,
     "deploy render k8s": FILES,
+    "deploy render quadlet": FILES,
     "deploy render systemd": FILES,
     "doctor bundle": FILES,
     "drill run": PROGRAMS,

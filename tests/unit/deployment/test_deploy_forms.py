@@ -58,11 +58,21 @@ def test_the_ashore_toml_of_a_container_says_the_same_but_for_where_it_runs() ->
 
 
 def test_a_model_of_vllm_is_called_at_the_address_of_its_container() -> None:
-    inside = tomllib.loads(files_of("compose", VLLM_ONCE, HERE)["ashore.toml"])
+    inside = tomllib.loads(files_of("quadlet", VLLM_ONCE, HERE)["ashore.toml"])
     assert inside["model"][0]["engine"]["fleet"]
     assert inside["fleet"]["node"] == [{"node": "ashore-r1", "address": "http://ashore-r1:8000", "model": "r1"}]
     assert inside["model"][0]["engine"]["key"] == "file:/run/secrets/ashore/model-r1-engine-options-api-key"
     assert inside["egress"]["allow"] == ["ashore-r1:8000@10.0.0.0/8"]
+
+
+def test_quadlet_names_its_secrets_and_how_to_make_them() -> None:
+    files = files_of("quadlet", VLLM_ONCE, HERE)
+    unit = files["ashore.container"]
+    name = "model-r1-engine-options-api-key"
+    assert f"podman secret create {name} FILE" in unit
+    assert f"Secret={name},type=mount,target=/run/secrets/ashore/{name},uid=10001,gid=10001,mode=0400" in unit
+    assert f"Secret={name},type=env,target=VLLM_API_KEY" in files["ashore-r1.container"]
+    assert {"ReadOnly=true", "DropCapability=all", "NoNewPrivileges=true"} <= set(unit.splitlines())
 
 
 def test_keys_and_authorities_of_servers_elsewhere_are_mounted() -> None:
@@ -126,7 +136,7 @@ def test_what_no_form_can_say_is_an_error_with_what_to_do(config: str, places: s
     ("form", "name", "message"),
     [
         ("compose", "shared", "runs one server on one machine"),
-        ("compose", "spanning", "spans 2 nodes"),
+        ("quadlet", "spanning", "spans 2 nodes"),
         ("compose", "vllm", "has replicas = 2"),
         ("compose", "everything", "mounts folders of the machine"),
     ],

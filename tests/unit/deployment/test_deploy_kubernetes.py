@@ -58,7 +58,7 @@ def test_every_misspelt_field_is_found() -> None:
     assert len(seen) > 300
     assert {kind for kind, _ in seen} >= {
         "StatefulSet", "Service", "NetworkPolicy", "PodDisruptionBudget", "ConfigMap", "Deployment", "LeaderWorkerSet",
-        "RayService", "ServiceAccount", "Namespace",
+        "LLMInferenceService", "RayService", "ServiceAccount", "Namespace",
     }  # fmt: skip
 
 

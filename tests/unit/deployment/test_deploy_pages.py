@@ -51,7 +51,7 @@ def test_the_page_on_containers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     (tmp_path / "ashore.toml").write_text('[[model]]\nname = "smollm2"\n')
     (tmp_path / "places.toml").write_text(places)
     said = commands(page, "ashore deploy render")
-    assert [words[2] for words in said] == ["image", "compose"]
+    assert [words[2] for words in said] == ["image", "compose", "quadlet"]
     for words in said:
         assert main(words) == 0
     (build,) = commands(page, "buildah build")

@@ -1,4 +1,4 @@
-"""One description, many forms: image, compose, k8s, helm and bundle, from ashore.toml and places.toml.
+"""One description, many forms: image, compose, quadlet, k8s, helm and bundle, from ashore.toml and places.toml.
 
 `describe_deployment` reads both into a `Description`; a form is a pure function of that to the text of its files.
 Secrets are names: `secrets.py` takes them out before anything else sees ashore.toml, and `render_form` refuses to

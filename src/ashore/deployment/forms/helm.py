@@ -50,11 +50,13 @@ _SERVER: Final = (
 _ENGINE: Final = (
     Knob("Deployment", ("spec", "replicas"), "engines.@.replicas"),
     Knob("LeaderWorkerSet", ("spec", "replicas"), "engines.@.replicas"),
+    Knob("LLMInferenceService", ("spec", "replicas"), "engines.@.replicas"),
     Knob("Deployment", (*_CONTAINER, "image"), "engines.@.image"),
     *(
         Knob("LeaderWorkerSet", (*_LWS, template, "spec", "containers", 0, "image"), "engines.@.image")
         for template in ("leaderTemplate", "workerTemplate")
     ),
+    Knob("LLMInferenceService", ("spec", "template", "containers", 0, "image"), "engines.@.image"),
 )
 
 

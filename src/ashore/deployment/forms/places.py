@@ -14,7 +14,7 @@ from ashore.core import Section, foreign_errors, parse_toml, read_section, read_
 from ashore.errors import InvalidSpec
 
 Accelerator = Literal["cpu", "cuda"]
-Engines = Literal["plain", "ray"]
+Engines = Literal["plain", "kserve", "ray"]
 PullPolicy = Literal["IfNotPresent", "Always", "Never"]
 
 UNITS: Final = {"Ki": 1 << 10, "Mi": 1 << 20, "Gi": 1 << 30, "Ti": 1 << 40}
@@ -138,7 +138,7 @@ class VolumePlace(Section, frozen=True, kw_only=True):
     image: str = ""
     """Image that holds the files, read-only, for Kubernetes from 1.35 on."""
     host: str = ""
-    """Folder of the machine, for compose."""
+    """Folder of the machine, for compose and quadlet."""
     read_only: bool = True
     """Whether containers may only read it."""
 
@@ -146,7 +146,7 @@ class VolumePlace(Section, frozen=True, kw_only=True):
         if (self.claim and self.image) or not (self.claim or self.image or self.host):
             raise InvalidSpec(
                 f"{where} {self.path} has {'claim and image' if self.claim else 'nothing behind it'}",
-                hint="give claim or image for Kubernetes, host for compose",
+                hint="give claim or image for Kubernetes, host for compose and quadlet",
             )
         if self.image and not self.read_only:
             raise InvalidSpec(f"{where} {self.path} is an image, which is read-only", hint="remove read_only = false")
@@ -199,8 +199,8 @@ class KubernetesPlace(Section, frozen=True, kw_only=True):
     service_network: str = "10.0.0.0/8"
     """Addresses of Services."""
     engines: Engines = "plain"
-    """What runs vLLM: `plain`: Deployments, and a LeaderWorkerSet where a model spans nodes; `ray`:
-    RayService."""
+    """What runs vLLM: `plain`: Deployments, and a LeaderWorkerSet where a model spans nodes; `kserve`:
+    LLMInferenceService; `ray`: RayService."""
     gpu_resource: str = "nvidia.com/gpu"
     """Name of one GPU as the device plugin has it: `nvidia.com/mig-3g.40gb` for a part of one."""
     gpu_taint: bool = True

@@ -14,6 +14,7 @@ from ashore.deployment.forms.description import MADE, Description
 from ashore.deployment.forms.helm import helm_files
 from ashore.deployment.forms.image import image_files
 from ashore.deployment.forms.kubernetes import kubernetes_objects
+from ashore.deployment.forms.quadlet import quadlet_files
 from ashore.deployment.forms.secrets import refuse_leaks
 from ashore.errors import InvalidSpec
 
@@ -82,6 +83,7 @@ def _readme(deployed: Description, refused: list[str]) -> str:
 HOW: Final = MappingProxyType(
     {
         "compose": "docker compose up -d, or podman-compose up -d",
+        "quadlet": "copy into /etc/containers/systemd, then systemctl daemon-reload",
         "k8s": "kubectl apply -f k8s/",
         "helm": "helm install NAME helm/ --namespace NAMESPACE",
     }
@@ -90,6 +92,7 @@ FORMS: Final[Mapping[str, Form]] = MappingProxyType(
     {
         "image": Form(files=image_files),
         "compose": Form(files=compose_files),
+        "quadlet": Form(files=quadlet_files),
         "k8s": Form(files=kubernetes_files),
         "helm": Form(files=helm_files),
         "bundle": Form(files=bundle_files),

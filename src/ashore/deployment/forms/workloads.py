@@ -1,4 +1,4 @@
-"""Engines on Kubernetes: a Deployment, a LeaderWorkerSet where one model spans nodes, or what Ray runs. Pure.
+"""Engines on Kubernetes: a Deployment, a LeaderWorkerSet where one model spans nodes, or what KServe or Ray runs. Pure.
 
 ashore schedules nothing here: each object belongs to the controller that places it.
 """
@@ -27,6 +27,7 @@ from ashore.deployment.forms.pods import (
     volume_source,
 )
 from ashore.deployment.forms.quiet import QUIET
+from ashore.errors import InvalidSpec
 
 RANKS_PORT: Final = 29_500
 LOAD_S: Final = 1800
@@ -42,6 +43,8 @@ def engine_objects(deployed: Description, engine: Engine) -> tuple[Object, ...]:
             return (_service(deployed, engine, leader=True), _leader_worker_set(deployed, engine))
         case "plain":
             return (_service(deployed, engine), _deployment(deployed, engine), _budget(deployed, engine))
+        case "kserve":
+            return (_service(deployed, engine, kserve=True), _llm_inference_service(deployed, engine))
         case "ray":
             return (_service(deployed, engine, ray=True), _ray_service(deployed, engine))
         case _:
@@ -52,10 +55,14 @@ def _pod_labels(deployed: Description, engine: Engine) -> dict[str, str]:
     return {**labels(deployed, engine.name), ENGINE_LABEL: "true"}
 
 
-def _service(deployed: Description, engine: Engine, *, leader: bool = False, ray: bool = False) -> Object:
+def _service(
+    deployed: Description, engine: Engine, *, leader: bool = False, kserve: bool = False, ray: bool = False
+) -> Object:
     selector = labels(deployed, engine.name)
     if leader:
         selector["leaderworkerset.sigs.k8s.io/worker-index"] = "0"
+    if kserve and engine.nodes > 1:
+        selector["llm-d.ai/role"] = "both"
     if ray:
         selector["ray.io/serve"] = "true"
     return {
@@ -203,6 +210,42 @@ def _leader_worker_set(deployed: Description, engine: Engine) -> Object:
                     template(_pod(deployed, engine, command('"$LWS_WORKER_INDEX"', " --headless"), probed=False)),
                 ),
             },
+        },
+    }
+
+
+def _llm_inference_service(deployed: Description, engine: Engine) -> Object:
+    parallel = {
+        theirs: engine.options[ours]
+        for theirs, ours in (
+            ("tensor", "tensor_parallel_size"),
+            ("pipeline", "pipeline_parallel_size"),
+            ("data", "data_parallel_size"),
+        )
+        if isinstance(engine.options.get(ours), int)
+    }
+    (volume,) = engine.volumes
+    if not volume.claim:
+        raise InvalidSpec(
+            f"KServe reads the weights of {engine.alias} from a claim, and [[volume]] {volume.path} is an image",
+            hint='give [[volume]] claim, or set [kubernetes] engines = "plain"',
+        )
+    inside = engine.weights.removeprefix(volume.path).strip("/")
+    command: dict[str, Tree] = {"command": [engine.program], "args": [*_serve(engine)]}
+    pod = _pod(deployed, engine, command)
+    worker = _pod(deployed, engine, command, probed=False)
+    return {
+        "apiVersion": "serving.kserve.io/v1alpha2",
+        "kind": "LLMInferenceService",
+        "metadata": metadata(deployed, engine.name, engine.name),
+        "spec": {
+            "model": {"uri": f"pvc://{volume.claim}/{inside}".rstrip("/"), "name": engine.model},
+            "storageInitializer": Why("The volume is mounted; nothing is copied.", {"enabled": False}),
+            "replicas": engine.replicas,
+            "labels": _pod_labels(deployed, engine),
+            **({"parallelism": parallel} if parallel else {}),
+            "template": pod,
+            **({"worker": worker} if engine.nodes > 1 else {}),
         },
     }
 
