@@ -36,7 +36,7 @@ from typing import Any
 from benchmarks.row import Row
 
 from ashore.text import TextModel
-from ashore.training import AheadBatches, PackedBatches, ReadOptions, RunState, open_set, pack_shards
+from ashore.training import PackedBatches, RunState, open_set, pack_shards
 from ashore.training.checkpointing.form import Position
 from ashore.training.sft import peak_memory_bytes
 
@@ -207,16 +207,12 @@ def loader(folder: Path, steps: int, peer: Path | None) -> list[Row]:
             file.write(json.dumps({"prompt": f"question {n}", "completion": answer}) + "\n")
     shards = folder / "shards"
     packed = pack_shards([str(folder / "data.jsonl")], str(shards), folder / "t", shard_bytes=4 << 20)
-    options = ReadOptions(folder=folder / "cache", max_length=256, workers=1, cache_bytes=packed.num_bytes // 2)
     rows = []
 
     def ours(name: str) -> list[float]:
-        data = open_set(name, text, options, text_folder=folder / "text")
+        data = open_set(name, text, max_length=256, cache=folder / "cache")
         plan = PackedBatches(data, row_tokens=2048, batch_tokens=16_384, seed=1, epochs=1)
-        with AheadBatches(plan, data, workers=1) as source:
-            waits = _waits(source.batches, min(steps, plan.num_steps))
-        data.close()
-        return waits
+        return _waits(plan.batches, min(steps, plan.num_steps))
 
     def theirs(url: str) -> list[float]:
         if peer is None:

@@ -17,7 +17,6 @@
         MissingExtra    500           PortTaken 500   HomeBusy 500   HomeTooNew 500   SourceUnreachable 502
         HomeNotOurs     500           StateLost 500          StateUnavailable 503
         CorruptBlob     500           EngineFailed 502   HostDied 503   WorkerDied 503  NotReady 503   RemoteRefused 502
-        LoaderDied      500
         SealingKeyMissing 500         KeyServiceUnreachable 502              KillsHosts 500            WeightsAway 503
         AuditUnavailable 503  TamperedAudit 500              SwitchedOff 404
         NodeUnavailable 503   TooFewNodes 503   BackupDamaged 500
@@ -693,15 +692,6 @@ class SwitchedOff(EnvironmentFault):
 
     code = "switched_off"
     http_status = 404
-
-
-class LoaderDied(EnvironmentFault):
-    """A process that loads training data died three times over the same examples.
-
-    Check the free memory of the machine, then run the command again: it continues from the last checkpoint.
-    """
-
-    code = "loader_died"
 
 
 class NotReady(EnvironmentFault):

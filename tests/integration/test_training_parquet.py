@@ -11,7 +11,8 @@ from tiny_text import CHATML, byte_level
 
 from ashore.errors import BrokenData
 from ashore.training import load_data, pack_shards
-from ashore.training.shards.cache import _write_rows
+from ashore.training.shards.places import Shard
+from ashore.training.shards.samples import walk
 
 pytestmark = pytest.mark.train
 
@@ -47,7 +48,7 @@ def test_a_table_of_something_else_and_half_a_file_are_named(tmp_path: Path) -> 
         load_data(tmp_path / "a.parquet", text, max_length=64)
     whole = (tmp_path / "a.parquet").read_bytes()
     (tmp_path / "half.parquet").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(BrokenData, match=r"half\.parquet cannot be unpacked"):
+    with pytest.raises(BrokenData, match=r"half\.parquet cannot be read"):
         load_data(tmp_path / "half.parquet", text, max_length=64)
 
 
@@ -65,11 +66,12 @@ def test_one_long_value_in_every_row_is_not_decoded_for_all_at_once(
 ) -> None:
     from pyarrow import parquet
 
-    monkeypatch.setattr("ashore.training.shards.cache._BATCH_BYTES", 16 << 20)
+    monkeypatch.setattr("ashore.training.shards.samples._BATCH_BYTES", 16 << 20)
     texts = pyarrow.DictionaryArray.from_arrays(pyarrow.array([0] * 256, pyarrow.int32()), ["a" * (4 << 20)])
     parquet.write_table(pyarrow.table({"text": texts}), tmp_path / "a.parquet", compression="zstd", store_schema=False)
-    pool, out = pyarrow.default_memory_pool(), tmp_path / "a.jsonl"
+    pool, path = pyarrow.default_memory_pool(), tmp_path / "a.parquet"
     before = pool.max_memory()
-    with out.open("wb") as file, pytest.raises(ValueError, match="more than 200 times"):
-        _write_rows(tmp_path / "a.parquet", file)
+    shard = Shard(name=path.name, form="parquet", num_bytes=path.stat().st_size)
+    with path.open("rb") as file, pytest.raises(BrokenData, match="more than 200 times"):
+        assert all(sample.parts for sample in walk(file, shard))
     assert pool.max_memory() - before < 256 << 20, "256 rows at once are a gigabyte"

@@ -17,7 +17,6 @@ from ashore.errors import NotFound, PermissionDenied
 from ashore.evaluation import open_task
 from ashore.store import silent
 from ashore.store.sources.local import LocalSource
-from ashore.training.shards.cache import ShardCache
 from ashore.training.shards.places import open_place
 from ashore.training.shards.samples import walk
 
@@ -36,9 +35,9 @@ def pool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def _shard(path: Path) -> object:
     place = open_place(str(path))
-    cache = ShardCache(path.parents[1] / "cache", place)
     (shard,) = place.shards()
-    return list(walk(cache.path(shard), cache.form(shard)))
+    with place.open(shard) as file:
+        return list(walk(file, shard))
 
 
 READERS: dict[str, Callable[[Path], object]] = {

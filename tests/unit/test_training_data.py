@@ -10,7 +10,7 @@ from tiny_text import CHATML, LLAMA3, R1, byte_level
 
 from ashore.errors import BrokenData, InvalidRequest
 from ashore.text import TextModel
-from ashore.training import ReadOptions, TrainingSet, load_data, open_set
+from ashore.training import TrainingSet, load_data, open_set
 
 ENDS = {CHATML: [2], LLAMA3: [5], R1: [9]}
 """Ids of `<|im_end|>`, `<|eot_id|>` and `<｜end▁of▁sentence｜>`."""
@@ -23,7 +23,7 @@ def write(folder: Path, *lines: object) -> Path:
 
 
 def opened(path: Path, text: TextModel, max_length: int) -> TrainingSet:
-    return open_set(str(path), text, ReadOptions(folder=path.parent / "cache", max_length=max_length))
+    return open_set(str(path), text, max_length=max_length)
 
 
 def learned(path: Path, text: TextModel, max_length: int = 200) -> list[tuple[str, str]]:
@@ -91,7 +91,7 @@ def test_long_examples_are_cut_and_texts_divided_and_it_is_told(tmp_path: Path) 
         tmp_path, {"prompt": "the", "completion": words}, {"prompt": words, "completion": "fox"}, {"text": words}
     )
     data = opened(path, text, 32)
-    assert (data.num_lines, data.num_cut, data.left_out) == (3, 2, ("line 2",))
+    assert (data.num_cut, data.left_out) == (2, ("line 2",))
     assert data.lengths.max() == 32
     assert data.num_examples > 3 and data.used.digest.startswith("sha256:") and data.used.role == "train"
 

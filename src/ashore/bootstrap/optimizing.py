@@ -45,7 +45,7 @@ def plan_sft(
     say: Callable[[str], None],
     told: Callable[[str, int, int], None],
 ) -> SftPlan:
-    """Return the plan of a fine-tuning on this machine; indexes and fetched shards are in the home's cache. See
+    """Return the plan of a fine-tuning on this machine; the shard that is fetched is in the home's cache. See
     `training.plan_sft`."""
     from ashore import training
     from ashore.planning import read_inventory

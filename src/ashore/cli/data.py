@@ -30,7 +30,6 @@ def pack(
     *,
     out: str,
     shard_mib: float = 64.0,
-    seed: int | None = None,
     skip_broken: Flag = False,
     as_json: AsJson = False,
 ) -> None:
@@ -47,8 +46,6 @@ def pack(
         Folder or s3://BUCKET/PATH. Shards that are there are never overwritten.
     shard_mib
         Size of a shard, about, in MiB.
-    seed
-        Shuffle all examples with this seed; default: keep their order.
     skip_broken
         Leave out shards and examples that are broken, and name them; default: a broken one stops the command.
     as_json
@@ -57,10 +54,8 @@ def pack(
     from ashore.training import pack_shards
 
     with TemporaryDirectory(prefix="ashore-data-") as cache, TerminalProgress() as progress:
-        packed = pack_shards(
-            data, out, Path(cache), shard_bytes=int(shard_mib * (1 << 20)), seed=seed, skip_broken=skip_broken,
-            told=_told(progress),
-        )  # fmt: skip
+        size = int(shard_mib * (1 << 20))
+        packed = pack_shards(data, out, Path(cache), shard_bytes=size, skip_broken=skip_broken, told=_told(progress))
     if as_json:
         _print(packed)
         return

@@ -95,7 +95,7 @@ EXAMPLES: Final[Mapping[str, tuple[Example, ...]]] = MappingProxyType(
         ),
         "data": (
             Example("ashore data pack chats.jsonl --out shards", "WebDataset shards of 64 MiB, and SHA256SUMS"),
-            Example("ashore data pack chats/ --out s3://data/chats --seed 7", "shuffled, into a bucket"),
+            Example("ashore data pack chats/ --out s3://data/chats", "into a bucket"),
             Example("ashore data show 's3://data/chats/shard-{000000..000031}.tar'", "forms, sizes, first examples"),
             Example("ashore data verify shards", "read everything, compare with SHA256SUMS"),
         ),
@@ -106,7 +106,7 @@ EXAMPLES: Final[Mapping[str, tuple[Example, ...]]] = MappingProxyType(
             ),
             Example("ashore train sft smollm2 --data chats.jsonl --dry-run", "steps, memory and the result to expect"),
             Example("ashore train sft smollm2 --data chats.jsonl --name tone", "an adapter for ashore.toml"),
-            Example("ashore train sft smollm2 --data s3://data/chats/ --workers 2", "shards of a bucket, read ahead"),
+            Example("ashore train sft smollm2 --data s3://data/chats/", "shards of a bucket"),
             Example("ashore train canaries letters.jsonl --out planted", "secrets to look for after training"),
             Example(
                 "ashore train attack smollm2-private --members planted/members.jsonl --others planted/others.jsonl",

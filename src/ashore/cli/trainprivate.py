@@ -129,7 +129,12 @@ def private(
     store = bootstrap.build_store(settings.home, settings)
     say = partial(print, file=sys.stderr)
     request = SftRequest(
-        model=model, data=data, rank=rank, name=name or f"{model}-private", max_length=max_length, workers=0
+        model=model,
+        data=data,
+        rank=rank,
+        name=name or f"{model}-private",
+        max_length=max_length,
+        person=person if unit == "person" else "",
     )
     plan = bootstrap.plan_sft(settings.home, store, request, say=say, told=lambda stage, done, total: None)
     done = 0
@@ -159,7 +164,6 @@ def private(
                 epsilon=epsilon,
                 delta=delta,
                 adapters=settings.home.adapters,
-                person=person if unit == "person" else "",
                 say=say,
                 watch=watch,
             )

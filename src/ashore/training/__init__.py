@@ -24,11 +24,10 @@ from ashore.training.runstate import RunState
 from ashore.training.sft import SftMaker, SftRun
 from ashore.training.sftmodel import SftPlan, SftReport, SftRequest
 from ashore.training.sftplan import plan_sft
-from ashore.training.shards.ahead import AheadBatches
 from ashore.training.shards.packing import Packed, SetLook, first_samples
 from ashore.training.shards.packing import look as look_at
 from ashore.training.shards.packing import pack as pack_shards
-from ashore.training.shards.trainingset import ReadOptions, TrainingSet, auto_workers, load_data, open_set
+from ashore.training.shards.trainingset import TrainingSet, load_data, open_set
 from ashore.training.trainee import MAKER, faster_precision
 
 __all__ = [
@@ -36,7 +35,6 @@ __all__ = [
     "MAKER",
     "Access",
     "AdapterNotes",
-    "AheadBatches",
     "Batch",
     "Corpus",
     "LogBucket",
@@ -51,7 +49,6 @@ __all__ = [
     "Precision",
     "PrivateOptions",
     "PrivateReport",
-    "ReadOptions",
     "RunFigures",
     "RunLogs",
     "RunState",
@@ -67,7 +64,6 @@ __all__ = [
     "add_lora",
     "answer_loss",
     "attack_scores",
-    "auto_workers",
     "faster_precision",
     "first_samples",
     "hidden_states",

@@ -63,28 +63,6 @@ class BatchSource(Protocol):
         ...
 
 
-class Examples(Protocol):
-    """Examples of known lengths, wherever they are stored."""
-
-    @property
-    def lengths(self) -> NDArray[np.int64]:
-        """Tokens of each example."""
-        ...
-
-    @property
-    def all_taught(self) -> bool:
-        """Whether each example has a target."""
-        ...
-
-    def order(self, seed: int, epoch: int) -> NDArray[np.int64]:
-        """Return the numbers of all examples, shuffled: a function of its arguments only."""
-        ...
-
-    def batch(self, row: Row) -> Batch:
-        """Return the examples of `row` as one batch."""
-        ...
-
-
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Corpus:
     """Examples as token ids, all in two arrays."""
@@ -113,30 +91,26 @@ class Corpus:
 
     @property
     def all_taught(self) -> bool:
-        """See `Examples`."""
+        """Whether each example has a target."""
         return bool(np.logical_or.reduceat(self.targets, self.starts[:-1]).all()) if self.num_tokens else False
 
     def order(self, seed: int, epoch: int) -> NDArray[np.int64]:
-        """See `Examples`."""
+        """Return the numbers of all examples, shuffled: a function of the arguments only."""
         return np.random.Generator(np.random.PCG64([seed, epoch])).permutation(self.num_examples)
 
     def batch(self, row: Row) -> Batch:
-        """See `Examples`."""
+        """Return the examples of `row` as one batch."""
         spans = [slice(int(self.starts[i]), int(self.starts[i + 1])) for i in row]
         ids_T = np.concatenate([self.ids[s] for s in spans])
         targets_T = np.concatenate([self.targets[s] for s in spans])
-        return packed_batch(row, ids_T, targets_T, [s.stop - s.start for s in spans])
-
-
-def packed_batch(row: Row, ids_T: NDArray[np.int32], targets_T: NDArray[np.bool_], lengths: Sequence[int]) -> Batch:
-    """Return a batch of the examples `row`, whose ids and targets are concatenated."""
-    return Batch(
-        ids_T=ids_T.astype(np.int64),
-        positions_T=np.concatenate([np.arange(n, dtype=np.int64) for n in lengths]),
-        targets_T=targets_T,
-        lengths=tuple(lengths),
-        examples=row,
-    )
+        lengths = tuple(s.stop - s.start for s in spans)
+        return Batch(
+            ids_T=ids_T.astype(np.int64),
+            positions_T=np.concatenate([np.arange(n, dtype=np.int64) for n in lengths]),
+            targets_T=targets_T,
+            lengths=lengths,
+            examples=row,
+        )
 
 
 def make_corpus(examples: Sequence[tuple[Sequence[int], Sequence[bool]]]) -> Corpus:
@@ -157,7 +131,7 @@ class PackedBatches:
 
     def __init__(
         self,
-        examples: Examples,
+        examples: Corpus,
         *,
         row_tokens: int,
         batch_tokens: int,

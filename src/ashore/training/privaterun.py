@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import time
 from collections.abc import Callable
@@ -16,7 +15,7 @@ from ashore.training.adapters import keep_adapter
 from ashore.training.batches import Row
 from ashore.training.private import PrivateOptions, people, train_private
 from ashore.training.sftmodel import SftPlan
-from ashore.training.shards.cache import Say
+from ashore.training.shards.places import Say
 from ashore.training.trainee import Trainee
 
 MAKER: Final = "sft-private"
@@ -48,7 +47,6 @@ def run_private(
     epsilon: float,
     delta: float,
     adapters: Path,
-    person: str = "",
     say: Say = lambda line: None,
     watch: Callable[[int], None] = lambda step: None,
 ) -> PrivateReport:
@@ -56,13 +54,12 @@ def run_private(
 
     Args:
         store: Has the model.
-        plan: What is trained on what.
+        plan: What is trained on what. If its request has a field `person`, the promise is made to each person;
+            otherwise to each example.
         options: How.
         epsilon: What the run is worth, for the recipe.
         delta: The same.
         adapters: Where the adapters of this installation lie.
-        person: Field of the documents that says whose each is; then the promise is made to each person. Empty: to each
-            example.
         say: Called with notes for the user of the data.
         watch: Called with how many steps are done.
 
@@ -79,15 +76,13 @@ def run_private(
         )
     began_s = time.monotonic()
     with store.reading(plan.parent.reference) as files, store.scratch(plan.parent) as scratch:
-        trained = Trainee(plan, files, "float32", say)
-        with contextlib.closing(plan.data):
-            members = _people(plan, person, options, say) if person else None
-            steps = train_private(trained.model, plan.data, options, members=members, watch=watch)
+        trained = Trainee(plan, files, "float32")
+        members = _people(plan, options, say) if plan.request.person else None
+        steps = train_private(trained.model, plan.data, options, members=members, watch=watch)
         made = scratch / "made"
         trained.export(made)
-        recipe = private_recipe(
-            trained.recipe_of(steps), options, epsilon=epsilon, delta=delta, unit="person" if person else "example"
-        )
+        unit: Unit = "person" if plan.request.person else "example"
+        recipe = private_recipe(trained.recipe_of(steps), options, epsilon=epsilon, delta=delta, unit=unit)
         folder = keep_adapter(made, adapters, plan.name, parent=plan.parent, recipe=recipe)
     return PrivateReport(
         name=plan.name,
@@ -95,7 +90,7 @@ def run_private(
         folder=str(folder),
         epsilon=epsilon,
         delta=delta,
-        unit="person" if person else "example",
+        unit=unit,
         noise=options.noise,
         steps=steps,
         expected_batch=options.expected_batch,
@@ -103,8 +98,8 @@ def run_private(
     )
 
 
-def _people(plan: SftPlan, field: str, options: PrivateOptions, say: Say) -> tuple[Row, ...]:
-    whose = plan.data.whose(field)
+def _people(plan: SftPlan, options: PrivateOptions, say: Say) -> tuple[Row, ...]:
+    whose, field = plan.data.people, plan.request.person
     found = people(whose, plan.data.lengths, options.row_tokens)
     if not found:
         raise InvalidRequest(

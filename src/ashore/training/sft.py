@@ -94,7 +94,7 @@ class SftRun:
             self._store.reading(self._plan.parent.reference) as files,
             self._store.scratch(self._plan.parent) as scratch,
         ):
-            trained = Trainee(self._plan, files, precision, self._say)
+            trained = Trainee(self._plan, files, precision)
             self._say(f"{trained.precision} on {trained.threads} threads")
             state = dataclasses.replace(state, facts=trained.facts())
             before = trained.validate()
@@ -208,7 +208,7 @@ class SftMaker:
             self._store.reading(parent.reference) as files,
         ):
             plan = plan_sft(self._store, request, available_bytes=self._available_bytes, cache=Path(cache))
-            trained = Trainee(plan, files, "", lambda line: None)
+            trained = Trainee(plan, files, "")
             trained.train(None, lambda step: told("train", step.step / step.num_steps), lambda: False)
             trained.export(out)
 

@@ -30,6 +30,8 @@ class SftRequest(Sft, frozen=True, kw_only=True, forbid_unknown_fields=True):
     stop_at_step: int = 0
     """Ends the run there, as a time limit did before; zero: nowhere."""
     threads: int = 0
+    person: str = ""
+    """Field of each document that names a person; see `run_private`."""
 
     @classmethod
     def of(cls, asked: Sft) -> SftRequest:
@@ -48,8 +50,6 @@ class SftPlan:
     kind: Kept
     data: TrainingSet = field(repr=False)
     validation: TrainingSet | None = field(repr=False)
-    workers: int
-    """Processes that load data."""
     batches: PackedBatches = field(repr=False)
     row_tokens: int
     learning_rate: float

@@ -14,9 +14,11 @@ from ashore.training.checkpoints import TRAINABLE
 from ashore.training.memory import RunShape, estimate, require_memory
 from ashore.training.runstate import KEPT
 from ashore.training.sftmodel import LEARNING_RATES, Kept, SftPlan, SftRequest
-from ashore.training.shards.cache import Say
-from ashore.training.shards.trainingset import ReadOptions, Told, auto_workers, open_set
+from ashore.training.shards.places import Say
+from ashore.training.shards.trainingset import Told, open_set
 
+DATA_SHARE: Final = 0.25
+"""Of the memory that this machine gives, for the examples."""
 SMALLEST_ROW: Final = 256
 """Shorter rows leave the processor waiting for memory: the weights are read once for each."""
 
@@ -36,9 +38,9 @@ def plan_sft(
         store: Has the model.
         request: What is asked for.
         available_bytes: Memory that this machine gives.
-        cache: Folder of indexes and of shards that were fetched; all in it can be made again.
+        cache: Folder of the shard that is fetched.
         say: Called with notes for the user about the data.
-        told: Called with shards indexed.
+        told: Called with shards read.
 
     Raises:
         UnknownModel, UnsupportedModel, InvalidRequest, Conflict: the request cannot be met.
@@ -54,17 +56,19 @@ def plan_sft(
     kind: Kept = "model" if request.method == "full" or request.merge else "adapter"
     name = request.name or made_name(parent.name, "sft")
     _check_name(store, name, parent, kind)
-    folder = store.open(parent.reference).directory
-    text = TextModel.load(folder)
+    text = TextModel.load(store.open(parent.reference).directory)
     longest = min(request.max_length, parent.shape.context_tokens)
-    options = ReadOptions(
-        folder=cache,
+    open_it = partial(
+        open_set,
+        text=text,
         max_length=longest,
-        workers=auto_workers(request.data) if request.workers is None else request.workers,
+        cache=cache,
         skip_broken=request.skip_broken,
-        cache_bytes=int(request.data_cache_gib * (1 << 30)),
+        person=request.person,
+        most_bytes=int(DATA_SHARE * available_bytes),
+        say=say,
+        told=told,
     )
-    open_it = partial(open_set, text=text, options=options, text_folder=folder, say=say, told=told)
     data = open_it(request.data)
     validation = open_it(request.validation, role="validation") if request.validation else None
     row_tokens = max([SMALLEST_ROW, *(int(d.lengths.max()) for d in (data, validation) if d)])
@@ -87,7 +91,6 @@ def plan_sft(
         kind=kind,
         data=data,
         validation=validation,
-        workers=options.workers,
         batches=PackedBatches(
             data,
             row_tokens=row_tokens,
@@ -109,9 +112,7 @@ def _check(request: SftRequest) -> None:
     wrong = {
         "--learning-rate": (not 0 <= request.learning_rate < 1, request.learning_rate, "between 0 and 1"),
         "--max-length": (request.max_length < 2, request.max_length, "2 or more"),
-        "--workers": ((request.workers or 0) < 0, request.workers, "0 or more"),
         "--keep": (request.keep < KEPT, request.keep, f"{KEPT} or more"),
-        "--data-cache-gib": (request.data_cache_gib <= 0, request.data_cache_gib, "a positive size"),
         "--rank": (not 1 <= request.rank <= 1024, request.rank, "1 to 1024"),
     }
     for flag, (is_wrong, seen, expected) in wrong.items():

@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, Final
 
 from ashore.engines import torch_libraries
 from ashore.store import ModelFilesOnDisk, VariantRecipe, versions_of
 from ashore.training.adapters import LoraOptions, add_lora, merge_adapter, save_adapter
-from ashore.training.batches import BatchSource, pack_rows
+from ashore.training.batches import pack_rows
 from ashore.training.checkpoints import load_checkpoint, save_checkpoint
 from ashore.training.loop import LoopOptions, LoopResult, Precision, Watcher, mean_loss, train
 from ashore.training.losses import answer_loss
 from ashore.training.memory import mlp_size
 from ashore.training.runstate import RunState
 from ashore.training.sftmodel import SftPlan
-from ashore.training.shards.ahead import AheadBatches
-from ashore.training.shards.cache import Say
 
 MAKER: Final = "sft"
 
@@ -29,12 +25,12 @@ MAKER: Final = "sft"
 class Trainee:
     """The model of a plan in memory, and what is done with it."""
 
-    def __init__(self, plan: SftPlan, files: ModelFilesOnDisk, precision: str, say: Say) -> None:
+    def __init__(self, plan: SftPlan, files: ModelFilesOnDisk, precision: str) -> None:
         torch, _ = torch_libraries()
         request = plan.request
         if request.threads:
             torch.set_num_threads(request.threads)
-        self._plan, self._files, self._say, self.threads = plan, files, say, torch.get_num_threads()
+        self._plan, self._files, self.threads = plan, files, torch.get_num_threads()
         self.precision = self._precision(precision)
         half = request.method == "lora" and self.precision == "bfloat16"
         loaded = load_checkpoint(files, dtype="bfloat16" if half else "float32")
@@ -59,21 +55,14 @@ class Trainee:
             checkpoint_s=plan.request.checkpoint_every,
             stop_at_step=plan.request.stop_at_step,
         )
-        with contextlib.closing(plan.data), self._source() as source:
-            return train(self._model, source, answer_loss, options, state=state, watch=watch, stop=stop)
-
-    def _source(self) -> AbstractContextManager[BatchSource]:
-        plan = self._plan
-        if not plan.workers:
-            return nullcontext(plan.batches)
-        return AheadBatches(plan.batches, plan.data, workers=plan.workers, say=self._say)
+        return train(self._model, plan.batches, answer_loss, options, state=state, watch=watch, stop=stop)
 
     def validate(self) -> float | None:
         if self._plan.validation is None:
             return None
-        with contextlib.closing(self._plan.validation) as data:
-            rows = map(data.batch, pack_rows(data.lengths, range(data.num_examples), self._plan.row_tokens))
-            return mean_loss(self._model, rows, answer_loss, self.precision)
+        data = self._plan.validation
+        rows = map(data.batch, pack_rows(data.lengths, range(data.num_examples), self._plan.row_tokens))
+        return mean_loss(self._model, rows, answer_loss, self.precision)
 
     def export(self, folder: Path) -> None:
         """Write the adapter, or the whole model, to `folder`."""

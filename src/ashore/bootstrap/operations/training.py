@@ -66,7 +66,6 @@ def _plan_json(plan: SftPlan) -> dict[str, Any]:
         "lines_left_out": list(plan.data.left_out),
         "skipped": list(plan.data.skipped),
         "num_skipped": plan.data.num_skipped,
-        "workers": plan.workers,
         "tokens": plan.batches.num_tokens,
         "target_tokens": plan.data.num_targets,
         "steps": plan.batches.num_steps,

@@ -292,11 +292,6 @@ class Sft(SftIn, frozen=True, kw_only=True, forbid_unknown_fields=True):
     checkpoints: str = ""
     """s3://BUCKET/PATH: copy each checkpoint there too, below the name of the run. If the home is lost, the same
     command resumes from there."""
-    workers: int | None = None
-    """Processes that read and tokenise ahead of the training; 0: the training process does. Default: by the data and
-    the machine. Does not change the result."""
-    data_cache_gib: Annotated[float, msgspec.Meta(ge=0)] = 4.0
-    """Most space, in GiB, for shards that are fetched from S3 or unpacked."""
     resume: bool = True
     """Resume an unfinished run of this name; with --no-resume, an unfinished run is an error."""
 

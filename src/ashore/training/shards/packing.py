@@ -4,25 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import os
+import tarfile
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from io import BytesIO
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import BinaryIO, Final
 
 import msgspec
-import numpy as np
 
-from ashore.core import make_folder, open_given
-from ashore.errors import BrokenData, DiskFull
+from ashore.core import make_folder
+from ashore.errors import AshoreError, BrokenData, DiskFull
 from ashore.store import set_digest
-from ashore.training.shards.cache import ShardCache
 from ashore.training.shards.naming import Form
-from ashore.training.shards.places import SUMS, Shard, ShardPlace, open_place
-from ashore.training.shards.samples import Sample, one_sample, read_example, walk
-from ashore.training.shards.scanning import MOST_TOLD
-from ashore.training.shards.tarform import check_key, parts_of, write_end, write_sample
+from ashore.training.shards.places import SUMS, BucketPlace, FolderPlace, Shard, open_place, sha256_of
+from ashore.training.shards.samples import Sample, check_path, read_example, walk
+from ashore.training.shards.trainingset import MOST_TOLD
 
 SHARD_BYTES: Final = 64 << 20
 _NAME: Final = "shard-{:06d}.tar"
@@ -86,7 +83,6 @@ def pack(
     cache: Path,
     *,
     shard_bytes: int = SHARD_BYTES,
-    seed: int | None = None,
     skip_broken: bool = False,
     told: Told = lambda stage, done, total: None,
 ) -> Packed:
@@ -98,9 +94,8 @@ def pack(
     Args:
         names: Data, see `naming`.
         out: A folder, made where there is none, or `s3://BUCKET/PATH`.
-        cache: Folder of shards that must be fetched or unpacked.
+        cache: Folder of the shard that is fetched.
         shard_bytes: About how large a shard becomes; a sample is never divided.
-        seed: Shuffle all samples; None: keep their order.
         skip_broken: Leave out samples that are broken instead of refusing the data.
         told: Called with shards read.
 
@@ -114,60 +109,55 @@ def pack(
     with TemporaryDirectory(prefix="ashore-pack-", dir=None if out.startswith("s3://") else out) as folder:
         writing = _Writing(target, Path(folder), shard_bytes)
         try:
-            for key, parts in reading.samples(seed):
+            for key, parts in reading.samples():
                 writing.add(key, parts)
             return writing.finish(reading)
         except OSError as error:
+            if isinstance(error, AshoreError):
+                raise
             raise DiskFull(f"{out} cannot be written: {error}", hint="free some space and try again") from error
 
 
+def write_sample(file: BinaryIO, key: str, parts: Mapping[str, bytes]) -> int:
+    """Append a sample and return its bytes. Equal samples give equal bytes: no times, no owners, parts by name."""
+    written = 0
+    for part, data in sorted(parts.items()):
+        info = tarfile.TarInfo(f"{key}.{part}")
+        info.size, info.mode = len(data), 0o644
+        padding = bytes(-len(data) % tarfile.BLOCKSIZE)
+        written += sum(map(file.write, (info.tobuf(tarfile.PAX_FORMAT), data, padding)))
+    return written
+
+
+def write_end(file: BinaryIO) -> None:
+    """Append what ends a tar file."""
+    file.write(bytes(2 * tarfile.BLOCKSIZE))
+
+
 class _Reading:
-    """The samples of some sets, in their order or shuffled."""
+    """The samples of some sets, in their order."""
 
     def __init__(self, names: Sequence[str], cache: Path, skip_broken: bool, told: Told) -> None:
-        self._sets = []
-        for name in names:
-            place = open_place(name)
-            self._sets += [(ShardCache(cache, place), shard) for shard in place.shards()]
+        self._sets = [
+            (place, shard) for name in names for place in [open_place(name, cache)] for shard in place.shards()
+        ]
         self._keys = all(shard.form == "tar" for _, shard in self._sets)
         self._skip_broken, self._told = skip_broken, told
         self.skipped: list[str] = []
         self.num_skipped = 0
 
-    def samples(self, seed: int | None) -> Iterator[tuple[str, dict[str, bytes]]]:
+    def samples(self) -> Iterator[tuple[str, Mapping[str, bytes]]]:
         """Yield keys and parts."""
-        for number, (form, data) in enumerate(self._all() if seed is None else self._shuffled(seed)):
-            match form:
-                case "tar":
-                    found = one_sample(data)
-                    key = check_key(found.key) if self._keys else f"{number:08d}"
-                    yield key, parts_of(BytesIO(data), found)
-                case "text":
-                    yield f"{number:08d}", {"txt": data}
-                case _:
-                    yield f"{number:08d}", {"json": data.strip()}
-
-    def _all(self) -> Iterator[tuple[Form, bytes]]:
-        return ((form, data) for form, _, _, data in self._checked())
-
-    def _shuffled(self, seed: int) -> Iterator[tuple[Form, bytes]]:
-        places = [(number, sample.offset, sample.num_bytes) for _, number, sample, _ in self._checked()]
-        for at in np.random.Generator(np.random.PCG64(seed)).permutation(len(places)):
-            number, offset, size = places[at]
-            cache, shard = self._sets[number]
-            with open_given(cache.path(shard)) as file:
-                file.seek(offset)
-                yield cache.form(shard), file.read(size)
-
-    def _checked(self) -> Iterator[tuple[Form, int, Sample, bytes]]:
-        for number, (cache, shard) in enumerate(self._sets):
-            form = cache.form(shard)
+        written = 0
+        for number, (place, shard) in enumerate(self._sets):
             try:
-                for sample, data in walk(cache.path(shard), form):
-                    if fault := "" if form == "tar" else _fault(data, form):
-                        self._skip(f"{shard.name}, {sample.where}: {fault}")
-                    else:
-                        yield form, number, sample, data
+                with place.open(shard) as file:
+                    for sample in walk(file, shard):
+                        if fault := "" if shard.form == "tar" else _fault(sample):
+                            self._skip(f"{shard.name}, {sample.where}: {fault}")
+                            continue
+                        yield _checked_key(sample.key) if self._keys else f"{written:08d}", sample.parts
+                        written += 1
             except BrokenData as error:
                 self._skip(error.message)
             self._told("read", number + 1, len(self._sets))
@@ -182,13 +172,13 @@ class _Reading:
 class _Writing:
     """Shards being written in sequence; each is published when it is full."""
 
-    def __init__(self, target: ShardPlace, folder: Path, shard_bytes: int) -> None:
+    def __init__(self, target: FolderPlace | BucketPlace, folder: Path, shard_bytes: int) -> None:
         self._target, self._folder, self._shard_bytes = target, folder, shard_bytes
         self._file: BinaryIO | None = None
         self._used = self._samples = self._bytes = 0
         self._sums: list[tuple[str, str]] = []
 
-    def add(self, key: str, parts: dict[str, bytes]) -> None:
+    def add(self, key: str, parts: Mapping[str, bytes]) -> None:
         """Write a sample."""
         if self._file is None:
             self._file, self._used = (self._folder / "shard").open("wb"), 0
@@ -236,15 +226,16 @@ def look(name: str, cache: Path, *, told: Told = lambda stage, done, total: None
     """Read a whole set, and return its summary and faults.
 
     Raises:
-        InvalidRequest: there is no such data. SourceUnreachable, Conflict, DiskFull.
+        InvalidRequest: there is no such data. SourceUnreachable, Conflict.
     """
-    place = open_place(name)
-    shards, held = place.shards(), ShardCache(cache, place)
+    place = open_place(name, cache)
+    shards = place.shards()
     said = (line.split("  ", 1) for line in place.sums().decode(errors="replace").splitlines() if "  " in line)
     sums = {file: digest for digest, file in said}
     found = []
     for number, shard in enumerate(shards, start=1):
-        found.append(_look(held, shard, sums))
+        with place.open(shard) as file:
+            found.append(_look(file, shard, sums))
         told("read", number, len(shards))
     there = {shard.name for shard in shards}
     found += [
@@ -261,21 +252,17 @@ def look(name: str, cache: Path, *, told: Told = lambda stage, done, total: None
     )
 
 
-def _look(cache: ShardCache, shard: Shard, sums: dict[str, str]) -> ShardLook:
-    found = ShardLook(name=shard.name, form=shard.form, num_bytes=shard.num_bytes)
+def _look(file: BinaryIO, shard: Shard, sums: dict[str, str]) -> ShardLook:
+    found = ShardLook(name=shard.name, form=shard.form, num_bytes=shard.num_bytes, digest=sha256_of(file))
     parts: Counter[str] = Counter()
-    form = cache.form(shard)
+    if sums and found.digest != sums.get(shard.name):
+        expected = f"expected {sums[shard.name]}" if shard.name in sums else "and is not in it"
+        found.fault = f"{shard.name} is not what {SUMS} says: it has the SHA-256 {found.digest}, {expected}"
     try:
-        path = cache.path(shard)
-        found.digest = cache.digest(shard)
-        if sums and found.digest != sums.get(shard.name):
-            expected = f"expected {sums[shard.name]}" if shard.name in sums else "and is not in it"
-            found.fault = f"{shard.name} is not what {SUMS} says: it has the SHA-256 {found.digest}, {expected}"
-        for sample, data in walk(path, form):
+        for sample in walk(file, shard):
             found.samples += 1
-            if form == "tar":
-                parts.update(iter(one_sample(data).parts))
-            if fault := _fault(data, form):
+            parts.update(sample.parts.keys() if shard.form == "tar" else ())
+            if fault := _fault(sample):
                 found.num_broken += 1
                 found.broken += [f"{sample.where}: {fault}"] if len(found.broken) < MOST_TOLD else []
     except BrokenData as error:
@@ -284,12 +271,23 @@ def _look(cache: ShardCache, shard: Shard, sums: dict[str, str]) -> ShardLook:
     return found
 
 
-def _fault(data: bytes, form: Form) -> str:
+def _fault(sample: Sample) -> str:
     try:
-        read_example(data, form)
+        read_example(sample)
     except ValueError as error:
         return str(error)
     return ""
+
+
+def _checked_key(key: str) -> str:
+    """Return a key that may be written: none that leaves the folder, or that a reader would cut elsewhere."""
+    try:
+        if not key or key.endswith("/"):
+            raise ValueError(f"{key!r} is not a key")
+        check_path(key)
+    except ValueError as error:
+        raise BrokenData(str(error), hint="rename the members of the tar") from error
+    return key
 
 
 def first_samples(name: str, cache: Path, number: int) -> list[str]:
@@ -297,22 +295,19 @@ def first_samples(name: str, cache: Path, number: int) -> list[str]:
 
     Raises as `look` does.
     """
-    place = open_place(name)
-    held, told = ShardCache(cache, place), list[str]()
+    place = open_place(name, cache)
+    told: list[str] = []
     for shard in place.shards():
-        form = held.form(shard)
-        for _, data in walk(held.path(shard), form):
-            if len(told) == number:
-                return told
-            told.append(_shown(data, form))
+        with place.open(shard) as file:
+            for sample in walk(file, shard):
+                if len(told) == number:
+                    return told
+                told.append(_shown(sample))
     return told
 
 
-def _shown(data: bytes, form: Form) -> str:
-    if form != "tar":
-        return data.decode(errors="replace").strip()
-    found = one_sample(data)
-    parts = parts_of(BytesIO(data), found)
-    text = next((parts[part].decode(errors="replace") for part in ("json", "txt") if part in parts), "")
-    others = ", ".join(f".{part} {len(data):,} bytes" for part, data in parts.items() if part not in ("json", "txt"))
-    return "  ".join(word for word in (found.key, text.strip(), others) if word)
+def _shown(sample: Sample) -> str:
+    text = next((sample.parts[part].decode(errors="replace") for part in ("json", "txt") if part in sample.parts), "")
+    rest = ((part, data) for part, data in sample.parts.items() if part not in ("json", "txt"))
+    others = ", ".join(f".{part} {len(data):,} bytes" for part, data in rest)
+    return "  ".join(word for word in (sample.key, text.strip(), others) if word)

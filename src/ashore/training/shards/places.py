@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
-from collections.abc import Sequence
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Final, Protocol
+from typing import BinaryIO, Final
 
 import msgspec
 
-from ashore.core import S3_HINT, Bucket, open_given
+from ashore.core import S3_HINT, Bucket, make_folder, open_given
 from ashore.errors import AshoreError, Conflict, InvalidRequest, RemoteRefused, SourceUnreachable
 from ashore.store import DATA_SUFFIXES
 from ashore.training.shards.naming import FORMS, MOST_SHARDS, Form, check_name, form_of, written_out
@@ -19,8 +23,13 @@ SUMS: Final = "SHA256SUMS"
 """Beside shards that `ashore data pack` wrote: a line for each, as `sha256sum` writes and checks them."""
 MOST_LISTED: Final = 10 * MOST_SHARDS
 """Objects that a server may list, shards or not: one that lists without end would be listened to for ever."""
+PATIENCE_S: Final = 600.0
+"""How long a server may be away, without one byte, before a run ends."""
+_LONGEST_PAUSE_S: Final = 10.0
 _CHUNK_BYTES: Final = 4 << 20
 _ASKED_AT_ONCE: Final = 16
+
+Say = Callable[[str], None]
 
 
 class Shard(msgspec.Struct, frozen=True, kw_only=True):
@@ -30,64 +39,30 @@ class Shard(msgspec.Struct, frozen=True, kw_only=True):
     """Without the place; unique in its set."""
     form: Form
     num_bytes: int
-    stamp: str
-    """Changes when the file changes: ETag of an object; time of change and inode of a file."""
+    stamp: str = ""
+    """ETag of an object."""
 
 
-class ShardPlace(Protocol):
-    """Location of a set's shards. Safe to use from any thread and process."""
-
-    @property
-    def name(self) -> str:
-        """As the user gave it."""
-        ...
-
-    def shards(self) -> tuple[Shard, ...]:
-        """Return the shards in the order of their names.
-
-        Raises:
-            InvalidRequest: there is none, or a file is of no form that is read. SourceUnreachable, RemoteRefused.
-        """
-        ...
-
-    def path(self, shard: Shard) -> Path | None:
-        """Return the local file of a shard; None if it must be fetched.
-
-        Raises:
-            Conflict: it changed since it was listed.
-        """
-        ...
-
-    def fetch(self, shard: Shard, target: Path) -> None:
-        """Fetch the missing part of a shard to `target`, from its current length on. Data received before an error
-        stays.
-
-        Raises:
-            SourceUnreachable: the server is away, now. Conflict: the shard changed since it was listed.
-        """
-        ...
-
-    def sums(self) -> bytes:
-        """Return the content of `SHA256SUMS`; empty if there is none."""
-        ...
-
-    def put(self, name: str, source: Path) -> None:
-        """Write a file under an unused name; atomically.
-
-        Raises:
-            Conflict: there is something of this name.
-        """
-        ...
-
-
-def open_place(name: str) -> ShardPlace:
+def open_place(name: str, cache: Path | None = None, *, say: Say = lambda line: None) -> FolderPlace | BucketPlace:
     """Return the place of a name. Nothing is read yet.
+
+    Args:
+        name: See `naming`.
+        cache: Folder in which a fetched shard lies while it is read; None: the system's temporary folder.
+        say: Called when a server is unreachable, and when it is back.
 
     Raises:
         InvalidRequest: the name is not one of a place; see `check_name`.
     """
     check_name(name)
-    return BucketPlace(name) if name.startswith("s3://") else FolderPlace(name)
+    return BucketPlace(name, cache, say) if name.startswith("s3://") else FolderPlace(name)
+
+
+def sha256_of(file: BinaryIO) -> str:
+    """Return the SHA-256 of an open file in hexadecimal digits, and go back to its beginning."""
+    found = hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
+    file.seek(0)
+    return found
 
 
 class FolderPlace:
@@ -106,44 +81,27 @@ class FolderPlace:
         return self._given[0] if self._is_folder or not form_of(self.name) else self._given[0].parent
 
     def shards(self) -> tuple[Shard, ...]:
-        """See `ShardPlace`."""
+        """Return the shards in the order of their names.
+
+        Raises:
+            InvalidRequest: there is none, or one cannot be read.
+        """
         if not self._is_folder:
-            return tuple(self._shard(path, form_of(path.name) or "jsonl") for path in self._given)
+            return tuple(map(_local_shard, self._given))
         files = sorted(path for path in self._given[0].iterdir() if path.is_file() and path.name[0] != ".")
-        data = [path for path in files if path.name.endswith(DATA_SUFFIXES)]
-        return _some([self._shard(path, form_of(path.name) or "jsonl") for path in data], self.name)
+        return _some([_local_shard(path) for path in files if path.name.endswith(DATA_SUFFIXES)], self.name)
 
-    def _shard(self, path: Path, form: Form) -> Shard:
-        try:
-            state = path.stat()
-        except OSError as error:
-            raise InvalidRequest(
-                f"the data file {path} cannot be read: {error.strerror}", hint="check its path"
-            ) from error
-        if path.is_dir():
-            raise InvalidRequest(f"the data file {path} cannot be read: it is a directory", hint="check its path")
-        return Shard(name=path.name, form=form, num_bytes=state.st_size, stamp=_stamp(state))
-
-    def path(self, shard: Shard) -> Path:
-        """See `ShardPlace`."""
-        found = self._given[0] / shard.name if self._is_folder else self._of_name(shard.name)
-        try:
-            state = found.stat()
-        except OSError as error:
-            raise InvalidRequest(f"{found} cannot be read: {error.strerror}", hint="check its path") from error
-        if (state.st_size, _stamp(state)) != (shard.num_bytes, shard.stamp):
-            raise _changed(str(found))
-        return found
-
-    def _of_name(self, name: str) -> Path:
-        return next(path for path in self._given if path.name == name)
-
-    def fetch(self, shard: Shard, target: Path) -> None:
-        """See `ShardPlace`."""
-        raise NotImplementedError(f"{shard.name} lies on this machine")
+    @contextmanager
+    def open(self, shard: Shard) -> Iterator[BinaryIO]:
+        """Yield a shard open for reading."""
+        path = self._given[0] / shard.name
+        if not self._is_folder:
+            path = next(path for path in self._given if path.name == shard.name)
+        with open_given(path) as file:
+            yield file
 
     def sums(self) -> bytes:
-        """See `ShardPlace`."""
+        """Return the content of `SHA256SUMS`; empty if there is none."""
         path = self._folder / SUMS
         if not path.is_file():
             return b""
@@ -151,7 +109,11 @@ class FolderPlace:
             return file.read()
 
     def put(self, name: str, source: Path) -> None:
-        """See `ShardPlace`."""
+        """Write a file under an unused name, atomically.
+
+        Raises:
+            Conflict: there is something of this name.
+        """
         target = self._folder / name
         try:
             os.link(source, target)  # unlike a rename, it never takes the place of a file
@@ -165,16 +127,21 @@ class BucketPlace(Bucket):
 
     timeout_s = 60
     """Of one request, its body included; what came by then stays, and the next request goes on from there."""
+    patience_s = PATIENCE_S
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, cache: Path | None, say: Say) -> None:
         bucket, _, path = name.removeprefix("s3://").partition("/")
         self._keys = written_out(path) if form_of(path) else ()
         super().__init__(f"s3://{bucket}/{self._keys[0] if self._keys else path}")
-        self.name = name
+        self.name, self._cache, self._say = name, cache, say
         self._folder = path.rpartition("/")[0] if self._keys else self.prefix
 
     def shards(self) -> tuple[Shard, ...]:
-        """See `ShardPlace`."""
+        """Return the shards in the order of their names.
+
+        Raises:
+            InvalidRequest: there is none, or too many. SourceUnreachable, RemoteRefused.
+        """
         if self._keys:
             with ThreadPoolExecutor(_ASKED_AT_ONCE) as pool:
                 return tuple(pool.map(self._head, self._keys))
@@ -204,22 +171,44 @@ class BucketPlace(Bucket):
         name = str(path).removeprefix(self._folder + "/" if self._folder else "")
         return Shard(name=name, form=form_of(str(path)) or "jsonl", num_bytes=int(size), stamp=str(tag))
 
-    def path(self, shard: Shard) -> None:
-        """See `ShardPlace`."""
-
     def _key(self, name: str) -> str:
         return f"{self._folder}/{name}" if self._folder else name
 
-    def fetch(self, shard: Shard, target: Path) -> None:
-        """See `ShardPlace`."""
+    @contextmanager
+    def open(self, shard: Shard) -> Iterator[BinaryIO]:
+        """Yield a shard as a file without a name, fetched whole; a server that is away is waited for.
+
+        Raises:
+            SourceUnreachable: it was away for too long. Conflict: the object changed since it was listed.
+        """
+        if self._cache is not None:
+            make_folder(self._cache, mode=0o700)
+        last_s, pause_s, waiting = time.monotonic(), 0.25, False
+        with tempfile.TemporaryFile(dir=self._cache) as file:
+            while (have := file.tell()) < shard.num_bytes:
+                try:
+                    self._fetch(shard, file, have)
+                except SourceUnreachable as error:
+                    if file.tell() > have:
+                        last_s, pause_s = time.monotonic(), 0.25
+                    elif time.monotonic() - last_s > self.patience_s:
+                        raise
+                    elif not waiting:
+                        self._say(f"waiting for {shard.name}: {error.message}")
+                        waiting = True
+                    time.sleep(pause_s)
+                    pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+            if waiting:
+                self._say(f"{shard.name} is here")
+            file.seek(0)
+            yield file
+
+    def _fetch(self, shard: Shard, file: BinaryIO, have: int) -> None:
         import obstore
         from obstore import exceptions
 
         key = self._key(shard.name)
-        with target.open("ab") as file, self.translated(key):
-            have = file.tell()
-            if have >= shard.num_bytes:
-                return
+        with self.translated(key):
             options = {"if_match": shard.stamp, **({"range": {"offset": have}} if have else {})}
             try:
                 answer = obstore.get(self.store, key, options=options)
@@ -229,9 +218,11 @@ class BucketPlace(Bucket):
                     file.write(chunk)
             except exceptions.PreconditionError as error:
                 raise _changed(f"s3://{self.bucket}/{key}") from error
+        if file.tell() == have:
+            raise SourceUnreachable(f"{shard.name} ended after {have:,} of {shard.num_bytes:,} bytes")
 
     def sums(self) -> bytes:
-        """See `ShardPlace`."""
+        """Return the content of `SHA256SUMS`; empty if there is none."""
         import obstore
 
         try:
@@ -241,7 +232,11 @@ class BucketPlace(Bucket):
             return b""
 
     def put(self, name: str, source: Path) -> None:
-        """See `ShardPlace`."""
+        """Write a file under an unused name, atomically.
+
+        Raises:
+            Conflict: there is something of this name.
+        """
         import obstore
         from obstore import exceptions
 
@@ -267,14 +262,21 @@ class BucketPlace(Bucket):
         return SourceUnreachable(f"cannot reach s3://{self.bucket}/{key}: {said}", hint=S3_HINT)
 
 
+def _local_shard(path: Path) -> Shard:
+    why = "it is a directory" if path.is_dir() else ""
+    try:
+        num_bytes = path.stat().st_size
+    except OSError as error:
+        why = str(error.strerror)
+    if why:
+        raise InvalidRequest(f"the data file {path} cannot be read: {why}", hint="check its path")
+    return Shard(name=path.name, form=form_of(path.name) or "jsonl", num_bytes=num_bytes)
+
+
 def _some(found: Sequence[Shard], name: str) -> tuple[Shard, ...]:
     if not found:
         raise InvalidRequest(f"{name} has no data files", hint=f"data files end in {FORMS}")
     return tuple(found)
-
-
-def _stamp(state: os.stat_result) -> str:
-    return f"{state.st_ino}-{state.st_mtime_ns}-{state.st_ctime_ns}"
 
 
 def _changed(what: str) -> AshoreError:
