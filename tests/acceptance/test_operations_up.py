@@ -184,7 +184,7 @@ def test_a_model_is_pulled_verified_and_removed_by_jobs_and_the_audit_log_has_wh
         ("/models/remove", {"ref": "/etc"}, "not a"),
         ("/optimize/quantize", {"model": "m", "to": "int4", "calibration": "/etc/passwd"}, "not in the folders"),
         ("/optimize/evaluate", {"model": "hf:org/m"}, "not a"),
-        ("/optimize/evaluate", {"model": "m", "task": ["lm-eval:x"]}, "runs code"),
+        ("/optimize/evaluate", {"model": "m", "task": ["lm-eval:x"]}, "not in the folders"),
         ("/optimize/evaluate", {"model": "m", "text": ["/etc/passwd"]}, "not in the folders"),
         ("/train/sft", {"model": "m", "data": "s3://bucket/x"}, "not in the folders"),
     ],

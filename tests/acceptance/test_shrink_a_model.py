@@ -47,9 +47,8 @@ def walk(
     finally:
         if server is not None:
             server.stop()
-    compared = (folder / "page" / "compare.html").read_text(encoding="utf-8")
-    assert all(name in compared for name in MADE) and "data:image/png;base64," in compared
-    assert (folder / "page" / "compare.png").read_bytes().startswith(b"\x89PNG")
+    compared = (folder / "page" / "compare.md").read_text(encoding="utf-8")
+    assert all(name in compared for name in MADE)
 
 
 @pytest.mark.train

@@ -20,7 +20,6 @@ from ashore.engines.tuning import (
     TunedChoice,
     TuneReport,
     Unused,
-    draw_frontier,
     record_choice,
     recorded_choice,
     report_path,
@@ -148,11 +147,3 @@ def test_the_report_is_written_whole_and_replaced(tmp_path: Path) -> None:
     assert [p.name for p in folder.iterdir()] == ["m.json"]
     assert report_path(folder, "fake:echo?a=1").name == "fake_echo_a_1.json"
     assert [c.goal for c in read_report(path).choices] == list(GOALS)
-
-
-def test_the_frontier_is_drawn(tmp_path: Path) -> None:
-    draw_frontier(report(), tmp_path / "f.png")
-    assert (tmp_path / "f.png").read_bytes().startswith(b"\x89PNG")
-    draw_frontier(msgspec.structs.replace(report(), measured=(), frontier=(), choices=()), tmp_path / "none.png")
-    with pytest.raises(OSError):
-        draw_frontier(report(), tmp_path / "missing" / "f.png")

@@ -28,13 +28,11 @@ from ashore.engines.tuning import (
     busy_note,
     computes_in_bf16,
     describe_machine,
-    draw_frontier,
     engines_here,
     multiplies_bytes,
     propose,
     record_choice,
     report_json,
-    report_path,
     require_choices,
     save_report,
 )
@@ -152,7 +150,6 @@ def tune(
     budget_s: float = 300.0,
     goal: Annotated[Goal, Parameter(name="--for")] = "balanced",
     as_json: AsJson = False,
-    png: Path | None = None,
 ) -> None:
     """Measure which engine, precision, threads and options suit a model on this machine. `ashore up` uses the choice.
 
@@ -168,8 +165,6 @@ def tune(
         What to optimise for: latency (one stream), throughput (16 streams), or balanced.
     as_json
         Print the whole report as JSON.
-    png
-        File for the plot of the frontier; default: next to the report in the home's cache.
     """
     from ashore.cli.enginetables import TuningProgress, show_report
 
@@ -209,8 +204,6 @@ def tune(
         raise KeyboardInterrupt
     require_choices(report)
     saved = save_report(report, home.cache / "tuning")
-    picture = png or report_path(home.cache / "tuning", source.name).with_suffix(".png")
-    _draw(lambda: draw_frontier(report, picture), picture)
     state = open_state(settings)
     try:
         with state.write() as connection:
@@ -221,7 +214,7 @@ def tune(
         print(report_json(report).decode())
     else:
         show_report(report)
-    print(f"report {saved}\npicture {picture}", file=sys.stderr)
+    print(f"report {saved}", file=sys.stderr)
     for reference, num_bytes in made.items():
         print(
             f"kept in the store: {reference}, {human_bytes(num_bytes)}; to remove it: ashore model remove {reference}",
@@ -292,12 +285,3 @@ def _files(store: ModelStore, settings: Settings, name: str, candidate: Candidat
         if code:
             raise EngineFailed(f"{reference} could not be made (exit code {code}); see {path}")
     return stored_files(store, reference)
-
-
-def _draw(draw: Callable[[], None], picture: Path) -> None:
-    try:
-        draw()
-    except OSError as error:
-        raise InvalidRequest(
-            f"{picture} cannot be written: {error.strerror}", hint="choose another file with --png"
-        ) from error

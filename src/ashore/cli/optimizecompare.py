@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from cyclopts import Parameter
 
@@ -13,13 +12,7 @@ from ashore.bootstrap.homestore import open_store
 from ashore.core import make_folder
 from ashore.errors import InvalidRequest, NotFound
 
-if TYPE_CHECKING:
-    pass
-
 AsJson = Annotated[bool, Parameter(name="--json", negative=())]
-EXIT_GATE_FAILED = 1
-DEFAULT_TASKS = ("reviews-zh", "stdlib-en")
-HARNESS = "lm-eval:"
 
 
 def compare(
@@ -33,7 +26,7 @@ def compare(
 
     Args:
         models: Names[@variant] that were evaluated.
-        out: Folder to write compare.md, compare.html and compare.png to.
+        out: Folder to write compare.md to.
         as_json: Print JSON.
     """
     import msgspec
@@ -41,11 +34,10 @@ def compare(
     from ashore.evaluation import (
         compare,
         comparison_markdown,
-        comparison_page,
-        comparison_png,
         gate_verdict,
         kept_reports,
     )
+    from ashore.store import write_file
 
     if len(models) < 2:
         raise InvalidRequest(f"{len(models)} model given; expected at least two to compare")
@@ -61,24 +53,11 @@ def compare(
         verdict = kept[0].gate or gate_verdict(store, name)  # an earlier verdict on these bytes still holds
         reports.append(msgspec.structs.replace(kept[0], gate=verdict))
     if out is not None:
-        png = comparison_png(reports)
-        page = comparison_page(reports, png)
-        _write(
-            out,
-            {"compare.md": comparison_markdown(reports).encode(), "compare.html": page.encode(), "compare.png": png},
-        )
+        make_folder(out)
+        write_file(out / "compare.md", comparison_markdown(reports).encode())
+        print(f"written: {out}", file=sys.stderr)
     if as_json:
         items = [{"report": report, "change": compare(reports[0], report)} for report in reports]
         print(msgspec.json.format(msgspec.json.encode({"items": items}), indent=1).decode())
         return
     print(comparison_markdown(reports))
-
-
-def _write(folder: Path, files: Mapping[str, bytes]) -> None:
-    """Write files, each whole or not at all."""
-    from ashore.store import write_file
-
-    make_folder(folder)
-    for name, data in files.items():
-        write_file(folder / name, data)
-    print(f"written: {folder}", file=sys.stderr)

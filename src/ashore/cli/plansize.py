@@ -68,7 +68,6 @@ def size(
     years: float = 4.0,
     tariff: float = 0.12,
     top: int = 8,
-    plot: Path | None = None,
     write: Path | None = None,
     as_json: AsJson = False,
 ) -> None:
@@ -100,7 +99,6 @@ def size(
         years: In which machines are paid off.
         tariff: US dollars for a kWh.
         top: Options to print.
-        plot: Write latency against throughput of the cheapest options to this SVG file.
         write: Write an ashore.toml for the cheapest option.
         as_json: Print JSON.
     """
@@ -155,10 +153,6 @@ def size(
         most_devices=most,
         costs=costs,
     )
-    if plot is not None and found.options:
-        from ashore.planning.sizing.picture import draw
-
-        plot.write_bytes(draw(network, load, level, found.options[:5]))
     if write is not None and found.options:
         from ashore.planning.sizing.settings import ashore_toml
 
@@ -166,9 +160,8 @@ def size(
     if as_json:
         print(json.dumps(_plain(network, load, level, found), indent=2))
         return
-    for path, held in ((plot, "the plot"), (write, "the ashore.toml of the cheapest")):
-        if path is not None and found.options:
-            print(f"{path} has {held}", file=sys.stderr)
+    if write is not None and found.options:
+        print(f"{write} has the ashore.toml of the cheapest", file=sys.stderr)
     _show(network, load, level, found, top, costs, asked=model)
 
 

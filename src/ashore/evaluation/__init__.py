@@ -15,7 +15,6 @@ from ashore.evaluation.attached import gate_verdict, keep_report, keep_verdict, 
 from ashore.evaluation.compare import compare
 from ashore.evaluation.divergence import divergence
 from ashore.evaluation.gate import METRICS, decide, parse_gate, read_gate
-from ashore.evaluation.harness import HarnessTask
 from ashore.evaluation.hosted import open_hosted
 from ashore.evaluation.local import LocalSubject
 from ashore.evaluation.model import Judged, Report, Verdict, read_report
@@ -24,8 +23,6 @@ from ashore.evaluation.perplexity import perplexity, perplexity_increase
 from ashore.evaluation.ports import Generated, Subject, Told, untold
 from ashore.evaluation.rendering import (
     comparison_markdown,
-    comparison_page,
-    comparison_png,
     report_files,
     report_markdown,
 )
@@ -50,7 +47,6 @@ __all__ = [
     "Candidate",
     "ConfinedRunner",
     "Generated",
-    "HarnessTask",
     "Item",
     "Judged",
     "LocalSubject",
@@ -67,8 +63,6 @@ __all__ = [
     "check_memory",
     "compare",
     "comparison_markdown",
-    "comparison_page",
-    "comparison_png",
     "decide",
     "divergence",
     "evaluate",

@@ -17,7 +17,6 @@ from ashore.core import Clock
 from ashore.errors import InvalidRequest
 from ashore.evaluation.compare import compare
 from ashore.evaluation.divergence import divergence
-from ashore.evaluation.harness import HarnessTask, run_harness
 from ashore.evaluation.model import Conditions, Judged, Report, TextResult
 from ashore.evaluation.perplexity import perplexity
 from ashore.evaluation.ports import Subject
@@ -55,7 +54,7 @@ def evaluate(
     *,
     against: Candidate | None = None,
     texts: Sequence[NamedText] = (),
-    tasks: Sequence[Task | HarnessTask] = (),
+    tasks: Sequence[Task] = (),
     speed: bool = True,
     runner: Runner | None = None,
     clock: Clock,
@@ -110,7 +109,7 @@ def evaluate(
 def _judge(
     candidate: Candidate,
     texts: Sequence[NamedText],
-    tasks: Sequence[Task | HarnessTask],
+    tasks: Sequence[Task],
     *,
     window: int,
     speed: bool,
@@ -132,12 +131,7 @@ def _judge(
         )
         for text in texts
     )
-    judged_tasks = tuple(
-        run_harness(subject, task, told=stage(task.name))
-        if isinstance(task, HarnessTask)
-        else run_task(subject, task, runner=runner, told=stage(task.name))
-        for task in tasks
-    )
+    judged_tasks = tuple(run_task(subject, task, runner=runner, told=stage(task.name)) for task in tasks)
     return Report(
         model=candidate.judged,
         conditions=_conditions(candidate, clock),

@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from ashore.training import StepReport
 
 DEFAULT_TASKS: Final = ("reviews-zh", "stdlib-en")
-HARNESS: Final = "lm-eval:"
 
 
 # --- quantize
@@ -284,12 +283,7 @@ def evaluate(asked: Evaluate, work: Work) -> Shown:
 
     limits = ev.read_gate(Path(asked.gate)) if asked.gate is not None else None
     texts = [_read_text(Path(path)) for path in asked.text]
-    tasks = [
-        ev.HarnessTask(place=name.removeprefix(HARNESS), limit=asked.limit)
-        if name.startswith(HARNESS)
-        else ev.open_task(name).first(asked.limit)
-        for name in asked.task or (() if asked.text else DEFAULT_TASKS)
-    ]
+    tasks = [ev.open_task(name).first(asked.limit) for name in asked.task or (() if asked.text else DEFAULT_TASKS)]
     settings, store = read_settings(), open_store()
     other = _parent_of(store, asked.model) if asked.against == "parent" else asked.against
     with ExitStack() as stack:

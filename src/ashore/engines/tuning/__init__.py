@@ -19,7 +19,6 @@ from ashore.engines.tuning.model import (
     TunedChoice,
     TuneReport,
 )
-from ashore.engines.tuning.picture import draw_frontier
 from ashore.engines.tuning.ports import Trial
 from ashore.engines.tuning.records import (
     Unused,
@@ -54,7 +53,6 @@ __all__ = [
     "busy_note",
     "computes_in_bf16",
     "describe_machine",
-    "draw_frontier",
     "engines_here",
     "multiplies_bytes",
     "propose",

@@ -1,4 +1,4 @@
-"""The tables that every form of a report shows: rows of words, made once."""
+"""The tables of a report: rows of words."""
 
 from __future__ import annotations
 

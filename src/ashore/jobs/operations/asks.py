@@ -216,8 +216,8 @@ class EvaluateIn(Asked, frozen=True, kw_only=True, forbid_unknown_fields=True):
     task: Annotated[
         list[Annotated[str, msgspec.Meta(min_length=1, max_length=_TEXT)]], msgspec.Meta(max_length=16)
     ] = []
-    """Task file, name of a built-in task, or lm-eval:NAME; may be repeated. Default, without --text: two built-in
-    tasks, one Chinese and one English."""
+    """Task file, or name of a built-in task; may be repeated. Default, without --text: two built-in tasks, one Chinese
+    and one English."""
     engine: EngineKind | None = None
     """Engine to use; default: the one that reads the model's format."""
     gate: APath = None
@@ -235,7 +235,7 @@ class Evaluate(EvaluateIn, frozen=True, kw_only=True, forbid_unknown_fields=True
     threads: Annotated[int, msgspec.Meta(ge=0, le=4096)] = 0
     """Threads of the engine; 0: all."""
     out: Folder = None
-    """Folder to write report.json, report.md, report.html and report.png to."""
+    """Folder to write report.json and report.md to."""
 
 
 class SftIn(Asked, frozen=True, kw_only=True, forbid_unknown_fields=True):
