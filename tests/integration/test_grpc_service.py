@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -98,6 +99,27 @@ async def failing(call: Awaitable[object]) -> grpc.aio.AioRpcError:
 
 def trailers(error: grpc.aio.AioRpcError) -> dict[str, str | bytes]:
     return dict(error.trailing_metadata() or ())
+
+
+@pytest.mark.parametrize("method", ["Chat", "ChatStream", "Embed"])
+def test_a_long_message_is_read_in_the_line_of_its_principal_and_not_on_the_loop(method: str) -> None:
+    """16 MB of token ids held all requests for 0.4 s."""
+
+    async def test(it: Running) -> None:
+        app, may_go_on = KEYS.authenticate(KEY), threading.Event()
+        before = asyncio.create_task(it.serving.read_aside(app, may_go_on.wait))
+        wire = pb.EmbedRequest(inputs=[pb.EmbedInput(text="x" * 20_000), pb.EmbedInput()])
+        call = getattr(it.stub, method)(wire if method == "Embed" else chat("x" * 20_000, ""), metadata=WITH_KEY)
+        ended = asyncio.ensure_future(call.code())
+        try:
+            await it.stub.Chat(chat("short"), metadata=WITH_KEY)
+            done, _ = await asyncio.wait({ended}, timeout=0.3)
+            assert not done, "it is at fault, and not read yet"
+        finally:
+            may_go_on.set()
+        assert await ended is grpc.StatusCode.INVALID_ARGUMENT and await before
+
+    run(test)
 
 
 def test_a_stream_adds_up_to_the_whole_answer() -> None:

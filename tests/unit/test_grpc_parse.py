@@ -55,6 +55,12 @@ def test_a_message_is_read_whole_or_refused() -> None:
             decoded(pb.ChatRequest, wrong)
 
 
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_options_of_a_template_have_finite_numbers(number: float) -> None:
+    with pytest.raises(InvalidRequest, match="template_options is not a JSON object"):
+        parse(template_options={"a": [number]})
+
+
 def test_what_is_left_out_changes_nothing() -> None:
     request = parse()
     assert request.sampling == Sampling()

@@ -55,16 +55,8 @@ def chat_request(wire: pb.ChatRequest, *, request_id: RequestId, deadline_s: flo
     Raises:
         InvalidRequest: it is malformed; `param` names the field.
     """
-    from google.protobuf import json_format
-
     _count("messages", len(wire.messages), 1, MOST_MESSAGES)
     _count("tools", len(wire.tools), 0, MOST_TOOLS)
-    if wire.template_options.ByteSize() > MOST_TEMPLATE_OPTION_BYTES:
-        raise InvalidRequest(
-            f"template_options is longer than {MOST_TEMPLATE_OPTION_BYTES:,} bytes",
-            hint="send fewer options",
-            param="template_options",
-        )
     common = _common(wire.generation)
     return GenerationRequest(
         request_id=request_id,
@@ -73,9 +65,28 @@ def chat_request(wire: pb.ChatRequest, *, request_id: RequestId, deadline_s: flo
         tools=tuple(_tool(t, at) for at, t in enumerate(wire.tools)),
         tool_choice=_tool_choice(wire),
         deadline_s=deadline_s,
-        template_options=json_format.MessageToDict(wire.template_options),
+        template_options=_template_options(wire),
         **common,
     )
+
+
+def _template_options(wire: pb.ChatRequest) -> dict[str, Any]:
+    from google.protobuf import json_format
+
+    if wire.template_options.ByteSize() > MOST_TEMPLATE_OPTION_BYTES:
+        raise InvalidRequest(
+            f"template_options is longer than {MOST_TEMPLATE_OPTION_BYTES:,} bytes",
+            hint="send fewer options",
+            param="template_options",
+        )
+    try:
+        return dict(json_format.MessageToDict(wire.template_options))
+    except (json_format.Error, ValueError) as fault:
+        raise InvalidRequest(
+            f"template_options is not a JSON object: {fault}",
+            hint="set each value; numbers must be finite",
+            param="template_options",
+        ) from fault
 
 
 def complete_request(wire: pb.CompleteRequest, *, request_id: RequestId, deadline_s: float | None) -> GenerationRequest:

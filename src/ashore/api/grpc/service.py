@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing
+from functools import partial
+from typing import Final, Protocol, TypeVar
 
 import grpc
 from msgspec.structs import replace
@@ -21,7 +23,20 @@ from ashore.serving import ChoiceEnded, GenerationRequest, ServingEvent, Serving
 
 SERVICE = "/ashore.v1.Inference/"
 
-Parse = Callable[[bytes, RequestId, float | None], GenerationRequest]
+W = TypeVar("W")
+Wire = TypeVar("Wire", contravariant=True)
+R = TypeVar("R")
+EVENT_CHARS: Final = 16
+"""An event of a whole answer takes as long to write as so many characters of a prompt to read; so does each
+alternative to its token."""
+
+
+class Parse(Protocol[Wire]):
+    """Makes the request of a message."""
+
+    def __call__(self, wire: Wire, /, *, request_id: RequestId, deadline_s: float | None) -> GenerationRequest: ...
+
+
 PLAIN = Directive()
 CLAMPED = "x-ashore-clamped"
 
@@ -49,35 +64,32 @@ class InferenceService:
     async def Chat(self, _: object, context: Context) -> bytes:
         """Bytes to bytes: a repeated request is answered without being parsed."""
         async with self._reception.receive(context, SERVICE + "Chat") as call:
-            return await self._unary(call.message, call, context, "Chat", self._parse_chat)
+            return await self._unary(call, context, "Chat", pb.ChatRequest, chat_request)
         raise AssertionError("unreachable")
 
     async def ChatStream(self, _: object, context: Context) -> AsyncIterator[pb.AnswerEvent]:
         async with self._reception.receive(context, SERVICE + "ChatStream") as call:
-            parsed = self._parse_chat(call.message, call.request_id, context.time_remaining())
-            parsed = _as_called(parsed, call)
+            parsed = await self._parsed(call, context, pb.ChatRequest, chat_request)
             async with aclosing(self._events(parsed, call.principal, context)) as events:
                 async for event in events:
                     yield answer_event(event, call.request_id)
 
     async def Complete(self, _: object, context: Context) -> bytes:
         async with self._reception.receive(context, SERVICE + "Complete") as call:
-            return await self._unary(call.message, call, context, "Complete", self._parse_complete)
+            return await self._unary(call, context, "Complete", pb.CompleteRequest, complete_request)
         raise AssertionError("unreachable")
 
     async def CompleteStream(self, _: object, context: Context) -> AsyncIterator[pb.AnswerEvent]:
         async with self._reception.receive(context, SERVICE + "CompleteStream") as call:
-            parsed = self._parse_complete(call.message, call.request_id, context.time_remaining())
-            parsed = _as_called(parsed, call)
+            parsed = await self._parsed(call, context, pb.CompleteRequest, complete_request)
             async with aclosing(self._events(parsed, call.principal, context)) as events:
                 async for event in events:
                     yield answer_event(event, call.request_id)
 
     async def Embed(self, _: object, context: Context) -> pb.EmbedResponse:
         async with self._reception.receive(context, SERVICE + "Embed") as call:
-            request = decoded(pb.EmbedRequest, call.message)
+            request, inputs = await self._read(call, pb.EmbedRequest, lambda wire: embed_inputs(wire.inputs))
             dimensions = request.dimensions if request.HasField("dimensions") else None
-            inputs = embed_inputs(request.inputs)
             embedding = await self._serving.embeddings.embed(
                 request.model,
                 inputs,
@@ -89,7 +101,8 @@ class InferenceService:
             )
             standing = self._serving.standing(call.principal, request.model)
             await context.send_initial_metadata((("x-request-id", call.request_id), *_standing(standing)))
-            return embed_response(embedding)
+            render = partial(embed_response, embedding)
+            return await self._serving.at_length(embedding.num_chars, render, call.principal)
         raise AssertionError("unreachable")
 
     async def Models(self, _: object, context: Context) -> pb.ModelsResponse:
@@ -97,10 +110,10 @@ class InferenceService:
             return models_response(self._serving.models(call.principal))
         raise AssertionError("unreachable")
 
-    async def _unary(self, raw: bytes, call: Call, context: Context, method: str, parse: Parse) -> bytes:
+    async def _unary(self, call: Call, context: Context, method: str, kind: type[W], parse: Parse[W]) -> bytes:
         """Answer a repeated request by its bytes; otherwise parse, call, render, remember."""
         repeats = call.directive == PLAIN and not call.min_precision
-        key = self._serving.repeats.key(call.principal, SERVICE + method, raw) if repeats else b""
+        key = self._serving.repeats.key(call.principal, SERVICE + method, call.message) if repeats else b""
         repeated = (
             self._serving.repeats.find(key, call.request_id, call.principal, arrival=call.arrival) if repeats else None
         )
@@ -118,9 +131,11 @@ class InferenceService:
                 )
             )
             return ready.body
-        request = _as_called(parse(raw, call.request_id, context.time_remaining()), call)
+        request = await self._parsed(call, context, kind, parse)
         events = [event async for event in self._events(request, call.principal, context)]
-        answer: bytes = whole_answer(events, request.request_id).SerializeToString()
+        length = len(events) * EVENT_CHARS * (1 + (request.top_logprobs or 0))
+        render = partial(whole_answer, events, request.request_id)
+        answer = await self._serving.at_length(length, lambda: bytes(render().SerializeToString()), call.principal)
         started, usage = events[0], events[-1]
         if repeats and isinstance(started, Started) and started.good_until_s and isinstance(usage, Usage):
             self._serving.repeats.keep(
@@ -133,11 +148,20 @@ class InferenceService:
             )
         return answer
 
-    def _parse_chat(self, raw: bytes, request_id: RequestId, deadline_s: float | None) -> GenerationRequest:
-        return chat_request(decoded(pb.ChatRequest, raw), request_id=request_id, deadline_s=deadline_s)
+    async def _read(self, call: Call, kind: type[W], make: Callable[[W], R]) -> tuple[W, R]:
+        """Return the message of a call and the result of `make` on it; a long one is read on a thread."""
 
-    def _parse_complete(self, raw: bytes, request_id: RequestId, deadline_s: float | None) -> GenerationRequest:
-        return complete_request(decoded(pb.CompleteRequest, raw), request_id=request_id, deadline_s=deadline_s)
+        def work() -> tuple[W, R]:
+            wire: W = decoded(kind, call.message)
+            return wire, make(wire)
+
+        return await self._serving.at_length(len(call.message), work, call.principal)
+
+    async def _parsed(self, call: Call, context: Context, kind: type[W], parse: Parse[W]) -> GenerationRequest:
+        """Return the request of a call, with the options of its metadata."""
+        make = partial(parse, request_id=call.request_id, deadline_s=context.time_remaining())
+        request = (await self._read(call, kind, make))[1]
+        return replace(request, cache=call.directive, arrival=call.arrival, min_precision=call.min_precision)
 
     async def _events(
         self, request: GenerationRequest, principal: Principal, context: Context
@@ -158,11 +182,6 @@ class InferenceService:
                 elif isinstance(event, ChoiceEnded) and event.cut_by:
                     context.set_trailing_metadata((("x-ashore-cut-by", event.cut_by),))
                 yield event
-
-
-def _as_called(request: GenerationRequest, call: Call) -> GenerationRequest:
-    """Return a request with the options of the call's metadata."""
-    return replace(request, cache=call.directive, arrival=call.arrival, min_precision=call.min_precision)
 
 
 def _answered(started: Started) -> tuple[tuple[str, str], ...]:
