@@ -34,6 +34,7 @@ from ashore.engines import (
     Token,
     engine_kinds,
     make_engine,
+    scored,
 )
 from ashore.engines.fake.files import fake_model_files
 from ashore.errors import AshoreError
@@ -355,21 +356,21 @@ def test_scores_agree_with_what_generation_tells(case: Case) -> None:
     assert isinstance(case.engine, CanScore)
     events = run(case.engine, order("a", case.prompt, top_logprobs=1))["a"]
     said = [e for e in events if isinstance(e, Token)]
-    [rows] = case.engine.score([ScoreText([*case.prompt, *token_ids(events)])], top_logprobs=2)
+    [rows] = scored(case.engine, [ScoreText([*case.prompt, *token_ids(events)])], top_logprobs=2)
     assert [row[0].token_id for row in rows] == [*case.prompt[1:], *token_ids(events)]
     assert {len(row) for row in rows} == {3}
     if case.info.kind not in ("fake", "vllm"):  # the fake, which stands behind the double too, salts by prompt
         for row, token in zip(rows[11:], said, strict=True):
             assert row[0].logprob == pytest.approx(token.logprob, abs=0.1)
     events = run(case.engine, order("z", case.prompt, top_logprobs=0))["z"]  # what a comparison of releases asks for
-    [rows] = case.engine.score([ScoreText([*case.prompt, *token_ids(events)], len(case.prompt))])
+    [rows] = scored(case.engine, [ScoreText([*case.prompt, *token_ids(events)], len(case.prompt))])
     for row, token in zip(rows, [e for e in events if isinstance(e, Token)], strict=True):
         assert row[0].logprob == pytest.approx(token.logprob, abs=0.1)
     with pytest.raises(AshoreError):
-        case.engine.score([ScoreText([1, 10_000_000])])
+        scored(case.engine, [ScoreText([1, 10_000_000])])
     for ids, start in (([1], 1), ([1, 2], 0), ([1, 2], 2), ([], 1), ([1] * (case.info.context_tokens + 1), 1)):
         with pytest.raises(AshoreError):
-            case.engine.score([ScoreText([1, 2]), ScoreText(ids, start)])
+            scored(case.engine, [ScoreText([1, 2]), ScoreText(ids, start)])
 
 
 def test_texts_scored_together_are_scored_as_each_alone(case: Case) -> None:
@@ -384,11 +385,11 @@ def test_texts_scored_together_are_scored_as_each_alone(case: Case) -> None:
         ScoreText(stem),
     ]
     before = case.engine.stats()
-    together = case.engine.score(texts, top_logprobs=1)
+    together = scored(case.engine, texts, top_logprobs=1)
     computed = case.engine.stats().scored_tokens - before.scored_tokens
     assert [len(rows) for rows in together] == [len(text.ids) - text.start for text in texts]
     for text, rows in zip(texts, together, strict=True):
-        [alone] = case.engine.score([text], top_logprobs=1)
+        [alone] = scored(case.engine, [text], top_logprobs=1)
         assert [row[0].token_id for row in rows] == text.ids[text.start :]
         for one, other in zip(rows, alone, strict=True):
             assert one[0].logprob == pytest.approx(other[0].logprob, abs=0.05)
@@ -399,12 +400,12 @@ def test_texts_scored_together_are_scored_as_each_alone(case: Case) -> None:
 
 def test_distributions_hold_what_scores_tell(case: Case) -> None:
     needs(case, "distributions")
-    assert isinstance(case.engine, CanTellDistributions)
+    assert isinstance(case.engine, CanTellDistributions) and isinstance(case.engine, CanScore)
     text = ScoreText(case.long_prompt, 90)
     rows_NV = np.concatenate(list(case.engine.distributions(text)))
     assert rows_NV.shape == (60, case.info.vocab_size)
     assert np.exp(rows_NV.astype(np.float64)).sum(axis=1) == pytest.approx(1.0, abs=1e-3)
-    [rows] = case.engine.score([text], top_logprobs=1)
+    [rows] = scored(case.engine, [text], top_logprobs=1)
     assert [rows_NV[n, row[0].token_id] for n, row in enumerate(rows)] == pytest.approx(
         [row[0].logprob for row in rows], abs=0.02
     )

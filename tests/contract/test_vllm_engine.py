@@ -15,7 +15,7 @@ from vllm_double import VllmDouble
 from waiting import eventually
 
 from ashore.core import OrderId
-from ashore.engines import EngineOptions, Grammar, ModelFiles, Sampling, ScoreText, Token
+from ashore.engines import EngineOptions, Grammar, ModelFiles, Sampling, ScoreText, Token, scored
 from ashore.engines.vllm.command import vllm_command
 from ashore.engines.vllm.engine import VllmEngine
 from ashore.errors import (
@@ -144,7 +144,7 @@ def test_a_refusal_of_the_server_fails_the_order_with_its_words(engine: VllmEngi
 def test_no_order_goes_out_on_a_connection_that_rested_so_long_that_the_server_may_be_closing_it(
     engine: VllmEngine, double: VllmDouble
 ) -> None:
-    engine.score([ScoreText([5, 6])])
+    scored(engine, [ScoreText([5, 6])])
     made = double.connections
     time.sleep(1.1)
     run(engine, order("a", [5, 6], max_new_tokens=1))
@@ -178,9 +178,9 @@ def test_a_server_that_hangs_ends_its_orders_and_one_that_only_computes_does_not
 
 
 def test_scores_and_their_best_come_from_prompt_logprobs(engine: VllmEngine, double: VllmDouble) -> None:
-    [rows] = engine.score([ScoreText([65, 66, 67])], top_logprobs=2)
+    [rows] = scored(engine, [ScoreText([65, 66, 67])], top_logprobs=2)
     assert [row[0].token_id for row in rows] == [66, 67]
-    assert rows == double.engine().score([ScoreText([65, 66, 67])], top_logprobs=2)[0]
+    assert rows == scored(double.engine(), [ScoreText([65, 66, 67])], top_logprobs=2)[0]
 
 
 def test_an_embedding_server_embeds_and_does_not_generate(double: VllmDouble) -> None:

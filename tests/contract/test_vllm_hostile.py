@@ -13,7 +13,7 @@ import pytest
 from engine_bench import failure, finish, order, run, token_ids
 from node_lists import nodes_at
 
-from ashore.engines import EngineOptions, ModelFiles, ScoreText
+from ashore.engines import EngineOptions, ModelFiles, ScoreText, scored
 from ashore.engines.frames import Events, decode_to_worker, encode
 from ashore.engines.vllm.engine import VllmEngine
 from ashore.errors import EngineFailed
@@ -157,7 +157,7 @@ def test_other_vectors_than_were_asked_for_are_an_error(liar: Liar, vectors: lis
             engine.embed([[1], [2]])
         liar.say = lambda out: void(out.write(b'{"choices": []}'))
         with pytest.raises(EngineFailed):
-            engine.score([ScoreText([1, 2, 3])])
+            scored(engine, [ScoreText([1, 2, 3])])
     finally:
         engine.close()
 

@@ -18,7 +18,7 @@ from waiting import eventually
 
 from ashore.core import OrderId
 from ashore.edge.certificate import keep_certificate
-from ashore.engines import EngineOptions, ModelFiles, ScoreText, Token
+from ashore.engines import EngineOptions, ModelFiles, ScoreText, Token, scored
 from ashore.engines.model import BackendStatus
 from ashore.engines.vllm.engine import VllmEngine
 from ashore.errors import InvalidSpec
@@ -198,7 +198,7 @@ def test_questions_go_elsewhere_too(engine: VllmEngine, doubles: list[VllmDouble
     doubles[0].refuses = [500]
     doubles[1].refuses = []
     for _ in range(2):
-        [rows] = engine.score([ScoreText([65, 66, 67])], top_logprobs=0)
+        [rows] = scored(engine, [ScoreText([65, 66, 67])], top_logprobs=0)
         assert [row[0].token_id for row in rows] == [66, 67]
 
 

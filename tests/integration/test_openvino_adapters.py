@@ -20,6 +20,7 @@ from ashore.engines import (
     Sampling,
     ScoreText,
     Token,
+    scored,
 )
 from ashore.engines.openvino.engine import OpenVinoEngine
 from ashore.engines.openvino.graph import PagedModel
@@ -154,7 +155,7 @@ def test_scores_and_orders_without_an_adapter_are_those_of_the_base(bench: Bench
     untouched = opened(bench.base, tmp_path / "ov")
     try:
         assert isinstance(bench.engine, CanLoadAdapter)
-        ours, theirs = bench.engine.score([ScoreText(PROMPT)])[0], untouched.score([ScoreText(PROMPT)])[0]
+        ours, theirs = scored(bench.engine, [ScoreText(PROMPT)])[0], scored(untouched, [ScoreText(PROMPT)])[0]
         assert [row[0].logprob for row in ours] == pytest.approx([row[0].logprob for row in theirs], abs=1e-4)
         one = greedy("a")
         assert token_ids(run(bench.engine, one)["a"]) == token_ids(run(untouched, one)["a"])

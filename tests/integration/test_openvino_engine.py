@@ -25,6 +25,7 @@ from ashore.engines import (
     Sampling,
     ScoreText,
     Token,
+    scored,
 )
 from ashore.engines.openvino.engine import OpenVinoEngine
 from ashore.engines.openvino.prepare import prepare_openvino
@@ -207,9 +208,9 @@ def test_log_probabilities_agree_with_scoring(engine: OpenVinoEngine) -> None:
     assert isinstance(engine, CanScore)
     prompt = [504, 3575, 282, 4649, 314]
     events = [e for e in run(engine, order("lp", prompt, 10, top_logprobs=20))["lp"] if isinstance(e, Token)]
-    [scored] = engine.score([ScoreText([*prompt, *(e.token_id for e in events)])], top_logprobs=20)
-    assert len(scored) == len(prompt) + 9
-    for event, (chosen, *best) in zip(events, scored[len(prompt) - 1 :], strict=True):
+    [rows] = scored(engine, [ScoreText([*prompt, *(e.token_id for e in events)])], top_logprobs=20)
+    assert len(rows) == len(prompt) + 9
+    for event, (chosen, *best) in zip(events, rows[len(prompt) - 1 :], strict=True):
         assert event.logprob == pytest.approx(chosen.logprob, abs=0.5)  # the fast mode; exact in the contract suite
         assert len(event.top) == len(best) == 20
         assert event.top[0].token_id == event.token_id
@@ -294,7 +295,7 @@ def test_embeddings_are_unit_vectors_whatever_else_is_in_the_batch(demo_home: Pa
     assert np.allclose(np.linalg.norm(together, axis=1), 1, atol=1e-3)
     assert np.abs(together - alone).max() < 0.02
     with pytest.raises(UnsupportedByEngine):
-        engine.score([ScoreText([1, 2, 3])])
+        scored(engine, [ScoreText([1, 2, 3])])
     engine.close()
 
 

@@ -17,7 +17,7 @@ from tiny_models import make_tiny_model
 
 from ashore.bootstrap import rebuilder
 from ashore.core import ManualClock
-from ashore.engines import EngineKind, EngineOptions, ModelFiles, RoundOrder, ScoreText
+from ashore.engines import EngineKind, EngineOptions, ModelFiles, RoundOrder, ScoreText, scored
 from ashore.engines.cards import make_engine
 from ashore.engines.openvino.prepare import prepare_openvino
 from ashore.errors import AshoreError, BrokenData, Conflict, DiskFull, InvalidRequest, MemoryFull, UnknownModel
@@ -364,7 +364,7 @@ def _score(kind: EngineKind, folder: Path, form: Any, weights: str, ids: list[in
     extra: dict[str, Any] = {"full_precision": True} if kind == "openvino" else {}
     engine.load(files, EngineOptions(kind=kind, context_tokens=256, max_sequences=1, threads=1, extra=extra))
     try:
-        [rows] = engine.score([ScoreText(ids=ids)])
+        [rows] = scored(engine, [ScoreText(ids=ids)])
     finally:
         engine.close()
     return [row[0].logprob for row in rows]

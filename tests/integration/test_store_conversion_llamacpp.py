@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from tiny_models import CONFIGS, make_tiny_model
 
-from ashore.engines import CanScore, EngineOptions, ModelFiles, ScoreText, make_engine
+from ashore.engines import CanScore, EngineOptions, ModelFiles, ScoreText, make_engine, scored
 from ashore.store import convert_safetensors_to_gguf
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "store_tiny_models.json").read_text())
@@ -27,7 +27,7 @@ def test_converted_model_scores_as_torch_does(tmp_path: Path, kind: str, dtype: 
     engine.load(files, EngineOptions(kind="llamacpp", context_tokens=256, threads=1))
     try:
         assert isinstance(engine, CanScore)
-        scores = [entry[0].logprob for entry in engine.score([ScoreText(golden["ids"])])[0]]
+        scores = [entry[0].logprob for entry in scored(engine, [ScoreText(golden["ids"])])[0]]
     finally:
         engine.close()
     assert len(scores) == len(golden["logprobs"])

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ashore.core import OrderId
-from ashore.engines import EngineOptions, Finished, GenerateOrder, Sampling, ScoreText, Token
+from ashore.engines import EngineOptions, Finished, GenerateOrder, Sampling, ScoreText, Token, scored
 from ashore.engines.fake.engine import FakeEngine
 from ashore.engines.fake.files import fake_model_files
 
@@ -154,7 +154,7 @@ class VllmDouble:
         if path == "/v1/embeddings":
             vectors = self.engine().embed(body["input"])
             return {"data": [{"index": n, "embedding": vector} for n, vector in enumerate(vectors)]}
-        [rows] = self.engine().score([ScoreText(body["prompt"])], top_logprobs=body["prompt_logprobs"])
+        [rows] = scored(self.engine(), [ScoreText(body["prompt"])], top_logprobs=body["prompt_logprobs"])
         found = [{str(entry.token_id): {"logprob": entry.logprob, "rank": 1} for entry in row} for row in rows]
         return {"choices": [{"index": 0, "text": "", "token_ids": [1], "prompt_logprobs": [None, *found]}]}
 

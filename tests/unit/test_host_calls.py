@@ -3,13 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
-from ashore.engines.frames import CancelCall, Embed, FrameReader, ToHost, ToWorker, Vectors, decode_to_host
+from ashore.engines.frames import (
+    CancelCall,
+    Embed,
+    FrameReader,
+    Score,
+    Scores,
+    ToHost,
+    ToWorker,
+    Vectors,
+    decode_to_host,
+)
 from ashore.engines.host.calls import SLICE_SEQUENCES, Calls
 from ashore.engines.host.link import Link
 from ashore.engines.hostlink import HostLink
+from ashore.engines.model import ScoredText, ScoreText, TokenLogprob
 
 
 class Bench:
@@ -22,13 +35,18 @@ class Bench:
         self.computed += [ids[0] for ids in batch]
         return [[1.0] for _ in batch]
 
+    def score(self, texts: list[ScoreText], *, top_logprobs: int) -> Iterator[tuple[int, ScoredText]]:
+        for at in range(texts[0].start, len(texts[0].ids)):
+            self.computed.append(at)
+            yield 0, [(TokenLogprob(texts[0].ids[at], 0.0),)]
+
     def run(self, slices: int) -> list[int]:
         for _ in range(slices):
             self.calls.run_slice()
         return [answer.call_id for answer in self.answers if isinstance(answer, Vectors)]
 
 
-ONE, OTHER = cast(Link, object()), cast(Link, object())
+ONE, OTHER = (cast(Link, SimpleNamespace(has_backlog=False)) for _ in range(2))
 
 
 def test_a_small_call_is_answered_between_the_slices_of_a_large_one() -> None:
@@ -57,6 +75,30 @@ def test_a_call_that_is_given_up_is_computed_no_further() -> None:
     bench.calls.cancel(ONE, 7)
     assert bench.run(2) == [1] and bench.computed.count(1) == SLICE_SEQUENCES, "that of the other connection goes on"
     assert not bench.calls
+
+
+def test_a_text_is_scored_in_pieces_between_which_sequences_step() -> None:
+    bench = Bench()
+    bench.calls.add_score(ONE, Score(1, [ScoreText([4, 5, 6, 7])]))
+    for pieces in range(1, 4):
+        bench.run(1)
+        assert bench.computed == [1, 2, 3][:pieces] and not bench.answers
+    bench.run(2)
+    assert [[row[0].token_id for row in rows] for rows in cast(Scores, bench.answers[0]).texts] == [[5, 6, 7]]
+    assert not bench.calls
+    bench.calls.add_score(ONE, Score(2, [ScoreText([4, 5, 6, 7])]))
+    bench.run(1)
+    bench.calls.cancel(ONE, 2)
+    assert not bench.calls, "what nobody waits for is scored no further"
+
+
+def test_no_more_is_computed_for_a_worker_that_has_not_read_its_last_answer() -> None:
+    bench = Bench()
+    slow = cast(Link, SimpleNamespace(has_backlog=True))
+    bench.calls.add_embed(slow, 1, [[1]])
+    assert not bench.calls.can_go_on
+    bench.calls.add_embed(ONE, 2, [[2]])
+    assert bench.calls.can_go_on and bench.run(2) == [2] and bench.computed == [2]
 
 
 def test_a_worker_tells_the_host_that_it_waits_for_a_call_no_more() -> None:

@@ -319,11 +319,33 @@ def test_a_worker_that_does_not_read_is_cut_off_and_the_others_go_on(
     with_fake(tmp_path, "fake:echo?step_s=0.001", use)
 
 
+def test_answers_longer_than_the_backlog_cut_nobody_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(host_link, "MAX_BACKLOG_BYTES", 64 << 10)
+
+    async def use(client: HostClient) -> None:
+        text = list(b"a long text") * 300
+        scores, vectors, *chats = await asyncio.gather(
+            client.score([ScoreText(text)], top_logprobs=20),
+            client.embed([[1, 2]] * 500),
+            *(collect(client.generate(echo_order(f"c{number}", "y" * 50))) for number in range(20)),
+        )
+        assert len(scores[0]) == len(text) - 1 and len(vectors) == 500
+        assert all(isinstance(events[-1], Finished) for events in chats)
+
+    with_fake(tmp_path, "fake:echo?embed=1024&step_s=0.001", use)
+
+
 @pytest.mark.parametrize("ids", [[1, 2], [99_999]], ids=["answers", "refusals"])
 def test_a_worker_that_is_cut_off_in_the_middle_of_its_answers_takes_nobody_along(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ids: list[int]
 ) -> None:
-    monkeypatch.setattr(host_link, "MAX_BACKLOG_BYTES", 0)
+    def send(link: host_link.Link, message: frames.ToWorker) -> None:
+        if isinstance(message, frames.Vectors | frames.CallFailed):
+            raise host_link.LinkClosed("cut")
+        sent(link, message)
+
+    sent = host_link.Link.send
+    monkeypatch.setattr(host_link.Link, "send", send)
 
     async def use(client: HostClient) -> None:
         slow = socket.socket(socket.AF_UNIX)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -54,9 +55,9 @@ def digest(path: tuple[int, ...]) -> list[float]:
 
 def score(texts: list[ScoreText], *, blocks: int = 64, chunk: int = 96) -> tuple[list[list[list[float]]], NotingModel]:
     pool, model = BlockPool(blocks, BLOCK), NotingModel(blocks)
-    scorer = TextScorer(model, pool, chunk_tokens=chunk)  # type: ignore[arg-type]
+    scorer = TextScorer(model, pool, chunk_tokens=lambda: chunk)  # type: ignore[arg-type]
     rows: list[list[list[float]]] = [[] for _ in texts]
-    for piece in scorer.pieces(texts):
+    for piece in chain.from_iterable(scorer.pieces(texts)):
         assert piece.first == texts[piece.place].start + len(rows[piece.place])
         rows[piece.place] += piece.logits_NV.tolist()
     assert scorer.num_computed == sum(model.steps)
@@ -105,7 +106,7 @@ def test_short_texts_fill_a_step_together() -> None:
 
 def test_a_text_without_room_is_refused_and_nothing_is_kept() -> None:
     pool, model = BlockPool(2, BLOCK), NotingModel(2)
-    scorer = TextScorer(model, pool, chunk_tokens=64)  # type: ignore[arg-type]
+    scorer = TextScorer(model, pool, chunk_tokens=lambda: 64)  # type: ignore[arg-type]
     with pytest.raises(KvCacheExhausted, match="100 tokens"):
         list(scorer.pieces([ScoreText([1] * 100)]))
     assert pool.num_available == 2
@@ -113,7 +114,20 @@ def test_a_text_without_room_is_refused_and_nothing_is_kept() -> None:
 
 def test_a_caller_that_stops_early_leaves_no_block_held() -> None:
     pool, model = BlockPool(16, BLOCK), NotingModel(16)
-    pieces = TextScorer(model, pool, chunk_tokens=32).pieces([ScoreText([1] * 100), ScoreText([2] * 100)])  # type: ignore[arg-type]
+    pieces = TextScorer(model, pool, chunk_tokens=lambda: 32).pieces([ScoreText([1] * 100), ScoreText([2] * 100)])  # type: ignore[arg-type]
     next(iter(pieces))
     pieces.close()  # type: ignore[attr-defined]
     assert pool.num_available == 16
+
+
+def test_a_text_whose_blocks_running_sequences_need_gives_all_of_them_back() -> None:
+    pool, model = BlockPool(8, BLOCK), NotingModel(8)
+    scorer = TextScorer(model, pool, chunk_tokens=lambda: 16)  # type: ignore[arg-type]
+    pieces = scorer.pieces([ScoreText([1] * (BLOCK * 6))])
+    next(pieces)
+    assert pool.num_available < 8, "they are borrowed between two steps"
+    scorer.give_way()
+    assert pool.num_available == 8
+    with pytest.raises(KvCacheExhausted, match="running sequences"):
+        next(pieces)
+    assert pool.num_available == 8

@@ -8,11 +8,13 @@ from typing import Final
 
 MOST_SHOWN: Final = 20
 """Names listed in a hint; it states how many more there are."""
+MOST_CHARS: Final = 100
+"""Of a mistyped name that are compared: a client chooses how long it is."""
 
 
 def nearest_names(name: str, known: Iterable[str], *, limit: int = 3) -> tuple[str, ...]:
     """Return up to `limit` known names similar to `name`, best first; empty if there are none."""
-    return tuple(difflib.get_close_matches(name, list(known), n=limit, cutoff=0.55))
+    return tuple(difflib.get_close_matches(name[:MOST_CHARS], list(known), n=limit, cutoff=0.55))
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

@@ -60,7 +60,16 @@ from ashore.engines.model import (
 from ashore.engines.options import LIMITS, OptionValue, check_kv_tokens, is_tame
 from ashore.engines.ordercheck import check_ids, check_order, check_precision
 from ashore.engines.orderstream import CancelOrder, OrderHearer, OrderStream
-from ashore.engines.ports import CanEmbed, CanLoadAdapter, CanScore, CanSleep, CanTellDistributions, CanWait, Engine
+from ashore.engines.ports import (
+    CanEmbed,
+    CanLoadAdapter,
+    CanScore,
+    CanSleep,
+    CanTellDistributions,
+    CanWait,
+    Engine,
+    scored,
+)
 from ashore.engines.rounding import Rounded, Rounder, RoundOrder, Samples, Told, quietly
 from ashore.engines.torchmodel import TorchDtype, load_torch_model, torch_libraries
 
@@ -140,6 +149,7 @@ __all__ = [
     "quietly",
     "read_launch",
     "reads_store",
+    "scored",
     "torch_libraries",
     "why_file",
     "write_launch",

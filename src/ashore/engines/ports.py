@@ -84,10 +84,12 @@ class CanEmbed(Protocol):
 class CanScore(Protocol):
     """An engine that scores given texts."""
 
-    def score(self, texts: Sequence[ScoreText], *, top_logprobs: int = 0) -> list[ScoredText]:
-        """Return, for each text, its tokens from `start` on with their log-probabilities, and the top alternatives.
+    def score(self, texts: Sequence[ScoreText], *, top_logprobs: int = 0) -> Iterator[tuple[int, ScoredText]]:
+        """Yield the tokens of each text from `start` on with their log-probabilities, and the top alternatives: in
+        pieces, each with the place of its text. Those of one text come in order; a piece may be empty.
 
-        Texts are computed together, and shared beginnings once, if the engine supports it.
+        Texts are computed together, and shared beginnings once, if the engine supports it. Running sequences may step
+        between two pieces, which are therefore small. Who stops early closes the iterator.
 
         Raises:
             InvalidRequest: a text without tokens to score, a `start` below 1, or ids beyond the vocabulary.
@@ -96,6 +98,14 @@ class CanScore(Protocol):
             KvCacheExhausted: running sequences hold the memory that a text needs.
         """
         ...
+
+
+def scored(engine: CanScore, texts: Sequence[ScoreText], *, top_logprobs: int = 0) -> list[ScoredText]:
+    """Return what `score` yields, whole, for each text. Raises as it does."""
+    found: list[ScoredText] = [[] for _ in texts]
+    for place, rows in engine.score(texts, top_logprobs=top_logprobs):
+        found[place] += rows
+    return found
 
 
 @runtime_checkable

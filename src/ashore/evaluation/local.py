@@ -25,6 +25,7 @@ from ashore.engines import (
     ScoreText,
     Token,
     error_of,
+    scored,
 )
 from ashore.errors import UnsupportedByEngine
 from ashore.evaluation.calls import calls_of
@@ -56,11 +57,11 @@ class LocalSubject:
     def score(self, texts: Sequence[ScoreText], *, top_logprobs: int = 0, told: Told = untold) -> list[ScoredText]:
         if not isinstance(self._engine, CanScore):
             raise UnsupportedByEngine(f"the engine {self._info.kind!r} does not score texts")
-        scored: list[ScoredText] = []
+        found: list[ScoredText] = []
         for call in calls_of(texts, top_logprobs=top_logprobs):
-            scored += self._engine.score(call, top_logprobs=top_logprobs)
-            told(len(scored), len(texts))
-        return scored
+            found += scored(self._engine, call, top_logprobs=top_logprobs)
+            told(len(found), len(texts))
+        return found
 
     def distributions(self, text: ScoreText) -> NDArray[np.float32]:
         if not isinstance(self._engine, CanTellDistributions):

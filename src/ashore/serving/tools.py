@@ -100,7 +100,7 @@ def _enforce(request: GenerationRequest, text: ServedText) -> GenerationRequest:
         tools = tuple(tool for tool in tools if tool.name == name)
         if not tools:
             raise InvalidRequest(
-                f"tool_choice names {name!r}, which is not among the tools",
+                f"tool_choice names {name[:100]!r}, which is not among the tools",
                 hint=did_you_mean(name, [t.name for t in request.tools]),
                 param="tool_choice",
             )

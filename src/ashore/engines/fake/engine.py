@@ -45,6 +45,7 @@ from ashore.errors import AshoreError, ContextTooLong, EngineFailed, NotReady
 
 _ANSWERED_AT_ONCE: Final = 2
 _TICK_S: Final = 0.002
+_SCORED_AT_ONCE: Final = 256
 """Paced tokens come out on a grid of this width, so that many slow streams cost few steps."""
 _BLOCK_TOKENS: Final = 16
 _MOST_BLOCKS: Final = 65_536
@@ -261,16 +262,18 @@ class FakeEngine:
                 raise ContextTooLong(f"a text has {len(ids)} tokens; the context is {info.context_tokens}")
         return [hashed_vector(ids, info.embedding_size) for ids in batch]
 
-    def score(self, texts: Sequence[ScoreText], *, top_logprobs: int = 0) -> list[ScoredText]:
+    def score(self, texts: Sequence[ScoreText], *, top_logprobs: int = 0) -> Iterator[tuple[int, ScoredText]]:
         check_scored(texts, self._loaded(), top_logprobs=top_logprobs)
         self._scored_tokens += sum(len(text.ids) - 1 for text in texts)
-        return [
-            [
-                tongue.logprobs(tongue.logits(0, at, text.ids[at - 1]), VOCAB_SIZE, text.ids[at], top_logprobs)
-                for at in range(text.start, len(text.ids))
-            ]
-            for text in texts
-        ]
+        for place, text in enumerate(texts):
+            for first in range(text.start, len(text.ids), _SCORED_AT_ONCE):
+                yield (
+                    place,
+                    [
+                        tongue.logprobs(tongue.logits(0, at, text.ids[at - 1]), VOCAB_SIZE, text.ids[at], top_logprobs)
+                        for at in range(first, min(first + _SCORED_AT_ONCE, len(text.ids)))
+                    ],
+                )
 
     def distributions(self, text: ScoreText) -> Iterator[NDArray[np.float32]]:
         check_scored([text], self._loaded())

@@ -8,12 +8,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-import numpy as np
-from numpy.typing import NDArray
-
 from ashore.engines.failures import failure_of
 from ashore.engines.frames import CallFailed, Distribute, Rows, Score, Scores, ToWorker, Vectors
 from ashore.engines.host.link import Link
+from ashore.engines.model import ScoredText
 from ashore.engines.ports import CanEmbed, CanScore, CanTellDistributions, Engine
 from ashore.errors import AshoreError, UnsupportedByEngine
 
@@ -34,11 +32,13 @@ class _EmbedCall:
 
 @dataclass(slots=True, eq=False)
 class _Telling:
-    """Distributions on their way: a piece is computed when the one before it has been read."""
+    """Scores or distributions on their way: a piece is computed between two steps, when what was sent before it has
+    been read."""
 
     link: Link
     call_id: int
-    pieces: Iterator[NDArray[np.float32]]
+    pieces: Iterator[ToWorker | None]
+    """Messages; None where a piece makes none."""
 
 
 _Slice = list[tuple[_EmbedCall, list[list[int]]]]
@@ -61,9 +61,8 @@ class Calls:
     @property
     def can_go_on(self) -> bool:
         """False where nothing is to be computed before a worker has read what it has been sent."""
-        if self._telling is not None:
-            return bool(self._embeds) or not self._telling.link.has_backlog
-        return bool(self)
+        tells = not self._telling.link.has_backlog if self._telling is not None else bool(self._scores)
+        return tells or any(not call.link.has_backlog for call in self._embeds)
 
     def add_embed(self, link: Link, call_id: int, batch: list[list[int]]) -> None:
         """Queue a call; its answer goes to `link`."""
@@ -88,31 +87,30 @@ class Calls:
             self._telling = None
 
     def run_slice(self) -> None:
-        """Compute one slice of embeddings, and one call of scores or one piece of distributions; hand over what is
-        whole by then."""
-        if self._embeds:
+        """Compute one slice of embeddings, and one piece of scores or distributions; hand over what is whole by
+        then."""
+        if taken := self._next_slice():
             first = self._embeds[0]
-            self._run_embeds(self._next_slice())
+            self._run_embeds(taken)
             if self._embeds and self._embeds[0] is first:  # a large one: the next slices go to those behind it
                 self._embeds.rotate(-1)
-        if self._telling is not None:
-            if not self._telling.link.has_backlog:
-                self._try(self._telling.link, self._telling.call_id, self._tell_piece)
-        elif self._scores:
+        if self._telling is None and self._scores:
             link, call = self._scores.popleft()
-            self._try(link, call.call_id, lambda: self._score(link, call))
-
-    def _try(self, link: Link, call_id: int, work: Callable[[], None]) -> None:
-        error = _attempt(work)
-        if error is not None:
-            self._telling = None
-            self._deliver(link, CallFailed(call_id, failure_of(error)))
+            self._telling = _Telling(link, call.call_id, self._told(call))
+        telling = self._telling
+        if telling is not None and not telling.link.has_backlog:
+            error = _attempt(lambda: self._tell_piece(telling))
+            if error is not None:
+                self._telling = None
+                self._deliver(telling.link, CallFailed(telling.call_id, failure_of(error)))
 
     def _next_slice(self) -> _Slice:
         """Take sequences from the front of the queue up to the bounds of a slice, at least one."""
         taken: _Slice = []
         sequences = tokens = 0
         for call in self._embeds:
+            if call.link.has_backlog:
+                continue
             part: list[list[int]] = []
             for sequence in call.batch[len(call.vectors) :]:
                 full = sequences >= SLICE_SEQUENCES or tokens + len(sequence) > SLICE_TOKENS
@@ -162,32 +160,33 @@ class Calls:
             self._embeds.remove(call)
             self._deliver(call.link, answer)
 
-    def _score(self, link: Link, call: Score | Distribute) -> None:
+    def _told(self, call: Score | Distribute) -> Iterator[ToWorker | None]:
         if isinstance(call, Distribute):
-            self._start_telling(link, call)
+            if not isinstance(self._engine, CanTellDistributions):
+                raise UnsupportedByEngine(
+                    f"the engine {self._kind!r} returns only the most likely tokens, not the whole vocabulary",
+                    hint="use an engine whose features include 'distributions'",
+                )
+            for rows_NV in self._engine.distributions(call.text):
+                yield Rows(call.call_id, rows_NV.astype("<f4", copy=False).tobytes(), last=False)
+            yield Rows(call.call_id, b"", last=True)
             return
         if not isinstance(self._engine, CanScore):
             raise UnsupportedByEngine(
                 f"the engine {self._kind!r} does not score texts", hint="use an engine whose features include 'score'"
             )
-        texts = self._engine.score(call.texts, top_logprobs=call.top_logprobs)
-        self._deliver(link, Scores(call.call_id, texts))
+        found: list[ScoredText] = [[] for _ in call.texts]
+        for place, rows in self._engine.score(call.texts, top_logprobs=call.top_logprobs):
+            found[place] += rows
+            yield None
+        yield Scores(call.call_id, found)
 
-    def _start_telling(self, link: Link, call: Distribute) -> None:
-        if not isinstance(self._engine, CanTellDistributions):
-            raise UnsupportedByEngine(
-                f"the engine {self._kind!r} returns only the most likely tokens, not the whole vocabulary",
-                hint="use an engine whose features include 'distributions'",
-            )
-        self._telling = _Telling(link, call.call_id, self._engine.distributions(call.text))
-
-    def _tell_piece(self) -> None:
-        assert self._telling is not None
-        rows_NV = next(self._telling.pieces, None)
-        data = b"" if rows_NV is None else rows_NV.astype("<f4", copy=False).tobytes()
-        self._deliver(self._telling.link, Rows(self._telling.call_id, data, last=rows_NV is None))
-        if rows_NV is None:
-            self._telling = None
+    def _tell_piece(self, telling: _Telling) -> None:
+        for message in telling.pieces:
+            if message is not None:
+                self._deliver(telling.link, message)
+            return
+        self._telling = None
 
 
 def _attempt(work: Callable[[], None]) -> Exception | None:

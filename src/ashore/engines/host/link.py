@@ -7,11 +7,12 @@ from collections import deque
 from typing import Final
 
 from ashore.core import UNDECODABLE, OrderId
-from ashore.engines.frames import FrameReader, ToHost, ToWorker, decode_to_host, encode
+from ashore.engines.frames import Events, FrameReader, ToHost, ToWorker, decode_to_host, encode
 from ashore.errors import InvalidRequest
 
 MAX_BACKLOG_BYTES: Final = 16 << 20
-"""A worker that leaves this much unread (some 300,000 tokens) is cut off: memory stays bounded, the others go on."""
+"""A worker that leaves this much unread (some 300,000 tokens) is cut off: memory stays bounded, the others go on.
+Answers to calls do not count: a single one may be longer, and the next is computed when it has been read."""
 
 _READ_BYTES: Final = 256 << 10
 _MOST_PIECES: Final = 64
@@ -32,7 +33,8 @@ class Link:
         self.open = True
         self._reader = FrameReader()
         self._outgoing: deque[memoryview] = deque()
-        self._backlog_bytes = 0
+        self._backlog_bytes = self._answer_bytes = 0
+        """Not sent yet; of these, at most, in answers to calls."""
 
     @property
     def has_backlog(self) -> bool:
@@ -65,11 +67,13 @@ class Link:
         """
         if not self.open:
             return
-        if self._backlog_bytes > MAX_BACKLOG_BYTES:
+        if self._backlog_bytes - self._answer_bytes > MAX_BACKLOG_BYTES:
             raise LinkClosed(f"the worker left {self._backlog_bytes:,} bytes unread")
         frame = encode(message)
         self._outgoing.append(memoryview(frame))
         self._backlog_bytes += len(frame)
+        if not isinstance(message, Events):
+            self._answer_bytes += len(frame)
 
     def flush(self) -> None:
         """Send what the kernel accepts now.
@@ -91,7 +95,7 @@ class Link:
         """Close the socket. May be called twice."""
         self.open = False
         self._outgoing.clear()
-        self._backlog_bytes = 0
+        self._backlog_bytes = self._answer_bytes = 0
         self.sock.close()
 
     def _first_pieces(self) -> list[memoryview]:
@@ -106,3 +110,5 @@ class Link:
                 return
             sent -= len(first)
             self._outgoing.popleft()
+        if not self._outgoing:
+            self._answer_bytes = 0

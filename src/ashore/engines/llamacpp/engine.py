@@ -191,11 +191,10 @@ class LlamaCppEngine:
             preemptions=self._preemptions,
         )
 
-    def score(self, texts: Sequence[ScoreText], *, top_logprobs: int = 0) -> list[ScoredText]:
+    def score(self, texts: Sequence[ScoreText], *, top_logprobs: int = 0) -> Iterator[tuple[int, ScoredText]]:
         info, memory = self._loaded()
         context = memory.context
         check_scored(texts, info, top_logprobs=top_logprobs)
-        scored: list[ScoredText] = [[] for _ in texts]
         known: list[int] = []
         try:
             for place in by_prefix(texts):
@@ -205,12 +204,11 @@ class LlamaCppEngine:
                 at = text.start
                 for rows in self._scored_rows(text, keep):
                     followers = text.ids[at : at + len(rows)]
-                    scored[place] += [score_row(*pair, top_logprobs) for pair in zip(rows, followers, strict=True)]
                     at += len(rows)
+                    yield place, [score_row(*pair, top_logprobs) for pair in zip(rows, followers, strict=True)]
                 known = text.ids[:-1]
         finally:
             context.cut(self._score_sequence, 0)
-        return scored
 
     def distributions(self, text: ScoreText) -> Iterator[NDArray[np.float32]]:
         info, memory = self._loaded()

@@ -9,6 +9,7 @@ from collections.abc import Sequence as Seq
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -91,6 +92,8 @@ class OpenVinoEngine:
         self._rungs: list[tuple[PairedModel, Pace]] = []
         """Compilations of the same model over the same blocks, the most exact first; empty: there is one."""
         self._ladder: Ladder | None = None
+        self._scorer: TextScorer | None = None
+        """Scores texts between the steps, in blocks that it borrows."""
         self._rung_tokens: Counter[str] = Counter()
         self._plain: PairedModel | None = None
         """The model as it was before the first adapter: for steps without any, where memory is not short."""
@@ -246,34 +249,45 @@ class OpenVinoEngine:
         self._events.clear()
         return events
 
-    def score(self, texts: Seq[ScoreText], *, top_logprobs: int = 0) -> list[ScoredText]:
-        """Implement `CanScore`. Runs between two steps, so the running sequences wait for it."""
+    def score(self, texts: Seq[ScoreText], *, top_logprobs: int = 0) -> Iterator[tuple[int, ScoredText]]:
+        """Implement `CanScore`."""
         info, _ = self._loaded()
         check_scored(texts, info, top_logprobs=top_logprobs)
-        scored: list[ScoredText] = [[] for _ in texts]
-        for piece in self._scored_pieces(texts):
-            followers = texts[piece.place].ids[piece.first :]
-            scored[piece.place] += [
-                score_row(row_V, follower, top_logprobs)
-                for row_V, follower in zip(piece.logits_NV, followers, strict=False)
+        for pieces in self._scored_pieces(texts):
+            found = [
+                (
+                    piece.place,
+                    [
+                        score_row(row_V, follower, top_logprobs)
+                        for row_V, follower in zip(piece.logits_NV, texts[piece.place].ids[piece.first :], strict=False)
+                    ],
+                )
+                for piece in pieces
             ]
-        return scored
+            yield from found or [(0, [])]
 
     def distributions(self, text: ScoreText) -> Iterator[NDArray[np.float32]]:
         """Implement `CanTellDistributions`."""
         info, _ = self._loaded()
         check_scored([text], info)
-        for piece in self._scored_pieces([text]):
+        for piece in chain.from_iterable(self._scored_pieces([text])):
             for at in range(0, len(piece.logits_NV), DISTRIBUTION_ROWS):
                 yield log_softmax(piece.logits_NV[at : at + DISTRIBUTION_ROWS])
 
-    def _scored_pieces(self, texts: Seq[ScoreText]) -> Iterator[ScoredPiece]:
-        """Yield the logits before the scored tokens of `texts`, which were checked."""
+    def _scored_pieces(self, texts: Seq[ScoreText]) -> Iterator[list[ScoredPiece]]:
+        """Yield the logits before the scored tokens of `texts`, which were checked, step by step."""
         _, model = self._loaded()
-        scorer = TextScorer(self._plain or model, self._scheduler.pool, chunk_tokens=self._pace.max_batch_tokens)
+        pool, pace, running = self._scheduler.pool, self._pace, self._scheduler.running
+        scorer = TextScorer(
+            self._plain or model,
+            pool,
+            chunk_tokens=lambda: pace.budget(decoding=len(running)) if running else pace.max_batch_tokens,
+        )
+        self._scorer = scorer
         try:
             yield from scorer.pieces(texts)
         finally:
+            self._scorer = None
             self._counts["scored"] += scorer.num_computed
 
     def embed(self, batch: Seq[Seq[int]]) -> list[list[float]]:
@@ -393,6 +407,12 @@ class OpenVinoEngine:
             rung = self._choose_rung(self._ladder, begun_s, decoding)
             pace = self._rungs[rung][1]
         plan = self._scheduler.plan(prompt_budget=pace.budget(decoding=decoding))
+        if plan.exhausted and self._scorer is not None:
+            self._scorer.give_way()
+            for sequence in plan.exhausted:
+                sequence.done = 0
+                self._scheduler.add(sequence)
+            return
         for sequence in plan.exhausted:
             self._fail(self._live[sequence.order_id], _exhausted(sequence, self._scheduler.pool))
         if not plan.chunks:

@@ -7,7 +7,7 @@ which they diverge is copied. Shapes in names: N rows of logits, V vocabulary.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -27,6 +27,8 @@ _WORTH_WAITING: Final = 8
 """Tokens of a shared beginning for which a text waits a step; the step is filled with others meanwhile."""
 _LOOKED_AT: Final = 64
 """Waiting texts that are looked at to fill a step."""
+
+_LATER: Final = "try again later, or raise kv_tokens of the replica"
 
 _serials = itertools.count()
 
@@ -62,17 +64,27 @@ class _Text:
 class TextScorer:
     """Scores the texts of one call. Leaves no blocks in the pool."""
 
-    def __init__(self, model: PairedModel, pool: BlockPool, *, chunk_tokens: int) -> None:
+    def __init__(self, model: PairedModel, pool: BlockPool, *, chunk_tokens: Callable[[], int]) -> None:
         self.num_computed = 0
         """Tokens computed so far."""
-        self._model, self._pool, self._chunk_tokens = model, pool, chunk_tokens
+        self._model, self._pool, self._next_chunk = model, pool, chunk_tokens
+        self._chunk_tokens = 0
         self._most_rows = max(1, _MOST_LOGIT_BYTES // (4 * model.facts.vocab_size))
         self._root: Root = ("\0scoring", str(next(_serials)))
         self._running: list[_Text] = []
         self._waiting: list[_Text] = []
+        self._gave_way = False
 
-    def pieces(self, texts: Sequence[ScoreText]) -> Iterator[ScoredPiece]:
-        """Yield the rows of logits for the scored tokens of `texts`; those of one text come in order.
+    def give_way(self) -> None:
+        """Return all blocks, between two steps: running sequences need them. What is not scored yet is refused."""
+        self._gave_way = True
+        for text in self._running:
+            self._pool.release(text.blocks)
+        self._running.clear()
+
+    def pieces(self, texts: Sequence[ScoreText]) -> Iterator[list[ScoredPiece]]:
+        """Yield the rows of logits for the scored tokens of `texts`, step by step; those of one text come in order.
+        Blocks stay borrowed between two steps.
 
         Raises:
             KvCacheExhausted: running sequences hold the blocks that a text needs.
@@ -84,8 +96,11 @@ class TextScorer:
         ]
         try:
             while self._waiting or self._running:
+                self._chunk_tokens = self._next_chunk()
                 self._admit()
-                yield from self._step()
+                yield self._step()
+                if self._gave_way:
+                    raise KvCacheExhausted("running sequences need the KV cache of a scored text", hint=_LATER)
         finally:
             for text in self._running:
                 self._pool.release(text.blocks)
@@ -107,7 +122,7 @@ class TextScorer:
             text = self._waiting[0]
             raise KvCacheExhausted(
                 f"no KV cache left for a text of {len(text.ids)} tokens beside the running sequences",
-                hint="try again later, or raise kv_tokens of the replica",
+                hint=_LATER,
             )
 
     def _start(self, text: _Text) -> bool:
@@ -142,7 +157,7 @@ class TextScorer:
         )
         return max(shared, default=0)
 
-    def _step(self) -> Iterator[ScoredPiece]:
+    def _step(self) -> list[ScoredPiece]:
         tokens, rows = self._chunk_tokens, self._most_rows
         chunks: list[tuple[_Text, int, int]] = []
         for text in self._running:
@@ -154,15 +169,16 @@ class TextScorer:
             chunks.append((text, text.done, end))
             tokens -= end - text.done
             rows -= max(0, end - max(text.done, text.first_row))
-        yield from self._compute(chunks)
+        pieces = self._compute(chunks)
         for text, _, end in chunks:
             text.done = end
             self._publish(text)
             if end == text.end:
                 self._running.remove(text)
                 self._pool.release(text.blocks)
+        return pieces
 
-    def _compute(self, chunks: Sequence[tuple[_Text, int, int]]) -> Iterator[ScoredPiece]:
+    def _compute(self, chunks: Sequence[tuple[_Text, int, int]]) -> list[ScoredPiece]:
         size, offset = self._pool.block_tokens, 0
         batch = []
         sampled: list[int] = []
@@ -177,10 +193,11 @@ class TextScorer:
         self._model.start(make_batch(batch, sampled or [offset - 1]))
         logits_NV = self._model.wait()
         self.num_computed += offset
-        at = 0
-        for text, first, count in wanted:
-            yield ScoredPiece(text.place, first + 1, logits_NV[at : at + count])
-            at += count
+        ends = itertools.accumulate(count for _, _, count in wanted)
+        return [
+            ScoredPiece(text.place, first + 1, logits_NV[end - count : end])
+            for (text, first, count), end in zip(wanted, ends, strict=True)
+        ]
 
     def _publish(self, text: _Text) -> None:
         """Offer a text's computed blocks to those that wait."""

@@ -37,6 +37,7 @@ from ashore.errors import (
     NotReady,
 )
 
+_SCORED_AT_ONCE: Final = 256
 _MIN_SHARED: Final = 8
 
 
@@ -126,9 +127,8 @@ class TorchEngine:
         events, self._events = self._events, []
         return events
 
-    def score(self, texts: Sequence[ScoreText], *, top_logprobs: int = 0) -> list[ScoredText]:
+    def score(self, texts: Sequence[ScoreText], *, top_logprobs: int = 0) -> Iterator[tuple[int, ScoredText]]:
         check_scored(texts, self._loaded(), top_logprobs=top_logprobs)
-        scored: list[ScoredText] = [[] for _ in texts]
         cache, known = self._new_cache(), list[int]()
         for place in by_prefix(texts):
             text = texts[place]
@@ -138,23 +138,27 @@ class TorchEngine:
             elif shared < len(known):
                 cache.crop(shared - len(known))  # a negative number is the count to remove, in every version
             known = text.ids[:-1]
-            logits_NV = self._scored_rows(text, cache, shared)
-            scored[place] = [
-                score_row(row_V, follower, top_logprobs)
-                for row_V, follower in zip(logits_NV, text.ids[text.start :], strict=True)
-            ]
-        return scored
+            at = text.start
+            for rows_NV in self._scored_rows(text, cache, shared):
+                followers = text.ids[at : at + len(rows_NV)]
+                at += len(rows_NV)
+                yield place, [score_row(*pair, top_logprobs) for pair in zip(rows_NV, followers, strict=True)]
 
     def distributions(self, text: ScoreText) -> Iterator[NDArray[np.float32]]:
         check_scored([text], self._loaded())
-        logits_NV = self._scored_rows(text, self._new_cache(), 0)
-        for at in range(0, len(logits_NV), DISTRIBUTION_ROWS):
-            yield log_softmax(logits_NV[at : at + DISTRIBUTION_ROWS])
+        for rows_NV in self._scored_rows(text, self._new_cache(), 0):
+            for at in range(0, len(rows_NV), DISTRIBUTION_ROWS):
+                yield log_softmax(rows_NV[at : at + DISTRIBUTION_ROWS])
 
-    def _scored_rows(self, text: ScoreText, cache: Any, num_cached: int) -> NDArray[np.float32]:
-        """Return the logits [N, V] that predict the tokens of `text` from its `start` on."""
-        self._scored_tokens += len(text.ids) - 1 - num_cached
-        return self._forward(text.ids[num_cached:-1], cache, rows=len(text.ids) - text.start)
+    def _scored_rows(self, text: ScoreText, cache: Any, num_cached: int) -> Iterator[NDArray[np.float32]]:
+        """Yield the logits [N, V] that predict the tokens of `text` from its `start` on, in pieces."""
+        first, end = text.start - 1, len(text.ids) - 1
+        self._scored_tokens += end - num_cached
+        for at in range(num_cached, end, _SCORED_AT_ONCE):
+            upto = min(end, at + _SCORED_AT_ONCE)
+            rows = min(upto - at, max(0, upto - first))
+            logits_NV = self._forward(text.ids[at:upto], cache, rows=max(1, rows))
+            yield logits_NV[len(logits_NV) - rows :]
 
     def stats(self) -> EngineStats:
         return EngineStats(

@@ -10,7 +10,8 @@ import shlex
 import threading
 import time
 from collections import deque
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Iterator, Sequence
+from concurrent.futures import wait
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -54,6 +55,8 @@ _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
 _CALL_TIMEOUT_S: Final = 120.0
+_SCORE_PAUSE_S: Final = 0.01
+"""Between two looks at a text that a server scores: running sequences step between them."""
 _START_TIMEOUT_S: Final = 900.0
 _FALLBACK_VOCAB: Final = 1 << 20
 """Where nothing tells the size of the vocabulary, vLLM itself refuses ids beyond it."""
@@ -185,25 +188,30 @@ class VllmEngine:
     def wait_on(self) -> tuple[int | None, float | None]:
         return self._wake_read, 0.0 if self._events else None
 
-    def score(self, texts: Sequence[ScoreText], *, top_logprobs: int = 0) -> list[ScoredText]:
+    def score(self, texts: Sequence[ScoreText], *, top_logprobs: int = 0) -> Iterator[tuple[int, ScoredText]]:
         info = self._loaded()
         check_scored(texts, info, top_logprobs=top_logprobs)
-        scored = []
-        for text in texts:
+        for place, text in enumerate(texts):
             if len(text.ids) >= info.context_tokens:  # the server generates one token after it
                 raise ContextTooLong(f"the text has {len(text.ids)} tokens; the context is {info.context_tokens}")
-            scored.append(self._score(text.ids, top_logprobs)[text.start - 1 :])
+            answer = asyncio.run_coroutine_threadsafe(self._score(text.ids, top_logprobs), self._network())
+            until_s = time.monotonic() + _CALL_TIMEOUT_S
+            try:
+                while not wait([answer], timeout=_SCORE_PAUSE_S).done and time.monotonic() < until_s:
+                    yield place, []
+                yield place, answer.result(0)[text.start - 1 :]
+            finally:
+                answer.cancel()
             self._scored_tokens += len(text.ids)
-        return scored
 
-    def _score(self, ids: list[int], top_logprobs: int) -> ScoredText:
+    async def _score(self, ids: list[int], top_logprobs: int) -> ScoredText:
         def body(model: str) -> dict[str, Any]:
             return {
                 "model": model, "prompt": list(ids), "max_tokens": 1, "temperature": 0.0,
                 "prompt_logprobs": top_logprobs, "add_special_tokens": False,
             }  # fmt: skip
 
-        answer = self._ask(self._reached().call("/v1/completions", body))
+        answer = await self._reached().call("/v1/completions", body)
         try:
             return wire.score_rows(_decoded(answer, wire.Chunk).choices[0], list(ids), top_logprobs)
         except (LookupError, ValueError) as error:
