@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from ashore.doctor import RULES
+from ashore.doctor import load_rules
 
 HERE: Final = Path(__file__).parent.parent
 FAULTS: Final = (
@@ -71,8 +71,8 @@ def page() -> str:
     Raises:
         ValueError: no test shows one of the rules.
     """
-    tests = shown()
-    if unseen := [one.id for one in RULES if one.id not in tests]:
+    tests, rules = shown(), load_rules()
+    if unseen := [one.id for one in rules if one.id not in tests]:
         raise ValueError(f"no test makes a fault on which {', '.join(unseen)} fires: write one, or delete the rule")
     lines = [
         "# Rules of the doctor",
@@ -80,13 +80,13 @@ def page() -> str:
         "Written by `make docs`. `ashore doctor` asks these rules;",
         "[Find what is wrong](../how-to/find-what-is-wrong.md) tells how to use it.",
         "",
-        f"{len(RULES)} rules. Each is shown to fire by the test named here: on a real fault of a running server,",
+        f"{len(rules)} rules. Each is shown to fire by the test named here: on a real fault of a running server,",
         "a home or a machine (`make test-doctor`), or on a recorded reading of a real machine.",
         "",
         "| rule | area | what it asks | shown by |",
         "|---|---|---|---|",
     ]
-    for one in sorted(RULES, key=lambda one: one.id):
+    for one in sorted(rules, key=lambda one: one.id):
         by = "; ".join(what for _, _, what in (test.partition(": ") for test in tests[one.id]))
         lines.append(f"| {one.id} | {one.area} | {one.question} | {by} |")
     return "\n".join(lines) + "\n"

@@ -329,9 +329,9 @@ def examine_once(settings: Settings, backends: Sequence[BackendShown]) -> tuple[
 
 def diagnosed(readings: Readings) -> Diagnosis:
     """Return what the rules find."""
-    from ashore.doctor import RULES, diagnose
+    from ashore.doctor import diagnose, load_rules
 
-    return diagnose(readings, RULES)
+    return diagnose(readings, load_rules())
 
 
 def _doctor(settings: Settings) -> Doctor:

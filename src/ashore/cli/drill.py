@@ -334,9 +334,9 @@ def _one(
 def _noticed(home: Home) -> tuple[str, ...]:
     """Return the rules of the doctor that fire now in a home."""
     from ashore.cli.doctor import examine_here
-    from ashore.doctor import RULES, diagnose
+    from ashore.doctor import diagnose, load_rules
 
-    found = diagnose(examine_here(Settings(home=home), span_s=0.5), RULES).findings
+    found = diagnose(examine_here(Settings(home=home), span_s=0.5), load_rules()).findings
     return tuple(dict.fromkeys(one.rule for one in found if one.severity != "advice"))
 
 

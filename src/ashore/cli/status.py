@@ -190,9 +190,9 @@ def look(settings: Settings) -> Status:
 
 def needs_of(examined: Readings) -> list[Need]:
     """Return what needs the operator, the worst first: what the doctor finds at one look, advice aside."""
-    from ashore.doctor import RULES, diagnose
+    from ashore.doctor import diagnose, load_rules
 
-    found = diagnose(examined, RULES).findings
+    found = diagnose(examined, load_rules()).findings
     return [
         Need(what=one.what, do=next((c for c in one.commands if c.startswith("ashore ")), one.remedy))
         for one in found

@@ -226,11 +226,11 @@ def _asked_rules(only: str, ignore: str) -> tuple[Rule, ...]:
     Raises:
         InvalidRequest: a word is neither a rule nor an area.
     """
-    from ashore.doctor.rules import RULES
+    from ashore.doctor.rule import load_rules
 
     wanted, unwanted = _chosen(only), _chosen(ignore)
     return tuple(
-        one for one in RULES if (not wanted or {one.id, one.area} & wanted) and not {one.id, one.area} & unwanted
+        one for one in load_rules() if (not wanted or {one.id, one.area} & wanted) and not {one.id, one.area} & unwanted
     )
 
 
@@ -240,10 +240,10 @@ def _chosen(text: str) -> frozenset[str]:
     Raises:
         InvalidRequest: a word is neither.
     """
-    from ashore.doctor.rules import RULES
+    from ashore.doctor.rule import load_rules
 
     words = frozenset(part.strip() for part in text.split(",") if part.strip())
-    known = {name for one in RULES for name in (one.id, one.area)}
+    known = {name for one in load_rules() for name in (one.id, one.area)}
     for word in sorted(words - known):
         raise InvalidRequest(
             f"{word!r} is neither a rule nor an area",

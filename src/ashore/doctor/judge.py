@@ -20,7 +20,8 @@ def diagnose(readings: Readings, rules: Sequence[Rule]) -> Diagnosis:
         readings: What was measured.
         rules: To be asked, in any order.
     """
-    found, unknown, asked = [], [], 0
+    found: list[Finding] = []
+    unknown, asked = [], 0
     for one in rules:
         if not (one.down or readings.server.running):
             continue
@@ -29,7 +30,7 @@ def diagnose(readings: Readings, rules: Sequence[Rule]) -> Diagnosis:
             unknown.append(Unknown(rule=one.id, missing=lacking))
             continue
         asked += 1
-        found += [replace(f, rule=one.id, area=one.area, explains=one.explains) for f in one.judge(readings)]
+        found += one.judge(readings)
     return Diagnosis(
         at_s=readings.at_s, span_s=readings.span_s, findings=_ordered(found), unknown=tuple(unknown), rules=asked
     )

@@ -260,6 +260,11 @@ class Server(Value, frozen=True, kw_only=True):
     endings: dict[str, str] = {}
     """How each of them ended the last time: `was killed by SIGSEGV`."""
 
+    def restarted(self, alias: str, hosts: tuple[Host, ...]) -> int:
+        """Return how often hosts of a model were started again in the last ten minutes."""
+        replicas = {f"{one.release}/{one.replica}" for one in hosts if one.alias == alias}
+        return sum(times for name, times in self.restarts.items() if name.rpartition(" ")[2] in replicas)
+
 
 class Gpu(Value, frozen=True, kw_only=True):
     """One GPU, as its driver describes it."""

@@ -13,7 +13,7 @@ import pytest
 from ashore.cli import doctor
 from ashore.cli.main import main
 from ashore.cli.recorded import os_user, owner
-from ashore.doctor import RULES
+from ashore.doctor import load_rules
 from ashore.doctor.calls import DoctorRound, FindingsIn, Found, find
 from ashore.doctor.model import Change, Evidence, Finding, Unknown
 from ashore.errors import AshoreError, NotReady, RemoteRefused, SourceUnreachable, Unauthenticated
@@ -60,11 +60,11 @@ def test_what_was_not_asked_is_neither_shown_nor_counted(
 
     told = asyncio.run(find(DoctorRound(look=look, home=tmp_path), owner(), asked))
     assert ([one.rule for one in told.items], told.worst) == (rules, worst)
-    disk = [one for one in RULES if one.area == "disk" and (one.down or running)]
+    disk = [one for one in load_rules() if one.area == "disk" and (one.down or running)]
     if asked.only == "disk":
         assert told.rules == len(disk) - 2 and [one.rule for one in told.unknown] == ["D301"]
     if not asked.only and not asked.ignore:
-        assert told.rules == sum(one.down or running for one in RULES) - 2
+        assert told.rules == sum(one.down or running for one in load_rules()) - 2
 
 
 def test_a_change_of_the_owner_is_made_undone_and_recorded_with_no_server(
@@ -147,7 +147,7 @@ def test_what_is_no_rule_is_said_before_anything_is_changed(secret: Path, capsys
 
 
 def test_the_list_has_the_rules_that_were_asked(secret: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    disk = [one.id for one in RULES if one.area == "disk"]
+    disk = [one.id for one in load_rules() if one.area == "disk"]
     for words in (["--list", "--only", "disk", "--ignore", "D301"], ["rules", "--only", "disk", "--ignore", "D301"]):
         assert main(["doctor", *words]) == 0
         assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == [*disk[1:]] and disk[0] == "D301"

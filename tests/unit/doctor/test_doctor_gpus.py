@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from ashore.doctor import RULES, diagnose
+from ashore.doctor import diagnose, load_rules
 from ashore.doctor.probes.gpus import gpus_of
 from ashore.doctor.readings import Gpu, Host, Model, Process, Readings
 
@@ -89,7 +89,7 @@ def only(text: str) -> Gpu:
 def fired(gpu: Gpu, **more: Any) -> dict[str, str]:
     """Return the rules about GPUs that fire on a healthy server with this one, with their severity."""
     seen = Readings(gpus=(gpu,), **more)
-    return {one.rule: one.severity for one in diagnose(seen, RULES).findings if one.area == "gpu"}
+    return {one.rule: one.severity for one in diagnose(seen, load_rules()).findings if one.area == "gpu"}
 
 
 def test_three_generations_of_pages_give_the_same_figures() -> None:

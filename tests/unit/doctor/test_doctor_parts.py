@@ -10,7 +10,7 @@ import pytest
 
 from ashore.bootstrap import as_served
 from ashore.cli import doctor
-from ashore.doctor import RULES, Readings, diagnose
+from ashore.doctor import Readings, diagnose, load_rules
 from ashore.doctor.bundle import clean, clean_log, contents, write
 from ashore.doctor.calls import Applied, found_of
 from ashore.doctor.history import History
@@ -155,7 +155,7 @@ def test_a_bundle_holds_nothing_of_what_was_planted_in_every_source(tmp_path: Pa
         "console": {"providers": [{"client_id": "console", "client_secret": "hunter22"}]},
         "note": everything,
     }
-    files = contents(home, readings, diagnose(readings, RULES), settings, everything)
+    files = contents(home, readings, diagnose(readings, load_rules()), settings, everything)
     path = tmp_path / "bundle.tar.gz"
     write(path, files)
     assert path.stat().st_mode & 0o777 == 0o600

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ashore.doctor import RULES, Readings, diagnose
+from ashore.doctor import Readings, diagnose, load_rules
 from ashore.doctor.look import Between, Look
 from ashore.doctor.probes import logs, machine
 
@@ -18,7 +18,7 @@ ALONE = Between(None, Look(at_s=10.0, mono_s=10.0, boot="b", numbers={}))
 
 
 def fired(seen: Readings) -> list[str]:
-    return [one.rule for one in diagnose(seen, RULES).findings]
+    return [one.rule for one in diagnose(seen, load_rules()).findings]
 
 
 @pytest.mark.parametrize(
