@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import threading
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import accumulate
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 if TYPE_CHECKING:
     from prometheus_client.core import Metric as Family
-
-    from ashore.engines import BackendStatus, EngineStats
 
 Kind = Literal["counter", "gauge", "histogram"]
 
@@ -133,35 +131,35 @@ TABLE: Final[tuple[Metric, ...]] = (
 )  # fmt: skip
 """What the request path measures; each room brings its own beside it."""
 
-HOST_TABLE: Final[tuple[tuple[str, Kind, str], ...]] = (
-    ("running", "gauge", "Sequences in the engine's batch."),
-    ("waiting", "gauge", "Sequences queued in the host."),
-    ("kv_tokens_used", "gauge", "Tokens stored in the KV cache."),
-    ("kv_tokens_total", "gauge", "Capacity of the KV cache in tokens."),
-    ("steps", "counter", "Engine steps since load."),
-    ("step_seconds", "counter", "Seconds spent in engine steps."),
-    ("prompt_tokens", "counter", "Prompt tokens since load."),
-    ("cached_tokens", "counter", "Prompt tokens from the prefix cache since load."),
-    ("completion_tokens", "counter", "Tokens generated since load."),
-    ("preemptions", "counter", "Sequences preempted because the KV cache was full."),
-    ("block_tokens", "gauge", "Tokens in a block of the KV cache; 0: it has none."),
-    ("adapters", "gauge", "LoRA adapters that are loaded."),
-    ("rung", "gauge", "Rung of the ladder that computes now; 0: the most exact."),
-    ("rung_switches", "counter", "Changes of the rung since load."),
-)
-"""Field of `EngineStats`, kind, help. On the page as `ashore_host_FIELD`, with labels model and replica."""
-HOST_ADAPTERS: Final = Metric(
-    "ashore_host_adapter_active", "gauge", "1 for each LoRA adapter of which a sequence is `running` or `waiting`.",
-    ("model", "replica", "adapter", "state"),
-)  # fmt: skip
+_BY_HOST: Final = ("model", "replica")
 _BY_BACKEND: Final = ("model", "replica", "server")
-HOST_BACKENDS: Final = (
+
+HOST_TABLE: Final[tuple[Metric, ...]] = (
+    Metric("ashore_host_running", "gauge", "Sequences in the engine's batch.", _BY_HOST),
+    Metric("ashore_host_waiting", "gauge", "Sequences queued in the host.", _BY_HOST),
+    Metric("ashore_host_kv_tokens_used", "gauge", "Tokens stored in the KV cache.", _BY_HOST),
+    Metric("ashore_host_kv_tokens_total", "gauge", "Capacity of the KV cache in tokens.", _BY_HOST),
+    Metric("ashore_host_steps", "counter", "Engine steps since load.", _BY_HOST),
+    Metric("ashore_host_step_seconds", "counter", "Seconds spent in engine steps.", _BY_HOST),
+    Metric("ashore_host_prompt_tokens", "counter", "Prompt tokens since load.", _BY_HOST),
+    Metric("ashore_host_cached_tokens", "counter", "Prompt tokens from the prefix cache since load.", _BY_HOST),
+    Metric("ashore_host_completion_tokens", "counter", "Tokens generated since load.", _BY_HOST),
+    Metric("ashore_host_preemptions", "counter", "Sequences preempted because the KV cache was full.", _BY_HOST),
+    Metric("ashore_host_block_tokens", "gauge", "Tokens in a block of the KV cache; 0: it has none.", _BY_HOST),
+    Metric("ashore_host_adapters", "gauge", "LoRA adapters that are loaded.", _BY_HOST),
+    Metric("ashore_host_rung", "gauge", "Rung of the ladder that computes now; 0: the most exact.", _BY_HOST),
+    Metric("ashore_host_rung_switches", "counter", "Changes of the rung since load.", _BY_HOST),
+    Metric(
+        "ashore_host_adapter_active", "gauge",
+        "1 for each LoRA adapter of which a sequence is `running` or `waiting`.",
+        (*_BY_HOST, "adapter", "state"),
+    ),
     Metric("ashore_host_backend_up", "gauge", "1 while a server of another machine gets orders.", _BY_BACKEND),
     Metric("ashore_host_backend_running", "gauge", "Orders on a server of another machine.", _BY_BACKEND),
     Metric("ashore_host_backend_orders", "counter", "Orders sent to a server of another machine.", _BY_BACKEND),
     Metric("ashore_host_backend_ejections", "counter", "Times a server of another machine was put out.", _BY_BACKEND),
-)
-"""Of what is behind a host whose model other machines run."""
+)  # fmt: skip
+"""Of engine hosts, as each reports them: `serving` sets the whole of each before a page is made."""
 
 
 class Metrics:
@@ -171,10 +169,9 @@ class Metrics:
     """
 
     def __init__(self, more: Iterable[Metric] = ()) -> None:
-        """Start with the metrics of `TABLE` and `more`."""
-        self.table: Final = (*TABLE, *more)
+        """Start with the metrics of `TABLE`, `more` and `HOST_TABLE`."""
+        self.table: Final = (*TABLE, *more, *HOST_TABLE)
         self._num_labels = {one.name: len(one.labels) for one in self.table}
-        self._host_stats: Mapping[tuple[str, str], EngineStats] = {}
         self._values: dict[tuple[str, tuple[str, ...]], float] = {}
         """Of counters and gauges, by name and labels."""
         self._spreads: dict[tuple[str, tuple[str, ...]], _Spread] = {}
@@ -230,9 +227,15 @@ class Metrics:
         with self._lock:
             self._values.pop((name, labels), None)
 
-    def set_hosts(self, stats: Mapping[tuple[str, str], EngineStats]) -> None:
-        """Take the last statistics of hosts by (alias, replica); replaces the earlier ones."""
-        self._host_stats = dict(stats)
+    def set_all(self, name: str, values: Mapping[tuple[str, ...], float]) -> None:
+        """Set every series of a counter or gauge, by its labels; others of that name are gone."""
+        with self._lock:
+            for labels in values:
+                self._begun(name, labels)
+            gone = [key for key in self._values if key[0] == name and key[1] not in values]
+            for key in gone:
+                del self._values[key]
+            self._values.update({(name, labels): value for labels, value in values.items()})
 
     def page(self) -> bytes:
         """Return all metrics in Prometheus' text format."""
@@ -240,16 +243,11 @@ class Metrics:
 
         registry = CollectorRegistry()
         registry.register(_Own(self))
-        registry.register(_Hosts(self))
         return generate_latest(registry)
 
     def value(self, name: str, *labels: str) -> float:
         """Return the value of a counter or gauge, 0 if never set; for tests and `/readyz`."""
         return self._values.get((name, labels), 0.0)
-
-    def host_stats(self) -> Iterable[tuple[tuple[str, str], EngineStats]]:
-        """Return what `set_hosts` took."""
-        return self._host_stats.items()
 
     def values_of(self, name: str) -> list[tuple[tuple[str, ...], float]]:
         """Return a counter or gauge by its labels."""
@@ -308,45 +306,3 @@ class _Own:
             for labels, value in self._metrics.values_of(name):
                 family.add_metric(labels, value)
             yield family
-
-
-class _Hosts:
-    """Collector of the hosts' statistics."""
-
-    def __init__(self, metrics: Metrics) -> None:
-        self._metrics = metrics
-
-    def describe(self) -> list[Family]:
-        return []
-
-    def collect(self) -> Iterator[Family]:
-        from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
-
-        stats = list(self._metrics.host_stats())
-        for field, kind, text in HOST_TABLE:
-            make = CounterMetricFamily if kind == "counter" else GaugeMetricFamily
-            family = make(f"ashore_host_{field}", text, labels=("model", "replica"))
-            for labels, one in stats:
-                family.add_metric(labels, float(getattr(one, field)))
-            yield family
-        active = GaugeMetricFamily(HOST_ADAPTERS.name, HOST_ADAPTERS.help, labels=HOST_ADAPTERS.labels)
-        for labels, one in stats:
-            for state, names in (("running", one.running_adapters), ("waiting", one.waiting_adapters)):
-                for name in names:
-                    active.add_metric((*labels, name, state), 1.0)
-        yield active
-        backends = [(labels, backend) for labels, one in stats for backend in one.backends]
-        for metric, of in zip(HOST_BACKENDS, _OF_BACKEND, strict=True) if backends else ():
-            make = CounterMetricFamily if metric.kind == "counter" else GaugeMetricFamily
-            family = make(metric.name, metric.help, labels=metric.labels)
-            for labels, backend in backends:
-                family.add_metric((*labels, backend.url), float(of(backend)))
-            yield family
-
-
-_OF_BACKEND: Final[tuple[Callable[[BackendStatus], float], ...]] = (
-    lambda one: one.state == "ready",
-    lambda one: one.running,
-    lambda one: one.sent,
-    lambda one: one.times_out,
-)

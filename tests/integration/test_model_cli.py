@@ -166,8 +166,8 @@ def test_a_collection_can_be_tried(home: Path, ashore: Run) -> None:
 @pytest.mark.parametrize(("passed", "word"), [(True, "passed"), (False, "failed")])
 def test_what_the_gate_said_is_listed_and_shown(home: Path, ashore: Run, passed: bool, word: str) -> None:
     from ashore.bootstrap import build_store
-    from ashore.evaluation import Verdict, keep_verdict
     from ashore.settings import read_settings
+    from ashore.store import Verdict, keep_verdict
 
     assert "\ngate: " not in ashore("model", "show", "tiny", home=home).stdout
     assert json.loads(ashore("model", "list", "--json", home=home).stdout)["items"][0]["gate"] is None

@@ -17,8 +17,7 @@ from tiny_models import make_tiny_model
 from waiting import eventually
 
 from ashore.core import ManualClock
-from ashore.evaluation import gate_verdict
-from ashore.store import ModelStore, convert_safetensors_to_gguf
+from ashore.store import ModelStore, convert_safetensors_to_gguf, gate_verdict
 
 TEXT = "The rain in Spain stays mainly in the plain.\n" * 30
 FAKE = "fake:random?context=1024"

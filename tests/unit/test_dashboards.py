@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from ashore.api.http.vllmnames import VLLM_TABLE
-from ashore.metrics import HOST_ADAPTERS, HOST_TABLE, TABLE, Kind, Metric
+from ashore.metrics import HOST_TABLE, TABLE, Kind
 from ashore.rooms import rooms
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
@@ -37,8 +37,7 @@ def samples(name: str, kind: Kind) -> tuple[str, ...]:
 
 def known() -> dict[str, set[str]]:
     """Return the labels of every sample that `/metrics` may have, by its name."""
-    ours = [*TABLE, HOST_ADAPTERS, *(metric for room in rooms() for metric in room.metrics)]
-    ours += [Metric(f"ashore_host_{name}", kind, text, ("model", "replica")) for name, kind, text in HOST_TABLE]
+    ours = [*TABLE, *HOST_TABLE, *(metric for room in rooms() for metric in room.metrics)]
     found = {sample: set(one.labels) | ADDED for one in ours for sample in samples(one.name, one.kind)}
     theirs = {"model_name", "engine", "finished_reason"} | ADDED
     return found | {f"vllm:{sample}": theirs for row in VLLM_TABLE for sample in samples(row.name, row.kind)}

@@ -49,7 +49,7 @@ def test_the_page_is_what_the_library_writes_of_the_same() -> None:
     metrics.drop("ashore_running_sequences", "gone")
     metrics.drop("ashore_running_sequences", "never there")
     ours = metrics.page().decode()
-    hosts = ours.index(f"# HELP ashore_host_{HOST_TABLE[0][0]}")
+    hosts = ours.index(f"# HELP {HOST_TABLE[0].name} ")
     assert ours[:hosts] == page_of_theirs(seconds)
 
 

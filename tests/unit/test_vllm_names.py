@@ -8,7 +8,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from ashore.api.http.mergedmetrics import merge_pages
 from ashore.api.http.vllmnames import VLLM_TABLE, with_vllm_names
 from ashore.engines import EngineStats
-from ashore.metrics import HOST_ADAPTERS, HOST_TABLE, TABLE, Metrics
+from ashore.metrics import HOST_TABLE, TABLE, Metrics
+from ashore.serving.hostmetrics import set_hosts
 
 Found = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
@@ -38,7 +39,7 @@ def worker(number: int) -> Metrics:
         running=3, waiting=1, kv_tokens_used=40, kv_tokens_total=160, prompt_tokens=100, cached_tokens=25,
         block_tokens=16, adapters=2, running_adapters=("law",), waiting_adapters=("law", "tax"),
     )  # fmt: skip
-    metrics.set_hosts({("chat", "0"): host, ("chat", "1"): EngineStats(kv_tokens_total=160, block_tokens=16)})
+    set_hosts(metrics, {("chat", "0"): host, ("chat", "1"): EngineStats(kv_tokens_total=160, block_tokens=16)})
     return metrics
 
 
@@ -92,8 +93,7 @@ def test_what_tools_made_for_vllm_ask_for_is_there_by_name(who: str) -> None:
 
 
 def test_each_row_is_made_of_what_there_is() -> None:
-    ours = {f"{one.name}_total" if one.kind == "counter" else one.name for one in TABLE} | {HOST_ADAPTERS.name}
-    ours |= {f"ashore_host_{name}{'_total' if kind == 'counter' else ''}" for name, kind, _ in HOST_TABLE}
+    ours = {f"{one.name}_total" if one.kind == "counter" else one.name for one in (*TABLE, *HOST_TABLE)}
     assert {source for row in VLLM_TABLE for source in row.of} <= ours
     assert len({row.name for row in VLLM_TABLE}) == len(VLLM_TABLE)
 

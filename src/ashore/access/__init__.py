@@ -19,8 +19,9 @@ from ashore.access.book import PolicyBook
 from ashore.access.denials import denial_of
 from ashore.access.directory import Claims, Directory
 from ashore.access.doorkeeper import Doorkeeper, TokenVerifier
-from ashore.access.first_key import Revived, make_first_key, read_first_key, revive_first_key
+from ashore.access.first_key import Revived, revive_first_key
 from ashore.access.jwt import Issuer, JwtVerifier, check_issuer
+from ashore.access.keyfile import make_first_key, read_first_key
 from ashore.access.keyring import Keyring, KeyWish, NewKey, keep_administrators_keys
 from ashore.access.keys import digest_of, looks_like_key, new_key
 from ashore.access.memory import KeyTable, OpenDoor

@@ -1,60 +1,17 @@
-"""The bootstrap key, before there are administrators: made at the first start, in a file that only its owner reads."""
+"""A new first key where administrators lost theirs, or rules block all administration."""
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ashore.access import sql
 from ashore.access.acts import SYSTEM, Acts, Desk
 from ashore.access.book import save
-from ashore.access.keys import looks_like_key, new_key
+from ashore.access.keyfile import make_first_key
 from ashore.access.offices import bindings_in_the_way, missing_offices, standing_of
 from ashore.access.policy import Binding
-from ashore.errors import Conflict, InvalidSpec
-
-
-def make_first_key(path: Path) -> str:
-    """Return the key in `path`, creating it (mode 0600) if missing. Safe for concurrent callers.
-
-    Raises:
-        InvalidSpec: the file holds something else.
-    """
-    if not path.exists():
-        scratch = path.with_name(f".{path.name}.{os.getpid()}")
-        scratch.unlink(missing_ok=True)
-        descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w") as file:
-            file.write(new_key() + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        try:
-            os.link(scratch, path)
-        except FileExistsError:
-            pass  # another process was first; its key is used
-        finally:
-            scratch.unlink()
-    return read_first_key(path)
-
-
-def read_first_key(path: Path) -> str:
-    """Return the key in `path`.
-
-    Raises:
-        InvalidSpec: the file is missing or holds no key.
-    """
-    try:
-        key = path.read_text().strip()
-    except OSError as fault:
-        raise InvalidSpec(f"first key {path}: {fault.strerror}", hint="`ashore up` creates it") from fault
-    except UnicodeDecodeError:
-        key = ""
-    if not looks_like_key(key):
-        raise InvalidSpec(
-            f"{path} does not contain an ashore key", hint=f"remove {path}; `ashore up` creates a new one"
-        )
-    return key
+from ashore.errors import Conflict
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

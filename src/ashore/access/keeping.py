@@ -16,7 +16,7 @@ from ashore.access import sql as access_sql
 from ashore.access.authority import PolicyAuthority
 from ashore.access.directory import Directory
 from ashore.access.doorkeeper import Doorkeeper, TokenVerifier
-from ashore.access.first_key import read_first_key
+from ashore.access.keyfile import read_first_key
 from ashore.access.memory import KeyTable, OpenDoor
 from ashore.access.model import Principal
 from ashore.access.ports import Authenticator

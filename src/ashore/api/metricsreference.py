@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from typing import Final
 
 from ashore.api.http.vllmnames import VLLM_TABLE
-from ashore.metrics import HOST_ADAPTERS, HOST_TABLE, TABLE, Metric
+from ashore.metrics import HOST_TABLE, TABLE, Metric
 from ashore.rooms import rooms
 
 _INTRO: Final = """# Metrics
@@ -27,7 +27,6 @@ _HEAD: Final = "\n## {}\n\n{}| name | kind | labels | meaning |\n|---|---|---|--
 
 def reference() -> str:
     """Return `docs/reference/metrics.md`."""
-    hosts = [*(Metric(f"ashore_host_{name}", kind, text, ("model", "replica")) for name, kind, text in HOST_TABLE)]
     theirs = (
         Metric(f"vllm:{row.name}", row.kind, f"{row.help} From {', '.join(f'`{one}`' for one in row.of)}.")
         for row in VLLM_TABLE
@@ -37,7 +36,7 @@ def reference() -> str:
         (
             _INTRO,
             *_table("Requests", TABLE),
-            *_table("Engine hosts", (*hosts, HOST_ADAPTERS)),
+            *_table("Engine hosts", HOST_TABLE),
             *_table("Rooms", (metric for room in rooms() for metric in room.metrics)),
             *_table("By vLLM's names", theirs, added),
         )

@@ -26,7 +26,7 @@ from ashore.errors import InvalidRequest
 from ashore.residency import Residence
 from ashore.residency.calls import CALLS, LIST, ModelIn, ResidenceList
 from ashore.settings import read_settings
-from ashore.store import CatalogEntry, ModelStore, StoredModel
+from ashore.store import CatalogEntry, ModelStore, StoredModel, gate_verdict
 
 app = App(name="model", help="Pull, list, verify and move models of this machine.")
 for _word in ("pull", "verify", "remove", "seal"):
@@ -300,8 +300,6 @@ def _gate(store: ModelStore, model: StoredModel) -> str:
     """Return the gate's last verdict on exactly these bytes: `passed`, `failed`, or empty without one."""
     if not store.attachments(model, "gate"):
         return ""
-    from ashore.evaluation import gate_verdict
-
     found = gate_verdict(store, f"{model.name}@{model.digest}")
     return "" if found is None else "passed" if found.passed else "failed"
 

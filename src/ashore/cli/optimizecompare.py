@@ -34,10 +34,9 @@ def compare(
     from ashore.evaluation import (
         compare,
         comparison_markdown,
-        gate_verdict,
         kept_reports,
     )
-    from ashore.store import write_file
+    from ashore.store import gate_verdict, write_file
 
     if len(models) < 2:
         raise InvalidRequest(f"{len(models)} model given; expected at least two to compare")

@@ -11,13 +11,13 @@ Where to add what:
 - A task that ships: a builder in deploy/make_task_sets.py.
 """
 
-from ashore.evaluation.attached import gate_verdict, keep_report, keep_verdict, kept_reports
+from ashore.evaluation.attached import keep_report, kept_reports
 from ashore.evaluation.compare import compare
 from ashore.evaluation.divergence import divergence
 from ashore.evaluation.gate import METRICS, decide, parse_gate, read_gate
 from ashore.evaluation.hosted import open_hosted
 from ashore.evaluation.local import LocalSubject
-from ashore.evaluation.model import Judged, Report, Verdict, read_report
+from ashore.evaluation.model import Judged, Report, read_report
 from ashore.evaluation.needs import check_memory, memory_needed
 from ashore.evaluation.perplexity import perplexity, perplexity_increase
 from ashore.evaluation.ports import Generated, Subject, Told, untold
@@ -58,7 +58,6 @@ __all__ = [
     "TaskHeader",
     "TaskResult",
     "Told",
-    "Verdict",
     "accuracy_change",
     "check_memory",
     "compare",
@@ -66,9 +65,7 @@ __all__ = [
     "decide",
     "divergence",
     "evaluate",
-    "gate_verdict",
     "keep_report",
-    "keep_verdict",
     "kept_reports",
     "mean",
     "mean_difference",

@@ -17,14 +17,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
 
-import msgspec
-
 from ashore.core import did_you_mean, parse_toml, read_toml_text
 from ashore.errors import InvalidSpec
-from ashore.evaluation.model import Line, Report, Verdict
+from ashore.evaluation.model import Report
+from ashore.store import Verdict, VerdictLine
 
-ATTACHED_KIND: Final = "gate"
-VERDICT_FILE: Final = "verdict.json"
 _AMOUNT: Final = re.compile(r"([+-]?\d+(?:\.\d+)?)\s*(%|pp|ms|s|kB|MB|GB|KiB|MiB|GiB)?")
 _UNITS: Final = {
     None: 1.0, "%": 0.01, "pp": 0.01, "ms": 1.0, "s": 1000.0, "kB": 1e3, "MB": 1e6, "GB": 1e9,
@@ -180,15 +177,10 @@ def decide(gate: Gate, report: Report) -> Verdict:
     )
 
 
-def verdict_json(verdict: Verdict) -> bytes:
-    """Return the verdict as JSON text."""
-    return msgspec.json.format(msgspec.json.encode(verdict), indent=1)
-
-
-def _lines(metric: Metric, limit: float, report: Report, *, strict: bool) -> Iterable[Line]:
+def _lines(metric: Metric, limit: float, report: Report, *, strict: bool) -> Iterable[VerdictLine]:
     found = list(metric.seen(report))
     if not found:
-        yield Line(
+        yield VerdictLine(
             metric=metric.name,
             about="",
             limit=limit,
@@ -202,7 +194,7 @@ def _lines(metric: Metric, limit: float, report: Report, *, strict: bool) -> Ite
         sign = "≤" if metric.side == "max" else "≥"
         which = "the bound of its 95 % interval" if judged is seen.worst and strict else "the figure"
         why = f"{which}, {judged:.5g}, must be {sign} {limit:.5g}"
-        yield Line(
+        yield VerdictLine(
             metric=metric.name,
             about=seen.about,
             limit=limit,

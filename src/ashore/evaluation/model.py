@@ -11,6 +11,7 @@ from ashore.evaluation.perplexity import Perplexity
 from ashore.evaluation.speed import Speed
 from ashore.evaluation.statistics import Difference
 from ashore.evaluation.tasks import TaskResult
+from ashore.store import Verdict
 
 REPORT_VERSION: Final = 1
 
@@ -59,35 +60,6 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
     """In shares: -0.01 is one point fewer."""
     not_compared: dict[str, str]
     """Why not, by name."""
-
-
-class Line(msgspec.Struct, frozen=True, kw_only=True):
-    """One limit and its measured figure."""
-
-    metric: str
-    about: str
-    """Name of the text or task; empty for the whole model."""
-    limit: float
-    seen: float | None
-    """None: it was not measured."""
-    worst: float | None = None
-    """The end of the 95 % interval that speaks against the model, where there is one."""
-    passed: bool
-    why: str
-
-
-class Verdict(msgspec.Struct, frozen=True, kw_only=True):
-    """Verdict of the gate."""
-
-    version: int = 1
-    passed: bool
-    model: str
-    digest: str
-    against: str
-    created: str
-    gate: str
-    """SHA-256 of the gate file."""
-    lines: tuple[Line, ...]
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):

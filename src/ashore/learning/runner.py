@@ -24,7 +24,7 @@ import msgspec
 
 from ashore.core import UNDECODABLE, Clock, make_folder, read_text_file
 from ashore.errors import Conflict, InvalidRequest, InvalidSpec, UnsupportedModel
-from ashore.evaluation import Subject, Task, Verdict, keep_verdict, open_task
+from ashore.evaluation import Subject, Task, open_task
 from ashore.learning.consent import Consents, Purpose
 from ashore.learning.dataset import Dataset, make_dataset, rows_of
 from ashore.learning.filters import FEWEST, Row, kind_of, plain
@@ -48,7 +48,7 @@ from ashore.learning.teaching import (
 from ashore.learning.texts import SealedTexts
 from ashore.releases.sql import load_book
 from ashore.state import Database
-from ashore.store import DERIVED, ModelStore, StoredModel
+from ashore.store import DERIVED, ModelStore, StoredModel, Verdict, keep_verdict
 from ashore.text import TextModel
 from ashore.training import Precision, faster_precision, mlp_size
 from ashore.training import RunState as Checkpoints

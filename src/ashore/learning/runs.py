@@ -14,8 +14,8 @@ from ashore.state import execute, execute_many
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-    from ashore.evaluation import Verdict
     from ashore.learning.dataset import Dataset
+    from ashore.store import Verdict
 
 RunState = Literal["running", "refused", "passed", "released", "stopped"]
 """running: it learns, or was killed and goes on when it is started again. refused: the gate said no. passed: the gate
@@ -217,6 +217,6 @@ def _run(row: Mapping[Any, Any]) -> Run:
 
 
 def _verdict(text: str) -> Verdict:
-    from ashore.evaluation import Verdict  # which most that read a run do not need
+    from ashore.store import Verdict  # which most that read a run do not need
 
     return msgspec.json.decode(text, type=Verdict)

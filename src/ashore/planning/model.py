@@ -13,6 +13,8 @@ RUNGS: Final = "rungs"
 """Option of an engine that has a ladder: the variants below the top, joined by dots."""
 RESERVED_BYTES: Final = 1 << 30
 """Left to the API worker, the supervisor and the system."""
+KV_SHARE: Final = 0.5
+"""Share of the memory left after the weights that KV caches may take; compilation and activations need the rest."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,8 +10,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from ashore.core import ModelShape, human_bytes, kv_bytes_per_token
-from ashore.planning.model import RESERVED_BYTES
-from ashore.planning.rules import KV_SHARE
+from ashore.planning.model import KV_SHARE, RESERVED_BYTES
 from ashore.planning.sizing import HELD_OUT, Miss, shipped
 from ashore.store import Catalog
 

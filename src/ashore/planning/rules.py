@@ -25,6 +25,7 @@ from ashore.engines import (
 from ashore.errors import InvalidRequest, KvCacheExhausted, MissingExtra, UnsupportedModel
 from ashore.planning.changes import differs
 from ashore.planning.model import (
+    KV_SHARE,
     RESERVED_BYTES,
     RUNGS,
     Choice,
@@ -55,8 +56,6 @@ MAX_SEQUENCES: Final = 64
 MAX_BATCH_TOKENS: Final = 512
 MOST_KV_TOKENS: Final = 131_072
 """64 sequences of 2,048 tokens: more than one machine without a GPU answers in a tolerable time."""
-KV_SHARE: Final = 0.5
-"""Share of the memory left after the weights that KV caches may take; compilation and activations need the rest."""
 KV_ITEM_BYTES: Final = {"u4": 1, "u8": 1, "f16": 2, "bf16": 2, "f32": 4}
 """Bytes of one number in OpenVINO's KV cache; for less than a byte the safe side."""
 U8_KV_OVERHEAD: Final = 1.13

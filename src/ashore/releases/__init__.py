@@ -52,7 +52,7 @@ from ashore.releases.rights import resources_of
 from ashore.releases.routes import AliasRoute, Shadowing, routes_of
 from ashore.releases.rules import choose
 from ashore.releases.sql import ALIASES_EPOCH, load_book
-from ashore.releases.standing import moved_by_hand, with_standing
+from ashore.releases.standing import with_standing
 from ashore.releases.words import verdict_words
 from ashore.releases.workshop import StoreWorkshop
 
@@ -105,7 +105,6 @@ __all__ = [
     "load_book",
     "look",
     "measure_of",
-    "moved_by_hand",
     "observed",
     "observed_failures",
     "pair_id_of",

@@ -21,7 +21,7 @@ class KeptVerdicts:
         self._store = store
 
     def verdict(self, reference: str, *, digest: str = "") -> GateVerdict:
-        from ashore.evaluation import gate_verdict
+        from ashore.store import gate_verdict
 
         if card_by_name(reference) is not None:
             return GateVerdict(outcome="")  # nothing is stored of it

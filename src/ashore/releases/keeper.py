@@ -19,7 +19,6 @@ from ashore.releases.model import HOSTED, Book, Course, Moved, Release
 from ashore.releases.pairs import KEPT_S, Pair
 from ashore.releases.ports import Workshop
 from ashore.releases.rules import next_name
-from ashore.releases.standing import moved_by_hand
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -71,9 +70,15 @@ class ReleaseKeeper:
         return replace(plan, models=tuple(models))
 
     def standing(self) -> Mapping[str, ModelPlan]:
-        """Return the plan of each alias where operators overrode ashore.toml. A reload does not undo that."""
+        """Return the plan of each alias whose live release differs from the last ashore.toml: a reload leaves it."""
         with self._acts.look(SYSTEM) as desk:
-            return moved_by_hand(sql.load_book(desk.connection))
+            book = sql.load_book(desk.connection)
+        found = {}
+        for alias in book.aliases.values():
+            live = next((name for name in alias.releases if book.courses[name].state == "live"), None)
+            if live is not None and alias.spec_content and spec_content(book.releases[live].plan) != alias.spec_content:
+                found[alias.name] = replace(book.releases[live].plan, alias=alias.name, release=live)
+        return found
 
     def check_reload(self, plan: Plan) -> None:
         """Check that no alias set by hand depends on something that a plan removes.

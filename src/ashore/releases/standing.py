@@ -7,17 +7,6 @@ from dataclasses import replace
 
 from ashore.planning import Change, ModelPlan, Plan, describe
 from ashore.releases.digests import spec_content
-from ashore.releases.model import Book
-
-
-def moved_by_hand(book: Book) -> Mapping[str, ModelPlan]:
-    """Return the plan of each alias whose live release differs from the last ashore.toml."""
-    found = {}
-    for alias in book.aliases.values():
-        live = next((name for name in alias.releases if book.courses[name].state == "live"), None)
-        if live is not None and alias.spec_content and spec_content(book.releases[live].plan) != alias.spec_content:
-            found[alias.name] = replace(book.releases[live].plan, alias=alias.name, release=live)
-    return found
 
 
 def with_standing(
@@ -28,7 +17,7 @@ def with_standing(
     Args:
         changes: From the old ashore.toml to the new one.
         after: The plan of the new one.
-        standing: From `moved_by_hand`.
+        standing: From `ReleaseKeeper.standing`.
         taken: Aliases to serve as in ashore.toml.
     """
     models = {model.alias: model for model in after.models}

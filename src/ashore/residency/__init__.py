@@ -4,8 +4,7 @@ Owns: the eviction rule, the status of models on demand, `[tiers]`, the calls `m
 starting and ending engine hosts, which `deployment` does; moving bytes, which `store` does.
 """
 
-from ashore.residency.calls import AsksSupervisor
-from ashore.residency.model import Residence, ResidenceState, Served, Standings
+from ashore.residency.model import AsksSupervisor, Residence, ResidenceState, Served, Standings
 from ashore.residency.rules import RATE_SPAN_S, Resident, Room, plan_room, rate_after, worth
 from ashore.residency.section import TiersSection
 

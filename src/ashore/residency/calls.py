@@ -5,31 +5,19 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Final, Literal, Protocol
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
 
 from ashore.core import Actor, Call, Nothing, Recorder, Rights
 from ashore.errors import Conflict, EnvironmentFault, InvalidRequest, NotReady
-from ashore.residency.model import Residence, Standings
+from ashore.residency.model import AsksSupervisor, Residence, Standings
 
 READ: Final = "model:read"
 WRITE: Final = "model:load"
 Name = Annotated[str, msgspec.Meta(max_length=200)]
 Do = Literal["warm", "cool", "pin", "unpin", "call"]
 """call: a request waits for it. warm: an operator wants it loaded."""
-
-
-class AsksSupervisor(Protocol):
-    """Reaches the process that starts and ends engine hosts."""
-
-    def __call__(self, question: Mapping[str, Any], /) -> Standings:
-        """Return its answer. May block for a moment; not for an event loop.
-
-        Raises:
-            NotReady: it is not there.
-        """
-        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal, Protocol
 
 import msgspec
 
@@ -79,3 +80,15 @@ class Standings(msgspec.Struct, frozen=True, kw_only=True):
     error: str = ""
     hint: str = ""
     done: bool = True
+
+
+class AsksSupervisor(Protocol):
+    """Reaches the process that starts and ends engine hosts."""
+
+    def __call__(self, question: Mapping[str, Any], /) -> Standings:
+        """Return its answer. May block for a moment; not for an event loop.
+
+        Raises:
+            NotReady: it is not there.
+        """
+        ...

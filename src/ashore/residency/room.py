@@ -12,8 +12,8 @@ import msgspec
 from ashore.errors import NotReady
 from ashore.metrics import Metric
 from ashore.processes import ask
-from ashore.residency.calls import CALLS, AsksSupervisor, ResidencyDesk
-from ashore.residency.model import Standings
+from ashore.residency.calls import CALLS, ResidencyDesk
+from ashore.residency.model import AsksSupervisor, Standings
 from ashore.rooms import Context, Opened, Room
 from ashore.settings import Home
 

@@ -254,8 +254,9 @@ class Sampler:
     def _total(self, one: Series) -> Figure:
         if one.metric.startswith("host:"):
             of, over = one.metric.removeprefix("host:"), one.over
-            pairs = ((getattr(stats, of), getattr(stats, over)) for _, stats in self._metrics.host_stats())
-            return max((part / whole for part, whole in pairs if whole), default=0.0)
+            wholes = dict(self._metrics.values_of(f"ashore_host_{over}"))
+            parts = self._metrics.values_of(f"ashore_host_{of}")
+            return max((part / whole for labels, part in parts if (whole := wholes.get(labels))), default=0.0)
         if one.kind == "spread":
             spreads = [counts for _, counts, _ in self._metrics.spreads_of(one.metric)]
             return tuple(float(sum(column)) for column in zip(*spreads, strict=True))

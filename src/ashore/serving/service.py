@@ -31,6 +31,7 @@ from ashore.serving.fairthreads import FairThreads
 from ashore.serving.generation import FreshAnswers
 from ashore.serving.guards import Guards, Unlimited
 from ashore.serving.held_pieces import Dam, pulled
+from ashore.serving.hostmetrics import set_hosts
 from ashore.serving.model import GenerationRequest, Hear, ServingEvent, Started, Usage
 from ashore.serving.model_registry import Roster, TextLoader
 from ashore.serving.models import LoadedModel, ModelCard, ServingState
@@ -417,7 +418,7 @@ class ServingService:
         self._metrics.set("ashore_cache_bytes", kept.num_bytes)
         self._metrics.set("ashore_cache_entries", kept.entries)
         self._metrics.set("ashore_cache_evictions", kept.evictions)
-        self._metrics.set_hosts(await self._roster.host_stats())
+        set_hosts(self._metrics, await self._roster.host_stats())
         self._roster.measure(self._metrics)
 
     async def drain(self, timeout_s: float) -> bool:

@@ -32,6 +32,7 @@ from ashore.store.refs import made_name, parse_reference, pruned_name
 from ashore.store.reports import ModelFilesOnDisk, RekeyReport
 from ashore.store.service import ModelStore
 from ashore.store.sources import Endpoints, check_local, is_source, name_of_source, open_source, pip_addresses
+from ashore.store.verdicts import Verdict, VerdictLine, gate_verdict, keep_verdict
 
 __all__ = [
     "DATA_SUFFIXES",
@@ -55,15 +56,19 @@ __all__ = [
     "RekeyReport",
     "StoredModel",
     "VariantRecipe",
+    "Verdict",
+    "VerdictLine",
     "check_local",
     "convert_safetensors_to_gguf",
     "data_used",
     "dequantise",
     "disk_errors",
     "find_data",
+    "gate_verdict",
     "gguf_reader",
     "is_quantised",
     "is_source",
+    "keep_verdict",
     "made_name",
     "name_of_source",
     "open_source",

@@ -21,9 +21,7 @@ from ashore.evaluation import (
     comparison_markdown,
     decide,
     evaluate,
-    gate_verdict,
     keep_report,
-    keep_verdict,
     kept_reports,
     open_task,
     parse_gate,
@@ -32,6 +30,7 @@ from ashore.evaluation import (
     report_files,
 )
 from ashore.releases import KeptVerdicts
+from ashore.store import gate_verdict, keep_verdict
 
 TEXT = NamedText(name="rain.txt", text="The rain in Spain stays mainly in the plain. " * 20)
 TASK = b"""{"task": "sky", "kind": "choice"}

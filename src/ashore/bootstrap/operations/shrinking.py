@@ -21,11 +21,11 @@ from ashore.jobs.operations.asks import Distill, Evaluate, PruneIn, Quantize
 from ashore.settings import Settings, read_settings
 
 if TYPE_CHECKING:
-    from ashore.evaluation import Candidate, NamedText, Report, Verdict
+    from ashore.evaluation import Candidate, NamedText, Report
     from ashore.optimize import Quantiser, QuantizePlan, QuantizeReport
     from ashore.optimize.distilling import DistilPlan, DistilReport
     from ashore.optimize.pruning import PruneOrder, PruneReport
-    from ashore.store import ModelStore, StoredModel
+    from ashore.store import ModelStore, StoredModel, Verdict
     from ashore.training import StepReport
 
 DEFAULT_TASKS: Final = ("reviews-zh", "stdlib-en")
@@ -280,6 +280,7 @@ def _size(plan: DistilPlan) -> str:
 def evaluate(asked: Evaluate, work: Work) -> Shown:
     """Evaluate the model, store the report, and apply the gate."""
     from ashore import evaluation as ev
+    from ashore.store import keep_verdict
 
     limits = ev.read_gate(Path(asked.gate)) if asked.gate is not None else None
     texts = [_read_text(Path(path)) for path in asked.text]
@@ -308,7 +309,7 @@ def evaluate(asked: Evaluate, work: Work) -> Shown:
         if stored is not None:
             ev.keep_report(store, stored, one)
             if verdict is not None and one is report:
-                ev.keep_verdict(store, stored, verdict)
+                keep_verdict(store, stored, verdict)
     if asked.out is not None:
         write_files(Path(asked.out), ev.report_files(report), work)
     return Shown(
