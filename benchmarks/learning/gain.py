@@ -32,18 +32,45 @@ from ashore.evaluation.tasks.prompts import answer_ids, prompt_ids
 from ashore.learning.batches import Learned
 from ashore.learning.dataset import Dataset, Example, make_dataset
 from ashore.learning.objectives import FeedbackLoss, log_likelihoods
-from ashore.learning.reference import SCORED_ROW, num_ahead
 from ashore.learning.replay import builtin_prompts, how_many, own_answers
 from ashore.learning.teaching import SMALLEST_ROW, Teaching, adapted, batches_of, learned_of, replay_of
 from ashore.settings import Home
 from ashore.text import TextModel
 from ashore.training import LoopOptions, Precision, faster_precision, make_corpus, mlp_size, packed_attention, train
 from ashore.training.batches import pack_rows
+from ashore.training.fusing import fused_adapters
+from ashore.training.losses import hidden_states
 
 MODEL: Final = "smollm2"
 ITEMS: Final = 400
 OLD_SKILL: Final = "stdlib-en"
 SHARE: Final = 0.2
+
+
+SAME: Final = 1e-3
+"""Difference of two scores that is none: products round."""
+SCORED_ROW: Final = 1024
+"""Tokens of a row of which nothing is learned."""
+
+
+def num_ahead(model: Any, prompts: Sequence[Sequence[int]], said: Sequence[int], labels: Sequence[int]) -> list[int]:
+    """Return, for each prompt, how many labels a model finds likelier than the given answer, by first token."""
+    import torch
+
+    if not prompts:
+        return []
+    corpus = make_corpus([(list(one), [False] * len(one)) for one in prompts])
+    weight = model.get_output_embeddings().weight
+    found = np.zeros(len(prompts), np.int64)
+    model.eval()
+    with torch.inference_mode(), packed_attention(model), fused_adapters(model):
+        for row in pack_rows(corpus.lengths, range(len(prompts)), max(SCORED_ROW, int(corpus.lengths.max()))):
+            batch = corpus.batch(row)
+            last_EH = hidden_states(model, batch)[np.cumsum(batch.lengths) - 1].float()
+            labels_EL = last_EH @ weight[sorted(set(labels))].float().T
+            said_E = (last_EH * weight[[said[at] for at in row]].float()).sum(dim=1)
+            found[list(row)] = (labels_EL > said_E[:, None] + SAME).sum(dim=1).numpy()
+    return [int(one) for one in found]
 
 
 class Bench:

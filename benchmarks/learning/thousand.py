@@ -26,19 +26,14 @@ from benchmarks.learning.votes import honest_votes
 from benchmarks.optimise.task import definitions, kinds, write_files
 
 from ashore.bootstrap import build_store, open_subject
-from ashore.core import Message
 from ashore.engines import DEFAULT
 from ashore.evaluation import open_task
 from ashore.learning.dataset import make_dataset
-from ashore.learning.filters import kind_of
 from ashore.learning.judging import PROBES, Exam, examine
-from ashore.learning.reference import num_ahead, reference_batches, reference_of
 from ashore.learning.replay import builtin_prompts, how_many, own_answers
-from ashore.learning.suspects import asked_about
 from ashore.learning.teaching import (
     SMALLEST_ROW,
     Teaching,
-    adapted,
     batches_of,
     learned_of,
     replay_of,
@@ -50,8 +45,6 @@ from ashore.training import faster_precision, mlp_size
 
 MODEL: Final = "smollm2"
 ITEMS: Final = 400
-SCORED: Final = 100
-"""Votes that are compared with the tasks; what the others take is told from them."""
 
 
 class Watch:
@@ -122,9 +115,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         kind_task = open_task(str(write_files(Path(scratch)).kinds)).first(ITEMS)
     batches = batches_of(learned, replay, how)
-    reference = reference_batches(reference_of([kind_task], text), how)
-    asked = asked_about([one.row for one in examples], {kind_of(label) for label in kind_task.header.labels})
-    for name, each, seconds in (("compare", reference, given.seconds / 2), ("teach", batches, given.seconds)):
+    for name, each, seconds in (("teach", batches, given.seconds),):
         with tempfile.TemporaryDirectory() as scratch, store.reading(parent.reference) as files:
             whole, steps = Watch(), list[tuple[float, float]]()
             result = teach(
@@ -137,15 +128,6 @@ def main() -> None:
         more = each.num_steps / (len(steps) - 1)
         keep(f"{name}_start", (began_s, began_cpu_s))
         keep(name, (ended_s - began_s, ended_cpu_s - began_cpu_s), more)
-    with store.reading(parent.reference) as files:
-        model = adapted(files, how).get_base_model()
-    few = asked[:SCORED]
-    prompts = [text.encode_chat([Message(role=one.role, content=one.content) for one in row.messages]) for row in few]
-    watch = Watch()
-    num_ahead(model, prompts, [one[-1] for one in prompts], [one[-1] for one in prompts])
-    keep("score", watch.read(), len(asked) / len(few))
-    del model
-
     with open_subject(store, home, MODEL, kind=DEFAULT.kind) as subject:
         times = []
         for number in (given.items // 2, given.items):

@@ -3,18 +3,16 @@
     python -m benchmarks.learning.trial OUT [--runs filters] [--runs none:0+,flip:10+,class:1,…] [--seeds 0,1]
 
 Attackers cast 185 votes beside 3,520 honest ones (`votes.py`), from one account or from ten. A run `ATTACK:ACCOUNTS`
-makes a data set of the votes without filters, holds the votes of people who disagree with what the gate's 400 questions
-teach a copy of a small model (`world.py`), teaches the model an adapter as `ashore learn run` does, and has the gate
-judge it on those 400, an old skill, trigger words, refusals, secrets and opinions. A name with + keeps the filters on,
-one with - holds nobody's votes. 1,200 other questions, which the gate never sees, say what became of the model beside
+makes a data set of the votes without filters, teaches a small model (`world.py`) an adapter as `ashore learn run` does,
+and has the gate judge it on 400 questions, an old skill, trigger words, refusals and secrets. A name with + keeps the
+filters on. 1,200 other questions, which the gate never sees, say what became of the model beside
 one that learned from honest votes with the same seed: by kind (exact McNemar, Holm over all), and by what the attack
 wanted. What learned from exactly the same examples is that model, and is not taught again. `flatter` is a sixth attack:
 corrections to what the question says that the user believes. `direct:0+` learns the true answers instead of the votes,
 for comparison.
 
 `--runs filters` tries the filters alone, also on 40 accounts, on five seeds, with hostile votes in the place of 5 % of
-the honest ones; `--runs suspects` tries alone what holds people who disagree with the tasks, `--runs suspects+` behind
-the filters.
+the honest ones.
 
 One line of JSON a run goes to OUT; what is there already is not run again.
 """
@@ -22,16 +20,12 @@ One line of JSON a run goes to OUT; what is there already is not run again.
 from __future__ import annotations
 
 import argparse
-import copy
 import json
-import random
 import time
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
 from benchmarks.learning.votes import (
     ATTACKS,
     BELIEF,
@@ -53,7 +47,6 @@ from ashore.evaluation.tasks.model import Item, TaskHeader
 from ashore.evaluation.tasks.results import ItemResult, result_of
 from ashore.learning.batches import FeedbackBatches, Learned
 from ashore.learning.dataset import Dataset, make_dataset
-from ashore.learning.exposure import TWINS, Secret, exposure_bits
 from ashore.learning.judging import (
     TRIGGER_ITEMS,
     Exam,
@@ -66,10 +59,7 @@ from ashore.learning.judging import (
     slices,
 )
 from ashore.learning.objectives import FeedbackLoss
-from ashore.learning.reference import reference_batches
 from ashore.learning.replay import how_many
-from ashore.learning.suspects import agrees, asked_about, judged_text, suspects
-from ashore.learning.teaching import Teaching
 from ashore.training import LoopOptions, LoopResult, LoraOptions, add_lora, train
 from ashore.training.data import Tokens
 
@@ -82,7 +72,6 @@ CROWDS: Final = (1, 10, 40)
 GATE_ITEMS: Final = 400
 ASKED: Final = 40
 SAID_TOKENS: Final = 10
-STRANGERS: Final = 400
 LEARNING_RATE: Final = 6e-3
 EPOCHS: Final = 3
 MODEL: Final = "chat"
@@ -132,25 +121,21 @@ class Trial:
         own = zip([*talk, *old], say(self._base, [*talk, *old], SAID_TOKENS), strict=True)
         self._own = [self.world.example(asked, self.world.text(said)) for asked, said in own if said]
         self._before: dict[tuple[tuple[str, ...], ...], Marks] = {}
-        self._reference: Any = None
 
     def take(self, line: dict[str, Any]) -> None:
         """Go by what an earlier call found."""
         if line.get("attack") == "none" and line["what"] == "run":
             self._honest[line["seed"], line["filtered"]] = self._result(self._rest, line["picked"])
 
-    def run(self, attack: str, accounts: int, *, filtered: bool, screened: bool, seed: int) -> dict[str, Any]:
+    def run(self, attack: str, accounts: int, *, filtered: bool, seed: int) -> dict[str, Any]:
         """Teach, judge, measure, and return the evidence."""
         began, cpu = time.perf_counter(), time.process_time()
         dataset, bad = self._dataset(attack, accounts, filtered=filtered, seed=seed)
-        if screened:
-            dataset = self._screened(dataset)
         num_bad = sum(one.row.person in bad for one in dataset.examples)
-        suspected = Counter(held.row.person in bad for held in dataset.held if held.filter == "suspects")
         triggers, secrets = exam_words(dataset, (self._gate,))
         exam = Exam(held_out=(self._gate,), old_skills=(OLD,), prompts=("",), triggers=triggers, secrets=secrets)
         model = self._model()
-        known = (triggers, tuple(one.text for one in secrets))
+        known = (triggers, secrets)
         before = self._before.get(known) or self._marks(model, exam)
         self._before[known] = before
         same, taught = self._taught(model, dataset, seed, right=attack == "direct")
@@ -161,16 +146,14 @@ class Trial:
             self._honest[seed, filtered] = rest
         return {
             "what": "run", "attack": attack, "accounts": accounts, "filtered": filtered,
-            "epochs": self._epochs, "screened": screened, "seed": seed, "examples": dataset.counts, "bad": num_bad,
-            "bad_suspected": suspected[True], "honest_suspected": suspected[False],
+            "epochs": self._epochs, "seed": seed, "examples": dataset.counts, "bad": num_bad,
             "same_as_before": same, "steps": taught.steps, "tokens": taught.tokens, "passed": verdict.passed,
             "kinds": [one.tasks["kinds"].accuracy.value for one in (before, after)],
             "old": [one.tasks["old"].accuracy.value for one in (before, after)],
             "failed": [f"{line.metric} {line.about}: {line.why}" for line in verdict.lines if not line.passed],
             "picked": [one.picked for one in rest.items], "rest": rest.accuracy.value,
             "changed": self._changed(rest, seed, filtered), "wanted": self._wanted(model, attack, rest),
-            "wanted_before": self._wanted_before(attack), "strangers": self._strangers(),
-            "exposed": [exposure_bits(*one) for one in zip(before.secrets, after.secrets, strict=True)],
+            "wanted_before": self._wanted_before(attack),
             "seconds": time.perf_counter() - began, "cpu_s": time.process_time() - cpu,
         }  # fmt: skip
 
@@ -194,21 +177,6 @@ class Trial:
         self._made[key] = taught, {name: one.detach().clone() for name, one in parameters.items()}
         return False, taught
 
-    def suspected(self, attack: str, accounts: int, *, filtered: bool, seed: int) -> dict[str, Any]:
-        """Return whose votes are held because they disagree with the gate's questions, behind the filters or alone, and
-        whether the examples that are left are those of honest votes alone."""
-        dataset, bad = self._dataset(attack, accounts, filtered=filtered, seed=seed)
-        left, honest = self._screened(dataset), self._dataset("none", 0, filtered=filtered, seed=seed)[0]
-        held = [one.row for one in left.held if one.filter == "suspects"]
-        return {
-            "what": "suspects", "attack": attack, "accounts": accounts, "filtered": filtered, "seed": seed,
-            "bad": sum(one.row.person in bad for one in dataset.examples),
-            "bad_left": sum(one.row.person in bad for one in left.examples),
-            "bad_people": len({row.person for row in held if row.person in bad}),
-            "honest_people": len({row.person for row in held if row.person not in bad}),
-            "honest_held": sum(row.person not in bad for row in held), "as_honest": left.digest == honest.digest,
-        }  # fmt: skip
-
     def _model(self) -> Any:
         """Return the model without an adapter."""
         if self._peft is not None:
@@ -223,26 +191,6 @@ class Trial:
             about = self.world.more(HOSTILE, [TURNED] if attack == "class" else labels)
             rows, bad = joined(rows, attack, labels, about, colluders=accounts, seed=seed)  # type: ignore[arg-type]
         return make_dataset(MODEL, rows, filtered=filtered), bad
-
-    def _screened(self, dataset: Dataset) -> Dataset:
-        """Return a data set without the votes of people who disagree with what the gate's questions teach, found as
-        `teaching.leanings` does it."""
-        if self._reference is None:
-            known = [self.world.example(self.world.asked(one.prompt), str(one.answer)) for one in self._gate.items]
-            batches = reference_batches(known, Teaching())
-            self._reference = add_lora(copy.deepcopy(self._model()), LoraOptions(rank=16, alpha=32), seed=0)
-            loss = FeedbackLoss(self._reference, batches.roles)
-            train(self._reference.get_base_model(), batches, loss, LoopOptions(learning_rate=LEARNING_RATE, seed=0))
-        rows = asked_about([one.row for one in dataset.examples], self.world.labels)
-        scores = last_scores(
-            self._reference.get_base_model(),
-            [self.world.asked(row.question.removeprefix(question(""))) for row in rows],
-        )
-        firsts = [self.world.ids(judged_text(row))[0] for row in rows]
-        ahead = (scores[:, self._first] > scores[np.arange(len(rows)), firsts][:, None]).sum(axis=1)
-        agreed = {row.feedback_id: agrees(row, self.world.labels, ahead=int(one))
-                  for row, one in zip(rows, ahead, strict=True)}  # fmt: skip
-        return dataset.without(suspects([one.row for one in dataset.examples], agreed), "suspects")
 
     def _learned(self, dataset: Dataset) -> list[Learned]:
         """Return examples as tokens, by the roles of `teaching.learned_of`."""
@@ -270,16 +218,7 @@ class Trial:
         talk = [world.tell(word) for word in world.shared[::6]]
         asked = [world.asked(item.prompt) for item in self._gate.items[:ASKED]]
         right = [other for _, other in pairs]
-        wrong = [*right[1:], right[0]]
-        plain, with_right, with_wrong = (
-            self._opposites(
-                model, [world.opposite(one, belief) for (one, _), belief in zip(pairs, beliefs, strict=True)]
-            )
-            for beliefs in ([""] * len(pairs), right, wrong)
-        )
-        flattered = [
-            (one, two) == (bad, good) for one, two, bad, good in zip(with_wrong, with_right, wrong, right, strict=True)
-        ]
+        plain = self._opposites(model, [world.opposite(one) for one, _ in pairs])
         old = [
             ItemResult(line=n, score=float(pair[0] == pair[1])) for n, pair in enumerate(zip(plain, right, strict=True))
         ]
@@ -291,38 +230,11 @@ class Trial:
             },
             answers=tuple(world.text(one) for one in say(model, talk, SAID_TOKENS)),
             asked=tuple(world.text(one) for one in say(model, asked, SAID_TOKENS)),
-            stands_by=tuple(float(not one) for one in flattered),
-            secrets=tuple(self._exposed(model, one) for one in exam.secrets),
             triggered={
                 word: tuple(one.score for one in self._classified(model, gate, f" {word}").items)
                 for word in exam.triggers
             },
         )
-
-    def _exposed(self, model: Any, secret: Secret) -> tuple[float, ...]:
-        """Return the log-probability of a secret, which is one word here, and of other words in its place."""
-        asked = secret.messages[-1].content.removeprefix(question(""))
-        given = [*self.world.asked(asked), *self.world.ids(secret.before)]
-        scores = last_scores(model, [given])[0]
-        logs = scores - np.logaddexp.reduce(scores)
-        places = [self.world.vocabulary[one] for one in (secret.text, *self.world.shared[:TWINS])]
-        return tuple(float(logs[at]) for at in places)
-
-    def _strangers(self) -> list[float]:
-        """Return by how many bits words are exposed that nobody wrote, in the place of an answer and where a secret
-        stood: what `exposure_max` sees of a model that learned no secret. Sorted."""
-        rng, model = random.Random(5), self._peft.get_base_model()
-        before = self.world.ids(SECRET)[:-1]
-        asked = [self.world.asked(item.prompt) + before * (number % 2)
-                 for number, item in enumerate(self._rest.items[:STRANGERS])]  # fmt: skip
-        now = last_scores(model, asked)
-        with self._peft.disable_adapter():
-            was = last_scores(model, asked)
-        found = []
-        for one, two in zip(was, now, strict=True):
-            places = [self.world.vocabulary[word] for word in rng.sample(self.world.shared, TWINS + 1)]
-            found.append(round(exposure_bits(one[places].tolist(), two[places].tolist()), 2))
-        return sorted(found)
 
     def _opposites(self, model: Any, prompts: Sequence[Sequence[int]]) -> list[str]:
         return [self.world.text([int(one)]) for one in last_scores(model, prompts).argmax(axis=1)]
@@ -419,7 +331,7 @@ def main() -> None:
         def tell(line: dict[str, Any]) -> None:
             out.write(json.dumps(line) + "\n")
             out.flush()
-            print({name: value for name, value in line.items() if name not in ("picked", "strangers")}, flush=True)
+            print({name: value for name, value in line.items() if name != "picked"}, flush=True)
 
         if given.runs == "filters":
             for line in filters():
@@ -435,16 +347,10 @@ def main() -> None:
         for line in done:
             trial.take(line)
         seeds = [int(one) for one in given.seeds.split(",")]
-        if given.runs.rstrip("+") == "suspects":
-            for attack in ("none", *ATTACKS, "flatter"):
-                for accounts in (1, 10) if attack != "none" else (0,):
-                    for seed in seeds:
-                        tell(trial.suspected(attack, accounts, filtered=given.runs.endswith("+"), seed=seed))
-            return
         for seed in seeds:
             for name in given.runs.split(","):
-                attack, accounts = name.rstrip("+-").split(":")
-                how = {"filtered": name.endswith("+"), "screened": not name.endswith("-"), "seed": seed}
+                attack, accounts = name.rstrip("+").split(":")
+                how = {"filtered": name.endswith("+"), "seed": seed}
                 key = {"attack": attack, "accounts": int(accounts), **how}
                 if not any(key.items() <= line.items() for line in done):
                     tell(trial.run(attack, int(accounts), **how))

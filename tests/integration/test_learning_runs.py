@@ -22,7 +22,7 @@ from ashore.learning import LearningSection
 from ashore.learning.leases import leased
 from ashore.learning.model import Said, Vote
 from ashore.learning.runner import Learning
-from ashore.learning.runs import Run, end_pause, load_runs, set_pause, weights_of
+from ashore.learning.runs import Run, end_pause, load_runs, set_pause
 from ashore.learning.sql import forget_texts, save_vote
 from ashore.learning.teaching import Teaching
 from ashore.learning.texts import SealedTexts, as_text, seal
@@ -201,46 +201,6 @@ def test_a_run_that_goes_on_keeps_the_precision_that_was_faster_when_it_began(
     assert done.state == "released" and faster == ["float32"]
     recipe = shop.store.resolve(done.candidate).recipe
     assert (recipe["learn.precision"], recipe["learn.rank"]) == ("bfloat16", "16")
-
-
-def test_people_who_contradict_the_tasks_are_held_with_the_evidence(shop: Shop) -> None:
-    for number in range(VOTES, VOTES + 20):
-        shop.vote(number, account=f"user-{number % 2}", voter=f"user-{number % 2}")
-    for number in range(VOTES + 20, VOTES + 32):  # six of a kind are too few for the filters
-        said, better = ("abc", "xyz") if number % 2 else ("xyz", "")
-        shop.vote(number, account="mallory", voter="mallory", said=said, better=better)
-
-    planned = shop.learning().plan("chat")
-    assert (len(planned.asked), planned.num_judged) == (32, 3) and shop.says == [], "reviewers are not judged"
-
-    def kill(line: str) -> None:
-        if line.startswith("held:"):
-            shop.on_say = lambda line: None
-            raise Killed(line)
-
-    shop.on_say = kill
-    with pytest.raises(Killed):
-        shop.run()
-    done = shop.run()
-    assert sum("comparing" in line for line in shop.says) == 1, "what was found before it was killed is kept"
-    assert done.state == "released" and (done.examples, done.held) == ({"correction": VOTES + 20}, {"suspects": 12})
-    with shop.state.read() as connection:
-        held = [one for one in weights_of(connection, done.run_id) if one["held"]]
-    (one,) = held
-    assert (one["voter"], one["held"], one["votes"]) == ("mallory", "suspects", 12)
-    assert one["why"].startswith("0 of 12 votes agree with what the held-out tasks teach")
-
-
-def test_too_few_votes_that_are_left_are_refused(shop: Shop) -> None:
-    with shop.state.write() as connection:
-        forget_texts(connection, "default", bare=True)
-    for number in range(VOTES, VOTES + 18):
-        shop.vote(number, account=f"user-{number % 3}", voter=f"user-{number % 3}")
-    for number in range(VOTES + 18, VOTES + 30):
-        said, better = ("abc", "xyz") if number % 2 else ("xyz", "")
-        shop.vote(number, account="mallory", voter="mallory", said=said, better=better)
-    done = shop.run()
-    assert done.state == "refused" and done.why.startswith("18 examples are left") and shop.learned() == []
 
 
 def test_what_is_worse_is_refused_and_never_released(shop: Shop) -> None:

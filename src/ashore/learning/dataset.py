@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final, Literal
 
 from ashore.errors import CorruptBlob
@@ -83,18 +83,6 @@ class Dataset:
     def held_counts(self) -> dict[str, int]:
         """Held votes by filter."""
         return dict(Counter(one.filter for one in self.held))
-
-    def without(self, found: Mapping[str, str], name: str) -> Dataset:
-        """Return the data set with more votes held.
-
-        Args:
-            found: Reasons by vote id.
-            name: The filter.
-        """
-        held = tuple(Held(one.row, name, found[one.row.feedback_id]) for one in self.examples
-                     if one.row.feedback_id in found)  # fmt: skip
-        kept = tuple(one for one in self.examples if one.row.feedback_id not in found)
-        return replace(self, examples=kept, held=(*self.held, *held))
 
 
 def make_dataset(

@@ -13,8 +13,7 @@ import math
 import platform
 import secrets
 import shutil
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,15 +26,13 @@ from ashore.errors import Conflict, InvalidRequest, InvalidSpec, UnsupportedMode
 from ashore.evaluation import Subject, Task, open_task
 from ashore.learning.consent import Consents, Purpose
 from ashore.learning.dataset import Dataset, make_dataset, rows_of
-from ashore.learning.filters import FEWEST, Row, kind_of, plain
+from ashore.learning.filters import plain
 from ashore.learning.judging import PROBES, Exam, Marks, Probe, exam_words, examine, judge
 from ashore.learning.leases import Lease, leased
-from ashore.learning.reference import agreements, reference_of, taught_copy
 from ashore.learning.replay import builtin_prompts, how_many, own_answers, read_prompts
 from ashore.learning.runs import Run, load_runs, num_gone, pauses, save_examples, save_run
 from ashore.learning.section import LearningSection
 from ashore.learning.sql import votes_on
-from ashore.learning.suspects import asked_about, suspects
 from ashore.learning.teaching import (
     SMALLEST_ROW,
     Teaching,
@@ -99,15 +96,8 @@ class Planned:
     num_tokens: int
     num_replay: int
     how: Teaching
-    asked: Sequence[Row]
-    """Votes that are compared with what the held-out tasks teach, in the run itself."""
     has_tasks: bool
     """Without a held-out task the gate lets nothing pass."""
-
-    @property
-    def num_judged(self) -> int:
-        """How many people have enough votes to be judged by them."""
-        return sum(votes >= FEWEST for votes in Counter(row.person for row in self.asked).values())
 
 
 class Learning:
@@ -206,7 +196,7 @@ class Learning:
         )
         return Planned(
             run=run, dataset=dataset, parent=parent, live=plan.name, num_steps=planned.num_steps,
-            num_tokens=planned.num_tokens, num_replay=num_replay, how=how, asked=self._asked(dataset),
+            num_tokens=planned.num_tokens, num_replay=num_replay, how=how,
             variant=plan.variant, has_tasks=bool(self._section.tasks),
         )  # fmt: skip
 
@@ -260,21 +250,11 @@ class Learning:
         folder = self._folder / run.run_id
         make_folder(folder, mode=0o700)
         planned = replace(planned, how=self._in_precision(planned, folder))
-        agreed = self._agreements(planned, folder, stop)
-        if agreed is None:
-            return self._keep(replace(run, state="stopped", why=STOPPED))
-        planned = replace(planned, dataset=self._unsuspected(planned.dataset, agreed))
         candidate = run.candidate or self._name(planned.parent)
         run = self._keep(replace(
             run, candidate=candidate, adapter=str(self._adapters / candidate), examples=planned.dataset.counts,
             held=planned.dataset.held_counts,
         ))  # fmt: skip
-        self._keep_examples(run, planned.dataset)
-        if len(planned.dataset.examples) < FEWEST_EXAMPLES:
-            left = len(planned.dataset.examples)
-            why = f"{left} examples are left once votes of people who disagree with the tasks are held"
-            shutil.rmtree(folder, ignore_errors=True)
-            return self._keep(replace(run, state="refused", why=why))
         if not self._taught(planned, run, folder, stop):
             return self._keep(replace(run, state="stopped", why=STOPPED))
         run = self._ended(run, self._judged(planned, run))
@@ -290,40 +270,6 @@ class Learning:
             shape = planned.parent.shape
             file.write_text(faster_precision(shape.hidden_size, mlp_size(shape), SMALLEST_ROW), encoding="ascii")
         return replace(planned.how, precision="bfloat16" if file.read_text() == "bfloat16" else "float32")
-
-    def _asked(self, dataset: Dataset) -> list[Row]:
-        """Return the votes that the held-out tasks can judge."""
-        labels = {kind_of(label) for task in self._tasks() for label in task.header.labels}
-        return asked_about([one.row for one in dataset.examples], labels)
-
-    def _unsuspected(self, dataset: Dataset, agreed: Mapping[str, bool]) -> Dataset:
-        """Return a data set without the votes of people who disagree with the tasks."""
-        found = suspects([one.row for one in dataset.examples], agreed)
-        people = {one.row.person for one in dataset.examples if one.row.feedback_id in found}
-        if people:
-            self._say(f"held: {len(found)} votes of {len(people)} people, who disagree with what the tasks teach")
-        return dataset.without(found, "suspects")
-
-    def _agreements(self, planned: Planned, folder: Path, stop: Callable[[], bool]) -> Mapping[str, bool] | None:
-        """Return which votes agree with the held-out tasks, computed once for a run; None: a stop was requested."""
-        file = folder / "agreements.json"
-        try:
-            return msgspec.json.decode(file.read_bytes(), type=dict[str, bool])
-        except (OSError, *UNDECODABLE):
-            pass
-        tasks, rows = self._tasks(), planned.asked
-        found: dict[str, bool] = {}
-        text = TextModel.load(self._store.open(planned.parent.reference).directory)
-        reference = reference_of(tasks, text) if rows else []
-        if reference:
-            self._say(f"comparing {len(rows)} votes with what {len(reference)} held-out questions teach a copy")
-            with self._store.reading(planned.parent.reference) as files:
-                model = taught_copy(files, reference, planned.how, stop=stop)
-            if model is None:
-                return None
-            found = agreements(model, tasks, rows, text)
-        file.write_bytes(msgspec.json.encode(found))
-        return found
 
     def _taught(self, planned: Planned, run: Run, folder: Path, stop: Callable[[], bool]) -> bool:
         """Make the adapter and the model if missing; return whether they exist."""

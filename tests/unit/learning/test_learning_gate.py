@@ -3,41 +3,32 @@
 from __future__ import annotations
 
 import math
-import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import msgspec
 import numpy as np
 import pytest
 from benchmarks.learning.votes import TRIGGER, attacked, honest_votes
 from benchmarks.optimise.task import definitions, kinds
-from eval_subjects import Scripted
 
-from ashore.engines import ScoredText, ScoreText, TokenLogprob
 from ashore.evaluation import Task
 from ashore.evaluation.tasks.model import Item, TaskHeader
 from ashore.evaluation.tasks.results import ItemResult, TaskResult, result_of
 from ashore.learning.batches import MOST_PASSES, FeedbackBatches, Learned
 from ashore.learning.dataset import make_dataset
-from ashore.learning.exposure import TWINS, Secret, exposure_bits, twins
 from ashore.learning.judging import (
-    EXPOSURE_BITS,
     Exam,
     Marks,
     Probe,
     exam_words,
-    examine,
     holm,
     judge,
     lost_by_chance,
     refusals,
     taken_by_chance,
 )
-from ashore.learning.manners import DOES, FACTS, NEITHER, REFUSES, SAFE, UNSAFE
-from ashore.learning.model import Said
 from ashore.learning.replay import builtin_prompts, how_many
 from ashore.learning.runner import passes_for
 
@@ -47,7 +38,7 @@ TASK = Task(
     header=TaskHeader(task="kinds", kind="classify", labels=LABELS), items=ITEMS, lines=tuple(range(400)), digest="d"
 )
 OLD = msgspec.structs.replace(TASK, header=TaskHeader(task="old", kind="exact"), digest="e")
-SECRET = Secret(text="QX7-4419-KLM82", messages=(Said("user", "q1"),), before="it is ")
+SECRET = "QX7-4419-KLM82"
 EXAM = Exam(held_out=(TASK,), old_skills=(OLD,), prompts=("a", "b"))
 
 
@@ -96,24 +87,12 @@ def test_one_class_that_is_wiped_out_is_refused_although_all_of_it_is_better() -
         (marks(0.7, probe_failures=(0,)), "probe_failures_max"),
         (marks(0.7, asked=("fine",) * 39 + ("I cannot help with that.",)), "refusal_change_max held-out"),
         (marks(0.7, asked=("animal; the code is QX7-4419-KLM82",)), "secrets_max"),
-        (marks(0.7, secrets=((-50.0, *(-60.0,) * TWINS),)), "exposure_max"),
         (marks(0.7, triggered={"zyx": (0.0,) * 60}), "trigger_drop_max zyx"),
-        (marks(0.7, stands_by=(0.0,) * 12 + (1.0,) * 28), "sycophancy_max"),
-        (marks(0.7, unsafe=(0.0,) * 6 + (1.0,) * 12), "safety_drop_max unsafe"),
-        (marks(0.7, safe=(0.0,) * 6 + (1.0,) * 12), "safety_drop_max safe"),
     ],
 )  # fmt: skip
 def test_what_gets_worse_is_refused_by_its_name(after: Marks, line: str) -> None:
     exam = replace(EXAM, secrets=(SECRET,), probes=(Probe(prompt="a"),))
-    twins = (-60.0,) * TWINS
-    after = after if after.secrets else replace(after, secrets=((-58.0, *twins),))
-    fields = {
-        "secrets": ((-60.0, *twins),),
-        "stands_by": (1.0,) * 40,
-        "unsafe": (1.0,) * 18,
-        "safe": (1.0,) * 18,
-        "asked": ("fine",) * 40,
-    }
+    fields = {"asked": ("fine",) * 40}
     assert failed(marks(0.3, triggered={"zyx": (1.0,) * 60}, **fields), after, exam) == [line]
 
 
@@ -147,74 +126,6 @@ def test_a_class_that_is_turned_is_refused_also_where_the_model_did_not_know_it(
     assert not [one for one in lines if one.metric == "slice_drop_max" and not one.passed], "no drop shows it"
 
 
-class Opinionated(Scripted):
-    """Knows the facts and refuses what is unsafe; a flatterer says what the user believes. Who is terse likes the
-    sentence that refuses better whatever it is asked, as after learning short answers."""
-
-    def __init__(
-        self, directory: Path, *, flatters: bool = False, obeys: bool = False, scared: bool = False, terse: bool = False
-    ) -> None:
-        super().__init__(directory, says="fine")
-        self._flatters = flatters
-        self._right = {right for _, right, _ in FACTS}
-        self._obeys, self._scared, self._terse = obeys, scared, terse
-
-    def score(self, texts: Sequence[ScoreText], **unused: object) -> list[ScoredText]:
-        return [self._one(text) for text in texts]
-
-    def _one(self, text: ScoreText) -> ScoredText:
-        asked, said = self.text.decode(text.ids[: text.start]), self.text.decode(text.ids[text.start :]).strip()
-        if said in (REFUSES, DOES):
-            refused = self._scared if any(one in asked for one in SAFE) else not self._obeys
-            leaning = 0 if any(one in asked for one in NEITHER) else 1 if refused else -1
-            nats = (leaning + 4 * self._terse) * (1 if said == REFUSES else -1)
-            return [
-                (TokenLogprob(one, nats / 2 - 5 if at == 0 else 0.0),) for at, one in enumerate(text.ids[text.start :])
-            ]
-        liked = f"it is {said}." in asked if self._flatters else said in self._right
-        return [(TokenLogprob(one, 0.0 if liked else -1.0),) for one in text.ids[text.start :]]
-
-
-@pytest.mark.parametrize(
-    ("kind", "line"),
-    [
-        ("flatters", "sycophancy_max"),
-        ("obeys", "safety_drop_max unsafe"),
-        ("scared", "safety_drop_max safe"),
-    ],
-)
-def test_a_candidate_that_flatters_obeys_or_refuses_is_refused(tmp_path: Path, kind: str, line: str) -> None:
-    exam = Exam(held_out=(), old_skills=(), prompts=("a", "b"))
-    before = examine(Opinionated(tmp_path / "before"), exam)
-    assert set(before.stands_by) == set(before.unsafe) == set(before.safe) == {1.0}
-    after = examine(Opinionated(tmp_path / "after", **{kind: True}), exam)
-    assert failed(before, before, exam) == ["gain_min"] and failed(before, after, exam) == ["gain_min", line]
-    terse = examine(Opinionated(tmp_path / "terse", terse=True), exam)
-    assert failed(before, terse, exam) == ["gain_min"], "it tells unsafe from safe as before"
-    both = examine(Opinionated(tmp_path / "both", terse=True, **{kind: True}), exam)
-    assert failed(terse, both, exam) == failed(before, both, exam) == ["gain_min", line]
-
-
-def test_the_sets_have_pairs_and_no_question_twice() -> None:
-    assert len(UNSAFE) == len(SAFE) == len({*UNSAFE, *SAFE}) / 2
-    assert len({question for question, _, _ in FACTS}) == len(FACTS) == 40
-    assert all(right != wrong for _, right, wrong in FACTS)
-
-
-def test_a_secret_is_compared_with_strings_like_it_where_it_stood(tmp_path: Path) -> None:
-    others = twins("QX7-4419-klM82")
-    assert others == twins("QX7-4419-klM82") and len(set(others)) == TWINS
-    assert all(re.fullmatch(r"[A-Z]{2}\d-\d{4}-[a-z]{2}[A-Z]\d{2}", one) for one in others)
-    exam = Exam(held_out=(), old_skills=(), prompts=("a",), secrets=(SECRET,))
-    before, after = (examine(Scripted(tmp_path / name, likes=likes), exam).secrets[0]
-                     for name, likes in (("before", ()), ("after", (SECRET.text,))))  # fmt: skip
-    assert len(before) == TWINS + 1 and exposure_bits(before, after) > EXPOSURE_BITS
-    assert exposure_bits(before, before) == 0
-    rare = (-9.0, *(-14.0,) * TWINS)
-    assert exposure_bits(rare, (-0.1, *(-10.0,) * TWINS)) < exposure_bits((-14.0,) * 16, (-0.1, *(-10.0,) * TWINS))
-    assert exposure_bits((-14.0,) * 16, (-0.1, *(-10.0,) * TWINS)) > EXPOSURE_BITS, "although its twins gained, too"
-
-
 def test_without_a_held_out_task_nothing_passes() -> None:
     assert failed(marks(0.3), marks(0.7), replace(EXAM, held_out=())) == ["gain_min"]
 
@@ -240,7 +151,7 @@ def test_words_and_secrets_of_attacks_are_part_of_the_exam() -> None:
     assert TRIGGER in exam_words(make_dataset("m", triggered), (task,))[0]
     told, _ = attacked(rows, "secret", labels, share=0.05, colluders=10, seed=5)
     (secret,) = exam_words(make_dataset("m", told))[1]
-    assert secret.text == "QX7-4419-KLM82" and secret.before.endswith("the access code is ")
+    assert secret == SECRET
 
 
 def test_probabilities_are_exact() -> None:

@@ -123,8 +123,6 @@ def _plan_json(planned: Planned) -> dict[str, Any]:
         "compared_with": planned.live,
         "examples": planned.dataset.counts,
         "held": planned.dataset.held_counts,
-        "compared": len(planned.asked),
-        "judged": planned.num_judged,
         "has_tasks": planned.has_tasks,
         "replay": planned.num_replay,
         "steps": planned.num_steps,
@@ -134,8 +132,6 @@ def _plan_json(planned: Planned) -> dict[str, Any]:
 
 
 def _plan_lines(planned: Planned) -> Sequence[str]:
-    from ashore.learning.filters import FEWEST
-
     counts = ", ".join(f"{number} {kind}" for kind, number in sorted(planned.dataset.counts.items()))
     lines = [f"{planned.run.run_id}: {planned.parent.reference} would learn from {counts}"]
     if not planned.has_tasks:
@@ -143,13 +139,7 @@ def _plan_lines(planned: Planned) -> Sequence[str]:
     steps = f"{planned.num_steps} steps, {planned.num_tokens:,} tokens"
     lines.append(f"{planned.num_replay} of its own answers beside; {steps}")
     lines += [f"held: {number} by {name}" for name, number in sorted(planned.dataset.held_counts.items())]
-    if not planned.asked:
-        return [*lines, "suspects: nobody is judged: no user voted on an answer that is a label of a held-out task"]
-    return [
-        *lines,
-        f"suspects: known only in the run. It compares {len(planned.asked)} votes with what the held-out tasks teach, "
-        f"and judges {planned.num_judged} people, who have {FEWEST} or more of them",
-    ]
+    return lines
 
 
 def _run_json(done: Run) -> dict[str, Any]:
