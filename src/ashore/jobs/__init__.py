@@ -10,9 +10,10 @@ Where to add what:
   the noun of its webhook: jobs/rules.py.
 """
 
-from ashore.jobs.batch import KIND as BATCH_KIND
-from ashore.jobs.batch import BatchHandler, BatchOrder, expires_of, progress_of
+from ashore.jobs.batch import BatchHandler
 from ashore.jobs.batchlines import ENDPOINTS
+from ashore.jobs.batchorder import KIND as BATCH_KIND
+from ashore.jobs.batchorder import BatchOrder, expires_of, progress_of
 from ashore.jobs.batchtokens import BatchTokens, add_tokens
 from ashore.jobs.conversations import MOST_ITEMS, Conversation, KeptItem, SqlConversations, head_of
 from ashore.jobs.desk import JobDesk, make_desk

@@ -12,18 +12,18 @@ import itertools
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import Final, Literal
+from typing import Final
 
 import msgspec
 
 from ashore.jobs.batchlines import BatchError, check_line, check_lines, requests_of, split_lines
+from ashore.jobs.batchorder import BatchOrder, BatchProgress, Phase, expires_of, progress_of
 from ashore.jobs.batchtokens import BatchTokens, add_tokens
 from ashore.jobs.filesql import PIECE_BYTES, SqlFiles
 from ashore.jobs.model import Again, Cancelled, Done, Failed, Job, JobBody, Lease, NewJob, Outcome, StoredFile
 from ashore.jobs.queue import JobQueue
 from ashore.jobs.request import Call, Reply
 
-KIND: Final = "batch"
 LINE_KIND: Final = "line"
 LINES_AT_ONCE: Final = 500
 GATHERED_AT_ONCE: Final = 50
@@ -32,38 +32,6 @@ GIVE_WAY_S: Final = 0.02
 pause, a batch would keep all others from writing until it is done."""
 LOOK_AGAIN_S: Final = 30.0
 """The last line wakes its batch; this is for the case that none does."""
-
-Phase = Literal["validating", "in_progress", "finalizing", "completed", "failed", "expired", "cancelling", "cancelled"]
-
-
-class BatchOrder(msgspec.Struct, frozen=True, kw_only=True):
-    """Payload: what the client asked for."""
-
-    endpoint: str
-    input_file_id: str
-    completion_window: str
-    window_ms: int = 0
-    """How long after the batch was made its lines may run."""
-    expires_ms: int = 0
-    """Set: its end, as batches of earlier versions have it. The same order made twice would differ in it."""
-    metadata: dict[str, str] | None = None
-    output_ttl_ms: int | None = None
-    """How long the two files of answers are kept; None: as long as results are."""
-
-
-class BatchProgress(msgspec.Struct, frozen=True, kw_only=True):
-    """How far a batch is."""
-
-    phase: Phase = "validating"
-    total: int = 0
-    given_out: int = 0
-    in_progress_ms: int | None = None
-    finalizing_ms: int | None = None
-    output_file_id: str | None = None
-    error_file_id: str | None = None
-    errors: list[BatchError] = []
-    usage: BatchTokens | None = None
-    """Of all answers; None until they are gathered."""
 
 
 class _Answer(msgspec.Struct, frozen=True, kw_only=True):
@@ -85,7 +53,6 @@ class _LineOut(msgspec.Struct, frozen=True, kw_only=True):
 
 
 _order = msgspec.json.Decoder(BatchOrder)
-_progress = msgspec.json.Decoder(BatchProgress)
 _call = msgspec.json.Decoder(Call)
 _reply = msgspec.json.Decoder(Reply)
 _encode = msgspec.json.Encoder().encode
@@ -93,16 +60,6 @@ _encode = msgspec.json.Encoder().encode
 
 class LeaseLost(Exception):
     """Another worker has the batch; this one must stop."""
-
-
-def progress_of(job: Job) -> BatchProgress:
-    """Return the progress of a batch."""
-    return _progress.decode(job.progress) if job.progress else BatchProgress()
-
-
-def expires_of(job: Job, order: BatchOrder) -> int:
-    """Return when the window of a batch ends, in milliseconds since the epoch."""
-    return order.expires_ms or job.created_ms + order.window_ms
 
 
 class BatchHandler:

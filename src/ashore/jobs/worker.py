@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Final
 
 from ashore.core import SystemClock, parse_allow
 from ashore.errors import AshoreError, NotReady
-from ashore.jobs.batch import KIND as BATCH_KIND
 from ashore.jobs.batch import LINE_KIND, BatchHandler
+from ashore.jobs.batchorder import KIND as BATCH_KIND
 from ashore.jobs.conversations import SqlConversations
 from ashore.jobs.filesql import SqlFiles
 from ashore.jobs.launch import LOGINS, ApiAddress, JobsLaunch, read_launch
