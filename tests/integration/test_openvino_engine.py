@@ -124,6 +124,24 @@ def halves(demo_home: Path, tmp_path_factory: pytest.TempPathFactory) -> ModelFi
     )
 
 
+def test_a_long_prompt_goes_on_in_small_steps_while_another_tenant_asks(files: ModelFiles) -> None:
+    engine = OpenVinoEngine()
+    engine.load(files, EngineOptions(kind="openvino", kv_tokens=8192, extra={"max_stall_ms": 1}))
+    try:
+        long = [at * 7919 % 40000 for at in range(512)]
+        run(engine, order("b1", long[:30], 1, tenant="b"))
+        engine.submit(order("a", long, 1, tenant="a"))
+        engine.step(1.0)
+        engine.submit(order("b2", long[:30], 1, tenant="b"))
+        before = engine.stats()
+        assert [str(event.order_id) for event in engine.step(1.0)] == ["b2", "b2"]
+        while engine.stats().running:
+            engine.step(1.0)
+        assert engine.stats().steps - before.steps == 1 + 512 // 32 - 1, "32 tokens are the fewest of a step"
+    finally:
+        engine.close()
+
+
 def test_full_precision_agrees_with_torch_on_fifty_prompts(halves: ModelFiles) -> None:
     engine = OpenVinoEngine()
     info = engine.load(halves, EngineOptions(kind="openvino", kv_tokens=16384, extra={"full_precision": True}))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -12,9 +13,17 @@ from ashore.engines.openvino.scheduler import Scheduler, Sequence, StepPlan, sha
 SIZE = 4
 
 
-def sequence(name: str, prompt: list[int], *, priority: int = 0, root: tuple[str, str] = ("", "")) -> Sequence:
+def sequence(
+    name: str, prompt: list[int], *, priority: int = 0, tenant: str = "", root: tuple[str, str] = ("", "")
+) -> Sequence:
     return Sequence(
-        order_id=OrderId(name), ids=list(prompt), num_prompt=len(prompt), priority=priority, root=root, parent=root
+        order_id=OrderId(name),
+        ids=list(prompt),
+        num_prompt=len(prompt),
+        priority=priority,
+        tenant=tenant,
+        root=root,
+        parent=root,
     )
 
 
@@ -64,6 +73,56 @@ def test_the_most_important_prompt_keeps_half_of_the_budget() -> None:
     shares = {str(one.order_id): tokens for one, tokens in share_budget([*rest, first], 20)}
     assert shares["0"] >= 10
     assert sum(shares.values()) == 20
+
+
+def sizes(plan: StepPlan) -> dict[str, int]:
+    return {str(one.sequence.order_id): one.end - one.start for one in plan.chunks}
+
+
+def test_a_first_token_waits_for_one_part_of_a_long_prompt_of_another_tenant_and_the_long_one_goes_on() -> None:
+    s = scheduler(num_blocks=400)
+    s.add(sequence("long", list(range(1000)), tenant="a"))
+    assert sizes(advance(s, budget=16)) == {"long": 16}
+    for at in range(20):  # one after the other, without a pause
+        short = sequence(f"short {at}", [at, 1, 2], tenant="b")
+        s.add(short)
+        assert sizes(advance(s, budget=16)) == {f"short {at}": 3}
+        s.remove(short)
+        late = sequence(f"late {at}", [at, 1, 3], tenant="b")
+        s.add(late)
+        assert sizes(advance(s, budget=16)) == {"long": 13, f"late {at}": 3}
+        s.remove(late)
+
+
+@pytest.mark.parametrize(
+    ("tenant", "priority", "num_long", "rests"),
+    [("b", 0, 100, True), ("a", 0, 100, False), ("b", -1, 100, False), ("b", 1, 100, True), ("b", 0, 30, False)],
+)
+def test_only_a_long_prompt_rests_and_only_for_another_tenant_of_its_priority(
+    tenant: str, priority: int, num_long: int, *, rests: bool
+) -> None:
+    s = scheduler()
+    s.add(sequence("first", [0] * num_long, tenant="a"))
+    s.add(sequence("other", [1, 2, 3], tenant=tenant, priority=priority))
+    assert ("first" in names(advance(s, budget=16))) is not rests
+
+
+def test_a_step_with_a_part_of_a_long_prompt_takes_the_smaller_budget() -> None:
+    s = scheduler()
+    s.add(sequence("long", [0] * 40, tenant="a"))
+    assert sizes(s.plan(prompt_budget=16, long_budget=8)) == {"long": 8}
+    s = scheduler()
+    s.add(sequence("short", [0] * 30, tenant="a"))
+    assert sizes(s.plan(prompt_budget=16, long_budget=8)) == {"short": 16}
+
+
+def test_tenants_have_equal_shares_however_many_prompts_one_sends() -> None:
+    many = [sequence(f"a{at}", [0] * 4, tenant="a") for at in range(20)]
+    one = sequence("b", [0] * 9, tenant="b")
+    for arrival, each in enumerate([*many, one]):
+        each.arrival = arrival
+    shares = {str(s.order_id): tokens for s, tokens in share_budget([*many, one], 20)}
+    assert shares == {"a0": 4, "a1": 4, "a2": 3, "b": 9}
 
 
 def test_higher_priority_goes_first_and_may_displace() -> None:
@@ -245,7 +304,7 @@ def test_every_story_ends_with_all_blocks_back_and_no_token_read_that_was_not_co
     s = scheduler(num_blocks, max_sequences=4, prefix_cache=prefix_cache)
     oracle = _Oracle(s)
     todo = [
-        (at, sequence(str(i), ids, priority=priority, root=(tenant, "")), wanted)
+        (at, sequence(str(i), ids, priority=priority, tenant=tenant, root=(tenant, "")), wanted)
         for i, (at, ids, priority, tenant, wanted) in enumerate(orders)
         if s.fits(len(ids) + 1)
     ]
@@ -255,7 +314,7 @@ def test_every_story_ends_with_all_blocks_back_and_no_token_read_that_was_not_co
         for at, one, _ in todo:
             if at == turn:
                 s.add(one)
-        plan = s.plan(prompt_budget=budget)
+        plan = s.plan(prompt_budget=budget, long_budget=max(1, budget // 2))
         oracle.run(plan)
         assert len(s.running) <= 4
         held = {b for one in s.running for b in one.blocks}

@@ -58,6 +58,11 @@ _FALLBACK_CONTEXT_TOKENS = 4096
 _MAX_TOP_LOGPROBS = 20
 _PLENTY = 4
 """Memory left, as a multiple of the weights, with which two compilations stay open beside each other."""
+_BESIDE_S = 10.0
+"""How long after an order of a tenant the steps of others stay small: its next order comes unannounced."""
+_LONG_STALLS = 0.5
+"""Longest stalls that a step with a part of a long prompt takes then. On two cores that costs the demo model's long
+prompts a sixth of their pace."""
 
 
 @dataclass(slots=True)
@@ -105,6 +110,8 @@ class OpenVinoEngine:
         self._reopen: Callable[[], PairedModel] | None = None
         self._live: dict[OrderId, _Live] = {}
         self._compiling: dict[OrderId, Future[Constraint]] = {}
+        self._came_s: dict[str, float] = {}
+        """Tenant -> time of its last order, for `_BESIDE_S`."""
         self._events: deque[EngineEvent] = deque()
         self._counts = {"steps": 0, "prompt": 0, "cached": 0, "completion": 0, "scored": 0}
         self._step_seconds = 0.0
@@ -356,11 +363,12 @@ class OpenVinoEngine:
             ids=answer.ids,
             num_prompt=len(order.prompt_ids),
             priority=order.priority,
+            tenant=order.tenant,
             root=(order.prefix_partition, adapter),
         )
-        live = self._live[order.order_id] = _Live(answer, sequence, adapter)
+        live = self._live[order.order_id] = _Live(answer, sequence, adapter, came_s=self._clock())
+        self._came_s[order.tenant] = live.came_s
         if info.rungs:
-            live.came_s = self._clock()
             live.last_rung = info.rungs.index(order.min_precision) if order.min_precision else len(info.rungs) - 1
         if order.grammar is not None and self._grammars is not None:
             self._compiling[order.order_id] = self._grammars.compile(order.grammar, order.tenant)
@@ -406,7 +414,13 @@ class OpenVinoEngine:
         if self._ladder is not None:
             rung = self._choose_rung(self._ladder, begun_s, decoding)
             pace = self._rungs[rung][1]
-        plan = self._scheduler.plan(prompt_budget=pace.budget(decoding=decoding))
+        self._came_s = {one: came_s for one, came_s in self._came_s.items() if begun_s - came_s < _BESIDE_S}
+        tenants = self._came_s.keys() | {one.tenant for one in self._scheduler.running}
+        stalls = float(len(tenants) > 1)
+        plan = self._scheduler.plan(
+            prompt_budget=pace.budget(decoding=decoding, stalls=stalls),
+            long_budget=pace.budget(decoding=decoding, stalls=stalls * _LONG_STALLS),
+        )
         if plan.exhausted and self._scorer is not None:
             self._scorer.give_way()
             for sequence in plan.exhausted:

@@ -46,15 +46,17 @@ class Pace:
         """Seconds per token in steps with many prompt tokens; 0 before `warm_up`."""
         return self._seconds_per_token
 
-    def budget(self, *, decoding: int) -> int:
-        """Return the limit of prompt tokens for the next step; lower while other sequences generate.
+    def budget(self, *, decoding: int, stalls: float = 0.0) -> int:
+        """Return the limit of prompt tokens for the next step; lower while others wait for it.
 
         Args:
             decoding: Number of generating sequences, each with one token in the step.
+            stalls: Longest stalls that the step may take, because others may wait for it; 0: one if any generates.
         """
         if not self._seconds_per_token:
             return self.max_batch_tokens
-        seconds = self._max_stall_s if decoding else self._max_prompt_step_s
+        stalls = stalls or float(decoding > 0)
+        seconds = stalls * self._max_stall_s if stalls else self._max_prompt_step_s
         tokens = min(self.max_batch_tokens, int(seconds / self._seconds_per_token))
         if tokens > _WHOLE:
             tokens -= tokens % _WHOLE

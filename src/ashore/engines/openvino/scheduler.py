@@ -1,19 +1,24 @@
 """Chooses the sequences of the next step and their tokens: rules over blocks, no clock, no model.
 
-Every generating sequence advances by one token in every step. Prompts share the rest of the step's token budget, so
-that a long prompt delays the others by a bounded time and a new short prompt starts in the next step. When blocks run
-out, the least important sequence is preempted and recomputed later.
+Every generating sequence advances by one token in every step. Prompts share the rest of the step's token budget, fairly
+between tenants, so that a long prompt delays the others by a bounded time and a new short prompt starts in the next
+step. When blocks run out, the least important sequence is preempted and recomputed later.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ashore.core import OrderId
 from ashore.engines.openvino.blocks import BlockPool, Parent, Root
+
+LONG_STEPS: Final = 2
+"""A prompt that takes more whole steps than this is long: see `Scheduler.plan`."""
 
 
 @dataclass(slots=True, eq=False)
@@ -25,6 +30,7 @@ class Sequence:
     """Prompt and, behind it, what was generated."""
     num_prompt: int
     priority: int = 0
+    tenant: str = ""
     root: Root = ("", "")
     arrival: int = 0
     done: int = 0
@@ -85,6 +91,8 @@ class Scheduler:
         self._max_sequences = max_sequences
         self._prefix_cache = prefix_cache
         self._arrivals = 0
+        self._has_rested = False
+        """The last step left out long prompts."""
         self._planned: dict[int, Chunk] = {}
 
     def add(self, sequence: Sequence) -> None:
@@ -105,15 +113,26 @@ class Scheduler:
         """Return whether a sequence of that length could ever run alone."""
         return -(-num_tokens // self.pool.block_tokens) <= self.pool.num_blocks
 
-    def plan(self, *, prompt_budget: int) -> StepPlan:
-        """Decide the next step; `prompt_budget` bounds the prompt tokens in it. Blocks are taken already on return."""
+    def plan(self, *, prompt_budget: int, long_budget: int | None = None) -> StepPlan:
+        """Decide the next step. Blocks are taken already on return.
+
+        A step in which the prompt of one tenant ends leaves out the long prompts of others, but not two in a row: a
+        first token waits for the step before, and for little in its own.
+
+        Args:
+            prompt_budget: Limit of prompt tokens in the step.
+            long_budget: Limit in a step with a part of a long prompt; None: the same.
+        """
         exhausted: list[Sequence] = []
         copies: list[tuple[int, int]] = []
         self._planned = {}
         self._plan_decoding(exhausted)
         self._admit(copies)
         prompts = [s for s in self.running if id(s) not in self._planned and not s.held]
-        for sequence, tokens in share_budget(prompts, prompt_budget):
+        taking_part = self._without_resting(prompts, prompt_budget)
+        is_long = any(_is_long(s, prompt_budget) for s in taking_part)
+        budget = long_budget if is_long and long_budget is not None else prompt_budget
+        for sequence, tokens in share_budget(taking_part, budget):
             self._plan_prompt(sequence, sequence.done + tokens)
         if not self._planned and prompts:
             self._unblock(prompts, prompt_budget, exhausted)
@@ -125,6 +144,21 @@ class Scheduler:
             chunk.sequence.done = chunk.end
             if self._prefix_cache:
                 self._publish(chunk.sequence, tail=chunk.samples and chunk.end - chunk.start > 1)
+
+    def _without_resting(self, prompts: list[Sequence], budget: int) -> list[Sequence]:
+        """Return the prompts that take part in this step."""
+        ending: dict[str, int] = {}
+        for s in prompts:
+            if s.remaining <= budget:
+                ending[s.tenant] = max(s.priority, ending.get(s.tenant, s.priority))
+
+        def rests(sequence: Sequence) -> bool:
+            return _is_long(sequence, budget) and any(
+                tenant != sequence.tenant and priority >= sequence.priority for tenant, priority in ending.items()
+            )
+
+        self._has_rested = not self._has_rested and any(rests(s) for s in prompts)
+        return [s for s in prompts if not rests(s)] if self._has_rested else prompts
 
     def _plan_prompt(self, sequence: Sequence, end: int) -> bool:
         """Plan up to `end` as far as blocks reach; return whether any progress is possible."""
@@ -275,10 +309,10 @@ class Scheduler:
 
 
 def share_budget(prompts: list[Sequence], budget: int) -> list[tuple[Sequence, int]]:
-    """Share `budget` tokens among prompts: half is reserved for the most important, the rest goes to the shortest
-    first.
+    """Share `budget` tokens among prompts: half is reserved for the most important, the rest goes to those that would
+    end first if tenants had equal shares, each with its shortest prompt first.
 
-    So a short prompt does not wait for a long one, and the long one always advances.
+    So a short prompt does not wait for a long one nor for many of another tenant, and the long one always advances.
     """
     if not prompts:
         return []
@@ -289,11 +323,20 @@ def share_budget(prompts: list[Sequence], budget: int) -> list[tuple[Sequence, i
     kept = min(first.remaining, max(1, budget // 2))
     given[id(first)] = kept
     left -= kept
+    asked: Counter[str] = Counter()
+    ends: dict[int, int] = {}
     for sequence in shortest:
+        asked[sequence.tenant] += sequence.remaining
+        ends[id(sequence)] = asked[sequence.tenant]
+    for sequence in sorted(shortest, key=lambda s: (-s.priority, ends[id(s)])):
         more = min(sequence.remaining - given[id(sequence)], left)
         given[id(sequence)] += more
         left -= more
     return [(s, given[id(s)]) for s in sorted(prompts, key=_importance) if given[id(s)]]
+
+
+def _is_long(sequence: Sequence, budget: int) -> bool:
+    return sequence.remaining > LONG_STEPS * budget
 
 
 def _importance(sequence: Sequence) -> tuple[int, int]:
