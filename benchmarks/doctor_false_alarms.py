@@ -27,7 +27,7 @@ from typing import Any, Final
 from msgspec.structs import replace
 
 from ashore.doctor.survey import LATE
-from ashore.drills.catalog import BY_NAME
+from ashore.drills.catalog import all_drills
 from ashore.drills.load import Asked, ask_once, quantile
 from ashore.drills.model import Outcome, Twin
 from ashore.drills.twin import TwinServer
@@ -47,7 +47,7 @@ def server(store: str) -> Iterator[tuple[TwinServer, list[Asked]]]:
         tempfile.TemporaryDirectory(prefix="ashore-well-", ignore_cleanup_errors=True) as folder,
         Undoing(Path(folder) / "own.jsonl", 7200) as undoing,
     ):
-        one = TwinServer(replace(BY_NAME["worker-killed"], twin=twin), Path(folder), undoing)
+        one = TwinServer(replace(all_drills()["worker-killed"], twin=twin), Path(folder), undoing)
         if store:
             one.home.root.mkdir(mode=0o700)
             one.home.store.symlink_to(store)

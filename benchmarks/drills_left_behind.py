@@ -35,7 +35,7 @@ from msgspec.structs import replace
 
 from ashore.doctor.probes import processes
 from ashore.drills.book import Book
-from ashore.drills.catalog import BY_NAME, DRILLS
+from ashore.drills.catalog import all_drills
 from ashore.drills.faults import Scene, lacking
 from ashore.drills.faults.disks import FILL
 from ashore.drills.load import Asked
@@ -52,7 +52,7 @@ MARK: Final = "ASHORE_REHEARSAL"
 HEAL_S: Final = 2.0
 LONGEST_S: Final = 20.0
 ROTATION: Final[tuple[Drill, ...]] = tuple(
-    replace(BY_NAME[name], twin_only=True, hold_s=8.0, spare=0, lines=("cache",) if lines else (), loss="any")
+    replace(all_drills()[name], twin_only=True, hold_s=8.0, spare=0, lines=("cache",) if lines else (), loss="any")
     for name, lines in {
         "host-hung": False, "worker-hung": False, "network-slow": True, "network-lossy": True, "cache-cut-off": True,
         "processor-stolen": False, "few-files": False, "state-locked": False, "disk-full": False, "disk-slow": False,
@@ -159,7 +159,7 @@ def look(home: Home, network: Network, journal: Path, mark: str) -> Looked:
 @contextlib.contextmanager
 def standing_server() -> Iterator[tuple[TwinServer, Asked, Path]]:
     """Give a server with a cache behind a line, on a small disk of its own."""
-    drill = replace(BY_NAME["cache-cut-off"], twin=WHERE)
+    drill = replace(all_drills()["cache-cut-off"], twin=WHERE)
     with (
         tempfile.TemporaryDirectory(prefix="ashore-left-behind-", ignore_cleanup_errors=True) as folder,
         Undoing(Path(folder) / "own.jsonl", 7200) as undoing,
@@ -212,7 +212,7 @@ def one_run(number: int, server: TwinServer, asked: Asked, folder: Path) -> dict
 def twin_drills() -> tuple[Drill, ...]:
     """Return the drills that are not in the rotation, and that this machine has everything for."""
     inside = {one.name for one in ROTATION}
-    return tuple(one for one in DRILLS if one.name not in inside and not lacking(one.needs))
+    return tuple(one for one in all_drills().values() if one.name not in inside and not lacking(one.needs))
 
 
 def looked_at_twin(folder: Path, drill: int) -> tuple[list[str], list[str]]:

@@ -20,7 +20,7 @@ from home_processes import processes_of
 from served import Served, call, start_served
 from waiting import eventually
 
-from ashore.drills.catalog import DRILLS
+from ashore.drills.catalog import all_drills
 from ashore.drills.faults import lacking
 
 CONFIG = """
@@ -136,7 +136,7 @@ def test_production_needs_a_reason_and_the_consent_of_a_security_officer(
 
 def test_reports_are_read_over_http_and_a_changed_one_is_told(server: Served, people: dict[str, str]) -> None:
     rows = call(server, "GET", "/admin/v1/drills", people["sys"])["items"]
-    assert len(rows) == len(DRILLS) and {one["drill"] for one in rows if one["last"] == "pass"} == {
+    assert len(rows) == len(all_drills()) and {one["drill"] for one in rows if one["last"] == "pass"} == {
         "host-killed", "jobs-killed",
     }  # fmt: skip
     shown = call(server, "GET", "/admin/v1/drills/disk-full", people["sys"])
@@ -194,11 +194,11 @@ def test_what_is_scheduled_is_due_until_it_was_run(tmp_path: Path) -> None:
 
 
 @pytest.mark.full
-@pytest.mark.parametrize("name", [one.name for one in DRILLS])
+@pytest.mark.parametrize("name", list(all_drills()))
 def test_every_drill_passes_on_a_twin(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if name == "clock-stepped" and (folder := faketime_folder()) is not None:
         monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
-    lacks = lacking(next(one.needs for one in DRILLS if one.name == name))
+    lacks = lacking(all_drills()[name].needs)
     if lacks:
         pytest.skip(lacks)
     before = time.time()

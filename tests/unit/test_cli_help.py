@@ -10,8 +10,7 @@ import pytest
 
 from ashore import __version__
 from ashore.cli.commands import COMMANDS, USUAL_ELSEWHERE
-from ashore.cli.examples import EXAMPLES, MORE
-from ashore.cli.helptext import examples_of, text_of
+from ashore.cli.helptext import all_examples, examples_of, text_of
 from ashore.cli.main import build_app, main
 from ashore.cli.reference import commands_of, entries_of, reference
 
@@ -20,7 +19,7 @@ APP = build_app()
 
 PAGE = Path(__file__).parents[2] / "docs/reference/commands.md"
 ALL = tuple(commands_of(APP))
-LINES = [one.line for table in (EXAMPLES, MORE) for examples in table.values() for one in examples]
+LINES = [one.line for usual, more in all_examples().values() for one in (*usual, *more)]
 
 
 def words_of(line: str) -> list[str]:
@@ -62,14 +61,14 @@ def test_every_usage_line_names_its_arguments(capsys: pytest.CaptureFixture[str]
 
 
 def test_every_noun_is_shown_in_use() -> None:
-    assert list(EXAMPLES) == [command.name for command in COMMANDS]
-    assert set(MORE) <= set(EXAMPLES)
+    assert list(all_examples()) == [command.name for command in COMMANDS]
+    assert all(usual for usual, _ in all_examples().values())
 
 
 @pytest.mark.parametrize("words", ALL, ids=" ".join)
 def test_every_command_has_an_example(words: tuple[str, ...]) -> None:
     shown = [words_of(one.line) for one in examples_of(words)]
-    assert any(line[: len(words)] == list(words) for line in shown), "add one to ashore/cli/examples.py"
+    assert any(line[: len(words)] == list(words) for line in shown), "add one to ashore/cli/examples.toml"
 
 
 @pytest.mark.parametrize("line", LINES)
@@ -98,7 +97,7 @@ def test_help_of_a_command_ends_with_its_own_examples(capsys: pytest.CaptureFixt
     assert main(["cache"]) == 0
     assert "ashore cache stats" in capsys.readouterr().out.partition("Examples:")[2]
     assert len(examples_of(["cache", "stats", "--json"])) == 1
-    assert examples_of(["model", "nothing"]) == examples_of(["model"]) == EXAMPLES["model"]
+    assert examples_of(["model", "nothing"]) == examples_of(["model"]) == all_examples()["model"][0]
 
 
 def test_an_example_that_does_not_parse_would_be_found() -> None:

@@ -5,7 +5,7 @@ imported only when its noun is used.
 
 Where to add what:
 
-- A command by hand: cli/NOUN.py with an `app`, a row in cli/commands.py, an example in cli/examples.py. A command of
+- A command by hand: cli/NOUN.py with an `app`, a row in cli/commands.py, an example in cli/examples.toml. A command of
   a declared call needs its example alone.
 - Errors of the operating system: cli/systemerrors.py; tests/integration/test_every_command.py tries every command.
 - What `up` serves by default: `DEFAULT_MODELS` in cli/upplan.py, and deploy/bundle/make_bundle.py.

@@ -35,7 +35,7 @@ from ashore.drills.calls import (
     shown,
     subject_of,
 )
-from ashore.drills.catalog import BY_NAME, DRILLS
+from ashore.drills.catalog import all_drills
 from ashore.drills.model import EXIT, Report
 from ashore.errors import Conflict, EnvironmentFault, InvalidRequest, NotReady
 from ashore.settings import Home, Settings, read_settings
@@ -110,7 +110,7 @@ def _show_reports(found: ReportRows) -> None:
 def _show_report(one: ReportShown) -> None:
     from ashore.drills.report import markdown
 
-    drill = BY_NAME.get(one.drill)
+    drill = all_drills().get(one.drill)
     fields = {**msgspec.structs.asdict(one), "id": one.report, "on": one.ran_on, "title": drill.title if drill else ""}
     print(markdown(msgspec.convert(fields, Report), drill))
 
@@ -196,7 +196,7 @@ def run(
     late = book.due(time.time())
     wanted = [name for name, seconds in late.items() if seconds >= 0] if due else list(names)
     if list(names) == ["all"]:
-        wanted = [one.name for one in DRILLS]
+        wanted = list(all_drills())
     if not wanted:
         if due:
             print("no drill is due")

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import tomllib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
 from itertools import takewhile
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from cyclopts.help import DefaultFormatter
-
-from ashore.cli.examples import EXAMPLES, MORE, Example
 
 if TYPE_CHECKING:
     from cyclopts import App, Argument
@@ -74,16 +76,32 @@ def text_of(entry: HelpEntry) -> str:
     return str(getattr(written, "markup", None) or getattr(written, "plain", None) or "").strip()
 
 
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One command line that can be typed, and what it does."""
+
+    line: str
+    what: str
+
+
+@cache
+def all_examples() -> Mapping[str, tuple[tuple[Example, ...], tuple[Example, ...]]]:
+    """Return the examples of each noun in examples.toml: those that its help shows, and the others."""
+    nouns = tomllib.loads(Path(__file__).with_name("examples.toml").read_text(encoding="utf-8"))
+    return {
+        noun: (tuple(Example(*one) for one in rows["usual"]), tuple(Example(*one) for one in rows.get("more", ())))
+        for noun, rows in nouns.items()
+    }
+
+
 def examples_of(words: Sequence[str]) -> tuple[Example, ...]:
     """Return the examples of a command: what its noun is for, or those that begin with its words; else those of the
     noun."""
     named = [word for word in words if not word.startswith("-")]
-    if not named:
-        return ()
-    usual = EXAMPLES.get(named[0], ())
+    usual, more = all_examples().get(named[0], ((), ())) if named else ((), ())
     for length in range(len(named), 1, -1):
         start = " ".join(("ashore", *named[:length])) + " "
-        if nearest := [one for one in (*usual, *MORE.get(named[0], ())) if (one.line + " ").startswith(start)]:
+        if nearest := [one for one in (*usual, *more) if (one.line + " ").startswith(start)]:
             return tuple(nearest)
     return usual
 

@@ -10,9 +10,9 @@ observed effect a drill does not pass.
 """
 
 from ashore.drills.book import Book
-from ashore.drills.catalog import BY_NAME, DRILLS
+from ashore.drills.catalog import all_drills
 from ashore.drills.model import Drill, Report
 from ashore.drills.run import Stage, run_drill
 from ashore.drills.section import DrillsSection
 
-__all__ = ["BY_NAME", "DRILLS", "Book", "Drill", "DrillsSection", "Report", "Stage", "run_drill"]
+__all__ = ["Book", "Drill", "DrillsSection", "Report", "Stage", "all_drills", "run_drill"]

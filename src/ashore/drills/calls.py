@@ -16,7 +16,7 @@ from ashore.access.offices import CONSENT_S
 from ashore.access.sql import save_consent
 from ashore.core import Actor, Call, Clock, Consented, Download, Nothing, Recorder, Rights, did_you_mean, parse_seconds
 from ashore.drills.book import Book
-from ashore.drills.catalog import BY_NAME, DRILLS
+from ashore.drills.catalog import all_drills
 from ashore.drills.model import Check, Drill, Phase, Report, Verdict
 from ashore.drills.report import page
 from ashore.errors import NotFound
@@ -198,7 +198,7 @@ def list_drills(desk: DrillShelf, actor: Actor, asked: Nothing) -> DrillRows:
             last_at_s=last[one.name].began_s if one.name in last else None,
             due_in_s=-late[one.name] if one.name in late else None,
         )
-        for one in DRILLS
+        for one in all_drills().values()
     ]
     running = book.now_running()
     return DrillRows(items=tuple(rows), running=running[0] if running else "")
@@ -215,10 +215,10 @@ def drill_of(name: str) -> Drill:
     Raises:
         NotFound: there is none.
     """
-    if name not in BY_NAME:
-        near = did_you_mean(name, sorted(BY_NAME))
+    if name not in all_drills():
+        near = did_you_mean(name, sorted(all_drills()))
         raise NotFound(f"there is no drill {name!r}", hint=f"`ashore drill list` lists them{near and '; ' + near}")
-    return BY_NAME[name]
+    return all_drills()[name]
 
 
 def shown(one: Drill) -> DrillShown:
@@ -266,7 +266,7 @@ def show_report(desk: DrillShelf, actor: Actor, asked: ReportIn) -> ReportShown:
 def download_report(desk: DrillShelf, actor: Actor, asked: ReportIn) -> Download:
     """Download one report as an HTML page with a chart of what clients felt. The page loads nothing."""
     report, digest = _found(desk, asked)
-    content = page(report, BY_NAME.get(report.drill), digest).encode()
+    content = page(report, all_drills().get(report.drill), digest).encode()
     return Download(content=content, content_type="text/html; charset=utf-8", file_name=f"{report.id}.html")
 
 

@@ -44,7 +44,7 @@ class Drill(Value, frozen=True, kw_only=True):
 
     name: str
     title: str
-    steady: str
+    steady: str = "every request is answered for three seconds"
     """What is measured before, in words."""
     fault: str
     """What is broken, in words."""

@@ -24,7 +24,7 @@ Figure = float | tuple[float, ...]
 Tick = Mapping[str, Figure]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Series:
     """One figure."""
 
@@ -53,170 +53,37 @@ class Reading:
         return f"{self.series.help}, quantile {self.quantile:g}" if self.quantile else self.series.help
 
 
-SERIES: Final[tuple[Series, ...]] = (
+SERIES: Final = (
+    Series("requests", "ashore_requests", "rate", "1/s", "Requests answered"),
+    Series("errors", "ashore_errors", "rate", "1/s", "Errors returned"),
+    Series("refused", "ashore_refused", "rate", "1/s", "Requests refused for lack of capacity"),
+    Series("deferred", "ashore_deferred", "rate", "1/s", "Requests deferred to jobs"),
+    Series("cancelled", "ashore_cancelled", "rate", "1/s", "Answers that clients cancelled"),
+    Series("prompt_tokens", "ashore_prompt_tokens", "rate", "tok/s", "Prompt tokens"),
+    Series("answer_tokens", "ashore_completion_tokens", "rate", "tok/s", "Tokens generated"),
+    Series("prefix_tokens", "ashore_cached_tokens", "rate", "tok/s", "Prompt tokens from the prefix cache"),
+    Series("cache_lookups", "ashore_cache_lookups", "rate", "1/s", "Lookups of the answer cache"),
     Series(
-        name="requests",
-        metric="ashore_requests",
-        kind="rate",
-        unit="1/s",
-        help="Requests answered",
-    ),
-    Series(
-        name="errors",
-        metric="ashore_errors",
-        kind="rate",
-        unit="1/s",
-        help="Errors returned",
-    ),
-    Series(
-        name="refused",
-        metric="ashore_refused",
-        kind="rate",
-        unit="1/s",
-        help="Requests refused for lack of capacity",
-    ),
-    Series(
-        name="deferred",
-        metric="ashore_deferred",
-        kind="rate",
-        unit="1/s",
-        help="Requests deferred to jobs",
-    ),
-    Series(
-        name="cancelled",
-        metric="ashore_cancelled",
-        kind="rate",
-        unit="1/s",
-        help="Answers that clients cancelled",
-    ),
-    Series(
-        name="prompt_tokens",
-        metric="ashore_prompt_tokens",
-        kind="rate",
-        unit="tok/s",
-        help="Prompt tokens",
-    ),
-    Series(
-        name="answer_tokens",
-        metric="ashore_completion_tokens",
-        kind="rate",
-        unit="tok/s",
-        help="Tokens generated",
-    ),
-    Series(
-        name="prefix_tokens",
-        metric="ashore_cached_tokens",
-        kind="rate",
-        unit="tok/s",
-        help="Prompt tokens from the prefix cache",
-    ),
-    Series(
-        name="cache_lookups",
-        metric="ashore_cache_lookups",
-        kind="rate",
-        unit="1/s",
-        help="Lookups of the answer cache",
-    ),
-    Series(
-        name="cache_hits",
-        metric="ashore_cache_lookups",
-        kind="rate",
-        unit="1/s",
+        "cache_hits",
+        "ashore_cache_lookups",
+        "rate",
+        "1/s",
+        "Lookups of the answer cache that found something",
         label="hit",
-        help="Lookups of the answer cache that found something",
     ),
-    Series(
-        name="masked",
-        metric="ashore_masked_entities",
-        kind="rate",
-        unit="1/s",
-        help="Personal data found",
-    ),
-    Series(
-        name="running",
-        metric="ashore_running_sequences",
-        kind="level",
-        unit="",
-        help="Sequences given to engines",
-    ),
-    Series(
-        name="waiting",
-        metric="ashore_waiting_sequences",
-        kind="level",
-        unit="",
-        help="Sequences that wait for a slot",
-    ),
-    Series(
-        name="open_requests",
-        metric="ashore_open_requests",
-        kind="level",
-        unit="",
-        help="HTTP requests in progress",
-    ),
-    Series(
-        name="tokens_in_flight",
-        metric="ashore_tokens_in_flight",
-        kind="level",
-        unit="tok",
-        help="Tokens of running and waiting requests",
-    ),
-    Series(
-        name="replicas_ready",
-        metric="ashore_replicas_ready",
-        kind="peak",
-        unit="",
-        help="Replicas that are connected",
-    ),
-    Series(
-        name="kv_used",
-        metric="host:kv_tokens_used",
-        over="kv_tokens_total",
-        kind="peak",
-        unit="share",
-        help="Share of the KV cache in use",
-    ),
-    Series(
-        name="cache_bytes",
-        metric="ashore_cache_bytes",
-        kind="level",
-        unit="B",
-        help="Memory of cached answers",
-    ),
-    Series(
-        name="loop_busy",
-        metric="ashore_loop_busy_share",
-        kind="peak",
-        unit="share",
-        help="Share of time in which an event loop was busy",
-    ),
-    Series(
-        name="loop_lag",
-        metric="ashore_loop_lag_seconds",
-        kind="peak",
-        unit="s",
-        help="Delay of an event loop",
-    ),
-    Series(
-        name="ttft",
-        metric="ashore_ttft_seconds",
-        kind="spread",
-        unit="s",
-        help="Time to first token",
-    ),
-    Series(
-        name="per_token",
-        metric="ashore_time_per_token_seconds",
-        kind="spread",
-        unit="s",
-        help="Time per token after the first",
-    ),
-    Series(
-        name="queue",
-        metric="ashore_queue_seconds",
-        kind="spread",
-        unit="s",
-        help="Wait for a slot",
-    ),
+    Series("masked", "ashore_masked_entities", "rate", "1/s", "Personal data found"),
+    Series("running", "ashore_running_sequences", "level", "", "Sequences given to engines"),
+    Series("waiting", "ashore_waiting_sequences", "level", "", "Sequences that wait for a slot"),
+    Series("open_requests", "ashore_open_requests", "level", "", "HTTP requests in progress"),
+    Series("tokens_in_flight", "ashore_tokens_in_flight", "level", "tok", "Tokens of running and waiting requests"),
+    Series("replicas_ready", "ashore_replicas_ready", "peak", "", "Replicas that are connected"),
+    Series("kv_used", "host:kv_tokens_used", "peak", "share", "Share of the KV cache in use", over="kv_tokens_total"),
+    Series("cache_bytes", "ashore_cache_bytes", "level", "B", "Memory of cached answers"),
+    Series("loop_busy", "ashore_loop_busy_share", "peak", "share", "Share of time in which an event loop was busy"),
+    Series("loop_lag", "ashore_loop_lag_seconds", "peak", "s", "Delay of an event loop"),
+    Series("ttft", "ashore_ttft_seconds", "spread", "s", "Time to first token"),
+    Series("per_token", "ashore_time_per_token_seconds", "spread", "s", "Time per token after the first"),
+    Series("queue", "ashore_queue_seconds", "spread", "s", "Wait for a slot"),
 )
 QUANTILES: Final = (0.5, 0.95)
 READINGS: Final = tuple(

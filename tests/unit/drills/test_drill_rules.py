@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from msgspec.structs import replace
 
-from ashore.drills.catalog import BY_NAME, DRILLS
+from ashore.drills.catalog import all_drills
 from ashore.drills.faults import MAKERS
 from ashore.drills.guard import Situation, is_production, refusal
 from ashore.drills.load import code_of
@@ -20,6 +20,8 @@ REFUSED = Outcome(at_s=1.0, took_s=0.1, ok=False, status=503, code="audit_unavai
 CUT = Outcome(at_s=1.0, first_s=0.01, took_s=0.1, ok=False, status=200, code="host_died")
 SILENT = replace(CUT, code="", silent_cut=True)
 NOBODY = Outcome(at_s=1.0, took_s=0.1, ok=False, code="ConnectionRefusedError")
+BY_NAME = all_drills()
+DRILLS = tuple(BY_NAME.values())
 ONE = BY_NAME["host-killed"]
 TUESDAY_11 = 1_795_518_000.0
 
