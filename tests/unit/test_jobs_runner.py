@@ -13,6 +13,7 @@ import pytest
 from ashore.core import SystemClock
 from ashore.errors import DiskFull, HostDied, InvalidRequest
 from ashore.jobs import Again, CutOff, Done, Job, JobQueue, Lane, Lease, NewJob, Outcome, Runner, SqlFiles, SqlJobs
+from ashore.jobs.runner import ALONE_S
 from ashore.state import open_scratch
 
 Work = Callable[[Lease], Coroutine[Any, Any, Outcome]]
@@ -304,3 +305,47 @@ def test_a_suspect_waits_until_nothing_dies_any_more() -> None:
     queue = run_jobs(work, [new(f"j{n}") for n in range(8)], all_final, quiet_s=0.3)
     assert {(job.state, job.deaths) for job in queue.store.select(limit=10)} == {("succeeded", 1)}
     assert len(rested_s) == 8 and min(rested_s) >= 0.3
+
+
+def test_suspects_take_turns_with_the_others() -> None:
+    """A death with all slots full held up every job of every tenant for ten minutes times the slots."""
+    begun = list[str]()
+
+    async def work(lease: Lease) -> Outcome:
+        if lease.job.job_id.startswith("hit") and not lease.job.deaths:
+            return CutOff(code="cut_off", message="gone", died=True)
+        begun.append(lease.job.job_id)
+        await asyncio.sleep(0.05)
+        return Done(result=b"")
+
+    run_jobs(work, [new(f"hit{n}") for n in range(4)] + [new(f"j{n}") for n in range(4)], all_final, slots=4)
+    last, first = max(begun.index(f"hit{n}") for n in range(4)), min(begun.index(f"j{n}") for n in range(4))
+    assert first < last, begun
+
+
+def test_a_suspect_that_runs_long_holds_up_other_suspects_alone() -> None:
+    clock = TurnedClock()
+    queue = JobQueue(SqlJobs(open_scratch()), clock, lease_s=3600, jitter=lambda: 0.0)
+    begun = list[str]()
+
+    async def work(lease: Lease) -> Outcome:
+        if lease.job.job_id.startswith("hit") and not lease.job.deaths:
+            return CutOff(code="cut_off", message="gone", died=True)
+        begun.append(lease.job.job_id)
+        if begun == [lease.job.job_id]:
+            queue.submit(new("other"))
+            while "other" not in begun:
+                clock.turn_s += 1
+                await asyncio.sleep(0.01)
+            assert clock.turn_s >= ALONE_S and begun[1:] == ["other"]
+        return Done(result=b"")
+
+    run_jobs(work, [new("hit1"), new("hit2")], all_final, queue=queue)
+    assert sorted(begun) == ["hit1", "hit2", "other"]
+
+
+class TurnedClock(SystemClock):
+    turn_s = 0.0
+
+    def now_s(self) -> float:
+        return super().now_s() + self.turn_s

@@ -3,8 +3,9 @@
 Every job of a lane runs as one task. A second task renews all leases; a job whose lease was lost, because it was
 cancelled or taken over, is cancelled here too.
 
-A suspect, which was running when a process died, starts only after `QUIET_S` without a death. During its first
-`SETTLED_S` no other job starts, so a death in that time is its own.
+A suspect, which was running when a process died, starts only after `QUIET_S` without a death, and beside no other
+suspect. During its first `ALONE_S` no other job starts, so a death in that time is its own. Then the other jobs have
+their turn, for as long as they were held up.
 """
 
 from __future__ import annotations
@@ -39,8 +40,10 @@ ABANDONED_UPLOAD_S: Final = 86_400.0
 QUIET_S: Final = 10.0
 """Without a death before a suspect begins: while something else kills again and again, nothing is learnt of it."""
 SETTLED_S: Final = 600.0
-"""A job that ran so long is not waited for, and others begin beside it. What hangs is killed sooner (`PATIENCE_S` of
-the worker, `step_timeout_s` of an engine), so a job that kills has killed by then."""
+"""A job that ran so long is not waited for, and a suspect begins beside it. What hangs is killed sooner (`PATIENCE_S`
+of the worker, `step_timeout_s` of an engine), so a job that kills has killed by then."""
+ALONE_S: Final = 60.0
+"""How long a suspect holds up the others. Those that begin beside it later die of it once."""
 RECORD_PAUSE_S: Final = 1.0
 RECORD_AT_END_S: Final = 3.0
 """How long a worker that stops waits for the ends that it is recording; less than until it is killed."""
@@ -92,6 +95,11 @@ class Runner:
         self._quiet_s = quiet_s
         self._quiet_from_s = 0.0
         """When nothing has died for long enough, by the clock of the loop."""
+        self._held_up_from_s: float | None = None
+        """Since when nothing begins because of a suspect."""
+        self._suspect_began = False
+        self._turn_until_s = 0.0
+        """Until when the others have their turn."""
         self._open_changes = changes
         self._files = files
         self._conversations = conversations
@@ -145,29 +153,40 @@ class Runner:
             lane for lane in self._lanes if len(lane.running) < lane.slots and not ready.isdisjoint(lane.kinds)
         ]
         shared = [lane for lane in open_lanes if not lane.apart]
-        young = [
-            lease
-            for lane in self._lanes
-            for lease, _ in lane.running.values()
-            if not lane.apart and self._queue.held_s(lease) < SETTLED_S
-        ]
-        if any(lease.job.deaths for lease in young):
+        running = [lease for lane in self._lanes for lease, _ in lane.running.values() if not lane.apart]
+        suspects = [lease for lease in running if lease.job.deaths]
+        if any(self._queue.held_s(lease) < ALONE_S for lease in suspects):
             shared = []
-        elif shared and await self._suspects_wait(shared):
-            for lane in shared if not young else ():
-                if await self._take(lane, limit=1, suspects=True):
-                    return True
-            shared = []
+        else:
+            self._end_turn()
+            if shared and not suspects and await self._suspects_wait(shared):
+                if all(self._queue.held_s(lease) >= SETTLED_S for lease in running):
+                    for lane in shared:
+                        if await self._take(lane, limit=1, suspects=True):
+                            self._suspect_began = True
+                            return True
+                shared = []
         found = [await self._take(lane, suspects=False) for lane in shared]
         found += [await self._take(lane) for lane in open_lanes if lane.apart]
         return any(found)
 
+    def _end_turn(self) -> None:
+        """Let the others begin for as long as a suspect has held them up, if one has."""
+        if self._suspect_began and self._held_up_from_s is not None:
+            now_s = asyncio.get_running_loop().time()
+            self._turn_until_s = 2 * now_s - self._held_up_from_s
+            self._held_up_from_s, self._suspect_began = None, False
+
     async def _suspects_wait(self, lanes: Sequence[Lane]) -> bool:
-        """Return whether a suspect of these lanes should start now."""
-        if asyncio.get_running_loop().time() < self._quiet_from_s:
+        """Return whether a suspect of these lanes should start now; from then on nothing else does."""
+        now_s = asyncio.get_running_loop().time()
+        if now_s < max(self._quiet_from_s, self._turn_until_s):
             return False
         kinds = tuple(kind for lane in lanes for kind in lane.kinds)
-        return bool(await self._try(lambda: self._queue.has_suspects(kinds)))
+        if not await self._try(lambda: self._queue.has_suspects(kinds)):
+            return False
+        self._held_up_from_s = self._held_up_from_s or now_s
+        return True
 
     async def _take(self, lane: Lane, *, limit: int | None = None, suspects: bool | None = None) -> bool:
         """Lease for a lane, up to its free slots, and start the jobs; return whether anything was leased."""
