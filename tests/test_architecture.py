@@ -248,9 +248,6 @@ SHARED_THREADS = {
         jobs/operations/handler.py:OperationHandler.run jobs/runner.py:Runner._record jobs/runner.py:Runner._try
         jobs/webhook.py:WebhookHandler.run
     """,
-    "schemas of answers of a release on trial, which have a bound of their own": """
-        serving/schemas.py:AnswerSchemas._compile
-    """,
 }
 """Who uses the threads that files, log-ins and administration share, and why nobody waits for it there. What masks,
 parses, hashes or packs on behalf of one tenant goes to `serving/fairthreads.py`: `at_length`, `read_aside`."""

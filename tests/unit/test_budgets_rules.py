@@ -31,7 +31,7 @@ from ashore.access.budgets.standing import refusal
 from ashore.access.budgets.usage import safe_cell
 from ashore.access.budgets.windows import duration, window_at
 from ashore.config import parse_spec
-from ashore.errors import InvalidRequest
+from ashore.errors import InvalidRequest, InvalidSpec
 
 ALICE = Asker("ash_1", "alice", "acme", "chat")
 
@@ -225,3 +225,9 @@ def test_prices_in_ashore_toml() -> None:
     price = PriceSection(per_million_prompt_tokens="0.10", per_million_completion_tokens="2", currency="CNY")
     assert (spec.access.charge_hits, spec.access.prices) == (True, {"chat": price})
     assert parse_spec("").access == AccessSection()
+
+
+@pytest.mark.parametrize("price", ["1e-999999999", "0e-999999999", "NaN", "-1", "1e13"])
+def test_a_price_that_would_be_written_out_as_a_gigabyte_is_refused(price: str) -> None:
+    with pytest.raises(InvalidSpec, match="per_million_prompt_tokens"):
+        parse_spec(f'[access.price."chat"]\nper_million_prompt_tokens = "{price}"\ncurrency = "CNY"\n')

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Final, Self
 
 from msgspec import Meta, field
 from msgspec.structs import replace
@@ -14,6 +14,8 @@ from ashore.access.jwt import Issuer
 from ashore.core import Kept, Section, toml
 from ashore.errors import InvalidSpec
 
+MOST_DECIMALS: Final = 30
+"""Without a limit `1e-999999999` is a gigabyte when it is written out."""
 AMOUNTS = ("per_million_prompt_tokens", "per_million_completion_tokens")
 
 
@@ -80,6 +82,11 @@ def _amount(given: object, where: str) -> str:
         amount = Decimal(str(given)) if isinstance(given, int | float | str) and not isinstance(given, bool) else None
     except InvalidOperation:
         amount = None
-    if amount is None or not amount.is_finite() or not 0 <= amount <= 10**12:
+    if amount is None or not amount.is_finite() or not 0 <= amount <= 10**12 or _decimals(amount) > MOST_DECIMALS:
         raise InvalidSpec(f"{where} = {given!r}", hint='expected a number of at least 0, such as "12.50"')
     return f"{amount:f}"
+
+
+def _decimals(amount: Decimal) -> int:
+    """Return the places after the point of a finite number as it would be written without an exponent."""
+    return -int(amount.as_tuple().exponent)

@@ -109,7 +109,7 @@ class Trials:
         self._shadow = Shadow(fresh, release_of, clock, masker=masker, reader=reader)
         self._clock = clock
         self._chance = chance
-        self._schemas = AnswerSchemas()
+        self._schemas = AnswerSchemas(reader, clock)
         self._tried: dict[tuple[str, str], _Tried] = {}
         """By alias and candidate."""
         self._pending: dict[tuple[str, str], Tallies] = {}
@@ -170,7 +170,7 @@ class Trials:
             level=level,
             copied=shadow is not None and self._chance() * WHOLE < shadow.share,
             keeps_text=route.is_tried,
-            fits=self._schemas.fits(request.grammar) if route.is_tried else None,
+            fits=self._schemas.fits(request.grammar, principal) if route.is_tried else None,
         )
         if route.watched is not None and model.served.release in route.watched:
             candidate = route.watched[0]

@@ -8,10 +8,12 @@ from contextlib import suppress
 from functools import partial
 from typing import Final
 
-from ashore.core import UNDECODABLE
+from ashore.access import Principal
+from ashore.core import UNDECODABLE, Clock
 from ashore.engines import Grammar
-from ashore.errors import AshoreError
+from ashore.errors import DeadlineExceeded, InvalidSpec
 from ashore.releases.schemas import AnswerSchema, json_in
+from ashore.serving.prompt import PromptReader
 
 Fits = Callable[[str], bool]
 
@@ -20,22 +22,24 @@ KEPT: Final = 64
 MOST_SCHEMA_CHARS: Final = 16_384
 MOST_ANSWER_CHARS: Final = 65_536
 MOST_STEPS: Final = 10_000
-"""Keywords looked at for one answer: ten milliseconds. A hundred fields take a few hundred."""
+"""Keywords and entries looked at for one answer: ten milliseconds. A hundred fields take a thousand."""
+COMPILE_S: Final = 60.0
 
 
 class AnswerSchemas:
-    """Schemas of requests. Each is compiled on a thread while its first answer is made.
+    """Schemas of requests. Each is compiled while its first answer is made, in the queue of its principal.
 
     An answer only has to be JSON if the schema or the answer is too long for the event loop, the schema has expressions
     that RE2 rejects, or it is not compiled yet.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, reader: PromptReader, clock: Clock) -> None:
+        self._reader, self._clock = reader, clock
         self._kept: dict[str, AnswerSchema | None] = {}
         """None: it is being compiled, or cannot be."""
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def fits(self, grammar: Grammar | None) -> Fits | None:
+    def fits(self, grammar: Grammar | None, principal: Principal) -> Fits | None:
         """Return the check of a request's answers; None if it does not ask for JSON."""
         if grammar is None or grammar.kind not in ("json_schema", "json_object"):
             return None
@@ -48,18 +52,24 @@ class AnswerSchemas:
             self._kept[source] = self._kept.pop(source)  # the least recently used is first
         else:
             self._kept[source] = None
-            task = asyncio.get_running_loop().create_task(self._compile(source), name="answer schema")
+            task = asyncio.get_running_loop().create_task(self._compile(source, principal), name="answer schema")
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
         while len(self._kept) > KEPT:
             del self._kept[next(iter(self._kept))]
         return lambda text: self._allows(source, text)
 
-    async def _compile(self, source: str) -> None:
-        with suppress(AshoreError):
-            made = await asyncio.to_thread(AnswerSchema, source, "response_format", most_steps=MOST_STEPS)
-            if source in self._kept:
-                self._kept[source] = made
+    async def _compile(self, source: str, principal: Principal) -> None:
+        work = partial(AnswerSchema, source, "response_format", most_steps=MOST_STEPS)
+        deadline_at = self._clock.monotonic_s() + COMPILE_S
+        with suppress(InvalidSpec):
+            try:  # a short one takes long to compile, too
+                made = await self._reader.read(MOST_SCHEMA_CHARS, work, principal, deadline_at)
+            except DeadlineExceeded:
+                self._kept.pop(source, None)
+            else:
+                if source in self._kept:
+                    self._kept[source] = made
 
     def _allows(self, source: str, text: str) -> bool:
         schema = self._kept.get(source)
