@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 
 import pytest
 
-from ashore.api.underway import LEAST_BYTES, NO_HOLD, PRINCIPAL_SHARE, Bodies, bodies_of
-from ashore.errors import Overloaded
-from ashore.serving import Limits
+from ashore.api.underway import (
+    LEAST_BYTES,
+    LOGPROB_BYTES,
+    NO_HOLD,
+    PRINCIPAL_SHARE,
+    Bodies,
+    Hold,
+    bodies_of,
+    logprob_bytes,
+    made_whole,
+)
+from ashore.errors import InvalidRequest, Overloaded
+from ashore.serving import Delta, Hear, Limits, ServingEvent, TokenText
 
 
 def test_a_body_counts_until_its_request_ends() -> None:
@@ -117,3 +128,45 @@ def test_what_was_read_of_a_body_counts_up_to_what_one_principal_may_hold() -> N
     alone.release()
     assert bodies.held_bytes == 0
     NO_HOLD.grow_read(10_000)
+
+
+def test_log_probabilities_of_an_answer_count_until_there_is_no_room_and_then_nothing_more_is_made() -> None:
+    entries = tuple(("a", b"a", -1.0) for _ in range(20))
+    piece = Delta(choice=0, text="a", logprobs=(TokenText(text="a", raw=b"a", logprob=0.0, top=entries),) * 10)
+    room, heard = Bodies(10_000_000, 400_000, principal_bytes=200_000), list[ServingEvent]()
+
+    async def answer(hear: Hear, *, pieces: int) -> None:
+        for _ in range(pieces):
+            hear(piece)
+            await asyncio.sleep(0)
+
+    async def ask(who: str, pieces: int) -> Hold:
+        heard.clear()
+        hold = room.hold("bank-b", who)
+        try:
+            await made_whole(partial(answer, pieces=pieces), heard.append, hold)
+        except BaseException:
+            hold.release()
+            raise
+        return hold
+
+    async def scenario() -> None:
+        mine = await ask("bob", 6)
+        assert len(heard) == 6 and room.held_bytes == 6 * 10 * 21 * LOGPROB_BYTES
+        with pytest.raises(Overloaded):
+            await ask("bob", 2)
+        assert not heard
+        mine.release()
+        for pieces in (7, 1000):  # the last piece of an answer, and one among many
+            with pytest.raises(InvalidRequest, match="log-probabilities"):
+                await ask("bob", pieces)
+            assert len(heard) == 6
+        task = asyncio.create_task(ask("mallory", 1000))
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        text = Delta(choice=0, text="a" * 1_000_000)
+        assert logprob_bytes(text) == 0
+
+    asyncio.run(scenario())

@@ -1,4 +1,5 @@
-"""Limits the bytes of request bodies that a worker holds: in total, per tenant and per principal.
+"""Limits the bytes of requests that a worker holds: in total, per tenant and per principal. Counted are bodies, and the
+log-probabilities of answers that are made: few bytes of a body ask for gigabytes of them.
 
 A limit per request does not bound a hundred of them. Received bytes count until their request ends; announced bytes do
 not, since announcing a length costs a client nothing. The first 16 KiB of a body are free, so that administration and
@@ -10,11 +11,12 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import Counter, deque
+from collections.abc import Awaitable, Callable
 from typing import Final
 
-from ashore.errors import Overloaded
+from ashore.errors import AshoreError, InvalidRequest, Overloaded
 from ashore.processes import allowed_memory_bytes
-from ashore.serving import Limits
+from ashore.serving import Delta, Hear, Limits, ServingEvent
 
 MEMORY_SHARE: Final = 8
 """The workers of a machine hold bodies in one part in so many of its memory."""
@@ -24,6 +26,8 @@ FREE_BYTES: Final = 16 << 10
 """Per body; the number of concurrent bodies is limited by the connections."""
 LEAST_BYTES: Final = 64 << 20
 """Per worker, on any machine: room for some of the longest bodies."""
+LOGPROB_BYTES: Final = 150
+"""Of memory that a log-probability takes as long as its answer is made, approximately."""
 
 
 def bodies_of(limits: Limits, *, num_workers: int = 1, memory: int | None = None) -> Bodies:
@@ -172,6 +176,21 @@ class Hold:
         if self._bodies is not None:
             self.grow(max(0, min(num_bytes, self._bodies.principal_bytes - self._length)))
 
+    def grow_answer(self, num_bytes: int) -> None:
+        """Count what the answer takes in memory before it is sent.
+
+        Raises:
+            InvalidRequest: with it the request exceeds the principal's limit.
+            Overloaded: there is no room for it beside other requests.
+        """
+        if self._bodies is not None and self._length + num_bytes > self._bodies.principal_bytes:
+            raise InvalidRequest(
+                f"the answer holds more log-probabilities than the {self._bodies.principal_bytes:,} bytes of memory for"
+                " the requests of one person take",
+                hint="ask for fewer prompts, choices, tokens or top_logprobs in one request, or for a stream",
+            )
+        self.grow(num_bytes)
+
     async def grow_in_turn(self, num_bytes: int, timeout_s: float) -> None:
         """Count more bytes once there is room for them: for bodies of unknown length.
 
@@ -202,3 +221,42 @@ class Hold:
 
 NO_HOLD: Final = Hold(None, ("", ""))
 """For requests whose body is not read."""
+
+
+def logprob_bytes(event: ServingEvent) -> int:
+    """Return what the log-probabilities of an event take in memory."""
+    if not isinstance(event, Delta) or not event.logprobs:
+        return 0
+    return LOGPROB_BYTES * sum(1 + len(token.top) for token in event.logprobs)
+
+
+async def made_whole(answer: Callable[[Hear], Awaitable[None]], hear: Hear, hold: Hold) -> None:
+    """Make an answer that is sent whole: its log-probabilities count until the request ends.
+
+    Raises:
+        InvalidRequest, Overloaded: there is no room for them; nothing more is generated.
+        AshoreError: as `answer`.
+    """
+    task, full = asyncio.current_task(), list[AshoreError]()
+    assert task is not None
+
+    def counted(event: ServingEvent) -> None:
+        if full:
+            return
+        try:
+            if (num_bytes := logprob_bytes(event)) > 0:
+                hold.grow_answer(num_bytes)
+            hear(event)
+        except AshoreError as fault:
+            full.append(fault)
+            task.cancel()
+
+    try:
+        await answer(counted)
+        if full:
+            await asyncio.sleep(0)  # here the cancellation arrives
+    except asyncio.CancelledError:
+        if not full:
+            raise
+        task.uncancel()
+        raise full[0] from None

@@ -22,7 +22,7 @@ from ashore.api.origin import Origins, grpc_peer, origin_of
 from ashore.api.precision import MIN_PRECISION, min_precision
 from ashore.api.recording import LogRecorder
 from ashore.api.trace import parent_of
-from ashore.api.underway import Bodies, Hold, bodies_of
+from ashore.api.underway import NO_HOLD, Bodies, Hold, bodies_of
 from ashore.cache import Directive, directive_of
 from ashore.core import Recorder, RequestId, new_request_id, outward, with_hint
 from ashore.errors import AshoreError, Bug, InvalidRequest, RequestTimeout, Unauthenticated
@@ -50,6 +50,8 @@ class Call:
     arrival: Arrival
     min_precision: str = ""
     """That it wants its answer computed with at least."""
+    hold: Hold = NO_HOLD
+    """Counts its message, and its answer as long as it is made."""
 
 
 COPIES: Final = 3
@@ -107,7 +109,7 @@ class CallReception:
             message = await self._read(context, hold)
             trace, parent = parent_of(str(metadata.get("traceparent", "")))
             arrival = Arrival(origin, route, trace=trace, traceparent=parent)
-            yield Call(principal, message, request_id, directive, arrival, floor)
+            yield Call(principal, message, request_id, directive, arrival, floor, hold)
             status = "OK"
         except AshoreError as caught:
             act = denial_of(caught, principal, origin=origin, request_id=request_id)

@@ -17,6 +17,7 @@ from ashore.api.grpc.parse import chat_request, complete_request, embed_inputs
 from ashore.api.grpc.reception import Call, CallReception, Context, decoded
 from ashore.api.grpc.render import answer_event, embed_response, models_response, whole_answer
 from ashore.api.grpc.status import header_text
+from ashore.api.underway import logprob_bytes
 from ashore.cache import Directive
 from ashore.core import RequestId
 from ashore.serving import ChoiceEnded, GenerationRequest, ServingEvent, ServingService, Started, Usage
@@ -132,7 +133,11 @@ class InferenceService:
             )
             return ready.body
         request = await self._parsed(call, context, kind, parse)
-        events = [event async for event in self._events(request, call.principal, context)]
+        events: list[ServingEvent] = []
+        async with aclosing(self._events(request, call.principal, context)) as coming:
+            async for event in coming:
+                call.hold.grow_answer(logprob_bytes(event))
+                events.append(event)
         length = len(events) * EVENT_CHARS * (1 + (request.top_logprobs or 0))
         render = partial(whole_answer, events, request.request_id)
         answer = await self._serving.at_length(length, lambda: bytes(render().SerializeToString()), call.principal)

@@ -11,6 +11,7 @@ import msgspec
 
 from ashore.access.budgets import UNBOUND, Standing, rate_headers
 from ashore.api.http.exchange import EVENT_STREAM, Exchange, Headers
+from ashore.api.underway import Hold, made_whole
 from ashore.errors import AshoreError, Bug
 from ashore.serving import ChoiceEnded, Delta, Hear, ServingEvent, Started, TokenText, ToolCallDelta, Usage
 
@@ -251,8 +252,8 @@ def num_chars(answers: Sequence[WholeAnswer]) -> int:
     return sum(LOGPROB_CHARS * (1 + len(token.top)) for token in tokens)
 
 
-async def whole_answer(answer: Answering, num_choices: int) -> WholeAnswer:
-    """Return the complete answer of `answer`.
+async def whole_answer(answer: Answering, num_choices: int, hold: Hold) -> WholeAnswer:
+    """Return the complete answer of `answer`, whose log-probabilities count in `hold`.
 
     Raises:
         AshoreError: it failed, before or after it began.
@@ -273,7 +274,7 @@ async def whole_answer(answer: Answering, num_choices: int) -> WholeAnswer:
             case Usage():
                 usage = event
 
-    await answer(hear)
+    await made_whole(answer, hear, hold)
     if started is None or usage is None:
         raise Bug("an answer ended without its first or last event")
     return WholeAnswer(started, choices, usage)

@@ -33,7 +33,7 @@ async def messages(app: HttpApp, exchange: Exchange, principal: Principal) -> No
         await stream_answer(exchange, answer, MessageEvents(exchange), loads=loads)
         return
     exchange.watch()
-    whole = await whole_answer(answer, 1)
+    whole = await whole_answer(answer, 1, exchange.hold)
     await send_answer(exchange, whole, render_message(whole, exchange))
 
 

@@ -148,7 +148,7 @@ async def _answer(
         return
     exchange.watch()
     timed = Timed(answer)
-    whole = await whole_answer(timed, 1)
+    whole = await whole_answer(timed, 1, exchange.hold)
     render = partial(render_whole, whole, exchange, form, first_at=timed.first_at)
     await send_answer(exchange, whole, await app.serving.at_length(num_chars([whole]), render, principal))
 

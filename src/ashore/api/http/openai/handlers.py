@@ -47,7 +47,7 @@ async def chat(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
         await stream_answer(exchange, answer, chunks, loads=partial(app.serving.loads, generation.model))
     else:
         exchange.watch()
-        whole = await whole_answer(answer, generation.num_choices)
+        whole = await whole_answer(answer, generation.num_choices, exchange.hold)
         render = partial(render_chat, whole, exchange, free_text_names(request))
         await send_answer(exchange, whole, await app.serving.at_length(num_chars([whole]), render, principal))
 
@@ -71,7 +71,10 @@ async def completions(app: HttpApp, exchange: Exchange, principal: Principal) ->
         await stream_answer(exchange, answer, chunks, loads=partial(app.serving.loads, request.model))
         return
     exchange.watch()
-    answers = [await whole_answer(partial(app.serving.answer, one, principal), one.num_choices) for one in generations]
+    answers = [
+        await whole_answer(partial(app.serving.answer, one, principal), one.num_choices, exchange.hold)
+        for one in generations
+    ]
     render = partial(render_completion, answers, exchange, token_ids=token_ids, logprobs=logprobs)
     body = await app.serving.at_length(num_chars(answers), render, principal)
     if len(answers) == 1:

@@ -33,6 +33,7 @@ from ashore.api.http.openai.responses_types import (
 )
 from ashore.api.http.stored import find_job, read_out
 from ashore.api.http.streaming import JSON, Answering, answer_headers, standing_headers, stream_answer
+from ashore.api.underway import Hold, made_whole
 from ashore.core import Message, did_you_mean, whole_number
 from ashore.errors import Bug, InvalidRequest, NotFound, NotReady, UnknownField, UnknownModel
 from ashore.jobs import PAGE_BYTES, Call, Conversation, Job, NewJob, Reply, new_id
@@ -132,18 +133,20 @@ async def create(app: HttpApp, exchange: Exchange, principal: Principal) -> None
         return
     exchange.watch()
     if keeper is None:
-        started, response = await _whole(answer, writer)
+        started, response = await _whole(answer, writer, exchange.hold)
     else:
-        started, response = await _whole_kept(answer, writer, keeper)
+        started, response = await _whole_kept(answer, writer, keeper, exchange.hold)
     exchange.tokens = response.usage.output_tokens if response.usage else 0
     await exchange.respond(200, [JSON, *answer_headers(started)], _encode(response))
 
 
-async def _whole_kept(answer: Answering, writer: ResponseWriter, keeper: EventKeeper) -> tuple[Started, ResponseOut]:
+async def _whole_kept(
+    answer: Answering, writer: ResponseWriter, keeper: EventKeeper, hold: Hold
+) -> tuple[Started, ResponseOut]:
     """Return the answer once it is whole, and store its events, except the last one, while it is made."""
     keeping = asyncio.get_running_loop().create_task(keeper.run(), name="keep the events of a response")
     try:
-        found = await _whole(answer, writer, lambda events: keeper.put(events, writer.last_number))
+        found = await _whole(answer, writer, hold, lambda events: keeper.put(events, writer.last_number))
         await keeper.flush()
         return found
     finally:
@@ -151,7 +154,7 @@ async def _whole_kept(answer: Answering, writer: ResponseWriter, keeper: EventKe
 
 
 async def _whole(
-    answer: Answering, writer: ResponseWriter, tell: Callable[[bytes], None] = lambda events: None
+    answer: Answering, writer: ResponseWriter, hold: Hold, tell: Callable[[bytes], None] = lambda events: None
 ) -> tuple[Started, ResponseOut]:
     started: Started | None = None
     response: ResponseOut | None = None
@@ -164,7 +167,7 @@ async def _whole(
         elif isinstance(event, Usage):
             response = writer.whole(event)
 
-    await answer(hear)
+    await made_whole(answer, hear, hold)
     if started is None or response is None:
         raise Bug("an answer ended without its first or last event")
     return started, response
