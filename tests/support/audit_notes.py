@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 from ashore.audit import AuditLog, ChainName, ChainWriter, LogOptions, Record, RequestNote
@@ -41,10 +42,14 @@ def an_act(number: int = 1, **changes: object) -> Act:
     return Act(**(fields | changes))  # type: ignore[arg-type]
 
 
-def a_log(root: Path, chain: str = "api-0", *, segment_bytes: int = 32 << 20, **options: object) -> AuditLog:
-    """Return a running log."""
+def a_log(
+    root: Path, chain: str = "api-0", *, segment_bytes: int = 32 << 20, clock_us: int = 0, **options: object
+) -> AuditLog:
+    """Return a running log; with `clock_us` at that moment."""
     writer = ChainWriter(root, ChainName(chain), segment_bytes=segment_bytes)
-    return AuditLog(writer, options=LogOptions(**({"gather_s": 0.001} | options))).start()  # type: ignore[arg-type]
+    clock_ns = (lambda: clock_us * 1000) if clock_us else time.time_ns
+    made = LogOptions(**({"gather_s": 0.001} | options))  # type: ignore[arg-type]
+    return AuditLog(writer, options=made, clock_ns=clock_ns).start()
 
 
 def write_chain(root: Path, count: int, chain: str = "api-0", *, segment_bytes: int = 32 << 20) -> None:

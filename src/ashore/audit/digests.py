@@ -34,19 +34,26 @@ class Digester:
 
 
 def digest_key(folder: SecretFolder) -> bytes:
-    """Return the key in `folder`, created if absent. Safe with concurrent processes.
+    """Return the key of digests in `folder`; see `secret_key`."""
+    return secret_key(folder, DIGEST_KEY)
+
+
+def secret_key(folder: SecretFolder, name: str) -> bytes:
+    """Return a key in `folder`, created if absent. Safe with concurrent processes.
 
     Raises:
         InvalidSpec: the file is not a key.
         SealingKeyMissing, CorruptBlob: it is sealed and cannot be opened.
     """
-    if not folder.exists(DIGEST_KEY):
-        folder.write_first(DIGEST_KEY, secrets.token_hex(KEY_BYTES).encode() + b"\n")
-    path = folder.path / DIGEST_KEY
+    if not folder.exists(name):
+        folder.write_first(name, secrets.token_hex(KEY_BYTES).encode() + b"\n")
+    path = folder.path / name
     try:
-        key = bytes.fromhex(folder.read(DIGEST_KEY).decode("ascii", "replace").strip())
+        key = bytes.fromhex(folder.read(name).decode("ascii", "replace").strip())
     except ValueError as fault:
-        raise InvalidSpec(f"{path} does not contain a digest key", hint="restore it from a backup") from fault
+        raise InvalidSpec(
+            f"{path} does not contain a {name.replace('-', ' ')}", hint="restore it from a backup"
+        ) from fault
     if len(key) != KEY_BYTES:
         raise InvalidSpec(f"{path} has {len(key)} bytes; expected {KEY_BYTES}", hint="restore it from a backup")
     return key

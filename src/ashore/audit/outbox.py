@@ -3,10 +3,14 @@ them.
 
 The process that acts writes the record as soon as its transaction has committed. If it dies before that, the supervisor
 finds the act in the state and records it. So every change has its record, and every record its change.
+
+Other machines and administrators write to the same database. So each row carries a MAC under a key that is a file of
+the home. A row without the right one is recorded as unproven, and not as the act that it claims.
 """
 
 from __future__ import annotations
 
+import hmac
 import logging
 import threading
 import time
@@ -19,11 +23,13 @@ import msgspec
 
 from ashore.audit.canonical import short
 from ashore.audit.checkpoints import read_home
+from ashore.audit.digests import secret_key
 from ashore.audit.query import MOST_HITS, Query, shown_moment
 from ashore.audit.search import search
 from ashore.audit.segments import LocalShelf
-from ashore.core import UNDECODABLE, Act, Recorder
+from ashore.core import Act, Recorder
 from ashore.errors import AshoreError
+from ashore.sealing import SecretFolder
 from ashore.state import Database, execute, execute_many
 
 if TYPE_CHECKING:
@@ -35,6 +41,9 @@ SURE_S: Final = 10.0
 BESIDE_US: Final = 60_000_000
 """How far the records around an act may differ from it in time, where a commit waited."""
 SETTLE_S: Final = 10.0
+OUTBOX_KEY: Final = "outbox-key"
+UNPROVEN: Final = "audit:unproven"
+"""Rows that were not written by a process of this home: how many, and the beginning of the first."""
 _decode: Final = msgspec.json.Decoder(Act).decode
 
 log = logging.getLogger("ashore.audit")
@@ -42,13 +51,14 @@ log = logging.getLogger("ashore.audit")
 
 def keep_act(connection: Connection, root: Path, at_us: int, act: Act) -> None:
     """Store an act in a transaction of the state."""
+    home, text = read_home(root), msgspec.json.encode(act).decode()
     execute(
         connection,
         "INSERT INTO audit_act (act_id, home, at_us, act) VALUES (:act_id, :home, :at_us, :act)",
-        act_id=uuid.uuid4().hex,
-        home=read_home(root),
+        act_id=_proven_id(_key(root), uuid.uuid4().hex, home, at_us, text),
+        home=home,
         at_us=at_us,
-        act=msgspec.json.encode(act).decode(),
+        act=text,
     )
 
 
@@ -83,36 +93,46 @@ class Outbox:
         until_us = int((time.time() - older_than_s) * 1e6)
         with self._database.read() as connection:
             statement = (
-                "SELECT act_id, at_us, act FROM audit_act WHERE home IN (:home, '') AND at_us <= :until ORDER BY at_us"
+                "SELECT act_id, home, at_us, act FROM audit_act WHERE home IN (:home, '') AND at_us <= :until "
+                "ORDER BY at_us"
             )
             rows = execute(connection, statement, home=read_home(self._root), until=until_us).mappings().all()
-        found: list[str] = []
+        key = _key(self._root)
         acts: list[tuple[int, Act]] = []
+        unproven: list[str] = []
+        done: list[dict[str, object]] = []
         for row in rows:
-            try:
-                acts.append((int(row["at_us"]), _decode(row["act"])))
-            except UNDECODABLE as fault:  # what stands behind it must not wait for it
-                log.error("the act %s in the state cannot be read, and stays there: %s", row["act_id"], fault)
+            act_id, home, at_us, text = row["act_id"], row["home"], int(row["at_us"]), row["act"]
+            act = _proven(key, act_id, home, at_us, text)
+            if act is not None:
+                acts.append((at_us, act))
+            elif home:
+                unproven.append(text)
             else:
-                found.append(row["act_id"])
-        if not found:
+                continue  # of another home that had no checkpoint yet
+            done.append({"act_id": act_id})
+        if not done:
             return 0
-        known = self._recorded(since_us=acts[0][0] - BESIDE_US)
-        lost = [(at_us, act) for at_us, act in acts if _name(at_us, act.action, act.actor, act.resource) not in known]
+        known = self._recorded(since_us=acts[0][0] - BESIDE_US) if acts else set()
+        lost = [(at_us, act) for at_us, act in acts if known.isdisjoint(_names(at_us, act))]
         for at_us, act in lost:
             log.warning("recorded late: %s %s of %s", act.action, act.resource, act.actor)
             self._recorder.record(replace(act, detail={"acted": shown_moment(at_us), **act.detail}))
+        if unproven:
+            log.error("%d acts in the state were not written by this home; the first: %s", len(unproven), unproven[0])
+            detail: dict[str, str | int] = {"num": len(unproven), "first": unproven[0]}
+            act = Act(action=UNPROVEN, actor="system", resource="audit/outbox", outcome="failed", detail=detail)
+            self._recorder.record(act)
         self._recorder.settle(SETTLE_S)
         with self._database.write() as connection:
-            gone: list[dict[str, object]] = [{"act_id": act_id} for act_id in found]
-            execute_many(connection, "DELETE FROM audit_act WHERE act_id = :act_id", gone)
+            execute_many(connection, "DELETE FROM audit_act WHERE act_id = :act_id", done)
         return len(lost)
 
-    def _recorded(self, *, since_us: int) -> set[str]:
+    def _recorded(self, *, since_us: int) -> set[tuple[str | int, ...]]:
         """Return the names of the acts in the chains; for one recorded late, by the time of the act."""
         hits = search(LocalShelf(self._root), Query(kind="act", since_us=since_us, limit=MOST_HITS))
         return {
-            _name(one.detail.get("acted") or one.at_us, one.action, one.actor, one.resource)
+            _name(one.detail.get("acted") or one.at_us, one.action, one.actor, one.resource, one.outcome)
             for one in (hit.record for hit in hits)
         }
 
@@ -131,7 +151,29 @@ class Outbox:
             log.exception("acts wait in the state for the audit log")
 
 
-def _name(at: int | str, action: str, actor: str, resource: str) -> str:
+def _name(at: int | str, action: str, actor: str, resource: str, outcome: str) -> tuple[str | int, ...]:
     """Return the name that two records of one act share."""
-    moment = at if isinstance(at, str) else shown_moment(at)
-    return f"{moment}\0{short(action)}\0{short(actor)}\0{short(resource)}"
+    return at, short(action), short(actor), short(resource), outcome
+
+
+def _names(at_us: int, act: Act) -> set[tuple[str | int, ...]]:
+    """Return the names of an act: recorded at once, and late."""
+    return {_name(at, act.action, act.actor, act.resource, act.outcome) for at in (at_us, shown_moment(at_us))}
+
+
+def _key(root: Path) -> bytes:
+    """Return the key of the rows, made if absent. It is in clear where others are sealed: commands act as well."""
+    return secret_key(SecretFolder(root), OUTBOX_KEY)
+
+
+def _proven_id(key: bytes, nonce: str, home: str, at_us: int, text: str) -> str:
+    mac = hmac.digest(key, f"{nonce}\0{home}\0{at_us}\0{text}".encode(), "sha256")
+    return f"{nonce}.{mac.hex()}"
+
+
+def _proven(key: bytes, act_id: str, home: str, at_us: int, text: str) -> Act | None:
+    """Return the act of a row; None if the row is not from this home."""
+    nonce = act_id.partition(".")[0]
+    if not hmac.compare_digest(act_id.encode(), _proven_id(key, nonce, home, at_us, text).encode()):
+        return None
+    return _decode(text)

@@ -93,6 +93,6 @@ ROOM: Final = Room(
     metrics=(_TIME, _FAILURES, _ANCHOR_TIME, _ANCHOR_FAILURES),
     acts=(
         BEGIN, CLOSE, INFER, JUMP, OPEN, "audit:anchor", "audit:archive", "audit:erase", "audit:rotate-key",
-        "audit:settings", "audit:tampered", "writer:start", "writer:stop",
+        "audit:settings", "audit:tampered", "audit:unproven", "writer:start", "writer:stop",
     ),
 )  # fmt: skip

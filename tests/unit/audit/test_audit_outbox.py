@@ -9,6 +9,7 @@ import pytest
 from audit_notes import a_log, an_act, records
 
 from ashore.audit import Checkpoints, Outbox
+from ashore.audit.checkpoints import read_home
 from ashore.audit.outbox import keep_act
 from ashore.core import Act, Reserve
 from ashore.errors import AuditUnavailable
@@ -64,15 +65,58 @@ def test_what_a_process_did_before_it_died_is_recorded_once(tmp_path: Path, stat
     log.close()
 
 
-def test_an_act_that_nobody_can_read_holds_up_no_other(tmp_path: Path, state: Database) -> None:
+@pytest.mark.parametrize(
+    "forged",
+    ["UPDATE audit_act SET act = replace(act, 'sysadmin', 'sec') WHERE at_us = 1",
+     "UPDATE audit_act SET act = '{\"action\": 1}' WHERE at_us = 1",
+     "UPDATE audit_act SET home = :home WHERE home = '' AND at_us = 1",
+     "INSERT INTO audit_act SELECT 'f1', home, 1, act FROM audit_act WHERE at_us = 2"],
+    ids=["another actor", "nothing that can be read", "of another home", "a copy at another time"],
+)  # fmt: skip
+def test_what_others_write_into_the_state_is_recorded_as_unproven_and_holds_up_no_act(
+    tmp_path: Path, state: Database, forged: str
+) -> None:
+    Checkpoints(tmp_path, tmp_path / "keys").make(1)
+    (tmp_path / "elsewhere").mkdir()
     with state.write() as connection:
-        for number in (1, 2):
-            keep_act(connection, tmp_path, number, an_act(number))
-        execute(connection, "UPDATE audit_act SET act = '{\"action\": 1}' WHERE at_us = 1")
+        if ":home" in forged or "INSERT" in forged:
+            keep_act(connection, tmp_path / "elsewhere", 1, an_act(9))
+        else:
+            keep_act(connection, tmp_path, 1, an_act(1))
+        keep_act(connection, tmp_path, 2, an_act(2))
+        execute(connection, forged, **({"home": read_home(tmp_path)} if ":home" in forged else {}))
     log = a_log(tmp_path)
     assert Outbox(tmp_path, state, log).drain() == 1
-    assert [one.resource for one in recorded(tmp_path)] == [an_act(2).resource]
-    assert waiting(state) == 1, "it stays for the operator to look at"
+    log.close()
+    acts = [one for one in records(tmp_path) if one.kind == "act"]
+    assert [(one.action, one.actor, one.resource) for one in acts] == [
+        ("key:create", "sysadmin", an_act(2).resource), ("audit:unproven", "system", "audit/outbox")
+    ]  # fmt: skip
+    assert acts[1].outcome == "failed" and acts[1].detail["num"] == 1
+    assert waiting(state) == ("INSERT" in forged), "what another home wrote is left to it"
+
+
+def test_a_row_of_a_home_without_a_name_yet_is_left_to_who_wrote_it(tmp_path: Path, state: Database) -> None:
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+    with state.write() as connection:
+        keep_act(connection, tmp_path / "one", 1, an_act(1))
+    for name, is_ours in (("two", False), ("one", True)):
+        log = a_log(tmp_path / name)
+        assert Outbox(tmp_path / name, state, log).drain() == is_ours
+        log.close()
+
+
+def test_a_failure_in_the_same_millisecond_does_not_stand_for_an_act(tmp_path: Path, state: Database) -> None:
+    Checkpoints(tmp_path, tmp_path / "keys").make(1)
+    log = a_log(tmp_path, clock_us=1_700_000_000_000_001)
+    log.record(an_act(1))
+    log.record(an_act(2, outcome="failed"))
+    log.settle(5)
+    with state.write() as connection:
+        keep_act(connection, tmp_path, 1_700_000_000_000_002, an_act(1))
+        keep_act(connection, tmp_path, 1_700_000_000_000_001, an_act(2))
+    assert Outbox(tmp_path, state, log).drain() == 2
     log.close()
 
 
