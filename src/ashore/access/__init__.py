@@ -18,7 +18,7 @@ from ashore.access.authority import Compiled, Decision, PolicyAuthority, raised_
 from ashore.access.book import PolicyBook
 from ashore.access.denials import denial_of
 from ashore.access.directory import Claims, Directory
-from ashore.access.doorkeeper import Doorkeeper, TokenVerifier
+from ashore.access.doorkeeper import Doorkeeper
 from ashore.access.first_key import Revived, revive_first_key
 from ashore.access.jwt import Issuer, JwtVerifier, check_issuer
 from ashore.access.keyfile import make_first_key, read_first_key
@@ -34,71 +34,4 @@ from ashore.access.ports import Authenticator, Authority
 from ashore.access.records import Account, KeyRecord, Tenant
 from ashore.access.roles import BUILT_IN, OFFICERS
 from ashore.access.section import AccessSection, PriceSection
-from ashore.access.sql import KEYS_EPOCH, POLICY_EPOCH, keep_first_key, save_key
-
-__all__ = [
-    "ACTIONS",
-    "BUILT_IN",
-    "DEFAULT_TENANT",
-    "INFER",
-    "KEYS_EPOCH",
-    "KEY_CREATE_OWN",
-    "NOBODY",
-    "OFFICERS",
-    "OURSELVES",
-    "POLICY_EPOCH",
-    "STORED_REMOVE",
-    "STORED_SHOW",
-    "SYSTEM",
-    "AccessSection",
-    "Account",
-    "AccountWish",
-    "Actor",
-    "Acts",
-    "Authenticator",
-    "Authority",
-    "Binding",
-    "Claims",
-    "Compiled",
-    "Decision",
-    "Directory",
-    "Doorkeeper",
-    "Issuer",
-    "JwtVerifier",
-    "KeyRecord",
-    "KeyScope",
-    "KeyTable",
-    "KeyWish",
-    "Keyring",
-    "NewKey",
-    "OnBehalf",
-    "OpenDoor",
-    "People",
-    "Policy",
-    "PolicyAuthority",
-    "PolicyBook",
-    "PriceSection",
-    "Principal",
-    "Revived",
-    "Role",
-    "Rule",
-    "SqlNames",
-    "Tenant",
-    "TokenVerifier",
-    "check_issuer",
-    "denial_of",
-    "digest_of",
-    "keep_administrators_keys",
-    "keep_first_key",
-    "looks_like_key",
-    "make_first_key",
-    "make_internal_token",
-    "new_key",
-    "parse_rule",
-    "raised_by",
-    "read_first_key",
-    "read_internal_token",
-    "revive_first_key",
-    "save_key",
-    "withheld",
-]
+from ashore.access.sql import keep_first_key, save_key

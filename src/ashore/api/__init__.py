@@ -8,5 +8,3 @@ Where to add what:
 - Fields that clients send and a route does not know: api/http/openai/dialects.py and api/http/anthropic/dialects.py.
 - The form of errors: bodies in api/http/errors.py, statuses of gRPC in api/grpc/status.py.
 """
-
-__all__: list[str] = []

@@ -23,63 +23,13 @@ from ashore.audit.keyseal import PRIVATE_KEYS, rewrap_audit_keys, seal_audit_key
 from ashore.audit.launch import AuditLink, open_command_log, open_log
 from ashore.audit.log import AuditLog, LogOptions
 from ashore.audit.model import ChainName, Record, RequestNote
-from ashore.audit.notary import AnchorStanding, Notary, read_anchors
+from ashore.audit.notary import Notary, read_anchors
 from ashore.audit.outbox import Outbox
 from ashore.audit.query import Query, read_moment, shown_moment
-from ashore.audit.render import hit_json, hit_line
+from ashore.audit.render import hit_line
 from ashore.audit.section import AuditSection
 from ashore.audit.service import AuditService
 from ashore.audit.signing import PUBLIC_KEYS, PublicKey, load_signing_key, read_public_keys
 from ashore.audit.verify import verify_local
 from ashore.audit.verifyfolder import VerifyReport, verify_folder
 from ashore.audit.writer import ChainWriter
-
-__all__ = [
-    "PRIVATE_KEYS",
-    "PUBLIC_KEYS",
-    "SUBJECTS_EPOCH",
-    "Anchor",
-    "AnchorStanding",
-    "Archive",
-    "Archivist",
-    "AuditLink",
-    "AuditLog",
-    "AuditSection",
-    "AuditService",
-    "ChainName",
-    "ChainWriter",
-    "Checkpoints",
-    "ContentSealer",
-    "Digester",
-    "Follower",
-    "LogOptions",
-    "MemoryArchive",
-    "Notary",
-    "NoteForm",
-    "Outbox",
-    "PublicKey",
-    "Query",
-    "Record",
-    "RequestNote",
-    "SqlSubjectKeys",
-    "VerifyReport",
-    "archive_segments",
-    "digest_key",
-    "hit_json",
-    "hit_line",
-    "load_signing_key",
-    "open_anchor",
-    "open_archive",
-    "open_command_log",
-    "open_log",
-    "read_anchors",
-    "read_moment",
-    "read_public_keys",
-    "rewrap_audit_keys",
-    "seal_audit_keys",
-    "shown_moment",
-    "unseal_audit_keys",
-    "verify_export",
-    "verify_folder",
-    "verify_local",
-]

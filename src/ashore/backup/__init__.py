@@ -22,38 +22,7 @@ from ashore.backup.launch import BackupLaunch, backup_command
 from ashore.backup.memory import MemoryNode
 from ashore.backup.model import KeptBackup, RestoreReport, ScrubReport, StatusReport
 from ashore.backup.nodes import open_node
-from ashore.backup.ports import Keep, KeepNamed, Node
+from ashore.backup.ports import KeepNamed, Node
 from ashore.backup.restoring import STAGING, Restore
 from ashore.backup.section import BackupSection
 from ashore.backup.service import BackupService
-from ashore.backup.timetable import Timetable, Turn, TurnKind
-
-__all__ = [
-    "STAGING",
-    "BackupHome",
-    "BackupLaunch",
-    "BackupSection",
-    "BackupService",
-    "Code",
-    "HomeContents",
-    "Keep",
-    "KeepNamed",
-    "Keeper",
-    "KeptBackup",
-    "MemoryNode",
-    "Node",
-    "Restore",
-    "RestoreReport",
-    "ScrubReport",
-    "StatusReport",
-    "Timetable",
-    "Turn",
-    "TurnKind",
-    "backup_command",
-    "could_be_lost",
-    "find_backup",
-    "find_own",
-    "open_node",
-    "parse_code",
-    "read_recovery",
-]

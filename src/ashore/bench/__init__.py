@@ -10,14 +10,3 @@ from ashore.bench.prompts import PromptMaker
 from ashore.bench.report import percentile, report_json
 from ashore.bench.run import run_load
 from ashore.bench.schedule import poisson_arrivals
-
-__all__ = [
-    "LoadPlan",
-    "LoadReport",
-    "PromptMaker",
-    "Slo",
-    "percentile",
-    "poisson_arrivals",
-    "report_json",
-    "run_load",
-]

@@ -4,16 +4,9 @@ Only the command line and the entry points of processes call it. Everything heav
 needs it.
 """
 
-from ashore.bootstrap.backups import (
-    backup_contents,
-    manifests_in_use,
-    open_backup,
-    refuse_half_backups,
-    restore_home,
-    served_from,
-)
+from ashore.bootstrap.backups import backup_contents, manifests_in_use, open_backup, refuse_half_backups, restore_home
 from ashore.bootstrap.learning import open_learning
-from ashore.bootstrap.optimizing import distiller, open_subject, plan_sft, pruner, rebuilder, sft_run
+from ashore.bootstrap.optimizing import open_subject, plan_sft, rebuilder
 from ashore.bootstrap.plans import find_programs, gather_facts, served_here, server_command_lines, tuned_choices
 from ashore.bootstrap.privacyledger import open_ledger
 from ashore.bootstrap.records import audit_opener, command_recorder, supervisor_recorder
@@ -25,7 +18,6 @@ from ashore.bootstrap.serving import (
 )
 from ashore.bootstrap.state import as_served, begin_anew, hold_state_secrets, open_state, rekey, shared_name
 from ashore.bootstrap.stores import (
-    Keeper,
     build_store,
     key_keeper,
     open_key_source,
@@ -34,51 +26,4 @@ from ashore.bootstrap.stores import (
     stored_files,
     text_of,
 )
-from ashore.bootstrap.variants import make_ready, prepare_variant, quantiser, side_commands
-
-__all__ = [
-    "Keeper",
-    "as_served",
-    "audit_opener",
-    "backup_contents",
-    "begin_anew",
-    "build_store",
-    "build_workshop",
-    "command_recorder",
-    "distiller",
-    "find_programs",
-    "gather_facts",
-    "hold_state_secrets",
-    "key_keeper",
-    "make_ready",
-    "manifests_in_use",
-    "open_backup",
-    "open_key_source",
-    "open_learning",
-    "open_ledger",
-    "open_model_files",
-    "open_privacy",
-    "open_state",
-    "open_subject",
-    "plan_sft",
-    "prepare_variant",
-    "pruner",
-    "quantiser",
-    "rebuilder",
-    "refuse_half_backups",
-    "rekey",
-    "release_keeper",
-    "releases_of_home",
-    "restore_home",
-    "sealing_notes",
-    "served_from",
-    "served_here",
-    "server_command_lines",
-    "sft_run",
-    "shared_name",
-    "side_commands",
-    "stored_files",
-    "supervisor_recorder",
-    "text_of",
-    "tuned_choices",
-]
+from ashore.bootstrap.variants import make_ready, prepare_variant, quantiser

@@ -18,39 +18,7 @@ from ashore.cache.memory import FixedEpochs, MemoryTier
 from ashore.cache.model import Ask, Directive, Found, KeptAnswer, KeptChoice, Pair, Question, Ready, ShareStats
 from ashore.cache.pairsfile import read_pairs
 from ashore.cache.ports import SharedTier
-from ashore.cache.rules import CURATED_EPOCH, directive_of, hidden_by
+from ashore.cache.rules import directive_of
 from ashore.cache.section import OF_A_FILE, CachePolicy, RedisSection, RoutePolicy, check_shared_url
 from ashore.cache.service import AnswerCache
-from ashore.cache.sql import cache_secret, load_pairs, purge, save_pairs
-
-__all__ = [
-    "CURATED_EPOCH",
-    "OF_A_FILE",
-    "AnswerCache",
-    "Ask",
-    "CachePolicy",
-    "CuratedAnswers",
-    "Directive",
-    "FixedEpochs",
-    "Found",
-    "KeptAnswer",
-    "KeptChoice",
-    "MemoryTier",
-    "Pair",
-    "Question",
-    "Ready",
-    "RedisSection",
-    "RoutePolicy",
-    "ShareStats",
-    "SharedTier",
-    "cache_secret",
-    "check_shared_url",
-    "directive_of",
-    "hidden_by",
-    "load_pairs",
-    "purge",
-    "read_pairs",
-    "save_pairs",
-    "valkey_command",
-    "valkey_program",
-]
+from ashore.cache.sql import cache_secret, purge, save_pairs

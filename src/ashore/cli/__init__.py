@@ -11,5 +11,3 @@ Where to add what:
 - What `up` serves by default: `DEFAULT_MODELS` in cli/upplan.py, and deploy/bundle/make_bundle.py.
 - `make docs` writes docs/reference/commands.md again.
 """
-
-__all__: list[str] = []

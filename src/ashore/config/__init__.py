@@ -14,5 +14,3 @@ Where to add what:
 """
 
 from ashore.config.document import BROUGHT, Listening, Spec, parse_spec, read_spec
-
-__all__ = ["BROUGHT", "Listening", "Spec", "parse_spec", "read_spec"]

@@ -9,7 +9,4 @@ which command does the same, `pages.py` places it by its noun. Chinese words of 
 
 from ashore.console.command import command_for
 from ashore.console.console import Console, words_of
-from ashore.console.model import PAGE_HEADERS, Answer, Asked
-from ashore.console.ports import Serving, Votes
-
-__all__ = ["PAGE_HEADERS", "Answer", "Asked", "Console", "Serving", "Votes", "command_for", "words_of"]
+from ashore.console.model import Answer, Asked

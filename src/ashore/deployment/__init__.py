@@ -5,5 +5,3 @@ from ashore.deployment.listening import audit_link
 from ashore.deployment.moving import StoreMover
 from ashore.deployment.service import Deployment
 from ashore.deployment.unit import Service, render_unit
-
-__all__ = ["Deployment", "Service", "StoreMover", "audit_link", "render_unit", "serve_engine"]

@@ -15,22 +15,6 @@ Where to add what:
 from ashore.dispatch.fleet import Device, Fleet
 from ashore.dispatch.model import Backend, Request
 from ashore.dispatch.policies import EVERY_S, ByCost, CheapestInTime
-from ashore.dispatch.program import Prices, Solved, choose
+from ashore.dispatch.program import choose
 from ashore.dispatch.rates import LEARNED, Rates
 from ashore.dispatch.trace import read_trace
-
-__all__ = [
-    "EVERY_S",
-    "LEARNED",
-    "Backend",
-    "ByCost",
-    "CheapestInTime",
-    "Device",
-    "Fleet",
-    "Prices",
-    "Rates",
-    "Request",
-    "Solved",
-    "choose",
-    "read_trace",
-]

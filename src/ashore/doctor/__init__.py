@@ -11,6 +11,4 @@ owner of the home may read.
 from ashore.doctor.judge import diagnose
 from ashore.doctor.model import Diagnosis, Finding
 from ashore.doctor.readings import Readings
-from ashore.doctor.rule import Rule, load_rules
-
-__all__ = ["Diagnosis", "Finding", "Readings", "Rule", "diagnose", "load_rules"]
+from ashore.doctor.rule import load_rules

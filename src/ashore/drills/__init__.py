@@ -9,10 +9,4 @@ records its undo steps (`Undoing.before`) before it breaks anything, and defines
 observed effect a drill does not pass.
 """
 
-from ashore.drills.book import Book
-from ashore.drills.catalog import all_drills
-from ashore.drills.model import Drill, Report
 from ashore.drills.run import Stage, run_drill
-from ashore.drills.section import DrillsSection
-
-__all__ = ["Book", "Drill", "DrillsSection", "Report", "Stage", "all_drills", "run_drill"]

@@ -8,5 +8,3 @@ Ray Serve or the service manager; the last to each host's own probes (`engines/v
 from ashore.fleet.listing import FleetFile
 from ashore.fleet.model import Front, Node, View
 from ashore.fleet.section import FleetSection
-
-__all__ = ["FleetFile", "FleetSection", "Front", "Node", "View"]

@@ -11,19 +11,7 @@ Where to add what:
 - Another API that takes votes: a function to `Feedback` in learning/votes.py, its route in api/http/feedback.py.
 """
 
-from ashore.learning.consent import Purpose
 from ashore.learning.receipts import Receipts
 from ashore.learning.section import LearningSection
 from ashore.learning.service import FeedbackService, Given
 from ashore.learning.votes import Feedback, Score, feedback_of_score
-
-__all__ = [
-    "Feedback",
-    "FeedbackService",
-    "Given",
-    "LearningSection",
-    "Purpose",
-    "Receipts",
-    "Score",
-    "feedback_of_score",
-]

@@ -18,15 +18,3 @@ from ashore.optimize.ports import Maker
 from ashore.optimize.precisions import PRECISIONS, is_made_beside
 from ashore.optimize.quantise import MAKER, Quantiser
 from ashore.optimize.rebuild import Rebuilder
-
-__all__ = [
-    "MAKER",
-    "PRECISIONS",
-    "Maker",
-    "Quantiser",
-    "QuantizePlan",
-    "QuantizeReport",
-    "RebuildReport",
-    "Rebuilder",
-    "is_made_beside",
-]

@@ -27,31 +27,3 @@ from ashore.planning.rules import (
     what_fits,
 )
 from ashore.planning.section import EngineSection, LadderSection, ModelSection, ShareSection
-
-__all__ = [
-    "RESERVED_BYTES",
-    "RUNGS",
-    "Change",
-    "Choice",
-    "EngineSection",
-    "Inventory",
-    "LadderSection",
-    "ModelFacts",
-    "ModelPlan",
-    "ModelSection",
-    "OnDemand",
-    "Plan",
-    "Promise",
-    "ShareSection",
-    "Tuned",
-    "Wish",
-    "compare",
-    "describe",
-    "kv_cache_bytes",
-    "make_plan",
-    "number_releases",
-    "plan_beside",
-    "read_inventory",
-    "refuse_without_program",
-    "what_fits",
-]

@@ -31,29 +31,3 @@ from ashore.privacy.policy import (
 from ashore.privacy.service import InForce, Privacy, finder_of
 from ashore.privacy.sql import POLICY_EPOCH, load_policy
 from ashore.privacy.table import Table
-
-__all__ = [
-    "KINDS",
-    "POLICY_EPOCH",
-    "PROMPT_DEFAULTS",
-    "AnswerGuard",
-    "Detectors",
-    "Dictionary",
-    "Entity",
-    "Expression",
-    "Finder",
-    "InForce",
-    "LabelMode",
-    "Outlet",
-    "Privacy",
-    "PrivacyDesk",
-    "PrivacyPolicy",
-    "PrivacyRoute",
-    "StandIns",
-    "Table",
-    "check_policy",
-    "finder_of",
-    "load_policy",
-    "read_secret",
-    "rules_for",
-]

@@ -5,20 +5,5 @@ starting and ending engine hosts, which `deployment` does; moving bytes, which `
 """
 
 from ashore.residency.model import AsksSupervisor, Residence, ResidenceState, Served, Standings
-from ashore.residency.rules import RATE_SPAN_S, Resident, Room, plan_room, rate_after, worth
+from ashore.residency.rules import RATE_SPAN_S, Resident, plan_room, rate_after, worth
 from ashore.residency.section import TiersSection
-
-__all__ = [
-    "RATE_SPAN_S",
-    "AsksSupervisor",
-    "Residence",
-    "ResidenceState",
-    "Resident",
-    "Room",
-    "Served",
-    "Standings",
-    "TiersSection",
-    "plan_room",
-    "rate_after",
-    "worth",
-]

@@ -7,6 +7,3 @@ Where to add what: a figure of the ring is a row of `SERIES` in `series.py`.
 """
 
 from ashore.server.events import Feed
-from ashore.server.series import READINGS, SERIES
-
-__all__ = ["READINGS", "SERIES", "Feed"]

@@ -24,31 +24,5 @@ Where to add what:
 - A verb of administration: a row in `calls.py`.
 """
 
-from ashore.sessions.model import (
-    CONSOLE,
-    FIELDS,
-    Enrolment,
-    Form,
-    Outcome,
-    Provider,
-    Session,
-    Stage,
-    Visit,
-    Way,
-)
-from ashore.sessions.ports import Fields, Sessions
-
-__all__ = [
-    "CONSOLE",
-    "FIELDS",
-    "Enrolment",
-    "Fields",
-    "Form",
-    "Outcome",
-    "Provider",
-    "Session",
-    "Sessions",
-    "Stage",
-    "Visit",
-    "Way",
-]
+from ashore.sessions.model import CONSOLE, FIELDS, Enrolment, Outcome, Provider, Session, Visit
+from ashore.sessions.ports import Sessions

@@ -4,8 +4,5 @@ Owns: `tokenizer.json`, `chat_template.jinja` and `generation.json` of a stored 
 requests. Engines see token ids only; all text is handled here, once.
 """
 
-from ashore.text.answer import AnswerParser
 from ashore.text.model import GenerationFacts, TextModel
-from ashore.text.pieces import AnswerPiece, ToolCallPiece
-
-__all__ = ["AnswerParser", "AnswerPiece", "GenerationFacts", "TextModel", "ToolCallPiece"]
+from ashore.text.pieces import AnswerPiece

@@ -10,5 +10,3 @@ Where to add what:
 """
 
 from ashore.tracing.section import OtelSection
-
-__all__ = ["OtelSection"]

@@ -30,7 +30,7 @@ from ashore.access.budgets.model import (
     check_names,
     check_rule,
 )
-from ashore.access.budgets.opening import OpenBudgets, open_budgets
+from ashore.access.budgets.opening import open_budgets
 from ashore.access.budgets.ports import CountRow, Hold, Line, Part, Short
 from ashore.access.budgets.reporter import Pulse, Reporter
 from ashore.access.budgets.rulebook import RuleBook
@@ -38,37 +38,3 @@ from ashore.access.budgets.service import LedgerBudgets
 from ashore.access.budgets.sql import SqlAuthority
 from ashore.access.budgets.standing import rate_headers
 from ashore.access.budgets.usage import Price, as_csv, columns_of, sum_by
-
-__all__ = [
-    "KINDS",
-    "WINDOWS",
-    "Asker",
-    "BudgetOffice",
-    "BudgetRule",
-    "Count",
-    "CountRow",
-    "Hold",
-    "LedgerBudgets",
-    "Line",
-    "MachineLender",
-    "MappedLedger",
-    "OpenBudgets",
-    "Part",
-    "Price",
-    "Pulse",
-    "Reporter",
-    "RuleBook",
-    "Short",
-    "SqlAuthority",
-    "SqlLeases",
-    "Standing",
-    "UNBOUND",
-    "Usage",
-    "as_csv",
-    "check_names",
-    "check_rule",
-    "columns_of",
-    "open_budgets",
-    "rate_headers",
-    "sum_by",
-]

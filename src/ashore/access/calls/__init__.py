@@ -3,7 +3,7 @@
 from typing import Final
 
 from ashore.access.calls import keys, people, policy
-from ashore.access.calls.desk import AccessDesk, open_desk
+from ashore.access.calls.desk import open_desk
 from ashore.core import Call
 
 CALLS: Final[tuple[Call, ...]] = (
@@ -36,5 +36,3 @@ CALLS: Final[tuple[Call, ...]] = (
     policy.HISTORY,
     policy.CAN,
 )
-
-__all__ = ["CALLS", "AccessDesk", "open_desk"]

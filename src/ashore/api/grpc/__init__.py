@@ -6,5 +6,3 @@ line.
 """
 
 from ashore.api.grpc.server import GrpcServer
-
-__all__ = ["GrpcServer"]

@@ -5,5 +5,3 @@ from ashore.api.http.app import HttpApp
 from ashore.api.http.server import HttpServer, listen
 from ashore.api.http.siblings import Siblings
 from ashore.api.http.table import ROUTES
-
-__all__ = ["ROUTES", "AccessLog", "HttpApp", "HttpServer", "Siblings", "listen"]

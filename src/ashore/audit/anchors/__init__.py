@@ -7,8 +7,6 @@ from pathlib import Path
 from ashore.audit.anchors.ports import Anchor
 from ashore.errors import InvalidRequest
 
-__all__ = ["Anchor", "open_anchor"]
-
 
 def open_anchor(place: str, home: str) -> Anchor:
     """Return an anchor by its place: a folder, a file of lines, `s3://BUCKET/PATH`, `syslog+udp|tcp|unix://…`.

@@ -9,10 +9,8 @@ from importlib import import_module
 from types import MappingProxyType
 from typing import Final
 
-from ashore.bootstrap.operations.model import EXIT_DAMAGED, EXIT_INTERRUPTED, EXIT_REFUSED, Operation, Shown, Work
+from ashore.bootstrap.operations.model import Operation, Shown, Work
 from ashore.errors import InvalidRequest
-
-__all__ = ["EXIT_DAMAGED", "EXIT_INTERRUPTED", "EXIT_REFUSED", "Operation", "Shown", "Work", "find_operation"]
 
 _FILES: Final[Mapping[str, str]] = MappingProxyType(
     {"model": "models", "optimize": "shrinking", "train": "training", "learn": "learning", "backup": "backups"}

@@ -16,29 +16,10 @@ The unit of systemd (deployment/unit.py) runs the installation of this machine, 
 `ashore up` and needs no places.
 """
 
-from ashore.deployment.forms.check import Checked, check_objects, find_kubectl
+from ashore.deployment.forms.check import check_objects, find_kubectl
 from ashore.deployment.forms.description import Description, describe_deployment
-from ashore.deployment.forms.files import Compared, compare, write
+from ashore.deployment.forms.files import compare, write
 from ashore.deployment.forms.kubernetes import kubernetes_objects
 from ashore.deployment.forms.places import Places, parse_places, read_places
 from ashore.deployment.forms.secrets import is_secret
-from ashore.deployment.forms.table import FORMS, Form, render_form
-
-__all__ = [
-    "FORMS",
-    "Checked",
-    "Compared",
-    "Description",
-    "Form",
-    "Places",
-    "check_objects",
-    "compare",
-    "describe_deployment",
-    "find_kubectl",
-    "is_secret",
-    "kubernetes_objects",
-    "parse_places",
-    "read_places",
-    "render_form",
-    "write",
-]
+from ashore.deployment.forms.table import FORMS, render_form

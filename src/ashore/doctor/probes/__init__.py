@@ -3,5 +3,3 @@
 A probe reads and says; it changes nothing but a small file in the home that shows whether the disk can be written. One
 that fails takes down its own readings alone (`Missing`). `/` can be another folder, in tests.
 """
-
-__all__: list[str] = []

@@ -13,7 +13,6 @@ from ashore.drills.faults.contents import BadRelease, ExpiredCertificate, Flippe
 from ashore.drills.faults.disks import FailingDisk, FullDisk, SlowDisk
 from ashore.drills.faults.network import Cut, CutBucket, CutServer, Delay, GonePostgres, Loss
 from ashore.drills.faults.processes import (
-    Hung,
     HungCache,
     HungEdge,
     HungHost,
@@ -61,8 +60,6 @@ MAKERS: Final[Mapping[str, type[Fault]]] = MappingProxyType(
         "worker-killed": KilledWorker,
     }
 )
-
-__all__ = ["MAKERS", "Fault", "Hung", "Scene", "lacking"]
 
 
 def lacking(needs: Sequence[str]) -> str:

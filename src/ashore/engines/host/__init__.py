@@ -5,5 +5,3 @@ admission (the API worker's), restarting (the supervisor's).
 """
 
 from ashore.engines.host.loop import HostLoop
-
-__all__ = ["HostLoop"]

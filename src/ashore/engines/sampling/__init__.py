@@ -14,18 +14,3 @@ from ashore.engines.sampling.continuation import (
     score_row,
 )
 from ashore.engines.sampling.sampler import Sampler, log_normaliser, top_of
-
-__all__ = [
-    "DISTRIBUTION_ROWS",
-    "PATIENCE_S",
-    "Constraint",
-    "Continuation",
-    "GrammarCompiler",
-    "Sampler",
-    "by_prefix",
-    "common_prefix",
-    "log_normaliser",
-    "log_softmax",
-    "score_row",
-    "top_of",
-]

@@ -3,12 +3,6 @@
 from ashore.evaluation.model import Report, report_json
 from ashore.evaluation.rendering.markdown import comparison_markdown, report_markdown
 
-__all__ = [
-    "comparison_markdown",
-    "report_files",
-    "report_markdown",
-]
-
 
 def report_files(report: Report) -> dict[str, bytes]:
     """Return a report in both forms, by file name."""

@@ -7,6 +7,4 @@ Where to add what: an operation is a struct in `asks.py`, a function and a row i
 `ashore.bootstrap.operations`. Command, HTTP, form, job and help follow.
 """
 
-from ashore.jobs.operations.model import NAMES, Progress, Request, kind_of, name_of, progress_of, words_of
-
-__all__ = ["NAMES", "Progress", "Request", "kind_of", "name_of", "progress_of", "words_of"]
+from ashore.jobs.operations.model import NAMES, Request, name_of, progress_of, words_of

@@ -9,19 +9,3 @@ from ashore.optimize.distilling.logitstore import LogitReader, LogitWriter, Stor
 from ashore.optimize.distilling.model import DistilPlan, DistilReport, DistilWish
 from ashore.optimize.distilling.settings import DistilSettings
 from ashore.optimize.distilling.toprows import TopRows, decode_rows, encode_rows, top_rows
-
-__all__ = [
-    "MAKER",
-    "DistilPlan",
-    "DistilReport",
-    "DistilSettings",
-    "DistilWish",
-    "Distiller",
-    "LogitReader",
-    "LogitWriter",
-    "StoreKey",
-    "TopRows",
-    "decode_rows",
-    "encode_rows",
-    "top_rows",
-]

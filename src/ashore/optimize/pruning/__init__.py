@@ -7,19 +7,3 @@ from ashore.optimize.pruning.model import PruneWish
 from ashore.optimize.pruning.planning import KINDS, Kind, plan_pruning
 from ashore.optimize.pruning.service import MAKER, PruneOrder, Pruner, PruneReport, make_again
 from ashore.optimize.surgery import Anatomy, Sizes, anatomy_of, anatomy_of_config
-
-__all__ = [
-    "KINDS",
-    "MAKER",
-    "Anatomy",
-    "Kind",
-    "PruneOrder",
-    "PruneReport",
-    "PruneWish",
-    "Pruner",
-    "Sizes",
-    "anatomy_of",
-    "anatomy_of_config",
-    "make_again",
-    "plan_pruning",
-]

@@ -1,3 +1,1 @@
 """Scripts that run in their own environment, because their libraries conflict with ours."""
-
-__all__: list[str] = []

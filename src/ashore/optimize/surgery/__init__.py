@@ -4,7 +4,7 @@ it on the larger one.
 Refuses to decide what to remove (`pruning`), and the size and data of a student (`distilling`).
 """
 
-from ashore.optimize.surgery.anatomy import FAMILIES, Anatomy, Sizes, anatomy_of, anatomy_of_config
+from ashore.optimize.surgery.anatomy import Anatomy, Sizes, anatomy_of, anatomy_of_config
 from ashore.optimize.surgery.losses import ROWS_AT_ONCE, Lesson, LossMix, hidden_mismatch, lesson_loss
 from ashore.optimize.surgery.refitting import refit
 from ashore.optimize.surgery.students import (
@@ -15,23 +15,3 @@ from ashore.optimize.surgery.students import (
     measure_teacher,
     plan_student,
 )
-
-__all__ = [
-    "FAMILIES",
-    "ROWS_AT_ONCE",
-    "Anatomy",
-    "Lesson",
-    "LossMix",
-    "Sizes",
-    "StudentPlan",
-    "anatomy_of",
-    "anatomy_of_config",
-    "cut_student",
-    "even_layers",
-    "freeze_vocabulary",
-    "hidden_mismatch",
-    "lesson_loss",
-    "measure_teacher",
-    "plan_student",
-    "refit",
-]

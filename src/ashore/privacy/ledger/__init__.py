@@ -5,7 +5,4 @@ reserved in it before the first noisy bit is drawn; whatever exceeds it is refus
 """
 
 from ashore.privacy.ledger.accountant import training_epsilon, training_noise
-from ashore.privacy.ledger.model import Budget, Spend, Standing
 from ashore.privacy.ledger.service import Ledger
-
-__all__ = ["Budget", "Ledger", "Spend", "Standing", "training_epsilon", "training_noise"]

@@ -1,3 +1,1 @@
 """From what people publish to what engines read: vocabularies, templates, shapes, GGUF files. No torch."""
-
-__all__: list[str] = []

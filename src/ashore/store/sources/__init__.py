@@ -12,9 +12,6 @@ from ashore.errors import InvalidRequest, SourceUnreachable
 from ashore.store.ports import Source
 from ashore.store.refs import name_from
 
-__all__ = ["Endpoints", "is_source", "name_of_source", "open_source"]
-
-
 HUBS: Final = ("pypi", "hf", "ms")
 """Kinds of source that lie outside an enterprise, unless a mirror is named."""
 

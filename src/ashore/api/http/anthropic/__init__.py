@@ -1,3 +1,1 @@
 """The routes that Anthropic clients speak to: parse, call, render."""
-
-__all__: list[str] = []

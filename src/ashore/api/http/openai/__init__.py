@@ -1,3 +1,1 @@
 """The routes that OpenAI clients speak to: parse, call, render."""
-
-__all__: list[str] = []

@@ -3,5 +3,3 @@
 from ashore.api.http.server.connection import MAX_HEADER_BYTES
 from ashore.api.http.server.listening import listen
 from ashore.api.http.server.server import HttpServer
-
-__all__ = ["MAX_HEADER_BYTES", "HttpServer", "listen"]
