@@ -216,6 +216,11 @@ def test_complete_streams_echoes_and_stops() -> None:
         assert events[-2].choice_ended == pb.ChoiceEnded(finish_reason=pb.FINISH_REASON_STOP, stop_string=" t")
         request = pb.CompleteRequest(model="echo", text="ab", echo=True)
         assert (await it.stub.Complete(request, metadata=WITH_KEY)).choices[0].text == "abab"
+        request = pb.CompleteRequest(
+            model="echo", text="a" * 16_385, echo=True, generation=pb.Generation(top_logprobs=2)
+        )
+        with pytest.raises(grpc.aio.AioRpcError, match="a stream gives the log-probabilities"):
+            _ = [e async for e in it.stub.CompleteStream(request, metadata=WITH_KEY)]
 
     run(test)
 

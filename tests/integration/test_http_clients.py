@@ -149,6 +149,8 @@ def test_plain_completions(client: openai.OpenAI) -> None:
     assert scored.logprobs.token_logprobs is not None and scored.logprobs.token_logprobs[0] is None
     assert scored.logprobs.top_logprobs is not None and scored.logprobs.top_logprobs[0] is None
     assert scored.logprobs.token_logprobs[1:] == [-0.1, -0.1] and scored.logprobs.text_offset == [0, 1, 2]
+    with pytest.raises(openai.BadRequestError, match="without a stream"):
+        client.completions.create(model="echo", prompt="a" * 16_385, echo=True, logprobs=0, stream=True)
     both = client.completions.create(model="echo", prompt="ab", echo=True, max_tokens=1, logprobs=0).choices[0]
     assert both.logprobs is not None
     assert (both.text, both.logprobs.tokens, both.logprobs.text_offset) == ("aba", ["a", "b", "a"], [0, 1, 2])

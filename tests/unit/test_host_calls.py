@@ -82,10 +82,11 @@ def test_a_text_is_scored_in_pieces_between_which_sequences_step() -> None:
     bench.calls.add_score(ONE, Score(1, [ScoreText([4, 5, 6, 7])]))
     for pieces in range(1, 4):
         bench.run(1)
-        assert bench.computed == [1, 2, 3][:pieces] and not bench.answers
+        assert bench.computed == [1, 2, 3][:pieces] and len(bench.answers) == pieces, "each goes out at once"
     bench.run(2)
-    assert [[row[0].token_id for row in rows] for rows in cast(Scores, bench.answers[0]).texts] == [[5, 6, 7]]
-    assert not bench.calls
+    *parts, end = (cast(Scores, one) for one in bench.answers)
+    assert [[row[0].token_id for row in part.rows] for part in parts] == [[5], [6], [7]]
+    assert end.last and not any(part.last for part in parts) and not bench.calls
     bench.calls.add_score(ONE, Score(2, [ScoreText([4, 5, 6, 7])]))
     bench.run(1)
     bench.calls.cancel(ONE, 2)

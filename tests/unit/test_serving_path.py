@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,7 @@ from ashore.serving import (
 )
 from ashore.serving.memory import ECHO_INFO
 from ashore.serving.orders import room_for_answer
+from ashore.serving.scoring import prompt_tokens_told
 
 ANYONE = OpenDoor().authenticate(None)
 
@@ -215,6 +217,22 @@ def test_echo_with_log_probabilities_tells_those_of_the_prompt() -> None:
     assert [text for text, _, _ in delta.logprobs[1].top] == ["b", "c"]
     assert ended == ChoiceEnded(choice=0, reason="length")
     assert usage == Usage(prompt_tokens=3, cached_tokens=0, completion_tokens=0)
+
+
+def test_the_scores_of_a_long_prompt_are_told_on_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    threads = []
+
+    def told(*args: Any) -> Any:
+        threads.append(threading.current_thread() is threading.main_thread())
+        return prompt_tokens_told(*args)
+
+    monkeypatch.setattr("ashore.serving.assembly.prompt_tokens_told", told)
+    for length in (10, 1000):
+        request = GenerationRequest(
+            request_id=RequestId("r"), model="echo", prompt="x" * length, echo=True, max_tokens=0, top_logprobs=2
+        )
+        run(scenario=lambda bench, request=request: bench.answer(request))
+    assert threads == [True, False]
 
 
 class DiesScoring(MemoryReplica):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from ashore.errors import InvalidRequest
@@ -22,6 +23,22 @@ MOST_TEXTS: Final = 2048
 """Texts of one request for embeddings or completions."""
 MOST_SCHEMA_BYTES: Final = 256 << 10
 MOST_TEMPLATE_OPTION_BYTES: Final = 16_384
+MOST_STREAMED_ECHO: Final = 16_384
+
+
+def check_streamed_echo(prompt: str | Sequence[int]) -> None:
+    """Refuse to stream the log-probabilities of a long prompt: they are one piece, which is written at once.
+
+    Raises:
+        InvalidRequest: it has more than `MOST_STREAMED_ECHO` characters or tokens.
+    """
+    if len(prompt) > MOST_STREAMED_ECHO:
+        raise InvalidRequest(
+            f"the prompt has {len(prompt):,} characters or tokens; a stream gives the log-probabilities of at most "
+            f"{MOST_STREAMED_ECHO:,}",
+            hint="ask for the whole answer, without a stream",
+            param="echo",
+        )
 
 
 def check_schema_size(num_bytes: int, param: str) -> None:

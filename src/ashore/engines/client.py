@@ -13,6 +13,7 @@ from ashore.engines.frames import (
     Embed,
     GetStats,
     Rest,
+    Rows,
     Score,
     Scores,
     Stats,
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 _FIRST_RETRY_S: Final = 0.01
 _LONGEST_RETRY_S: Final = 0.2
 
-_Answer = TypeVar("_Answer", Vectors, Scores, Stats)
+_Answer = TypeVar("_Answer", Vectors, Stats)
 
 
 class HostClient:
@@ -116,14 +117,18 @@ class HostClient:
     async def score(self, texts: list[ScoreText], *, top_logprobs: int = 0) -> list[ScoredText]:
         """Return, for each text, the log-probability of each token from its `start` on, with the top alternatives.
 
-        The host computes a whole call between two steps of running sequences: keep calls small while sequences run.
+        The host computes a piece of it between two steps of running sequences.
 
         Raises:
             UnsupportedByEngine: the engine does not score.
             HostDied: the connection was lost.
             Draining: the host drained before it answered.
         """
-        return (await self._call(lambda call_id: Score(call_id, texts, top_logprobs), Scores)).texts
+        found: list[ScoredText] = [[] for _ in texts]
+        for part in await self._open_link().call_in_parts(lambda call_id: Score(call_id, texts, top_logprobs)):
+            if isinstance(part, Scores):
+                found[part.place] += part.rows
+        return found
 
     async def distributions(self, text: ScoreText) -> NDArray[np.float32]:
         """Return the log-probabilities [N, V] of all tokens for each position of `text` from its `start` on.
@@ -133,10 +138,12 @@ class HostClient:
             HostDied: the connection was lost.
             Draining: the host drained before it answered.
         """
-        parts = await self._open_link().call_for_rows(lambda call_id: Distribute(call_id, text))
+        parts = await self._open_link().call_in_parts(lambda call_id: Distribute(call_id, text))
         import numpy as np
 
-        rows: NDArray[np.float32] = np.frombuffer(b"".join(parts), dtype="<f4")
+        rows: NDArray[np.float32] = np.frombuffer(
+            b"".join(part.data for part in parts if isinstance(part, Rows)), dtype="<f4"
+        )
         return rows.reshape(-1, self.info.vocab_size)
 
     async def stats(self) -> EngineStats:

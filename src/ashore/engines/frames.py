@@ -22,7 +22,7 @@ from ashore.engines.failures import Failure
 from ashore.engines.model import EngineEvent, EngineInfo, EngineStats, GenerateOrder, ScoredText, ScoreText
 from ashore.errors import InvalidRequest
 
-PROTOCOL_VERSION: Final = 8
+PROTOCOL_VERSION: Final = 9
 
 MAX_FRAME_BYTES: Final = 64 << 20
 """Largest body. The largest honest one, 2,048 vectors of 1,024 numbers, takes 19 MB."""
@@ -115,10 +115,13 @@ class Vectors(msgspec.Struct, frozen=True, tag="vectors", array_like=True):
 
 
 class Scores(msgspec.Struct, frozen=True, tag="scores", array_like=True):
-    """Answer to `Score`."""
+    """Part of the answer to `Score`: further tokens of one text, in order."""
 
     call_id: int
-    texts: list[ScoredText]
+    place: int
+    """Which of the texts."""
+    rows: ScoredText
+    last: bool
 
 
 class Rows(msgspec.Struct, frozen=True, tag="rows", array_like=True):

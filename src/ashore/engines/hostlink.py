@@ -62,7 +62,7 @@ class HostLink(asyncio.Protocol):
         self._ending: deque[tuple[OrderHearer, list[EngineEvent]]] = deque()
         """Ended orders whose hearers have not received the last events yet."""
         self._calls: dict[int, asyncio.Future[ToWorker]] = {}
-        self._parts: dict[int, list[bytes]] = {}
+        self._parts: dict[int, list[ToWorker]] = {}
         """Received parts of answers in several frames."""
         self._outbox: list[bytes] = []
         """Frames that are sent at the end of this turn of the loop, or with the next message."""
@@ -116,9 +116,9 @@ class HostLink(asyncio.Protocol):
         finally:
             self._calls.pop(call_id, None)
 
-    async def call_for_rows(self, make: Callable[[int], ToHost]) -> list[bytes]:
-        """Like `call`, for an answer in several frames; return the data of each."""
-        parts: list[bytes] = []
+    async def call_in_parts(self, make: Callable[[int], ToHost]) -> list[ToWorker]:
+        """Like `call`, for an answer in several frames; return all of them."""
+        parts: list[ToWorker] = []
 
         def kept(call_id: int) -> ToHost:
             self._parts[call_id] = parts
@@ -199,12 +199,12 @@ class HostLink(asyncio.Protocol):
                 self._refuse(error_of(failure))
             case CallFailed(call_id, failure):
                 self._answer(call_id, error_of(failure))
-            case Rows(call_id, data, last):
+            case Rows(call_id, last=last) | Scores(call_id, last=last):
                 if call_id in self._parts:
-                    self._parts[call_id].append(data)
+                    self._parts[call_id].append(message)
                 if last:
                     self._answer(call_id, message)
-            case Vectors(call_id) | Scores(call_id) | Stats(call_id):
+            case Vectors(call_id) | Stats(call_id):
                 self._answer(call_id, message)
             case Farewell():
                 self._end(partial(host_left, self._path))

@@ -33,7 +33,7 @@ from ashore.serving.orders import Prompt, check_features, make_orders
 from ashore.serving.ports import Replica, ServedText, StartsOrders
 from ashore.serving.prompt import PromptReader
 from ashore.serving.replicas import died
-from ashore.serving.scoring import Scores, check_scores, wants_scores
+from ashore.serving.scoring import ENTRY_CHARS, Scores, check_scores, wants_scores
 from ashore.serving.summons import Summons
 from ashore.serving.thinking import ThinksAtMost
 
@@ -196,7 +196,9 @@ class FreshAnswers:
                     )
                 ]
                 if request.echo:
-                    head += echoed(request, prompt, model.text, scores)
+                    echo = partial(echoed, request, prompt, model.text, scores)
+                    chars = ENTRY_CHARS * len(prompt.ids) * (0 if scores is None else 1 + (request.top_logprobs or 0))
+                    head += await self._reader.read(chars, echo, principal, deadline.begin_by)
                 if prompt.max_new_tokens == 0:
                     usage = Usage(prompt_tokens=len(prompt.ids), cached_tokens=0, completion_tokens=0)
                     for event in (*head, *nothing_more(request)):

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 from ashore.engines import TokenLogprob
 from ashore.errors import UnsupportedByEngine
 from ashore.serving.model import GenerationRequest, TokenText
 from ashore.serving.ports import ServedText
 from ashore.serving.topology import ServedModel
+
+ENTRY_CHARS: Final = 8
+"""A log-probability takes as long to tell as so many characters of a prompt to read."""
 
 Scores = Sequence[tuple[TokenLogprob, ...]]
 """For each token but the first: its own log-probability, then the best ones at its place."""

@@ -12,6 +12,7 @@ from msgspec.structs import replace
 
 from ashore.access import Principal
 from ashore.access.budgets import Standing, rate_headers
+from ashore.api.bounds import check_streamed_echo
 from ashore.api.grpc.gen import inference_pb2 as pb
 from ashore.api.grpc.parse import chat_request, complete_request, embed_inputs
 from ashore.api.grpc.reception import Call, CallReception, Context, decoded
@@ -83,6 +84,8 @@ class InferenceService:
     async def CompleteStream(self, _: object, context: Context) -> AsyncIterator[pb.AnswerEvent]:
         async with self._reception.receive(context, SERVICE + "CompleteStream") as call:
             parsed = await self._parsed(call, context, pb.CompleteRequest, complete_request)
+            if parsed.echo and parsed.top_logprobs is not None:
+                check_streamed_echo(parsed.prompt or "")
             async with aclosing(self._events(parsed, call.principal, context)) as events:
                 async for event in events:
                     yield answer_event(event, call.request_id)

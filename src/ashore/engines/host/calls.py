@@ -11,7 +11,6 @@ from typing import Final
 from ashore.engines.failures import failure_of
 from ashore.engines.frames import CallFailed, Distribute, Rows, Score, Scores, ToWorker, Vectors
 from ashore.engines.host.link import Link
-from ashore.engines.model import ScoredText
 from ashore.engines.ports import CanEmbed, CanScore, CanTellDistributions, Engine
 from ashore.errors import AshoreError, UnsupportedByEngine
 
@@ -175,11 +174,9 @@ class Calls:
             raise UnsupportedByEngine(
                 f"the engine {self._kind!r} does not score texts", hint="use an engine whose features include 'score'"
             )
-        found: list[ScoredText] = [[] for _ in call.texts]
         for place, rows in self._engine.score(call.texts, top_logprobs=call.top_logprobs):
-            found[place] += rows
-            yield None
-        yield Scores(call.call_id, found)
+            yield Scores(call.call_id, place, rows, last=False) if rows else None
+        yield Scores(call.call_id, 0, [], last=True)
 
     def _tell_piece(self, telling: _Telling) -> None:
         for message in telling.pieces:

@@ -6,6 +6,7 @@ from typing import Literal
 
 import msgspec
 
+from ashore.api.bounds import check_streamed_echo
 from ashore.api.http.errors import openai_error
 from ashore.api.http.exchange import Exchange
 from ashore.api.http.openai.common import (
@@ -96,6 +97,8 @@ def to_generations(request: CompletionRequest, exchange: Exchange) -> list[Gener
         )
     if request.stream_options is not None and not request.stream:
         raise InvalidRequest("stream_options needs stream: true", param="stream_options")
+    if request.stream and request.echo and request.logprobs is not None:
+        check_streamed_echo(prompts[0])
     if request.return_token_ids and (request.echo or request.stop):
         raise InvalidRequest(
             "return_token_ids does not go with echo or stop", hint="give stop_token_ids", param="return_token_ids"
