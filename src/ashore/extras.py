@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final, Literal
 
-Extra = Literal["edge", "fleet", "otel", "postgres", "presidio", "redis", "train"]
+Extra = Literal["cpu", "edge", "fleet", "otel", "postgres", "presidio", "redis", "train"]
 
+CPU_MODULES: Final = frozenset(("gguf", "nncf", "openvino", "openvino_genai", "scipy", "xllamacpp"))
+"""What the extra `cpu` brings and other rooms import where they need it."""
 SOURCE: Final = Path(__file__).resolve().parents[2]
 """The checkout, where ashore was installed from one."""
 

@@ -35,7 +35,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run(*pip, "wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", str(folder), str(PROJECT))
     (wheel,) = folder.glob("*.whl")
     run(sys.executable, "-m", "venv", str(folder / "venv"))
-    run(str(folder / "venv/bin/pip"), "--disable-pip-version-check", "install", "--quiet", str(wheel))
+    run(str(folder / "venv/bin/pip"), "--disable-pip-version-check", "install", "--quiet", f"{wheel}[cpu]")
     return folder / "venv/bin"
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -9,7 +11,7 @@ import pytest
 
 from ashore.engines import torch_libraries
 from ashore.errors import MissingExtra
-from ashore.extras import SOURCE, how_to_install
+from ashore.extras import CPU_MODULES, SOURCE, how_to_install
 
 
 def test_a_checkout_names_its_own_target(tmp_path: Path) -> None:
@@ -33,3 +35,36 @@ def test_what_needs_the_extra_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch
     with pytest.raises(MissingExtra) as caught:
         torch_libraries()
     assert caught.value.hint == how_to_install("train")
+
+
+WITHOUT_CPU = f"""
+from importlib.machinery import PathFinder
+found = PathFinder.find_spec
+def find_spec(name, *rest):
+    return None if name.partition(".")[0] in {set(CPU_MODULES)!r} else found(name, *rest)
+PathFinder.find_spec = find_spec
+"""
+"""A `sitecustomize` for an installation without the extra `cpu`."""
+
+
+def without_cpu(tmp_path: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    (tmp_path / "sitecustomize.py").write_text(WITHOUT_CPU)
+    environ = {**os.environ, "PYTHONPATH": str(tmp_path), "ASHORE_HOME": str(tmp_path / "home")}
+    return subprocess.run([sys.executable, *words], env=environ, capture_output=True, text=True, timeout=120)
+
+
+def test_a_model_of_this_machine_needs_the_extra_and_is_refused_before_it_is_fetched(tmp_path: Path) -> None:
+    done = without_cpu(tmp_path, "-m", "ashore.cli.main", "up", "smollm2", "--dry-run")
+    assert done.returncode == 4
+    assert "smollm2 needs openvino, nncf" in done.stderr
+    assert how_to_install("cpu") in " ".join(done.stderr.split())
+    assert not (tmp_path / "home" / "models").exists()
+
+
+def test_the_front_of_engines_elsewhere_needs_nothing_of_the_extra(tmp_path: Path) -> None:
+    done = without_cpu(tmp_path, "-m", "ashore.cli.main", "up", "fake:echo", "--dry-run", "--port", "0")
+    assert done.returncode == 0, done.stderr
+    done = without_cpu(
+        tmp_path, "-c", "import ashore.api.worker, ashore.engines.host.__main__, ashore.engines.vllm.engine"
+    )
+    assert done.returncode == 0, done.stderr

@@ -204,7 +204,7 @@ class People:
             bound = unbind(desk.compiled.policy, subject=found.subject)
             if bound != desk.compiled.policy:
                 save(desk, bound, comment=f"{found.subject} was removed", checked=False)
-            sql.remove_account(desk.connection, found.id, now_s=desk.now_s)
+            sql.remove_account(desk.connection, found.id)
 
     def consent(self, actor: Actor, account_id: str) -> None:
         """Consent, for 24 hours, to a security officer's change of an auditor's account. Auditors cannot consent for

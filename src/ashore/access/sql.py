@@ -91,8 +91,7 @@ def save_account(connection: Connection, account: Account) -> None:
         "VALUES (:id, :kind, :tenant, :title, :groups, :disabled, 0, :created_s, :changed) "
         "ON CONFLICT (id) DO UPDATE SET kind = excluded.kind, tenant = excluded.tenant, title = excluded.title, "
         "groups = excluded.groups, disabled = excluded.disabled, removed = 0, changed = excluded.changed, "
-        "created_s = CASE WHEN access_account.removed = 1 AND access_account.created_s < excluded.created_s "
-        "THEN excluded.created_s ELSE access_account.created_s END",
+        "created_s = CASE WHEN access_account.removed = 1 THEN excluded.created_s ELSE access_account.created_s END",
         id=account.id,
         kind=account.kind,
         tenant=account.tenant,
@@ -104,16 +103,12 @@ def save_account(connection: Connection, account: Account) -> None:
     )
 
 
-def remove_account(connection: Connection, account_id: str, *, now_s: int) -> None:
-    """Mark an account as removed. Its row stays, so that every process sees the removal. A later account of the same
-    name begins in the next second: what was made for the former one does not become its own.
-    """
+def remove_account(connection: Connection, account_id: str) -> None:
+    """Mark an account as removed. Its row stays, so that every process sees the removal."""
     execute(
         connection,
-        "UPDATE access_account SET removed = 1, disabled = 1, groups = '', created_s = :created_s, changed = :changed "
-        "WHERE id = :id",
+        "UPDATE access_account SET removed = 1, disabled = 1, groups = '', changed = :changed WHERE id = :id",
         id=account_id,
-        created_s=now_s + 1,
         changed=touch(connection),
     )
 

@@ -10,7 +10,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from ashore.errors import AshoreError, DiskFull, EnvironmentFault, HomeNotOurs, InvalidRequest, MemoryFull, NotFound
+from ashore.errors import (
+    AshoreError,
+    DiskFull,
+    EnvironmentFault,
+    HomeNotOurs,
+    InvalidRequest,
+    MemoryFull,
+    MissingExtra,
+    NotFound,
+)
+from ashore.extras import CPU_MODULES, how_to_install
 
 _NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _NOT_ALLOWED: Final = (errno.EACCES, errno.EPERM, errno.EROFS)
@@ -26,6 +36,10 @@ def system_errors() -> Iterator[None]:
         yield
     except (BrokenPipeError, AshoreError):
         raise  # the reader closed our output on purpose; our own errors name who must act
+    except ModuleNotFoundError as error:
+        if error.name not in CPU_MODULES:
+            raise
+        raise MissingExtra(f"this needs {error.name}, not installed here", hint=how_to_install("cpu")) from error
     except OSError as error:
         fault = fault_of(error)
         if fault is None:

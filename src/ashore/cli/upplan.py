@@ -26,7 +26,7 @@ from ashore.cache import check_shared_url
 from ashore.config import Listening, Spec, read_spec
 from ashore.core import human_bytes
 from ashore.edge import EdgeKind, EdgeSection, edge_choices
-from ashore.engines import card_by_name, card_of, reads_store
+from ashore.engines import DEFAULT, card_by_name, card_of, reads_store, refuse_uninstalled
 from ashore.errors import AshoreError, InvalidSpec, SourceUnreachable, UnknownModel, UnknownVariant
 from ashore.planning import (
     RESERVED_BYTES,
@@ -305,6 +305,7 @@ def plan_without_fetching(
     store = build_store(settings.home, settings)
     spec, more_notes = with_pulled(spec, settings, store, inventory)
     wishes = wishes_of(spec)
+    _refuse_without_engine(wishes)
     try:
         facts = gather_facts(store, wishes)
     except UnknownModel:
@@ -334,10 +335,11 @@ def plan_and_fetch(
         SystemExit: fetching failed; its process has said why, and the code is its exit code.
     """
     store = build_store(settings.home, settings)
-    for wish in wishes_of(spec):
-        if wish.kind != "auto" and not wish.fleet:  # before anything is fetched for it
-            refuse_without_program(card_of(wish.kind), wish.name, find_programs(wish))
     wishes = wishes_of(spec)
+    _refuse_without_engine(wishes)  # before anything is fetched
+    for wish in wishes:
+        if wish.kind != "auto" and not wish.fleet:
+            refuse_without_program(card_of(wish.kind), wish.name, find_programs(wish))
     absent = _absent(store, wishes)
     if absent:
         _refuse_offline(settings, absent)
@@ -357,6 +359,17 @@ def plan_and_fetch(
     if missing:
         _fetch(settings, "prepare", missing)
     return plan, notes
+
+
+def _refuse_without_engine(wishes: Sequence[Wish]) -> None:
+    """Check that the engines of the models that this machine computes itself are installed.
+
+    Raises:
+        MissingExtra: one is not.
+    """
+    for wish in wishes:
+        if not wish.fleet and card_by_name(wish.name) is None:
+            refuse_uninstalled(DEFAULT if wish.kind == "auto" else card_of(wish.kind), wish.name)
 
 
 def _absent(store: ModelStore, wishes: Sequence[Wish]) -> list[str]:

@@ -28,6 +28,7 @@ from ashore.engines.cards import (
     make_engine,
     needed_bytes_of,
     reads_store,
+    refuse_uninstalled,
 )
 from ashore.engines.client import HostClient, backends_of
 from ashore.engines.closing import JSON_STYLE

@@ -214,10 +214,8 @@ class EngineCard:
     """Distributions it needs, the one whose version is shown first."""
     modules: tuple[str, ...] = ()
     """Modules without which it cannot run."""
-    install: str = ""
-    """The command that installs them."""
     extra: Extra | None = None
-    """The extra of ashore that brings them, instead."""
+    """The extra of ashore that brings them."""
     libraries: tuple[str, ...] = ()
     """Distributions whose version may change how fast it is."""
     spins: bool = False

@@ -6,6 +6,7 @@ Loads no engine's library: a card is data, and a `module:name` in it is imported
 from __future__ import annotations
 
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,7 +19,8 @@ from ashore.engines.openvino.card import CARD as _OPENVINO
 from ashore.engines.ports import Engine
 from ashore.engines.torch.card import CARD as _TORCH
 from ashore.engines.vllm.card import CARD as _VLLM
-from ashore.errors import InvalidSpec
+from ashore.errors import InvalidSpec, MissingExtra
+from ashore.extras import how_to_install
 
 CARDS: Final[tuple[EngineCard, ...]] = (_OPENVINO, _LLAMACPP, _TORCH, _VLLM, _FAKE)
 """Every engine, the default first."""
@@ -48,6 +50,18 @@ def card_of(kind: str) -> EngineCard:
 def card_by_name(name: str) -> EngineCard | None:
     """Return the engine that generates this model itself, by its name (`fake:echo`); None: the model is in a store."""
     return next((card for card in CARDS if card.prefix and name.startswith(card.prefix)), None)
+
+
+def refuse_uninstalled(card: EngineCard, name: str) -> None:
+    """Check that the packages of the engine that a model needs are installed. The plain installation has none: it
+    fronts engines elsewhere.
+
+    Raises:
+        MissingExtra: one is not.
+    """
+    absent = [module for module in card.modules if find_spec(module) is None]
+    if absent and card.extra:
+        raise MissingExtra(f"{name} needs {', '.join(absent)}, not installed here", hint=how_to_install(card.extra))
 
 
 def needed_bytes_of(name: str) -> int:

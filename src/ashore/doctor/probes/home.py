@@ -23,8 +23,8 @@ WEEK_S: Final = 7 * 86_400
 DAY_S: Final = 86_400
 FULL_SHARE: Final = 0.95
 _SECRET: Final = (
-    "state.db", "first-key", "recovery.key", "audit-keys/signing-key.pem", "audit-keys/digest-key", "audit/outbox-key",
-    "backup/key", "run/internal-token", "edge/*key*",
+    "state.db", "first-key", "recovery.key", "audit-keys/signing-key.pem", "audit-keys/digest-key", "backup/key",
+    "run/internal-token", "edge/*key*",
 )  # fmt: skip
 _TAIL_BYTES: Final = 256 << 10
 

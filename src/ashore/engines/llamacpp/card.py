@@ -21,7 +21,7 @@ CARD: Final = EngineCard(
     features=features("distributions", "grammar", "score"),
     packages=("xllamacpp",),
     modules=("xllamacpp",),
-    install="pip install xllamacpp",
+    extra="cpu",
     libraries=("llama-cpp-python", "xllamacpp"),
     # The host sends a token and then prepares the next step in one thread, while the others spin; a worker that wakes
     # at once takes their processor for nothing, and one that waits for a free processor gets it in the middle of the

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from ashore.errors import EngineFailed, MissingExtra
+from ashore.extras import how_to_install
 
 _log = logging.getLogger(__name__)
 
@@ -265,7 +266,9 @@ def load_library(name: str = "") -> LlamaLibrary:
         import xllamacpp
         from xllamacpp import xllamacpp as extension
     except ImportError as error:
-        raise MissingExtra(f"the llamacpp engine needs the xllamacpp package ({error})", hint=_HINT) from error
+        raise MissingExtra(
+            f"the llamacpp engine needs the xllamacpp package ({error})", hint=how_to_install("cpu")
+        ) from error
     return LlamaLibrary(str(extension.__file__), f"llama.cpp (xllamacpp {xllamacpp.__version__})")
 
 

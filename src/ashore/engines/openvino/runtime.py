@@ -11,6 +11,7 @@ import importlib
 from typing import Any
 
 from ashore.errors import MissingExtra
+from ashore.extras import how_to_install
 from ashore.processes import silence_dependencies
 
 
@@ -24,8 +25,7 @@ def import_openvino(name: str = "openvino") -> Any:
     try:
         return importlib.import_module(name)
     except ImportError as error:
-        package = name.split(".")[0].replace("_", "-")
-        raise MissingExtra(f"{name} cannot be imported: {error}", hint=f"pip install {package}") from error
+        raise MissingExtra(f"{name} cannot be imported: {error}", hint=how_to_install("cpu")) from error
 
 
 def openvino_version() -> str:

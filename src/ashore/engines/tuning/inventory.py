@@ -67,7 +67,7 @@ def _version(card: EngineCard) -> str:
 
 
 def _install(card: EngineCard) -> str:
-    return how_to_install(card.extra) if card.extra else card.install
+    return how_to_install(card.extra) if card.extra else ""
 
 
 def _outside(card: EngineCard) -> str:
