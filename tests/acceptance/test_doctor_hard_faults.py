@@ -26,7 +26,7 @@ from home_processes import processes_of
 from served import Served, call, owner_key, start_served
 from waiting import eventually
 
-from ashore.doctor import RULES, Readings, diagnose
+from ashore.doctor import Readings, diagnose, load_rules
 from ashore.doctor.probes.beside import look_up
 from ashore.drills.certificate import expire
 from ashore.drills.undoing import Undoing
@@ -423,7 +423,7 @@ def test_another_program_takes_the_processors(odd: Served, at_odd: Examined) -> 
 
 def test_a_name_that_nobody_knows() -> None:
     seen = look_up({"no-such-machine.invalid": "[redis] url"})
-    found = [one.rule for one in diagnose(Readings(lookups=seen), RULES).findings]
+    found = [one.rule for one in diagnose(Readings(lookups=seen), load_rules()).findings]
     assert found == ["D403"]
 
 

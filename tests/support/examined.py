@@ -10,7 +10,7 @@ from waiting import eventually
 
 from ashore.bootstrap.doctor import open_doctor
 from ashore.cli.doctor import configuration_of
-from ashore.doctor import RULES, Diagnosis, Finding, diagnose
+from ashore.doctor import Diagnosis, Finding, diagnose, load_rules
 from ashore.doctor.examine import Doctor
 from ashore.doctor.look import Look
 from ashore.settings import Home, Settings
@@ -34,7 +34,7 @@ class Examined:
             before = self.look()
             time.sleep(span_s)
         look, scene = self.doctor.look()
-        return diagnose(self.doctor.readings(before, look, scene), RULES)
+        return diagnose(self.doctor.readings(before, look, scene), load_rules())
 
     def findings(self, before: Look | None = None, span_s: float = 0.5) -> dict[str, Finding]:
         """Return the findings by their rule; of several of one rule, the first."""
