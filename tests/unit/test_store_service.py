@@ -38,6 +38,30 @@ def test_a_folder_becomes_a_model_with_text_files_of_its_own(tmp_path: Path) -> 
     assert json.loads((files.directory / "tokenizer.json").read_text())["model"]["type"] == "BPE"
 
 
+@pytest.mark.parametrize("harm", ["missing", "altered"])
+def test_a_model_without_its_manifest_hides_no_other(tmp_path: Path, harm: str) -> None:
+    """One deleted file hid every model of the store, and could not be pulled again."""
+    store = make_store(tmp_path)
+    broken = pull_tiny(store, tmp_path)
+    other = store.pull(str(make_tiny_model(tmp_path / "other", "llama")))
+    manifest = store.blob_path(broken.digest)
+    alter(manifest, 9) if harm == "altered" else manifest.unlink()
+    models, [bad] = store.survey()
+    assert models == store.list() == (other,)
+    assert (bad.reference, bad.digest) == ("tiny", broken.digest) and f"{manifest} of tiny" in bad.problem
+    report = store.verify()
+    assert (report.num_models, report.bad) == (1, (bad,))
+    if harm == "missing":
+        with pytest.raises(CorruptBlob, match="none is deleted"):
+            store.gc()
+    assert pull_tiny(store, tmp_path).digest == broken.digest
+    assert store.survey() == ((other, broken), ())
+    store.blob_path(broken.digest).unlink()
+    store.remove("tiny")
+    store.gc()
+    assert store.survey() == ((other,), ())
+
+
 def test_the_layout_is_oci_and_blobs_are_read_only(tmp_path: Path) -> None:
     store = make_store(tmp_path)
     model = pull_tiny(store, tmp_path)

@@ -197,7 +197,7 @@ def releasing_of(topology: Topology) -> dict[type, object]:
         return {}
     store = cache(lambda: build_store(Home(root=Path(topology.home))))
     workshop = build_workshop(store, privacy=lambda: topology.privacy, kept=lambda: topology.cache)
-    models: ListsModels = lambda: store().list()  # noqa: E731
+    models: ListsModels = lambda: store().survey()  # noqa: E731
     return {Workshop: workshop, EvaluationGate: KeptVerdicts(store), ListsModels: models}
 
 

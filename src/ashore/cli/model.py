@@ -155,11 +155,14 @@ def list_(*, as_json: AsJson = False) -> None:
         as_json: Print JSON.
     """
     store = open_store()
-    models = store.list()
+    models, broken = store.survey()
     gates = {model.reference: _gate(store, model) for model in models}
     if as_json:
-        return print_json({"items": [model_json(m) | {"gate": gates[m.reference] or None} for m in models]})
-    if not models:
+        items = [model_json(m) | {"gate": gates[m.reference] or None} for m in models]
+        return print_json({"items": items, "broken": [dataclasses.asdict(one) for one in broken]})
+    for one in broken:
+        print(f"warning: {one.reference}: {one.problem}; pull it again, or remove it", file=sys.stderr)
+    if not models and not broken:
         print("the store is empty; try: ashore model pull smollm2", file=sys.stderr)
         return None
     return table(

@@ -391,6 +391,8 @@ class Stored(Value, frozen=True, kw_only=True):
     """Every model and variant."""
     missing: tuple[str, ...] = ()
     """Files of live models that are not there, or have another size: `MODEL: FILE`."""
+    broken: tuple[str, ...] = ()
+    """Models whose manifest is missing or altered, and how it was seen."""
 
 
 class Releases(Value, frozen=True, kw_only=True):

@@ -18,7 +18,7 @@ from ashore.server.series import KEPT_S, LONG_S, READINGS, TICK_S, gathered, rea
 
 if TYPE_CHECKING:
     from ashore.state import Database
-    from ashore.store import StoredModel
+    from ashore.store import BadFile, StoredModel
 
 READ: Final = "server:read"
 MOST_POINTS: Final = 1_000
@@ -27,8 +27,8 @@ MOST_POINTS: Final = 1_000
 class ListsModels(Protocol):
     """The store, as far as it is looked at here."""
 
-    def __call__(self) -> Sequence[StoredModel]:
-        """Return every model and variant. Reads the disk; not for an event loop."""
+    def __call__(self) -> tuple[Sequence[StoredModel], Sequence[BadFile]]:
+        """Return every model and variant, and those that cannot be read. Reads the disk; not for an event loop."""
         ...
 
 
@@ -169,10 +169,19 @@ class ModelOut(msgspec.Struct, frozen=True, kw_only=True):
     variants: list[VariantOut]
 
 
+class BrokenOut(msgspec.Struct, frozen=True, kw_only=True):
+    """A model that cannot be read."""
+
+    reference: str
+    problem: str
+
+
 class ModelList(msgspec.Struct, frozen=True, kw_only=True):
     """Models of the store."""
 
     items: list[ModelOut]
+    broken: list[BrokenOut] = []
+    """Models and variants whose manifest is missing or altered: pull them again, or remove them."""
 
 
 class FollowIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -263,10 +272,12 @@ def show_models(desk: ServerDesk, actor: Actor, asked: Nothing) -> ModelList:
     if desk.models is None:
         raise NotReady("this server has no store", hint="start the server with `ashore up`")
     by_name: dict[str, list[StoredModel]] = {}
-    for one in desk.models():
+    models, broken = desk.models()
+    for one in models:
         by_name.setdefault(one.name, []).append(one)
     return ModelList(
-        items=[_model(name, sorted(by_name[name], key=lambda one: one.variant)) for name in sorted(by_name)]
+        items=[_model(name, sorted(by_name[name], key=lambda one: one.variant)) for name in sorted(by_name)],
+        broken=[BrokenOut(reference=one.reference, problem=one.problem) for one in broken],
     )
 
 

@@ -29,7 +29,7 @@ from ashore.store.ports import ManifestRemote
 from ashore.store.progress import Progress, silent
 from ashore.store.recipe import DATA_SUFFIXES, DataUsed, VariantRecipe, data_used, find_data, set_digest, versions_of
 from ashore.store.refs import made_name, parse_reference, pruned_name
-from ashore.store.reports import ModelFilesOnDisk, RekeyReport
+from ashore.store.reports import BadFile, ModelFilesOnDisk, RekeyReport
 from ashore.store.service import ModelStore
 from ashore.store.sources import Endpoints, check_local, is_source, name_of_source, open_source, pip_addresses
 from ashore.store.verdicts import Verdict, VerdictLine, gate_verdict, keep_verdict

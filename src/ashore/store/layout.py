@@ -129,7 +129,7 @@ class Layout:
 
         digest = Digest(f"sha256:{hashlib.sha256(data).hexdigest()}")
         target = self.blob_path(digest)
-        if not target.exists() or target.stat().st_size != len(data):
+        if not target.exists() or target.read_bytes() != data:
             write_atomic(target, data, mode=0o444)
             self.record_facts(digest)
         return digest

@@ -21,7 +21,13 @@ def needed_blobs(layout: Layout, entries: Iterable[IndexEntry]) -> set[str]:
     attached = {entry.digest for entry in layout.read_attached() if entry.subject in living}
     for digest in living | attached:
         needed.add(digest.removeprefix("sha256:"))
-        data = layout.blob_path(digest).read_bytes()
+        try:
+            data = layout.blob_path(digest).read_bytes()
+        except FileNotFoundError as error:
+            raise CorruptBlob(
+                f"the manifest {digest} is missing, so the files that it needs are unknown, and none is deleted",
+                hint="`ashore model list` names the model: pull it again, or remove it",
+            ) from error
         needed |= {b.digest.removeprefix("sha256:") for b in descriptors(data)}
     return needed
 

@@ -34,7 +34,7 @@ from ashore.store.progress import Progress, silent
 from ashore.store.pulling import Puller
 from ashore.store.refs import parse_reference
 from ashore.store.removal import finish_removal, is_pending, needed_blobs
-from ashore.store.reports import GcReport, ModelFilesOnDisk, RekeyReport, SealReport, VerifyReport
+from ashore.store.reports import BadFile, GcReport, ModelFilesOnDisk, RekeyReport, SealReport, VerifyReport
 from ashore.store.sealer import Sealer
 from ashore.store.shelf import Shelf, draft_of
 from ashore.store.sources import open_source
@@ -127,8 +127,12 @@ class ModelStore:
         )
 
     def list(self) -> tuple[StoredModel, ...]:
-        """Return every model that has a name, by name and variant."""
+        """Return every model that has a name and a whole manifest, by name and variant."""
         return self._shelf.list()
+
+    def survey(self) -> tuple[tuple[StoredModel, ...], tuple[BadFile, ...]]:
+        """Return the models as `list` does, and those whose manifest is missing or altered."""
+        return self._shelf.survey()
 
     def resolve(self, ref: str) -> StoredModel:
         """Return the model of `name`, `name@variant` or `name@sha256:…`. Uses only the store.

@@ -7,6 +7,7 @@ import json
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Final
 
 from ashore.core import Clock, Digest, did_you_mean, make_folder, nearest_names
 from ashore.errors import Conflict, CorruptBlob, UnknownModel, UnknownVariant, UnsupportedModel
@@ -22,7 +23,10 @@ from ashore.store.paths import check_path
 from ashore.store.prepare import Part, Prepared
 from ashore.store.progress import Progress
 from ashore.store.refs import Reference, name_from, parse_reference, unpinned
+from ashore.store.reports import BadFile
 from ashore.store.sources import is_source
+
+_AGAIN: Final = "pull the model again; if what it came from has changed since, remove it before"
 
 
 class Shelf:
@@ -40,9 +44,19 @@ class Shelf:
     # Looking up
 
     def list(self) -> tuple[StoredModel, ...]:
-        """Return every model that has a name, by name and variant."""
-        found = [self.read(e) for e in self.layout.read_index() if e.tagged]
-        return tuple(sorted(found, key=lambda m: (m.name, m.variant)))
+        """See `ModelStore.list`."""
+        return self.survey()[0]
+
+    def survey(self) -> tuple[tuple[StoredModel, ...], tuple[BadFile, ...]]:
+        """See `ModelStore.survey`."""
+        found, broken = [], []
+        for entry in sorted((e for e in self.layout.read_index() if e.tagged), key=lambda e: (e.name, e.variant)):
+            try:
+                found.append(self.read(entry))
+            except CorruptBlob as fault:
+                reference = f"{entry.name}@{entry.variant}" if entry.variant else entry.name
+                broken.append(BadFile(reference=reference, path="", digest=entry.digest, problem=fault.message))
+        return tuple(found), tuple(broken)
 
     def resolve(self, ref: str) -> StoredModel:
         """See `ModelStore.resolve`."""
@@ -91,16 +105,19 @@ class Shelf:
         try:
             data = path.read_bytes()
         except FileNotFoundError as error:
-            raise CorruptBlob(f"manifest {path} of {entry.name} is missing", hint="pull the model again") from error
+            raise CorruptBlob(f"manifest {path} of {entry.name} is missing", hint=_AGAIN) from error
         if hash_of(data) != entry.digest:
-            raise CorruptBlob(f"manifest {path} of {entry.name} was altered", hint="pull the model again")
+            raise CorruptBlob(f"manifest {path} of {entry.name} was altered", hint=_AGAIN)
         return parse_manifest(data, entry)
 
     def present(self, name: str, pinned: str, variant: str = "") -> StoredModel | None:
         """Return the model called `name` if it is intact, came from `pinned`, and is in the current form."""
         for entry in self.layout.read_index():
             if entry.tagged and (entry.name, entry.variant) == (name, variant):
-                model = self.read(entry)
+                try:
+                    model = self.read(entry)
+                except CorruptBlob:
+                    return None
                 whole = all(self.layout.has_blob(f.digest, f.num_bytes) for f in model.files)
                 return model if model.source == pinned and whole and not self.pools_otherwise(model) else None
         return None
@@ -190,9 +207,9 @@ class Shelf:
         )
         new = parse_manifest(data, probe)
         for entry in self.layout.read_index():
-            if entry.tagged and (entry.name, entry.variant) == (name, variant):
+            if entry.tagged and entry.digest != new.digest and (entry.name, entry.variant) == (name, variant):
                 old = self.read(entry)
-                if old.digest != new.digest and unpinned(old.source) != unpinned(new.source):
+                if unpinned(old.source) != unpinned(new.source):
                     raise Conflict(
                         f"the name {name!r} is taken by a model from {old.source}; the new one is from {new.source}",
                         hint="give another name: --name NAME",

@@ -26,8 +26,8 @@ STAGING_KEPT_S = 7 * 86_400.0
 
 def verify(shelf: Shelf, ref: str | None, progress: Progress, sealer: Sealer) -> VerifyReport:
     """See `ModelStore.verify`."""
-    models = shelf.list() if ref is None else (shelf.resolve(ref),)
-    bad: list[BadFile] = []
+    models, broken = shelf.survey() if ref is None else ((shelf.resolve(ref),), ())
+    bad = list(broken)
     done: dict[Digest, str] = {}
     total = sum({f.digest: f.num_bytes for m in models for f in m.files}.values())
     seen = 0

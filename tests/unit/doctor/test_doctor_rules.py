@@ -95,7 +95,10 @@ CASES: dict[str, list[dict[str, Any]]] = {
     "D305": [{"log": Log(disk_faults=("I/O error, dev sda, sector 9",))}],
     "D306": [place(read_only=True)],
     "D308": [{"stored": Stored(garbage_bytes=9 * GIB, store_bytes=20 * GIB)}],
-    "D309": [{"stored": Stored(missing=("smollm2@int8: model.bin",))}],
+    "D309": [
+        {"stored": Stored(missing=("smollm2@int8: model.bin",))},
+        {"stored": Stored(broken=("smollm2@int8: its manifest is missing",))},
+    ],
     "D310": [{"stored": Stored(unfinished_bytes=2 * GIB)}],
     "D312": [place(free_files_share=0.02)],
     "D313": [{"stored": Stored(logs_bytes=3 * GIB)}],

@@ -154,7 +154,8 @@ def read_stored(home: Home, store: ModelStore | None, book: Book | None) -> Stor
     blobs = home.store / "blobs" / "sha256"
     now_s = time.time()
     staging = [path for path in home.store.glob("staging/**/*") if path.is_file()]
-    known = {one.reference: one for one in store.list()}
+    models, broken = store.survey()
+    known = {one.reference: one for one in models}
     plans = (
         [] if book is None else [book.releases[name].plan for name, one in book.courses.items() if one.state == "live"]
     )
@@ -166,13 +167,14 @@ def read_stored(home: Home, store: ModelStore | None, book: Book | None) -> Stor
         if _size(store.blob_path(file.digest)) != file.num_bytes
     }
     return Stored(
-        garbage_bytes=store.garbage(keep).freed_bytes if blobs.is_dir() else 0,
+        garbage_bytes=store.garbage(keep).freed_bytes if blobs.is_dir() and not broken else 0,
         store_bytes=sum(_size(path) for path in blobs.iterdir()) if blobs.is_dir() else 0,
         unfinished_bytes=sum(_size(path) for path in staging if now_s - path.stat().st_mtime > DAY_S),
         logs_bytes=logs,
         restoring=restoring,
         references=tuple(known),
         missing=tuple(sorted(missing)),
+        broken=tuple(f"{one.reference}: {one.problem}" for one in broken),
     )
 
 
