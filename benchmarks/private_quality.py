@@ -26,12 +26,12 @@ from typing import Any, Final
 
 import numpy as np
 from benchmarks.optimise.task import TEMPLATE, Definition, definitions, kinds
+from benchmarks.private_attack import Verdict, judge, scores_by_weights
 from benchmarks.row import Row, report
 from numpy.typing import NDArray
 
 from ashore.bootstrap import build_store
 from ashore.privacy.ledger import training_noise
-from ashore.privacy.ledger.auditing import Verdict, judge
 from ashore.settings import Home
 from ashore.text import TextModel
 from ashore.training import (
@@ -43,7 +43,6 @@ from ashore.training import (
     make_corpus,
     packed_attention,
 )
-from ashore.training.attack import scores_by_weights
 from ashore.training.losses import hidden_states
 from ashore.training.private import train_private
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,20 +9,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from store_making import pull_tiny
+from benchmarks.private_attack import Verdict, judge, scores_by_answers, scores_by_weights
 from training_bench import tiny_model
 
-from ashore import bootstrap
-from ashore.cli.recorded import owner
-from ashore.cli.trainattack import attack, canaries
-from ashore.cli.trainprivate import private
-from ashore.errors import NotFound
 from ashore.privacy.ledger import training_epsilon
-from ashore.privacy.ledger.auditing import Verdict, judge
-from ashore.settings import read_settings
 from ashore.training import LoraOptions, PrivateOptions, add_lora, make_corpus
 from ashore.training import private as private_module
-from ashore.training.attack import scores_by_answers, scores_by_weights
 from ashore.training.private import Book, train_private
 
 pytestmark = [pytest.mark.train, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
@@ -117,38 +108,3 @@ def test_a_run_whose_noise_has_a_seed_is_found_by_who_repeats_it(trial: Trial, m
     assert honest.least_epsilon < CLAIMED
     monkeypatch.setattr(private_module.os, "urandom", lambda size: b"\x07" * size)
     assert trial.attacked(without_noise(trial.trained(trial.members))).least_epsilon > CLAIMED
-
-
-def test_the_commands_plant_train_and_attack(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    torch.set_num_threads(1)  # such a small model only waits for more
-    monkeypatch.setenv("ASHORE_HOME", str(tmp_path / "home"))
-    settings = read_settings()
-    settings.home.root.mkdir()
-    pull_tiny(bootstrap.build_store(settings.home, settings), tmp_path, kind="qwen2")
-    data = tmp_path / "letters.jsonl"
-    data.write_text("".join(json.dumps({"prompt": f"say {n}: ", "completion": "abc"}) + "\n" for n in range(24)))
-    out = tmp_path / "planted"
-    canaries(data, out=out, num=100)
-    with bootstrap.open_ledger(settings) as ledger:
-        ledger.grant(owner(), "default", "letters", epsilon=1.0, delta=0.001, questions=0.0)
-    asked = {"data": str(out / "train.jsonl"), "budget": "letters", "num_examples": 60, "delta": 1e-4, "batch": 30}
-    assert private("tiny", steps=2, **asked) == 0  # type: ignore[arg-type]
-    capsys.readouterr()
-    lists = {"members": out / "members.jsonl", "others": out / "others.jsonl"}
-    assert attack("tiny-private", **lists, as_json=True) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert told["claimed_epsilon"] == 1.0 and told["least_epsilon"] <= 1.0 and told["unit"] == "example"
-    assert told["members"] + told["others"] == 100
-    assert attack("tiny-private", **lists, access="answers") == 0
-    printed = capsys.readouterr().out
-    assert "claimed                 epsilon 1, delta 0.0001" in printed and "95% confidence" in printed
-
-    # An adapter whose claim is too good for what it shows.
-    notes = settings.home.adapters / "tiny-private" / "ashore.json"
-    notes.write_text(notes.read_text().replace('"parameter.epsilon": "1.0"', '"parameter.epsilon": "-1.0"'))
-    assert attack("tiny-private", **lists) == 1
-    assert "the claim does not hold" in capsys.readouterr().out
-    with pytest.raises(NotFound, match="no adapter that ashore trained"):
-        attack("nobody", **lists)

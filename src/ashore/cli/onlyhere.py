@@ -100,8 +100,6 @@ ONLY_HERE: Final[Mapping[str, str]] = {
     "secret unseal": SECRETS,
     "session link": SECRETS,
     "stop": NO_SERVER,
-    "train attack": FILES,
-    "train canaries": FILES,
     "train log": FILES,
     "train private": FILES,
     "up": NO_SERVER,

@@ -11,7 +11,6 @@ import msgspec
 from cyclopts import App, Parameter
 
 from ashore.cli.operations import operation_command
-from ashore.cli.trainattack import attack, canaries
 from ashore.cli.trainprivate import private
 from ashore.core import human_bytes, parse_seconds
 
@@ -27,8 +26,6 @@ EXIT_INTERRUPTED = 130
 
 app.command(operation_command("train sft"), name="sft")
 app.command(private)
-app.command(canaries)
-app.command(attack)
 
 
 @app.command

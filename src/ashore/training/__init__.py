@@ -10,7 +10,6 @@ Where to add what:
 """
 
 from ashore.training.adapters import LoraOptions, add_lora
-from ashore.training.attack import attack_scores, plant, read_notes
 from ashore.training.attention import packed_attention
 from ashore.training.batches import Batch, Corpus, PackedBatches, make_corpus
 from ashore.training.checkpoints import load_checkpoint, save_checkpoint

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import math
-from pathlib import Path
 
 import numpy as np
 import pytest
+from benchmarks.private_attack import judge, least_epsilon
 
-from ashore.errors import BrokenData, InvalidRequest, NotFound
-from ashore.privacy.ledger.auditing import judge, least_epsilon
-from ashore.training import plant, read_notes
+from ashore.errors import InvalidRequest
 
 
 def test_it_is_the_bound_of_the_paper() -> None:
@@ -50,36 +47,3 @@ def test_scores_that_say_all_prove_what_can_be_proven() -> None:
     assert verdict.exposure_bits == pytest.approx(math.log2(101)) and verdict.found_at_one_percent == 1.0
     with pytest.raises(InvalidRequest, match="5 members"):
         judge([1.0] * 5, [0.0] * 100, 1e-5)
-
-
-@pytest.mark.parametrize("is_chat", [False, True])
-def test_canaries_are_mixed_into_data_of_the_same_form_and_nobody_can_guess_which(
-    tmp_path: Path, is_chat: bool
-) -> None:
-    line = (
-        {"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}
-        if is_chat
-        else {"prompt": "a", "completion": "b"}
-    )
-    data = tmp_path / "data.jsonl"
-    data.write_text("".join(json.dumps(line) + "\n" for _ in range(50)))
-    planted = plant(data, tmp_path / "out", 200)
-    train, members, others = (
-        set(path.read_text().splitlines()) for path in (planted.train, planted.members, planted.others)
-    )
-    assert members <= train and not others & train and 60 < len(members) < 140 and len(members | others) == 200
-    assert len(planted.train.read_text().splitlines()) == 50 + len(members)
-    assert all(json.loads(one).keys() == line.keys() | {"user"} for one in members | others)
-    assert planted.members.stat().st_mode & 0o777 == 0o600
-    with pytest.raises(InvalidRequest, match="is there already"):
-        plant(data, tmp_path / "out", 200)
-
-
-def test_what_is_no_data_and_no_adapter_is_said(tmp_path: Path) -> None:
-    with pytest.raises(NotFound, match="cannot be read"):
-        plant(tmp_path / "none.jsonl", tmp_path / "out", 10)
-    (tmp_path / "empty.jsonl").write_text("")
-    with pytest.raises(BrokenData, match="is empty"):
-        plant(tmp_path / "empty.jsonl", tmp_path / "out", 10)
-    with pytest.raises(NotFound, match="no adapter that ashore trained"):
-        read_notes(tmp_path)

@@ -1,26 +1,28 @@
-"""Privacy auditing: a lower bound on a training run's epsilon, from the success of a membership attack.
+"""Membership attacks on an adapter, and what they prove: which examples was it trained on?
 
-Canaries are created, and a fair coin decides for each whether it is trained on. An attacker with the model, but not the
-coins, then scores each: the higher, the more it looks trained on. One run with many canaries gives a lower bound on
-epsilon (Steinke, Nasr and Jagielski 2023), which holds whatever the mechanism is: where it lies above the epsilon that
-was claimed, the claim is wrong. A bound below it proves nothing; a better attack may find more.
+Two attacks. With *answers*, the attacker queries the model, and compares the likelihood of an example with and without
+the adapter. With *weights*, the attacker has the adapter's file, and measures how far it moved along the example's
+gradient: the stronger attack, which a privacy claim must withstand.
+
+A fair coin decides for each canary whether it is trained on. One run with many canaries gives a lower bound on epsilon
+(Steinke, Nasr and Jagielski 2023), which holds whatever the mechanism is: where it lies above the epsilon that was
+claimed, the claim is wrong. A bound below it proves nothing; a better attack may find more.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import Any, Final
 
 import numpy as np
 
 from ashore.errors import InvalidRequest
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    Floats = NDArray[np.float64]
+from ashore.training.attention import packed_attention
+from ashore.training.batches import Batch, Corpus
+from ashore.training.losses import answer_loss
 
 CONFIDENCE: Final = 0.95
 FEWEST: Final = 20
@@ -130,3 +132,62 @@ def _probability(canaries: int, guesses: int, right: int, epsilon: float, delta:
     below = np.cumsum(binom.pmf(np.arange(right - 1, -1, -1), guesses, accuracy))
     alpha = float((below / np.arange(1, right + 1)).max()) if right else 0.0
     return min(1.0, beta + 2 * canaries * delta * alpha)
+
+
+def scores_by_answers(peft_model: Any, corpus: Corpus) -> Iterator[float]:
+    """Yield by how many nats the adapter raises the likelihood of each example's targets, on average."""
+    import torch
+
+    model = peft_model.get_base_model()
+    model.eval()
+    for one in _singly(corpus):
+        with torch.no_grad(), packed_attention(model):
+            after = float(answer_loss(model, one))
+            with peft_model.disable_adapter():
+                before = float(answer_loss(model, one))
+        yield (before - after) / one.num_targets
+
+
+def scores_by_weights(peft_model: Any, corpus: Corpus) -> Iterator[float]:
+    """Yield how far the adapter moved along each example's own gradient.
+
+    That is the gradient for the second matrices of the adapter where they are 0, as a fresh adapter has them; the first
+    ones carry none there.
+    """
+    model = peft_model.get_base_model()
+    model.eval()
+    seconds = {name: one for name, one in model.named_parameters() if "lora_B" in name}
+    for name, one in model.named_parameters():
+        one.requires_grad_("lora_B" in name)
+        one.grad = None
+    with _emptied(seconds) as kept:
+        for example in _singly(corpus):
+            with packed_attention(model):
+                answer_loss(model, example).backward()
+            along = size = 0.0
+            for name, one in seconds.items():
+                slope = one.grad.double()
+                along -= float((slope * kept[name]).sum())
+                size += float(slope.square().sum())
+                one.grad = None
+            yield along / max(size**0.5, 1e-30)
+
+
+@contextmanager
+def _emptied(parameters: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    import torch
+
+    kept = {name: one.detach().clone() for name, one in parameters.items()}
+    with torch.no_grad():
+        for one in parameters.values():
+            one.zero_()
+    try:
+        yield kept
+    finally:
+        with torch.no_grad():
+            for name, one in parameters.items():
+                one.copy_(kept[name])
+
+
+def _singly(corpus: Corpus) -> Iterator[Batch]:
+    return (corpus.batch((number,)) for number in range(corpus.num_examples))
