@@ -5,7 +5,7 @@ the steps of training themselves (`training`) and judging the student (`evaluati
 """
 
 from ashore.optimize.distilling.distil import MAKER, Distiller
-from ashore.optimize.distilling.logitstore import LogitReader, LogitWriter, StoreKey
+from ashore.optimize.distilling.logitstore import LogitStore, StoreKey
 from ashore.optimize.distilling.model import DistilPlan, DistilReport, DistilWish
 from ashore.optimize.distilling.settings import DistilSettings
-from ashore.optimize.distilling.toprows import TopRows, decode_rows, encode_rows, top_rows
+from ashore.optimize.distilling.toprows import TopRows, top_rows

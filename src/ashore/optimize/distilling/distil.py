@@ -18,7 +18,7 @@ from ashore.engines import torch_libraries
 from ashore.errors import UnsupportedModel
 from ashore.evaluation import Subject, Told
 from ashore.optimize.distilling.lessons import DistilLoss, StoredTeacher, position_weights
-from ashore.optimize.distilling.logitstore import LogitReader
+from ashore.optimize.distilling.logitstore import LogitStore
 from ashore.optimize.distilling.model import DistilPlan, DistilReport, DistilWish
 from ashore.optimize.distilling.planning import plan_distilling
 from ashore.optimize.distilling.samples import Samples, load_samples
@@ -187,10 +187,8 @@ class Distiller:
         torch, _ = torch_libraries()
         text = TextModel.load(store.open(plan.parent.reference).directory)
         samples = load_samples(plan.wish.data, plan.wish.text, text, window_tokens=settings.window_tokens)
-        with (
-            self._ask_teacher(plan, samples, text, work, watch) as reader,
-            store.reading(plan.parent.reference) as files,
-        ):
+        told = self._ask_teacher(plan, samples, text, work, watch)
+        with store.reading(plan.parent.reference) as files:
             torch.manual_seed(settings.seed)
             model = load_checkpoint(files)
             if plan.sizes.cut:
@@ -204,19 +202,19 @@ class Distiller:
             result = train(
                 student,
                 batches_of(corpus, settings),
-                DistilLoss(StoredTeacher(reader), settings.mix, corpus=corpus, weights_T=weights_T),
+                DistilLoss(StoredTeacher(told), settings.mix, corpus=corpus, weights_T=weights_T),
                 loop_options(settings),
                 state=state,
                 watch=watch.step,
                 clock=self._clock,
             )
             save_checkpoint(adapted.merge_and_unload() if adapted else student, files, out)
-            per_token = reader.num_bytes / corpus.num_targets
-            return result, {"logit_bytes_per_token": f"{per_token:.1f}", "teacher_engine_used": reader.key.engine}
+            per_token = told.num_bytes / corpus.num_targets
+            return result, {"logit_bytes_per_token": f"{per_token:.1f}", "teacher_engine_used": told.key.engine}
 
     def _ask_teacher(
         self, plan: DistilPlan, samples: Samples, text: TextModel, work: Path, watch: Watcher
-    ) -> LogitReader:
+    ) -> LogitStore:
         """Let the teacher read every unread example, and return its outputs."""
         settings, corpus = plan.wish.settings, samples.corpus
         with self._open_teacher(plan.teacher.reference, kind=plan.wish.teacher_engine) as subject:
@@ -228,9 +226,9 @@ class Distiller:
                 tail=settings.tail,
                 tokenizer=vocabulary_digest(text),
             )
-            folder = work / f"logits-{key.folder_name}"
-            write_logits(folder, key, subject, corpus, told=partial(watch.stage, "teacher reads"))
-        return LogitReader(folder, key)
+            store = LogitStore(work, key)
+            write_logits(store, subject, corpus, told=partial(watch.stage, "teacher reads"))
+        return store
 
 
 class Unwatched:

@@ -5,7 +5,6 @@ Shapes in names: T tokens of a row, N predicted tokens among them, K tokens repo
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,8 +13,8 @@ from numpy.typing import NDArray
 
 from ashore.engines import torch_libraries
 from ashore.errors import CorruptBlob
-from ashore.optimize.distilling.logitstore import LogitReader
-from ashore.optimize.distilling.toprows import NOTHING, TopRows
+from ashore.optimize.distilling.logitstore import LogitStore
+from ashore.optimize.distilling.toprows import NOTHING, TopRows, join_rows
 from ashore.optimize.surgery import Lesson, LossMix, lesson_loss
 from ashore.training import Batch, Corpus, hidden_states
 
@@ -24,28 +23,14 @@ from ashore.training import Batch, Corpus, hidden_states
 class StoredTeacher:
     """Stored outputs of a teacher, for every position but the first of each example."""
 
-    reader: LogitReader
+    store: LogitStore
 
     def rows(self, batch: Batch) -> TopRows:
-        parts = [self.reader.rows(example) for example in batch.examples]
+        parts = [self.store.rows(example) for example in batch.examples]
         for part, length, example in zip(parts, batch.lengths, batch.examples, strict=True):
             if len(part) != length - 1:
                 raise CorruptBlob(f"the teacher returned {len(part)} rows for example {example}; expected {length - 1}")
         return join_rows(parts)
-
-
-def join_rows(parts: Sequence[TopRows]) -> TopRows:
-    """Return rows concatenated, padded to the widest."""
-    width = max(part.ids_NK.shape[1] for part in parts)
-
-    def widened(rows_NK: NDArray[Any], filler: float) -> NDArray[Any]:
-        return np.pad(rows_NK, ((0, 0), (0, width - rows_NK.shape[1])), constant_values=filler)
-
-    return TopRows(
-        np.concatenate([widened(part.ids_NK, 0) for part in parts]),
-        np.concatenate([widened(part.logprobs_NK, NOTHING) for part in parts]),
-        np.concatenate([part.rest_N for part in parts]),
-    )
 
 
 def _within(told: TopRows, num_tokens: int) -> TopRows:

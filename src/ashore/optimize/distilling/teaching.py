@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Final
-
 import numpy as np
 from blake3 import blake3
 
@@ -14,13 +9,10 @@ from ashore.core import Digest
 from ashore.engines import ScoredText, ScoreText
 from ashore.errors import UnsupportedByEngine
 from ashore.evaluation import Subject, Told, untold
-from ashore.optimize.distilling.logitstore import LogitWriter, StoreKey
+from ashore.optimize.distilling.logitstore import CHUNK, LogitStore, StoreKey
 from ashore.optimize.distilling.toprows import TopRows, cut_rows, top_rows
 from ashore.text import TextModel
 from ashore.training import Corpus
-
-_AT_ONCE: Final = 32
-"""Texts of one call where the engine tells the likeliest tokens only: what a kill costs at most."""
 
 
 def most_told(subject: Subject, wanted: int) -> int:
@@ -50,7 +42,6 @@ def logits_key(
         engine=f"{info.version} {info.precision}",
         tokenizer=tokenizer,
         data=corpus_digest(corpus),
-        vocab_size=info.vocab_size,
         num_examples=corpus.num_examples,
         most=most_told(subject, most),
         tail=tail,
@@ -73,35 +64,27 @@ def vocabulary_digest(text: TextModel) -> Digest:
     return Digest(f"blake3:{digest.hexdigest()}")
 
 
-def write_logits(folder: Path, key: StoreKey, subject: Subject, corpus: Corpus, *, told: Told = untold) -> None:
-    """Let the teacher read all unread examples; at the end every example of `corpus` is in `folder`.
+def write_logits(store: LogitStore, subject: Subject, corpus: Corpus, *, told: Told = untold) -> None:
+    """Let the teacher read all unread examples; at the end every example of `corpus` is in `store`.
 
-    May be called again after any interruption: it resumes after the last complete example on disk.
+    May be called again after any interruption: it resumes after the last chunk on disk. Engines report few tokens in
+    one call for many texts, or all tokens for one text; the first way is used if it suffices.
 
     Raises:
-        Conflict, CorruptBlob, DiskFull: as `LogitWriter`. HostDied, EngineFailed: the teacher's engine.
+        DiskFull: as `LogitStore`. HostDied, EngineFailed: the teacher's engine.
     """
-    with LogitWriter(folder, key) as writer:
-        told(writer.num_done, corpus.num_examples)
-        for rows in told_rows(subject, corpus, start=writer.num_done, most=key.most, tail=key.tail):
-            writer.append(rows)
-            told(writer.num_done, corpus.num_examples)
-
-
-def told_rows(subject: Subject, corpus: Corpus, *, start: int, most: int, tail: float) -> Iterator[TopRows]:
-    """Yield the teacher's distribution at every position of each example from number `start` on.
-
-    Engines report few tokens in one call for many texts, or all tokens for one text. Short examples use the first way
-    if it suffices.
-    """
-    texts = (example_text(corpus, number) for number in range(start, corpus.num_examples))
-    if most > subject.info.max_top_logprobs:
-        for text in texts:
-            yield top_rows(subject.distributions(text), most=most, tail=tail)
-        return
-    while some := list(itertools.islice(texts, _AT_ONCE)):
-        for scored in subject.score(some, top_logprobs=most):
-            yield _rows_of(scored, tail=tail)
+    most, tail = store.key.most, store.key.tail
+    done = store.num_done
+    told(done, corpus.num_examples)
+    while done < corpus.num_examples:
+        texts = [example_text(corpus, number) for number in range(done, min(done + CHUNK, corpus.num_examples))]
+        if most > subject.info.max_top_logprobs:
+            rows = [top_rows(subject.distributions(text), most=most, tail=tail) for text in texts]
+        else:
+            rows = [_rows_of(scored, tail=tail) for scored in subject.score(texts, top_logprobs=most)]
+        store.append(rows)
+        done += len(texts)
+        told(done, corpus.num_examples)
 
 
 def example_text(corpus: Corpus, number: int) -> ScoreText:
