@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import os
 import random
 import signal
@@ -11,19 +9,16 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import checkpoint_bench
 import pytest
 import training_bench
 from checkpoint_bench import Numbers
-from s3_server import KEYS
-from slow_link import slow_link
 from store_making import pull_tiny
 from test_training_sft import PLENTY, asked
 from training_bench import small_run
-from waiting import eventually
 
 from ashore.core import ManualClock
 from ashore.errors import DiskFull
@@ -31,7 +26,6 @@ from ashore.sealing import MemoryKeeper, new_data_key
 from ashore.store import ModelStore
 from ashore.training import RunState, SftRun, plan_sft
 from ashore.training.checkpointing.form import PIECE_BYTES, Position, spare_bytes, write_file
-from ashore.training.checkpointing.mirror import CheckpointBucket, Mirror
 from ashore.training.checkpointing.writer import CheckpointWriter
 
 pytestmark = [pytest.mark.train, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
@@ -71,40 +65,6 @@ def test_each_checkpoint_has_the_bits_of_its_step_whenever_the_update_comes(tmp_
         assert file is not None and file.position.step == step and not numbers.faults_of(file)
     writer.close()
     assert writer.times.saved == 60 and any(0 < size < 12_000_000 for size in copied)
-
-
-@pytest.mark.skipif(not hasattr(os, "O_DIRECT"), reason="this system writes through the page cache alone")
-def test_past_the_page_cache_or_through_it_the_file_is_the_same(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A disk that refuses at the first byte, one that refuses in the middle, and one that refuses at the end alone."""
-    numbers, asked = Numbers(), list[int]()
-    write = os.write
-
-    def refusing(after: int) -> Callable[[int, memoryview], int]:
-        def written(descriptor: int, chunk: memoryview) -> int:
-            direct = bool(fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_DIRECT)
-            asked.append(direct)
-            if direct and len(asked) > after:
-                raise OSError(errno.EINVAL, "not past the cache")
-            return write(descriptor, chunk)
-
-        return written
-
-    numbers.update(3)
-    files, ways = [], []
-    for after in (0, 3, 10**6):
-        asked.clear()
-        monkeypatch.setattr(os, "write", refusing(after))
-        files.append(RunState(folder=tmp_path / str(after)).save(position(3), numbers.tensors))
-        ways.append(sum(asked))
-    monkeypatch.undo()
-    assert len({file.name for file in files}) == len({file.read_bytes() for file in files}) == 1
-    found = RunState(folder=tmp_path / "0").load()
-    assert found is not None and not numbers.faults_of(found)
-    if ways[0]:  # this file system has it
-        assert ways == [1, 4, len(asked) - 1], "all pieces but the last, which is tried"
-        assert files[0].stat().st_size % 4096, "the end is no whole block"
 
 
 def test_where_more_is_left_than_may_be_copied_the_update_waits(tmp_path: Path) -> None:
@@ -227,11 +187,11 @@ def test_any_flipped_byte_and_any_cut_is_found(tmp_path: Path) -> None:
 
 
 def test_only_so_many_are_kept(tmp_path: Path) -> None:
-    state, numbers = RunState(folder=tmp_path, kept=4), Numbers()
+    state, numbers = RunState(folder=tmp_path), Numbers()
     (tmp_path / ".step-00000000.new").write_bytes(b"left by a process that was killed")
     for step in range(1, 8):
         state.save(position(step), numbers.tensors)
-    assert [int(path.name[5:13]) for path in sorted(tmp_path.iterdir())] == [4, 5, 6, 7]
+    assert [int(path.name[5:13]) for path in sorted(tmp_path.iterdir())] == [6, 7]
 
 
 def test_what_a_sealed_model_learns_is_sealed_and_a_cut_run_goes_on_to_the_same_model(tmp_path: Path) -> None:
@@ -263,51 +223,6 @@ def test_what_a_sealed_model_learns_is_sealed_and_a_cut_run_goes_on_to_the_same_
     assert cut.resumed_at_step == 3 and cut.tokens == clear.tokens  # type: ignore[attr-defined]
     assert cut.loss_last == clear.loss_last  # type: ignore[attr-defined]
     assert not (tmp_path / "runs" / "cut").exists()
-
-
-@pytest.fixture
-def s3(s3_url: str, monkeypatch: pytest.MonkeyPatch) -> str:
-    for name, value in KEYS.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setenv("AWS_ENDPOINT_URL", s3_url)
-    return s3_url
-
-
-def test_a_lost_folder_comes_back_from_the_bucket_and_a_bucket_that_is_away_stops_nothing(
-    tmp_path: Path, s3: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    heard: list[str] = []
-    numbers = Numbers()
-
-    def state(folder: str) -> RunState:
-        bucket = CheckpointBucket("s3://models/runs/one")
-        return RunState(folder=tmp_path / folder, mirror=Mirror(bucket, kept=2, say=heard.append))
-
-    with slow_link(s3) as link:
-        monkeypatch.setenv("AWS_ENDPOINT_URL", link.url)
-        first = state("a")
-        assert first.mirror is not None
-        for step in (1, 2, 3):
-            numbers.update(step)
-            first.save(position(step), numbers.tensors)
-        link.cut()
-        numbers.update(4)
-        first.save(position(4), numbers.tensors)
-        eventually(lambda: heard)
-        link.mend()
-        assert first.mirror.finish(60)
-        assert len(first.mirror.bucket.names()) <= 2
-        for _ in range(2):
-            found = state("lost").load()
-            assert found is not None and found.position.step == 4 and not numbers.faults_of(found)
-        state("b").clear()
-        assert not first.mirror.bucket.names() and not state("c").exists
-        link.cut()
-        gone = state("d")
-        gone.save(position(1), numbers.tensors)
-        gone.clear()
-    assert "training goes on" in heard[0] and "are copied to s3://models/runs/one again" in heard[1]
-    assert "are left in s3://models/runs/one" in heard[-1]
 
 
 def test_memory_stays_within_its_bound(tmp_path: Path) -> None:

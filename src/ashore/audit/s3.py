@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from ashore.core import S3_HINT, Bucket
-from ashore.errors import AshoreError, NotFound, RemoteRefused, SourceUnreachable, TamperedAudit
+from ashore.core import Bucket
+from ashore.errors import TamperedAudit
 
 CHUNK_BYTES: Final = 4 << 20
 
@@ -40,12 +40,3 @@ class BucketFolder(Bucket):
     def names(self, under: str) -> Iterator[str]:
         """Yield the names of the objects in a folder, in S3's alphabetical order."""
         return (name for name, _ in self.sizes(under))
-
-    def missing(self, key: str) -> AshoreError:
-        return NotFound(f"s3://{self.bucket}/{key} does not exist", hint="check the bucket and the path")
-
-    def refused(self, key: str) -> AshoreError:
-        return RemoteRefused(f"{self.endpoint or 'S3'} denies access to s3://{self.bucket}/{key}", hint=S3_HINT)
-
-    def away(self, key: str, said: str) -> AshoreError:
-        return SourceUnreachable(f"cannot reach s3://{self.bucket}/{key}: {said}", hint=S3_HINT)

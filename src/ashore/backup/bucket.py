@@ -20,9 +20,6 @@ class _Objects(Bucket):
     connect_s = 5
     also = (OSError,)
 
-    def missing(self, key: str) -> AshoreError:
-        return NotFound(f"s3://{self.bucket}/{key} does not exist", hint="check the bucket and the path")
-
     def refused(self, key: str) -> AshoreError:
         return self.away(key, "the server denies access to it")
 

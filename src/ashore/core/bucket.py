@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import os
-from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any, ClassVar, Final
 
-from ashore.errors import AshoreError, InvalidRequest
+from ashore.errors import AshoreError, InvalidRequest, NotFound, RemoteRefused, SourceUnreachable
 
 S3_HINT: Final = "set AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY for your S3 server"
 LOGIN_SERVICE: Final = "169.254.169.254"
 """Where Amazon gives its machines a login; the client asks there when none is set."""
 
 
-class Bucket(ABC):
+class Bucket:
     """`s3://BUCKET/PATH`, with the errors that its user gets for its faults."""
 
     connect_s: ClassVar[int] = 10
@@ -38,17 +37,17 @@ class Bucket(ABC):
         self.endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or ""
         self._made: Any = None
 
-    @abstractmethod
     def missing(self, key: str) -> AshoreError:
         """Return the error for a missing object."""
+        return NotFound(f"s3://{self.bucket}/{key} does not exist", hint="check the bucket and the path")
 
-    @abstractmethod
     def refused(self, key: str) -> AshoreError:
         """Return the error for denied access."""
+        return RemoteRefused(f"{self.endpoint or 'S3'} denies access to s3://{self.bucket}/{key}", hint=S3_HINT)
 
-    @abstractmethod
     def away(self, key: str, said: str) -> AshoreError:
         """Return the error for an unreachable server; `said`: the first line of the cause."""
+        return SourceUnreachable(f"cannot reach s3://{self.bucket}/{key}: {said}", hint=S3_HINT)
 
     @property
     def store(self) -> Any:

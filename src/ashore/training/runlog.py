@@ -22,8 +22,13 @@ from typing import IO, Final, Self
 import msgspec
 
 from ashore.core import UNDECODABLE, Bucket, make_folder
-from ashore.errors import BrokenData, Conflict, DiskFull, NotFound
-from ashore.training.checkpointing.mirror import CheckpointBucket
+from ashore.errors import (
+    BrokenData,
+    Conflict,
+    DiskFull,
+    InvalidRequest,
+    NotFound,
+)
 from ashore.training.loop import StepReport
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -152,8 +157,14 @@ def resident_bytes() -> int:
         return 0
 
 
-class LogBucket(CheckpointBucket):
+class LogBucket(Bucket):
     """`s3://BUCKET/PATH`: archived parts of logs."""
+
+    def __init__(self, place: str) -> None:
+        """Store the place; connects to nothing yet. Raises `InvalidRequest` if it is not in a bucket."""
+        if not place.startswith("s3://"):
+            raise InvalidRequest(f"{place!r} is not a place in a bucket", hint="expected s3://BUCKET/PATH")
+        super().__init__(place)
 
 
 class RunLogs:

@@ -16,7 +16,7 @@ from typing import Any, Final
 import msgspec
 
 from ashore.core import UNDECODABLE, human_bytes, make_folder
-from ashore.errors import AshoreError, Conflict, DiskFull
+from ashore.errors import Conflict, DiskFull
 from ashore.sealing import DataKey
 from ashore.training.checkpointing.form import (
     NAME,
@@ -24,15 +24,15 @@ from ashore.training.checkpointing.form import (
     Checkpoint,
     Layout,
     Position,
-    aligned_array,
     copy_piece,
     read_file,
+    touched_array,
     write_file,
 )
-from ashore.training.checkpointing.mirror import Mirror
 from ashore.training.checkpointing.writer import CheckpointWriter
 
 KEPT: Final = 2
+"""Checkpoints that stay, so that one is whole whatever happens to the last."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,12 +41,8 @@ class RunState:
 
     folder: Path
     facts: Mapping[str, str] = field(default_factory=dict)
-    kept: int = KEPT
-    """How many checkpoints stay; at least 2, so that one is whole whatever happens to the last."""
     key: DataKey | None = None
     """Seals what is written; that of the model, where that is sealed."""
-    mirror: Mirror | None = None
-    """Copies checkpoints into a bucket, from which a run goes on where the folder is lost."""
 
     def writer(self) -> CheckpointWriter:
         """Return the background writer of checkpoints."""
@@ -60,7 +56,7 @@ class RunState:
         Raises:
             DiskFull: no room; the one before is still there.
         """
-        layout, buffer = Layout(tensors), aligned_array(PIECE_BYTES)
+        layout, buffer = Layout(tensors), touched_array(PIECE_BYTES)
         header = layout.header(msgspec.structs.replace(position, facts=dict(self.facts)))
         chunks = (copy_piece(piece, buffer) for piece in layout.pieces)
         return self.keep(position.step, len(header) + layout.num_bytes, _behind(header, chunks))
@@ -81,18 +77,15 @@ class RunState:
                 f"a checkpoint of {human_bytes(num_bytes)} cannot be written to {self.folder}: {error}",
                 hint="free some space and run the command again; it continues from the previous checkpoint",
             ) from error
-        if self.mirror is not None:
-            self.mirror.offer(target)
-        for _, old in self._files()[max(self.kept, KEPT) :]:
+        for _, old in self._files()[KEPT:]:
             old.unlink(missing_ok=True)
         return target
 
     def load(self) -> Checkpoint | None:
-        """Return the newest complete checkpoint, from the bucket if the folder has none; None: there is none.
+        """Return the newest complete checkpoint; None: there is none.
 
         Raises:
             Conflict: it belongs to a run that was started with other facts; the message names them.
-            SourceUnreachable, RemoteRefused: the folder has none, and the bucket cannot be asked.
         """
         found = self._newest()
         if found is not None:
@@ -101,8 +94,8 @@ class RunState:
 
     @property
     def exists(self) -> bool:
-        """Whether there is any checkpoint. Raises as `load`."""
-        return bool(self._files()) or (self.mirror is not None and bool(self.mirror.bucket.names()))
+        """Whether there is any checkpoint."""
+        return bool(self._files())
 
     def begun_with(self) -> dict[str, str]:
         """Return the facts that the run in this folder was started with; empty without a complete checkpoint."""
@@ -110,31 +103,13 @@ class RunState:
         return found.position.facts if found else {}
 
     def clear(self) -> None:
-        """Delete the checkpoints, also those in the bucket. May be called twice."""
+        """Delete the checkpoints. May be called twice."""
         if self.folder.is_dir():
             for path in self.folder.glob("*step-*"):
                 path.unlink(missing_ok=True)
-        if self.mirror is not None:
-            self.mirror.clear()
 
     def _newest(self) -> Checkpoint | None:
-        found = next((c for _, path in self._files() if (c := read_file(path, self.key)) is not None), None)
-        if found is not None or self.mirror is None:
-            return found
-        make_folder(self.folder, mode=0o700)
-        for name in self.mirror.bucket.names():
-            target = self.folder / name
-            try:
-                self.mirror.bucket.fetch(name, target)
-            except OSError as error:
-                if isinstance(error, AshoreError):
-                    raise
-                target.unlink(missing_ok=True)
-                raise DiskFull(f"{name} cannot be written to {self.folder}: {error}", hint="free some space") from error
-            if (found := read_file(target, self.key)) is not None:
-                return found
-            target.unlink()
-        return None
+        return next((c for _, path in self._files() if (c := read_file(path, self.key)) is not None), None)
 
     def _files(self) -> list[tuple[int, Path]]:
         """Return steps and files, the newest first."""

@@ -17,7 +17,6 @@ from ashore.engines import Told, torch_libraries
 from ashore.errors import Conflict, UnsupportedModel
 from ashore.store import ModelStore, StoredModel, VariantRecipe
 from ashore.training.adapters import keep_adapter
-from ashore.training.checkpointing.mirror import CheckpointBucket, Mirror
 from ashore.training.loop import LoopResult, StepReport, Watcher
 from ashore.training.runlog import RunLog
 from ashore.training.runstate import RunState
@@ -67,12 +66,8 @@ class SftRun:
                 hint="add --merge; the merged model is sealed like its parent",
             )
         key = self._store.data_key(plan.parent) if plan.parent.sealed is not None else None
-        mirror = None
-        if plan.request.checkpoints:
-            bucket = CheckpointBucket(f"{plan.request.checkpoints.rstrip('/')}/{plan.name}")
-            mirror = Mirror(bucket, kept=plan.request.keep, say=self._say)
         with self._alone():
-            state = RunState(folder=self._folder, kept=plan.request.keep, key=key, mirror=mirror)
+            state = RunState(folder=self._folder, key=key)
             begun = state.begun_with() if state.exists else {}
             if begun and not resume:
                 raise Conflict(
@@ -100,8 +95,6 @@ class SftRun:
             before = trained.validate()
             result = trained.train(state, watch, stop)
             if result.stopped_by == "request":
-                if state.mirror is not None:
-                    state.mirror.finish()
                 return None
             report = self._kept(trained, result, before, trained.validate(), scratch)
         state.clear()

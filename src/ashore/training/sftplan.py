@@ -12,7 +12,6 @@ from ashore.text import TextModel
 from ashore.training.batches import PackedBatches
 from ashore.training.checkpoints import TRAINABLE
 from ashore.training.memory import RunShape, estimate, require_memory
-from ashore.training.runstate import KEPT
 from ashore.training.sftmodel import LEARNING_RATES, Kept, SftPlan, SftRequest
 from ashore.training.shards.places import Say
 from ashore.training.shards.trainingset import Told, open_set
@@ -112,7 +111,6 @@ def _check(request: SftRequest) -> None:
     wrong = {
         "--learning-rate": (not 0 <= request.learning_rate < 1, request.learning_rate, "between 0 and 1"),
         "--max-length": (request.max_length < 2, request.max_length, "2 or more"),
-        "--keep": (request.keep < KEPT, request.keep, f"{KEPT} or more"),
         "--rank": (not 1 <= request.rank <= 1024, request.rank, "1 to 1024"),
     }
     for flag, (is_wrong, seen, expected) in wrong.items():

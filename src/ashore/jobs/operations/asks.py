@@ -287,11 +287,6 @@ class Sft(SftIn, frozen=True, kw_only=True, forbid_unknown_fields=True):
     checkpoint_every: Annotated[float, msgspec.Meta(ge=0)] = 0.0
     """Seconds between two checkpoints; default: 30, or more if one costs more than a twentieth of a processor. They are
     written while training goes on."""
-    keep: Annotated[int, msgspec.Meta(ge=0)] = 2
-    """Number of checkpoints to keep, 2 or more."""
-    checkpoints: str = ""
-    """s3://BUCKET/PATH: copy each checkpoint there too, below the name of the run. If the home is lost, the same
-    command resumes from there."""
     resume: bool = True
     """Resume an unfinished run of this name; with --no-resume, an unfinished run is an error."""
 

@@ -1,8 +1,5 @@
 """The file of a checkpoint: safetensors, written from front to back while its bytes are hashed.
 
-Its bytes go past the page cache, from memory to the disk: copying 1.5 GB into the cache took a processor more than two
-seconds, which the training lacked. Where a file system does not have that they go through the cache.
-
 The hash is the last part of the file's name, so that nothing is patched: the rename that makes the file valid names
 what is in it. Under a data key the same bytes are sealed chunk by chunk.
 """
@@ -10,8 +7,6 @@ what is in it. Under a data key the same bytes are sealed chunk by chunk.
 from __future__ import annotations
 
 import contextlib
-import errno
-import fcntl
 import json
 import mmap
 import os
@@ -36,13 +31,12 @@ from ashore.sealing import DataKey, SealedStream, open_file
 NAME: Final = re.compile(r"step-(\d{8})-([0-9a-f]{32})\.(safetensors|sealed)")
 PIECE_BYTES: Final = 4 << 20
 """What is copied and written at once."""
-BLOCK_BYTES: Final = 4096
-"""What goes past the page cache begins in memory and in the file at a multiple of this."""
 SPARE_SHARE: Final = 0.05
 """Of the state, or at least a piece, may be copied before an update while the rest is out already."""
 _FORM: Final = 2
-_DIRECT: Final = getattr(os, "O_DIRECT", 0)
 _LENGTH: Final = struct.Struct("<Q")
+_ALIGNMENT: Final = 8
+"""Of the first tensor in the file, as safetensors wants it."""
 _DTYPES: Final = {
     "float64": "F64",
     "float32": "F32",
@@ -122,22 +116,13 @@ class Layout:
         """Return the bytes before the tensors."""
         told = {"__metadata__": {"ashore": msgspec.json.encode(position).decode()}, **self.entries}
         header = json.dumps(told, separators=(",", ":")).encode()
-        header += b" " * (-(_LENGTH.size + len(header)) % BLOCK_BYTES)
-        return aligned(_LENGTH.pack(len(header)) + header)
+        header += b" " * (-(_LENGTH.size + len(header)) % _ALIGNMENT)
+        return memoryview(_LENGTH.pack(len(header)) + header)
 
 
-def aligned_array(num_bytes: int) -> NDArray[np.uint8]:
-    """Return memory that can be written past the page cache, each of its pages touched."""
-    found = np.frombuffer(mmap.mmap(-1, max(1, num_bytes)), np.uint8)[:num_bytes]
-    found.fill(1)
-    return found
-
-
-def aligned(content: bytes) -> memoryview:
-    """Return bytes in memory that can be written past the page cache."""
-    found = aligned_array(len(content))
-    found[:] = np.frombuffer(content, np.uint8)
-    return found.data
+def touched_array(num_bytes: int) -> NDArray[np.uint8]:
+    """Return memory of which each page was touched, so that copying never waits for page faults."""
+    return np.full(num_bytes, 1, np.uint8)
 
 
 def piece_bytes(piece: list[Part]) -> int:
@@ -170,20 +155,17 @@ def write_file(folder: Path, step: int, num_bytes: int, chunks: Iterable[memoryv
     temporary = folder / f".step-{step:08d}.new"
     digest = blake3()
     try:
-        descriptor = _create(temporary, past_the_cache=key is None)
-        try:
-            stream = SealedStream(descriptor, key, num_bytes) if key else None
+        with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb", buffering=0) as file:
+            stream = SealedStream(file.fileno(), key, num_bytes) if key else None
             for chunk in chunks:
                 digest.update(chunk)
                 if stream is not None:
                     stream.write(chunk)
-                    continue
-                _write(descriptor, chunk)
+                while stream is None and chunk:
+                    chunk = chunk[file.write(chunk) :]
             if stream is not None:
                 stream.finish()
-            os.fdatasync(descriptor) if hasattr(os, "fdatasync") else os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+            os.fsync(file.fileno())
         target = folder / f"step-{step:08d}-{digest.hexdigest()[:32]}.{'sealed' if key else 'safetensors'}"
         os.replace(temporary, target)
         sync_folder(folder)
@@ -191,26 +173,6 @@ def write_file(folder: Path, step: int, num_bytes: int, chunks: Iterable[memoryv
         temporary.unlink(missing_ok=True)
         raise
     return target
-
-
-def _create(path: Path, *, past_the_cache: bool) -> int:
-    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
-    if past_the_cache:
-        with contextlib.suppress(OSError):  # if the folder is at fault, the next line raises
-            return os.open(path, flags | _DIRECT, 0o600)
-    return os.open(path, flags, 0o600)
-
-
-def _write(descriptor: int, chunk: memoryview) -> None:
-    """Write all of a chunk. From the first that cannot go past the page cache, the end of a file, all go into it."""
-    while chunk:
-        try:
-            chunk = chunk[os.write(descriptor, chunk) :]
-        except OSError as fault:
-            flags = fcntl.fcntl(descriptor, fcntl.F_GETFL)
-            if fault.errno != errno.EINVAL or not flags & _DIRECT:
-                raise
-            fcntl.fcntl(descriptor, fcntl.F_SETFL, flags & ~_DIRECT)
 
 
 def read_file(path: Path, key: DataKey | None) -> Checkpoint | None:

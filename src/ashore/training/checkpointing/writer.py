@@ -26,10 +26,10 @@ from ashore.training.checkpointing.form import (
     PIECE_BYTES,
     Layout,
     Position,
-    aligned_array,
     copy_piece,
     piece_bytes,
     spare_bytes,
+    touched_array,
 )
 
 Keep = Callable[[int, int, Iterator[memoryview]], Path]
@@ -163,7 +163,7 @@ class CheckpointWriter:
             raise fault
 
     def _work(self) -> None:
-        buffer = aligned_array(PIECE_BYTES)
+        buffer = touched_array(PIECE_BYTES)
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._closed or self._position is not None)
@@ -191,7 +191,7 @@ class CheckpointWriter:
         """Allocate and touch the memory for copies, so that copying never waits for page faults."""
         size, spare = spare_bytes(layout.num_bytes), self._spare
         if len(spare) != size:
-            spare = aligned_array(size)
+            spare = touched_array(size)
         with self._changed:
             self._spare, self._spare_of = spare, layout
             self._changed.notify_all()

@@ -14,8 +14,8 @@ from typing import BinaryIO, Final
 
 import msgspec
 
-from ashore.core import S3_HINT, Bucket, make_folder, open_given
-from ashore.errors import AshoreError, Conflict, InvalidRequest, RemoteRefused, SourceUnreachable
+from ashore.core import Bucket, make_folder, open_given
+from ashore.errors import AshoreError, Conflict, InvalidRequest, SourceUnreachable
 from ashore.store import DATA_SUFFIXES
 from ashore.training.shards.naming import FORMS, MOST_SHARDS, Form, check_name, form_of, written_out
 
@@ -252,14 +252,6 @@ class BucketPlace(Bucket):
     def missing(self, key: str) -> AshoreError:
         """See `Bucket`."""
         return InvalidRequest(f"s3://{self.bucket}/{key} does not exist", hint="check the bucket and the path")
-
-    def refused(self, key: str) -> AshoreError:
-        """See `Bucket`."""
-        return RemoteRefused(f"{self.endpoint or 'S3'} denies access to s3://{self.bucket}/{key}", hint=S3_HINT)
-
-    def away(self, key: str, said: str) -> AshoreError:
-        """See `Bucket`."""
-        return SourceUnreachable(f"cannot reach s3://{self.bucket}/{key}: {said}", hint=S3_HINT)
 
 
 def _local_shard(path: Path) -> Shard:
