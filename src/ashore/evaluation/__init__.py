@@ -29,9 +29,7 @@ from ashore.evaluation.rendering import (
 from ashore.evaluation.service import Candidate, NamedText, evaluate
 from ashore.evaluation.statistics import mean, mean_difference, ratio, ratio_change
 from ashore.evaluation.tasks import (
-    ConfinedRunner,
     Item,
-    Program,
     Task,
     TaskHeader,
     TaskResult,

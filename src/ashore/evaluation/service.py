@@ -21,7 +21,7 @@ from ashore.evaluation.model import Conditions, Judged, Report, TextResult
 from ashore.evaluation.perplexity import perplexity
 from ashore.evaluation.ports import Subject
 from ashore.evaluation.speed import measure_speed
-from ashore.evaluation.tasks import Runner, Task, run_task
+from ashore.evaluation.tasks import Task, run_task
 from ashore.evaluation.windows import WINDOW_TOKENS
 from ashore.planning import read_inventory
 
@@ -56,7 +56,6 @@ def evaluate(
     texts: Sequence[NamedText] = (),
     tasks: Sequence[Task] = (),
     speed: bool = True,
-    runner: Runner | None = None,
     clock: Clock,
     told: Stage = lambda stage, done, total: None,
 ) -> tuple[Report, Report | None]:
@@ -68,7 +67,6 @@ def evaluate(
         texts: For perplexity and divergence.
         tasks: For accuracy.
         speed: Measure speed and memory too.
-        runner: Runs programs that models write.
         clock: Dates the report.
         told: Called with the progress.
 
@@ -88,8 +86,8 @@ def evaluate(
     contexts = [one.subject.info.context_tokens for one in (candidate, against) if one is not None]
     window = min(WINDOW_TOKENS, *(context - 1 for context in contexts))
     if against is not None:
-        base = _judge(against, texts, tasks, window=window, speed=speed, runner=runner, clock=clock, told=told)
-    report = _judge(candidate, texts, tasks, window=window, speed=speed, runner=runner, clock=clock, told=told)
+        base = _judge(against, texts, tasks, window=window, speed=speed, clock=clock, told=told)
+    report = _judge(candidate, texts, tasks, window=window, speed=speed, clock=clock, told=told)
     if base is None or against is None:
         return report, None
     found, refused = {}, {}
@@ -113,7 +111,6 @@ def _judge(
     *,
     window: int,
     speed: bool,
-    runner: Runner | None,
     clock: Clock,
     told: Stage,
 ) -> Report:
@@ -131,7 +128,7 @@ def _judge(
         )
         for text in texts
     )
-    judged_tasks = tuple(run_task(subject, task, runner=runner, told=stage(task.name)) for task in tasks)
+    judged_tasks = tuple(run_task(subject, task, told=stage(task.name)) for task in tasks)
     return Report(
         model=candidate.judged,
         conditions=_conditions(candidate, clock),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ import pytest
 from eval_subjects import Scripted, local_subject
 
 from ashore.errors import ContextTooLong, InvalidRequest, NotFound
-from ashore.evaluation import Program, TaskResult, accuracy_change, open_task, parse_task, run_task, shipped_tasks
+from ashore.evaluation import TaskResult, accuracy_change, open_task, parse_task, run_task, shipped_tasks
 from ashore.evaluation.tasks.answers import cut, extracted, f1, normal, satisfies
 from ashore.evaluation.tasks.results import ItemResult, calibration
 
@@ -47,7 +46,6 @@ CHOICE = {"prompt": "The sky is", "choices": ["blue", "square"], "answer": 0}
         ('{"task": "t", "kind": "extract"}\n{"prompt": "x", "answer": "a"}', "expected a list", ""),
         ('{"task": "t", "kind": "schema"}\n{"prompt": "x"}', "nor the header has a schema", ""),
         ('{"task": "t", "kind": "schema", "schema": {"type": 5}}\n{"prompt": "x"}', "the schema is not valid", ""),
-        ('{"task": "t", "kind": "code"}\n{"prompt": "x"}', "no tests", ""),
         ('{"task": "t", "kind": "exact"}\n{"prompt": "", "answer": "a"}', "prompt is empty", ""),
         ('{"task": "t", "kind": "exact"}\n{"prompt": 5, "answer": "a"}', "line 2: Expected `str`", ""),
     ],
@@ -61,12 +59,12 @@ def test_what_is_wrong_is_named_by_its_line(text: str, says: str, hint: str) -> 
 
 
 def test_every_shipped_task_opens_and_says_where_it_is_from(tmp_path: Path) -> None:
-    assert shipped_tasks() == ("humaneval", "reviews-zh", "stdlib-en")
+    assert shipped_tasks() == ("reviews-zh", "stdlib-en")
     for name in shipped_tasks():
         task = open_task(name)
         assert task.name == name
         assert task.header.source and task.header.licence and task.header.language in ("en", "zh")
-        assert len(task.items) == {"humaneval": 164, "reviews-zh": 1200, "stdlib-en": 400}[name]
+        assert len(task.items) == {"reviews-zh": 1200, "stdlib-en": 400}[name]
         assert len(task.first(5).items) == 5
     with pytest.raises(NotFound) as caught:
         open_task("review-zh")
@@ -146,35 +144,6 @@ def test_written_answers_are_judged(
     assert result.accuracy.value == pytest.approx(score)
     assert result.style == "chat"
     assert result.calibration is None
-
-
-class Noting:
-    """A runner that runs nothing."""
-
-    def __init__(self) -> None:
-        self.programs: list[str] = []
-
-    def run(self, programs: Sequence[Program]) -> list[bool]:
-        self.programs += [program.text for program in programs]
-        return ["return a + b" in program.text for program in programs]
-
-
-@pytest.mark.parametrize(
-    ("style", "said"),
-    [
-        ("plain", "    return a + b\n\ndef more(): pass"),
-        ("chat", "Sure:\n```python\ndef f(a, b):\n    return a + b\n```"),
-    ],
-)
-def test_code_is_put_between_what_was_given_and_its_tests(tmp_path: Path, style: str, said: str) -> None:
-    runner = Noting()
-    header = {"kind": "code", "style": style, "separator": "", "stop": ["\ndef more"] if style == "plain" else []}
-    item = {"prompt": "def f(a, b):\n", "tests": "assert f(1, 2) == 3"}
-    result = run_task(Scripted(tmp_path, says=said), task_of(header, item), runner=runner)
-    assert result.accuracy.value == 1
-    scope: dict[str, Any] = {}
-    exec(runner.programs[0], scope)
-    assert "more" not in scope
 
 
 def test_an_item_that_does_not_fit_is_named_before_anything_is_computed(tmp_path: Path) -> None:

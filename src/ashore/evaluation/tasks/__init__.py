@@ -4,7 +4,6 @@ Owns the format of task files, prompts and judges, and the shipped sets. Refuses
 """
 
 from ashore.evaluation.tasks.model import Item, Task, TaskHeader
-from ashore.evaluation.tasks.program import ConfinedRunner, Program, Runner
 from ashore.evaluation.tasks.reader import open_task, parse_task, shipped_tasks
 from ashore.evaluation.tasks.results import TaskResult, accuracy_change
 from ashore.evaluation.tasks.run import run_task

@@ -1,4 +1,4 @@
-"""Judges written answers: exact match, extraction, JSON that satisfies a schema, code that runs."""
+"""Judges written answers: exact match, extraction, JSON that satisfies a schema."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from typing import Any
 
 from ashore.evaluation.ports import Subject, Told
 from ashore.evaluation.tasks.model import Item, Task
-from ashore.evaluation.tasks.program import Program, Runner
-from ashore.evaluation.tasks.prompts import check_length, plain_prompt, prompt_ids, style_of
+from ashore.evaluation.tasks.prompts import check_length, prompt_ids
 from ashore.evaluation.tasks.results import ItemResult
 
 _FENCE = re.compile(r"```[\w+-]*\n(.*?)(?:```|\Z)", re.DOTALL)
@@ -20,7 +19,7 @@ _EDGES = " \t\n.,;:!?\"'`*。，；：！？「」“”‘’-"
 _THOUGHT = "</think>"
 
 
-def run_answers(subject: Subject, task: Task, runner: Runner, told: Told) -> tuple[ItemResult, ...]:
+def run_answers(subject: Subject, task: Task, told: Told) -> tuple[ItemResult, ...]:
     """Return a result for each item of a task with written answers. Raises as `run_task`."""
     prompts = []
     for item, line in zip(task.items, task.lines, strict=True):
@@ -29,15 +28,7 @@ def run_answers(subject: Subject, task: Task, runner: Runner, told: Told) -> tup
         prompts.append(ids)
     answers = subject.generate(prompts, max_new_tokens=task.header.max_new_tokens, told=told)
     said = [cut(subject.text.decode(answer.ids), task.header.stop) for answer in answers]
-    if task.header.kind == "code":
-        plain = style_of(task, subject.text) == "plain"
-        programs = [
-            Program(text=program_of(task, item, text, plain=plain), timeout_s=task.header.timeout_s)
-            for item, text in zip(task.items, said, strict=True)
-        ]
-        scores = [float(passed) for passed in runner.run(programs)]
-    else:
-        scores = [judge(task, item, text) for item, text in zip(task.items, said, strict=True)]
+    scores = [judge(task, item, text) for item, text in zip(task.items, said, strict=True)]
     return tuple(ItemResult(line=line, score=score) for line, score in zip(task.lines, scores, strict=True))
 
 
@@ -103,15 +94,6 @@ def json_of(said: str) -> Any:
     except (ValueError, RecursionError):
         return None
     return document if isinstance(document, dict | list) else None
-
-
-def program_of(task: Task, item: Item, said: str, *, plain: bool) -> str:
-    """Return the program that judges an answer: the given part, the answer, the tests."""
-    if plain:
-        return f"{plain_prompt(task, item)}{said}\n\n{item.tests}\n"
-    code = _unfenced(said)
-    # A chat often writes only the body, or the whole function again; the later definition wins.
-    return f"{item.prompt}\n    raise NotImplementedError\n\n{code}\n\n{item.tests}\n"
 
 
 def _unfenced(said: str) -> str:

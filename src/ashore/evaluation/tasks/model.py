@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import msgspec
 
-Kind = Literal["choice", "classify", "exact", "extract", "schema", "code"]
+Kind = Literal["choice", "classify", "exact", "extract", "schema"]
 Style = Literal["plain", "chat"]
 
 LIKELIHOOD_KINDS: tuple[Kind, ...] = ("choice", "classify")
@@ -48,8 +48,6 @@ class TaskHeader(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """Strings at which a written answer ends."""
     schema: dict[str, Any] | None = None
     """What answers of `schema` must satisfy, unless an item says otherwise."""
-    timeout_s: float = 10.0
-    """Of one program of `code`."""
 
 
 class Item(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -61,8 +59,6 @@ class Item(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     `extract`: everything that is to be found."""
     choices: tuple[str, ...] = ()
     schema: dict[str, Any] | None = None
-    tests: str = ""
-    """Program text that fails unless the answer is right; runs behind it."""
 
 
 class Task(msgspec.Struct, frozen=True, kw_only=True):

@@ -114,9 +114,6 @@ def _check(header: TaskHeader, item: Item, where: str) -> None:
                 raise InvalidRequest(f"{where}: the answer is {answer!r}; expected a list of texts, which may be empty")
         case "schema":
             _check_schema(header.schema if item.schema is None else item.schema, where)
-        case "code":
-            if not item.tests:
-                raise InvalidRequest(f"{where} has no tests; expected program text that fails on a wrong answer")
 
 
 def _check_schema(schema: dict[str, Any] | None, where: str) -> None:
