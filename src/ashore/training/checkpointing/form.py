@@ -24,7 +24,7 @@ import numpy as np
 from blake3 import blake3
 from numpy.typing import NDArray
 
-from ashore.core import UNDECODABLE
+from ashore.core import UNDECODABLE, sync_folder
 from ashore.errors import CorruptBlob
 from ashore.sealing import DataKey, SealedStream, open_file
 
@@ -209,15 +209,6 @@ def _clear(path: Path, key: DataKey | None) -> Iterator[Path]:
     try:
         open_file(path, descriptor, key, salt=None, what=path.name)
         yield Path(f"/proc/self/fd/{descriptor}")
-    finally:
-        os.close(descriptor)
-
-
-def sync_folder(folder: Path) -> None:
-    """Force the names in a folder to the disk."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
     finally:
         os.close(descriptor)
 
