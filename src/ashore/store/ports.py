@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -87,9 +88,9 @@ Source = FileSource | ManifestRemote
 class SourceOpener(Protocol):
     """Returns the adapter of a source; no network access."""
 
-    def __call__(self, text: str, /, *, sha256: str, text_only: bool = False) -> Source:
-        """Return the adapter. `sha256` is that of the source's one file, where the catalogue knows it; `text_only`: the
-        weights are not wanted.
+    def __call__(self, text: str, /, *, sha256: str, hosts: Sequence[str] = (), text_only: bool = False) -> Source:
+        """Return the adapter. `sha256` is that of the source's one file, and `hosts` are those that have it, where the
+        catalogue knows them; `text_only`: the weights are not wanted.
 
         Raises:
             InvalidRequest: the text is not a source.

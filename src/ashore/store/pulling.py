@@ -48,7 +48,8 @@ class Puller:
         where = entry.source if entry and source == entry.name else source
         if entry and (present := self._shelf.present(name or entry.name, where, TEXT if text_only else "")):
             return present
-        adapter = self._sources(where, sha256=entry.sha256 if entry else "", text_only=text_only)
+        sha256, hosts = (entry.sha256, entry.hosts) if entry else ("", ())
+        adapter = self._sources(where, sha256=sha256, hosts=hosts, text_only=text_only)
         if isinstance(adapter, ManifestRemote):
             pull = self._pull_text_of_manifest if text_only else self._pull_manifest
             return pull(adapter, where, name, progress)

