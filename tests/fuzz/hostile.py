@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import re
 import tempfile
 import threading
@@ -27,7 +28,10 @@ from served import Served, call, start_served
 
 MOST_RATIO: Final = 3.0
 MOST_S: Final = 0.5
-QUIET_ROUNDS: Final = 60
+QUIET_ROUNDS: Final = 12
+"""Of each part. The parts of quiet, hostile and harmless requests alternate, so that all see the same machine."""
+PART: Final = 8
+"""Shapes of a part."""
 AT_ONCE: Final = 4
 
 Body = dict[str, Any]
@@ -72,6 +76,34 @@ def _grammar(model: str, text: str) -> Request:
 
 def _regex(model: str, text: str) -> Request:
     return _chat(model, response_format={"type": "regex", "pattern": text})
+
+
+# --- conversations and texts
+
+
+def _message(model: str, size: int) -> Request:
+    return _chat(model, messages=[{"role": "user", "content": "word " * size}])
+
+
+def _messages(model: str, size: int) -> Request:
+    roles = ("user", "assistant")
+    return _chat(model, messages=[{"role": roles[at % 2], "content": "a"} for at in range(size | 1)])
+
+
+def _votes(model: str, size: int) -> Request:
+    return _chat(model, messages=[{"role": "user", "content": "word " * size}], n=8)
+
+
+def _echo(model: str, size: int) -> Request:
+    return "/v1/completions", {"model": model, "prompt": "word " * size, "max_tokens": 1, "echo": True, "logprobs": 5}
+
+
+_TEXTS: Final[tuple[tuple[str, Callable[[str, int], Request], tuple[int, ...]], ...]] = (
+    ("a long message", _message, (2000, 7000, 200_000)),
+    ("many messages", _messages, (1500, 30_000)),
+    ("eight answers to a long message", _votes, (2000,)),
+    ("an echo with probabilities", _echo, (2000, 7000)),
+)
 
 
 # --- schemas
@@ -324,6 +356,11 @@ SHAPES: Final[tuple[Shape, ...]] = (
     *_rows((("response_format", _schema), ("a tool", _tool), ("a stored response", _stored)), _SCHEMAS),
     *_rows((("guided_grammar", _grammar),), _GRAMMARS),
     *_rows((("regex", _regex),), _EXPRESSIONS),
+    *(
+        Shape(name=f"{name}, {size}", make=lambda model, make=make, size=size: make(model, size))  # type: ignore[misc]
+        for name, make, sizes in _TEXTS
+        for size in sizes
+    ),
 )
 
 
@@ -336,7 +373,7 @@ class Seen:
 
     quiet_s: list[float] = field(default_factory=list)
     harmless_s: list[float] = field(default_factory=list)
-    """Beside as many harmless requests at once."""
+    """Beside harmless requests at once, whose prompts have as many tokens as those of the answered shapes."""
     beside_s: list[float] = field(default_factory=list)
     failed: list[str] = field(default_factory=list)
     """Requests of the other tenant that were not answered."""
@@ -345,6 +382,8 @@ class Seen:
     """Shapes that got no answer, or one of 500."""
     slowest: list[tuple[float, str]] = field(default_factory=list)
     codes: dict[int, int] = field(default_factory=dict)
+    prompts: list[int] = field(default_factory=list)
+    """Tokens of the prompts of answered shapes."""
 
 
 def attack(server: Served, model: str, shapes: Sequence[Shape], *, quiet: int = QUIET_ROUNDS) -> Seen:
@@ -362,15 +401,21 @@ def attack(server: Served, model: str, shapes: Sequence[Shape], *, quiet: int = 
         call(server, "POST", "/admin/v1/tenants", keys["security-officer"], {"name": f"bank-{name}"})
         make("security-officer", name, "developer", tenant=f"bank-{name}")
     before = _lasting(server)
-    seen.quiet_s = [_first_token_s(server, model, keys["alice"]) for _ in range(quiet)]
-    with _asking(server, model, keys["alice"], seen.harmless_s, seen.failed), ThreadPoolExecutor(AT_ONCE) as pool:
-        harmless = Shape(name="harmless", make=_chat)
-        list(pool.map(lambda _: _send(server, model, keys["mallory"], harmless, Seen()), range(quiet // 3)))
-    with _asking(server, model, keys["alice"], seen.beside_s, seen.failed), ThreadPoolExecutor(AT_ONCE) as pool:
-        list(pool.map(lambda shape: _send(server, model, keys["mallory"], shape, seen), shapes))
+    for part in (shapes[at : at + PART] for at in range(0, len(shapes), PART)):
+        seen.quiet_s += [_first_token_s(server, model, keys["alice"]) for _ in range(quiet)]
+        answered = len(seen.prompts)
+        with _asking(server, model, keys["alice"], seen.beside_s, seen.failed), ThreadPoolExecutor(AT_ONCE) as pool:
+            list(pool.map(lambda shape: _send(server, model, keys["mallory"], shape, seen), part))
+        twins = [_harmless(size) for size in seen.prompts[answered:]]
+        with _asking(server, model, keys["alice"], seen.harmless_s, seen.failed), ThreadPoolExecutor(AT_ONCE) as pool:
+            list(pool.map(lambda shape: _send(server, model, keys["mallory"], shape, Seen()), twins))
     seen.deaths = [f"process {pid}" for pid in sorted(before - _lasting(server))]
     seen.deaths += re.findall(r".*was killed by.*", server.said())
     return seen
+
+
+def _harmless(prompt_tokens: int) -> Shape:
+    return Shape(name="harmless", make=lambda model: _message(model, max(1, prompt_tokens - 30)))
 
 
 @contextmanager
@@ -406,6 +451,8 @@ def _send(server: Served, model: str, key: str, shape: Shape, seen: Seen) -> Non
     try:
         code, words = _ask(server, path, key, body)
         seen.codes[code] = seen.codes.get(code, 0) + 1
+        if found := re.search(rb'"prompt_tokens":\s*(\d+)', words):
+            seen.prompts.append(int(found[1]))
         if code >= 500:
             seen.broken.append(f"{shape.name}: {code} {words[:200]!r}")
     except (OSError, http.client.HTTPException) as fault:
@@ -441,10 +488,14 @@ def report(seen: Seen, title: str) -> bool:
     quiet, beside = percentile(seen.quiet_s, 0.99), percentile(seen.beside_s, 0.99)
     codes = dict(sorted(seen.codes.items()))
     print(f"{title}: answers {codes}; deaths {len(seen.deaths)}; not answered {len(seen.failed)}")
-    for name, values in (("quiet", seen.quiet_s), ("beside harmless ones", seen.harmless_s), ("beside", seen.beside_s)):
-        shares = " ".join(f"p{share:g} {percentile(values, share / 100) * 1000:.0f}" for share in (50, 99, 100))
+    for name, values in (("quiet", seen.quiet_s), ("beside", seen.beside_s), ("beside harmless ones", seen.harmless_s)):
+        shares = " ".join(f"p{share:g} {percentile(values, share / 100) * 1000:.0f}" for share in (50, 90, 99, 100))
         print(f"  another tenant's first token, {name}: {shares} ms of {len(values)}")
-    print(f"  p99 {beside / quiet:.1f} times the quiet one")
+    ratios = ", ".join(
+        f"p{share:g} {percentile(seen.beside_s, share / 100) / percentile(seen.quiet_s, share / 100):.1f}"
+        for share in (50, 90, 99)
+    )
+    print(f"  times the quiet one: {ratios}; load of the machine {os.getloadavg()[0]:.1f}", flush=True)
     for seconds, name in sorted(seen.slowest, reverse=True)[:5]:
         print(f"  {seconds:6.1f} s  {name}")
     for words in (*seen.deaths, *seen.failed[:5], *seen.broken[:20]):
@@ -452,13 +503,19 @@ def report(seen: Seen, title: str) -> bool:
     return not (seen.deaths or seen.failed or seen.broken) and beside <= min(MOST_S, MOST_RATIO * quiet)
 
 
-def main(only: str = "") -> int:
-    """Attack a fake and a real server; return 0 where both held. `only`: a part of the names of shapes."""
+def main(only: str = "", models: Sequence[str] = ("fake:agent", "smollm2"), options: Sequence[str] = ()) -> int:
+    """Attack a server with each model; return 0 where all held.
+
+    Args:
+        only: A part of the names of shapes.
+        models: Models to serve, one after the other.
+        options: Further options of `ashore up`.
+    """
     from socket import socket
 
     shapes = [shape for shape in SHAPES if only in shape.name]
     held = True
-    for model in ("fake:agent", "smollm2"):
+    for model in models:
         with tempfile.TemporaryDirectory(prefix="hostile-") as folder, socket() as one, socket() as two:
             for sock in (one, two):
                 sock.bind(("127.0.0.1", 0))
@@ -466,7 +523,9 @@ def main(only: str = "") -> int:
             store = None if model.startswith("fake:") else demo_home_path() / "store"
             one.close()
             two.close()
-            server = start_served(Path(folder) / "home", (model,), store=store, port=ports[0], grpc_port=ports[1])
+            server = start_served(
+                Path(folder) / "home", (model,), store=store, port=ports[0], grpc_port=ports[1], options=options
+            )
             try:
                 alias = call(server, "GET", "/v1/models", server.key)["data"][0]["id"]
                 held &= report(attack(server, alias, shapes), f"{model}, {len(shapes)} shapes")
