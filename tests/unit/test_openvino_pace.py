@@ -57,6 +57,16 @@ def test_a_pace_that_fell_while_the_processors_were_taken_comes_back(decoding: i
     assert steps(40, 1) == before
 
 
+def test_next_tokens_after_long_contexts_are_bounded_by_what_they_were_seen_to_cost() -> None:
+    pace = pace_of(2_000)
+    assert pace.context_budget(stalls=0.5) is None
+    pace.note(num_sequences=4, num_tokens=4, seconds=1, num_context=4000)  # what they cost besides is too much of it
+    assert pace.context_budget(stalls=0.5) is None
+    pace.note(num_sequences=4, num_tokens=4, seconds=0.08, num_context=16_000)
+    assert pace.context_budget(stalls=0.5) == 10_000
+    assert pace.context_budget(stalls=0) is None
+
+
 def test_a_small_batch_bounds_the_pieces_whatever_the_pace() -> None:
     pace = Pace(max_batch_tokens=8, max_stall_s=0.1, max_prompt_step_s=0.25)
     pace.note(num_sequences=0, num_tokens=1000, seconds=1)

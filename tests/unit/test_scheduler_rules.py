@@ -116,6 +116,29 @@ def test_a_step_with_a_part_of_a_long_prompt_takes_the_smaller_budget() -> None:
     assert sizes(s.plan(prompt_budget=16, long_budget=8)) == {"short": 16}
 
 
+def test_long_contexts_of_one_tenant_take_turns_beside_another() -> None:
+    s = scheduler(num_blocks=100)
+    heavy = [sequence(f"a{at}", [at] * 20, tenant="a") for at in range(5)]
+    for one in (*heavy, sequence("b", [9] * 20, tenant="b")):
+        s.add(one)
+    for _ in range(2):
+        advance(s, budget=200)
+    made = {str(one.order_id): 0 for one in s.running}
+    for _ in range(10):
+        plan = s.plan(prompt_budget=8, context_budget=70)
+        assert len([name for name in names(plan) if name != "b"]) <= 3
+        s.commit(plan)
+        for chunk in plan.chunks:
+            made[str(chunk.sequence.order_id)] += 1
+            chunk.sequence.ids.append(0)
+    assert made.pop("b") == 10
+    assert set(made.values()) <= {4, 5, 6} and sum(made.values()) >= 20
+    plan = s.plan(prompt_budget=8, context_budget=5)
+    assert len(plan.chunks) == 2, "one of each tenant, however long"
+    s.commit(plan)
+    assert len(s.plan(prompt_budget=8).chunks) == 6 - 2
+
+
 def test_tenants_have_equal_shares_however_many_prompts_one_sends() -> None:
     many = [sequence(f"a{at}", [0] * 4, tenant="a") for at in range(20)]
     one = sequence("b", [0] * 9, tenant="b")
@@ -314,14 +337,14 @@ def test_every_story_ends_with_all_blocks_back_and_no_token_read_that_was_not_co
         for at, one, _ in todo:
             if at == turn:
                 s.add(one)
-        plan = s.plan(prompt_budget=budget, long_budget=max(1, budget // 2))
+        plan = s.plan(prompt_budget=budget, long_budget=max(1, budget // 2), context_budget=20 if turn % 3 else None)
         oracle.run(plan)
         assert len(s.running) <= 4
         held = {b for one in s.running for b in one.blocks}
         assert len(held) == s.pool.num_held
         if not prefix_cache:
             assert len(held) == sum(len(one.blocks) for one in s.running)
-        assert plan.chunks or plan.exhausted or not (s.running or s.waiting)
+        assert plan.chunks or plan.exhausted or not (s.running or s.waiting) or turn % 3, "it goes on"
         s.commit(plan)
         left -= {id(one) for one in plan.exhausted}
         for chunk in plan.chunks:

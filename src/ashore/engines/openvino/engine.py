@@ -420,6 +420,7 @@ class OpenVinoEngine:
         plan = self._scheduler.plan(
             prompt_budget=pace.budget(decoding=decoding, stalls=stalls),
             long_budget=pace.budget(decoding=decoding, stalls=stalls * _LONG_STALLS),
+            context_budget=pace.context_budget(stalls=stalls),
         )
         if plan.exhausted and self._scorer is not None:
             self._scorer.give_way()
@@ -512,7 +513,9 @@ class OpenVinoEngine:
             runs.append(("", fill))
         model.start(make_batch(rows, sampled or [total - 1], runs if self._bank is not None else ()))
         logits_SV = model.wait()
-        pace.note(num_sequences=len(chunks), num_tokens=total + fill, seconds=self._clock() - begun_s)
+        num_context = sum(chunk.start for chunk in chunks)
+        seconds = self._clock() - begun_s
+        pace.note(num_sequences=len(chunks), num_tokens=total + fill, seconds=seconds, num_context=num_context)
         return logits_SV
 
     def _take(self, live: _Live, logits_V: NDArray[np.float32]) -> None:

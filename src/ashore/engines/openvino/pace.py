@@ -27,6 +27,8 @@ _LEARNING_RATE = 0.2
 _MEASURED_FROM = 24
 """Fewer than the smallest budget leaves to prompts: what fell to it, while something else had the processors, has to
 learn from its own steps that they are quick again."""
+_MEASURED_CONTEXT = 1024
+"""What sequences cost besides their context is small from here on."""
 _WARM_UP_TOKENS = 128
 
 
@@ -38,6 +40,7 @@ class Pace:
         self._max_stall_s = max_stall_s
         self._max_prompt_step_s = max_prompt_step_s
         self._seconds_per_token = 0.0
+        self._seconds_per_context_token = 0.0
         self.single_s = 0.0
         """Time of a step with one token, as measured by `warm_up`."""
 
@@ -62,13 +65,18 @@ class Pace:
             tokens -= tokens % _WHOLE
         return max(min(_SMALLEST_BUDGET, self.max_batch_tokens), tokens - decoding)
 
-    def note(self, *, num_sequences: int, num_tokens: int, seconds: float) -> None:
-        """Learn from a step; those with few tokens are ignored."""
-        if num_tokens - num_sequences < _MEASURED_FROM:
-            return
-        known = self._seconds_per_token
-        seen = min(seconds / num_tokens, 2 * known) if known else seconds / num_tokens
-        self._seconds_per_token = seen if not known else known + _LEARNING_RATE * (seen - known)
+    def context_budget(self, *, stalls: float) -> int | None:
+        """Return the limit of tokens that the next tokens of one tenant are computed from; None: no limit is known."""
+        known = self._seconds_per_context_token
+        return int(stalls * self._max_stall_s / known) if stalls and known else None
+
+    def note(self, *, num_sequences: int, num_tokens: int, seconds: float, num_context: int = 0) -> None:
+        """Learn from a step. `num_context`: tokens before those of the step."""
+        if num_tokens - num_sequences >= _MEASURED_FROM:
+            self._seconds_per_token = _learned(self._seconds_per_token, seconds / num_tokens)
+        elif num_context > num_sequences * _MEASURED_CONTEXT:
+            more_s = max(0.0, seconds - self.single_s)
+            self._seconds_per_context_token = _learned(self._seconds_per_context_token, more_s / num_context)
 
     def warm_up(self, model: PairedModel, *, vocab_size: int, num_blocks: int) -> None:
         """Run the model until its kernels exist, and take the first measurement."""
@@ -88,6 +96,10 @@ class Pace:
                 single_s.append(took_s)
         self._seconds_per_token = min(readings, default=0.0)
         self.single_s = min(single_s)
+
+
+def _learned(known: float, seen: float) -> float:
+    return known + _LEARNING_RATE * (min(seen, 2 * known) - known) if known else seen
 
 
 def usual_size(num_tokens: int) -> int:

@@ -1,8 +1,9 @@
 """Chooses the sequences of the next step and their tokens: rules over blocks, no clock, no model.
 
-Every generating sequence advances by one token in every step. Prompts share the rest of the step's token budget, fairly
-between tenants, so that a long prompt delays the others by a bounded time and a new short prompt starts in the next
-step. When blocks run out, the least important sequence is preempted and recomputed later.
+Every generating sequence advances by one token in every step; those of a tenant whose long contexts would make the step
+too long take turns. Prompts share the rest of the step's token budget, fairly between tenants, so that a long prompt
+delays the others by a bounded time and a new short prompt starts in the next step. When blocks run out, the least
+important sequence is preempted and recomputed later.
 """
 
 from __future__ import annotations
@@ -48,6 +49,8 @@ class Sequence:
     was_admitted: bool = False
     held: bool = False
     """It waits for its grammar: nothing of it is computed."""
+    turn: int = 0
+    """Number of the last step with its next token."""
 
     @property
     def remaining(self) -> int:
@@ -91,6 +94,7 @@ class Scheduler:
         self._max_sequences = max_sequences
         self._prefix_cache = prefix_cache
         self._arrivals = 0
+        self._turns = 0
         self._has_rested = False
         """The last step left out long prompts."""
         self._planned: dict[int, Chunk] = {}
@@ -113,7 +117,9 @@ class Scheduler:
         """Return whether a sequence of that length could ever run alone."""
         return -(-num_tokens // self.pool.block_tokens) <= self.pool.num_blocks
 
-    def plan(self, *, prompt_budget: int, long_budget: int | None = None) -> StepPlan:
+    def plan(
+        self, *, prompt_budget: int, long_budget: int | None = None, context_budget: int | None = None
+    ) -> StepPlan:
         """Decide the next step. Blocks are taken already on return.
 
         A step in which the prompt of one tenant ends leaves out the long prompts of others, but not two in a row: a
@@ -122,13 +128,17 @@ class Scheduler:
         Args:
             prompt_budget: Limit of prompt tokens in the step.
             long_budget: Limit in a step with a part of a long prompt; None: the same.
+            context_budget: Limit of tokens that the next tokens of one tenant are computed from, but for a single
+                sequence; None: no limit. A step may be empty if those in turn were preempted.
         """
         exhausted: list[Sequence] = []
         copies: list[tuple[int, int]] = []
         self._planned = {}
-        self._plan_decoding(exhausted)
+        decoding = [s for s in self.running if s.remaining == 1 and not s.held]
+        late = self._out_of_turn(decoding, context_budget)
+        self._plan_decoding([s for s in decoding if id(s) not in late], exhausted)
         self._admit(copies)
-        prompts = [s for s in self.running if id(s) not in self._planned and not s.held]
+        prompts = [s for s in self.running if id(s) not in self._planned and id(s) not in late and not s.held]
         taking_part = self._without_resting(prompts, prompt_budget)
         is_long = any(_is_long(s, prompt_budget) for s in taking_part)
         budget = long_budget if is_long and long_budget is not None else prompt_budget
@@ -144,6 +154,18 @@ class Scheduler:
             chunk.sequence.done = chunk.end
             if self._prefix_cache:
                 self._publish(chunk.sequence, tail=chunk.samples and chunk.end - chunk.start > 1)
+
+    def _out_of_turn(self, decoding: list[Sequence], context_budget: int | None) -> set[int]:
+        """Return the ids of the sequences that wait for a later step."""
+        if context_budget is None:
+            return set()
+        self._turns += 1
+        taken: Counter[str] = Counter()
+        for s in sorted(decoding, key=lambda s: s.turn):
+            if not taken[s.tenant] or taken[s.tenant] + len(s.ids) <= context_budget:
+                taken[s.tenant] += len(s.ids)
+                s.turn = self._turns
+        return {id(s) for s in decoding if s.turn != self._turns}
 
     def _without_resting(self, prompts: list[Sequence], budget: int) -> list[Sequence]:
         """Return the prompts that take part in this step."""
@@ -167,8 +189,8 @@ class Scheduler:
             self._planned[id(sequence)] = Chunk(sequence, sequence.done, end, end == len(sequence.ids))
         return end > sequence.done
 
-    def _plan_decoding(self, exhausted: list[Sequence]) -> None:
-        for sequence in sorted((s for s in self.running if s.remaining == 1 and not s.held), key=_importance):
+    def _plan_decoding(self, decoding: list[Sequence], exhausted: list[Sequence]) -> None:
+        for sequence in sorted(decoding, key=_importance):
             if sequence not in self.running:
                 continue
             while sequence in self.running and not self._plan_prompt(sequence, len(sequence.ids)):
