@@ -170,3 +170,22 @@ def test_log_probabilities_of_an_answer_count_until_there_is_no_room_and_then_no
         assert logprob_bytes(text) == 0
 
     asyncio.run(scenario())
+
+
+def test_vectors_wait_for_room_before_they_are_made_and_one_request_alone_always_has_it() -> None:
+    async def scenario() -> None:
+        bodies = Bodies(1000, 500, principal_bytes=200)
+        first, second = bodies.hold("bank-b", "bob"), bodies.hold("bank-b", "bob")
+        first.grow(50)
+        await first.make_room(10_000, 0.0)
+        assert bodies.held_bytes == 200
+        waiting = asyncio.create_task(second.make_room(10_000, 60.0))
+        await asyncio.sleep(0)
+        assert not waiting.done()
+        first.release()
+        await waiting
+        assert bodies.held_bytes == 200
+        with pytest.raises(Overloaded):
+            await bodies.hold("bank-b", "bob").make_room(1, 0.0)
+
+    asyncio.run(scenario())

@@ -23,6 +23,7 @@ from ashore.errors import (
     InvalidGrammar,
     InvalidRequest,
     NotReady,
+    Overloaded,
     PermissionDenied,
     UnknownModel,
     UnsupportedByEngine,
@@ -42,6 +43,7 @@ from ashore.serving import (
     Topology,
     Usage,
 )
+from ashore.serving.embedding import NUMBER_BYTES
 from ashore.serving.memory import ECHO_INFO
 from ashore.serving.orders import room_for_answer
 from ashore.serving.scoring import prompt_tokens_told
@@ -506,6 +508,27 @@ def test_embeddings_are_unit_vectors_shortened_on_demand() -> None:
             await bench.service.embeddings.embed("echo", ["a"], ANYONE, request_id=RequestId("req_e"), dimensions=9)
         with pytest.raises(InvalidRequest, match="empty"):
             await bench.service.embeddings.embed("echo", ["a", ""], ANYONE, request_id=RequestId("req_e"))
+
+    run(scenario=scenario)
+
+
+def test_vectors_are_made_once_there_is_room_for_all_of_their_numbers() -> None:
+    async def scenario(bench: Bench) -> None:
+        async def room(num_bytes: int, within_s: float) -> None:
+            assert within_s > 1
+            asked.append(num_bytes)
+            if len(asked) > 1:
+                raise Overloaded("no room")
+
+        asked: list[int] = []
+        for texts in (["a", "b"], ["c"]):
+            work = bench.service.embeddings.embed("echo", texts, ANYONE, request_id=RequestId("req_e"), room=room)
+            if len(texts) > 1:
+                assert len((await work).vectors) == 2
+            else:
+                with pytest.raises(Overloaded):
+                    await work
+        assert asked == [2 * 8 * NUMBER_BYTES, 8 * NUMBER_BYTES]
 
     run(scenario=scenario)
 

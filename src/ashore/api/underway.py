@@ -1,5 +1,5 @@
 """Limits the bytes of requests that a worker holds: in total, per tenant and per principal. Counted are bodies, and the
-log-probabilities of answers that are made: few bytes of a body ask for gigabytes of them.
+log-probabilities and vectors of answers that are made: few bytes of a body ask for gigabytes of them.
 
 A limit per request does not bound a hundred of them. Received bytes count until their request ends; announced bytes do
 not, since announcing a length costs a client nothing. The first 16 KiB of a body are free, so that administration and
@@ -190,6 +190,15 @@ class Hold:
                 hint="ask for fewer prompts, choices, tokens or top_logprobs in one request, or for a stream",
             )
         self.grow(num_bytes)
+
+    async def make_room(self, num_bytes: int, timeout_s: float) -> None:
+        """Count what an answer will take in memory, up to the principal's limit, once there is room for it.
+
+        Raises:
+            Overloaded: there was none in time.
+        """
+        if self._bodies is not None:
+            await self.grow_in_turn(max(0, min(num_bytes, self._bodies.principal_bytes - self._length)), timeout_s)
 
     async def grow_in_turn(self, num_bytes: int, timeout_s: float) -> None:
         """Count more bytes once there is room for them: for bodies of unknown length.

@@ -5,9 +5,10 @@ settle, record.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Final
 
 import msgspec
 
@@ -57,6 +58,16 @@ class Ranking:
     prompt_tokens: int
 
 
+NUMBER_BYTES: Final = 32
+"""Of memory that a number of a vector takes, in the engine's host and here."""
+Room = Callable[[int, float], Awaitable[None]]
+"""Waits at most so many seconds until there is room for so many bytes of vectors. Raises `Overloaded`."""
+
+
+async def anywhere(num_bytes: int, within_s: float) -> None:
+    """Count nothing: a `Room` without limits."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Work:
     """One request to an encoder."""
@@ -71,6 +82,7 @@ class _Work:
     priority: int
     urgency: Urgency
     deadline_at: float
+    room: Room
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,8 +126,9 @@ class Embeddings:
         urgency: Urgency = "interactive",
         deadline_s: float | None = None,
         arrival: Arrival = NOWHERE,
+        room: Room = anywhere,
     ) -> Embedding:
-        """Return one vector per input. The deadline covers the wait for a slot and the run together.
+        """Return one vector per input. The deadline covers the wait for `room`, for a slot and the run together.
 
         Raises:
             AshoreError: the model does not embed, an input does not fit, there is no room, or the deadline passed.
@@ -129,6 +142,7 @@ class Embeddings:
             priority=priority,
             urgency=urgency,
             deadline_at=self._deadline_at(deadline_s),
+            room=room,
         )
         made = await self._make(work, principal, arrival)
         vectors = made.vectors
@@ -173,6 +187,7 @@ class Embeddings:
                 priority=priority,
                 urgency=urgency,
                 deadline_at=self._deadline_at(deadline_s),
+                room=anywhere,
             ),
             principal,
             arrival,
@@ -204,6 +219,9 @@ class Embeddings:
                 read = partial(self._read, work, found, principal)
                 num_chars = num_input_chars(work.inputs)
                 batch, watch.masked = await self._reader.read(num_chars, read, principal, work.deadline_at)
+                if tried == 1:
+                    num_bytes = len(batch) * (found.info.embedding_size or 1) * NUMBER_BYTES
+                    await work.room(num_bytes, max(0.0, work.deadline_at - self._clock.monotonic_s()))
                 try:
                     vectors = await self._embed_on(found, work, batch, principal, deaths)
                     break

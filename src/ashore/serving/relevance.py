@@ -18,7 +18,7 @@ from ashore.access import Principal
 from ashore.core import Message, RequestId
 from ashore.engines import Sampling
 from ashore.errors import AshoreError, Bug
-from ashore.serving.embedding import Embeddings
+from ashore.serving.embedding import Embeddings, Room, anywhere
 from ashore.serving.model import NOWHERE, Arrival, Delta, GenerationRequest, Hear, ServingEvent, Started, Urgency
 from ashore.serving.prompt import NUMBERS_PER_CHAR
 
@@ -63,6 +63,7 @@ class Asked:
     urgency: Urgency = "interactive"
     deadline_s: float | None = None
     arrival: Arrival = NOWHERE
+    room: Room = anywhere
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,6 +109,7 @@ class Cosine:
                 urgency=asked.urgency,
                 deadline_s=asked.deadline_s,
                 arrival=asked.arrival,
+                room=asked.room,
             )
         vectors = made.vectors
         size = len(vectors[0]) if vectors else 0

@@ -102,6 +102,7 @@ class InferenceService:
                 dimensions=dimensions,
                 deadline_s=context.time_remaining(),
                 arrival=call.arrival,
+                room=call.hold.make_room,
             )
             standing = self._serving.standing(call.principal, request.model)
             await context.send_initial_metadata((("x-request-id", call.request_id), *_standing(standing)))

@@ -189,6 +189,7 @@ async def _embed(
         urgency=exchange.urgency,
         deadline_s=deadline_s,
         arrival=exchange.arrival,
+        room=exchange.hold.make_room,
     )
 
 

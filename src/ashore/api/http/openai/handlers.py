@@ -102,6 +102,7 @@ async def embeddings(app: HttpApp, exchange: Exchange, principal: Principal) -> 
         urgency=exchange.urgency,
         deadline_s=deadline_s,
         arrival=exchange.arrival,
+        room=exchange.hold.make_room,
     )
     headers = [
         JSON,

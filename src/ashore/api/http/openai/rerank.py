@@ -221,6 +221,7 @@ async def _judge(
         urgency=exchange.urgency,
         deadline_s=deadline_of(exchange),
         arrival=exchange.arrival,
+        room=exchange.hold.make_room,
     )
     exchange.watch()
     return await app.serving.relevance.judge(asked, principal)
