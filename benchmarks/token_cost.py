@@ -21,8 +21,9 @@ import time
 from pathlib import Path
 
 from ashore.access import OpenDoor
-from ashore.api.http import ROUTES, HttpApp, HttpServer, listen
+from ashore.api.http import HttpApp, HttpServer, listen
 from ashore.cache import AnswerCache, CachePolicy, FixedEpochs
+from ashore.control.table import ROUTES
 from ashore.core import OrderId, SystemClock
 from ashore.engines import EngineEvent, Finished, HostClient, Token
 from ashore.engines import frames as wire

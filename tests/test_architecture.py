@@ -221,9 +221,9 @@ SHARED_THREADS = {
         fleet/calls.py:remove_from_fleet fleet/calls.py:undrain_node fleet/room.py:_keep_reporting
         fleet/room.py:open_fleet.leave jobs/desk.py:JobDesk.call
         jobs/operations/recording.py:EndsRecorder.keep_recording
-        jobs/room.py:open_jobs learning/room.py:_keep_pruning learning/service.py:FeedbackService.vote_soon
-        releases/room.py:RouteKeeper.refresh releases/room.py:_fail_unreadable releases/room.py:_guard
-        releases/room.py:_remember releases/room.py:keep_judging rooms.py:Rooms.go_over_state
+        jobs/room.py:administer_jobs learning/room.py:_keep_pruning learning/service.py:FeedbackService.vote_soon
+        releases/data.py:RouteKeeper.refresh releases/data.py:_fail_unreadable releases/data.py:_guard
+        releases/data.py:_remember releases/data.py:keep_judging learning/calls.py:forget rooms.py:Rooms.go_over_state
         server/events.py:Feed._after server/events.py:Feed._stream server/events.py:Feed.last
         sessions/doors.py:Doors.first sessions/factors.py:Factors._confirm sessions/factors.py:Factors._make
         sessions/factors.py:Factors._remove sessions/factors.py:Factors._take_code sessions/factors.py:Factors._use
@@ -240,12 +240,13 @@ SHARED_THREADS = {
         core/call.py:perform doctor/calls.py:apply releases/calls.py:ReleaseDesk.move residency/calls.py:_do
     """,
     "once, when a worker or a command opens or closes, or reads what the operator wrote": """
-        access/budgets/room.py:open_room access/issuers.py:IssuerKeys._read access/room.py:open_access
-        api/worker.py:open_the_state audit/room.py:open_audit backup/room.py:open_backup cache/room.py:open_cache
-        cli/doctor.py:HomeLook.__call__ console/console.py:Console.start learning/room.py:_opened
-        learning/room.py:open_learning privacy/room.py:open_privacy privacy/room.py:open_privacy.reload
-        server/room.py:open_room serving/model_registry.py:Roster._load sessions/room.py:open_sessions
-        tracing/room.py:open_tracing
+        access/budgets/data.py:open_room access/budgets/room.py:administer_budgets access/issuers.py:IssuerKeys._read
+        access/data.py:open_access api/opening.py:open_the_state audit/data.py:open_audit
+        audit/room.py:administer_audit backup/room.py:open_backup cache/data.py:open_cache
+        cli/doctor.py:HomeLook.__call__ console/console.py:Console.start learning/data.py:_opened
+        learning/data.py:serve_receipts learning/room.py:administer_learning privacy/data.py:open_privacy
+        privacy/data.py:open_privacy.reload server/room.py:administer_server serving/model_registry.py:Roster._load
+        sessions/room.py:open_sessions tracing/data.py:open_tracing
     """,
     "figures of this process, whoever asks; the size does not grow with what a tenant sends": """
         api/http/accesslog.py:AccessLog.flush console/doors.py:door_page server/history.py:Ring.keep_writing

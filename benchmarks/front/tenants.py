@@ -20,8 +20,9 @@ from benchmarks.front.load import Tools
 from benchmarks.row import Row
 
 from ashore.access import Principal
-from ashore.api.http import ROUTES, HttpApp
+from ashore.api.http import HttpApp
 from ashore.cache import AnswerCache, CachePolicy, FixedEpochs
+from ashore.control.table import ROUTES
 from ashore.core import SystemClock, TenantId
 from ashore.engines import CancelOrder, EngineEvent, Finished, GenerateOrder, OrderHearer, Token
 from ashore.errors import Unauthenticated

@@ -21,30 +21,32 @@ class Listed:
     """What `ashore --help` says of that."""
     section: str = ""
     """The part of ashore.toml that it brings; empty: `config/document.py` has it, for others read it too, or none."""
+    data: bool = False
+    """Whether its `data.py` has a part that API workers open; else the control process alone opens it."""
 
 
 LISTED: Final = (
-    Listed("audit"),
-    Listed("access"),
-    Listed("cache"),
-    Listed("privacy"),
+    Listed("audit", data=True),
+    Listed("access", data=True),
+    Listed("cache", data=True),
+    Listed("privacy", data=True),
     Listed("privacy.ledger", section="statistics"),
-    Listed("tracing", section="otel"),
-    Listed("learning", section="learning"),
-    Listed("access.budgets"),
+    Listed("tracing", data=True, section="otel"),
+    Listed("learning", data=True, section="learning"),
+    Listed("access.budgets", data=True),
     Listed(
         "sessions",
         noun="account",
         summary="Manage who logs in to the console, and how.",
         section="console",
     ),
-    Listed("jobs"),
-    Listed("residency"),
+    Listed("jobs", data=True),
+    Listed("residency", data=True),
     Listed("fleet", section="fleet"),
-    Listed("releases"),
+    Listed("releases", data=True),
     Listed("backup"),
-    Listed("server"),
+    Listed("server", data=True),
     Listed("doctor"),
     Listed("drills", section="drills"),
 )
-"""In the order in which an API worker opens them; it closes them in the reverse one."""
+"""In the order in which a process opens them; it closes them in the reverse one."""

@@ -1,8 +1,10 @@
-"""What a room provides from its own folder, and the rooms that are open in an API worker.
+"""What a room provides from its own folder, and the rooms that are open in a process.
 
 A room is a folder with a line in `listed.py`. It contains:
 
-- `room.py`: `ROOM = Room(...)`, its calls, metrics, section of ashore.toml and its work in a worker;
+- `room.py`: `ROOM = Room(...)`, its calls, metrics, section of ashore.toml, and what it opens: in every process, in
+  API workers alone, in the control process alone;
+- `data.py`: the part of that which API workers open, where there is one; it imports no calls;
 - `actions.json`: its actions, and the built-in roles that include them;
 - `tables/0018.sql`: a schema step that adds its tables, named by the resulting version of the state.
 
@@ -31,27 +33,33 @@ S = TypeVar("S", bound=Section)
 
 Stage = Literal["record", "state", "serving"]
 """When a room opens: before the state, over the state, or beside the request path."""
+Part = Literal["serve", "administer"]
+"""What a process does: an API worker serves, the control process administers."""
+SERVE: Final[tuple[Part, ...]] = ("serve",)
+ADMINISTER: Final[tuple[Part, ...]] = ("administer",)
 Work = Callable[[], Awaitable[None]]
 
 
-class Siblings(Protocol):
-    """The other API workers of this machine."""
+class Workers(Protocol):
+    """The API workers of this machine, as another process of it asks them."""
 
-    async def ask(self, path: str) -> Sequence[bytes]:
-        """Return the reports of those that answer."""
+    async def ask(self, path: str, *, timeout_s: float = 1.0) -> Sequence[bytes]:
+        """Return the reports of those that answer in time."""
         ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Context:
-    """What a room may use to open itself in an API worker."""
+    """What a room may use to open itself in a process."""
 
     told: Callable[[str], Any] = lambda name: None
     """Gives what the supervisor told the worker: a field of the topology, or a section of ashore.toml, by its name."""
     gives: Mapping[Any, Any] = field(default_factory=dict)
-    """What the rooms before and the worker give, by the type or Protocol that it is asked for by."""
+    """What the rooms before and the process give, by the type or Protocol that it is asked for by."""
+    process: str = "api-0"
+    """Which of the machine's processes this is: `api-0`, `control`. The name of its audit chain."""
     worker: int = 0
-    """Which of the machine's workers this is."""
+    """Which of the machine's API workers this is."""
     alone: bool = True
     """Whether no other process goes by the same state."""
     behind: Behind = nothing_behind
@@ -104,7 +112,7 @@ class Context:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Opened:
-    """What a room does and provides in one worker."""
+    """What a room does and provides in one process."""
 
     desk: object | None = None
     """What does its calls; None: this server cannot."""
@@ -117,15 +125,18 @@ class Opened:
     reload: tuple[Callable[[Context], Awaitable[None]], ...] = ()
     """Each takes what the supervisor says after a reload; one that cannot keeps none of the others from it."""
     background: Mapping[str, Work] = field(default_factory=dict)
-    """What goes on until the worker ends, by what the log calls it."""
+    """What goes on until the process ends, by what the log calls it."""
     measure: Work | None = None
-    """Brings gauges up to date before a page of metrics is made, in the first worker of a machine."""
+    """Brings gauges up to date before a page of metrics is made."""
     close: Work | None = None
 
 
 async def open_nothing(context: Context) -> Opened:
-    """Open a room that does nothing in a worker."""
+    """Open a room that does nothing in this process."""
     return Opened()
+
+
+Open = Callable[[Context], Awaitable[Opened]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,7 +151,13 @@ class Room:
     metrics: tuple[Metric, ...] = ()
     section: type[Section] | None = None
     """Its part of ashore.toml, which `listed.py` gives a name."""
-    open: Callable[[Context], Awaitable[Opened]] = open_nothing
+    open: Open = open_nothing
+    """Opens what every process needs: who a caller is and what they may do, the audit log."""
+    serve: Open = open_nothing
+    """Opens what only the request path of an API worker needs. After `open`."""
+    administer: Open = open_nothing
+    """Opens the desk that does the calls, and work that one process of a machine does: in the control process. After
+    `open`."""
     stage: Stage = "state"
 
 
@@ -155,8 +172,16 @@ def rooms() -> Iterator[Room]:
     return (room_in(one.folder) for one in LISTED)
 
 
+def data_rooms() -> Iterator[Room]:
+    """Import what API workers open of the listed rooms, without calls and sections, and yield it in order."""
+    for one in LISTED:
+        if one.data:
+            room: Room = import_module(f"ashore.{one.folder}.data").ROOM
+            yield room
+
+
 class Rooms:
-    """The rooms that are open in one worker."""
+    """The rooms that are open in one process."""
 
     def __init__(
         self,
@@ -164,8 +189,9 @@ class Rooms:
         *,
         gives: Mapping[Any, Any] = MappingProxyType({}),
         listed: Callable[[], Iterable[Room]] = rooms,
+        parts: Collection[Part] = (*SERVE, *ADMINISTER),
     ) -> None:
-        """Start with none. `gives`: provided to others, in addition to the context."""
+        """Start with none. `gives`: provided to others, in addition to the context. `parts`: what this process does."""
         self.context = context or Context()
         self.desks: Final[dict[str, object]] = {}
         """What does the calls of each room, by the room's name; one that this server lacks is left out."""
@@ -174,6 +200,7 @@ class Rooms:
         self.measures: Final[list[Work]] = []
         self.opened: Final[list[Opened]] = []
         self._listed = listed
+        self._parts = parts
         self._closing: list[Work] = []
         self.give(gives)
 
@@ -193,11 +220,16 @@ class Rooms:
         """Open the rooms of a stage.
 
         Raises:
-            AshoreError: one cannot be opened; the worker must not serve without it.
+            AshoreError: one cannot be opened; the process must not serve without it.
         """
         for room in self._listed():
-            if room.stage == stage:
-                self._take(room, await room.open(self.context))
+            if room.stage != stage:
+                continue
+            self._take(room, await room.open(self.context))
+            if "serve" in self._parts:
+                self._take(room, await room.serve(self.context))
+            if "administer" in self._parts:
+                self._take(room, await room.administer(self.context))
 
     def _take(self, room: Room, opened: Opened) -> None:
         self.opened.append(opened)

@@ -97,6 +97,11 @@ class Home:
         return self.run / "supervisor.sock"
 
     @property
+    def admin_socket(self) -> Path:
+        """Where the control process listens for HTTP."""
+        return self.run / "control.sock"
+
+    @property
     def edge(self) -> Path:
         """Certificates of the edge."""
         return self.root / "edge"

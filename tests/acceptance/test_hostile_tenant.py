@@ -15,7 +15,7 @@ import pytest
 from home_processes import processes_of
 from served import Served, start_served
 
-from ashore.api.http.table import ROUTES
+from ashore.control.table import ROUTES
 
 ADMIN = sorted({(route.method, route.path) for route in ROUTES if route.guard == "admin"})
 FOR_DEVELOPERS = {("POST", "/admin/v1/privacy/detect"): 400, ("POST", "/admin/v1/keys"): 200}

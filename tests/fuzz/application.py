@@ -13,7 +13,8 @@ from tests.fuzz.files import ODD_JSON
 from tests.fuzz.target import Target
 
 from ashore.access import OnBehalf, OpenDoor
-from ashore.api.http import ROUTES, HttpApp
+from ashore.api.http import HttpApp
+from ashore.control.table import ROUTES
 from ashore.core import SystemClock
 from ashore.jobs import EgressSection, JobDesk, JobsSection, make_desk
 from ashore.metrics import Metrics

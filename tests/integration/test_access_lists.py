@@ -33,7 +33,8 @@ from ashore.access import (
 )
 from ashore.access import sql as access_sql
 from ashore.access.budgets import BudgetOffice, BudgetRule, SqlAuthority, Usage
-from ashore.api.http import ROUTES, HttpApp
+from ashore.api.http import HttpApp
+from ashore.control.table import ROUTES
 from ashore.core import ManualClock, MemoryRecorder, TenantId
 from ashore.engines import EngineOptions
 from ashore.errors import PermissionDenied

@@ -11,9 +11,10 @@ import cyclopts
 import pytest
 
 from ashore.access import Authenticator, Binding, OpenDoor, Policy, PolicyAuthority, Principal, Role
-from ashore.api.http import ROUTES, HttpApp
+from ashore.api.http import HttpApp
 from ashore.api.http.routes import Route
 from ashore.cli.target import ServerTarget
+from ashore.control.table import ROUTES
 from ashore.core import MemoryRecorder, Recorder, SystemClock
 from ashore.errors import AshoreError
 from ashore.metrics import Metrics

@@ -13,7 +13,8 @@ from typing import Any
 import msgspec
 
 from ashore.access import OpenDoor
-from ashore.api.http import ROUTES, HttpApp
+from ashore.api.http import HttpApp
+from ashore.control.table import ROUTES
 from ashore.core import SystemClock
 from ashore.engines import CancelOrder, GenerateOrder, OrderHearer
 from ashore.engines.fake.engine import spoken

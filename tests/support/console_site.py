@@ -31,15 +31,20 @@ from ashore.access import (
 )
 from ashore.access.budgets import LedgerBudgets
 from ashore.access.issuers import Fetch
-from ashore.api.http import ROUTES, HttpApp, HttpServer, Siblings, listen
+from ashore.api.http import HttpApp, HttpServer, listen
+from ashore.api.http.openai import handlers as openai
 from ashore.api.issuers import fetch_jwks
+from ashore.api.opening import open_the_state
 from ashore.api.origin import Origins
 from ashore.api.recording import LogRecorder
-from ashore.api.worker import guards_of, open_the_state, releasing_of
+from ashore.api.worker import guards_of
 from ashore.audit.launch import AuditLink
 from ashore.cache import AnswerCache
 from ashore.console import Console
 from ashore.console.pages import PAGES
+from ashore.control.console import ConsoleDoor
+from ashore.control.process import releasing_of
+from ashore.control.table import ROUTES
 from ashore.core import Clock, Recorder, SystemClock
 from ashore.errors import AshoreError, PermissionDenied, Unauthenticated
 from ashore.jobs import Quotas
@@ -47,7 +52,6 @@ from ashore.learning import FeedbackService
 from ashore.metrics import Metrics
 from ashore.releases.room import RequestPath
 from ashore.rooms import Context, Rooms, rooms
-from ashore.rooms import Siblings as SiblingsPort
 from ashore.serving import (
     BytesText,
     HttpListen,
@@ -301,7 +305,6 @@ async def _serve(folder: Path, port: int, ready: list[Site], end: asyncio.Event,
         Clock: SystemClock(),
         Metrics: metrics,
         Recorder: LogRecorder(),
-        SiblingsPort: Siblings(()),
         Fetch: fetch_jwks,
     }
     aliases = lambda: {one.alias for one in serving.models()}  # noqa: E731
@@ -325,7 +328,7 @@ async def _serve(folder: Path, port: int, ready: list[Site], end: asyncio.Event,
     await console.start()
     app = HttpApp(
         serving, opened.context.need(Authenticator), metrics, ROUTES, limits=Limits(), authority=authority,
-        recorder=opened.context.recorder, origins=Origins(), rooms=opened, console=console,
+        recorder=opened.context.recorder, origins=Origins(), rooms=opened, console=ConsoleDoor(console, openai.chat),
     )  # fmt: skip
     await serving.start()
     while not all(card.ready for card in serving.models()):

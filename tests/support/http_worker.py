@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import http.client
+import shutil
 import signal
 import socket
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,10 +15,20 @@ from pathlib import Path
 from typing import Any
 
 from commands import Forked, start_module
+from msgspec.structs import replace
 
 from ashore.access import keep_first_key, make_first_key
 from ashore.core import SystemClock
-from ashore.serving import AdmissionSection, HttpListen, Limits, ServedModel, StateLink, Topology, write_topology
+from ashore.serving import (
+    AdmissionSection,
+    HttpListen,
+    Limits,
+    ServedModel,
+    StateLink,
+    Topology,
+    WorkerListen,
+    write_topology,
+)
 from ashore.state import open_database
 
 SCRIPT = Path(__file__).with_name("memory_worker.py")
@@ -99,21 +111,31 @@ def http_worker(
         drain_timeout_s=drain_timeout_s,
         **topology_fields,
     )
+    sockets = Path(tempfile.mkdtemp(prefix="ashore-"))  # the path of a socket may have 107 bytes
+    if topology.state.path:
+        topology = replace(
+            topology,
+            workers=(WorkerListen(http=topology.http, inner=str(sockets / "api-0.sock")),),
+            control=str(sockets / "control.sock"),
+        )
     key = first_key or make_first_key(run / "first-key")
     if topology.state.path:
         _keep_key(key, topology.state)
     write_topology(topology, run / "topology.json")
     with open(run / "worker.log", "wb") as log:
         process = start_module("memory_worker", str(run), said=log)
+        control = start_module("memory_control", str(run), said=log) if topology.control else None
     worker = Worker(process=process, port=port, key=key, run=run, topology=topology)
     try:
         if wait:
             _wait_ready(worker)
         yield worker
     finally:
-        if process.poll() is None:
-            process.send_signal(signal.SIGTERM)
-            process.wait(20)
+        for one in (control, process):
+            if one is not None and one.poll() is None:
+                one.send_signal(signal.SIGTERM)
+                one.wait(20)
+        shutil.rmtree(sockets)
 
 
 def _keep_key(key: str, link: StateLink) -> None:

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from release_site import release_site
 
-from ashore.api.http import ROUTES
 from ashore.api.http.openapi import describe
 from ashore.cli.main import main
+from ashore.control.table import ROUTES
 
 
 def said(*words: str) -> str:

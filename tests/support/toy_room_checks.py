@@ -12,11 +12,11 @@ from pathlib import Path
 from admin_app import AdminApp
 from http_worker import http_worker
 
-from ashore.api.http import ROUTES
 from ashore.api.http.openapi import describe
 from ashore.cli.main import main
 from ashore.config import parse_spec
 from ashore.config.reference import reference
+from ashore.control.table import ROUTES
 from ashore.core import Recorder, Rights, SystemClock
 from ashore.deployment.topology import topology_of
 from ashore.metrics import Metrics

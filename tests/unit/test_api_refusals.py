@@ -19,7 +19,7 @@ from ashore.api.http.openai.responses_parse import item_of, listed
 from ashore.api.http.openai.responses_types import ResponsesRequest
 from ashore.api.http.openai.types import ChatRequest
 from ashore.api.http.routes import RouteTable
-from ashore.api.http.table import ROUTES
+from ashore.control.table import ROUTES
 from ashore.core import TenantId
 from ashore.engines import Grammar
 from ashore.engines.sampling.constraint import GrammarCompiler

@@ -17,7 +17,7 @@ from ashore.sessions.rules import DEFAULT, MLPS3, weakness_of
 SOURCE = Path(ashore.__file__).parent
 SHOWN = (
     "sessions", "access", "console", "core", "audit", "cache", "jobs", "server", "releases", "privacy", "learning",
-    "serving", "api/http/console.py", "api/http/feedback.py", "api/http/visiting.py", "api/http/app.py",
+    "serving", "control", "api/http/app.py", "api/http/face.py", "api/http/relay.py",
 )  # fmt: skip
 """Whose errors a page can show."""
 UNTRANSLATED = 591

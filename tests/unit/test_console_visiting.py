@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ashore.api.http.exchange import Exchange
-from ashore.api.http.visiting import is_own_address, visit_of
+from ashore.control.visiting import is_own_address, visit_of
 
 
 def exchange(peer: str = "", **headers: str) -> Exchange:

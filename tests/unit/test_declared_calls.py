@@ -18,11 +18,11 @@ from admin_app import AdminApp
 from cyclopts import Parameter
 
 from ashore.access import OFFICERS, Principal
-from ashore.api.http.admin.calls import routes_of
 from ashore.api.http.openapi import describe
 from ashore.cli import calls as face
 from ashore.cli.recorded import os_user
 from ashore.cli.target import ServerTarget
+from ashore.control.admin import routes_of
 from ashore.core import Actor, Call, Download, TenantId
 from ashore.core.decode import decode
 from ashore.errors import AshoreError, InvalidRequest, NotFound, NotReady, SourceUnreachable, UnknownField

@@ -12,9 +12,9 @@ from typing import Any
 import cyclopts
 
 from ashore.access import ACTIONS, BUILT_IN
-from ashore.api.http import ROUTES
 from ashore.api.http.openapi import describe
 from ashore.cli.main import build_app
+from ashore.control.table import ROUTES
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 

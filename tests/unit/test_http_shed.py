@@ -12,7 +12,8 @@ import pytest
 
 from ashore.access import OnBehalf, OpenDoor
 from ashore.api.decode import model_in
-from ashore.api.http import ROUTES, HttpApp
+from ashore.api.http import HttpApp
+from ashore.control.table import ROUTES
 from ashore.core import SystemClock
 from ashore.metrics import Metrics
 from ashore.rooms import Rooms

@@ -7,9 +7,9 @@ import re
 
 import pytest
 
-from ashore.api.http import ROUTES
 from ashore.api.http.openapi import describe
 from ashore.api.http.welcome import docs_of, page_of
+from ashore.control.table import ROUTES
 from ashore.serving import ModelCard
 
 BASE = "http://127.0.0.1:8080"

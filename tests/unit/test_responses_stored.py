@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from ashore.access import OnBehalf, OpenDoor
-from ashore.api.http import ROUTES, HttpApp
+from ashore.api.http import HttpApp
 from ashore.audit import RequestNote
+from ashore.control.table import ROUTES
 from ashore.core import SystemClock
 from ashore.jobs import EgressSection, JobDesk, JobsSection, make_desk
 from ashore.jobs.reserve import RESERVED_BYTES

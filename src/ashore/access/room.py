@@ -1,84 +1,37 @@
-"""Authentication and authorisation of an API worker."""
+"""The desk of accounts, keys, roles and the policy."""
 
 from __future__ import annotations
 
-import asyncio
+from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Final
 
+from ashore.access import data
 from ashore.access.actions import ACTIONS
 from ashore.access.calls import CALLS, open_desk
-from ashore.access.consents import SqlConsents
-from ashore.access.directory import Directory
-from ashore.access.issuers import Fetch, IssuerKeys
 from ashore.access.keeping import Keys
-from ashore.access.names import SqlNames
-from ashore.access.onbehalf import OnBehalf, read_internal_token
-from ashore.access.ports import Authenticator, Authority
-from ashore.core import EVERY_NAME, Consents, Names, Rights
-from ashore.rooms import Context, Opened, Room
+from ashore.core import Names
+from ashore.rooms import Context, Opened
 
 
-async def open_access(context: Context) -> Opened:
-    """Read accounts, keys and the policy, and fetch the keys of issuers.
-
-    Raises:
-        AshoreError: the state cannot be read, or there is neither a state nor a readable first key.
-    """
-    first_key: str = context.told("first_key_file")
-    keys = await asyncio.to_thread(
-        partial(
-            Keys,
-            Path(first_key) if first_key else None,
-            context.database,
-            context.watch,
-            clock=context.clock,
-            recorder=context.recorder,
-        )
+async def administer_access(context: Context) -> Opened:
+    """Open the desk; nothing without a state."""
+    keys = context.need(Keys)
+    if keys.database is None:
+        return Opened()
+    desk = open_desk(
+        keys.database,
+        context.clock,
+        context.recorder,
+        reread=partial(keys.reread, whole=False),
+        alone=context.alone,
+        names=context.need(Names),
     )
-    issuers = IssuerKeys(keys, context.clock, fetch=context.need(Fetch))
-
-    async def reread(context: Context) -> None:
-        await keys.reread()
-
-    async def believe(context: Context) -> None:
-        await issuers.apply(context.told("access").issuers, context.told("egress").allow)
-
-    await believe(context)
-    names: Names = EVERY_NAME if keys.database is None else SqlNames(keys.database, context.names)
-    gives: dict[type, object] = {
-        Authenticator: keys.authenticator,
-        Directory: keys.directory,
-        Authority: keys.authority,
-        Rights: keys.authority,
-        Names: names,
-    }
-    if keys.database is not None:
-        gives[Consents] = SqlConsents(keys.database, context.clock)
-    token: str = context.told("internal_token_file")
-    if token:
-        secret = read_internal_token(Path(token))
-        gives[OnBehalf] = OnBehalf(secret) if keys.database is None else OnBehalf(secret, keys.acting)
-    return Opened(
-        desk=None
-        if keys.database is None
-        else open_desk(
-            keys.database,
-            context.clock,
-            context.recorder,
-            reread=partial(keys.reread, whole=False),
-            alone=context.alone,
-            names=names,
-        ),
-        gives=gives,
-        reload=(reread, believe),
-        background={"last uses of keys": keys.keep_flushing, "keys of issuers": issuers.keep_fetching},
-    )
+    return Opened(desk=desk)
 
 
-ROOM: Final = Room(
-    name="access", calls=CALLS, open=open_access,
+ROOM: Final = replace(
+    data.ROOM, calls=CALLS, administer=administer_access,
     acts=(
         *(right.name for right in ACTIONS),
         *(call.act for call in CALLS if call.changes and call.word not in ("bind", "consent")),

@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import ctypes
 import gc
 import logging
 import os
@@ -18,7 +17,7 @@ import sys
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -26,32 +25,28 @@ from ashore.access import Authenticator, Authority
 from ashore.access.budgets import LedgerBudgets
 from ashore.access.issuers import Fetch
 from ashore.api.background import Background
-from ashore.api.http import ROUTES, AccessLog, HttpApp, HttpServer, Siblings, listen
+from ashore.api.http import DATA_ROUTES, AccessLog, HttpApp, HttpServer, Relay, Siblings, listen
+from ashore.api.http.inner import INNER
 from ashore.api.issuers import fetch_jwks
+from ashore.api.opening import one_heap, open_the_state, trusted_proxies
 from ashore.api.origin import Origins
 from ashore.api.recording import LogRecorder
 from ashore.api.rereading import keep_rereading, take_each
 from ashore.api.underway import bodies_of
 from ashore.audit import AuditLog
-from ashore.bootstrap import build_store, build_workshop
 from ashore.cache import AnswerCache
-from ashore.console import Console
 from ashore.core import Clock, EngineKind, Recorder, SystemClock
 from ashore.core.identity import Identity
 from ashore.engines import GrammarChecker, card_of
 from ashore.errors import AshoreError
 from ashore.jobs import Quotas
-from ashore.learning import FeedbackService, Receipts
+from ashore.learning import Receipts
 from ashore.metrics import Metrics
 from ashore.privacy import Privacy
 from ashore.processes import Pulse, keep_beating, take_hangups, take_pulse
-from ashore.releases import EvaluationGate, KeptVerdicts, Workshop, load_book
-from ashore.releases.room import RequestPath
+from ashore.releases.data import RequestPath
 from ashore.residency import AsksSupervisor
-from ashore.rooms import Context, Rooms, rooms
-from ashore.rooms import Siblings as SiblingsPort
-from ashore.sealing import secrets_by_link
-from ashore.server.calls import ListsModels
+from ashore.rooms import SERVE, Context, Rooms, data_rooms
 from ashore.serving import (
     BEAT_S,
     Board,
@@ -59,6 +54,7 @@ from ashore.serving import (
     ConcurrencyLimit,
     Followers,
     Guards,
+    HttpListen,
     LoopMeter,
     PrivacyMasker,
     Replica,
@@ -69,9 +65,6 @@ from ashore.serving import (
     Tracer,
     read_topology,
 )
-from ashore.sessions import Sessions
-from ashore.settings import Home
-from ashore.state import Database, EpochWatch, open_state
 
 log = logging.getLogger("ashore.worker")
 
@@ -89,9 +82,6 @@ CONNECTED_S = 1.0
 """How long a worker that begins lets those wait that ask already, until its hosts have greeted. One that comes back
 while they are there would tell its first clients that the model is loading."""
 
-_M_ARENA_MAX, _M_MMAP_THRESHOLD = -8, -3
-"""From glibc's malloc.h."""
-
 
 class BesideHttp(Protocol):
     """A second server in the same loop: gRPC."""
@@ -103,20 +93,6 @@ class BesideHttp(Protocol):
     async def stop(self, grace_s: float) -> None:
         """Stop accepting; running calls have `grace_s` to end."""
         ...
-
-
-def one_heap() -> None:
-    """Limit all threads to two heaps. With glibc's eight per core, memory freed by one thread is seldom reused by
-    another.
-
-    Blocks above 1 MiB are mapped separately, so long bodies return to the system when freed. By default glibc keeps
-    blocks of up to 32 MiB in a heap once one of that size was freed.
-    """
-    if sys.platform == "linux":
-        mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # musl has none, and needs none
-        if mallopt is not None:
-            mallopt(_M_ARENA_MAX, 2)
-            mallopt(_M_MMAP_THRESHOLD, 1 << 20)
 
 
 def waits_for_turns(kinds: Collection[EngineKind]) -> bool:
@@ -157,27 +133,10 @@ def load_text(served: ServedModel) -> ServedText:
 
 
 def siblings_of(topology: Topology, index: int) -> Siblings:
-    """Return the other workers of this machine."""
-    return Siblings([where.http.uds for at, where in enumerate(topology.workers) if at != index and where.http.uds])
-
-
-async def open_the_state(topology: Topology, opened: Rooms) -> None:
-    """Open the state for the rooms, with its watcher; empty if the topology names none.
-
-    Raises:
-        AshoreError: the state cannot be opened, or a room that is open already rejects it.
-    """
-    link = topology.state
-    if link.url or link.path:
-        file, snapshots, clock = Path(link.path), Path(link.snapshots), opened.context.clock
-        secrets = secrets_by_link(Path(link.secrets_key))
-        work = partial(open_state, link.url, default=file, snapshots=snapshots, clock=clock, say=log.info)
-        database = await asyncio.to_thread(work, secrets=secrets, create=False)
-        watch = await asyncio.to_thread(EpochWatch(database).start)
-        opened.before_closing(partial(asyncio.to_thread, database.close))
-        opened.before_closing(partial(asyncio.to_thread, watch.close))
-        opened.give({Database: database, EpochWatch: watch})
-    await opened.go_over_state()
+    """Return the other processes of this machine whose figures stand on one page with those of this worker."""
+    where = topology.listens(index)
+    own = where.inner or where.http.uds
+    return Siblings([one for one in (*topology.inner_sockets, topology.control) if one not in ("", own)])
 
 
 def guards_of(context: Context) -> Guards:
@@ -191,16 +150,6 @@ def guards_of(context: Context) -> Guards:
     return replace(guards, tracer=Followers(heard) if len(heard) > 1 else heard[0] if heard else None)
 
 
-def releasing_of(topology: Topology) -> dict[type, object]:
-    """Return what releases need from the home, if there is one."""
-    if not topology.home:
-        return {}
-    store = cache(lambda: build_store(Home(root=Path(topology.home))))
-    workshop = build_workshop(store, privacy=lambda: topology.privacy, kept=lambda: topology.cache)
-    models: ListsModels = lambda: store().survey()  # noqa: E731
-    return {Workshop: workshop, EvaluationGate: KeptVerdicts(store), ListsModels: models}
-
-
 async def serve(
     topology_path: Path,
     *,
@@ -212,36 +161,29 @@ async def serve(
     """Serve until SIGTERM or SIGINT; return the exit code. `meter` is the selector of this loop; `pulse` beats as
     long as the loop turns."""
     topology = read_topology(topology_path)
-    clock, metrics = SystemClock(), Metrics(metric for room in rooms() for metric in room.metrics)
+    clock, metrics = SystemClock(), Metrics(metric for room in data_rooms() for metric in room.metrics)
     siblings = siblings_of(topology, index)
 
     def behind(name: str) -> tuple[str, ...]:
         """Return the models behind an alias. First called with a request, after `serving` is set."""
         return serving.behind(name)
 
-    def names() -> set[str]:
-        """Return the names that clients may use; another home on the same state may serve others."""
-        known = {card.alias for card in serving.models()}
-        if (database := opened.context.database) is not None:
-            with database.read() as connection:
-                known |= load_book(connection).aliases.keys()
-        return known
-
     opened = Rooms(
         Context(
             told=topology.told,
-            gives={Clock: clock, Metrics: metrics, Recorder: LogRecorder(), SiblingsPort: siblings, Fetch: fetch_jwks},
+            gives={Clock: clock, Metrics: metrics, Recorder: LogRecorder(), Fetch: fetch_jwks},
+            process=f"api-{index}",
             worker=index,
-            alone=len(topology.workers) < 2 and not topology.state.url,
             behind=behind,
-            names=names,
-        )
+        ),
+        listed=data_rooms,
+        parts=SERVE,
     )
     await opened.open("record")
     await open_the_state(topology, opened)
     await opened.open("state")
     authenticator, authority = opened.context.need(Authenticator), opened.context.need(Authority)
-    origins = Origins(_trusted_proxies(topology))
+    origins = Origins(trusted_proxies(topology))
     board = Board(Path(topology.board), index) if topology.board else None
     grammars = GrammarChecker()
     serving = ServingService(
@@ -253,18 +195,14 @@ async def serve(
     where = topology.listens(index)
     sock = listen(where.http)
     bodies = bodies_of(topology.limits, num_workers=max(1, len(topology.workers)))
-    opened.give({RequestPath: serving, Quotas: opened.find(LedgerBudgets), **releasing_of(topology)})
+    opened.give({RequestPath: serving, Quotas: opened.find(LedgerBudgets)})
     await opened.open("serving")
-    console = Console(
-        rooms(), opened.desks, sessions=opened.find(Sessions), authenticator=authenticator, authority=authority,
-        recorder=opened.context.recorder, serving=serving, votes=opened.find(FeedbackService),
-    )  # fmt: skip
-    await console.start()
     app = HttpApp(
-        serving, authenticator, metrics, ROUTES, limits=topology.limits, rooms=opened, number=index, siblings=siblings,
-        access_log=AccessLog() if topology.access_log else None, authority=authority, origins=origins, bodies=bodies,
-        recorder=opened.context.recorder, vllm_names=topology.metrics.vllm_names,
-        console=console,
+        serving, authenticator, metrics, (*DATA_ROUTES, *INNER), limits=topology.limits, rooms=opened, number=index,
+        siblings=siblings, access_log=AccessLog() if topology.access_log else None, authority=authority,
+        origins=origins, bodies=bodies, recorder=opened.context.recorder, vllm_names=topology.metrics.vllm_names,
+        relay=Relay(topology.control) if topology.control else None, described=DATA_ROUTES,
+        has_console=bool(topology.control) and topology.told("console").get("enabled", True),
     )  # fmt: skip
     loop = asyncio.get_running_loop()
     loop.set_default_executor(ThreadPoolExecutor(ASIDE_THREADS, thread_name_prefix="aside"))
@@ -278,9 +216,12 @@ async def serve(
     await serving.start()
     await serving.connected(CONNECTED_S)
     tls = Identity(folder=Path(where.http.identity)).context(server=True) if where.http.identity else None
-    server = HttpServer(app, sock, topology.limits, tls=tls)
+    servers = [HttpServer(app, sock, topology.limits, tls=tls)]
+    if where.inner:
+        servers.append(HttpServer(app, listen(HttpListen(uds=where.inner)), topology.limits))
     app.start()
-    server.start()
+    for server in servers:
+        server.start()
     beside: BesideHttp | None = None
     if where.grpc is not None:
         from ashore.api.grpc import GrpcServer
@@ -294,7 +235,7 @@ async def serve(
 
     async def take(topology: Topology) -> None:
         await take_each((*opened.reloads(topology.told), partial(serving.apply, topology)))
-        origins.trusted_proxies = _trusted_proxies(topology)
+        origins.trusted_proxies = trusted_proxies(topology)
 
     rereading.keep("topology", partial(keep_rereading, reread, topology_path, take))
     background.keep("pulse", partial(keep_beating, pulse or Pulse(None), PATIENCE_S))
@@ -316,7 +257,7 @@ async def serve(
         log.warning("%d requests did not finish in time and were cut off", serving.in_flight)
     await serving.close()
     grammars.close()
-    await server.stop(HTTP_END_S)
+    await asyncio.gather(*(server.stop(HTTP_END_S) for server in servers))
     await app.close()
     await background.stop()
     await opened.close()
@@ -329,10 +270,6 @@ async def _beat(board: Board) -> None:
     while True:
         board.beat()
         await asyncio.sleep(BEAT_S)
-
-
-def _trusted_proxies(topology: Topology) -> int:
-    return 0 if topology.edge is None else topology.edge.trusted_proxies
 
 
 def main(words: Sequence[str] | None = None) -> int:

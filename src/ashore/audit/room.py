@@ -1,26 +1,23 @@
-"""The audit log of an API worker, and the readers of the home's log."""
+"""The readers of the home's audit log: search, verification, export."""
 
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Final
 
+from ashore.audit import data
 from ashore.audit.calls import CALLS
-from ashore.audit.content import SUBJECTS_EPOCH, ContentSealer, SqlSubjectKeys
-from ashore.audit.launch import AuditLink, open_log
-from ashore.audit.log import AuditLog
+from ashore.audit.launch import AuditLink
 from ashore.audit.records import BEGIN, INFER
 from ashore.audit.service import AuditService
 from ashore.audit.writer import CLOSE, JUMP, OPEN
-from ashore.core import Recollection, Recorder
-from ashore.errors import InvalidSpec
+from ashore.core import Recollection
 from ashore.metrics import Metric, Metrics
-from ashore.rooms import Context, Opened, Room
+from ashore.rooms import Context, Opened
 
-RECORD_END_S: Final = 10.0
-"""How long the log of a worker that stops may take to write what it was told."""
 _TIME: Final = Metric(
     "ashore_audit_archive_time_seconds",
     "gauge",
@@ -44,37 +41,19 @@ _ANCHOR_FAILURES: Final = Metric(
 )
 
 
-async def open_audit(context: Context) -> Opened:
-    """Open the log of this worker; nothing if the topology has no audit.
-
-    Raises:
-        AuditUnavailable: it cannot be written; the worker must not serve without it.
-    """
+async def administer_audit(context: Context) -> Opened:
+    """Open what reads the log; nothing if the topology has no audit."""
     link: AuditLink = context.told("audit")
     if not link.path:
         return Opened()
-    log = await asyncio.to_thread(partial(open_log, link, f"api-{context.worker}"))
-    desk = AuditService(Path(link.path), Path(link.keys), log, anchors=link.section.anchors, opener=link.opener)
+    desk = AuditService(
+        Path(link.path), Path(link.keys), context.recorder, anchors=link.section.anchors, opener=link.opener
+    )
     return Opened(
         desk=desk,
-        gives={Recorder: log, AuditLog: log, Recollection: desk},
-        over_state=partial(_keep_content, log) if log.keeps_content else None,
+        gives={Recollection: desk},
         measure=partial(asyncio.to_thread, _measure, desk, context.metrics),
-        close=partial(asyncio.to_thread, log.close, RECORD_END_S),
     )
-
-
-def _keep_content(log: AuditLog, context: Context) -> None:
-    """Encrypt prompts and answers under keys of the state; erasures also drop keys in memory.
-
-    Raises:
-        InvalidSpec: there is no state.
-    """
-    if context.database is None or context.watch is None:
-        raise InvalidSpec('[audit] content = "sealed" needs a state database', hint="set url under [state]")
-    sealer = ContentSealer(SqlSubjectKeys(context.database))
-    context.watch.on_change(lambda kind, value: sealer.forget() if kind == SUBJECTS_EPOCH else None)
-    log.seal_content_with(sealer)
 
 
 def _measure(desk: AuditService, metrics: Metrics) -> None:
@@ -88,8 +67,8 @@ def _measure(desk: AuditService, metrics: Metrics) -> None:
         metrics.set(_ANCHOR_FAILURES.name, one.failures, one.place)
 
 
-ROOM: Final = Room(
-    name="audit", calls=CALLS, open=open_audit, stage="record",
+ROOM: Final = replace(
+    data.ROOM, calls=CALLS, administer=administer_audit,
     metrics=(_TIME, _FAILURES, _ANCHOR_TIME, _ANCHOR_FAILURES),
     acts=(
         BEGIN, CLOSE, INFER, JUMP, OPEN, "audit:anchor", "audit:archive", "audit:erase", "audit:rotate-key",

@@ -1,4 +1,4 @@
-"""The backup of a home in an API worker: its calls, and figures of the scheduled tasks."""
+"""The backup of a home in the control process: its calls, and figures of the scheduled tasks."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def _measure(home: BackupHome, metrics: Metrics) -> None:
 
 
 ROOM: Final = Room(
-    name="backup", calls=CALLS, metrics=METRICS, open=open_backup,
+    name="backup", calls=CALLS, metrics=METRICS, administer=open_backup,
     acts=(
         "backup:confirm", "backup:init", "backup:rehearse", "backup:rekey", "backup:repair", "backup:replace",
         "backup:restore", "backup:scrub",

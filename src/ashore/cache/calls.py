@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Final
 from urllib.parse import urlencode
 
 import msgspec
 
-from ashore.cache.model import EntryStats, Pair, ShareStats
+from ashore.cache.model import Pair
+from ashore.cache.report import COUNTS, REPORT, CacheItem, CacheReport, EntryOut, ShareOut, report
 from ashore.cache.sql import purge, remove_pairs, save_pairs
 from ashore.core import (
-    ADMIN,
     EVERY_NAME,
     METRICS_READ,
     SERVER,
@@ -28,7 +28,7 @@ from ashore.core import (
     sees_tenant,
 )
 from ashore.errors import InvalidRequest, NotReady
-from ashore.rooms import Siblings
+from ashore.rooms import Workers
 
 if TYPE_CHECKING:
     from ashore.cache.service import AnswerCache
@@ -52,9 +52,9 @@ class CacheDesk:
     names: Names = EVERY_NAME
     """Of tenants and models: nothing is purged, kept or asked for one that does not exist."""
     cache: AnswerCache | None = None
-    """That of this worker; a command has none."""
-    worker: int = 0
-    siblings: Siblings | None = None
+    """That of this process, if it answers requests."""
+    workers: Workers | None = None
+    """The API workers, where this process is none of them."""
 
     def state(self) -> Database:
         """Return what tells every worker of a purge.
@@ -79,58 +79,6 @@ class CacheIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """Show only this alias."""
     entry: Name = ""
     """Show one entry (owner, age, size, worker), named by its x-ashore-cache-entry header."""
-
-
-class CacheItem(msgspec.Struct, frozen=True):
-    """The cache of one API worker, or the part of it that `tenant` and `model` select."""
-
-    worker: int
-    lookups: int
-    """Excluding byte-identical repeats."""
-    misses: int
-    stored: int
-    refused: int
-    ready_hits: int
-    """Hits by byte-identical repeats."""
-    hits: dict[str, int]
-    """All other hits, by tier."""
-    entries: int
-    num_bytes: int
-    max_bytes: int
-    evictions: int
-    shared: str
-
-
-class ShareOut(msgspec.Struct, frozen=True, kw_only=True):
-    """The part of all API workers' caches that belongs to one tenant and model."""
-
-    tenant: str
-    """`*`: answers of public routes. `(others)`: pairs beyond the first 1,000 of a worker."""
-    model: str
-    entries: int
-    num_bytes: int
-    lookups: int
-    """Misses and hits, including byte-identical repeats."""
-    misses: int
-    hits_exact: int
-    hits_reworded: int
-    stored: int
-    refused: int
-    evictions: int
-
-
-class EntryOut(msgspec.Struct, frozen=True, kw_only=True):
-    """A cached answer in one API worker, without its text."""
-
-    worker: int
-    entry: str
-    tenant: str
-    model: str
-    release: str
-    num_bytes: int
-    age_s: int
-    expires_at_s: float
-    """Seconds since 1970."""
 
 
 class CacheList(msgspec.Struct, frozen=True, kw_only=True):
@@ -186,12 +134,13 @@ async def show_cache(desk: CacheDesk, actor: Actor, asked: CacheIn) -> CacheList
         desk.rights.require(principal, READ, SERVER)
         if asked.tenant != PUBLIC:
             check_tenant(desk.rights, principal, READ, asked.tenant)
-    if not actor.sibling:
-        await asyncio.to_thread(_check_names, desk, asked.tenant, asked.model)
-    parts = [await _own(desk, asked)]
-    if desk.siblings is not None and not actor.sibling:
-        bodies = await desk.siblings.ask(f"{ADMIN}/cache?{urlencode(given)}".rstrip("?"))
-        parts += [msgspec.json.decode(body, type=CacheList) for body in bodies]
+    await asyncio.to_thread(_check_names, desk, asked.tenant, asked.model)
+    parts = []
+    if desk.cache is not None:
+        parts.append(await report(desk.cache, 0, tenant=asked.tenant, model=asked.model, entry=asked.entry))
+    if desk.workers is not None:
+        bodies = await desk.workers.ask(f"{REPORT}?{urlencode(given)}".rstrip("?"))
+        parts += [msgspec.json.decode(body, type=CacheReport) for body in bodies]
     names = desk.rights.decide(principal, READ, SERVER).allowed
     return CacheList(
         items=sorted((item for part in parts for item in part.items), key=lambda item: item.worker),
@@ -263,9 +212,6 @@ def _sees(desk: CacheDesk, principal: Principal, tenant: str) -> bool:
     return tenant == PUBLIC or sees_tenant(desk.rights, principal, READ, tenant)
 
 
-_COUNTS: Final = tuple(name for name in ShareOut.__struct_fields__ if name not in ("tenant", "model"))
-
-
 def _merged(shares: Iterable[ShareOut]) -> list[ShareOut]:
     """Return the shares of several workers added up, the largest first."""
     found: dict[tuple[str, str], ShareOut] = {}
@@ -273,35 +219,7 @@ def _merged(shares: Iterable[ShareOut]) -> list[ShareOut]:
         key = (share.tenant, share.model)
         other = found.get(key)
         if other is not None:
-            counts = {name: getattr(share, name) + getattr(other, name) for name in _COUNTS}
+            counts = {name: getattr(share, name) + getattr(other, name) for name in COUNTS}
             share = msgspec.structs.replace(share, **counts)
         found[key] = share
     return sorted(found.values(), key=lambda share: (-share.num_bytes, -share.lookups, share.tenant, share.model))
-
-
-async def _own(desk: CacheDesk, asked: CacheIn) -> CacheList:
-    """Return what this worker says."""
-    assert desk.cache is not None
-    held = await desk.cache.entry(asked.entry) if asked.entry else None
-    return CacheList(
-        items=[CacheItem(worker=desk.worker, **asdict(desk.cache.stats(tenant=asked.tenant, alias=asked.model)))],
-        shares=[_share(one) for one in desk.cache.shares(tenant=asked.tenant, alias=asked.model)],
-        held=[] if held is None else [_entry(desk.worker, held)],
-    )
-
-
-def _share(one: ShareStats) -> ShareOut:
-    return ShareOut(model=one.alias, **{name: getattr(one, name) for name in ("tenant", *_COUNTS)})
-
-
-def _entry(worker: int, one: EntryStats) -> EntryOut:
-    return EntryOut(
-        worker=worker,
-        entry=one.entry_id,
-        tenant=one.tenant,
-        model=one.alias,
-        release=one.release,
-        num_bytes=one.num_bytes,
-        age_s=one.age_s,
-        expires_at_s=one.expires_at_s,
-    )

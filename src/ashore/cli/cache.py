@@ -17,16 +17,14 @@ from ashore.cache.calls import (
     CALLS,
     CacheDesk,
     CacheIn,
-    CacheItem,
     CacheList,
-    EntryOut,
     Purged,
     PurgeIn,
-    ShareOut,
     import_pairs,
     purge_answers,
     remove_curated,
 )
+from ashore.cache.report import CacheItem, EntryOut, ShareOut
 from ashore.cli.calls import HERE, Server
 from ashore.cli.columns import table
 from ashore.cli.recorded import MAX_TARGET_CHARS, Owned, acting, note_owner, owner

@@ -8,6 +8,7 @@ from ashore.core.bucket import S3_HINT, Bucket
 from ashore.core.bytesize import human_bytes
 from ashore.core.call import (
     ADMIN,
+    CONTROL_PATHS,
     EVENT_STREAM,
     Actor,
     Aside,
@@ -20,6 +21,7 @@ from ashore.core.call import (
     call_named,
     docs_under,
     field_docs,
+    is_for_control,
     perform,
 )
 from ashore.core.chat import Message, Role, ToolCall, ToolSpec

@@ -21,6 +21,8 @@ from ashore.core.recorder import Act, ActOutcome, Recorder
 
 Method = Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
 ADMIN: Final = "/admin/v1"
+CONTROL_PATHS: Final = ("/admin", "/console", "/v1/feedback", "/api/public", "/docs", "/openapi.json")
+"""What the control process answers, and everything below it: the edge sends it there, or a worker passes it on."""
 SETTLE_S: Final = 5.0
 """Longest wait for the record of a change."""
 EVENT_STREAM: Final = "text/event-stream"
@@ -33,8 +35,6 @@ class Actor:
     principal: Principal
     origin: str = ""
     request_id: str = ""
-    sibling: bool = False
-    """Whether another worker of this machine asks for what only this one knows, to add it to its own."""
 
     def record(
         self,
@@ -280,6 +280,11 @@ class Aside(Protocol):
     async def __call__(self, principal: Principal, work: Callable[[], Any], /) -> Any:
         """Run `work` for a principal on a thread, and return its result."""
         ...
+
+
+def is_for_control(path: str) -> bool:
+    """Return whether the control process answers a path."""
+    return any(path == one or path.startswith(f"{one}/") for one in CONTROL_PATHS)
 
 
 async def perform(

@@ -31,6 +31,8 @@ API_MARGIN_S: Final = 20.0
 """The same for an API worker, which has more to end: `GRPC_END_S` and `HTTP_END_S` of it and `RECORD_END_S` of its log,
 one after the other, and what it writes last. Seldom more than a second is used."""
 START_ATTEMPTS: Final = 3
+CONTROL: Final = "control"
+"""Name of the control process under the supervisor."""
 
 
 def worker_name(index: int) -> str:
@@ -54,6 +56,21 @@ def api_child(index: int, *, home: Home, settings: Settings) -> ChildSpec:
         stage=0,
         essential=True,
         drain_s=settings.drain_timeout_s + API_MARGIN_S,
+        rereads=True,
+    )
+
+
+def control_child(*, home: Home, settings: Settings) -> ChildSpec:
+    """The control process, which administers. Without it requests are answered as before. Stops before the workers,
+    which it asks.
+    """
+    return ChildSpec(
+        name=CONTROL,
+        argv=tuple(python_command("ashore.control", "--run", str(home.run), "--log-level", settings.log_level)),
+        log=home.logs / "control.log",
+        control_flag="",
+        stage=-1,
+        drain_s=API_MARGIN_S,
         rereads=True,
     )
 

@@ -14,10 +14,12 @@ from ashore.config import Listening
 from ashore.core import UNDECODABLE, Clock
 from ashore.deployment.children import (
     BACKUP,
+    CONTROL,
     LEARNING,
     api_child,
     backup_child,
     check_alive,
+    control_child,
     jobs_child,
     learning_child,
     valkey_child,
@@ -35,6 +37,8 @@ from ashore.settings import Home, Settings
 
 SWITCHED_S: Final = 10.0
 """How long API workers may take to apply a new topology."""
+CONTROL_S: Final = 10.0
+"""How long a start waits for the control process, once clients are answered."""
 PUBLISH_AGAIN_S: Final = 1.0
 """Between two attempts to publish the topology, if it cannot be written."""
 
@@ -102,6 +106,7 @@ class Front:
             make_board(home.run / BOARD, num_workers=listening.http.workers)
         for index in range(listening.http.workers):
             self._supervisor.add(api_child(index, home=home, settings=settings))
+        self._supervisor.add(control_child(home=home, settings=settings))
         if self._edge is not None:
             self._edge.start(listening.edge)
         self._supervisor.add(jobs_child(listening=listening, home=home, settings=settings, config=self._config))
@@ -126,6 +131,16 @@ class Front:
                     f"the API was not ready within {self._settings.start_timeout_s:g} s",
                     hint=f"see {self._home.logs / 'api.log'}; to wait longer, set ASHORE_START_TIMEOUT_S",
                 )
+            self._supervisor.tick(0.05)
+        self._wait_control()
+
+    def _wait_control(self) -> None:
+        """Wait a moment for the control process, so that the console opens at once. Clients are answered already."""
+        deadline_s = self._clock.monotonic_s() + CONTROL_S
+        while not self._supervisor.stop_requested and get_from(self._home.admin_socket, "/healthz") is None:
+            if self._clock.monotonic_s() > deadline_s:
+                self._say(f"the control process is not up yet; see {self._home.logs / 'control.log'}")
+                return
             self._supervisor.tick(0.05)
 
     def apply_edge(self, listening: Listening) -> None:
@@ -159,6 +174,7 @@ class Front:
         self._is_published = True
         for index in range(self.listening.http.workers):
             self._supervisor.send(worker_name(index), signal.SIGHUP)
+        self._supervisor.send(CONTROL, signal.SIGHUP)
 
     def is_answered(self, alias: str) -> bool:
         """Return whether no worker reports the alias as unknown."""

@@ -20,6 +20,7 @@ def worker_listen(listening: Listening, home: Home, index: int) -> WorkerListen:
     grpc = listening.grpc
     return WorkerListen(
         http=HttpListen(host=listening.http.host, port=listening.http.port),
+        inner=worker_sockets(home.run, index).http,
         grpc=GrpcListen(host=grpc.host, port=grpc.port) if grpc.port else None,
     )
 

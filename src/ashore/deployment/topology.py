@@ -40,6 +40,7 @@ def topology_of(
         http=workers[0].http,
         grpc=workers[0].grpc,
         workers=workers,
+        control=str(home.admin_socket),
         board=str(home.run / BOARD) if len(workers) > 1 else "",
         edge=EdgeAddress(
             url=listening.address,

@@ -1,4 +1,4 @@
-"""The doctor in an API worker: its calls. It looks in a process of its own, and works without a server too."""
+"""The doctor in the control process: its calls. It looks in a process of its own, and works without a server too."""
 
 from __future__ import annotations
 
@@ -91,4 +91,4 @@ async def open_room(context: Context) -> Opened:
     return Opened(desk=DoctorDesk(rights=context.rights, recorder=context.recorder, look=OwnLook(where), home=where))
 
 
-ROOM: Final = Room(name="doctor", calls=CALLS, acts=("doctor:undo",), open=open_room)
+ROOM: Final = Room(name="doctor", calls=CALLS, acts=("doctor:undo",), administer=open_room)

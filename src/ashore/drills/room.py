@@ -1,4 +1,4 @@
-"""Drills in an API worker: the list, reports, consent. Drills themselves run from the command line."""
+"""Drills in the control process: the list, reports, consent. Drills themselves run from the command line."""
 
 from __future__ import annotations
 
@@ -26,4 +26,6 @@ async def open_room(context: Context) -> Opened:
     return Opened(desk=desk)
 
 
-ROOM: Final = Room(name="drill", calls=CALLS, acts=("drill:report", "drill:run"), section=DrillsSection, open=open_room)
+ROOM: Final = Room(
+    name="drill", calls=CALLS, acts=("drill:report", "drill:run"), section=DrillsSection, administer=open_room
+)

@@ -13,6 +13,8 @@ GRPC: Final = "api_grpc"
 LOCAL: Final = "_here"
 """Suffix of the cluster that holds this machine's workers alone."""
 REMOTE: Final = "_machines"
+CONTROL: Final = "api_control"
+"""The cluster of this machine's control process."""
 
 HOP: Final = "x-ashore-hop"
 """Set by an edge on forwarded requests: another machine's edge answers or refuses it, and does not forward it again."""
@@ -39,6 +41,7 @@ def clusters(plan: EdgePlan) -> list[dict[str, Tree]]:
         if plan.machines:
             found.append(_remote(name + REMOTE, plan, grpc=is_grpc))
         found.append(_in_order(name, [name + LOCAL, *([name + REMOTE] if plan.machines else [])]))
+    found.append(_here(CONTROL, [plan.control], plan, grpc=False, health="/healthz"))
     return found
 
 
@@ -47,9 +50,9 @@ def first_choice(name: str, plan: EdgePlan) -> str:
     return name if plan.machines else name + LOCAL
 
 
-def _here(name: str, sockets: Sequence[str], plan: EdgePlan, *, grpc: bool) -> dict[str, Tree]:
+def _here(name: str, sockets: Sequence[str], plan: EdgePlan, *, grpc: bool, health: str = "/readyz") -> dict[str, Tree]:
     return {
-        **_common(name, [{"pipe": {"path": path}} for path in sockets], plan, grpc=grpc),
+        **_common(name, [{"pipe": {"path": path}} for path in sockets], plan, grpc=grpc, health=health),
         "type": "STATIC",
     }
 
@@ -95,7 +98,9 @@ def _in_order(name: str, members: Sequence[str]) -> dict[str, Tree]:
     }
 
 
-def _common(name: str, addresses: Sequence[Tree], plan: EdgePlan, *, grpc: bool) -> dict[str, Tree]:
+def _common(
+    name: str, addresses: Sequence[Tree], plan: EdgePlan, *, grpc: bool, health: str = "/readyz"
+) -> dict[str, Tree]:
     return {
         "name": name,
         "connect_timeout": "1s",
@@ -162,7 +167,7 @@ def _common(name: str, addresses: Sequence[Tree], plan: EdgePlan, *, grpc: bool)
                 "interval_jitter": "0.1s",
                 "unhealthy_threshold": 2,
                 "healthy_threshold": 1,
-                **_health_check(grpc=grpc),
+                **_health_check(health, grpc=grpc),
             }
         ],
         "load_assignment": {
@@ -172,12 +177,12 @@ def _common(name: str, addresses: Sequence[Tree], plan: EdgePlan, *, grpc: bool)
     }
 
 
-def _health_check(*, grpc: bool) -> dict[str, Tree]:
-    """Health check of a worker. Another machine's edge is checked for its own workers, hence the hop header."""
+def _health_check(path: str, *, grpc: bool) -> dict[str, Tree]:
+    """Health check of a process. Another machine's edge is checked for its own workers, hence the hop header."""
     mark: Tree = [{"header": {"key": HOP, "value": "1"}}]
     if grpc:
         return {"grpc_health_check": {"initial_metadata": mark}}
-    return {"http_health_check": {"host": "edge", "path": "/readyz", "request_headers_to_add": mark}}
+    return {"http_health_check": {"host": "edge", "path": path, "request_headers_to_add": mark}}
 
 
 def _http2() -> dict[str, Tree]:

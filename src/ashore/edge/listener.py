@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
+from ashore.core import CONTROL_PATHS, is_for_control
 from ashore.core.yaml import Tree, Why
-from ashore.edge.clusters import AGAIN_BYTES, BUFFER_BYTES, GRPC, HOP, HTTP, LOCAL, first_choice
+from ashore.edge.clusters import AGAIN_BYTES, BUFFER_BYTES, CONTROL, GRPC, HOP, HTTP, LOCAL, first_choice
 from ashore.edge.model import EdgePlan
 from ashore.edge.replies import local_replies
 
@@ -246,6 +247,7 @@ def _routes(plan: EdgePlan) -> Tree:
             },
         ),
     ]
+    routes += [{"match": {"path_separated_prefix": path}, "route": _action(CONTROL, plan)} for path in CONTROL_PATHS]
     if plan.machines:
         routes += [
             Why(
@@ -286,12 +288,12 @@ def _open_routes(plan: EdgePlan, from_edge: list[Tree]) -> list[Tree]:
     with_cookie: list[Tree] = [{"name": "cookie", "present_match": True}]
     asks: dict[str, Tree] = {"path": ASK_PATH, "headers": with_cookie}
     routes: list[Tree] = []
-    for match, kind in ((asks, HTTP), *((_open_match(path), _kind(path)) for path in OPEN_PATHS)):
+    for match, kind in ((asks, CONTROL), *((_open_match(path), _kind(path)) for path in OPEN_PATHS)):
         limits: dict[str, Tree] = {} if match is asks else {"typed_per_filter_config": short}
-        if plan.machines:
-            headers: Tree = [*(with_cookie if match is asks else ()), *from_edge]
-            routes.append({"match": {**match, "headers": headers}, "route": _action(kind + LOCAL, plan), **limits})
-        routes.append({"match": match, "route": _action(first_choice(kind, plan), plan), **limits})
+        if plan.machines and kind != CONTROL:
+            routes.append({"match": {**match, "headers": from_edge}, "route": _action(kind + LOCAL, plan), **limits})
+        cluster = CONTROL if kind == CONTROL else first_choice(kind, plan)
+        routes.append({"match": match, "route": _action(cluster, plan), **limits})
     return routes
 
 
@@ -300,7 +302,7 @@ def _open_match(path: str) -> dict[str, Tree]:
 
 
 def _kind(path: str) -> str:
-    return GRPC if path.startswith("/grpc.") else HTTP
+    return GRPC if path.startswith("/grpc.") else CONTROL if is_for_control(path) else HTTP
 
 
 def _action(cluster: str, plan: EdgePlan, *, reads: bool = False) -> Tree:

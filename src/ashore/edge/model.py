@@ -44,6 +44,8 @@ class EdgePlan:
     tls: Tls | None
     """None: plain text, for a network that is private already."""
     workers: tuple[WorkerSockets, ...]
+    control: str
+    """Path of the unix socket of the control process."""
     machines: tuple[Machine, ...] = ()
     machines_ca: str = ""
     """File with the certificates that the edges of other machines are checked against; empty: those of the system."""

@@ -17,6 +17,8 @@ from ashore.processes import get_from
 
 OPEN_CONNECTIONS: Final = "http.edge.downstream_cx_active"
 """Envoy's name for the resource."""
+CONTROL_SOCKET: Final = "control.sock"
+"""Name of the control process's socket in the folder of sockets."""
 MAX_SOCKET_PATH: Final = 107
 """unix(7), `sun_path` without its closing zero."""
 
@@ -41,6 +43,7 @@ def plan_edge(
         port=spec.port,
         tls=tls,
         workers=tuple(worker_sockets(run, index) for index in range(num_workers)),
+        control=str(run / CONTROL_SOCKET),
         machines=tuple(_machine(text) for text in spec.machines),
         machines_ca=spec.machines_ca,
         max_body_bytes=spec.max_body_bytes,
@@ -50,7 +53,7 @@ def plan_edge(
         access_log=spec.access_log,
         trusted_proxies=spec.trusted_proxies,
     )
-    longest = max([str(plan.admin_socket), *(worker.grpc for worker in plan.workers)], key=len)
+    longest = max([str(plan.admin_socket), plan.control, *(worker.grpc for worker in plan.workers)], key=len)
     if len(os.fsencode(longest)) > MAX_SOCKET_PATH:
         raise InvalidSpec(
             f"the path {longest} is too long for a unix socket ({MAX_SOCKET_PATH} bytes)",

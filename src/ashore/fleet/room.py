@@ -1,4 +1,4 @@
-"""The fleet in one API worker: its calls, and this server's reports to the others."""
+"""The fleet in the control process: its calls, and this server's reports to the others."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ async def open_fleet(context: Context) -> Opened:
         views.take(context.told)
         desk.section = context.section("fleet", FleetSection)
 
-    if context.worker or not context.told("state").url:
+    if not context.told("state").url:
         return Opened(desk=desk, reload=(reload,))  # an unshared state needs no reports
 
     async def report() -> None:
@@ -127,6 +127,6 @@ def _leave(desk: FleetDesk) -> None:
 
 
 ROOM: Final = Room(
-    name="fleet", calls=CALLS, section=FleetSection, open=open_fleet, stage="serving",
+    name="fleet", calls=CALLS, section=FleetSection, administer=open_fleet, stage="serving",
     acts=tuple(call.act for call in CALLS if call.changes),
 )  # fmt: skip

@@ -1,24 +1,25 @@
-"""The queue in an API worker: submission and administration."""
+"""The desk of jobs and operations, and what is recorded of their ends."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import platform
+from dataclasses import replace
 from functools import partial
 from typing import Final
 
 from ashore.core import parse_allow
 from ashore.errors import AshoreError
+from ashore.jobs import data
 from ashore.jobs.calls import CALLS
-from ashore.jobs.desk import JobDesk, make_desk
+from ashore.jobs.desk import JobDesk
 from ashore.jobs.office import JobOffice
 from ashore.jobs.operations.model import name_of
 from ashore.jobs.operations.recording import EndsRecorder
 from ashore.jobs.operations.sources import Reach
-from ashore.jobs.ports import Quotas
 from ashore.metrics import Metric, Metrics
-from ashore.rooms import Context, Opened, Room, Work
+from ashore.rooms import Context, Opened, Work
 
 log = logging.getLogger("ashore.worker")
 
@@ -30,11 +31,9 @@ JOBS: Final = Metric(
 )
 
 
-async def open_jobs(context: Context) -> Opened:
-    """Open the queue; without a state it accepts no jobs."""
-    desk = make_desk(
-        context.database, context.clock, context.told("jobs"), context.told("egress"), context.find(Quotas)
-    )
+async def administer_jobs(context: Context) -> Opened:
+    """Open the desk of jobs and operations; nothing without a state."""
+    desk = context.need(JobDesk)
     office = JobOffice(
         queue=desk.queue,
         rights=context.rights,
@@ -44,20 +43,19 @@ async def open_jobs(context: Context) -> Opened:
         result_ttl_ms=desk.limits.result_ttl_ms,
     )
     background: dict[str, Work] = {}
-    if context.database is not None and context.watch is not None and context.worker == 0:
+    if context.database is not None and context.watch is not None:
         ends = EndsRecorder(context.database, desk.queue, context.recorder, home=office.home)
         ends.watch(context.watch)
         background["ends of operations"] = ends.keep_recording
     return Opened(
         desk=office if desk.worked else None,
-        gives={JobDesk: desk},
         background=background,
         measure=partial(asyncio.to_thread, _count, desk, context.metrics),
     )
 
 
 def _count(desk: JobDesk, metrics: Metrics) -> None:
-    """Update the gauges of the queue; only one worker does, because metrics pages are summed."""
+    """Update the gauges of the queue."""
     found: dict[tuple[str, str], int] = {}
     try:
         for (kind, state), number in desk.queue.counts().items():
@@ -73,6 +71,4 @@ def _count(desk: JobDesk, metrics: Metrics) -> None:
         metrics.set(JOBS.name, number, *labels)
 
 
-ROOM: Final = Room(
-    name="jobs", calls=CALLS, acts=("optimize:evaluate",), metrics=(JOBS,), open=open_jobs, stage="serving"
-)
+ROOM: Final = replace(data.ROOM, calls=CALLS, acts=("optimize:evaluate",), metrics=(JOBS,), administer=administer_jobs)

@@ -8,7 +8,7 @@ process that serves requests.
 Where to add what:
 
 - A field of a vote: `Feedback` in learning/votes.py, its column in learning/tables, learning/sql.py.
-- Another API that takes votes: a function to `Feedback` in learning/votes.py, its route in api/http/feedback.py.
+- Another API that takes votes: a function to `Feedback` in learning/votes.py, its route in control/feedback.py.
 """
 
 from ashore.learning.receipts import Receipts

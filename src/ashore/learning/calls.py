@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -256,11 +257,16 @@ def list_votes(desk: LearningDesk, actor: Actor, asked: Nothing) -> VotesList:
     )
 
 
-def forget(desk: LearningDesk, actor: Actor, asked: ForgetIn) -> Forgotten:
+async def forget(desk: LearningDesk, actor: Actor, asked: ForgetIn) -> Forgotten:
     """Erase a person from feedback: votes, corrections, and receipts of their answers.
 
     The key of their texts is destroyed first, so that copies of the state hold noise. May be repeated.
     """
+    await desk.feedback.written()
+    return await asyncio.to_thread(_forget, desk, actor, asked)
+
+
+def _forget(desk: LearningDesk, actor: Actor, asked: ForgetIn) -> Forgotten:
     tenant = asked.tenant or str(actor.principal.tenant)
     check_named(desk.names, "tenant", tenant)
     check_on(desk.rights, actor.principal, FORGET, f"tenant/{tenant}")

@@ -6,6 +6,7 @@ batches. When the queue is full, receipts are dropped and counted: only a vote w
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import hmac
 import logging
@@ -39,6 +40,12 @@ MOST_CHARS: Final = 65_536
 BATCH: Final = 256
 EVERY_S: Final = 0.2
 """How long answers are gathered for one transaction."""
+
+WRITTEN: Final = "/internal/receipts"
+"""Where a worker answers once the receipts of answers that have ended are on disk."""
+WRITTEN_S: Final = 5.0
+"""Longest wait for that."""
+LOOK_S: Final = 0.02
 
 Blacken = Callable[[Sequence[str]], Sequence[str]]
 Counted = Callable[[int, str], None]
@@ -120,15 +127,13 @@ class Receipts:
     def now_ms(self) -> int:
         return int(self._clock.now_s() * 1000)
 
-    def flush(self, timeout_s: float = 5.0) -> bool:
-        """Wait until everything taken so far is written, or for so long; return whether it is."""
-        with self._lock:
-            return self._lock.wait_for(lambda: not self._waiting and not self._writing, timeout_s)
-
-    @property
-    def waits(self) -> bool:
-        """Whether writes are pending."""
-        return bool(self._waiting) or self._writing
+    async def written(self, within_s: float = WRITTEN_S) -> bool:
+        """Wait until everything taken so far is on disk, or for so long; return whether it is. Holds no thread."""
+        for _ in range(round(within_s / LOOK_S)):
+            if not (self._waiting or self._writing):
+                return True
+            await asyncio.sleep(LOOK_S)
+        return False
 
     def close(self) -> None:
         """Write the rest and end. May be called twice."""

@@ -8,7 +8,7 @@ import hmac
 import logging
 import secrets
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Final
@@ -22,7 +22,7 @@ from ashore.errors import InvalidRequest, NotFound, Overloaded, PermissionDenied
 from ashore.jobs import Quotas, check_room, check_stored
 from ashore.learning.consent import Consents, Purpose
 from ashore.learning.model import Receipt, Vote
-from ashore.learning.receipts import Blacken, Receipts
+from ashore.learning.receipts import Blacken
 from ashore.learning.runs import Run, forget_examples
 from ashore.learning.sql import (
     find_receipts,
@@ -45,9 +45,7 @@ log = logging.getLogger("ashore.learning")
 
 REVIEW: Final = "feedback:review"
 ELSEWHERE_S: Final = 1.5
-"""How long a vote waits for a receipt that another worker may be writing."""
-HERE_S: Final = 5.0
-"""How long it waits while this worker has receipts to write."""
+"""How long a vote looks for a receipt that another machine may be writing."""
 FIRST_LOOK_S: Final = 0.05
 LONGEST_LOOK_S: Final = 0.4
 """Longest pause between two looks for a receipt; it doubles from one to the next."""
@@ -83,7 +81,6 @@ class FeedbackService:
         database: Database,
         texts: SealedTexts,
         consents: Consents,
-        receipts: Receipts,
         *,
         secret: bytes,
         blacken: Blacken,
@@ -91,11 +88,20 @@ class FeedbackService:
         recorder: Recorder,
         clock: Clock,
         quotas: Quotas,
+        ttl_s: Callable[[], float],
+        written: Callable[[], Awaitable[object]],
     ) -> None:
+        """Create it. `ttl_s`: how long an answer may be voted on. `written`: returns once the receipts of answers that
+        have ended are on disk, or a limit has passed."""
         self._quotas, self._pace = quotas, VotePace()
-        self._database, self._texts, self._consents, self._receipts = database, texts, consents, receipts
+        self._database, self._texts, self._consents = database, texts, consents
+        self.written = written
+        self._ttl_s = ttl_s
         self._secret, self._blacken, self._rights = secret, blacken, rights
         self._recorder, self._clock = recorder, clock
+
+    def now_ms(self) -> int:
+        return int(self._clock.now_s() * 1000)
 
     def purpose(self, tenant: str) -> Purpose:
         """Return the current purpose of a tenant's votes. Never blocks."""
@@ -120,15 +126,18 @@ class FeedbackService:
             DeadlineExceeded: the correction was not masked in time.
         """
         self._pace.take((str(actor.principal.tenant), actor.principal.id), time.monotonic())
-        pause_s = FIRST_LOOK_S
+        pause_s = 0.0
         while True:
-            waited_s, writes_here = time.monotonic() - came_s, self._receipts.waits
+            waited_s = time.monotonic() - came_s
             try:
                 receipt = await asyncio.to_thread(self._answer_of, feedback, actor)
                 break
             except NotFound:
-                if waited_s > (HERE_S if writes_here else ELSEWHERE_S):
+                if waited_s > ELSEWHERE_S:
                     raise
+            if not pause_s:
+                pause_s = FIRST_LOOK_S
+                await self.written()
             await asyncio.sleep(pause_s)
             pause_s = min(2 * pause_s, LONGEST_LOOK_S)
         correction = None
@@ -181,7 +190,7 @@ class FeedbackService:
         if receipt is None:
             raise NotFound(
                 f"there is no answer {feedback.id[:80]!r} to vote on",
-                hint=f"send the id of an answer of yours that is not older than {self._receipts.ttl_s / 3600:g} h; "
+                hint=f"send the id of an answer of yours that is not older than {self._ttl_s() / 3600:g} h; "
                 "answers to requests with `Cache-Control: no-store`, in batches or with several choices have none",
                 param="id",
             )
@@ -233,9 +242,9 @@ class FeedbackService:
         """Erase a person: destroy the key of their texts, then drop their receipts, the votes on their answers and the
         votes that they gave; return how many receipts and votes there were, the runs that learned from them, and why a
         file still has the key, if it does (see `Database.scrub`; call it again). May be called twice.
-        `record` is called in the transaction that drops them.
+        `record` is called in the transaction that drops them. Receipts of answers that ended must be on disk: see
+        `written`.
         """
-        self._receipts.flush()
         left: Overloaded | None = None
         try:
             self._texts.erase(tenant, person)
@@ -267,7 +276,7 @@ class FeedbackService:
     def _look(self, key: str, feedback: Feedback, actor: Actor) -> Receipt | None:
         me = actor.principal
         own = feedback.user or me.id
-        now_ms = self._receipts.now_ms()
+        now_ms = self.now_ms()
         with self._database.read() as connection:
             found = find_receipts(connection, str(me.tenant), key, account=own, now_ms=now_ms)
             if not found and not feedback.user and self._may_review(actor):
@@ -324,7 +333,7 @@ class FeedbackService:
         self, feedback: Feedback, receipt: Receipt, masked: str | None, actor: Actor, *, keeps_text: bool
     ) -> Vote:
         """Return the vote as stored: texts masked, and sealed under the key of the answer's account."""
-        now_ms = self._receipts.now_ms()
+        now_ms = self.now_ms()
         preferred = "" if feedback.preferred is None else self._preferred(feedback.preferred, receipt)
         correction = ""
         key = self._texts.find(receipt.key_id) if receipt.key_id and keeps_text else None
@@ -364,7 +373,7 @@ class FeedbackService:
                 receipt.tenant,
                 answer_key(preferred_id),
                 account=receipt.account,
-                now_ms=self._receipts.now_ms(),
+                now_ms=self.now_ms(),
             )
         if not found:
             raise NotFound(

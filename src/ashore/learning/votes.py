@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import re
 from typing import Annotated, Any, Final, Literal
 
@@ -181,17 +180,6 @@ def _left(before: tuple[float, float], now_s: float) -> float:
 def answer_key(answer_id: str) -> str:
     """Return the key that stores an answer: its id without the prefix of its route."""
     return _PREFIX.sub("", answer_id, count=1)
-
-
-def key_of_basic(given: str) -> str:
-    """Return the secret of `Authorization: Basic …`, where Langfuse clients send a key: the password, or the user name
-    if that is empty; empty if malformed.
-    """
-    try:
-        name, _, secret = base64.b64decode(given, validate=True).decode("utf-8").partition(":")
-    except ValueError:
-        return ""
-    return secret or name
 
 
 def _shown(value: float | bool | str) -> str:

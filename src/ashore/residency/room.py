@@ -1,59 +1,26 @@
-"""Models in memory, for an API worker: the calls, and the connection to the supervisor."""
+"""The desk of models in memory."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from functools import partial
-from pathlib import Path
-from typing import Any, Final
+from dataclasses import replace
+from typing import Final
 
-import msgspec
-
-from ashore.errors import NotReady
-from ashore.metrics import Metric
-from ashore.processes import ask
+from ashore.residency import data
 from ashore.residency.calls import CALLS, ResidencyDesk
-from ashore.residency.model import AsksSupervisor, Standings
-from ashore.rooms import Context, Opened, Room
-from ashore.settings import Home
-
-METRICS = (
-    Metric("ashore_model_loaded", "gauge", "Whether a model on demand is in memory (1) or not (0).", ("model",)),
-    Metric("ashore_model_loads", "gauge", "Number of times that a model on demand was loaded.", ("model",)),
-    Metric("ashore_model_unloads", "gauge", "Number of times that a model on demand was unloaded.", ("model",)),
-    Metric("ashore_model_load_seconds", "gauge", "How long a model on demand took to load, the last time.", ("model",)),
-    Metric("ashore_model_failed_loads", "gauge", "Number of loads of a model on demand that failed.", ("model",)),
-    Metric("ashore_model_waiting", "gauge", "Requests that wait for a model on demand to load.", ("model",)),
-)
-"""Counted by the supervisor, but for those that wait; set by `serving`, which reads what the supervisor says."""
+from ashore.residency.model import AsksSupervisor
+from ashore.rooms import Context, Opened
 
 
-def ask_supervisor(socket: Path, question: Mapping[str, Any]) -> Standings:
-    """Query the supervisor of a home about its models.
-
-    Raises:
-        NotReady: no supervisor listens, or it has another version.
-    """
-    for line in ask(socket, {"op": "models", **question}):
-        try:
-            return msgspec.convert(line, Standings)
-        except msgspec.ValidationError as fault:
-            raise NotReady(f"the supervisor gave an answer that is not understood: {fault}") from fault
-    raise NotReady("the supervisor gave no answer")
-
-
-async def open_room(context: Context) -> Opened:
-    """Open the calls about models; nothing without a home."""
-    home = context.told("home")
-    if not home:
+async def administer_models(context: Context) -> Opened:
+    """Open the desk; nothing without a home."""
+    reach = context.find(AsksSupervisor)
+    if reach is None:
         return Opened()
-    reach: AsksSupervisor = partial(ask_supervisor, Home(root=Path(home)).control_socket)
-    desk = ResidencyDesk(rights=context.rights, recorder=context.recorder, ask=reach)
-    return Opened(desk=desk, gives={AsksSupervisor: reach})
+    return Opened(desk=ResidencyDesk(rights=context.rights, recorder=context.recorder, ask=reach))
 
 
-ROOM: Final = Room(
-    name="model", calls=CALLS, metrics=METRICS, open=open_room,
+ROOM: Final = replace(
+    data.ROOM, calls=CALLS, administer=administer_models,
     acts=(
         *(call.act for call in CALLS if call.changes),
         "model:export", "model:gc", "model:import", "model:open", "model:push", "model:rekey", "model:unseal",

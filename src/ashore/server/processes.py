@@ -14,7 +14,6 @@ from ashore.metrics import Metric, Metrics
 from ashore.processes import role_of
 
 METRICS: Final = (
-    Metric("ashore_info", "gauge", "Always 1, with the version of ashore.", ("version",)),
     Metric(
         "ashore_process_memory_bytes", "gauge",
         "Resident memory of a process of this server; that of an engine host holds its model.", ("process",),
@@ -38,7 +37,7 @@ def name_of(words: Sequence[str]) -> str:
             return Path(dict(pairwise(words)).get("--socket", "host")).stem
         case "edge" | "cache":
             return Path(words[0]).name.partition("-")[0]
-        case "jobs" | "backup" | "learning":
+        case "jobs" | "backup" | "learning" | "control":
             return role
     return ""
 

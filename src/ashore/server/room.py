@@ -1,26 +1,24 @@
-"""The operator's views in one API worker."""
+"""The operator's views."""
 
 from __future__ import annotations
 
 import asyncio
 import os
-import platform
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 
-from ashore import __version__
 from ashore.errors import NotReady
 from ashore.processes import ask
-from ashore.rooms import Context, Opened, Room
+from ashore.rooms import Context, Opened
+from ashore.server import data
 from ashore.server.calls import CALLS, ListsModels, ServerDesk
 from ashore.server.events import Feed
-from ashore.server.history import Ring
 from ashore.server.processes import METRICS, Processes
-from ashore.server.series import Sampler
 from ashore.settings import Home
 
 
@@ -38,15 +36,10 @@ def ask_config(socket: Path) -> Sequence[Mapping[str, Any]]:
     raise NotReady("the supervisor gave no configuration", hint="restart it, so that it is of the same version")
 
 
-async def open_room(context: Context) -> Opened:
-    """Open the room."""
+async def administer_server(context: Context) -> Opened:
+    """Open the desk."""
     home, database = context.told("home"), context.database
     root = Home(root=Path(home)) if home else None
-    background: dict[str, Callable[[], Awaitable[None]]] = {}
-    if database is not None:
-        source = f"{platform.node()}/{context.worker}"
-        ring = Ring(database, Sampler(context.metrics), context.clock, source=source)
-        background["figures of the last hours"] = ring.keep_writing
     feed = None
     if database is not None and context.watch is not None:
         feed = Feed(database, context.rights)
@@ -60,17 +53,15 @@ async def open_room(context: Context) -> Opened:
         config=None if root is None else partial(ask_config, root.control_socket),
         feed=feed,
     )
-    context.metrics.set("ashore_info", 1, __version__)
     processes = Processes(context.metrics, os.getppid())
     return Opened(
         desk=desk,
-        background=background,
         measure=partial(asyncio.to_thread, processes.measure),
         gives={} if feed is None else {Feed: feed},
     )
 
 
-ROOM: Final = Room(
-    name="server", calls=CALLS, metrics=METRICS, open=open_room, stage="serving",
+ROOM: Final = replace(
+    data.ROOM, calls=CALLS, metrics=(data.INFO, *METRICS), administer=administer_server,
     acts=("deployment:reload", "secret:seal", "secret:unseal", "state:begin-anew"),
 )  # fmt: skip

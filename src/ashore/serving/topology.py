@@ -78,6 +78,8 @@ class WorkerListen(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
     http: HttpListen
     grpc: GrpcListen | None = None
+    inner: str = ""
+    """Path of a unix socket for the control process, where `http` is on a port."""
 
 
 class EdgeAddress(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -127,6 +129,8 @@ class Topology(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """None: no gRPC."""
     workers: tuple[WorkerListen, ...] = ()
     """Where each API worker listens, by its index; empty: there is one, on `http` and `grpc`."""
+    control: str = ""
+    """Path of the unix socket of the control process, which administers; empty: there is none."""
     edge: EdgeAddress | None = None
     """None: clients reach the worker itself."""
     board: str = ""
@@ -166,6 +170,11 @@ class Topology(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     def told(self, name: str) -> Any:
         """Return a field, or a room's section, by its name; an empty one if it is missing."""
         return getattr(self, name) if name in self.__struct_fields__ else self.sections.get(name, {})
+
+    @property
+    def inner_sockets(self) -> list[str]:
+        """Return where processes of this machine reach its API workers."""
+        return [socket for one in self.workers if (socket := one.inner or one.http.uds)]
 
     def listens(self, index: int) -> WorkerListen:
         """Return the listeners of worker `index`.

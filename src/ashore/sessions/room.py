@@ -1,4 +1,4 @@
-"""Sessions of the console in one API worker."""
+"""Sessions of the console in the control process."""
 
 from __future__ import annotations
 
@@ -79,9 +79,8 @@ async def open_sessions(context: Context) -> Opened:
     background: dict[str, Callable[[], Awaitable[None]]] = {
         "who uses the console": keeper.keep_flushing,
         "keys of providers": providers.keep_fetching,
+        "sessions that have ended": keeper.keep_clearing,
     }
-    if context.worker == 0:
-        background["sessions that have ended"] = keeper.keep_clearing
     gives: dict[Any, Any] = {
         Sessions: ConsoleSessions(keeper, steps, providers, context.need(Authority)),
     }
@@ -103,7 +102,7 @@ def _secret(database: Database) -> bytes:
 
 
 ROOM: Final = Room(
-    name="account", calls=CALLS, section=ConsoleSection, open=open_sessions,
+    name="account", calls=CALLS, section=ConsoleSection, administer=open_sessions,
     acts=(
         *(call.act for call in CALLS if call.changes and call.word != "end-all"),
         "account:lock", "address:lock", "factor:enrol", "factor:remove", "password:change", "password:set",

@@ -1,45 +1,5 @@
-"""The traces of an API worker; without `[otel] endpoint` nothing, and no library is imported."""
+"""Traces: API workers alone have a part in it."""
 
-from __future__ import annotations
+from ashore.tracing.data import ROOM
 
-import asyncio
-from functools import partial
-from typing import Final
-
-from ashore.errors import MissingExtra
-from ashore.extras import how_to_install
-from ashore.metrics import Metric
-from ashore.privacy import Privacy
-from ashore.rooms import Context, Opened, Room
-from ashore.serving import Tracer
-from ashore.tracing.section import OtelSection
-
-SPANS: Final = Metric(
-    "ashore_trace_spans", "counter", "Spans of requests by result: `sent` to the collector, or `failed`.", ("result",)
-)
-
-
-async def open_tracing(context: Context) -> Opened:
-    """Open tracing.
-
-    Raises:
-        MissingExtra: traces are on, and OpenTelemetry is not installed.
-    """
-    section = context.section("otel", OtelSection)
-    if not section.endpoint:
-        return Opened()
-    try:
-        from ashore.tracing.export import OtelTracer
-    except ImportError as fault:
-        raise MissingExtra(f"[otel] needs OpenTelemetry ({fault})", hint=how_to_install("otel")) from fault
-
-    def counted(spans: int, sent: bool) -> None:
-        context.metrics.add("ashore_trace_spans", spans, "sent" if sent else "failed")
-
-    tracer = OtelTracer(
-        section, blacken=context.need(Privacy).blacken, counted=counted, clock=context.clock, worker=context.worker
-    )
-    return Opened(gives={Tracer: tracer}, close=partial(asyncio.to_thread, tracer.close))
-
-
-ROOM: Final = Room(name="tracing", metrics=(SPANS,), section=OtelSection, open=open_tracing)
+__all__ = ["ROOM"]

@@ -13,11 +13,11 @@ import pytest
 from admin_app import AdminApp
 
 from ashore.access import BUILT_IN, KeyScope, Principal, Role, Rule
-from ashore.api.http.admin.calls import routes_of
 from ashore.api.http.exchange import Exchange
 from ashore.api.http.routes import Route
 from ashore.console.acts import Acts
 from ashore.console.pages import Placed
+from ashore.control.admin import routes_of
 from ashore.core import ADMIN, METRICS_READ, SERVER, Call, MemoryRecorder, TenantId, lacks
 from ashore.errors import NotReady, PermissionDenied, Unauthenticated
 from ashore.rooms import Room, rooms

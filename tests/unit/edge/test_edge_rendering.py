@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
+from ashore.core import CONTROL_PATHS
 from ashore.edge import (
     EdgePlan,
     EdgeSection,
@@ -32,6 +33,7 @@ PLAN = EdgePlan(
     port=8443,
     tls=Tls(certificate_pem="-----BEGIN CERTIFICATE-----\nAA==\n-----END CERTIFICATE-----\n", key_file="/k.key"),
     workers=tuple(worker_sockets(RUN, index) for index in range(2)),
+    control=str(RUN / "control.sock"),
 )
 
 
@@ -67,7 +69,17 @@ def test_workers_are_reached_on_their_unix_sockets_alone() -> None:
     found = clusters(PLAN)
     assert addresses(found["api_http_here"]) == [{"pipe": {"path": str(RUN / f"api-{i}.sock")}} for i in (0, 1)]
     assert addresses(found["api_grpc_here"]) == [{"pipe": {"path": str(RUN / f"grpc-{i}.sock")}} for i in (0, 1)]
-    assert set(found) == {"api_http_here", "api_grpc_here", "api_http", "api_grpc"}
+    assert addresses(found["api_control"]) == [{"pipe": {"path": str(RUN / "control.sock")}}]
+    assert set(found) == {"api_http_here", "api_grpc_here", "api_http", "api_grpc", "api_control"}
+
+
+def test_administration_goes_to_the_control_process_of_this_machine() -> None:
+    for machines in ((), (Machine(host="10.0.0.2", port=8443),)):
+        before, behind = routes_of(replace(PLAN, machines=machines))
+        found = [path_of(one["match"]) for one in before + behind if one["route"]["cluster"] == "api_control"]
+        assert set(found) == {*CONTROL_PATHS, "/console/ask"}
+        paths = [one["match"].get("path_separated_prefix") for one in behind]
+        assert tuple(paths[: len(CONTROL_PATHS)]) == CONTROL_PATHS, "before any other route with a key"
 
 
 def test_an_idle_connection_to_a_worker_is_closed_before_the_worker_closes_it() -> None:
@@ -98,7 +110,7 @@ def routes_of(plan: EdgePlan) -> tuple[list[Any], list[Any]]:
 
 @pytest.mark.parametrize("machines", [(), (Machine(host="10.0.0.2", port=8443),)])
 def test_what_needs_a_key_and_has_none_reaches_no_worker(machines: tuple[Machine, ...]) -> None:
-    from ashore.api.http.table import ROUTES
+    from ashore.control.table import ROUTES
 
     opening, _ = routes_of(replace(PLAN, machines=machines))
     before = [one for one in opening if one["match"].get("path") != "/console/ask"]
@@ -111,9 +123,10 @@ def test_what_needs_a_key_and_has_none_reaches_no_worker(machines: tuple[Machine
     assert chain["longest_body_without_key"]["disabled"] is True
     assert all(list(one["typed_per_filter_config"]) == ["longest_body_without_key"] for one in before)
     long = [one for one in opening if one not in before]
-    assert len(long) == (2 if machines else 1) and not any("typed_per_filter_config" in one for one in long)
+    assert len(long) == 1 and not any("typed_per_filter_config" in one for one in long)
     assert all({"name": "cookie", "present_match": True} in one["match"]["headers"] for one in long)
-    asks = http(PLAN)["route_config"]["virtual_hosts"][0]["routes"][len(opening) // (2 if machines else 1)]
+    routes = http(replace(PLAN, machines=machines))["route_config"]["virtual_hosts"][0]["routes"]
+    asks = routes[len(opening)]
     assert asks["direct_response"] == {"status": 401}
     assert {(one["name"], one["invert_match"]) for one in asks["match"]["headers"]} == {
         ("authorization", True), ("x-api-key", True),
@@ -143,7 +156,7 @@ def test_no_answer_is_cut_by_a_clock_of_the_edge_and_nothing_is_sent_twice_after
 
 
 def test_grpc_is_told_from_http_before_anything_else() -> None:
-    _, routes = routes_of(PLAN)
+    routes = [one for one in routes_of(PLAN)[1] if one["route"]["cluster"] != "api_control"]
     assert [("grpc" in one["match"], one["route"]["cluster"]) for one in routes] == [
         (True, "api_grpc_here"), (False, "api_http_here"), (False, "api_http_here"), (False, "api_http_here"),
     ]  # fmt: skip
@@ -186,10 +199,11 @@ def test_other_machines_answer_after_the_workers_here_and_pass_nothing_on() -> N
     before, behind = routes_of(plan)
     passed_on = [one for one in behind if "x-ashore-hop" in str(one["match"])]
     assert [one["route"]["cluster"] for one in passed_on] == ["api_grpc_here", "api_http_here"]
+    behind = behind[len(CONTROL_PATHS) :]
     assert behind[:2] == passed_on
     assert [one["route"]["cluster"] for one in behind[2:]] == ["api_grpc", *["api_http"] * 3]
     asked = [(path_of(one["match"]), one["route"]["cluster"]) for one in before]
-    assert asked[2:4] == [("/healthz", "api_http_here"), ("/healthz", "api_http")]
+    assert asked[1:3] == [("/healthz", "api_http_here"), ("/healthz", "api_http")]
     assert asked[-2:] == [("/grpc.health.v1.Health", "api_grpc_here"), ("/grpc.health.v1.Health", "api_grpc")]
 
 

@@ -14,6 +14,7 @@ import pytest
 
 from ashore.access import Authority, PolicyAuthority, Principal
 from ashore.access.policy import Binding, Policy, Role, parse_rule
+from ashore.api.http.face import key_of_basic
 from ashore.audit import RequestNote, SqlSubjectKeys
 from ashore.core import Actor, ManualClock, Message, RequestId, TenantId
 from ashore.core.recorder import MemoryRecorder
@@ -21,16 +22,16 @@ from ashore.errors import BudgetExceeded, Conflict, DiskFull, InvalidRequest, No
 from ashore.jobs import ROW_BYTES
 from ashore.jobs.quota import stored_bytes
 from ashore.jobs.reserve import RESERVED_BYTES
-from ashore.learning import Feedback, FeedbackService, Given, Receipts, Score, feedback_of_score
+from ashore.learning import Feedback, FeedbackService, Given, Receipts, Score, calls, feedback_of_score
 from ashore.learning import receipts as receipts_module
-from ashore.learning.calls import ConsentIn, ForgetIn, LearningDesk, RunIn, explain, forget, set_consent
+from ashore.learning.calls import ConsentIn, ForgetIn, LearningDesk, RunIn, explain, set_consent
 from ashore.learning.consent import Consents
 from ashore.learning.dataset import make_dataset, rows_of
 from ashore.learning.receipts import MOST_WAITING
 from ashore.learning.runs import Run, num_gone, save_examples, save_run
 from ashore.learning.sql import count_votes, prune, votes_on
 from ashore.learning.texts import SealedTexts
-from ashore.learning.votes import AT_ONCE, MOST_CORRECTION_CHARS, MOST_VOTERS, PER_S, VotePace, answer_key, key_of_basic
+from ashore.learning.votes import AT_ONCE, MOST_CORRECTION_CHARS, MOST_VOTERS, PER_S, VotePace, answer_key
 from ashore.serving import NOWHERE, Delta, GenerationRequest
 from ashore.state import Database, execute
 from ashore.state.sqlite import open_scratch
@@ -64,8 +65,9 @@ class House:
             counted=self.count, clock=self.clock, quotas=self,
         )  # fmt: skip
         self.feedback = FeedbackService(
-            self.database, self.texts, self.consents, self.receipts, secret=b"k" * 32, blacken=self.blacken,
-            rights=self.rights, recorder=self.recorder, clock=self.clock, quotas=self,
+            self.database, self.texts, self.consents, secret=b"k" * 32, blacken=self.blacken, rights=self.rights,
+            recorder=self.recorder, clock=self.clock, quotas=self, written=self.receipts.written,
+            ttl_s=lambda: self.receipts.ttl_s,
         )  # fmt: skip
         self.desk = LearningDesk(
             database=self.database, consents=self.consents, feedback=self.feedback, rights=self.rights,
@@ -106,7 +108,7 @@ class House:
         return Actor(principal=Principal(id=person, tenant=TenantId(tenant), **fields))  # type: ignore[arg-type]
 
     def vote(self, answer_id: str, person: str = "alice", tenant: str = "default", **said: object) -> object:
-        self.receipts.flush()
+        asyncio.run(self.receipts.written())
         return self.feedback.vote(Feedback(id=answer_id, **said), self.actor(person, tenant))  # type: ignore[arg-type]
 
     def count_of(self, table: str) -> int:
@@ -129,6 +131,10 @@ async def vote_soon(
 
     came_s = time.monotonic() if came_s is None else came_s
     return await house.feedback.vote_soon(said, house.actor(), came_s=came_s, longest=longest or {}, aside=aside)
+
+
+def forget(desk: LearningDesk, actor: Actor, asked: ForgetIn) -> calls.Forgotten:
+    return asyncio.run(calls.forget(desk, actor, asked))
 
 
 @pytest.fixture
@@ -185,7 +191,7 @@ def test_what_fails_or_was_left_out_has_no_receipt(house: House) -> None:
     house.answer("b", tenant="shut")
     house.answer("c", "x" * 70_000)
     assert house.receipts.begin("text_completion", "chat", NOWHERE) is None
-    assert house.receipts.flush()
+    assert asyncio.run(house.receipts.written())
     assert house.count_of("feedback_receipt") == 1
     house.answer("d", said="")
     assert house.vote("d", correction="say something").learns is True  # type: ignore[attr-defined]
@@ -209,7 +215,7 @@ def test_who_waits_for_the_disk_is_bounded(house: House, monkeypatch: pytest.Mon
     for number in range(100):
         house.answer(str(number))
     gate.set()
-    assert house.receipts.flush(60)
+    assert asyncio.run(house.receipts.written(60))
     assert house.counted["kept"] + house.counted["dropped"] == 100 and house.counted["dropped"] >= 80
     assert house.count_of("feedback_receipt") == house.counted["kept"]
 
@@ -297,7 +303,7 @@ def test_a_flood_of_votes_for_nothing_holds_up_nobody_and_a_late_receipt_is_foun
 
 def test_a_correction_is_masked_aside_and_no_longer_than_an_answer(house: House) -> None:
     house.answer("a")
-    house.receipts.flush()
+    asyncio.run(house.receipts.written())
     house.masked_aside.clear()
     said = Feedback(id="a", correction="4111 is better")
     assert asyncio.run(vote_soon(house, said, longest={"chat": 14})).learns
@@ -339,7 +345,7 @@ def test_receipts_and_votes_count_in_what_a_tenant_stores(house: House) -> None:
     house.most_stored["default"] = stores
     house.answer("b")
     house.answer("c", tenant="other")
-    house.receipts.flush()
+    asyncio.run(house.receipts.written())
     assert house.counted == {"kept": 2, "no_room": 1} and house.count_of("feedback_receipt") == 2
     with pytest.raises(BudgetExceeded):
         house.vote("a", correction="better still")
@@ -350,11 +356,11 @@ def test_receipts_and_votes_count_in_what_a_tenant_stores(house: House) -> None:
 
 def test_receipts_leave_the_reserve_of_the_disk(house: House, caplog: pytest.LogCaptureFixture) -> None:
     house.answer("a")
-    house.receipts.flush()
+    asyncio.run(house.receipts.written())
     house.free = RESERVED_BYTES - 1
     for number in range(3):
         house.answer(str(number))
-        house.receipts.flush()
+        asyncio.run(house.receipts.written())
     assert house.counted == {"kept": 1, "no_room": 3} and house.count_of("feedback_receipt") == 1
     assert caplog.text.count("get no receipts") == 1, "said once"
     with pytest.raises(DiskFull):
@@ -373,7 +379,7 @@ def test_answers_of_one_tenant_take_half_of_the_queue(house: House) -> None:
     house.answer("a")
     assert house.counted == {"dropped": 3}
     house.may_mask.set()
-    assert house.receipts.flush(30) and house.counted["kept"] == 2 + MOST_WAITING // 2
+    assert asyncio.run(house.receipts.written(30)) and house.counted["kept"] == 2 + MOST_WAITING // 2
 
 
 def test_a_run_learns_that_a_person_was_erased_while_it_learned(house: House) -> None:
@@ -424,14 +430,14 @@ def test_withdrawing_consent_erases_texts_and_keeps_counts(house: House) -> None
         (row,) = count_votes(connection)
     assert (row["up"], row["with_text"]) == (1, 0)
     house.answer("c")
-    assert house.receipts.flush() and house.count_of("feedback_receipt") == 0
+    assert asyncio.run(house.receipts.written()) and house.count_of("feedback_receipt") == 0
 
 
 def test_what_was_underway_when_a_tenant_withdrew_leaves_no_text_for_long(house: House) -> None:
     """Another worker hears of it 200 ms later, and a vote reads the purpose before it is written."""
     elsewhere = Consents("train", {}, house.database)
     house.answer("a"), house.answer("b"), house.answer("c", tenant="lab")
-    assert house.receipts.flush()
+    assert asyncio.run(house.receipts.written())
     officer = house.actor("officer", roles=frozenset({"security-officer"}))
     set_consent(house.desk, officer, ConsentIn(tenant="default", purpose="measure"))
     house.receipts._consents = house.feedback._consents = elsewhere

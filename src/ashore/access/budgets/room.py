@@ -1,54 +1,52 @@
-"""The budgets of an API worker, in the ledger that the workers of a machine share."""
+"""The desk of budgets and usage."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from dataclasses import replace
 from decimal import Decimal
 from functools import partial
-from pathlib import Path
 from typing import Final
 
+from ashore.access.budgets import data
 from ashore.access.budgets.calls import CALLS, BudgetOffice
-from ashore.access.budgets.opening import open_budgets
-from ashore.access.budgets.service import LedgerBudgets
+from ashore.access.budgets.caps import Caps
+from ashore.access.budgets.sql import BUDGETS_EPOCH, SqlAuthority
 from ashore.access.budgets.usage import Price
 from ashore.access.ports import Authority
 from ashore.access.section import AccessSection
 from ashore.core import Names
-from ashore.rooms import Context, Opened, Room
+from ashore.rooms import Context, Opened
 
 
-async def open_room(context: Context) -> Opened:
-    """Open them; nothing without a state or a ledger."""
-    folder: str = context.told("budgets")
-    section: AccessSection = context.told("access")
+async def administer_budgets(context: Context) -> Opened:
+    """Open the desk, and the caps of what tenants store; nothing without a state or a ledger."""
     database = context.database
-    if not folder or database is None:
+    if not context.told("budgets") or database is None:
         return Opened()
-    opened = await asyncio.to_thread(
-        partial(
-            open_budgets,
-            Path(folder),
-            database,
-            context.watch,
-            context.clock,
-            context.recorder,
-            charge_hits=section.charge_hits,
-            behind=context.behind,
-        )
-    )
+    authority = SqlAuthority(database)
+    caps = Caps(authority)
+    if context.watch is not None:
+        context.watch.on_change(partial(_changed, caps.reread))
+    await asyncio.to_thread(caps.reread)  # after the line above, so that no change falls between them
     desk = BudgetOffice(
-        authority=opened.authority,
+        authority=authority,
         rights=context.need(Authority),
         recorder=context.recorder,
         clock=context.clock,
-        prices=prices_of(section),
+        prices=prices_of(context.told("access")),
         names=context.need(Names),
-        reread=partial(asyncio.to_thread, opened.reread),
+        reread=partial(asyncio.to_thread, caps.reread),
         alone=context.alone,
     )
-    close = partial(asyncio.to_thread, opened.close)
-    return Opened(desk=desk, gives={LedgerBudgets: opened.budgets}, close=close)
+    return Opened(desk=desk, gives={Caps: caps})
+
+
+def _changed(reread: Callable[[], None], kind: str, value: int) -> None:
+    """Runs on the thread of the watch."""
+    if kind == BUDGETS_EPOCH:
+        reread()
 
 
 def prices_of(section: AccessSection) -> dict[str, Price]:
@@ -63,4 +61,4 @@ def prices_of(section: AccessSection) -> dict[str, Price]:
     }
 
 
-ROOM: Final = Room(name="budgets", calls=CALLS, acts=("budget:refuse",), open=open_room)
+ROOM: Final = replace(data.ROOM, calls=CALLS, acts=("budget:refuse",), administer=administer_budgets)

@@ -1,65 +1,36 @@
-"""The ASGI application: find the route, check access, call the handler, render errors, log the request."""
+"""The application of an API worker: repeats cached answers, refuses under pressure, defers, and passes
+administration on to the control process.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import ipaddress
-import logging
-import time
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
-from ashore.access import (
-    INFER,
-    NOBODY,
-    OURSELVES,
-    Authenticator,
-    Authority,
-    OnBehalf,
-    PolicyAuthority,
-    Principal,
-    denial_of,
-)
+from ashore.access import Authenticator, Principal
 from ashore.api.decode import model_in
-from ashore.api.http.accesslog import AccessLog
 from ashore.api.http.desk import defer, may_defer
-from ashore.api.http.errors import ErrorForm, error_body, error_headers, is_ours_to_mend
-from ashore.api.http.exchange import ClientGone, Exchange, Receive, Scope, Send
-from ashore.api.http.routes import Route, RouteTable
+from ashore.api.http.exchange import Exchange
+from ashore.api.http.face import Face, errors_of
+from ashore.api.http.relay import Relay
+from ashore.api.http.routes import Route
 from ashore.api.http.siblings import Siblings
 from ashore.api.http.streaming import cache_headers, standing_headers
-from ashore.api.http.visiting import FORWARDED, session_of, visit_of
-from ashore.api.origin import Origins, origin_of
-from ashore.api.recording import LogRecorder
-from ashore.api.underway import Bodies, Hold, bodies_of
 from ashore.cache import directive_of
-from ashore.console import Console
-from ashore.core import METRICS_READ, SERVER, Call, Recorder, check_call, lacks, split_url
-from ashore.errors import AshoreError, Bug, NotReady, PermissionDenied
+from ashore.errors import AshoreError, NotReady
 from ashore.jobs import JobDesk
-from ashore.learning.votes import key_of_basic
 from ashore.metrics import Metrics
-from ashore.rooms import Rooms
 from ashore.serving import Limits, ServingService
 
-log = logging.getLogger("ashore.http")
-
-SWEEP_S: Final = 1.0
-HEALTH_S: Final = 0.5
-"""Between two looks at whether the models are up: all open pages share them."""
-LOOPBACK: Final = ("127.", "::1", "::ffff:127.")
 CACHE_HEADERS: Final = frozenset((b"cache-control", b"x-ashore-cache"))
 OF_THE_MOMENT: Final = (b"age", b"x-ashore-cache")
 """Headers that a repeated answer gets fresh, like those that begin with `RATES`."""
 RATES: Final = b"x-ratelimit-"
-UNNOTED: Final = ("/healthz", "/health", "/ping", "/readyz", "/console/static/{file}")
-"""Asked every second by an edge, or by every page of the console; only their refusals are logged."""
-LANGFUSE: Final = "/api/public/"
-"""Below it, clients send their key as the password of Basic authentication."""
 
 
-class HttpApp:
-    """HTTP in front of a `ServingService`. A raw ASGI 3 callable; `start` and `close` around its life."""
+class HttpApp(Face):
+    """HTTP in front of a `ServingService`."""
 
     def __init__(
         self,
@@ -70,51 +41,37 @@ class HttpApp:
         *,
         limits: Limits,
         vllm_names: bool = True,
-        access_log: AccessLog | None = None,
         number: int = 0,
         siblings: Siblings | None = None,
-        authority: Authority | None = None,
-        recorder: Recorder | None = None,
-        origins: Origins | None = None,
-        rooms: Rooms | None = None,
-        bodies: Bodies | None = None,
-        console: Console | None = None,
+        relay: Relay | None = None,
+        has_console: bool = False,
+        **common: Any,
     ) -> None:
+        """Create it.
+
+        Args:
+            serving: The request path.
+            authenticator: Reads keys.
+            metrics: Counts requests.
+            routes: What it answers itself.
+            limits: Bounds of requests.
+            vllm_names: Whether `/metrics` has vLLM's names, too.
+            number: Index of this worker on the machine.
+            siblings: The other processes of the machine whose figures stand on one page with those of this worker.
+            relay: Passes requests on to the control process; None: there is none.
+            has_console: Whether the first page links the console.
+            common: The rest, as `Face` takes it.
+        """
+        super().__init__(serving, authenticator, metrics, routes, limits=limits, **common)
         self.serving: Final = serving
-        self.metrics: Final = metrics
-        self.limits: Final = limits
         self.vllm_names: Final = vllm_names
-        """Whether `/metrics` has vLLM's names, too."""
         self.number: Final = number
-        """Index of this worker on the machine."""
-        self.table: Final = RouteTable([one for one in routes if limits.ollama or one.errors != "ollama"])
         self.siblings: Final = siblings or Siblings(())
-        self.authority: Final = authority or PolicyAuthority()
-        self.recorder: Final = recorder or LogRecorder()
-        self._origins = origins or Origins()
-        self._bodies = bodies or bodies_of(limits)
-        self.rooms: Final = rooms or Rooms()
-        self.console: Final = console
+        self.has_console: Final = has_console or self.console is not None
+        self._relay = relay
         self._desk = self.rooms.find(JobDesk)
-        self._on_behalf = self.rooms.find(OnBehalf)
         self.making_metrics: dict[bool, asyncio.Task[bytes]] = {}
         """Pages of metrics that are being made: of this worker alone (True), of all."""
-        self.description = b""
-        """The OpenAPI document, created on first request."""
-        self._authenticator = authenticator
-        self._access_log = access_log
-        self._open: dict[Exchange, asyncio.Task[object]] = {}
-        self._sweeper: asyncio.Task[None] | None = None
-        self._health: tuple[float, object] = (-HEALTH_S, None)
-        """Time and result of the last health check of this worker."""
-
-    def health(self) -> object:
-        """Return whether this worker and its models are up, for comparison with the previous result."""
-        seen_s, seen = self._health
-        if (now_s := time.monotonic()) >= seen_s + HEALTH_S:
-            seen = self.serving.state, [(one.alias, one.release, one.state) for one in self.serving.models()]
-            self._health = (now_s, seen)
-        return seen
 
     @property
     def desk(self) -> JobDesk:
@@ -127,180 +84,23 @@ class HttpApp:
             raise NotReady("this server has no job queue", hint="start the server with `ashore up`")
         return self._desk
 
-    def start(self) -> None:
-        """Start cutting off clients that do not read their stream."""
-        self._sweeper = asyncio.get_running_loop().create_task(self._sweep(), name="sweep of stalled streams")
-
-    async def close(self) -> None:
-        """Stop the sweep and write the last lines of the access log."""
-        if self._sweeper is not None:
-            self._sweeper.cancel()
-        if self._access_log is not None:
-            self._access_log.close()
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            return
-        exchange = Exchange(scope, receive, send)
-        task = asyncio.current_task()
-        assert task is not None
-        self._open[exchange] = task
-        route: Route | None = None
-        principal: Principal | None = None
-        try:
-            route, exchange.arguments = self.table.find(exchange.method, exchange.path)
-            exchange.route = route.path
-            if route.guard == "session":
-                principal = await self._of_session(exchange)
-            else:
-                principal = self._identify(route, exchange)
-            if principal is not NOBODY:  # else the route needs no key
-                self._check_route(route, principal)
-                exchange.hold = self._bodies.hold(principal.tenant, principal.id)
-            repeats = route.repeats and CACHE_HEADERS.isdisjoint(exchange.headers)
-            if route.is_admitted:
-                self.serving.reception.check_pressure(may_be_kept=repeats)
-                if route.repeats and not repeats and exchange.urgency == "interactive" and wants_no_store(exchange):
-                    self.serving.reception.check_room()
-            if repeats:
-                await self._repeat(route, exchange, principal)
-            else:
-                await self._handle(route, exchange, principal)
-            if exchange.unread:
-                await exchange.linger()
-        except AshoreError as fault:
-            self._record(exchange, principal, fault)
-            await self._defer_or_refuse(route, exchange, principal, fault)
-        except ClientGone:
-            pass
-        except asyncio.CancelledError:
-            if not exchange.gone:
-                raise
-            task.uncancel()
-        except Exception as fault:  # the outermost loop: our bug; the client gets only its id
-            log.exception("request %s failed", exchange.request_id)
-            bug = Bug(
-                f"internal error on request {exchange.request_id}: {type(fault).__name__}",
-                hint="report this with the log lines of that request",
-            )
-            await self._refuse(exchange, bug, _errors_of(route, exchange))
-        finally:
-            exchange.close()
-            del self._open[exchange]
-            self._note(exchange)
-
-    def _identify(self, route: Route, exchange: Exchange) -> Principal:
-        """Return the calling principal.
-
-        Raises:
-            Unauthenticated: the route needs a key and none, or a wrong one, was given.
-        """
-        if route.guard == "open":
-            return NOBODY
-        if route.guard == "operator" and is_local(exchange):
-            return self._operator_here(route, exchange)
-        exchange.origin = self.origin_of(exchange)
-        principal: Principal | None = None
-        if not route.repeats or b"x-ashore-on-behalf-of" in exchange.headers:  # internal calls use no model
-            principal = self._stand_in(exchange)
-        if principal is None:
-            principal = self._authenticator.authenticate(token_of(exchange), exchange.origin)
-        exchange.principal_id = principal.id
-        return principal
-
-    async def may_still(self, call: Call, exchange: Exchange, principal: Principal) -> bool:
-        """Return whether the caller of a stream is still authorised: the key is valid and belongs to the same
-        account."""
-        try:
-            now = self._stand_in(exchange) or self._authenticator.authenticate(token_of(exchange), exchange.origin)
-        except AshoreError:
+    async def _pass_on(self, exchange: Exchange) -> bool:
+        if self._relay is None or not self._relay.takes(exchange.path):
             return False
-        return now.id == principal.id and not lacks(self.authority, now, call)
+        exchange.route = "control"
+        await self._relay.pass_on(exchange, self.limits)
+        return True
 
-    async def _of_session(self, exchange: Exchange) -> Principal:
-        """Return the principal that is logged in to the console.
-
-        Raises:
-            Unauthenticated, PermissionDenied: no session, or another site sent the request.
-        """
-        visit = visit_of(exchange, self.origin_of(exchange), behind_tls=self.is_behind_tls(exchange))
-        token = exchange.headers.get(b"x-csrf-token", b"").decode("latin-1")
-        principal = (await session_of(self.console, visit, token)).principal
-        exchange.origin, exchange.principal_id = self.origin_of(exchange), principal.id
-        return principal
-
-    def is_behind_tls(self, exchange: Exchange) -> bool:
-        """Return whether the edge reports that the browser uses TLS. Only the edge and the owner of the home can use
-        a unix socket; the edge removes the header from other clients."""
-        by_socket = not exchange.client_host or exchange.client_host.startswith(("/", "unix:"))
-        return by_socket and exchange.headers.get(b"x-forwarded-proto") == b"https"
-
-    def _operator_here(self, route: Route, exchange: Exchange) -> Principal:
-        """Return the caller from this machine: the owner of the home, who alone reaches a socket; a key with the right
-        to look; or anybody, who sees no names.
-
-        Raises:
-            PermissionDenied: a browser came here by another host name (DNS rebinding): its pages must not read what
-                this machine may.
-        """
-        if not exchange.client_host:
-            return OURSELVES
-        try:
-            token = token_of(exchange)
-            principal = self._stand_in(exchange) or self._authenticator.authenticate(token, exchange.client_host)
-            self._check_route(route, principal)
-            return principal
-        except AshoreError:
-            pass  # no key, or one without the right: as anybody on this machine
-        host = exchange.headers.get(b"host", b"").decode("latin-1")
-        if not names_this_machine(host):
-            raise PermissionDenied(
-                f"this request has no API key and names the host {host[:100]!r}",
-                hint="use 127.0.0.1 or localhost, or send a key with the right `metrics:read`",
-                action=METRICS_READ,
-                resource=SERVER,
-                rule="without a key, only the loopback names of this machine are accepted",
-            )
-        return NOBODY
-
-    def _check_route(self, route: Route, principal: Principal) -> None:
-        """Check that the caller may call this route.
-
-        Raises:
-            PermissionDenied: they may not.
-        """
-        if route.call is not None:
-            check_call(self.authority, principal, route.call)
-        elif route.guard == "operator":
-            self.authority.require(principal, METRICS_READ, SERVER)
-        elif route.guard == "infer" and not self.authority.holds(principal, INFER):
-            self.authority.require(principal, INFER, "model/*")
-
-    def _stand_in(self, exchange: Exchange) -> Principal | None:
-        """Return the principal that one of our processes runs a job for; None for every other caller, whatever it
-        claims."""
-        named = exchange.headers.get(b"x-ashore-on-behalf-of", b"")
-        if self._on_behalf is None:
-            return None
-        principal = self._on_behalf.principal(token_of(exchange), named.decode("latin-1"))
-        if principal is not None and named:
-            exchange.urgency = "batch" if exchange.headers.get(b"x-ashore-urgency") == b"batch" else "background"
-            exchange.job_id = exchange.headers.get(b"x-ashore-job", b"").decode("latin-1")
-        return principal
-
-    def origin_of(self, exchange: Exchange) -> str:
-        """Return the client address of a request."""
-        forwarded = exchange.headers.get(b"x-forwarded-for", b"").decode("latin-1")
-        return origin_of(exchange.client_host, forwarded, trusted_proxies=self._origins.trusted_proxies)
-
-    def hold_of_stranger(self, exchange: Exchange) -> Hold:
-        """Return the body hold of a request that is not authenticated yet: by its address."""
-        return self._bodies.hold("", self.origin_of(exchange))
-
-    def _record(self, exchange: Exchange, principal: Principal | None, fault: AshoreError) -> None:
-        act = denial_of(fault, principal, origin=self.origin_of(exchange), request_id=exchange.request_id)
-        if act is not None:
-            self.recorder.record(act)
+    async def _answer(self, route: Route, exchange: Exchange, principal: Principal) -> None:
+        repeats = route.repeats and CACHE_HEADERS.isdisjoint(exchange.headers)
+        if route.is_admitted:
+            self.serving.reception.check_pressure(may_be_kept=repeats)
+            if route.repeats and not repeats and exchange.urgency == "interactive" and wants_no_store(exchange):
+                self.serving.reception.check_room()
+        if repeats:
+            await self._repeat(route, exchange, principal)
+        else:
+            await self._handle(route, exchange, principal)
 
     async def _repeat(self, route: Route, exchange: Exchange, principal: Principal) -> None:
         """Answer a repeated request by its bytes; otherwise call the handler, and remember the response."""
@@ -341,7 +141,7 @@ class HttpApp:
             self.serving.reception.check_queue(model_in(await exchange.body(self.limits)))
         await route.handler(self, exchange, principal)
 
-    async def _defer_or_refuse(
+    async def _answer_fault(
         self, route: Route | None, exchange: Exchange, principal: Principal | None, fault: AshoreError
     ) -> None:
         if route is not None and route.deferrable and principal is not None and may_defer(exchange, fault):
@@ -352,58 +152,7 @@ class HttpApp:
                 return
             except AshoreError as other:
                 fault = other
-        await self._refuse(exchange, fault, _errors_of(route, exchange))
-
-    async def _refuse(self, exchange: Exchange, fault: AshoreError, form: ErrorForm) -> None:
-        exchange.error_code = fault.code
-        if is_ours_to_mend(fault):
-            log.warning("request %s: %s %s", exchange.request_id, fault.code, fault.message)
-        if exchange.status:
-            log.warning("request %s broke off after the response headers: %s", exchange.request_id, fault.code)
-            return
-        body = error_body(fault, form, exchange.request_id)
-        await exchange.respond(fault.http_status, error_headers(fault), body)
-        await exchange.linger()
-
-    def _note(self, exchange: Exchange) -> None:
-        seconds = time.perf_counter() - exchange.started_at
-        status = "499" if exchange.gone else str(exchange.status)
-        self.metrics.add("ashore_requests", 1, exchange.route, status)
-        self.metrics.observe("ashore_request_seconds", seconds, exchange.route)
-        if exchange.error_code:
-            self.metrics.add("ashore_errors", 1, exchange.error_code)
-        if self._access_log is not None and not (exchange.status in (200, 304) and exchange.route in UNNOTED):
-            self._access_log.add(exchange, seconds)
-
-    async def _sweep(self) -> None:
-        while True:
-            await asyncio.sleep(SWEEP_S)
-            self.metrics.set("ashore_open_requests", len(self._open))
-            too_long_ago = time.perf_counter() - self.limits.write_stall_timeout_s
-            for exchange, task in list(self._open.items()):
-                if 0 < exchange.writing_since < too_long_ago:
-                    log.info("request %s: the client stopped reading; connection closed", exchange.request_id)
-                    exchange.gone = True
-                    task.cancel()
-
-
-def _errors_of(route: Route | None, exchange: Exchange) -> ErrorForm:
-    """Return the error format; for an unknown path, that of the API whose clients use such paths."""
-    if route is None:
-        return "ollama" if exchange.path.startswith("/api/") else "openai"
-    return route.errors
-
-
-def token_of(exchange: Exchange) -> str | None:
-    """Return the request's key, without `Bearer`."""
-    given = exchange.headers.get(b"authorization")
-    if given is not None:
-        scheme, _, token = given.partition(b" ")
-        if scheme.lower() == b"basic" and exchange.path.startswith(LANGFUSE):
-            return key_of_basic(token.decode("latin-1"))
-        return token.strip().decode("latin-1") if scheme.lower() == b"bearer" else None
-    given = exchange.headers.get(b"x-api-key")
-    return given.decode("latin-1") if given is not None else None
+        await self.refuse(exchange, fault, errors_of(route, exchange))
 
 
 def wants_no_store(exchange: Exchange) -> bool:
@@ -411,26 +160,3 @@ def wants_no_store(exchange: Exchange) -> bool:
     asked = exchange.headers.get(b"cache-control", b"").decode("latin-1")
     used = exchange.headers.get(b"x-ashore-cache", b"").decode("latin-1")
     return directive_of(asked, used).no_store
-
-
-def names_this_machine(host: str) -> bool:
-    """Return whether a `Host` header, with or without a port, is a loopback name. A rebound page still sends its own
-    name."""
-    name = split_url(f"//{host}").hostname if host.isprintable() and not set(host) & set("/?#@\\ ") else None
-    if name is None:
-        return not host
-    try:
-        return ipaddress.ip_address(name).is_loopback
-    except ValueError:
-        return name == "localhost"
-
-
-def is_local(exchange: Exchange) -> bool:
-    """Return whether the request comes from this machine, not through a proxy on it.
-
-    A peer on a unix socket has no address. Only the owner of the home may connect there, and an edge in between reports
-    its client.
-    """
-    if any(name in exchange.headers for name in FORWARDED):
-        return False
-    return not exchange.client_host or exchange.client_host.startswith(LOOPBACK)

@@ -25,6 +25,7 @@ from ashore.serving import UnknownFields
 
 if TYPE_CHECKING:
     from ashore.api.http.app import HttpApp
+    from ashore.api.http.face import Face
 
 T = TypeVar("T", bound=msgspec.Struct)
 R = TypeVar("R")
@@ -122,7 +123,7 @@ class Dialect:
     """Whether a request has parts that its type does not describe, so that `adapt` must see them in any case."""
 
 
-async def plain_body(app: HttpApp, exchange: Exchange, principal: Principal, decoder: msgspec.json.Decoder[T]) -> T:
+async def plain_body(app: Face, exchange: Exchange, principal: Principal, decoder: msgspec.json.Decoder[T]) -> T:
     """Return the body of a request as the decoder's type; an empty one as an object without fields. A long one is read
     on a thread.
 
@@ -130,7 +131,7 @@ async def plain_body(app: HttpApp, exchange: Exchange, principal: Principal, dec
         As `decode` does, and as `Exchange.body`.
     """
     body = await exchange.body(app.limits) or b"{}"
-    return await app.serving.at_length(len(body), lambda: decode(body, decoder), principal)
+    return await app.path.at_length(len(body), lambda: decode(body, decoder), principal)
 
 
 class Reader(Generic[T]):

@@ -362,6 +362,11 @@ class Exchange:
         head = [*headers, *self.extra_headers, (b"x-request-id", self.request_id.encode())]
         await self._send({"type": "http.response.start", "status": 200, "headers": head})
 
+    async def pass_head(self, status: int, headers: Headers) -> None:
+        """Send the head of an answer that another process gave, as it is. Its body follows in pieces."""
+        self.status = status
+        await self._send({"type": "http.response.start", "status": status, "headers": list(headers)})
+
     def start_stream(self, headers: Headers) -> None:
         """Begin a stream, whose head is sent with its first piece."""
         self.status = 200

@@ -22,6 +22,7 @@ REF = "#/components/schemas/{name}"
 
 def describe(routes: Sequence[Route]) -> bytes:
     """Return an OpenAPI 3.1 document of `routes`."""
+    routes = [route for route in routes if route.guard != "ours"]
     types: list[type] = [*ERROR_TYPES.values()]
     types += [t for route in routes for t in (route.request, route.response) if t is not None]
     unique = list(dict.fromkeys(types))

@@ -13,15 +13,16 @@ from ashore import __version__
 from ashore.access import Principal
 from ashore.api.http.exchange import Exchange
 from ashore.api.http.mergedmetrics import merge_pages
-from ashore.api.http.openapi import describe
-from ashore.api.http.siblings import OWN_ONLY
 from ashore.api.http.vllmnames import with_vllm_names
 from ashore.serving import ServingState
 
 if TYPE_CHECKING:
     from ashore.api.http.app import HttpApp
+    from ashore.api.http.face import Face
 
 JSON = (b"content-type", b"application/json")
+METRICS_TEXT = (b"content-type", b"text/plain; version=1.0.0; charset=utf-8")
+OWN_METRICS = "/internal/metrics"
 WHY_NOT: Mapping[ServingState, str] = {
     "ready": "",
     "loading": "a model has no engine host ready",
@@ -61,7 +62,7 @@ class Readiness(msgspec.Struct, frozen=True, omit_defaults=True):
     """What is missing; `/readyz` is open to everybody, so no more than that."""
 
 
-async def healthz(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
+async def healthz(app: Face, exchange: Exchange, principal: Principal) -> None:
     """`GET /healthz`."""
     await exchange.respond(200, [JSON], b'{"status":"ok"}')
 
@@ -97,32 +98,40 @@ async def readyz(app: HttpApp, exchange: Exchange, principal: Principal) -> None
 
 async def metrics(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
     """`GET /metrics`. Concurrent requests share one page: a thousand cost as much as one."""
-    own = OWN_ONLY in exchange.headers
+    await _respond_page(app, exchange, own=False)
+
+
+async def own_metrics(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
+    """`GET /internal/metrics`: of this process alone, for another that adds it to its own."""
+    await _respond_page(app, exchange, own=True)
+
+
+async def _respond_page(app: HttpApp, exchange: Exchange, *, own: bool) -> None:
     making = app.making_metrics.get(own)
     if making is None:
         making = app.making_metrics[own] = asyncio.create_task(_page(app, own=own), name="page of metrics")
         making.add_done_callback(lambda _: app.making_metrics.pop(own, None))
-    content_type = (b"content-type", b"text/plain; version=1.0.0; charset=utf-8")
-    await exchange.respond(200, [content_type], await asyncio.shield(making))
+    await exchange.respond(200, [METRICS_TEXT], await asyncio.shield(making))
 
 
 async def _page(app: HttpApp, *, own: bool) -> bytes:
-    """Return the page of this worker, or of all on the machine."""
+    """Return the page of this worker, or of all processes on the machine."""
     await app.serving.measure()
-    if app.number == 0:
-        for measure in app.rooms.measures:
-            await measure()
+    for measure in app.rooms.measures:
+        await measure()
     app.metrics.set("ashore_workers", 1)
     page = app.metrics.page()
     if own:
         return page
-    others = await app.siblings.ask("/metrics")
+    others = await app.siblings.ask(OWN_METRICS)
     page = merge_pages([page, *others]) if others else page
     return with_vllm_names(page, time.time()) if app.vllm_names else page
 
 
-async def openapi(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
+async def openapi(app: Face, exchange: Exchange, principal: Principal) -> None:
     """`GET /openapi.json`."""
+    from ashore.api.http.openapi import describe
+
     if not app.description:  # once: it takes longer than a request may block the loop
-        app.description = describe(app.table.routes)
+        app.description = describe(app.described)
     await exchange.respond(200, [JSON], app.description)

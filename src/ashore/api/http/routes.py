@@ -38,12 +38,15 @@ NOT_HERE: Final = (
 )
 """Paths of other servers and of parts of OpenAI's API that ashore does not have, and what to do instead."""
 
+HOST: Final = re.compile(r"[A-Za-z0-9._\[\]:-]{1,255}")
+"""A `Host` header that may stand in a command that people copy."""
 _PARAMETER: Final = re.compile(r"\{(\w+)\}")
 
-Guard = Literal["open", "key", "infer", "operator", "admin", "session"]
+Guard = Literal["open", "key", "infer", "operator", "admin", "session", "ours"]
 """open: anybody. session: a person who is logged in to the console, whose page sent its token along. key: a principal.
 infer: one that may ask some model, for what is kept of requests (`stored.py` says who sees what). operator:
-loopback, or a principal that may do `metrics:read`. admin: a principal that may do the route's `call`."""
+loopback, or a principal that may do `metrics:read`. admin: a principal that may do the
+route's `call`. ours: a process of this server, by a unix socket; for everybody else there is no such path."""
 
 Handler = Callable[[Any, Exchange, Principal], Awaitable[None]]
 """Given the application, whose type would close a circle, the request and who asks."""

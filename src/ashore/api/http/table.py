@@ -1,9 +1,8 @@
-"""Every route of the HTTP interface."""
+"""The routes that API workers answer."""
 
 from __future__ import annotations
 
-from ashore.api.http import console, feedback, jobs, operate
-from ashore.api.http.admin.calls import routes_of
+from ashore.api.http import jobs, operate
 from ashore.api.http.anthropic import handlers as anthropic
 from ashore.api.http.anthropic.types import CountOut, CountRequest, MessageOut, MessagesRequest
 from ashore.api.http.jobs import JobList, JobOut
@@ -49,10 +48,8 @@ from ashore.api.http.openai.tokens import DetokenizeOut, DetokenizeRequest, Toke
 from ashore.api.http.openai.types import ChatRequest, CompletionRequest, EmbeddingRequest
 from ashore.api.http.routes import Route
 from ashore.api.http.welcome import docs, welcome
-from ashore.learning import Feedback, Given, Score
-from ashore.rooms import rooms
 
-ROUTES: tuple[Route, ...] = (
+DATA_ROUTES: tuple[Route, ...] = (
     Route(
         method="POST", path="/v1/chat/completions", guard="key", handler=openai.chat, tag="OpenAI", streams=True,
         repeats=True, summary="Generate the next message of a conversation", request=ChatRequest,
@@ -205,19 +202,6 @@ ROUTES: tuple[Route, ...] = (
         summary="Cancel a job", response=JobOut,
     ),
     Route(
-        method="POST", path="/v1/feedback", guard="infer", handler=feedback.create, tag="Feedback",
-        summary="Vote on an answer, or correct it", request=Feedback, response=Given, operation="feedback",
-    ),
-    Route(
-        method="POST", path="/api/public/scores", guard="infer", handler=feedback.score, tag="Feedback",
-        summary="Vote on an answer, in the form of Langfuse", request=Score, response=feedback.ScoreKept,
-    ),
-    Route(
-        method="POST", path="/api/public/ingestion", guard="infer", handler=feedback.ingest, tag="Feedback",
-        summary="Send scores as clients of Langfuse do, several at once", request=feedback.Ingestion,
-        response=feedback.IngestionOut,
-    ),
-    Route(
         method="GET", path="/v1/models", guard="key", handler=openai.models, tag="OpenAI",
         summary="List the served models", response=ModelList,
     ),
@@ -318,35 +302,4 @@ ROUTES: tuple[Route, ...] = (
         method="GET", path="/openapi.json", guard="operator", handler=operate.openapi, tag="Operation",
         summary="Get this OpenAPI document",
     ),
-    Route(
-        method="GET", path="/console", guard="open", handler=console.page, tag="Console", operation="console_home",
-        summary="Show what runs and what needs the reader", content_type="text/html",
-    ),
-    Route(
-        method="GET", path="/console/static/{file}", guard="open", handler=console.static, tag="Console",
-        operation="console_static", summary="Load a file of the pages", content_type="text/css",
-    ),
-    Route(
-        method="POST", path="/console/ask", guard="session", handler=console.ask, tag="Console",
-        operation="console_ask", streams=True, repeats=True, request=ChatRequest, response=ChatCompletion,
-        summary="Ask a model from the page Chat",
-    ),
-    Route(
-        method="GET", path="/console/events", guard="open", handler=console.events, tag="Console", streams=True,
-        operation="console_events", summary="Follow what happens, for pages", content_type="text/event-stream",
-    ),
-    Route(
-        method="POST", path="/console/vote", guard="session", handler=console.vote, tag="Console",
-        operation="console_vote", request=Feedback, response=Given,
-        summary="Vote on an answer, or correct it, from the page Chat",
-    ),
-    Route(
-        method="GET", path="/console/{page}", guard="open", handler=console.page, tag="Console",
-        operation="console_page", summary="Show a page of the console", content_type="text/html",
-    ),
-    Route(
-        method="POST", path="/console/{page}", guard="open", handler=console.page, tag="Console",
-        operation="console_act", summary="Send a form of the console", content_type="text/html",
-    ),
-    *(route for room in rooms() for route in routes_of(room.name, room.calls)),
 )  # fmt: skip

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Final
 from ashore import __version__
 from ashore.access import Principal
 from ashore.api.http.exchange import Exchange
-from ashore.api.http.routes import Route
-from ashore.api.http.visiting import HOST
+from ashore.api.http.routes import HOST, Route
 from ashore.serving import ModelCard
 
 if TYPE_CHECKING:
     from ashore.api.http.app import HttpApp
+    from ashore.api.http.face import Face
 
 HEADERS: Final = (
     (b"content-type", b"text/html; charset=utf-8"),
@@ -55,14 +55,13 @@ print([model.id for model in client.models.list()])"""
 
 async def welcome(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
     """`GET /` and `HEAD /`."""
-    has_console = app.console is not None and app.console.sessions is not None
-    page = page_of(_base_of(exchange), app.serving.models(), has_console=has_console)
+    page = page_of(_base_of(exchange), app.serving.models(), has_console=app.has_console)
     await exchange.respond(200, HEADERS, page.encode())
 
 
-async def docs(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
+async def docs(app: Face, exchange: Exchange, principal: Principal) -> None:
     """`GET /docs`."""
-    await exchange.respond(200, HEADERS, docs_of(_base_of(exchange), app.table.routes).encode())
+    await exchange.respond(200, HEADERS, docs_of(_base_of(exchange), app.described).encode())
 
 
 def _base_of(exchange: Exchange) -> str:
@@ -107,7 +106,9 @@ def docs_of(base: str, routes: Sequence[Route]) -> str:
     rows = "".join(
         f"<tr><td><code>{route.method} {escape(route.path)}</code></td><td>{escape(route.summary)}</td></tr>"
         for route in routes
-        if not route.path.startswith(("/admin/", "/console")) and route.path not in ("/", "/docs")
+        if not route.path.startswith(("/admin/", "/console"))
+        and route.guard != "ours"
+        and route.path not in ("/", "/docs")
     )
     return _framed(
         f"<h1>{LOGO}Routes of the API</h1><p><a href='/'>What this server is</a></p>"

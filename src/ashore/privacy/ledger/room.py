@@ -1,4 +1,4 @@
-"""The privacy ledger of an API worker; nothing without a state."""
+"""The privacy ledger of the control process; nothing without a state."""
 
 from __future__ import annotations
 
@@ -40,4 +40,4 @@ async def open_ledger(context: Context) -> Opened:
     return Opened(desk=desk, gives={Ledger: ledger}, reload=(reload,))
 
 
-ROOM: Final = Room(name="privacy budget", calls=CALLS, section=StatisticsSection, open=open_ledger)
+ROOM: Final = Room(name="privacy budget", calls=CALLS, section=StatisticsSection, administer=open_ledger)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from contextlib import aclosing, contextmanager
-from dataclasses import replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 from urllib.parse import parse_qsl, quote
@@ -12,27 +11,21 @@ from urllib.parse import parse_qsl, quote
 import msgspec
 
 from ashore.access import Principal
-from ashore.api.http import feedback
-from ashore.api.http.eventstream import last_seen, send_events
 from ashore.api.http.exchange import Exchange
-from ashore.api.http.openai import handlers as openai
-from ashore.api.http.visiting import visit_of
 from ashore.console import Answer, Asked, Console, words_of
+from ashore.control import feedback
+from ashore.control.eventstream import last_seen, send_events
+from ashore.control.visiting import session_of, visit_of
 from ashore.core import Download
 from ashore.errors import AshoreError, InvalidRequest, NotReady, PayloadTooLarge, Unauthenticated, UnknownRoute
 from ashore.server import Feed
 from ashore.serving import Limits
 
 if TYPE_CHECKING:
-    from ashore.api.http.app import HttpApp
+    from ashore.api.http.face import Face
 
 CONSOLE: Final = "/console"
 CHUNK_BYTES: Final = 1 << 20
-LOOKS_PER_S: Final = 4.0
-"""So often all open pages together look at what has happened: each look takes the loop some milliseconds, which
-requests wait for."""
-LEAST_REST_S: Final = 2.0
-"""Between two looks of a page."""
 MOST_FIELDS: Final = 2_000
 MOST_PARAMETERS: Final = 200
 """Limit of a query, which everybody may send: each parameter takes the loop some microseconds."""
@@ -40,21 +33,17 @@ FORM_BYTES: Final = 65_536
 """Limit of a form, which is read before authentication. The edge accepts no more without a key either."""
 
 
-async def page(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
+async def page(app: Face, exchange: Exchange, principal: Principal) -> None:
     """`GET` and `POST /console/…`."""
     console = console_of(app)
     form: list[tuple[str, str]] = []
     if exchange.method == "POST":
         form = await _form(app, exchange)
     asked = asked_of(app, exchange, form)
-    answer = await console.answer(asked)
-    if asked.polls and (feed := app.rooms.find(Feed)) is not None:
-        rest_s = max(LEAST_REST_S, feed.num_followers / LOOKS_PER_S)
-        answer = replace(answer, headers=(*answer.headers, (b"x-console-rest", b"%.1f" % rest_s)))
-    await _send(exchange, answer)
+    await _send(exchange, await console.answer(asked))
 
 
-async def static(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
+async def static(app: Face, exchange: Exchange, principal: Principal) -> None:
     """`GET /console/static/…`."""
     gzip = b"gzip" in exchange.headers.get(b"accept-encoding", b"")
     answer = console_of(app).static(exchange.argument, gzip=gzip)
@@ -63,20 +52,20 @@ async def static(app: HttpApp, exchange: Exchange, principal: Principal) -> None
     await _send(exchange, answer)
 
 
-async def ask(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
+async def ask(app: Face, exchange: Exchange, principal: Principal) -> None:
     """`POST /console/ask`: `/v1/chat/completions` for the principal of a session."""
     with in_words_of_the_reader(app, exchange):
-        await openai.chat(app, exchange, principal)
+        await door_of(app).chat(app, exchange, principal)
 
 
-async def vote(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
+async def vote(app: Face, exchange: Exchange, principal: Principal) -> None:
     """`POST /console/vote`: `/v1/feedback` for the principal of a session."""
     with in_words_of_the_reader(app, exchange):
         await feedback.create(app, exchange, principal)
 
 
 @contextmanager
-def in_words_of_the_reader(app: HttpApp, exchange: Exchange) -> Iterator[None]:
+def in_words_of_the_reader(app: Face, exchange: Exchange) -> Iterator[None]:
     """Translate errors of requests by a page's script into the language of the page."""
     try:
         yield
@@ -85,7 +74,7 @@ def in_words_of_the_reader(app: HttpApp, exchange: Exchange) -> Iterator[None]:
         raise words_of(visit).fault(fault) from fault
 
 
-async def events(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
+async def events(app: Face, exchange: Exchange, principal: Principal) -> None:
     """`GET /console/events`: live events for pages. Does not extend a session."""
     sessions, feed = console_of(app).sessions, app.rooms.find(Feed)
     if sessions is None or feed is None:
@@ -104,29 +93,60 @@ async def events(app: HttpApp, exchange: Exchange, principal: Principal) -> None
     await send_events(app, exchange, _with_health(app, content), may_still)
 
 
-async def _with_health(app: HttpApp, content: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
-    """Yield a stream of events, with an unnumbered event when this worker or one of its models goes up or down."""
-    told = app.health()
+async def _with_health(app: Face, content: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
+    """Yield a stream of events, with an unnumbered event when a worker or one of its models goes up or down."""
+    told = _health(app)
     async with aclosing(content):
         async for piece in content:
             yield piece
-            if (now := app.health()) != told:
+            if (now := _health(app)) != told:
                 told = now
                 yield b"data: {}\n\n"
 
 
-def console_of(app: HttpApp) -> Console:
+def _health(app: Face) -> object:
+    return app.path.state, [(one.alias, one.release, one.state) for one in app.path.models()]
+
+
+Chat = Callable[["Face", Exchange, Principal], Awaitable[None]]
+"""Answers a request as `/v1/chat/completions` does."""
+
+
+class ConsoleDoor:
+    """The console of an application, and who is logged in to it."""
+
+    def __init__(self, console: Console, chat: Chat) -> None:
+        self.console: Final = console
+        self.chat: Final = chat
+
+    async def principal_of(self, exchange: Exchange, origin: str, *, behind_tls: bool) -> Principal:
+        """Return who sent a request from a page; see `SessionDoor`."""
+        visit = visit_of(exchange, origin, behind_tls=behind_tls)
+        token = exchange.headers.get(b"x-csrf-token", b"").decode("latin-1")
+        return (await session_of(self.console, visit, token)).principal
+
+
+def door_of(app: Face) -> ConsoleDoor:
+    """Return the door to the console of this server.
+
+    Raises:
+        NotReady: this server has no console.
+    """
+    if not isinstance(app.console, ConsoleDoor):
+        raise NotReady("this server has no console", hint="start the server with `ashore up`")
+    return app.console
+
+
+def console_of(app: Face) -> Console:
     """Return the console of this server.
 
     Raises:
         NotReady: this server has no console.
     """
-    if app.console is None:
-        raise NotReady("this server has no console", hint="start the server with `ashore up`")
-    return app.console
+    return door_of(app).console
 
 
-def asked_of(app: HttpApp, exchange: Exchange, form: list[tuple[str, str]]) -> Asked:
+def asked_of(app: Face, exchange: Exchange, form: list[tuple[str, str]]) -> Asked:
     """Return the console request of an exchange."""
     below = exchange.path.removeprefix(CONSOLE)
     raw: bytes = exchange.scope.get("raw_path") or quote(exchange.path).encode()
@@ -146,7 +166,7 @@ def asked_of(app: HttpApp, exchange: Exchange, form: list[tuple[str, str]]) -> A
     )
 
 
-async def _form(app: HttpApp, exchange: Exchange) -> list[tuple[str, str]]:
+async def _form(app: Face, exchange: Exchange) -> list[tuple[str, str]]:
     kind = exchange.headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
     exchange.hold = app.hold_of_stranger(exchange)
     try:

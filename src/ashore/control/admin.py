@@ -9,17 +9,16 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from ashore.api.http.dialect import plain_body
-from ashore.api.http.eventstream import last_seen, send_events
 from ashore.api.http.exchange import Exchange
 from ashore.api.http.routes import Handler, Route
-from ashore.api.http.siblings import OWN_ONLY
 from ashore.api.http.streaming import JSON
+from ashore.control.eventstream import last_seen, send_events
 from ashore.core import ADMIN, Actor, Call, Download, Principal, perform
 from ashore.core.decode import convert
 from ashore.errors import NotReady, SwitchedOff
 
 if TYPE_CHECKING:
-    from ashore.api.http.app import HttpApp
+    from ashore.api.http.face import Face
 
 CHUNK_BYTES: Final = 1 << 20
 NO_STORE: Final = (b"cache-control", b"no-store")
@@ -83,7 +82,7 @@ def _handler(room: str, call: Call, takes: type[msgspec.Struct]) -> Handler:
     decoder = msgspec.json.Decoder(takes)
     in_path = _part(call.takes, call.in_path, True)
 
-    async def handle(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
+    async def handle(app: Face, exchange: Exchange, principal: Principal) -> None:
         desk = app.rooms.desks.get(room)
         if desk is None and (off := app.rooms.off.get(room)):
             raise SwitchedOff(f"{room} is off on this server", hint=f"set {off} in ashore.toml and restart it")
@@ -102,13 +101,8 @@ def _handler(room: str, call: Call, takes: type[msgspec.Struct]) -> Handler:
         if call.in_path:
             parts = (given, named)
             asked = call.takes(**{name: getattr(part, name) for part in parts for name in part.__struct_fields__})
-        actor = Actor(
-            principal=principal,
-            origin=app.origin_of(exchange),
-            request_id=exchange.request_id,
-            sibling=OWN_ONLY in exchange.headers,
-        )
-        answer = await perform(call, desk, actor, asked, aside=app.serving.read_aside, recorder=app.recorder)
+        actor = Actor(principal=principal, origin=app.origin_of(exchange), request_id=exchange.request_id)
+        answer = await perform(call, desk, actor, asked, aside=app.path.read_aside, recorder=app.recorder)
         if isinstance(answer, Download) and call.streams:
             await send_events(app, exchange, answer.content, partial(app.may_still, call, exchange, principal))
         elif isinstance(answer, Download):

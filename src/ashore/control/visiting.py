@@ -8,15 +8,13 @@ from functools import lru_cache
 from typing import Final
 
 from ashore.api.http.exchange import Exchange
+from ashore.api.http.face import FORWARDED
+from ashore.api.http.routes import HOST
 from ashore.console import Console
 from ashore.errors import NotReady, Unauthenticated
 from ashore.sessions import Session, Visit
 
 LOOPBACK: Final = "127.0.0.1"
-FORWARDED: Final = (b"x-forwarded-for", b"forwarded", b"x-real-ip", b"via")
-"""Headers by which a proxy marks a forwarded request."""
-HOST: Final = re.compile(r"[A-Za-z0-9._\[\]:-]{1,255}")
-"""A `Host` header that may stand in a command that people copy."""
 PREFIX: Final = re.compile(r"(/[A-Za-z0-9._~-]{1,64}){1,8}")
 """A path that a proxy may say it offers this server under. A browser cannot be made to send that header to another
 site, so nobody but the caller is led anywhere by it."""
@@ -67,7 +65,7 @@ def is_own_address(address: str) -> bool:
     return bool(address)
 
 
-async def session_of(console: Console | None, visit: Visit, token: str) -> Session:
+async def session_of(console: Console, visit: Visit, token: str) -> Session:
     """Return the session of a request from a console script.
 
     Raises:
@@ -75,7 +73,7 @@ async def session_of(console: Console | None, visit: Visit, token: str) -> Sessi
         PermissionDenied: the request came from another site, or from a page of another session.
         NotReady: this server has no console.
     """
-    if console is None or console.sessions is None:
+    if console.sessions is None:
         raise NotReady("this server has no console", hint="start the server with `ashore up`")
     session = await console.sessions.session_of(visit)
     if session is None:

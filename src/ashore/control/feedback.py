@@ -17,7 +17,7 @@ from ashore.errors import AshoreError, InvalidRequest, SwitchedOff
 from ashore.learning import Feedback, FeedbackService, Given, Score, feedback_of_score
 
 if TYPE_CHECKING:
-    from ashore.api.http.app import HttpApp
+    from ashore.api.http.face import Face
 
 MOST_EVENTS: Final = 100
 CHARS_PER_TOKEN: Final = 8
@@ -65,7 +65,7 @@ class IngestionOut(msgspec.Struct, frozen=True):
 _ingestion = msgspec.json.Decoder(Ingestion)
 
 
-async def create(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
+async def create(app: Face, exchange: Exchange, principal: Principal) -> None:
     """`POST /v1/feedback`."""
     _service(app)
     sent = await plain_body(app, exchange, principal, _feedback)
@@ -73,7 +73,7 @@ async def create(app: HttpApp, exchange: Exchange, principal: Principal) -> None
     await exchange.respond(200, [JSON, NO_STORE], _encode(given))
 
 
-async def score(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
+async def score(app: Face, exchange: Exchange, principal: Principal) -> None:
     """`POST /api/public/scores`."""
     _service(app)
     sent = await plain_body(app, exchange, principal, _score)
@@ -81,7 +81,7 @@ async def score(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
     await exchange.respond(200, [JSON, NO_STORE], _encode(ScoreKept(sent.id or given.id)))
 
 
-async def ingest(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
+async def ingest(app: Face, exchange: Exchange, principal: Principal) -> None:
     """`POST /api/public/ingestion`: scores are votes; traces, which ashore does not store, are accepted and dropped."""
     _service(app)
     sent = await plain_body(app, exchange, principal, _ingestion)
@@ -99,17 +99,15 @@ async def ingest(app: HttpApp, exchange: Exchange, principal: Principal) -> None
     await exchange.respond(207, [JSON, NO_STORE], _encode(IngestionOut(successes, errors)))
 
 
-async def _vote(app: HttpApp, exchange: Exchange, principal: Principal, feedback: Feedback, came_s: float) -> Given:
+async def _vote(app: Face, exchange: Exchange, principal: Principal, feedback: Feedback, came_s: float) -> Given:
     actor = Actor(principal=principal, origin=exchange.origin, request_id=exchange.request_id)
-    longest = {
-        card.alias: CHARS_PER_TOKEN * card.context_tokens for card in app.serving.models() if card.context_tokens
-    }
-    given = await _service(app).vote_soon(feedback, actor, came_s=came_s, longest=longest, aside=app.serving.read_aside)
+    longest = {card.alias: CHARS_PER_TOKEN * card.context_tokens for card in app.path.models() if card.context_tokens}
+    given = await _service(app).vote_soon(feedback, actor, came_s=came_s, longest=longest, aside=app.path.read_aside)
     app.metrics.add("ashore_feedback_votes", 1, given.model, given.rating or "none")
     return given
 
 
-def _service(app: HttpApp) -> FeedbackService:
+def _service(app: Face) -> FeedbackService:
     """Return the feedback service.
 
     Raises:

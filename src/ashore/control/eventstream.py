@@ -10,7 +10,7 @@ from ashore.api.http.exchange import Exchange
 from ashore.core import whole_number
 
 if TYPE_CHECKING:
-    from ashore.api.http.app import HttpApp
+    from ashore.api.http.face import Face
 
 MOST: Final = 2**62
 """More than any event has."""
@@ -22,7 +22,7 @@ HEADERS: Final = (
 
 
 async def send_events(
-    app: HttpApp, exchange: Exchange, content: AsyncGenerator[bytes], may_still: Callable[[], Awaitable[bool]]
+    app: Face, exchange: Exchange, content: AsyncGenerator[bytes], may_still: Callable[[], Awaitable[bool]]
 ) -> None:
     """Send a stream until the client leaves, the server drains, or the caller is no longer authorised.
 
@@ -36,7 +36,7 @@ async def send_events(
     async with aclosing(content):
         await exchange.start_download(HEADERS)
         async for piece in content:
-            if app.serving.draining or not await may_still():
+            if app.path.draining or not await may_still():
                 break
             if piece:
                 await exchange.write(piece)

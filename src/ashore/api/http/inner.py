@@ -1,0 +1,63 @@
+"""What an API worker answers to the control process of its machine, by its unix socket alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from ashore.access import Principal
+from ashore.api.http.exchange import Exchange
+from ashore.api.http.operate import JSON, OWN_METRICS, own_metrics
+from ashore.api.http.routes import Handler, Route
+from ashore.cache.report import REPORT, report
+from ashore.learning.receipts import WRITTEN, Receipts
+from ashore.serving import ModelCard, ServingState
+
+if TYPE_CHECKING:
+    from ashore.api.http.app import HttpApp
+
+STANDING: Final = "/internal/standing"
+_encode = msgspec.json.Encoder().encode
+
+
+class Standing(msgspec.Struct, frozen=True, kw_only=True):
+    """State of the request path of one worker."""
+
+    state: ServingState
+    models: list[ModelCard]
+    behind: Mapping[str, tuple[str, ...]]
+    """The models behind each alias of others."""
+
+
+async def standing(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
+    """`GET /internal/standing`."""
+    cards = app.serving.models()
+    behind = {card.alias: found for card in cards if (found := app.serving.behind(card.alias))}
+    told = Standing(state=app.serving.state, models=cards, behind=behind)
+    await exchange.respond(200, [JSON], _encode(told))
+
+
+async def cache(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
+    """`GET /internal/cache`."""
+    query = exchange.query()
+    part = {name: query.get(name, "") for name in ("tenant", "model", "entry")}
+    await exchange.respond(200, [JSON], _encode(await report(app.serving.cache, app.number, **part)))
+
+
+async def receipts(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
+    """`GET /internal/receipts`: answers once the receipts of answers that have ended are on disk."""
+    if (found := app.rooms.find(Receipts)) is not None:
+        await found.written()
+    await exchange.respond(200, [JSON], b"{}")
+
+
+def inner(path: str, handler: Handler) -> Route:
+    """Return a route for processes of this machine."""
+    return Route(method="GET", path=path, guard="ours", handler=handler, summary="", tag="")
+
+
+INNER: Final = (
+    inner(OWN_METRICS, own_metrics), inner(STANDING, standing), inner(REPORT, cache), inner(WRITTEN, receipts)
+)  # fmt: skip

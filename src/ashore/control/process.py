@@ -1,0 +1,184 @@
+"""The control process: reads `DIR/topology.json`, and administers by a unix socket, in one event loop.
+
+SIGTERM ends it, SIGHUP reads the topology again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import gc
+import logging
+import signal
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache, partial
+from pathlib import Path
+from typing import Final
+
+from ashore.access import Authenticator, Authority
+from ashore.access.budgets.caps import Caps
+from ashore.access.issuers import Fetch
+from ashore.access.onbehalf import read_internal_token
+from ashore.api.background import Background
+from ashore.api.http import AccessLog, Face, HttpServer, Relay, Siblings, listen
+from ashore.api.http.relay import Peers
+from ashore.api.issuers import fetch_jwks
+from ashore.api.opening import one_heap, open_the_state, trusted_proxies
+from ashore.api.origin import Origins
+from ashore.api.recording import LogRecorder
+from ashore.api.rereading import keep_rereading, take_each
+from ashore.api.underway import bodies_of
+from ashore.bootstrap import build_store, build_workshop
+from ashore.console import Console
+from ashore.control.chat import WorkerChat
+from ashore.control.console import Chat, ConsoleDoor
+from ashore.control.table import OWN_ROUTES, ROUTES
+from ashore.control.workers import WorkersView
+from ashore.core import Clock as ClockPort
+from ashore.core import Recorder, SystemClock
+from ashore.errors import AshoreError, NotReady
+from ashore.jobs import Quotas
+from ashore.learning import FeedbackService
+from ashore.metrics import Metrics
+from ashore.processes import Pulse, keep_beating, take_hangups, take_pulse
+from ashore.releases import EvaluationGate, KeptVerdicts, Workshop
+from ashore.rooms import ADMINISTER, Context, Rooms, Workers, rooms
+from ashore.server.calls import ListsModels
+from ashore.serving import HttpListen, Topology, read_topology
+from ashore.sessions import Sessions
+from ashore.settings import Home
+from ashore.state import Database
+
+log = logging.getLogger("ashore.control")
+
+THREADS: Final = 4
+"""Threads for SQL and files of administration."""
+HTTP_END_S: Final = 2.0
+"""How long connections may take to end."""
+PATIENCE_S: Final = 30
+"""A loop that turns no more for so long hangs, and the supervisor starts this process again."""
+
+
+def releasing_of(topology: Topology) -> dict[type, object]:
+    """Return what releases need from the home, if there is one."""
+    if not topology.home:
+        return {}
+    store = cache(lambda: build_store(Home(root=Path(topology.home))))
+    workshop = build_workshop(store, privacy=lambda: topology.privacy, kept=lambda: topology.cache)
+    models: ListsModels = lambda: store().survey()  # noqa: E731
+    return {Workshop: workshop, EvaluationGate: KeptVerdicts(store), ListsModels: models}
+
+
+def chat_of(topology: Topology, sockets: Sequence[str]) -> Chat:
+    """Return what answers the page Chat: a worker of this machine."""
+    if not sockets or not topology.internal_token_file:
+
+        async def nobody(*_: object) -> None:
+            raise NotReady("no API worker of this server can be asked from here", hint="start it with `ashore up`")
+
+        return nobody
+    token = read_internal_token(Path(topology.internal_token_file))
+    return WorkerChat(Relay(sockets[0], what="the API worker"), token)
+
+
+async def serve(topology_path: Path, *, pulse: Pulse | None = None) -> int:
+    """Administer until SIGTERM or SIGINT; return the exit code. `pulse` beats as long as the loop turns."""
+    topology = read_topology(topology_path)
+    sock = listen(HttpListen(uds=topology.control))
+    loop = asyncio.get_running_loop()
+    loop.set_default_executor(ThreadPoolExecutor(THREADS, thread_name_prefix="aside"))
+    clock, metrics = SystemClock(), Metrics(metric for room in rooms() for metric in room.metrics)
+    workers = Siblings(topology.inner_sockets)
+    view = WorkersView(workers, clock)
+    opened = Rooms(
+        Context(
+            told=topology.told,
+            gives={
+                ClockPort: clock,
+                Metrics: metrics,
+                Recorder: LogRecorder(),
+                Workers: workers,
+                Fetch: fetch_jwks,
+                **releasing_of(topology),
+            },
+            process="control",
+            alone=False,
+            behind=view.behind,
+            names=view.names,
+        ),
+        parts=ADMINISTER,
+    )
+    await opened.open("record")
+    await open_the_state(topology, opened)
+    view.database = opened.find(Database)
+    await opened.open("state")
+    opened.give({Quotas: opened.find(Caps)})
+    await opened.open("serving")
+    authenticator, authority = opened.context.need(Authenticator), opened.context.need(Authority)
+    view.authority = authority
+    console = Console(
+        rooms(), opened.desks, sessions=opened.find(Sessions), authenticator=authenticator, authority=authority,
+        recorder=opened.context.recorder, serving=view, votes=opened.find(FeedbackService),
+    )  # fmt: skip
+    await console.start()
+    origins = Origins(trusted_proxies(topology))
+    app = Face(
+        view, authenticator, metrics, OWN_ROUTES, limits=topology.limits, rooms=opened,
+        access_log=AccessLog() if topology.access_log else None, authority=authority, origins=origins,
+        bodies=bodies_of(topology.limits), recorder=opened.context.recorder,
+        console=ConsoleDoor(console, chat_of(topology, topology.inner_sockets)), described=ROUTES,
+    )  # fmt: skip
+    stop, reread = asyncio.Event(), asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    loop.add_signal_handler(signal.SIGHUP, reread.set)
+    take_hangups()
+
+    await view.look()
+    server = HttpServer(Peers(app), sock, topology.limits)
+    app.start()
+    server.start()
+    rereading, background = Background(), Background()
+
+    async def take(topology: Topology) -> None:
+        await take_each(opened.reloads(topology.told))
+        origins.trusted_proxies = trusted_proxies(topology)
+
+    rereading.keep("topology", partial(keep_rereading, reread, topology_path, take))
+    background.keep("pulse", partial(keep_beating, pulse or Pulse(None), PATIENCE_S))
+    background.keep("standing of the workers", view.keep_looking)
+    for name, work in opened.background():
+        background.keep(name, work)
+    gc.collect()
+    gc.freeze()
+    log.info("administering")
+    await stop.wait()
+
+    view.draining = True
+    await rereading.stop()
+    await server.stop(HTTP_END_S)
+    await app.close()
+    await background.stop()
+    await opened.close()
+    view.close()
+    return 0
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Run the process. Returns the exit code; our errors go to stderr, one line each."""
+    parser = argparse.ArgumentParser(prog="ashore.control", description="Administer one server.")
+    parser.add_argument("--run", type=Path, required=True, help="directory with topology.json")
+    parser.add_argument("--log-level", default="info", choices=("debug", "info", "warning", "error"))
+    given = parser.parse_args(words)
+    pulse = take_pulse()
+    one_heap()
+    logging.basicConfig(
+        level=given.log_level.upper(), stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    try:
+        return asyncio.run(serve(given.run / "topology.json", pulse=pulse))
+    except AshoreError as fault:
+        sys.stderr.write(f"{fault.code}: {fault.message}\n" + (f"  {fault.hint}\n" if fault.hint else ""))
+        return fault.exit_code
