@@ -101,7 +101,6 @@ class Tab:
                 self._seen.times_ms.append((time.perf_counter() - began) * 1000)
                 self._seen.statuses[answer.status] = self._seen.statuses.get(answer.status, 0) + 1
                 tag = answer.getheader("etag") or tag
-                self._rest_s = float(answer.getheader("x-console-rest") or self._rest_s)
                 self._look_in(SELDOM_S * random.uniform(0.75, 1.25))
         except OSError as fault:
             self._seen.wrong.append(str(fault))

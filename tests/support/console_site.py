@@ -50,7 +50,7 @@ from ashore.errors import AshoreError, PermissionDenied, Unauthenticated
 from ashore.jobs import Quotas
 from ashore.learning import FeedbackService
 from ashore.metrics import Metrics
-from ashore.releases.room import RequestPath
+from ashore.releases.data import RequestPath
 from ashore.rooms import Context, Rooms, rooms
 from ashore.serving import (
     BytesText,
@@ -198,8 +198,8 @@ class Site:
 
     @property
     def console(self) -> Console:
-        assert self.app.console is not None
-        return self.app.console
+        assert isinstance(self.app.console, ConsoleDoor)
+        return self.app.console.console
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(60)

@@ -32,6 +32,7 @@ KNOWN_ABOVE = frozenset(
         ("backup", "ashore.cli.backupkeeper"),
         ("deployment", "ashore.api.worker"),
         ("deployment", "ashore.cli.fetch"),
+        ("deployment", "ashore.control"),
         ("doctor", "ashore.cli.main"),
         ("drills", "ashore.cli.main"),
         ("fleet", "ashore.cli.main"),

@@ -8,8 +8,6 @@ from typing import Any
 import pytest
 from admin_app import AdminApp
 
-from ashore.api.http import operate
-
 
 def ask(app: AdminApp, path: str, times: int) -> list[bytes]:
     async def one() -> bytes:
@@ -41,7 +39,7 @@ def test_the_description_is_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
         made += 1
         return b"{}"
 
-    monkeypatch.setattr(operate, "describe", describe)
+    monkeypatch.setattr("ashore.api.http.openapi.describe", describe)
     app = AdminApp("viewer")
     assert ask(app, "/openapi.json", 50) + ask(app, "/openapi.json", 1) == [b"{}"] * 51 and made == 1
 

@@ -12,7 +12,7 @@ from ashore.core import Message, RequestId, SystemClock, TenantId
 from ashore.engines import Sampling
 from ashore.errors import CorruptBlob, NotReady, Overloaded
 from ashore.metrics import Metrics
-from ashore.releases.room import keep_judging
+from ashore.releases.data import keep_judging
 from ashore.serving import (
     BytesText,
     GenerationRequest,

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from ashore.api.worker import GRPC_END_S, HTTP_END_S, waits_for_turns
-from ashore.audit.room import RECORD_END_S
+from ashore.audit.data import RECORD_END_S
 from ashore.core import EngineKind
 from ashore.deployment.children import api_child
 from ashore.settings import Home, Settings

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from ashore.core import ManualClock
 from ashore.releases import ALIASES_EPOCH, Alias, AliasRoute
+from ashore.releases.data import RouteKeeper
 from ashore.releases.model import Moved
-from ashore.releases.room import RouteKeeper
 from ashore.releases.sql import write_moved
 from ashore.state import Database, open_database
 

@@ -77,33 +77,32 @@
   };
 
   // Brings what is marked as live up to date when something happens, and seldom otherwise. Nothing is asked for a tab
-  // that nobody sees. The server says how long to rest between two looks: the longer, the more tabs are open.
-  const SETTLE = 150, SELDOM = 120000, ALONE = 15000;
+  // that nobody sees.
+  const REST = 2000, SETTLE = 150, SELDOM = 120000, ALONE = 15000;
   const begun = performance.now();
-  let rest = 2000, timer = 0, due = Infinity, asked = 0, hears = true;
+  let timer = 0, due = Infinity, asked = 0, hears = true;
   const tags = new WeakMap();
   const place = () => main?.querySelector("[data-live]");
   const forget = () => { clearTimeout(timer); due = Infinity; };
   const refreshIn = (ms) => {
-    const now = performance.now(), at = Math.max(now + ms, asked && asked + rest);
+    const now = performance.now(), at = Math.max(now + ms, asked && asked + REST);
     if (document.hidden || !place() || at >= due) return; // what comes sooner counts, or a stream of events would put it off
     clearTimeout(timer);
     due = at;
     timer = setTimeout(refresh, at - now);
   };
   const later = () => refreshIn((hears ? SELDOM : ALONE) * (0.75 + Math.random() / 2));
-  const happened = () => refreshIn(SETTLE + Math.random() * rest / 2);
+  const happened = () => refreshIn(SETTLE + Math.random() * REST / 2);
   const refresh = async () => {
     const at = place();
     forget();
     if (!at || document.hidden) return;
     asked = performance.now();
-    if (at.contains(document.activeElement)) { refreshIn(rest); return; }
+    if (at.contains(document.activeElement)) { refreshIn(REST); return; }
     try {
       const tag = tags.get(at);
       const answer = await fetch(location.href, { headers: { "x-console-part": "main", "x-console-poll": "1", ...(tag && { "if-none-match": tag }) } });
       if (answer.status === 401) return;
-      rest = Number(answer.headers.get("x-console-rest")) * 1000 || rest;
       if (answer.status === 200) {
         tags.set(at, answer.headers.get("etag") ?? "");
         const parsed = new DOMParser().parseFromString(await answer.text(), "text/html");
@@ -122,7 +121,7 @@
     const hear = (what) => {
       hears = what !== "lost";
       if (!hears) later();
-      else if (what === "happened" || performance.now() - begun > rest) happened(); // nobody listened before it was open
+      else if (what === "happened" || performance.now() - begun > REST) happened(); // nobody listened before it was open
     };
     const tell = (what) => { channel.postMessage(what); hear(what); };
     channel.addEventListener("message", (event) => hear(event.data));
