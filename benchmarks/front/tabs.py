@@ -65,12 +65,12 @@ class Tab:
 
     def __init__(self, port: int, cookie: str, seen: Seen, over: threading.Event) -> None:
         self._port, self._cookie, self._seen, self._over = port, cookie, seen, over
-        self._asked, self._rest_s, self._due = 0.0, REST_S, time.monotonic() + SELDOM_S * random.uniform(0, 1.25)
+        self._asked, self._due = 0.0, time.monotonic() + SELDOM_S * random.uniform(0, 1.25)
         self._sooner = threading.Condition()
 
     def happened(self) -> None:
         """Hear that something happened."""
-        self._look_in(SETTLE_S + random.random() * self._rest_s / 2)
+        self._look_in(SETTLE_S + random.random() * REST_S / 2)
 
     def close(self) -> None:
         """End `look`, once `over` is set."""
@@ -79,7 +79,7 @@ class Tab:
 
     def _look_in(self, seconds: float) -> None:
         with self._sooner:
-            self._due = min(self._due, max(time.monotonic() + seconds, self._asked + self._rest_s))
+            self._due = min(self._due, max(time.monotonic() + seconds, self._asked + REST_S))
             self._sooner.notify()
 
     def look(self) -> None:

@@ -1,6 +1,6 @@
 """The control process of a server whose worker is `memory_worker.py`.
 
-    python memory_control.py RUN_DIR
+python memory_control.py RUN_DIR
 """
 
 from __future__ import annotations

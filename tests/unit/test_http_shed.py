@@ -8,6 +8,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+import pytest
+
 from ashore.access import OnBehalf, OpenDoor
 from ashore.api.decode import model_in
 from ashore.api.http import HttpApp
@@ -214,5 +216,17 @@ def test_a_pressed_worker_reads_the_name_of_the_model_while_one_has_room() -> No
     asyncio.run(scenario())
 
 
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        (b'{"messages": [{"role": "x"}], "model": "chat"}', "chat"),
+        (b'{"messages": []}', ""),
+        (b'{"model": 5}', ""),
+        (b"[1]", ""),
+        (b"{", ""),
+        (b"\xff\xfe", ""),
+        (b'{"model": "a", "x": ' + b"[" * 500_000, ""),
+    ],
+)
 def test_the_model_of_a_body_is_found_without_parsing_the_rest(body: bytes, expected: str) -> None:
     assert model_in(body) == expected
