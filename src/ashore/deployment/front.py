@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable, Iterable, Mapping, Set
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -39,6 +40,8 @@ SWITCHED_S: Final = 10.0
 """How long API workers may take to apply a new topology."""
 CONTROL_S: Final = 10.0
 """How long a start waits for the control process, once clients are answered."""
+CONTROL_LOOK_S: Final = 0.1
+"""How long one look at it may hold up the supervisor."""
 PUBLISH_AGAIN_S: Final = 1.0
 """Between two attempts to publish the topology, if it cannot be written."""
 
@@ -137,7 +140,8 @@ class Front:
     def _wait_control(self) -> None:
         """Wait a moment for the control process, so that the console opens at once. Clients are answered already."""
         deadline_s = self._clock.monotonic_s() + CONTROL_S
-        while not self._supervisor.stop_requested and get_from(self._home.admin_socket, "/healthz") is None:
+        look = partial(get_from, self._home.admin_socket, "/healthz", timeout_s=CONTROL_LOOK_S)
+        while not self._supervisor.stop_requested and look() is None:
             if self._clock.monotonic_s() > deadline_s:
                 self._say(f"the control process is not up yet; see {self._home.logs / 'control.log'}")
                 return
