@@ -5,7 +5,7 @@ headers, and what a right protects (each use case checks its own).
 
 Where to add what:
 
-- An action that is protected: a row in access/actions.py with its office; the built-in roles that have it in
+- An action that is protected: a row in actions.json of its room with its office; the built-in roles that have it in
   access/roles.py; the action of its call, or `authority.require` in its use case.
 - A built-in role: a row in access/roles.py. A custom one needs no code (`ashore access role put`).
 - A list: show each row by the decision for showing it alone (`page_of` and `Desk.allows` in access/acts.py, `may_on` in

@@ -3,8 +3,8 @@
 An action is `noun:verb`, or one word. The three offices are those of the separation of duties: an account with an
 action of one office may have none of another's. Actions without an office may be granted to anybody.
 
-A room declares its own in `actions.json` of its folder. That is read once, as Python would import it: commands that
-decide locally need the actions of rooms without importing the rooms.
+A room declares its own in `actions.json` of its folder; this one declares those of the request path, too. That is read
+once, as Python would import it: commands that decide locally need the actions of rooms without importing the rooms.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from typing import Final, Literal
 
 import msgspec
 
-from ashore.core import METRICS_READ
 from ashore.listed import LISTED, PACKAGE
 
 Office = Literal["system", "security", "audit"]
@@ -58,69 +57,8 @@ def brought(folder: str) -> tuple[Action, ...]:
     return msgspec.json.decode(file.read_bytes(), type=tuple[Action, ...]) if file.is_file() else ()
 
 
-ACTIONS: Final = (
-    Action(
-        name=INFER,
-        protects="answers, embeddings and token counts of `model/ALIAS`; one's own files, responses and jobs",
-        roles=("model-owner", "developer", "first-key"),
-    ),
-    Action(
-        name=STORED_SHOW,
-        protects="reading others' files, batches, responses and jobs, with their content: `tenant/NAME/stored/OWNER`",
-    ),
-    Action(
-        name=STORED_REMOVE,
-        protects="cancelling and deleting others' files, batches, responses and jobs: `tenant/NAME/stored/OWNER`",
-    ),
-    Action(
-        name=METRICS_READ,
-        protects="`/metrics`, `/openapi.json` and the cache counters, from other machines",
-        roles=("system-administrator", "model-owner", "viewer", "internal"),
-    ),
-    Action(
-        name=ACCESS_READ,
-        protects="listing tenants, users, service accounts, groups and keys (never secrets)",
-        roles=("system-administrator", "security-officer"),
-    ),
-    Action(
-        name=ACCESS_WRITE,
-        protects="changing tenants, users, service accounts, groups, and the keys of others: `tenant/NAME/…`",
-        office="security",
-        roles=(f"first-key on {FIRST_ADMINISTRATORS}/*",),
-    ),
-    Action(
-        name=KEY_CREATE_OWN,
-        protects="creating keys of one's own, with no more rights than one has: `key/ACCOUNT`",
-        roles=("system-administrator", "security-officer", "auditor", "model-owner", "developer", "viewer"),
-    ),
-    Action(
-        name=KEY_ROTATE_OWN,
-        protects="listing, rotating and revoking keys of one's own: `key/ID`",
-        roles=("system-administrator", "security-officer", "auditor", "model-owner", "developer", "viewer"),
-    ),
-    Action(
-        name=POLICY_READ,
-        protects="reading roles, bindings and the policy history, and checking what others may do",
-        roles=("system-administrator", "security-officer"),
-    ),
-    Action(
-        name=POLICY_WRITE,
-        protects="changing custom roles and the whole policy: `role/NAME`, `policy`",
-        office="security",
-    ),
-    Action(name=ROLE_GRANT, protects="granting a role to a subject and revoking it: `role/NAME`", office="security"),
-    Action(
-        name=AUDITOR_CONSENT,
-        protects="consenting to a security officer's change of an auditor's account: `tenant/NAME/user/ID`",
-        office="system",
-    ),
-    Action(name="model:pull", protects="pulling and importing models into the store: `model/NAME`", office="system"),
-    Action(name="model:seal", protects="sealing, unsealing and re-keying models: `model/NAME`", office="system"),
-    Action(name="model:remove", protects="removing models from the store: `model/NAME`", office="system"),
-    Action(name="server:reload", protects="applying a changed ashore.toml", office="system"),
-    *(action for one in LISTED for action in brought(one.folder)),
-)
-"""The request path's, this room's, and those that the other rooms bring."""
+ACTIONS: Final = tuple(action for one in LISTED for action in brought(one.folder))
+"""Those of all rooms."""
 
 BY_NAME: Final[Mapping[str, Action]] = MappingProxyType({action.name: action for action in ACTIONS})
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from ashore import __version__
@@ -18,80 +19,55 @@ class Command:
     summary: str
 
 
+_OWN = {
+    "up": "Serve models on this machine until Ctrl-C.",
+    "status": "Show what the server of this home runs; needs no key.",
+    "doctor": "Find what is wrong, why, and what to do.",
+    "drill": "Rehearse failures; report whether the server survived.",
+    "logs": "Show what the processes of this home log.",
+    "stop": "Stop the server of this home; running answers finish.",
+    "reload": "Apply a changed ashore.toml to a running server.",
+    "chat": "Talk to a model, here or at another address.",
+    "launch": "Start a coding client, set up for this server.",
+    "model": "Pull, list, verify and move models of this machine.",
+    "engine": "List engines; measure which one suits this machine.",
+    "plan": "Plan what to buy; simulate a load; divide GPUs.",
+    "optimize": "Make models smaller and faster; evaluate; rebuild.",
+    "data": "Write, show and verify shards of training data.",
+    "train": "Fine-tune a model on your own examples.",
+    "learn": "See what users say of answers; learn from it.",
+    "release": "Roll out a release beside the live one; roll back.",
+    "alias": "Point the names that clients use at releases.",
+    "cache": "Show, purge and fill the answer cache.",
+    "backup": "Keep copies of this home that survive lost disks; restore.",
+    "audit": "Search, verify and export the audit log of this home.",
+    "secret": "Show which secrets of a home are sealed; seal them.",
+    "privacy": "Show and set masking; ask datasets with noise.",
+    "access": "Manage accounts, keys, roles, policy and budgets.",
+    "bench": "Measure a server under load.",
+    "config": "Show every key of ashore.toml and its value.",
+    "deploy": "Render images, containers and Kubernetes objects from ashore.toml.",
+    "fleet": "Add engine nodes to a model, drain them and remove them.",
+    "job": "List, show and cancel background work.",
+    "events": "Show what happens to jobs and releases.",
+}
+"""Nouns with a module of their own, and what they do."""
+_LAST = {
+    "server": "Look at figures over time, logs, configuration and stored models.",
+    "session": "List and end sessions of the console.",
+    "completion": "Install completion for your shell.",
+}
+
+
+def _own(rows: Mapping[str, str]) -> Iterator[Command]:
+    yield from (Command(name=noun, target=f"ashore.cli.{noun}:app", summary=summary) for noun, summary in rows.items())
+
+
 COMMANDS = (
-    Command(name="up", target="ashore.cli.up:app", summary="Serve models on this machine until Ctrl-C."),
-    Command(
-        name="status", target="ashore.cli.status:app", summary="Show what the server of this home runs; needs no key."
-    ),
-    Command(name="doctor", target="ashore.cli.doctor:app", summary="Find what is wrong, why, and what to do."),
-    Command(
-        name="drill", target="ashore.cli.drill:app", summary="Rehearse failures; report whether the server survived."
-    ),
-    Command(name="logs", target="ashore.cli.logs:app", summary="Show what the processes of this home log."),
-    Command(name="stop", target="ashore.cli.stop:app", summary="Stop the server of this home; running answers finish."),
-    Command(name="reload", target="ashore.cli.reload:app", summary="Apply a changed ashore.toml to a running server."),
-    Command(name="chat", target="ashore.cli.chat:app", summary="Talk to a model, here or at another address."),
-    Command(name="launch", target="ashore.cli.launch:app", summary="Start a coding client, set up for this server."),
-    Command(name="model", target="ashore.cli.model:app", summary="Pull, list, verify and move models of this machine."),
-    Command(
-        name="engine", target="ashore.cli.engine:app", summary="List engines; measure which one suits this machine."
-    ),
-    Command(
-        name="plan",
-        target="ashore.cli.plan:app",
-        summary="Plan what to buy; simulate a load; divide GPUs.",
-    ),
-    Command(
-        name="optimize", target="ashore.cli.optimize:app", summary="Make models smaller and faster; evaluate; rebuild."
-    ),
-    Command(name="data", target="ashore.cli.data:app", summary="Write, show and verify shards of training data."),
-    Command(name="train", target="ashore.cli.train:app", summary="Fine-tune a model on your own examples."),
-    Command(
-        name="learn",
-        target="ashore.cli.learn:app",
-        summary="See what users say of answers; learn from it.",
-    ),
-    Command(
-        name="release", target="ashore.cli.release:app", summary="Roll out a release beside the live one; roll back."
-    ),
-    Command(name="alias", target="ashore.cli.alias:app", summary="Point the names that clients use at releases."),
-    Command(name="cache", target="ashore.cli.cache:app", summary="Show, purge and fill the answer cache."),
-    Command(
-        name="backup",
-        target="ashore.cli.backup:app",
-        summary="Keep copies of this home that survive lost disks; restore.",
-    ),
-    Command(
-        name="audit", target="ashore.cli.audit:app", summary="Search, verify and export the audit log of this home."
-    ),
-    Command(
-        name="secret", target="ashore.cli.secret:app", summary="Show which secrets of a home are sealed; seal them."
-    ),
-    Command(name="privacy", target="ashore.cli.privacy:app", summary="Show and set masking; ask datasets with noise."),
-    Command(name="access", target="ashore.cli.access:app", summary="Manage accounts, keys, roles, policy and budgets."),
-    Command(name="bench", target="ashore.cli.bench:app", summary="Measure a server under load."),
-    Command(name="config", target="ashore.cli.config:app", summary="Show every key of ashore.toml and its value."),
-    Command(
-        name="deploy",
-        target="ashore.cli.deploy:app",
-        summary="Render images, containers and Kubernetes objects from ashore.toml.",
-    ),
-    Command(
-        name="fleet", target="ashore.cli.fleet:app", summary="Add engine nodes to a model, drain them and remove them."
-    ),
-    Command(name="job", target="ashore.cli.job:app", summary="List, show and cancel background work."),
-    Command(name="events", target="ashore.cli.events:app", summary="Show what happens to jobs and releases."),
+    *_own(_OWN),
     *(Command(name=one.noun, target=f"ashore.cli.nouns:{one.noun}", summary=one.summary) for one in LISTED if one.noun),
-    Command(
-        name="server",
-        target="ashore.cli.server:app",
-        summary="Look at figures over time, logs, configuration and stored models.",
-    ),
-    Command(name="session", target="ashore.cli.session:app", summary="List and end sessions of the console."),
-    Command(name="completion", target="ashore.cli.completion:app", summary="Install completion for your shell."),
+    *_own(_LAST),
 )
-
-
 USUAL_ELSEWHERE = {
     "serve": "ashore up",
     "run": "ashore up",

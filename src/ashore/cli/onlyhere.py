@@ -36,72 +36,29 @@ INSTEAD: Final[Mapping[str, str]] = {
 }
 """Commands that do what a call of another name does, or show it in another way."""
 
-ONLY_HERE: Final[Mapping[str, str]] = {
-    "access revive": NO_SERVER,
-    "audit archive": FILES,
-    "audit content": SECRETS,
-    "audit erase": SECRETS,
-    "audit rotate-key": SECRETS,
-    "backup confirm": SECRETS,
-    "backup init": SECRETS,
-    "backup rekey": SECRETS,
-    "backup replace": FILES,
-    "backup restore": NO_SERVER,
-    "bench serve": CLIENT,
-    "cache import": FILES,
-    "chat": CLIENT,
-    "completion install": CLIENT,
-    "completion show": CLIENT,
-    "config example": COMPUTES,
-    "data pack": FILES,
-    "data show": FILES,
-    "data verify": FILES,
-    "deploy check k8s": CLIENT,
-    "deploy render bundle": FILES,
-    "deploy render compose": FILES,
-    "deploy render envoy": FILES,
-    "deploy render helm": FILES,
-    "deploy render image": FILES,
-    "deploy render k8s": FILES,
-    "deploy render quadlet": FILES,
-    "deploy render systemd": FILES,
-    "doctor bundle": FILES,
-    "drill run": PROGRAMS,
-    "drill schedule": PROGRAMS,
-    "drill stop": PROGRAMS,
-    "engine list": COMPUTES,
-    "engine serve": NO_SERVER,
-    "engine tune": PROGRAMS,
-    "fleet certificate": SECRETS,
-    "fleet ray": FILES,
-    "job webhook-secret": SECRETS,
-    "launch": CLIENT,
-    "learn dataset": NO_SERVER,
-    "model catalog": COMPUTES,
-    "model export": FILES,
-    "model fetch": NO_SERVER,
-    "model gc": DESTROYS,
-    "model import": FILES,
-    "model push": FILES,
-    "model rekey": SECRETS,
-    "model unseal": SECRETS,
-    "optimize compare": NO_SERVER,
-    "optimize rebuild": FILES,
-    "plan": COMPUTES,
-    "plan calibrate": COMPUTES,
-    "plan check": COMPUTES,
-    "plan gpus": COMPUTES,
-    "plan size": COMPUTES,
-    "privacy mask": COMPUTES,
-    "privacy policy reset": NO_SERVER,
-    "reload": NO_SERVER,
-    "secret list": SECRETS,
-    "secret seal": SECRETS,
-    "secret unseal": SECRETS,
-    "session link": SECRETS,
-    "stop": NO_SERVER,
-    "train log": FILES,
-    "train private": FILES,
-    "up": NO_SERVER,
+_COMMANDS: Final = {
+    NO_SERVER: (
+        "access revive, backup restore, engine serve, learn dataset, model fetch, optimize compare, privacy "
+        "policy reset, reload, stop, up"
+    ),
+    FILES: (
+        "audit archive, backup replace, cache import, data pack, data show, data verify, deploy render "
+        "bundle, deploy render compose, deploy render envoy, deploy render helm, deploy render image, deploy "
+        "render k8s, deploy render quadlet, deploy render systemd, doctor bundle, fleet ray, model export, "
+        "model import, model push, optimize rebuild, train log, train private"
+    ),
+    SECRETS: (
+        "audit content, audit erase, audit rotate-key, backup confirm, backup init, backup rekey, fleet "
+        "certificate, job webhook-secret, model rekey, model unseal, secret list, secret seal, secret unseal, "
+        "session link"
+    ),
+    CLIENT: "bench serve, chat, completion install, completion show, deploy check k8s, launch",
+    COMPUTES: (
+        "config example, engine list, model catalog, plan, plan calibrate, plan check, plan gpus, plan size, "
+        "privacy mask"
+    ),
+    PROGRAMS: "drill run, drill schedule, drill stop, engine tune",
+    DESTROYS: "model gc",
 }
+ONLY_HERE: Final[Mapping[str, str]] = {one: why for why, words in _COMMANDS.items() for one in words.split(", ")}
 """Commands without a call, and why."""
