@@ -13,6 +13,7 @@ from store_making import alter
 from tiny_models import make_tiny_model
 
 from ashore.cli.main import main
+from ashore.cli.status import accelerators
 from ashore.core import human_bytes
 from ashore.processes import Holder, HomeLock
 
@@ -90,7 +91,8 @@ def test_the_catalogue_needs_no_network(ashore: Run, tmp_path: Path) -> None:
     items = json.loads(ashore("model", "catalog", "--json", home=tmp_path / "empty").stdout)["items"]
     here = {one["name"]: one["here"] for one in items}
     assert (here["smollm2"], here["minilm"]) == ("openvino int8", "openvino")
-    assert here["gpt-oss-20b"] == "with vLLM"
+    assert here["gpt-oss-20b"] in ("with vLLM", "with vLLM; too large here")
+    assert here["glm-4.5"] == "with vLLM" + "; too large here" * (not accelerators())
     assert here["deepseek-llm-67b-chat"] in ("with vLLM; too large here", "openvino int8")
     assert ashore("model", "show", "deepseek-r1", home=tmp_path / "empty").stdout.startswith("name: deepseek-r1")
     assert "recommended: temperature=0.2, top_p=0.9\n" in ashore("model", "show", "smollm2", home=tmp_path).stdout

@@ -115,8 +115,10 @@ def _catalogue_facts(entry: CatalogEntry, variant: str = "") -> ModelFacts:
     )
 
 
-def served_here(entries: Iterable[CatalogEntry]) -> dict[str, str]:
-    """Return, by name, what would serve a model of the catalogue on this machine, or what else could."""
+def served_here(entries: Iterable[CatalogEntry], *, has_gpu: bool) -> dict[str, str]:
+    """Return, by name, what would serve a model of the catalogue on this machine, or what else could. `has_gpu`:
+    weights beyond the memory of the machine may fit into that of its GPUs.
+    """
     from ashore.engines import CARDS
     from ashore.planning import Wish, make_plan, read_inventory
 
@@ -128,10 +130,10 @@ def served_here(entries: Iterable[CatalogEntry]) -> dict[str, str]:
         try:
             facts = replace(_catalogue_facts(entry), programs=find_programs(wish))
             (model,) = make_plan([wish], {entry.name: facts}, inventory, {}).models
-        except UnsupportedModel:
-            found[entry.name] = elsewhere
-        except KvCacheExhausted:
-            found[entry.name] = f"{elsewhere}; too large here"
+        except (UnsupportedModel, KvCacheExhausted) as fault:
+            is_large = isinstance(fault, KvCacheExhausted)
+            is_large |= not has_gpu and (entry.weight_bytes or 0) > inventory.memory_bytes
+            found[entry.name] = f"{elsewhere}; too large here" if is_large else elsewhere
         else:
             known = model.options.kind in entry.engines
             found[entry.name] = " ".join(filter(None, (model.options.kind, model.variant))) if known else elsewhere

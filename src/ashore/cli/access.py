@@ -15,6 +15,7 @@ from ashore.access.calls.desk import Names
 from ashore.cli.accesspolicy import can, policy_app, role_app
 from ashore.cli.budget import budget, usage
 from ashore.cli.calls import Look, Server, View, cell, noun_of, reworded, show, table
+from ashore.cli.sure import Yes, go_ahead
 from ashore.core import Call, did_you_mean
 from ashore.errors import NotFound
 
@@ -195,7 +196,7 @@ app.command(usage, name="usage")
 
 
 @app.command
-def revive(*, lost: Annotated[bool, Parameter(negative=())] = False) -> None:
+def revive(*, lost: Annotated[bool, Parameter(negative=())] = False, yes: Yes = False) -> None:
     """Restore an office (an administrator role) that nobody with a valid key can use any more.
 
     Removes the bindings that deny administration to everybody. If an office has no holder left, creates a new first key
@@ -214,6 +215,8 @@ def revive(*, lost: Annotated[bool, Parameter(negative=())] = False) -> None:
     from ashore.settings import read_settings
 
     settings = read_settings()
+    if lost:
+        go_ahead(f"revoke every key of the three offices in {settings.home.root}, and make a new first key", yes=yes)
     state = open_state(settings, say=lambda line: print(line, file=sys.stderr))
     try:
         with command_recorder(settings.home) as recorder:

@@ -20,6 +20,7 @@ from ashore.cli.modelkeys import rekey, unseal
 from ashore.cli.modelstore import AsJson, print_json
 from ashore.cli.operations import operation_command
 from ashore.cli.progress import TerminalProgress
+from ashore.cli.status import accelerators
 from ashore.cli.sure import DryRun, Yes, go_ahead
 from ashore.core import UNDECODABLE, Nothing, counted, human_bytes
 from ashore.errors import InvalidRequest
@@ -138,7 +139,7 @@ def catalog(*, as_json: AsJson = False) -> None:
         as_json: Print JSON.
     """
     entries = open_store().catalog.entries
-    here = served_here(entries)
+    here = served_here(entries, has_gpu=bool(accelerators()))
     if as_json:
         return print_json({"items": [catalog_json(e) | {"here": here[e.name]} for e in entries]})
     return table(

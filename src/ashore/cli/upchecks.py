@@ -141,8 +141,9 @@ def compared(serving: Listening, request: Request, settings: Settings) -> Config
     try:
         wanted = listening_of(request.spec(), request.settings())
     except (AshoreError, OSError) as fault:
-        return Configuration(notes=tuple(notes), unreadable=f"{request.config}: {fault}")
+        return Configuration(config=str(request.config), notes=tuple(notes), unreadable=f"{request.config}: {fault}")
     return Configuration(
+        config=str(request.config),
         notes=tuple(notes),
         needs_restart=tuple(serving.kept_but_changed(wanted)),
         differs=tuple(serving.keys_to_take(wanted)),

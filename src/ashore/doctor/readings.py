@@ -420,6 +420,8 @@ class Note(Value, frozen=True, kw_only=True):
 class Configuration(Value, frozen=True, kw_only=True):
     """ashore.toml, against the machine and against what runs."""
 
+    config: str = ""
+    """The ashore.toml that the server reads; empty: none."""
     notes: tuple[Note, ...] = ()
     """What a start with this file would warn of."""
     unreadable: str = ""

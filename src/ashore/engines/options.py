@@ -28,7 +28,7 @@ def check_kv_tokens(kv_tokens: int, *, bytes_per_token: int, free_bytes: int, al
         raise KvCacheExhausted(
             f"{alias}{': ' if alias else ''}{kv_tokens:,} tokens of KV cache need {human_bytes(needed)}; "
             f"{human_bytes(max(0, free_bytes))} are free",
-            hint=f"set kv_tokens to at most {max(0, free_bytes // bytes_per_token)}",
+            hint=f"leave a tenth free: set kv_tokens to at most {max(0, free_bytes) * 9 // 10 // bytes_per_token}",
         )
 
 

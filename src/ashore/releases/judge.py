@@ -44,9 +44,12 @@ class Judge:
             return look(pending)
         taken_back = Moved()
         with self._acts.quiet_write(SYSTEM) as desk:
-            found = look(sql.add_evidence(desk.connection, name, stage, pending))
             book = sql.load_book(desk.connection)
             course = book.courses[name]
+            found = look(sql.load_evidence(desk.connection, name, stage))
+            if found.verdict == "worse" and course.state != stage:
+                return found  # rolled back on what is known: its reason keeps the same number of requests
+            found = look(sql.add_evidence(desk.connection, name, stage, pending))
             if found.verdict == "worse" and course.state == stage and course.automatic:
                 part = f" in {found.slice}" if found.slice else ""
                 why = f"found worse after {found.count} requests: {found.measure}{part}"

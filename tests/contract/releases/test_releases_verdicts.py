@@ -63,6 +63,8 @@ def test_a_candidate_found_worse_is_taken_back_with_the_evidence(house: House) -
     assert (stage, finding.verdict) == ("canary", "worse") and finding.e_value >= 20
     house.keeper.judge("chat-2", "canary", {("errors", EVERYTHING): bad})  # late, and of a stage that is over
     assert house.state("chat-2") == "failed"
+    assert house.office.evidence(SYSTEM, "chat-2") == ((stage, finding),), "one number of requests everywhere"
+    assert event.why.startswith(f"found worse after {finding.count} requests")
 
 
 def test_a_canary_that_burns_its_objective_is_taken_back_with_the_evidence(house: House) -> None:
