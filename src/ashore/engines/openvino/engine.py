@@ -424,12 +424,12 @@ class OpenVinoEngine:
         )
         if plan.exhausted and self._scorer is not None:
             self._scorer.give_way()
-            for sequence in plan.exhausted:
+        for sequence in plan.exhausted:
+            if self._scorer is None:
+                self._fail(self._live[sequence.order_id], _exhausted(sequence, self._scheduler.pool))
+            else:
                 sequence.done = 0
                 self._scheduler.add(sequence)
-            return
-        for sequence in plan.exhausted:
-            self._fail(self._live[sequence.order_id], _exhausted(sequence, self._scheduler.pool))
         if not plan.chunks:
             return
         for source, target in plan.copies:
