@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from distil_bench import pull_teacher, write_data
 
-from ashore.bootstrap import build_store, rebuilder
+from ashore.bootstrap import build_store
 from ashore.settings import Home, read_settings
 
 pytestmark = [pytest.mark.full, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
@@ -70,14 +70,6 @@ def test_the_plan_is_told_and_nothing_made(home: Path) -> None:
     assert document["student_parameters"] < document["teacher_parameters"]
     assert document["memory_bytes"] > 0
     assert not (Home(root=home / "home").cache / "distill").exists()
-
-
-def test_a_student_comes_out_the_same_when_it_is_made_again(home: Path) -> None:
-    made(home, *SMALL, "--teacher-engine", "torch")
-    settings = read_settings()
-    store = build_store(settings.home, settings)
-    report = rebuilder(store).rebuild("tiny-distilled", (home / "text.txt", home / "data.jsonl"))
-    assert report.identical
 
 
 @pytest.mark.parametrize(

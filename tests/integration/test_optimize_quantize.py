@@ -13,9 +13,8 @@ import numpy as np
 import pytest
 from benchmarks.optimise.judging import judge_as_served
 from store_making import alter, blob_of, make_store, pull_tiny
-from tiny_models import make_tiny_model
 
-from ashore.bootstrap import make_ready, prepare_variant, quantiser, rebuilder
+from ashore.bootstrap import make_ready, prepare_variant, quantiser
 from ashore.engines import Rounded, RoundOrder
 from ashore.engines.llamacpp.importance import read_importance
 from ashore.engines.openvino.gptq import round_nearest
@@ -23,7 +22,7 @@ from ashore.engines.openvino.graph import read_facts
 from ashore.engines.openvino.prepare import prepare_openvino
 from ashore.engines.openvino.products import put_codes
 from ashore.engines.openvino.runtime import import_openvino
-from ashore.errors import Conflict, CorruptBlob, InvalidRequest, MemoryFull, UnknownModel, UnsupportedByEngine
+from ashore.errors import Conflict, CorruptBlob, InvalidRequest, MemoryFull
 from ashore.jobs.operations.asks import QuantizeIn
 from ashore.store import ModelStore, StoredModel, VariantRecipe, convert_safetensors_to_gguf
 
@@ -95,50 +94,6 @@ def test_eight_bits_of_a_mixture_are_rounded_by_the_text(store: ModelStore, tmp_
     assert abs(made["tuned"] - exact) < abs(made["plain"] - exact) + 0.001
 
 
-@pytest.mark.parametrize("to", ["int8", "int4", "q4_k_m"])
-def test_a_rebuild_gives_the_same_bytes(store: ModelStore, text: Path, to: str, tmp_path: Path) -> None:
-    make(store, to, **({} if to == "int8" else {"calibration": text}))
-    moved = text.rename(tmp_path / "moved elsewhere.txt")
-    report = rebuilder(store).rebuild(f"tiny@{to}", [moved])
-    assert report.identical and report.files and not report.versions_changed
-
-
-def test_a_rebuild_tells_what_is_missing_or_changed(store: ModelStore, text: Path) -> None:
-    make(store, "int4", calibration=text)
-    with pytest.raises(InvalidRequest, match=r"calibration file calibration\.txt"):
-        rebuilder(store).rebuild("tiny@int4", [])
-    text.write_text(TEXT + "another line\n")
-    with pytest.raises(InvalidRequest, match="is not among the files"):
-        rebuilder(store).rebuild("tiny@int4", [text])
-    with pytest.raises(InvalidRequest, match="has no recipe: it was pulled"):
-        rebuilder(store).rebuild("tiny", [])
-
-
-def test_a_variant_that_was_not_made_so_differs(store: ModelStore, tmp_path: Path) -> None:
-    kept = store.resolve(make(store, "int8").reference)
-    files = store.open("tiny@int8")
-    forged = tmp_path / "forged"
-    forged.mkdir()
-    for name in ("openvino_model.xml", "openvino_model.bin"):
-        data = bytearray((Path(files.directory) / name).read_bytes())
-        data[len(data) // 2] ^= 1 if name.endswith("bin") else 0
-        (forged / name).write_bytes(data)
-    store.add_variant(
-        store.resolve("tiny"), "int8", forged, format="openvino", weights="openvino_model.xml", recipe=kept.recipe
-    )
-    report = rebuilder(store).rebuild("tiny@int8", [])
-    assert not report.identical
-    assert [file.path for file in report.files if not file.same] == ["openvino_model.bin"]
-
-
-def test_the_parent_must_still_be_there(store: ModelStore, tmp_path: Path) -> None:
-    make(store, "int8")
-    make_tiny_model(tmp_path / "tiny", "llama", seed=1)
-    store.pull(str(tmp_path / "tiny"), name="tiny")
-    with pytest.raises(UnknownModel, match=r"tiny@int8 was made from sha256:.*no longer in the store"):
-        rebuilder(store).rebuild("tiny@int8", [])
-
-
 def test_up_and_quantize_make_the_same_variant(store: ModelStore) -> None:
     by_up = prepare_variant(store, store.resolve("tiny"), "int8")
     assert make(store, "int8").digest == by_up.digest
@@ -200,7 +155,7 @@ def test_a_text_that_cannot_be_used_makes_nothing(store: ModelStore, tmp_path: P
     ("wish", "said"),
     [
         ({"to": "auto"}, "no longer searches"),
-        ({"to": "w8a8"}, "needs calibration text"),
+        ({"to": "w8a8"}, "there is no precision"),
         ({"to": "int4", "group_size": 7}, "groups of 7"),
         ({"to": "int8", "name": "Not A Name"}, "not a model reference"),
     ],
@@ -227,11 +182,6 @@ def test_memory_is_asked_first(store: ModelStore, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(maker, "_free_memory", lambda: 1000)
     with pytest.raises(MemoryFull, match="tiny@int8 needs about"):
         maker.make(maker.plan(QuantizeIn(model="tiny", to="int8")))
-
-
-def test_the_forms_of_vllm_need_an_environment(store: ModelStore, text: Path) -> None:
-    with pytest.raises(UnsupportedByEngine, match="llm-compressor"):
-        make(store, "w8a8", calibration=text)
 
 
 def test_a_damaged_parent_is_found_before_it_is_rounded(store: ModelStore) -> None:

@@ -15,7 +15,6 @@ import pytest
 from store_making import make_store, pull_tiny
 from tiny_models import make_tiny_model
 
-from ashore.bootstrap import rebuilder
 from ashore.core import ManualClock
 from ashore.engines import EngineKind, EngineOptions, ModelFiles, RoundOrder, ScoreText, scored
 from ashore.engines.cards import make_engine
@@ -205,14 +204,6 @@ def test_of_a_sealed_parent_nothing_clear_is_left_behind(tmp_path: Path, text: P
     on_disk = b"".join(p.read_bytes() for p in home.rglob("*") if p.is_file() and not p.is_symlink())
     assert embedding[1000:1064] not in on_disk
     assert not (home / "work").exists()
-
-
-def test_made_again_from_its_recipe_it_is_the_same(store: ModelStore, text: Path) -> None:
-    pruner = _pruner(store)
-    made = pruner.make(pruner.plan(PruneWish(model="tiny", remove="0.3", heal=text, heal_tokens=8_000))).model
-    report = rebuilder(store).rebuild(made.name, (text,))
-    assert report.identical
-    assert {"config.json", "model.safetensors"} <= {file.path for file in report.files}
 
 
 @pytest.fixture

@@ -27,7 +27,7 @@ from ashore.engines import (
     reads_store,
 )
 from ashore.errors import InvalidSpec
-from ashore.optimize import PRECISIONS, is_made_beside
+from ashore.optimize import PRECISIONS
 
 SOURCE = Path(ashore.__file__).parent
 ENGINES = SOURCE / "engines"
@@ -165,10 +165,9 @@ def test_a_kind_that_is_none_is_an_error_that_names_the_nearest() -> None:
     assert "'openvina'" in refused.value.message and "openvino" in refused.value.hint
 
 
-def test_precisions_are_those_of_the_cards_and_some_are_made_by_a_compressor() -> None:
+def test_precisions_are_those_of_the_cards() -> None:
     assert [one.name for one in PRECISIONS] == [one.name for card in CARDS for one in card.precisions]
     assert len({one.name for one in PRECISIONS}) == len(PRECISIONS)
-    assert {one.name for one in PRECISIONS if is_made_beside(one)} == {"w8a8", "w4a16"}
 
 
 def test_a_card_is_data() -> None:

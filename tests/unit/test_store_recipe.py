@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
 import pytest
 
 from ashore.core import Digest
 from ashore.errors import CorruptBlob, InvalidRequest
-from ashore.store import DataUsed, VariantRecipe, data_used, find_data, versions_of
+from ashore.store import DataUsed, VariantRecipe, data_used, versions_of
 
 USED = DataUsed(role="calibration", digest=Digest("sha256:" + "a" * 64), num_bytes=7, name="our own  text.txt")
 RECIPE = VariantRecipe(
@@ -47,18 +46,6 @@ def test_a_fact_cannot_pose_as_something_else(facts: dict[str, str]) -> None:
 def test_damaged_notes_are_told(notes: dict[str, str]) -> None:
     with pytest.raises(CorruptBlob, match="cannot be read"):
         VariantRecipe.from_notes({"maker": "quantize", **notes})
-
-
-def test_files_are_found_by_content_whatever_they_are_called(tmp_path: Path) -> None:
-    (tmp_path / "first").write_bytes(b"one")
-    (tmp_path / "other").write_bytes(b"two")
-    used = data_used(tmp_path / "first", "calibration")
-    assert used.digest == "sha256:" + hashlib.sha256(b"one").hexdigest() and used.num_bytes == 3
-    (tmp_path / "first").rename(tmp_path / "moved")
-    recipe = VariantRecipe(maker="quantize", data=(used,))
-    assert find_data(recipe, [tmp_path / "other", tmp_path / "moved"]) == (tmp_path / "moved",)
-    with pytest.raises(InvalidRequest, match=r"first \(3 bytes"):
-        find_data(recipe, [tmp_path / "other"])
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ needs it.
 
 from ashore.bootstrap.backups import backup_contents, manifests_in_use, open_backup, refuse_half_backups, restore_home
 from ashore.bootstrap.learning import open_learning
-from ashore.bootstrap.optimizing import open_subject, plan_sft, rebuilder
+from ashore.bootstrap.optimizing import open_subject, plan_sft
 from ashore.bootstrap.plans import find_programs, gather_facts, served_here, server_command_lines, tuned_choices
 from ashore.bootstrap.privacyledger import open_ledger
 from ashore.bootstrap.records import audit_opener, command_recorder, supervisor_recorder

@@ -4,37 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from functools import partial
 from typing import TYPE_CHECKING
 
 from ashore.bootstrap.stores import stored_files
-from ashore.bootstrap.variants import prepare_variant, quantiser, quietly
+from ashore.bootstrap.variants import prepare_variant, quietly
 from ashore.core import EngineKind, make_folder
 from ashore.errors import UnknownModel
 from ashore.settings import Home, Settings
 
 if TYPE_CHECKING:
     from ashore.evaluation import Subject
-    from ashore.optimize import Maker, Rebuilder
     from ashore.optimize.distilling import Distiller
     from ashore.optimize.pruning import Pruner
     from ashore.store import ModelStore, Progress
     from ashore.training import SftPlan, SftRequest, SftRun
-
-
-def rebuilder(store: ModelStore) -> Rebuilder:
-    """Return what rebuilds variants and derived models. Each use case that makes them has a line here."""
-    from ashore import training
-    from ashore.optimize import MAKER, Rebuilder, distilling, pruning
-    from ashore.planning import read_inventory
-
-    makers: dict[str, Maker] = {
-        MAKER: quantiser(store).make_again,
-        pruning.MAKER: partial(pruning.make_again, store),
-        distilling.MAKER: distiller(store, Home(root=store.root.parent)).remake,
-        training.MAKER: training.SftMaker(store, available_bytes=read_inventory().memory_bytes),
-    }
-    return Rebuilder(store, makers)
 
 
 def plan_sft(

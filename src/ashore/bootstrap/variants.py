@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ashore.core import EngineKind
@@ -11,7 +10,7 @@ from ashore.errors import Conflict, UnknownModel
 
 if TYPE_CHECKING:
     from ashore.engines import Rounder
-    from ashore.optimize import Quantiser, QuantizePlan
+    from ashore.optimize import Quantiser
     from ashore.store import ModelStore, StoredModel
 
 
@@ -67,48 +66,11 @@ def prepare_variant(
     return quantiser(store).prepare(parent, variant, told=told)
 
 
-def quantiser(store: ModelStore, *, compressor: Path | None = None) -> Quantiser:
-    """Return the quantiser, for the command line and for `up`.
-
-    Args:
-        store: The model store.
-        compressor: Folder of an environment with llm-compressor, for the formats of vLLM.
-
-    Raises:
-        MissingExtra: it is not such an environment.
-    """
+def quantiser(store: ModelStore) -> Quantiser:
+    """Return the quantiser, for the command line and for `up`."""
     from ashore.engines import CARDS, loaded
     from ashore.optimize import Quantiser
-    from ashore.optimize.compressed import SideCompressor
     from ashore.planning import read_inventory
 
-    roundings = {card.kind: card.rounding for card in CARDS if card.rounding is not None}
-    rounders: dict[EngineKind, Rounder] = {kind: loaded(one.rounder) for kind, one in roundings.items() if one.rounder}
-    if compressor is not None:
-        rounders |= dict.fromkeys(
-            (kind for kind, one in roundings.items() if not one.rounder), SideCompressor(compressor)
-        )
+    rounders: dict[EngineKind, Rounder] = {c.kind: loaded(c.rounding.rounder) for c in CARDS if c.rounding is not None}
     return Quantiser(store, rounders, free_memory=lambda: read_inventory().memory_bytes)
-
-
-def side_commands(store: ModelStore, plan: QuantizePlan) -> tuple[str, ...]:
-    """Return the shell commands that make a variant for vLLM: environment, compression, and import of both.
-
-    Raises:
-        UnsupportedModel: the model is in a form that llm-compressor does not read.
-    """
-    import shlex
-
-    from ashore.optimize.compressed import check_source, compress_command, install_command
-
-    assert plan.calibration is not None
-    files = store.open(plan.parent.reference)
-    check_source(files.directory, files.weights)
-    environment = Path("llm-compressor")
-    scheme, text = plan.precision.name, plan.calibration
-    ours = ["ashore", "optimize", "quantize", plan.parent.name, "--to", scheme, "--calibration", str(text)]
-    return (
-        install_command(environment),
-        shlex.join(compress_command(environment, files.directory, Path(plan.variant), scheme, text, plan.seed)),
-        shlex.join([*ours, "--run", str(environment)]),
-    )

@@ -32,7 +32,7 @@ _OWN = {
     "model": "Pull, list, verify and move models of this machine.",
     "engine": "List engines; measure which one suits this machine.",
     "plan": "Plan what to buy; simulate a load; divide GPUs.",
-    "optimize": "Make models smaller and faster; evaluate; rebuild.",
+    "optimize": "Make models smaller and faster; evaluate.",
     "data": "Write, show and verify shards of training data.",
     "train": "Fine-tune a model on your own examples.",
     "learn": "See what users say of answers; learn from it.",

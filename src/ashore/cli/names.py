@@ -20,7 +20,7 @@ Kind = Literal["alias", "release", "model", "any"]
 
 _RELEASE: Final = ("burn", "canary", "evidence", "pairs", "promote", "retire", "shadow", "show")
 _STORED: Final = ("export", "fetch", "push", "remove", "seal", "show", "unseal", "verify")
-_MAKING: Final = ("compare", "distill", "evaluate", "prune", "quantize", "rebuild")
+_MAKING: Final = ("compare", "distill", "evaluate", "prune", "quantize")
 ARGUMENTS: Final[Mapping[str, Kind]] = {
     **{f"alias {verb}": "alias" for verb in ("history", "remove", "set", "show")},
     **{f"model {verb}": "alias" for verb in ("cool", "pin", "unpin", "warm")},

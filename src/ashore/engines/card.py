@@ -39,8 +39,6 @@ class Precision:
     """What may be asked for, the default first, 0 for whole rows; empty where the format leaves no choice."""
     reads_text: bool = False
     """True where calibration text makes it better."""
-    needs_text: bool = False
-    """True where it cannot be made without."""
     ranking: int = 0
     """Samples of the text on which its layers are compared, one by one; 0 where all are treated alike."""
     eight_share: float = 0.0
@@ -163,8 +161,8 @@ class Tuning:
 class Rounding:
     """How variants with fewer bits are made for this engine."""
 
-    rounder: str = ""
-    """Function, a `Rounder`; empty: a compressor makes them, in an environment of its own."""
+    rounder: str
+    """Function, a `Rounder`."""
     half_copies: int = 2
     """Copies of the weights in half precision that are held in memory at once."""
     scratch_halves: int = 0

@@ -30,9 +30,6 @@ class RoundOrder:
     """Text on which layers are compared, one by one; empty where all are treated alike, or `small` is known."""
     eight_share: float = 0.0
     """Share of the weights, of the layers that lose most on `ranking`, that keeps eight bits."""
-    text: Path | None = None
-    """The file that the samples are from, for tools that cut their own."""
-    seed: int = 0
     small: frozenset[str] | None = None
     """Layers that get four bits where that was decided before; the others get eight."""
 
@@ -49,7 +46,7 @@ class Rounded:
     packages: tuple[str, ...] = ()
     """Python packages that the bytes depend on."""
     small: frozenset[str] | None = None
-    """Layers that got four bits, if layers were compared; given for a rebuild."""
+    """Layers that got four bits, if layers were compared."""
 
 
 class Rounder(Protocol):

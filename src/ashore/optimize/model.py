@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
-from ashore.core import Digest
 from ashore.engines import Precision
 from ashore.store import StoredModel, VariantRecipe
 
@@ -46,32 +45,3 @@ class QuantizeReport:
     variant: StoredModel
     parent_bytes: int
     recipe: VariantRecipe
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RebuiltFile:
-    """One file of a variant, original and rebuilt."""
-
-    path: str
-    kept: Digest
-    again: Digest | None
-    """None where the maker wrote no such file."""
-
-    @property
-    def same(self) -> bool:
-        return self.kept == self.again
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RebuildReport:
-    """Whether a rebuilt variant is identical."""
-
-    reference: str
-    recipe: VariantRecipe
-    files: tuple[RebuiltFile, ...]
-    versions_changed: dict[str, tuple[str, str]] = field(default_factory=dict)
-    """By tool: version then, version now. Why bytes may differ."""
-
-    @property
-    def identical(self) -> bool:
-        return all(file.same for file in self.files)

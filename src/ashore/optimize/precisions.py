@@ -61,9 +61,3 @@ def choose_group_size(precision: Precision, asked: int | None) -> int:
             param="group_size",
         )
     return asked
-
-
-def is_made_beside(precision: Precision) -> bool:
-    """Return whether an external compressor makes it, in its own environment."""
-    rounding = card_of(precision.engine).rounding
-    return rounding is not None and not rounding.rounder

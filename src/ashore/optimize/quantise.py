@@ -9,7 +9,7 @@ from typing import Final
 
 from ashore.core import EngineKind, ModelShape, human_bytes
 from ashore.engines import Precision, Rounder, RoundOrder, Told, card_of, quietly
-from ashore.errors import DiskFull, InvalidRequest, MemoryFull, UnknownVariant, UnsupportedByEngine, UnsupportedModel
+from ashore.errors import DiskFull, InvalidRequest, MemoryFull, UnknownVariant, UnsupportedModel
 from ashore.jobs.operations.asks import QuantizeIn
 from ashore.optimize.calibration import Calibration, cut_samples, read_text
 from ashore.optimize.model import Needs, QuantizePlan, QuantizeReport
@@ -53,12 +53,6 @@ class Quantiser:
         precision = choose_precision(wish.to, wish.engine)
         group_size = choose_group_size(precision, wish.group_size)
         parent = self._parent(wish.model)
-        if precision.needs_text and wish.calibration is None:
-            raise InvalidRequest(
-                f"--to {precision.name} needs calibration text; none is given",
-                hint="pass --calibration FILE: plain UTF-8 text of the kind that the model will see",
-                param="calibration",
-            )
         if wish.calibration is not None and not precision.reads_text:
             raise InvalidRequest(
                 f"{precision.name} uses only the weights; calibration text has no effect",
@@ -118,31 +112,12 @@ class Quantiser:
             pass
         return self._make(self.plan(QuantizeIn(model=parent.name, to=variant)), told).variant
 
-    def make_again(
-        self, parent: StoredModel, recipe: VariantRecipe, data: tuple[Path, ...], out: Path, *, told: Told
-    ) -> None:
-        """Write to `out` what `recipe` describes. A `Maker`; the layers with four bits are in the recipe."""
-        told_what = recipe.parameters
-        precision = choose_precision(told_what["to"], None)
-        small = told_what.get(_LAYERS)
-        with self._store.reading(f"{parent.name}@{parent.digest}") as files:
-            calibration = self._calibration(files.directory, data[0] if data else None, recipe.seed, parent, precision)
-            order = RoundOrder(
-                precision=precision.name,
-                group_size=int(told_what["group_size"]),
-                samples=calibration.tuning,
-                small=None if small is None else frozenset(small.split()),
-                text=data[0] if data else None,
-                seed=recipe.seed,
-            )
-            self._rounder(precision.engine)(files.directory, files.weights, order, out, told=told)
-
     def _make(self, plan: QuantizePlan, told: Told) -> QuantizeReport:
         parameters = {"to": plan.precision.name, "group_size": str(plan.group_size)}
         data: tuple[DataUsed, ...] = ()
         if plan.calibration is not None:
             data = (data_used(plan.calibration, "calibration"),)
-        rounder = self._rounder(plan.precision.engine)
+        rounder = self._rounders[plan.precision.engine]
         with self._store.reading(plan.parent.reference) as files, self._store.scratch(plan.parent) as scratch:
             calibration = self._calibration(files.directory, plan.calibration, plan.seed, plan.parent, plan.precision)
             out = scratch / "variant"
@@ -153,8 +128,6 @@ class Quantiser:
                 samples=calibration.tuning,
                 ranking=calibration.ranking,
                 eight_share=plan.precision.eight_share,
-                text=plan.calibration,
-                seed=plan.seed,
             )
             made = rounder(files.directory, files.weights, order, out, told=told)
             if made.small is not None:
@@ -186,14 +159,6 @@ class Quantiser:
                 "safetensors can be quantised"
             )
         return parent
-
-    def _rounder(self, engine: EngineKind) -> Rounder:
-        if engine not in self._rounders:
-            raise UnsupportedByEngine(
-                f"variants for {engine} are made by llm-compressor in a separate Python environment",
-                hint="pass its path with --run FOLDER; --dry-run prints how to create it",
-            )
-        return self._rounders[engine]
 
     def _calibration(
         self, folder: Path, text: Path | None, seed: int, parent: StoredModel, precision: Precision

@@ -27,7 +27,7 @@ from ashore.store.layout import write_atomic as write_file
 from ashore.store.model import DERIVED, TEXT, TEXT_FILES, Attachment, StoredModel
 from ashore.store.ports import ManifestRemote
 from ashore.store.progress import Progress, silent
-from ashore.store.recipe import DATA_SUFFIXES, DataUsed, VariantRecipe, data_used, find_data, set_digest, versions_of
+from ashore.store.recipe import DATA_SUFFIXES, DataUsed, VariantRecipe, data_used, set_digest, versions_of
 from ashore.store.refs import made_name, parse_reference, pruned_name
 from ashore.store.reports import BadFile, ModelFilesOnDisk, RekeyReport
 from ashore.store.service import ModelStore

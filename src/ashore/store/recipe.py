@@ -134,24 +134,6 @@ def set_digest(sums: Iterable[tuple[str, str]]) -> str:
     return hashlib.sha256("".join(f"{digest}  {name}\n" for name, digest in found).encode()).hexdigest()
 
 
-def find_data(recipe: VariantRecipe, files: Iterable[Path]) -> tuple[Path, ...]:
-    """Return the recipe's data files, in its order, among the given ones: by digest, whatever their names.
-
-    Raises:
-        InvalidRequest: one is missing; the message has its name, size and digest.
-    """
-    given = {data_used(path, "given").digest: path for path in files}
-    found = []
-    for used in recipe.data:
-        if used.digest not in given:
-            raise InvalidRequest(
-                f"the {used.role} file {used.name} ({used.num_bytes} bytes, {used.digest}) is not among the files",
-                hint=f"add it: --data PATH-OF-{used.name}; its content must be unchanged",
-            )
-        found.append(given[used.digest])
-    return tuple(found)
-
-
 def versions_of(*packages: str) -> dict[str, str]:
     """Return the versions of ashore and of `packages`, which are installed, for `VariantRecipe.versions`."""
     return {name: version(name) for name in ("ashore", *packages)}

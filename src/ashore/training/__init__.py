@@ -20,11 +20,11 @@ from ashore.training.private import FEW_UNITS, PrivateOptions
 from ashore.training.privaterun import run_private
 from ashore.training.runlog import LogBucket, LogLine, RunFigures, RunLogs
 from ashore.training.runstate import RunState
-from ashore.training.sft import SftMaker, SftRun
+from ashore.training.sft import SftRun
 from ashore.training.sftmodel import SftPlan, SftReport, SftRequest
 from ashore.training.sftplan import plan_sft
 from ashore.training.shards.packing import SetLook, first_samples
 from ashore.training.shards.packing import look as look_at
 from ashore.training.shards.packing import pack as pack_shards
 from ashore.training.shards.trainingset import TrainingSet, load_data, open_set
-from ashore.training.trainee import MAKER, faster_precision
+from ashore.training.trainee import faster_precision

@@ -57,8 +57,6 @@ class LoopOptions:
     """Keep only the inputs of each layer and compute the rest again: about a third slower, far less memory."""
     max_seconds: float = 0.0
     """Stop, with a checkpoint, after this time; 0: never."""
-    stop_at_step: int = 0
-    """End after this many steps, whatever the schedule was made for; 0: at its end."""
     checkpoint_s: float = 0.0
     """Time between two checkpoints; 0: half a minute, or more where one costs more than a twentieth of that."""
 
@@ -156,7 +154,6 @@ def train(
         run.restore(found)
     resumed_at, begun_at = run.step, run.step if found else -1
     started_s = last_save_s = run.clock.monotonic_s()
-    last_step = min(source.num_steps, options.stop_at_step or source.num_steps)
     stopped_by: StoppedBy = "end"
     writer = state.writer() if state else None
     model.train()
@@ -166,13 +163,13 @@ def train(
         _activations(model, options.gradient_checkpointing),
         _closing(writer),
     ):
-        while run.step < last_step:
+        while run.step < source.num_steps:
             watch(run.advance(writer))
             now_s = run.clock.monotonic_s()
             if stop():
                 stopped_by = "request"
                 break
-            if options.max_seconds and now_s - started_s >= options.max_seconds and run.step < last_step:
+            if options.max_seconds and now_s - started_s >= options.max_seconds and run.step < source.num_steps:
                 stopped_by = "time"
                 break
             due_s = options.checkpoint_s or next_checkpoint_s(writer.times.cost_s if writer else 0.0)

@@ -7,21 +7,19 @@ import fcntl
 import hashlib
 import resource
 import sys
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from ashore.core import Digest, make_folder
-from ashore.engines import Told, torch_libraries
+from ashore.engines import torch_libraries
 from ashore.errors import Conflict, UnsupportedModel
-from ashore.store import ModelStore, StoredModel, VariantRecipe
+from ashore.store import ModelStore
 from ashore.training.adapters import keep_adapter
 from ashore.training.loop import LoopResult, StepReport, Watcher
 from ashore.training.runlog import RunLog
 from ashore.training.runstate import RunState
-from ashore.training.sftmodel import SftPlan, SftReport, SftRequest
-from ashore.training.sftplan import plan_sft
+from ashore.training.sftmodel import SftPlan, SftReport
 from ashore.training.trainee import Trainee
 
 Say = Callable[[str], None]
@@ -160,50 +158,6 @@ class SftRun:
             if {path.name for path in self._folder.iterdir()} == {"lock"}:
                 (self._folder / "lock").unlink()
                 self._folder.rmdir()
-
-
-class SftMaker:
-    """Rebuilds a fine-tuned model from its recipe, for `ashore optimize rebuild`."""
-
-    def __init__(self, store: ModelStore, *, available_bytes: int) -> None:
-        self._store, self._available_bytes = store, available_bytes
-
-    def __call__(
-        self, parent: StoredModel, recipe: VariantRecipe, data: tuple[Path, ...], out: Path, *, told: Told
-    ) -> None:
-        """Write the checkpoint to `out`; `told` is called with each step and its progress.
-
-        Raises as `plan_sft` and `train` do.
-        """
-        asked = recipe.parameters
-        request = SftRequest(
-            model=parent.reference,
-            data=str(data[0]),
-            method="lora" if asked["method"] == "lora" else "full",
-            epochs=float(asked["epochs"]),
-            max_tokens=int(asked["max_tokens"]),
-            learning_rate=float(asked["learning_rate"]),
-            batch_tokens=int(asked["batch_tokens"]),
-            max_length=int(asked["max_length"]),
-            row_tokens=int(asked["row_tokens"]),
-            rank=int(asked["rank"]),
-            seed=recipe.seed,
-            name=f"{parent.name}-rebuilt",
-            merge=asked["method"] == "lora",
-            precision="bfloat16" if asked["precision"] == "bfloat16" else "float32",
-            gradient_checkpointing=asked["gradient_checkpointing"] == "yes",
-            stop_at_step=int(asked["stop_at_step"]),
-            threads=int(asked["threads"]),
-            skip_broken=asked.get("skip_broken") == "yes",
-        )
-        with (
-            tempfile.TemporaryDirectory(prefix="ashore-data-") as cache,
-            self._store.reading(parent.reference) as files,
-        ):
-            plan = plan_sft(self._store, request, available_bytes=self._available_bytes, cache=Path(cache))
-            trained = Trainee(plan, files, "")
-            trained.train(None, lambda step: told("train", step.step / step.num_steps), lambda: False)
-            trained.export(out)
 
 
 def peak_memory_bytes() -> int:

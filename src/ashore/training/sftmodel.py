@@ -25,11 +25,6 @@ Kept = Literal["adapter", "model"]
 class SftRequest(Sft, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The request, with fields that only a recipe or a test sets."""
 
-    row_tokens: int = 0
-    """Most tokens of one forward pass; zero: those of the longest example."""
-    stop_at_step: int = 0
-    """Ends the run there, as a time limit did before; zero: nowhere."""
-    threads: int = 0
     person: str = ""
     """Field of each document that names a person; see `run_private`."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -28,8 +27,6 @@ class Trainee:
     def __init__(self, plan: SftPlan, files: ModelFilesOnDisk, precision: str) -> None:
         torch, _ = torch_libraries()
         request = plan.request
-        if request.threads:
-            torch.set_num_threads(request.threads)
         self._plan, self._files, self.threads = plan, files, torch.get_num_threads()
         self.precision = self._precision(precision)
         half = request.method == "lora" and self.precision == "bfloat16"
@@ -53,7 +50,6 @@ class Trainee:
             gradient_checkpointing=plan.gradient_checkpointing,
             max_seconds=60 * plan.request.max_minutes,
             checkpoint_s=plan.request.checkpoint_every,
-            stop_at_step=plan.request.stop_at_step,
         )
         return train(self._model, plan.batches, answer_loss, options, state=state, watch=watch, stop=stop)
 
@@ -82,7 +78,7 @@ class Trainee:
         plan = self._plan
         recipe = self._recipe({})
         data = {used.role: used.digest for used in recipe.data}
-        parameters = {n: v for n, v in recipe.parameters.items() if n not in ("keep", "stop_at_step")}
+        parameters = {n: v for n, v in recipe.parameters.items() if n != "keep"}
         versions = {f"version of {n}": v for n, v in recipe.versions.items()}
         return {"parent": plan.parent.digest, "seed": str(recipe.seed), **parameters, **data, **versions}
 
@@ -94,9 +90,7 @@ class Trainee:
         facts = {"steps": str(result.steps), "tokens": str(result.tokens), "loss": f"{result.losses[-1]:.6g}"}
         if validation_loss is not None:
             facts["validation_loss"] = f"{validation_loss:.6g}"
-        stop_at = str(result.steps) if result.steps < self._plan.batches.num_steps else "0"
-        recipe = self._recipe(facts)
-        return dataclasses.replace(recipe, parameters={**recipe.parameters, "stop_at_step": stop_at})
+        return self._recipe(facts)
 
     def _recipe(self, facts: dict[str, str]) -> VariantRecipe:
         plan, request = self._plan, self._plan.request

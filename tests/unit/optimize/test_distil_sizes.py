@@ -76,10 +76,3 @@ def test_what_memory_says_would_fit_does_fit() -> None:
     words = caught.value.hint.split()
     batch, window = int(words[words.index("--batch-tokens") + 1]), int(words[words.index("--window-tokens") + 1])
     require_memory(made, msgspec.structs.replace(settings, batch_tokens=batch, window_tokens=window), free, name="it")
-
-
-def test_settings_go_into_a_recipe_and_come_back() -> None:
-    settings = DistilSettings(layers=3, text_share=0.25, method="lora", max_tokens=300_000)
-    assert DistilSettings.from_parameters({**settings.to_parameters(), "teacher": "x"}) == settings
-    with pytest.raises(InvalidRequest, match="cannot be read"):
-        DistilSettings.from_parameters({"layers": '"many"'})

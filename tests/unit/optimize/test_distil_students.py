@@ -16,9 +16,9 @@ import pytest
 from distil_bench import Watching, make_distiller, pull_teacher, wish_for
 from store_making import make_store
 
-from ashore.errors import BrokenData, Conflict, InvalidRequest, MemoryFull, UnsupportedModel
-from ashore.optimize.distilling.distil import Unwatched
+from ashore.errors import BrokenData, Conflict, InvalidRequest, MemoryFull
 from ashore.store import VariantRecipe
+from ashore.training import StepReport
 
 pytestmark = [
     pytest.mark.full,
@@ -29,6 +29,16 @@ pytestmark = [
 ]
 
 torch = pytest.importorskip("torch")
+
+
+class Unwatched:
+    """A watcher that shows nothing."""
+
+    def stage(self, name: str, done: int, total: int) -> None:
+        """See `Watcher`."""
+
+    def step(self, report: StepReport) -> None:
+        """See `Watcher`."""
 
 
 def test_a_student_is_half_its_teacher_and_comes_out_the_same_twice(tmp_path: Path) -> None:
@@ -104,24 +114,6 @@ def test_a_smaller_model_of_the_store_can_be_the_student(tmp_path: Path) -> None
     report = distiller.distil(plan, Unwatched())
     assert report.student.parent == distiller._store.resolve("small").digest
     assert report.student.shape.num_layers == 2
-
-
-def test_it_can_be_made_again_from_its_recipe(tmp_path: Path) -> None:
-    distiller = make_distiller(tmp_path)
-    made = distiller.distil(distiller.plan(wish_for(tmp_path)), Unwatched())
-    parent = distiller._store.resolve("tiny")
-    files = (tmp_path / "data.jsonl", tmp_path / "text.txt")
-    distiller.remake(parent, made.recipe, files, tmp_path / "again")
-    kept = next(f for f in made.student.files if f.path == "model.safetensors")
-    blob = tmp_path / "store" / "blobs" / "sha256" / kept.digest.removeprefix("sha256:")
-    assert (tmp_path / "again" / "model.safetensors").read_bytes() == blob.read_bytes()
-
-
-def test_a_student_that_an_earlier_version_taught_by_answers_is_not_made_again(tmp_path: Path) -> None:
-    distiller = make_distiller(tmp_path)
-    recipe = VariantRecipe(maker="distill", parameters={"way": '"on_policy"', "teacher_digest": "sha256:0"}, data=())
-    with pytest.raises(UnsupportedModel, match="trained on answers"):
-        distiller.remake(distiller._store.resolve("tiny"), recipe, (), tmp_path / "again")
 
 
 REFUSED: list[tuple[dict[str, Any], type[Exception], str]] = [

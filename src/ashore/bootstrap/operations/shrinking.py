@@ -14,10 +14,10 @@ import msgspec
 from ashore.bootstrap.homestore import model_json, open_store
 from ashore.bootstrap.operations.model import EXIT_REFUSED, Operation, Shown, Work
 from ashore.bootstrap.optimizing import distiller, open_subject, pruner
-from ashore.bootstrap.variants import quantiser, side_commands
+from ashore.bootstrap.variants import quantiser
 from ashore.core import SystemClock, human_bytes, make_folder, read_text_file
 from ashore.errors import NotFound
-from ashore.jobs.operations.asks import Distill, Evaluate, PruneIn, Quantize
+from ashore.jobs.operations.asks import Distill, Evaluate, PruneIn, QuantizeIn
 from ashore.settings import Settings, read_settings
 
 if TYPE_CHECKING:
@@ -34,31 +34,23 @@ DEFAULT_TASKS: Final = ("reviews-zh", "stdlib-en")
 # --- quantize
 
 
-def _quantiser_and_plan(asked: Quantize, store: ModelStore, work: Work) -> tuple[Quantiser, QuantizePlan]:
-    maker = quantiser(store, compressor=Path(asked.run) if asked.run else None)
+def _quantiser_and_plan(asked: QuantizeIn, store: ModelStore, work: Work) -> tuple[Quantiser, QuantizePlan]:
+    maker = quantiser(store)
     plan = maker.plan(asked)
     for note in plan.notes:
         work.say(f"note: {note}")
     return maker, plan
 
 
-def plan_quantize(asked: Quantize, work: Work) -> Shown:
+def plan_quantize(asked: QuantizeIn, work: Work) -> Shown:
     """Show what would be done and what it needs."""
-    from ashore.optimize import is_made_beside
-
-    store = open_store()
-    _, plan = _quantiser_and_plan(asked, store, work)
-    return _shown_quantize_plan(plan, side_commands(store, plan) if is_made_beside(plan.precision) else ())
+    _, plan = _quantiser_and_plan(asked, open_store(), work)
+    return _shown_quantize_plan(plan)
 
 
-def quantize(asked: Quantize, work: Work) -> Shown:
-    """Make the variant. If another program makes it, only show the commands, unless `run` names that program."""
-    from ashore.optimize import is_made_beside
-
-    store = open_store()
-    maker, plan = _quantiser_and_plan(asked, store, work)
-    if is_made_beside(plan.precision) and not asked.run:
-        return _shown_quantize_plan(plan, side_commands(store, plan))
+def quantize(asked: QuantizeIn, work: Work) -> Shown:
+    """Make the variant."""
+    maker, plan = _quantiser_and_plan(asked, open_store(), work)
     report = maker.make(plan, told=work.share)
     work.say(f"serve it:  ashore up {report.variant.reference}")
     return Shown(
@@ -66,20 +58,14 @@ def quantize(asked: Quantize, work: Work) -> Shown:
     )
 
 
-def _shown_quantize_plan(plan: QuantizePlan, commands: Sequence[str]) -> Shown:
+def _shown_quantize_plan(plan: QuantizePlan) -> Shown:
     groups = f", groups of {plan.group_size}" if plan.group_size else ""
     lines = [
         f"{plan.reference}: {plan.precision.name} for {plan.precision.engine}{groups}: {plan.precision.summary}",
         f"about {human_bytes(plan.needs.variant_bytes)}, from {human_bytes(plan.parent.num_bytes)}",
     ]
-    if commands:
-        lines += [
-            "made by llm-compressor: line 1 creates its environment, line 2 makes a folder, line 3 a variant:",
-            *commands,
-        ]
-    else:
-        memory, disk = human_bytes(plan.needs.memory_bytes), human_bytes(plan.needs.disk_bytes)
-        lines.append(f"needs about {memory} of memory, {disk} of disk")
+    memory, disk = human_bytes(plan.needs.memory_bytes), human_bytes(plan.needs.disk_bytes)
+    lines.append(f"needs about {memory} of memory, {disk} of disk")
     document = {
         "reference": plan.reference,
         "parent": plan.parent.digest,
@@ -90,7 +76,6 @@ def _shown_quantize_plan(plan: QuantizePlan, commands: Sequence[str]) -> Shown:
         "seed": plan.seed,
         **asdict(plan.needs),
         "notes": list(plan.notes),
-        "commands": list(commands),
     }
     return Shown(document=document, lines=lines)
 
@@ -384,7 +369,7 @@ def write_files(folder: Path, files: Mapping[str, bytes], work: Work) -> None:
 
 
 OPERATIONS: Final = (
-    Operation(name="optimize quantize", takes=Quantize, do=quantize, plan=plan_quantize),
+    Operation(name="optimize quantize", takes=QuantizeIn, do=quantize, plan=plan_quantize),
     Operation(name="optimize prune", takes=PruneIn, do=prune, plan=plan_prune),
     Operation(name="optimize distill", takes=Distill, do=distill, plan=plan_distill),
     Operation(name="optimize evaluate", takes=Evaluate, do=evaluate),

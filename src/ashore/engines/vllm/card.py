@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from ashore.engines.card import Choosing, EngineCard, Memory, Options, Precision, Program, Rounding, Tuning, features
+from ashore.engines.card import Choosing, EngineCard, Memory, Options, Program, Tuning, features
 
 CARD: Final = EngineCard(
     kind="vllm",
@@ -55,23 +55,4 @@ CARD: Final = EngineCard(
         "with a GPU",
     ),
     tuning=Tuning(why_not="an external server; measure it at its address with `ashore bench serve`"),
-    precisions=(
-        Precision(
-            name="w8a8",
-            engine="vllm",
-            bits=8.03,
-            reads_text=True,
-            needs_text=True,
-            summary="compressed-tensors, INT8 both ways",
-        ),
-        Precision(
-            name="w4a16",
-            engine="vllm",
-            bits=4.2,
-            reads_text=True,
-            needs_text=True,
-            summary="compressed-tensors, INT4 weights (GPTQ)",
-        ),
-    ),
-    rounding=Rounding(),
 )  # fmt: skip

@@ -94,7 +94,7 @@ class QuantizeIn(Asked, frozen=True, kw_only=True, forbid_unknown_fields=True):
     model: ModelName
     """Name in the store, as pulled or derived."""
     to: Annotated[str, msgspec.Meta(min_length=1, max_length=40)]
-    """int8, int4 or fp16 for OpenVINO; q8_0, q6_k, q5_k_m, q4_k_m, q4_0 for llama.cpp; w8a8, w4a16 for vLLM."""
+    """int8, int4 or fp16 for OpenVINO; q8_0, q6_k, q5_k_m, q4_k_m, q4_0 for llama.cpp."""
     engine: EngineKind | None = None
     """Refuse a precision that this engine does not run."""
     calibration: APath = None
@@ -106,13 +106,6 @@ class QuantizeIn(Asked, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Name of the variant; default: the name of the precision."""
     seed: Seed = 0
     """Seed that chooses the samples of a long calibration text."""
-
-
-class Quantize(QuantizeIn, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    __doc__ = QuantizeIn.__doc__
-    run: Folder = None
-    """Folder of a Python environment with llm-compressor, which makes the formats of vLLM. Without it, the commands are
-    printed."""
 
 
 class PruneIn(Asked, frozen=True, kw_only=True, forbid_unknown_fields=True):

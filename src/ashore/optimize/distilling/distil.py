@@ -15,7 +15,6 @@ from blake3 import blake3
 
 from ashore.core import Clock, EngineKind, SystemClock
 from ashore.engines import torch_libraries
-from ashore.errors import UnsupportedModel
 from ashore.evaluation import Subject, Told
 from ashore.optimize.distilling.lessons import DistilLoss, StoredTeacher, position_weights
 from ashore.optimize.distilling.logitstore import LogitStore
@@ -26,7 +25,7 @@ from ashore.optimize.distilling.settings import DistilSettings
 from ashore.optimize.distilling.sizes import StudentSizes
 from ashore.optimize.distilling.teaching import logits_key, vocabulary_digest, write_logits
 from ashore.optimize.surgery import cut_student, freeze_vocabulary, measure_teacher, plan_student, refit
-from ashore.store import ModelStore, StoredModel, VariantRecipe, data_used, versions_of
+from ashore.store import ModelStore, VariantRecipe, data_used, versions_of
 from ashore.text import TextModel
 from ashore.training import (
     Corpus,
@@ -43,8 +42,6 @@ from ashore.training import (
 )
 
 MAKER: Final = "distill"
-OFFLINE: Final = '"offline"'
-"""The way in recipes of versions that had several: the teacher reads before training begins."""
 MEASURED_EXAMPLES: Final = 64
 """Examples that the teacher's parts are measured on before a student is cut out of it."""
 FITTED_SAMPLES, FITTED_TOKENS = 32, 256
@@ -144,41 +141,6 @@ class Distiller:
             resumed_at=result.resumed_at,
         )
 
-    def remake(
-        self, parent: StoredModel, recipe: VariantRecipe, data: tuple[Path, ...], out: Path, *, told: Any = None
-    ) -> None:
-        """Rebuild a student from its recipe into the folder `out`: a `Maker` for `ashore optimize rebuild`.
-
-        Raises:
-            UnsupportedModel: its teacher is no longer in the store, or it learned from answers, as earlier versions
-                allowed.
-        """
-        if recipe.parameters.get("way", OFFLINE) != OFFLINE:
-            raise UnsupportedModel(
-                f"this student was trained on answers ({recipe.parameters['way']}), which this version cannot repeat",
-                hint="the student can still be served; see ADR 20 for the alternative",
-            )
-        digest = recipe.parameters["teacher_digest"]
-        teacher = next((model for model in self._store.list() if model.digest == digest), None)
-        if teacher is None:
-            raise UnsupportedModel(
-                f"the teacher {recipe.parameters['teacher']} ({digest}) is not in the store",
-                hint="pull it again",
-            )
-        files = list(zip(recipe.data, data, strict=True))
-        wish = DistilWish(
-            teacher=teacher.reference,
-            student=parent.name if parent.name != teacher.name else None,
-            data=tuple(path for used, path in files if used.role == "train"),
-            text=tuple(path for used, path in files if used.role == "text"),
-            name=f"{parent.name}-made-again",
-            teacher_engine=recipe.parameters.get("teacher_engine"),  # type: ignore[arg-type]
-            settings=DistilSettings.from_parameters(dict(recipe.parameters)),
-        )
-        plan = self.plan(wish)
-        with self._store.scratch(parent) as work:
-            self._make(plan, out, work, RunState(folder=work / "run"), Unwatched())
-
     def _make(
         self, plan: DistilPlan, out: Path, work: Path, state: RunState, watch: Watcher
     ) -> tuple[LoopResult, dict[str, str]]:
@@ -229,16 +191,6 @@ class Distiller:
             store = LogitStore(work, key)
             write_logits(store, subject, corpus, told=partial(watch.stage, "teacher reads"))
         return store
-
-
-class Unwatched:
-    """A `Watcher` for callers that show nothing."""
-
-    def stage(self, name: str, done: int, total: int) -> None:
-        """See `Watcher`."""
-
-    def step(self, report: StepReport) -> None:
-        """See `Watcher`."""
 
 
 def _adapted(student: Any, settings: DistilSettings) -> Any:

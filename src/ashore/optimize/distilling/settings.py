@@ -9,7 +9,6 @@ from typing import Final, Literal
 
 import msgspec
 
-from ashore.core import UNDECODABLE
 from ashore.errors import InvalidRequest
 from ashore.optimize.surgery import LossMix
 
@@ -89,16 +88,3 @@ class DistilSettings(msgspec.Struct, frozen=True, kw_only=True):
     def to_parameters(self) -> dict[str, str]:
         """Return the settings as texts for a recipe."""
         return {name: msgspec.json.encode(getattr(self, name)).decode() for name in self.__struct_fields__}
-
-    @classmethod
-    def from_parameters(cls, parameters: dict[str, str]) -> DistilSettings:
-        """Return the settings from the output of `to_parameters`; other keys are ignored.
-
-        Raises:
-            InvalidRequest: a value cannot be read.
-        """
-        known = {name: parameters[name] for name in cls.__struct_fields__ if name in parameters}
-        try:
-            return msgspec.convert({name: msgspec.json.decode(value) for name, value in known.items()}, cls)
-        except UNDECODABLE as error:
-            raise InvalidRequest(f"the recipe's settings cannot be read: {error}") from error

@@ -14,9 +14,9 @@ from ashore.errors import Conflict, InvalidRequest, UnknownModel
 from ashore.optimize.pruning.healing import HealOptions
 from ashore.optimize.pruning.lessons import Lessons, read_lessons
 from ashore.optimize.pruning.making import Losses, Pruned, prune, zero
-from ashore.optimize.pruning.model import HEAL_TOKENS, LEARNING_RATES, Method, PruneWish
+from ashore.optimize.pruning.model import HEAL_TOKENS, LEARNING_RATES, PruneWish
 from ashore.optimize.pruning.needs import PruneNeeds, check_needs, estimate_needs
-from ashore.optimize.pruning.planning import KINDS, Kind, PrunePlan, plan_pruning
+from ashore.optimize.pruning.planning import PrunePlan, plan_pruning
 from ashore.optimize.pruning.unfinished import Unfinished
 from ashore.optimize.surgery import anatomy_of
 from ashore.store import (
@@ -152,26 +152,6 @@ class Pruner:
             )
 
 
-def make_again(
-    store: ModelStore,
-    parent: StoredModel,
-    recipe: VariantRecipe,
-    data: tuple[Path, ...],
-    out: Path,
-    *,
-    told: Told,
-) -> None:
-    """Write to `out` what `recipe` describes. With a store it is a `Maker`."""
-    wish = _wish_of(parent, recipe, data)
-    with store.reading(parent.reference) as files:
-        anatomy = anatomy_of(files, parent.shape.num_parameters)
-        plan = plan_pruning(anatomy, wish.share, wish.kind)
-        needs = estimate_needs(anatomy, plan, wish.method if wish.heal else None)
-        order = PruneOrder(wish=wish, parent=parent, plan=plan, needs=needs)
-        done = _pruned(order, files, None, told=told, watch=lambda report: None, stop=lambda: False)
-        save_checkpoint(done.model, files, out)
-
-
 def _pruned(
     order: PruneOrder,
     files: ModelFilesOnDisk,
@@ -240,25 +220,6 @@ def _recipe(wish: PruneWish) -> VariantRecipe:
         }
     return VariantRecipe(
         maker=MAKER, parameters=parameters, data=tuple(data), versions=versions_of(*_PACKAGES), seed=wish.seed
-    )
-
-
-def _wish_of(parent: StoredModel, recipe: VariantRecipe, data: tuple[Path, ...]) -> PruneWish:
-    """Return the request of `recipe`."""
-    told = recipe.parameters
-    files = {used.role: str(path) for used, path in zip(recipe.data, data, strict=True)}
-    kinds: dict[str, Kind] = {kind: kind for kind in KINDS}
-    methods: dict[str, Method] = {method: method for method in LEARNING_RATES}
-    return PruneWish(
-        model=parent.name,
-        remove=told["remove"],
-        kind=kinds[told["kind"]],
-        calibration=files.get("calibration"),
-        heal=files.get("heal"),
-        heal_tokens=int(told.get("heal_tokens", HEAL_TOKENS)),
-        method=methods[told.get("method", "distill")],
-        learning_rate=float(told.get("learning_rate", 0)),
-        seed=recipe.seed,
     )
 
 

@@ -1,1 +1,0 @@
-"""Scripts that run in their own environment, because their libraries conflict with ours."""
