@@ -30,7 +30,7 @@ from ashore.edge import (
     worker_sockets,
     write_files,
 )
-from ashore.edge.clusters import UPSTREAM_IDLE_S
+from ashore.edge.rendering import UPSTREAM_IDLE_S
 from ashore.serving import Limits
 
 FreePort = Callable[[], int]
@@ -80,6 +80,7 @@ def test_envoy_takes_every_form_of_our_configuration(tmp_path: Path, free_port: 
             port=free_port(),
             tls=tls,
             workers=(worker_sockets(run, 0), worker_sockets(run, 1)),
+            control=str(run / "control.sock"),
             machines=machines,
             machines_ca=str(tmp_path / "edge" / "ca.pem"),
         )

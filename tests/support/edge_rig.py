@@ -118,7 +118,7 @@ def edge_rig(run: Path, port: int, *, num_workers: int = 1, **changes: object) -
     """Run Envoy without TLS in front of `num_workers` showing workers."""
     run.mkdir(parents=True, exist_ok=True)
     sockets = tuple(worker_sockets(run, index) for index in range(num_workers))
-    plan = EdgePlan(run=run, host="127.0.0.1", port=port, tls=None, workers=sockets)
+    plan = EdgePlan(run=run, host="127.0.0.1", port=port, tls=None, workers=sockets, control=sockets[0].http)
     plan = replace(plan, **changes)  # type: ignore[arg-type]
     workers = [Worker(one.http) for one in sockets]
     loop = asyncio.new_event_loop()

@@ -5,8 +5,8 @@ authentication and budgets; the API workers do that.
 
 Where to add what:
 
-- Envoy's behaviour: edge/listener.py (requests; `_routes`), edge/replies.py (its own answers) and edge/clusters.py
-  (workers and machines).
+- Envoy's behaviour: the templates of edge/envoy (the bootstrap; listeners: requests; clusters: workers and machines),
+  edge/routes.py (where a request goes) and edge/replies.py (its own answers).
 """
 
 from ashore.edge.binary import EDGE, edge_child, find_envoy, threads_for

@@ -64,6 +64,11 @@ class EdgePlan:
     """Proxies in front of this edge whose `x-forwarded-for` is believed."""
 
     @property
+    def flood_fill(self) -> int:
+        """Requests that the bucket of `flood_per_s` gets at once, ten times a second."""
+        return max(1, self.flood_per_s // 10)
+
+    @property
     def files(self) -> Path:
         """Directory of the files that Envoy watches."""
         return self.run / "edge"
