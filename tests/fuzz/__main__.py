@@ -2,7 +2,7 @@
 
 What is found is kept in `crashes/TARGET/`, where the suite runs it from then on; what reaches new branches is kept
 in `.cache/fuzz/TARGET`, where the next search begins. The target `api` runs `tests/integration/test_access_schema.py`,
-the target `hostile` sends what is in `hostile.py` to servers, however long that takes.
+the targets `hostile` and `patterns` do what `hostile.py` and `patterns.py` say, however long that takes.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def main() -> int:
         return search(asked.targets[0], asked.seconds)
     from tests.fuzz.targets import TARGETS
 
-    known = (*TARGETS, "api", "hostile")
+    known = (*TARGETS, "api", "hostile", "patterns")
     unknown = set(asked.targets) - {*known}
     if unknown:
         parser.error(f"no target is called {', '.join(sorted(unknown))}; there are {', '.join(known)}")
@@ -50,6 +50,8 @@ def searched(name: str, seconds: int) -> bool:
     if name == "hostile":
         command = [sys.executable, "-c", "from tests.fuzz.hostile import main; raise SystemExit(main())"]
         environ["PYTHONPATH"] = f"{ROOT}{os.pathsep}{TESTS / 'support'}"
+    if name == "patterns":
+        command = [sys.executable, "-m", "tests.fuzz.patterns"]
     if name == "api":
         command = [sys.executable, "-m", "pytest", "tests/integration/test_access_schema.py"]
         environ["ASHORE_TEST_SCHEMA_SECONDS"] = str(seconds)

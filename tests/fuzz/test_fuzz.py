@@ -7,12 +7,27 @@ here from then on.
 from __future__ import annotations
 
 import random
+import re
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from tests.fuzz.patterns import AROUND, PIECES, expressions, slowest
 from tests.fuzz.target import CRASHES, changed, checked
 from tests.fuzz.targets import TARGETS
+
+
+def test_every_expression_takes_time_in_proportion() -> None:
+    """A sample of what `make fuzz ARGS=patterns` tries: an unfinished class of a pattern once ended a worker."""
+    patterns = expressions()
+    assert len(patterns) > 150
+    bad = [str(one) for one in slowest(patterns, PIECES[::7], AROUND[:2]) if one.is_bad]
+    assert bad == []
+
+
+def test_an_expression_that_takes_the_square_is_found() -> None:
+    (worst,) = slowest({"here": re.compile(r"\[\^?(?:\\.|[^\]])+\]")}, ("[",), (("", ""),))
+    assert worst.is_bad and worst.piece == ("", "[", "")
 
 
 @pytest.mark.parametrize("name", TARGETS)

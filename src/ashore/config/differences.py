@@ -15,7 +15,7 @@ from ashore.core import split_url
 MOST_CHARS: Final = 60
 """Of a value; longer ones are cut."""
 _SECRET: Final = re.compile(r"(^|_)(key|secret|password|token)$")
-_IN_QUERY: Final = re.compile(r"([?&][^=&#]*(?:key|secret|password|passwd|token|signature)=)[^&#]*", re.IGNORECASE)
+_IN_QUERY: Final = re.compile(r"([?&][^?=&#]*(?:key|secret|password|passwd|token|signature)=)[^&#]*", re.IGNORECASE)
 
 
 def differences(before: object, after: object, name: str = "") -> tuple[str, ...]:
