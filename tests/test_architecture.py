@@ -204,6 +204,7 @@ def test_children_in_this_python_import_nothing_from_the_directory_where_they_st
 SHARED_THREADS = {
     "SQL of one act, and what it says of it: no text of a tenant is masked, parsed or hashed": """
         access/keeping.py:Keys.keep_flushing access/keeping.py:Keys.reread
+        api/http/inner.py:changes control/workers.py:WorkersView.settle
         api/http/jobs.py:cancel api/http/jobs.py:retrieve
         api/http/openai/batches.py:_answer api/http/openai/batches.py:cancel
         api/http/openai/conversations.py:append api/http/openai/conversations.py:create
@@ -237,7 +238,9 @@ SHARED_THREADS = {
         sessions/steps.py:Steps.local sessions/steps.py:Steps.must_have_factor
     """,
     "a call whose texts are short; one that reads a long text says `reads_text` and goes aside": """
-        core/call.py:perform doctor/calls.py:apply releases/calls.py:ReleaseDesk.move residency/calls.py:_do
+        core/call.py:perform doctor/calls.py:apply releases/calls.py:_roll_out
+        releases/calls.py:remove_alias releases/calls.py:retire_release releases/calls.py:roll_back
+        releases/calls.py:set_alias residency/calls.py:_do
     """,
     "once, when a worker or a command opens or closes, or reads what the operator wrote": """
         access/budgets/data.py:open_room access/budgets/room.py:administer_budgets access/issuers.py:IssuerKeys._read

@@ -60,8 +60,6 @@ class Context:
     """Which of the machine's processes this is: `api-0`, `control`. The name of its audit chain."""
     worker: int = 0
     """Which of the machine's API workers this is."""
-    alone: bool = True
-    """Whether no other process goes by the same state."""
     behind: Behind = nothing_behind
     """Gives the models behind an alias, from the first request on."""
     names: Callable[[], Collection[str]] = frozenset

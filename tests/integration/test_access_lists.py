@@ -193,7 +193,7 @@ class Desk:
         self.authority = PolicyAuthority()
         office = BudgetOffice(
             authority=house.budgets, rights=self.authority, recorder=MemoryRecorder(), clock=ManualClock(), prices={},
-            names=FewNames({}), reread=lambda: None,
+            names=FewNames({}),
         )  # fmt: skip
         rooms = Rooms()
         rooms.desks["budgets"] = office

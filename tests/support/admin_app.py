@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, BinaryIO
 
 import cyclopts
@@ -42,6 +42,7 @@ class AdminApp:
         principal: Who everybody is; default: whoever an open server lets in.
         door: Who comes in, where that is not one principal.
         recorder: The audit log; default: `recorder` of this object.
+        settle: Awaited after each change.
         desks: By room; may ask `authority` and `recorder` of this object once it is made.
     """
 
@@ -53,6 +54,7 @@ class AdminApp:
         principal: Principal | None = None,
         door: Authenticator | None = None,
         recorder: Recorder | None = None,
+        settle: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         names = (*roles, *(role.name for role in own))
         bindings = tuple(Binding(subject="everyone", role=name) for name in names)
@@ -80,6 +82,7 @@ class AdminApp:
             authority=self.authority,
             recorder=recorder or self.recorder,
             rooms=rooms,
+            settle=settle,
         )
 
     def send(

@@ -63,7 +63,7 @@ from ashore.serving import (
     Topology,
 )
 from ashore.sessions import Outcome, Session, Visit
-from ashore.state import Database, open_database
+from ashore.state import Database, EpochWatch, open_database
 
 T = TypeVar("T")
 Form = Mapping[str, Any] | Sequence[tuple[str, str]]
@@ -326,9 +326,15 @@ async def _serve(folder: Path, port: int, ready: list[Site], end: asyncio.Event,
         recorder=opened.context.recorder, serving=serving, votes=opened.find(FeedbackService),
     )  # fmt: skip
     await console.start()
+    watch = opened.context.need(EpochWatch)
+
+    async def settle() -> None:
+        await asyncio.to_thread(watch.look)
+
     app = HttpApp(
         serving, opened.context.need(Authenticator), metrics, ROUTES, limits=Limits(), authority=authority,
-        recorder=opened.context.recorder, origins=Origins(), rooms=opened, console=ConsoleDoor(console, openai.chat),
+        recorder=opened.context.recorder, origins=Origins(), rooms=opened,
+        console=ConsoleDoor(console, openai.chat), settle=settle,
     )  # fmt: skip
     await serving.start()
     while not all(card.ready for card in serving.models()):

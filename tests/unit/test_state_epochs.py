@@ -55,6 +55,26 @@ def test_a_watch_sees_the_commit_of_another_connection_and_says_so_once(tmp_path
         other.close()
 
 
+def test_a_look_returns_when_every_callback_has_what_was_committed_before(tmp_path: Path) -> None:
+    mine, other = opened(tmp_path), opened(tmp_path)
+    told: list[tuple[str, int]] = []
+    watch = EpochWatch(mine, look_every_s=60.0)
+    watch.on_change(lambda kind, value: told.append((kind, value)))
+    watch.start()
+    try:
+        for value in (1, 2):
+            with other.write() as connection:
+                bump(connection, "keys")
+            watch.look()
+            assert told[-1] == ("keys", value)
+        watch.look()
+        assert len(told) == 2, "what was taken is not told again"
+    finally:
+        watch.close()
+        mine.close()
+        other.close()
+
+
 def test_a_watch_starts_from_what_is_there_and_keeps_it_after_its_end(tmp_path: Path) -> None:
     state = opened(tmp_path)
     with state.write() as connection:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import partial
 from typing import Final
 
 from ashore.access import data
@@ -23,8 +22,6 @@ async def administer_access(context: Context) -> Opened:
         keys.database,
         context.clock,
         context.recorder,
-        reread=partial(keys.reread, whole=False),
-        alone=context.alone,
         names=context.need(Names),
     )
     return Opened(desk=desk)

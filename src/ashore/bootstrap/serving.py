@@ -108,7 +108,7 @@ def releases_of_home(settings: Settings) -> Iterator[ReleaseDesk]:
     from ashore.cache import CachePolicy
     from ashore.errors import NotFound
     from ashore.privacy import PrivacyPolicy
-    from ashore.releases import NoWorkers, ReleaseOffice
+    from ashore.releases import ReleaseOffice
     from ashore.releases.calls import ReleaseDesk
 
     if not settings.state_url and not settings.home.state_db.is_file():
@@ -118,6 +118,6 @@ def releases_of_home(settings: Settings) -> Iterator[ReleaseDesk]:
     try:
         with command_recorder(settings.home) as recorder:
             office = ReleaseOffice(Acts(database, recorder, SystemClock()), workshop)
-            yield ReleaseDesk(office=office, workers=NoWorkers())
+            yield ReleaseDesk(office=office)
     finally:
         database.close()

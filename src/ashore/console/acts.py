@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from functools import cache
 from typing import Any, Final
 
@@ -16,6 +16,7 @@ from ashore.errors import NotReady
 from ashore.rooms import Room
 from ashore.sessions import Session
 
+Settle = Callable[[], Awaitable[None]]
 HIDDEN: Final = ("first-key", "internal")
 OWN: Final = ("home", "chat", "connect", "me")
 """Pages that every logged-in person has."""
@@ -32,12 +33,14 @@ class Acts:
         authority: Authority,
         serving: Serving,
         recorder: Recorder,
+        settle: Settle | None = None,
     ) -> None:
-        """Create it. `desks`: the desk of each room by name; may be filled later."""
+        """Create it. `desks`: the desk of each room by name; may be filled later. `settle`: as for `perform`."""
         self.atlas: Final = Atlas(rooms)
         self.authority: Final = authority
         self.serving: Final = serving
         self._recorder = recorder
+        self._settle = settle
         self._desks = desks
 
     async def perform(self, asked: Asked, principal: Principal, placed: Placed, taken: Any) -> Any:
@@ -52,7 +55,9 @@ class Acts:
         if desk is None:
             raise NotReady(f"{placed.room} does not run on this server", hint="start the server with `ashore up`")
         actor = Actor(principal=principal, origin=asked.visit.origin, request_id=asked.visit.request_id)
-        return await perform(call, desk, actor, taken, aside=self.serving.read_aside, recorder=self._recorder)
+        return await perform(
+            call, desk, actor, taken, aside=self.serving.read_aside, recorder=self._recorder, settle=self._settle
+        )
 
     def offers(self, session: Session, placed: Placed) -> bool:
         """Return whether a page offers a call: whether the authority would allow it, after a fresh log-in where one is

@@ -13,7 +13,7 @@ from urllib.parse import quote, urlencode
 
 from ashore.access import Authenticator, Authority, Principal, denial_of
 from ashore.console import calling, chatting, doors, homing, mine, tabs
-from ashore.console.acts import Acts, who_may
+from ashore.console.acts import Acts, Settle, who_may
 from ashore.console.forms import SECRETS
 from ashore.console.model import PAGE_HEADERS, Answer, Asked
 from ashore.console.pages import BY_NAME, Placed
@@ -50,6 +50,7 @@ class Console:
         recorder: Recorder,
         serving: Serving,
         votes: Votes | None = None,
+        settle: Settle | None = None,
     ) -> None:
         """Create it.
 
@@ -62,8 +63,9 @@ class Console:
             recorder: Records refusals.
             serving: The request path.
             votes: Stores votes on answers; None: votes are off.
+            settle: Returns when every process goes by a change; None: no other process does.
         """
-        self.acts: Final = Acts(rooms, desks, authority=authority, serving=serving, recorder=recorder)
+        self.acts: Final = Acts(rooms, desks, authority=authority, serving=serving, recorder=recorder, settle=settle)
         self.votes: Final = votes
         self.sessions: Final = sessions
         self._authenticator = authenticator

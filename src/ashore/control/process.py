@@ -49,7 +49,7 @@ from ashore.server.calls import ListsModels
 from ashore.serving import HttpListen, Topology, read_topology
 from ashore.sessions import Sessions
 from ashore.settings import Home
-from ashore.state import Database
+from ashore.state import Database, EpochWatch
 
 log = logging.getLogger("ashore.control")
 
@@ -104,7 +104,6 @@ async def serve(topology_path: Path, *, pulse: Pulse | None = None) -> int:
                 **releasing_of(topology),
             },
             process="control",
-            alone=False,
             behind=view.behind,
             names=view.names,
         ),
@@ -112,7 +111,8 @@ async def serve(topology_path: Path, *, pulse: Pulse | None = None) -> int:
     )
     await opened.open("record")
     await open_the_state(topology, opened)
-    view.database = opened.find(Database)
+    view.database, view.watch = opened.find(Database), opened.find(EpochWatch)
+    view.is_shared = bool(topology.state.url)
     await opened.open("state")
     opened.give({Quotas: opened.find(Caps)})
     await opened.open("serving")
@@ -121,6 +121,7 @@ async def serve(topology_path: Path, *, pulse: Pulse | None = None) -> int:
     console = Console(
         rooms(), opened.desks, sessions=opened.find(Sessions), authenticator=authenticator, authority=authority,
         recorder=opened.context.recorder, serving=view, votes=opened.find(FeedbackService),
+        settle=view.settle,
     )  # fmt: skip
     await console.start()
     origins = Origins(trusted_proxies(topology))
@@ -128,7 +129,7 @@ async def serve(topology_path: Path, *, pulse: Pulse | None = None) -> int:
         view, authenticator, metrics, OWN_ROUTES, limits=topology.limits, rooms=opened,
         access_log=AccessLog() if topology.access_log else None, authority=authority, origins=origins,
         bodies=bodies_of(topology.limits), recorder=opened.context.recorder,
-        console=ConsoleDoor(console, chat_of(topology, topology.inner_sockets)), described=ROUTES,
+        console=ConsoleDoor(console, chat_of(topology, topology.inner_sockets)), described=ROUTES, settle=view.settle,
     )  # fmt: skip
     stop, reread = asyncio.Event(), asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -10,17 +10,19 @@ from typing import Any, Final, TypeVar
 import msgspec
 
 from ashore.access import INFER, Authority, Principal
-from ashore.api.http import Siblings
-from ashore.api.http.inner import STANDING, Standing
+from ashore.api.http.inner import CHANGES, STANDING, Standing
 from ashore.core import UNDECODABLE, Clock
 from ashore.releases import load_book
+from ashore.rooms import Workers
 from ashore.serving import ModelCard, ServingState
 from ashore.serving.deadlines import ASIDE_S
 from ashore.serving.fairthreads import FairThreads
-from ashore.state import Database
+from ashore.state import IN_FORCE_S, Database, EpochWatch
 
 log = logging.getLogger("ashore.control")
 
+SETTLE_S: Final = 2.0
+"""How long a worker may take to go by a change before its caller is answered."""
 LOOK_EVERY_S: Final = 1.0
 """Between two looks at the workers: how late a page shows that a model went up or down."""
 NAMES_S: Final = 2.0
@@ -35,11 +37,14 @@ T = TypeVar("T")
 class WorkersView:
     """What the workers reported last. Belongs to one event loop; `names` and `behind` are for any thread."""
 
-    def __init__(self, workers: Siblings, clock: Clock) -> None:
+    def __init__(self, workers: Workers, clock: Clock) -> None:
         self.draining = False
         """Whether this process ends: streams of events end with it."""
         self.authority: Authority | None = None
         self.database: Database | None = None
+        self.watch: EpochWatch | None = None
+        self.is_shared = False
+        """Whether other machines may go by the same state."""
         self._workers = workers
         self._clock = clock
         self._texts = FairThreads("texts", clock)
@@ -77,6 +82,18 @@ class WorkersView:
             with self.database.read() as connection:
                 known |= load_book(connection).aliases.keys()
         return known
+
+    async def settle(self) -> None:
+        """Return when every process goes by what the state says now: this one, and the workers that answer in time.
+        One that does not is starting, and reads it first, or hangs, and answers nobody. Those of other machines know
+        within `IN_FORCE_S`.
+        """
+        began_s = self._clock.monotonic_s()
+        if self.watch is not None:
+            await asyncio.to_thread(self.watch.look)
+        await self._workers.ask(CHANGES, timeout_s=SETTLE_S)
+        if self.is_shared:
+            await asyncio.sleep(IN_FORCE_S - (self._clock.monotonic_s() - began_s))
 
     async def look(self) -> None:
         """Ask the workers how they are."""

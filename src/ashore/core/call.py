@@ -12,7 +12,7 @@ import textwrap
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache, partial
-from typing import Annotated, Any, Final, Literal, Protocol, get_args, get_origin, get_type_hints, runtime_checkable
+from typing import Annotated, Any, Final, Literal, Protocol, get_args, get_origin, get_type_hints
 
 import msgspec
 
@@ -90,16 +90,6 @@ class Rights(Protocol):
         Raises:
             PermissionDenied: it is not.
         """
-        ...
-
-
-@runtime_checkable
-class Settles(Protocol):
-    """A desk whose changes take a moment to be in force everywhere."""
-
-    async def settle(self) -> None:
-        """Wait until a change is in force. Awaited after every call that may change something, before its answer is
-        sent."""
         ...
 
 
@@ -295,6 +285,7 @@ async def perform(
     *,
     aside: Aside | None = None,
     recorder: Recorder | None = None,
+    settle: Callable[[], Awaitable[None]] | None = None,
 ) -> Any:
     """Run a call, on a thread unless it is a coroutine function. A change is in force and audited when this returns.
 
@@ -305,6 +296,7 @@ async def perform(
         asked: Its request.
         aside: Runs calls that read a long text; None: on a thread like any other.
         recorder: Makes the audit record of a change durable before this returns; None: the caller does.
+        settle: Returns when every process goes by a change; None: no other process does.
 
     Raises:
         AuditUnavailable: nothing can be audited, so nothing was done; or the record is not on disk yet.
@@ -321,8 +313,8 @@ async def perform(
         answer = await aside(actor.principal, partial(call.do, desk, actor, asked))
     else:
         answer = await asyncio.to_thread(call.do, desk, actor, asked)
-    if call.changes and isinstance(desk, Settles):
-        await desk.settle()
+    if call.changes and settle is not None:
+        await settle()
     if call.changes and recorder is not None:
         await asyncio.to_thread(recorder.settle, SETTLE_S)
     return answer

@@ -47,7 +47,7 @@ from ashore.releases.model import HOSTED, WHOLE, Alias, Book, Course, Release, R
 from ashore.releases.office import ReleaseOffice
 from ashore.releases.pairs import MOST_READ_CHARS, Pair, Widest, cut, pair_id_of, wording_distance
 from ashore.releases.policy import ReleasePolicy
-from ashore.releases.ports import EvaluationGate, NoWorkers, ReleaseWish, Workshop
+from ashore.releases.ports import EvaluationGate, ReleaseWish, Workshop
 from ashore.releases.rights import resources_of
 from ashore.releases.routes import AliasRoute, Shadowing, routes_of
 from ashore.releases.rules import choose

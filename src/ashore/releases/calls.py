@@ -40,7 +40,8 @@ from ashore.releases.office import RELEASE_PAIRS as PAIRS
 from ashore.releases.office import RELEASE_READ as READ
 from ashore.releases.office import RELEASE_WRITE as WRITE
 from ashore.releases.office import ReleaseOffice
-from ashore.releases.ports import ReleaseWish, Workers
+from ashore.releases.policy import ReleasePolicy
+from ashore.releases.ports import ReleaseWish
 
 T = TypeVar("T")
 MAX_ITEMS: Final = 64
@@ -57,16 +58,11 @@ Names = Annotated[list[Name], Meta(max_length=MAX_ITEMS, extra={"commas": True})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReleaseDesk:
-    """The use cases of releases, and the workers that go by them."""
+    """The use cases of releases."""
 
     office: ReleaseOffice
-    workers: Workers
-
-    async def move(self, work: Callable[[], T]) -> T:
-        """Change the state, on a thread; return when every worker of this machine goes by it."""
-        done = await asyncio.to_thread(work)
-        await self.workers.settle()
-        return done
+    policy: Callable[[], ReleasePolicy] = ReleasePolicy
+    """Gives the operator's current policy for trying releases."""
 
 
 class ReleasesIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -261,7 +257,7 @@ def show_evidence(desk: ReleaseDesk, actor: Actor, asked: ReleaseIn) -> FindingL
 
 def show_burn(desk: ReleaseDesk, actor: Actor, asked: ReleaseIn) -> BurnList:
     """Show how fast a release uses up its error budget."""
-    found = desk.office.burn_rates(actor, asked.release, desk.workers.policy().slo)
+    found = desk.office.burn_rates(actor, asked.release, desk.policy().slo)
     return BurnList([burn_out(one, alone=alone) for alone, one in found])
 
 
@@ -302,7 +298,7 @@ async def promote_release(desk: ReleaseDesk, actor: Actor, asked: PromoteIn) -> 
 
 async def retire_release(desk: ReleaseDesk, actor: Actor, asked: RetireIn) -> ReleaseOut:
     """End a release that answers no requests, and free its memory. Also works while the server is down."""
-    return release_out(await desk.move(lambda: desk.office.retire(actor, asked.release, why=asked.why)))
+    return release_out(await asyncio.to_thread(lambda: desk.office.retire(actor, asked.release, why=asked.why)))
 
 
 async def _roll_out(
@@ -314,7 +310,7 @@ async def _roll_out(
     override: str = "",
     drop_adapters: Sequence[str] = (),
 ) -> ReleaseOut:
-    done = await desk.move(
+    done = await asyncio.to_thread(
         lambda: desk.office.roll_out(
             actor,
             asked.release,
@@ -358,7 +354,7 @@ def show_history(desk: ReleaseDesk, actor: Actor, asked: HistoryIn) -> EventList
 async def set_alias(desk: ReleaseDesk, actor: Actor, asked: WeightsIn) -> AliasOut:
     """Point an alias to loaded releases. Creates the alias if it does not exist. Takes effect within 200 ms."""
     weights = {release: thousandths(percent) for release, percent in asked.weights_percent.items()}
-    done = await desk.move(
+    done = await asyncio.to_thread(
         lambda: desk.office.set_alias(
             actor, asked.alias, weights, sticky=asked.sticky, why=asked.why, seen=asked.version
         )
@@ -368,7 +364,7 @@ async def set_alias(desk: ReleaseDesk, actor: Actor, asked: WeightsIn) -> AliasO
 
 async def remove_alias(desk: ReleaseDesk, actor: Actor, asked: AliasIn) -> AliasRemoved:
     """Remove an alias that was set by hand. Requests that name it are then refused."""
-    await desk.move(lambda: desk.office.remove_alias(actor, asked.alias))
+    await asyncio.to_thread(lambda: desk.office.remove_alias(actor, asked.alias))
     return AliasRemoved(name=asked.alias)
 
 
@@ -379,7 +375,7 @@ async def roll_back(desk: ReleaseDesk, actor: Actor, asked: RollbackIn) -> Relea
     Requests continue meanwhile, or wait with --cold-standby. Also works while the server is down: the release then
     answers from the next start.
     """
-    answering = await desk.move(
+    answering = await asyncio.to_thread(
         lambda: desk.office.roll_back(
             actor, asked.alias, to=asked.to, why=asked.why, seen=asked.version, cold=asked.cold_standby
         )

@@ -1,4 +1,4 @@
-"""Ports of releases: how a model would be served, free memory, evaluation results, and workers that apply a move."""
+"""Ports of releases: how a model would be served, free memory, and evaluation results."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from ashore.planning import ModelPlan
-from ashore.releases.policy import ReleasePolicy
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,25 +80,3 @@ class NoGate:
 
     def verdict(self, reference: str, *, digest: str = "") -> GateVerdict:
         return GateVerdict(outcome="")
-
-
-class Workers(Protocol):
-    """The API workers, as the calls of releases see them."""
-
-    def policy(self) -> ReleasePolicy:
-        """Return the operator's current policy for trying releases."""
-        ...
-
-    async def settle(self) -> None:
-        """Return when every worker of this machine goes by what the state says. May be called twice."""
-        ...
-
-
-class NoWorkers:
-    """Without a running server: the next start applies the state."""
-
-    def policy(self) -> ReleasePolicy:
-        return ReleasePolicy()
-
-    async def settle(self) -> None:
-        return

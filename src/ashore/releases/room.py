@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -12,13 +11,12 @@ from msgspec import structs
 from ashore.access import Acts
 from ashore.releases import data
 from ashore.releases.calls import CALLS, ReleaseDesk
-from ashore.releases.data import RouteKeeper, has_releases
+from ashore.releases.data import has_releases
 from ashore.releases.office import ReleaseOffice
 from ashore.releases.policy import ReleasePolicy
 from ashore.releases.ports import EvaluationGate, Workshop
 from ashore.rooms import Context, Opened
 from ashore.settings import Home
-from ashore.state import Rereads
 
 
 @dataclass(slots=True)
@@ -26,17 +24,6 @@ class _Held:
     """The last value of ashore.toml."""
 
     policy: ReleasePolicy
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AllWorkers(Rereads):
-    """The port `Workers` of releases."""
-
-    told: _Held
-
-    def policy(self) -> ReleasePolicy:
-        """Return the operator's current policy for trying releases."""
-        return self.told.policy
 
 
 async def administer_releases(context: Context) -> Opened:
@@ -55,11 +42,8 @@ async def administer_releases(context: Context) -> Opened:
     async def reload(context: Context) -> None:
         held.policy = context.told("release")
 
-    routes = context.find(RouteKeeper)
-    reread: Callable[[], Awaitable[None] | None] = (lambda: None) if routes is None else routes.refresh
     office = ReleaseOffice(acts, workshop, context.find(EvaluationGate), policy=policy)
-    workers = AllWorkers(told=held, reread=reread, alone=context.alone)
-    return Opened(desk=ReleaseDesk(office=office, workers=workers), reload=(reload,))
+    return Opened(desk=ReleaseDesk(office=office, policy=lambda: held.policy), reload=(reload,))
 
 
 ROOM: Final = replace(

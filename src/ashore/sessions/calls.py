@@ -15,14 +15,13 @@ from ashore.sessions.model import CONSOLE
 from ashore.sessions.office import SESSION_READ, LogInOffice, Standing
 from ashore.sessions.rules import Rules
 from ashore.sessions.sql import SessionRow
-from ashore.state import Rereads
 
 Page = Annotated[int, msgspec.Meta(ge=1, le=1000, extra={"page": True})]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SessionsDesk(Rereads):
-    """The use cases of this room, and how a change comes into force."""
+class SessionsDesk:
+    """The use cases of this room."""
 
     office: LogInOffice
     rules: Callable[[], Rules]

@@ -86,7 +86,6 @@ async def open_sessions(context: Context) -> Opened:
     }
     desk = SessionsDesk(
         office=LogInOffice(acts, changed=keeper.forget), rules=lambda: held.in_force.rules, now_s=clock.now_s,
-        reread=keeper.forget, alone=context.alone,
     )  # fmt: skip
     return Opened(desk=desk, gives=gives, reload=(take,), background=background, close=close)
 

@@ -14,7 +14,7 @@ Where to add what:
 """
 
 from ashore.state.committed import Record, after_commit, unrecorded
-from ashore.state.epochs import IN_FORCE_S, EpochWatch, Rereads, bump, read_epochs
+from ashore.state.epochs import IN_FORCE_S, EpochWatch, bump, read_epochs
 from ashore.state.happenings import (
     EVENTS,
     Event,

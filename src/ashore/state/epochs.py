@@ -6,11 +6,9 @@ keys contain the epoch, so old ones are never requested again.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import threading
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -51,23 +49,6 @@ def read_epochs(connection: Connection) -> dict[str, int]:
     return {str(row["kind"]): int(row["value"]) for row in rows}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rereads:
-    """What changes the state, and waits until every process of this machine has read the change."""
-
-    reread: Callable[[], Awaitable[None] | None]
-    """Makes this process go by what is in the state now."""
-    alone: bool = True
-    """Whether no other process of this machine goes by the same state."""
-
-    async def settle(self) -> None:
-        """Return when a change is in force in every process of this machine."""
-        if (reading := self.reread()) is not None:
-            await reading
-        if not self.alone:
-            await asyncio.sleep(IN_FORCE_S)
-
-
 class EpochWatch:
     """Caches every epoch of a database: a thread polls for changes on its own connection."""
 
@@ -78,6 +59,7 @@ class EpochWatch:
         self._callbacks: list[OnChange] = []
         self._owed: dict[tuple[OnChange, str], int] = {}
         """What somebody is still to be told, for it could not be taken."""
+        self._reading = threading.Lock()
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -110,6 +92,15 @@ class EpochWatch:
         self._thread.start()
         return self
 
+    def look(self) -> None:
+        """Take every change that is committed by now: on return all callbacks have been called. Waits for the database;
+        for any thread.
+
+        Raises:
+            AshoreError: the database cannot be read, or a callback could not take a change; it is called again.
+        """
+        self._read(tell=True)
+
     def close(self) -> None:
         """Stop watching; `get` keeps returning the last seen values. May be called twice."""
         self._stop.set()
@@ -136,13 +127,14 @@ class EpochWatch:
             changes.close()
 
     def _read(self, *, tell: bool) -> None:
-        with self._database.read() as connection:
-            found = read_epochs(connection)
-        changed = [(kind, value) for kind, value in found.items() if value != self._known.get(kind, 0)]
-        self._known = MappingProxyType(found)
-        if tell:
-            self._owed |= {(callback, kind): value for kind, value in changed for callback in self._callbacks}
-            self._tell()
+        with self._reading:
+            with self._database.read() as connection:
+                found = read_epochs(connection)
+            changed = [(kind, value) for kind, value in found.items() if value != self._known.get(kind, 0)]
+            self._known = MappingProxyType(found)
+            if tell:
+                self._owed |= {(callback, kind): value for kind, value in changed for callback in self._callbacks}
+                self._tell()
 
     def _tell(self) -> None:
         fault: Exception | None = None

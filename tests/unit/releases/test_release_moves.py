@@ -10,22 +10,10 @@ from ashore.access import SYSTEM, Acts
 from ashore.core import ManualClock, MemoryRecorder, perform
 from ashore.engines import EngineOptions
 from ashore.planning import Inventory, ModelPlan, Plan
-from ashore.releases import NoWorkers, ReleaseKeeper, ReleaseOffice
+from ashore.releases import ReleaseKeeper, ReleaseOffice
 from ashore.releases.calls import CALLS, ReleaseDesk
 from ashore.releases.memory import MemoryWorkshop
 from ashore.state import open_database
-
-
-class Seen(NoWorkers):
-    """Workers that note how many steps the history had when they went by the state."""
-
-    def __init__(self, office: ReleaseOffice) -> None:
-        self._office = office
-        self.steps: list[int] = []
-
-    async def settle(self) -> None:
-        self.steps.append(len(self._office.history(SYSTEM)))
-
 
 MOVES: tuple[tuple[str, dict[str, Any]], ...] = (
     ("release shadow", {"release": "chat-2"}),
@@ -39,7 +27,7 @@ MOVES: tuple[tuple[str, dict[str, Any]], ...] = (
 )
 
 
-def test_workers_go_by_every_move_after_it_and_by_nothing_else(tmp_path: Path) -> None:
+def test_workers_go_by_every_move_after_it(tmp_path: Path) -> None:
     database = open_database(tmp_path / "state.db", snapshots=tmp_path / "snapshots", clock=ManualClock())
     acts = Acts(database, MemoryRecorder(), ManualClock())
     keeper, office = ReleaseKeeper(acts, MemoryWorkshop()), ReleaseOffice(acts, MemoryWorkshop())
@@ -48,20 +36,25 @@ def test_workers_go_by_every_move_after_it_and_by_nothing_else(tmp_path: Path) -
         embedder=False, in_store=True,
     )  # fmt: skip
     keeper.adopt(keeper.propose(Plan(models=(plan,), inventory=Inventory(cores=2, memory_bytes=0))))
-    workers = Seen(office)
-    desk = ReleaseDesk(office=office, workers=workers)
+    desk = ReleaseDesk(office=office)
+    steps: list[int] = []
+
+    async def settle() -> None:
+        """Note how many steps the history had when workers went by the state."""
+        steps.append(len(office.history(SYSTEM)))
 
     def do(command: str, **fields: Any) -> Any:
         call = next(one for one in CALLS if f"{one.noun} {one.word}" == command)
-        return asyncio.run(perform(call, desk, SYSTEM, call.takes(**fields)))
+        return asyncio.run(perform(call, desk, SYSTEM, call.takes(**fields), settle=settle))
 
     for _ in range(4):
         assert do("release create", model="fake:random").alias == "chat"
     do("release evidence", release="chat-2")
     do("release status", alias="chat")
-    assert workers.steps == [], "nothing was moved"
+    assert steps.pop() == len(office.history(SYSTEM)), "every change is waited for, and no look"
+    steps.clear()
     for command, fields in MOVES:
         do(command, **fields)
-        assert workers.steps.pop() == len(office.history(SYSTEM)), f"{command} is in the state before they go by it"
-        assert not workers.steps
+        assert steps.pop() == len(office.history(SYSTEM)), f"{command} is in the state before they go by it"
+        assert not steps
     database.close()

@@ -30,7 +30,6 @@ from ashore.core import (
     sees_tenant,
 )
 from ashore.errors import InvalidRequest, NotFound
-from ashore.state import Rereads
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -43,7 +42,7 @@ LONGEST_REPORT_DAYS: Final = 366
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class BudgetOffice(Rereads):
+class BudgetOffice:
     """Budgets and usage, who may touch them, and the audit log of who did."""
 
     authority: SqlAuthority

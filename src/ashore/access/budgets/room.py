@@ -37,8 +37,6 @@ async def administer_budgets(context: Context) -> Opened:
         clock=context.clock,
         prices=prices_of(context.told("access")),
         names=context.need(Names),
-        reread=partial(asyncio.to_thread, caps.reread),
-        alone=context.alone,
     )
     return Opened(desk=desk, gives={Caps: caps})
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,7 +13,6 @@ from ashore.access.keyring import Keyring
 from ashore.access.people import People
 from ashore.core import EVERY_NAME, Clock, Recorder
 from ashore.core import Names as KnownNames
-from ashore.state import Rereads
 
 if TYPE_CHECKING:
     from ashore.state import Database
@@ -35,8 +33,8 @@ class Removed(msgspec.Struct, frozen=True, kw_only=True):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AccessDesk(Rereads):
-    """The use cases of the access room, and how a change comes into force."""
+class AccessDesk:
+    """The use cases of the access room."""
 
     people: People
     keyring: Keyring
@@ -50,12 +48,8 @@ def open_desk(
     clock: Clock,
     recorder: Recorder,
     *,
-    reread: Callable[[], Awaitable[None]],
-    alone: bool,
     names: KnownNames = EVERY_NAME,
 ) -> AccessDesk:
     """Return the use cases of the access room on a state."""
     acts = Acts(database, recorder, clock)
-    return AccessDesk(
-        people=People(acts), keyring=Keyring(acts), book=PolicyBook(acts), reread=reread, alone=alone, names=names
-    )
+    return AccessDesk(people=People(acts), keyring=Keyring(acts), book=PolicyBook(acts), names=names)

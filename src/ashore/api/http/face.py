@@ -9,7 +9,7 @@ import base64
 import ipaddress
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Final, Protocol, TypeVar
 
@@ -107,9 +107,12 @@ class Face:
         bodies: Bodies | None = None,
         console: SessionDoor | None = None,
         described: Sequence[Route] = (),
+        settle: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self.described: Final = described or routes
         """What `/openapi.json` and `/docs` describe."""
+        self.settle: Final = settle
+        """Returns when every process goes by a change of the state; None: no other process does."""
         self.path: Final = path
         self.metrics: Final = metrics
         self.limits: Final = limits

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
@@ -14,11 +15,14 @@ from ashore.api.http.routes import Handler, Route
 from ashore.cache.report import REPORT, report
 from ashore.learning.receipts import WRITTEN, Receipts
 from ashore.serving import ModelCard, ServingState
+from ashore.state import EpochWatch
 
 if TYPE_CHECKING:
     from ashore.api.http.app import HttpApp
+    from ashore.api.http.face import Face
 
 STANDING: Final = "/internal/standing"
+CHANGES: Final = "/internal/changes"
 _encode = msgspec.json.Encoder().encode
 
 
@@ -53,11 +57,20 @@ async def receipts(app: HttpApp, exchange: Exchange, principal: Principal) -> No
     await exchange.respond(200, [JSON], b"{}")
 
 
+async def changes(app: Face, exchange: Exchange, principal: Principal) -> None:
+    """`GET /internal/changes`: answers once this process goes by everything that is committed now."""
+    if (watch := app.rooms.find(EpochWatch)) is not None:
+        await asyncio.to_thread(watch.look)
+        await asyncio.sleep(0)  # callbacks passed changes on to this loop before
+    await exchange.respond(200, [JSON], b"{}")
+
+
 def inner(path: str, handler: Handler) -> Route:
     """Return a route for processes of this machine."""
     return Route(method="GET", path=path, guard="ours", handler=handler, summary="", tag="")
 
 
 INNER: Final = (
-    inner(OWN_METRICS, own_metrics), inner(STANDING, standing), inner(REPORT, cache), inner(WRITTEN, receipts)
+    inner(OWN_METRICS, own_metrics), inner(STANDING, standing), inner(REPORT, cache), inner(WRITTEN, receipts),
+    inner(CHANGES, changes),
 )  # fmt: skip
