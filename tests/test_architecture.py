@@ -221,7 +221,7 @@ SHARED_THREADS = {
         cache/calls.py:show_cache fleet/calls.py:_seen fleet/calls.py:drain_node fleet/calls.py:join_node
         fleet/calls.py:remove_from_fleet fleet/calls.py:undrain_node fleet/room.py:_keep_reporting
         fleet/room.py:open_fleet.leave jobs/desk.py:JobDesk.call
-        jobs/operations/recording.py:EndsRecorder.keep_recording
+        jobs/operations/recording.py:EndsRecorder.keep_recording jobs/schedule/keeping.py:Schedule.keep
         jobs/room.py:administer_jobs learning/room.py:_keep_pruning learning/service.py:FeedbackService.vote_soon
         releases/data.py:RouteKeeper.refresh releases/data.py:_fail_unreadable releases/data.py:_guard
         releases/data.py:_remember releases/data.py:keep_judging learning/calls.py:forget rooms.py:Rooms.go_over_state

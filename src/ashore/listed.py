@@ -28,6 +28,7 @@ class Listed:
 LISTED: Final = (
     Listed("audit", data=True),
     Listed("access", data=True),
+    Listed("jobs.schedule"),
     Listed("cache", data=True),
     Listed("privacy", data=True),
     Listed("privacy.ledger", section="statistics"),

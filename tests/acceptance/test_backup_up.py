@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import signal
@@ -10,9 +9,10 @@ import subprocess
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from home_processes import processes_of
-from served import Served
+from served import Served, call
 from waiting import eventually
 
 CONFIG = """
@@ -33,13 +33,19 @@ def begun(home: Path, ashore: Run) -> list[Path]:
     return nodes
 
 
-def table_of(home: Path) -> dict[str, dict[str, object]]:
-    path = home / "backup" / "schedule.json"
-    return json.loads(path.read_text()) if path.exists() else {"run": {}, "scrub": {}}
+def turns_of(server: Served) -> dict[str, dict[str, Any]]:
+    """Return the last turn of each operation that the server queues by itself."""
+    found = call(server, "GET", "/admin/v1/schedule", server.key)["items"]
+    none = {"when": "", "ended": None, "says": "", "job": ""}
+    return {"backup run": none, "backup scrub": none} | {one["name"]: one for one in found}
 
 
-def backup_pid(home: Path) -> int | None:
-    return next(iter(processes_of(home, "ashore.cli.backupkeeper")), None)
+def scrub_pid(home: Path) -> int | None:
+    """Return the process of an operation that works on the backup."""
+    lock = home / "backup" / "lock"
+    pids = {str(pid) for pid in processes_of(home, "ashore.cli.operation")}
+    held = lock.read_text() if lock.exists() else ""
+    return int(held.rpartition(" ")[2]) if held.startswith("scrub") and held.rpartition(" ")[2] in pids else None
 
 
 def metrics_of(server: Served) -> str:
@@ -53,46 +59,32 @@ def test_a_server_backs_up_scrubs_and_repairs_by_itself(served: Start, ashore: R
     home.mkdir()
     nodes = begun(home, ashore)
     server = served(config=CONFIG + "[backup]\nevery_s = 1\nscrub_every_s = 2\nkeep = 2\n")
-    eventually(lambda: table_of(home)["scrub"].get("end") == "done", told=server.everything_said)
+    eventually(lambda: turns_of(server)["backup scrub"]["ended"], told=server.everything_said)
 
     told = ashore("backup", "status", home=home)
     assert "a backup every 1 s: " in told.stdout and "a scrub every 2 s: " in told.stdout, told.stdout
-    pid = backup_pid(home)
-    assert pid is not None and os.sched_getscheduler(pid) == os.SCHED_IDLE
+    assert "backup scrub" in ashore("job", "schedule", home=home).stdout
 
     shard = max((path for path in nodes[1].rglob("objects/*/*")), key=lambda path: path.stat().st_size)
     data = bytearray(shard.read_bytes())
     data[len(data) // 2] ^= 1
     shard.write_bytes(data)
-    log = home / "logs" / "backup.log"
-    eventually(
-        lambda: f"on {nodes[1]}" in log.read_text() and "repaired: " in log.read_text(), told=server.everything_said
-    )
     told_after = (
         r'ashore_backup_harms{what="repaired"} [1-9]',
         r'ashore_backup_nodes{what="spare"} 1\.0',
         r'ashore_backup_time_seconds{kind="scrub",what="due"} ',
     )
-    for line in told_after:  # written when the scrub has ended, a moment after its log
+    for line in told_after:
         eventually(lambda line=line: re.search(line, metrics_of(server)), told=lambda: metrics_of(server))
 
-    nodes[2].rename(tmp_path / "unplugged")
-    eventually(
-        lambda: "is away" in log.read_text() or "is not available" in log.read_text(), told=server.everything_said
-    )
-    (tmp_path / "unplugged").rename(nodes[2])
-    eventually(lambda: "lose nothing" in str(table_of(home)["run"]["says"]), told=server.everything_said)
-
-    off = CONFIG + "[backup]\nevery_s = 3600\n"
-    (home / "ashore.toml").write_text(off)
+    (home / "ashore.toml").write_text(CONFIG + "[backup]\nevery_s = 3600\n")
     reloaded = ashore("reload", home=home)
     assert reloaded.returncode == 0 and "~ [backup] every_s: " in reloaded.stdout, reloaded.stderr
-    eventually(lambda: table_of(home).get("every_s") == 3600.0, told=server.everything_said)
-    assert backup_pid(home) == pid
+    eventually(lambda: turns_of(server)["backup run"]["when"] == "every 60 min", told=server.everything_said)
     eventually(lambda: "due in 60 min" in ashore("backup", "status", home=home).stdout, told=server.everything_said)
     (home / "ashore.toml").write_text(CONFIG)
     assert ashore("reload", home=home).returncode == 0
-    eventually(lambda: backup_pid(home) is None, told=server.everything_said)
+    eventually(lambda: not turns_of(server)["backup run"]["when"], told=server.everything_said)
     assert "no server is running scheduled backups" in ashore("backup", "status", home=home).stdout
 
     assert server.stop() == 0
@@ -109,17 +101,16 @@ def test_of_a_hand_and_a_server_that_back_up_at_once_one_is_told(served: Start, 
     (home / "notes").mkdir()
     (home / "notes" / "large.bin").write_bytes(os.urandom(30_000_000))
     server = served(config=CONFIG + "[backup]\nevery_s = 3600\nscrub_every_s = 1\nscrub_bytes_per_s = 100000\n")
-    eventually(lambda: table_of(home)["scrub"].get("end") == "running", told=server.everything_said)
+    pid = eventually(lambda: scrub_pid(home), told=server.everything_said)
+    assert isinstance(pid, int) and os.sched_getscheduler(pid) == os.SCHED_IDLE
     refused = ashore("backup", "run", home=home)
-    pid = backup_pid(home)
     assert refused.returncode != 0
     assert f"another process is using this backup: scrub, process {pid}" in refused.stderr, refused.stderr
-    assert pid is not None
-    os.kill(pid, signal.SIGKILL)  # it is started again, and goes on
-    eventually(lambda: backup_pid(home) not in (None, pid), told=server.everything_said)
+    os.kill(pid, signal.SIGKILL)  # it is queued again, and goes on
+    eventually(lambda: scrub_pid(home) not in (None, pid), told=server.everything_said)
     (home / "ashore.toml").write_text(CONFIG)
     assert ashore("reload", home=home).returncode == 0
-    eventually(lambda: backup_pid(home) is None, told=server.everything_said)
+    eventually(lambda: scrub_pid(home) is None, told=server.everything_said)
     assert ashore("backup", "run", home=home).returncode == 0
 
 

@@ -169,7 +169,7 @@ def test_a_backup_that_loses_its_nodes_or_its_process(
             stack.callback(away.rename, node)
             at_front.finds(rule)
     at_front.is_silent("D904")
-    with stopped(processes_of(front.home, "ashore.cli.backupkeeper")[0]):
+    with stopped(processes_of(front.home, "ashore.jobs.worker")[0]):
         assert "D905" not in at_front.findings()
         real = time.time
         monkeypatch.setattr(time, "time", lambda: real() + 7200)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import json
 import subprocess
 import sys
 from collections.abc import Callable
@@ -58,10 +57,10 @@ at_examples = 1000
 key_file = "{home}/learning.key"
 """
     server = served(config=config, prefix=("env", "-C", str(traps)))
-    roles = ("engines.host", "api.worker", "jobs.worker", "cli.backupkeeper", "cli.learnkeeper")
+    roles = ("engines.host", "api.worker", "jobs.worker", "cli.operation")
     for role in roles:
         eventually(lambda role=role: processes_of(home, f"ashore.{role}"), told=server.everything_said)
-    eventually(lambda: (table := home / "backup" / "schedule.json").exists() and json.loads(table.read_text())["run"])
+    eventually((home / "backup" / "tally.json").exists, told=server.everything_said)  # a backup was made
 
     sam = {"id": "sam", "roles": ["system-administrator"], "key": {}}
     key = call(server, "POST", "/admin/v1/users", server.key, sam)["key"]["key"]

@@ -151,7 +151,6 @@ WORKER = ("ashore.api.worker", "--index", "0")
 PROCESSES = {
     "an API worker": WORKER,
     "the job worker": ("ashore.jobs.worker",),
-    "what makes backups": ("ashore.cli.backupkeeper",),
     "Valkey": ("valkey-server",),
     "Envoy": ("--disable-hot-restart",),
     "the supervisor": ("ashore.cli.main", "up"),

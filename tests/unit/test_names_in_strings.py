@@ -29,7 +29,6 @@ PROSE = re.compile(
 """Words that follow the name of a table in a sentence."""
 KNOWN_ABOVE = frozenset(
     {
-        ("backup", "ashore.cli.backupkeeper"),
         ("deployment", "ashore.api.worker"),
         ("deployment", "ashore.cli.fetch"),
         ("deployment", "ashore.control"),
@@ -37,7 +36,6 @@ KNOWN_ABOVE = frozenset(
         ("drills", "ashore.cli.main"),
         ("fleet", "ashore.cli.main"),
         ("jobs", "ashore.cli.operation"),
-        ("learning", "ashore.cli.learnkeeper"),
     }
 )
 """Lower rooms that start a module of a higher one. Take a line out when its process moves; add none."""

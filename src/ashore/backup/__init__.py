@@ -5,8 +5,7 @@ backup. Refuses: knowledge of releases (callers pass the manifests to keep), and
 
 Where to add what:
 
-- A scheduled task of the backup: a step of backup/keeper.py, its time in backup/timetable.py; its
-  process is cli/backupkeeper.py.
+- A scheduled task of the backup: an operation, and its `Entry` in backup/scheduled.py.
 - A kind of storage for backups: a class with the `Node` methods here, and a form in backup/nodes.py.
 - Further data to back up: backup/contents.py. The format stands in docs/reference/backup-format.md, and its
   reader in docs/backup_restore_alone.py.
@@ -16,11 +15,9 @@ from ashore.backup.code import Code, could_be_lost, parse_code
 from ashore.backup.contents import HomeContents
 from ashore.backup.finding import find_backup, find_own
 from ashore.backup.home import BackupHome
-from ashore.backup.keeper import Keeper
 from ashore.backup.keys import read_recovery
-from ashore.backup.launch import BackupLaunch, backup_command
 from ashore.backup.memory import MemoryNode
-from ashore.backup.model import KeptBackup, RestoreReport, ScrubReport, StatusReport
+from ashore.backup.model import Finding, KeptBackup, RepairReport, RestoreReport, RunReport, ScrubReport, StatusReport
 from ashore.backup.nodes import open_node
 from ashore.backup.ports import KeepNamed, Node
 from ashore.backup.restoring import STAGING, Restore

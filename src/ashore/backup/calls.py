@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -10,9 +11,11 @@ import msgspec
 
 from ashore.backup.home import BackupHome
 from ashore.backup.model import NodeCondition
+from ashore.backup.scheduled import standing
 from ashore.backup.service import BackupService
 from ashore.core import Actor, Call, Clock, Nothing, Recorder, Rights
 from ashore.errors import NotFound, NotReady
+from ashore.jobs.schedule import Turn
 
 READ: Final = "backup:read"
 RESOURCE: Final = "backup/home"
@@ -26,6 +29,8 @@ class BackupDesk:
     rights: Rights
     recorder: Recorder
     clock: Clock
+    turns: Callable[[], Sequence[Turn]] = tuple
+    """Reads the schedule. Blocks."""
 
     def service(self, actor: Actor) -> BackupService:
         """Return the backup, for somebody who may look at it.
@@ -115,7 +120,8 @@ def list_backups(desk: BackupDesk, actor: Actor, asked: Nothing) -> BackupList:
 
 def show_status(desk: BackupDesk, actor: Actor, asked: Nothing) -> BackupStanding:
     """Show how the backup stands, and what could be lost now, by names and sizes of what lies on the nodes."""
-    found = desk.service(actor).status()
+    service = desk.service(actor)
+    found = service.status(schedule=standing(desk.turns(), int(desk.clock.now_s() * 1000), is_kept=True))
     return BackupStanding(
         lost=found.lost,
         generation=found.generation,

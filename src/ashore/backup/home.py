@@ -4,9 +4,8 @@ backup/vault.json     where the backup lies, and how far it goes
 backup/key            the home's key of the backup, 0600; never backed up
 backup/pending        objects that are on disk and that no backup refers to yet
 backup/again          shards that cannot be made again from the nodes: the next run writes them from the home
-backup/schedule.json  what a server did by itself, and when
+backup/tally.json     what backups, scrubs and repairs found
 backup/lock           held while backing up, scrubbing, or replacing
-backup/keeper         held by the process of a server that does so by itself
 backup/scratch/       copies of files that change while they are backed up
 backup-recovery-key   made by `init`, to be kept elsewhere
 """
@@ -16,6 +15,7 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,13 +28,15 @@ from ashore.backup.disk import Disk
 from ashore.backup.keys import VaultKey
 from ashore.backup.model import FORMAT, ObjectRef, Vault
 from ashore.backup.ports import read_small, write_small
-from ashore.backup.timetable import Timetable
+from ashore.backup.tally import Tally
 from ashore.core import UNDECODABLE
 from ashore.errors import BackupDamaged, HomeBusy, NotFound, SealingKeyMissing
 from ashore.sealing import read_secret_file
 
 FOLDER: Final = "backup"
 RECOVERY_KEY: Final = "backup-recovery-key"
+TRY_EVERY_S: Final = 0.1
+"""Between two tries for the lock; much less than a scrub lets go of it."""
 
 
 class BackupHome:
@@ -120,14 +122,20 @@ class BackupHome:
         Disk().sync_folder(self.root)
 
     @contextmanager
-    def locked(self, what: str) -> Iterator[None]:
+    def locked(self, what: str, *, patience_s: float = 0.0) -> Iterator[None]:
         """Hold the lock of the backup; the kernel releases it when the process ends.
+
+        Args:
+            what: What it is held for.
+            patience_s: Longest wait for another process.
 
         Raises:
             HomeBusy: another process backs up, scrubs, or replaces.
         """
-        with self._holding("lock") as descriptor:
-            if descriptor is None:
+        self._files.prepare()
+        descriptor = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            if not _lock(descriptor, patience_s):
                 holder = (self.folder / "lock").read_bytes()[:200].decode("utf-8", "replace").strip()
                 raise HomeBusy(
                     f"another process is using this backup: {holder or 'unknown'}", hint="wait until it ends"
@@ -136,59 +144,19 @@ class BackupHome:
             os.pwrite(descriptor, f"{what}, process {os.getpid()}".encode(), 0)
             self.clear_scratch()
             yield
-
-    def is_held(self, name: str) -> bool:
-        """Return whether `lock` or `keeper` is held now."""
-        try:
-            descriptor = os.open(self.folder / name, os.O_RDWR | os.O_CLOEXEC)
-        except FileNotFoundError:
-            return False
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        finally:
-            os.close(descriptor)
-        return False
-
-    @contextmanager
-    def kept(self) -> Iterator[None]:
-        """Hold the lock of the scheduled backup; the kernel releases it when the process ends.
-
-        Raises:
-            HomeBusy: another process holds it.
-        """
-        with self._holding("keeper") as descriptor:
-            if descriptor is None:
-                raise HomeBusy("another process already backs this home up on a schedule", hint="stop that process")
-            yield
-
-    @contextmanager
-    def _holding(self, name: str) -> Iterator[int | None]:
-        """Hold a lock file and yield its descriptor; None if another process holds it."""
-        self._files.prepare()
-        descriptor = os.open(self.folder / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                yield None
-            else:
-                yield descriptor
         finally:
             os.close(descriptor)
 
-    def read_timetable(self) -> Timetable | None:
-        """Return the results of scheduled tasks; None if there are none, or they cannot be read."""
+    def read_tally(self) -> Tally:
+        """Return what was found so far; nothing, if it cannot be read."""
         try:
-            return msgspec.json.decode((self.folder / "schedule.json").read_bytes(), type=Timetable)
+            return msgspec.json.decode((self.folder / "tally.json").read_bytes(), type=Tally)
         except (FileNotFoundError, *UNDECODABLE):
-            return None
+            return Tally()
 
-    def write_timetable(self, table: Timetable) -> None:
-        """Store them; atomically."""
-        self._files.prepare()
-        write_small(self._files, "schedule.json", msgspec.json.format(msgspec.json.encode(table), indent=1))
+    def write_tally(self, tally: Tally) -> None:
+        """Store it; atomically."""
+        write_small(self._files, "tally.json", msgspec.json.format(msgspec.json.encode(tally), indent=1))
 
     @property
     def scratch(self) -> Path:
@@ -236,3 +204,17 @@ class BackupHome:
     def note_again(self, names: Iterable[str]) -> None:
         """Note shards that cannot be rebuilt from the nodes."""
         write_small(self._files, "again", "\n".join(sorted({*self.read_again(), *names})).encode())
+
+
+def _lock(descriptor: int, patience_s: float) -> bool:
+    """Return whether the lock was taken in time. It is tried often, for a scrub lets it go for a moment only."""
+    end_s = time.monotonic() + patience_s
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= end_s:
+                return False
+            time.sleep(TRY_EVERY_S)
+        else:
+            return True

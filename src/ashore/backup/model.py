@@ -209,6 +209,16 @@ class ScrubReport:
         """Whether everything is intact now."""
         return all(finding.repaired for finding in self.findings)
 
+    def __add__(self, then: ScrubReport) -> ScrubReport:
+        """Return the report of this slice and of the next one."""
+        return ScrubReport(
+            num_shards=self.num_shards + then.num_shards,
+            num_bytes=self.num_bytes + then.num_bytes,
+            findings=self.findings + then.findings,
+            notes=tuple(dict.fromkeys(self.notes + then.notes)),
+            reached=then.reached,
+        )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RepairReport:

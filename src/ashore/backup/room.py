@@ -1,17 +1,25 @@
-"""The backup of a home in the control process: its calls, and figures of the scheduled tasks."""
+"""The backup of a home in the control process: its calls, what is queued for it by itself, and figures of that."""
 
 from __future__ import annotations
 
 import asyncio
+import logging
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Final
 
 from ashore.backup.calls import CALLS, BackupDesk
 from ashore.backup.home import BackupHome
-from ashore.backup.timetable import Turn, TurnKind
+from ashore.backup.scheduled import RUN, SCRUB, BackupSchedule
+from ashore.backup.section import BackupSection
+from ashore.backup.tally import Tally
+from ashore.errors import AshoreError
+from ashore.jobs.schedule import Schedule, Turn, home_in, read_turns
 from ashore.metrics import Metric, Metrics
 from ashore.rooms import Context, Opened, Room
+
+log = logging.getLogger("ashore.worker")
 
 METRICS: Final = (
     Metric(
@@ -38,25 +46,45 @@ async def open_backup(context: Context) -> Opened:
     home: str = context.told("home")
     if not home:
         return Opened()
-    found = BackupHome(Path(home))
-    desk = BackupDesk(home=found, rights=context.rights, recorder=context.recorder, clock=context.clock)
-    return Opened(desk=desk, measure=partial(asyncio.to_thread, _measure, found, context.metrics))
+    found, database = BackupHome(Path(home)), context.database
+    source = BackupSchedule(found, context.clock, context.section("backup", BackupSection))
+    turns = tuple if database is None else partial(read_turns, database, home_in(context))
+    desk = BackupDesk(home=found, rights=context.rights, recorder=context.recorder, clock=context.clock, turns=turns)
+    schedule = context.find(Schedule)
+    if schedule is not None:
+        schedule.add(source)
+
+    async def reload(context: Context) -> None:
+        source.rules = context.section("backup", BackupSection)
+        if schedule is not None:
+            schedule.wake()
+
+    def measure() -> None:
+        if not found.has_vault:
+            return
+        try:
+            _measure(found.read_tally(), len(source.away), turns(), context.metrics)
+        except AshoreError as fault:
+            log.warning("cannot read the schedule of backups: %s", fault.message)
+
+    return Opened(desk=desk, reload=(reload,), measure=partial(asyncio.to_thread, measure))
 
 
-def _measure(home: BackupHome, metrics: Metrics) -> None:
+def _measure(tally: Tally, num_away: int, turns: Sequence[Turn], metrics: Metrics) -> None:
     """Update the gauges."""
-    table = home.read_timetable()
-    if table is None:
-        return
-    turns: tuple[tuple[TurnKind, Turn], ...] = (("run", table.run), ("scrub", table.scrub))
-    for kind, turn in turns:
-        metrics.set("ashore_backup_time_seconds", turn.good_s, kind, "good")
-        metrics.set("ashore_backup_time_seconds", table.due_s(kind), kind, "due")
+    for turn in turns:
+        kind = {RUN: "run", SCRUB: "scrub"}.get(turn.operation)
+        if kind is None:
+            continue
+        metrics.set("ashore_backup_time_seconds", turn.good_ms / 1000, kind, "good")
+        is_scrubbing = turn.state == "running" and kind == "scrub"  # for days, where there is much to read
+        metrics.set("ashore_backup_time_seconds", 0 if is_scrubbing else (turn.due_ms or 0) / 1000, kind, "due")
         metrics.set("ashore_backup_failures", turn.failures, kind)
-    metrics.set("ashore_backup_harms", table.found, "found")
-    metrics.set("ashore_backup_harms", table.repaired, "repaired")
-    metrics.set("ashore_backup_nodes", len(table.away), "away")
-    metrics.set("ashore_backup_nodes", table.spare, "spare")
+    metrics.set("ashore_backup_harms", tally.found, "found")
+    metrics.set("ashore_backup_harms", tally.repaired, "repaired")
+    metrics.set("ashore_backup_nodes", num_away, "away")
+    if tally.spare is not None:
+        metrics.set("ashore_backup_nodes", tally.spare, "spare")
 
 
 ROOM: Final = Room(

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import secrets
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 
 import msgspec
 
@@ -37,6 +39,10 @@ from ashore.core import Act, Clock, Recorder
 from ashore.errors import AshoreError, BackupDamaged, Conflict, InvalidRequest, NotFound, TooFewNodes
 
 KEPT_BACKUPS = 7
+SLICE_S = 300.0
+"""Of a scrub, after which the lock is let go for a moment."""
+BREATH_S = 2.0
+"""Between two slices."""
 
 
 def nobody(stage: str, done_bytes: int, total_bytes: int) -> None:
@@ -55,6 +61,7 @@ class BackupService:
         actor: str = "system",
         opener: NodeOpener = open_node,
         stall_s: float = STALL_S,
+        patience_s: float = 0.0,
     ) -> None:
         """Create the object; touches nothing.
 
@@ -65,6 +72,7 @@ class BackupService:
             actor: The actor in the audit log.
             opener: Returns the node at a place.
             stall_s: A node without progress for so long is left out of a backup.
+            patience_s: Longest wait for another process that uses the backup.
         """
         self._home = home
         self._clock = clock
@@ -72,6 +80,7 @@ class BackupService:
         self._actor = actor
         self._opener = opener
         self._stall_s = stall_s
+        self._patience_s = patience_s
 
     @property
     def code(self) -> Code:
@@ -141,7 +150,7 @@ class BackupService:
         Raises:
             TooFewNodes, Conflict, CorruptBlob, HomeBusy: nothing was committed; earlier backups are intact.
         """
-        with self._home.locked("run"), self._recorded("backup:run") as detail:
+        with self._locked("run"), self._recorded("backup:run") as detail:
             vault, reading = self._look()
             run = Run(reading, vault, self._home, self._clock, told=told, stall_s=self._stall_s)
             report = run.run(contents, only=only, take_over=take_over)
@@ -150,21 +159,26 @@ class BackupService:
             _, after = self._look()
             notes = (*notes, *prune(after, keep=keep))
             detail |= {"generation": report.generation, "new_bytes": report.new_bytes, "nodes": len(report.nodes)}
-            return dataclasses.replace(
+            report = dataclasses.replace(
                 report,
                 repaired=sum(finding.repaired for finding in findings),
                 notes=tuple(dict.fromkeys((*report.notes, *notes, *_away(after), *self._key_notes()))),
                 worst=fewest_shards(after, report.generation),
             )
+            tally, lacking = self._home.read_tally(), set(range(self.code.n)) - set(report.nodes)
+            self._home.write_tally(tally.standing(report.worst - self.code.k, {*tally.away, *lacking}))
+            return report
 
-    def status(self, contents: HomeContents | None = None) -> StatusReport:
+    def status(self, contents: HomeContents | None = None, schedule: Sequence[str] = ()) -> StatusReport:
         """Return the state of the backup, by names and sizes on the nodes; `scrub` reads everything.
 
         Args:
             contents: Used to list models missing in the backup; None: do not list.
+            schedule: What the server does by itself, in words.
         """
         vault, reading = self._look()
-        return status_of(self._home, vault, reading, contents, self._clock.now_s())
+        report = status_of(self._home, vault, reading, contents, self._clock.now_s())
+        return dataclasses.replace(report, schedule=tuple(schedule))
 
     def kept(self) -> tuple[KeptBackup, ...]:
         """Return the backups on the nodes, newest first, by names, sizes and listings."""
@@ -191,7 +205,7 @@ class BackupService:
         Raises:
             TooFewNodes: too few nodes work to judge anything.
         """
-        with self._home.locked("scrub"), self._recorded("backup:scrub") as detail:
+        with self._locked("scrub"), self._recorded("backup:scrub") as detail:
             vault, reading = self._look()
             self._refuse_blind(reading)
             marks, reading = self._mend_marks(vault, reading)
@@ -200,6 +214,8 @@ class BackupService:
                 report, findings=(*marks, *report.findings), notes=(*report.notes, *_away(reading))
             )
             self._remember(report.findings)
+            tally = self._home.read_tally().counted(report.findings)
+            self._home.write_tally(msgspec.structs.replace(tally, reached=report.reached))
             if report.reached and not report.findings:
                 detail["quiet"] = 1
                 return report
@@ -210,6 +226,29 @@ class BackupService:
                 self._home.write(msgspec.structs.replace(vault, scrubbed_s=int(self._clock.now_s())))
             return report
 
+    def scrub_all(
+        self, *, bytes_per_s: float | None = None, resume: bool = False, slice_s: float = SLICE_S, told: Told = nobody,
+        between: Callable[[], None] = lambda: time.sleep(BREATH_S),
+    ) -> ScrubReport:  # fmt: skip
+        """Read everything on every working node in slices, and repair faults. Between two of them `between` is called,
+        and another process may use the backup.
+
+        Args:
+            resume: Continue after what an interrupted one read.
+        """
+        after, before = self._home.read_tally().reached if resume else "", None
+        while True:
+            is_over = partial(self._is_past, self._clock.monotonic_s() + slice_s)
+            report = self.scrub(bytes_per_s=bytes_per_s, after=after, until=is_over, told=told)
+            before = report if before is None else before + report
+            if not report.reached:
+                return before
+            after, self._patience_s = report.reached, 2 * SLICE_S
+            between()
+
+    def _is_past(self, moment_s: float) -> bool:
+        return self._clock.monotonic_s() >= moment_s
+
     def repair(self) -> RepairReport:
         """Rebuild what working nodes lack because they were down or damaged; by marks, names and sizes.
 
@@ -218,7 +257,7 @@ class BackupService:
         Raises:
             TooFewNodes: too few nodes work to rebuild anything.
         """
-        with self._home.locked("repair"), self._recorded("backup:repair") as detail:
+        with self._locked("repair"), self._recorded("backup:repair") as detail:
             vault, reading = self._look()
             self._refuse_blind(reading)
             marks, reading = self._mend_marks(vault, reading)
@@ -229,12 +268,10 @@ class BackupService:
             newest = after.newest
             spare = spare_nodes(after, newest.generation) if newest else reading.code.m
             detail |= {"found": len(findings), "repaired": sum(finding.repaired for finding in findings)}
-            return RepairReport(
-                findings=findings,
-                notes=notes,
-                lacking=lacking_nodes(after),
-                spare=spare,
-            )
+            lacking = lacking_nodes(after)
+            repaired = [finding for finding in findings if finding.repaired]  # others are tried again, and again
+            self._home.write_tally(self._home.read_tally().counted(repaired).standing(spare, lacking))
+            return RepairReport(findings=findings, notes=notes, lacking=lacking, spare=spare)
 
     def replace(self, word: str, place: str = "", *, told: Told = nobody) -> ScrubReport:
         """Use a place as a node of this backup although it is empty, on another file system, or new; fill it.
@@ -302,6 +339,9 @@ class BackupService:
         """
         with self._home.locked("confirm"), self._recorded("backup:confirm"):
             return confirm(self._home, recovery, opener=self._opener, now_s=self._clock.now_s())
+
+    def _locked(self, what: str) -> AbstractContextManager[None]:
+        return self._home.locked(what, patience_s=self._patience_s)
 
     def _begin(self, places: Sequence[str], code: Code) -> tuple[Vault, VaultKey]:
         """Return the backup to create; that of a crashed call if it is the same."""

@@ -10,7 +10,6 @@ from ashore.backup.home import BackupHome
 from ashore.backup.model import Commit, KeptBackup, StatusReport, Vault
 from ashore.backup.objects import open_objects
 from ashore.backup.recovery import key_warnings
-from ashore.backup.timetable import standing
 from ashore.backup.vault import Reading, good_shards, report_of
 from ashore.errors import AshoreError
 
@@ -49,7 +48,6 @@ def status_of(
         nodes=tuple(report_of(view, missing=missing[view.index]) for view in reading.views),
         lost=could_be_lost(reading.code, worst) if newest else "there is no backup yet",
         not_backed_up=left_out,
-        schedule=_schedule(home, now_s),
         warnings=tuple(warnings),
     )
 
@@ -116,13 +114,6 @@ def _shards(reading: Reading, commit: Commit) -> list[tuple[int, ...]]:
     with open_objects(reading) as objects:
         refs = (*objects.listing(commit).objects().values(), commit.listing)
     return [good_shards(reading, ref) for ref in refs]
-
-
-def _schedule(home: BackupHome, now_s: float) -> tuple[str, ...]:
-    table = home.read_timetable()
-    if table is None:
-        return ()
-    return standing(table, now_s, is_kept=home.is_held("keeper"), is_busy=home.is_held("lock"))
 
 
 def _warnings(home: BackupHome, vault: Vault, reading: Reading, now_s: float) -> Iterator[str]:

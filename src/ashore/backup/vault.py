@@ -158,17 +158,17 @@ def judge(vault: Vault, index: int, mark: NodeMark | None, filesystem: str) -> t
 
 def look(vault: Vault, key: VaultKey, nodes: Sequence[Node], *, timeout_s: float = LOOK_S) -> Reading:
     """Scan the nodes, all at once; a hanging one counts as down."""
-    views = _views(vault, nodes, sizes=True, timeout_s=timeout_s)
+    views = _views(vault, dict(enumerate(nodes)), sizes=True, timeout_s=timeout_s)
     return read_commits(parse_code(vault.code), key, views, known=vault.generation)
 
 
-def glance(vault: Vault, nodes: Sequence[Node], *, timeout_s: float = LOOK_S) -> tuple[NodeView, ...]:
-    """Check the places by their marks only: quick, whatever their size."""
+def glance(vault: Vault, nodes: Mapping[int, Node], *, timeout_s: float = LOOK_S) -> tuple[NodeView, ...]:
+    """Check places, by their numbers, by their marks only: quick, whatever their size."""
     return _views(vault, nodes, sizes=False, timeout_s=timeout_s)
 
 
-def _views(vault: Vault, nodes: Sequence[Node], *, sizes: bool, timeout_s: float) -> tuple[NodeView, ...]:
-    lanes = open_lanes(enumerate(nodes))
+def _views(vault: Vault, nodes: Mapping[int, Node], *, sizes: bool, timeout_s: float) -> tuple[NodeView, ...]:
+    lanes = open_lanes(nodes.items())
     asked = [lane.submit(partial(_view, vault, lane.index, lane.node, sizes=sizes)) for lane in lanes]
     wait(asked, timeout=timeout_s)
     views = []

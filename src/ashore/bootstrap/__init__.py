@@ -4,7 +4,14 @@ Only the command line and the entry points of processes call it. Everything heav
 needs it.
 """
 
-from ashore.bootstrap.backups import backup_contents, manifests_in_use, open_backup, refuse_half_backups, restore_home
+from ashore.bootstrap.backups import (
+    backup_contents,
+    backup_schedule,
+    manifests_in_use,
+    open_backup,
+    refuse_half_backups,
+    restore_home,
+)
 from ashore.bootstrap.learning import open_learning
 from ashore.bootstrap.optimizing import open_subject, plan_sft
 from ashore.bootstrap.plans import find_programs, gather_facts, served_here, server_command_lines, tuned_choices

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ashore.bootstrap.state import open_state
+from ashore.bootstrap.state import open_state, shared_name
 from ashore.bootstrap.stores import build_store
 from ashore.core import Recorder, SystemClock, make_folder
 from ashore.errors import InvalidRequest, InvalidSpec
@@ -19,11 +20,33 @@ if TYPE_CHECKING:
     from ashore.backup import BackupSection, BackupService, HomeContents, Restore, RestoreReport
 
 
-def open_backup(home: Home, recorder: Recorder, *, actor: str) -> BackupService:
-    """Return the backup of a home, which may not exist yet. Touches nothing."""
+def open_backup(home: Home, recorder: Recorder, *, actor: str, patience_s: float = 0.0) -> BackupService:
+    """Return the backup of a home, which may not exist yet. Touches nothing.
+
+    Args:
+        actor: Who works with it, for the audit log.
+        patience_s: Longest wait for another process that uses it.
+    """
     from ashore.backup import BackupHome, BackupService
 
-    return BackupService(BackupHome(home.root), SystemClock(), recorder, actor=actor)
+    return BackupService(BackupHome(home.root), SystemClock(), recorder, actor=actor, patience_s=patience_s)
+
+
+def backup_schedule(settings: Settings) -> tuple[str, ...]:
+    """Return, in words, what the server of a home does by itself for its backup; nothing, if it never did."""
+    from ashore.backup.scheduled import standing
+    from ashore.jobs.schedule import read_turns
+    from ashore.processes import is_held
+
+    home = settings.home
+    if not settings.state_url and not home.state_db.is_file():
+        return ()
+    state = open_state(settings)
+    try:
+        found = read_turns(state, shared_name(settings))
+    finally:
+        state.close()
+    return standing(found, int(time.time() * 1000), is_kept=is_held(home.lock))
 
 
 @dataclass(frozen=True, slots=True)

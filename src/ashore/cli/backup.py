@@ -1,4 +1,4 @@
-"""`ashore backup`: init, run, restore, rehearse, list, status, scrub, replace, confirm, rekey."""
+"""`ashore backup`: init, run, restore, rehearse, list, status, scrub, repair, replace, confirm, rekey."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 app = App(name="backup", help="Keep copies of this home that survive lost disks; restore.")
 
-for _word in ("run", "scrub", "rehearse"):
+for _word in ("run", "scrub", "repair", "rehearse"):
     app.command(operation_command(f"backup {_word}"), name=_word)
 
 EXIT_DAMAGED: Final = 4
@@ -139,11 +139,11 @@ def status(*, as_json: AsJson = False) -> int:
     Args:
         as_json: Print JSON.
     """
-    from ashore.bootstrap import backup_contents
+    from ashore.bootstrap import backup_contents, backup_schedule
 
     settings = read_settings()
     with backup_of(settings.home, os_user()) as service:
-        report = service.status(backup_contents(settings, without_state=True))
+        report = service.status(backup_contents(settings, without_state=True), backup_schedule(settings))
         code = service.code
     if as_json:
         print(json.dumps(dataclasses.asdict(report)))

@@ -18,8 +18,9 @@ import msgspec
 from ashore.bootstrap.operations import find_operation
 from ashore.cli.calls import Server
 from ashore.cli.main import report
-from ashore.cli.progress import tell_error
+from ashore.cli.progress import tell, tell_error
 from ashore.errors import AshoreError
+from ashore.jobs.operations.model import RESULT
 
 CONFIG: Final = "ASHORE_CHILD_CONFIG"
 """Variable with the ashore.toml of the server."""
@@ -55,6 +56,7 @@ def do(order: Order) -> int:
         shown = run(operation, asked, Server(), config=Path(config) if config else None)
     for line in shown.lines:
         print(line)
+    tell(stage=RESULT, done=1, total=1, says=shown.says or "".join(shown.lines[:1]))
     return shown.code
 
 

@@ -68,6 +68,11 @@ class TerminalProgress:
         """By stage, when its steps were first heard of, and how many were done then."""
         self._ended: set[str] = set()
 
+    @property
+    def in_job(self) -> bool:
+        """See `bootstrap.operations.Work`."""
+        return self._piped
+
     def __enter__(self) -> Self:
         self._bars.start()
         return self

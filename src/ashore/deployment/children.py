@@ -1,4 +1,4 @@
-"""The processes beside the engine hosts, as the supervisor starts them: API workers, job worker, Valkey, backups."""
+"""The processes beside the engine hosts, as the supervisor starts them: API workers, job worker, Valkey."""
 
 from __future__ import annotations
 
@@ -8,23 +8,16 @@ import platform
 import time
 from typing import Final
 
-from ashore.backup import BackupLaunch, backup_command
 from ashore.cache import valkey_command
 from ashore.config import Listening
 from ashore.core import CHILD_EGRESS, CHILD_FOLDERS
 from ashore.deployment.listening import api_address, worker_listen
 from ashore.jobs import LOGINS, JobsLaunch, jobs_command
-from ashore.learning.launch import LearningLaunch, learning_command
-from ashore.learning.section import LearningSection
 from ashore.processes import ChildSpec, Supervisor, python_command, write_launch_file
 from ashore.settings import Home, Settings
 
 API: Final = "api"
 """Name of the first API worker under the supervisor; the others have their index behind it."""
-BACKUP: Final = "backup"
-BACKUP_LAUNCH: Final = "backup.json"
-LEARNING: Final = "learning"
-LEARNING_LAUNCH: Final = "learning.json"
 DRAIN_MARGIN_S: Final = 5.0
 """Between a child's own deadline for draining and the moment it is killed."""
 API_MARGIN_S: Final = 20.0
@@ -109,50 +102,6 @@ def jobs_child(*, listening: Listening, home: Home, settings: Settings, config: 
         stage=-1,
         drain_s=DRAIN_MARGIN_S,
         env={name: value for name, value in os.environ.items() if name.startswith(LOGINS)},
-    )
-
-
-def backup_child(*, listening: Listening, home: Home, settings: Settings, config: str = "") -> ChildSpec:
-    """The scheduled backup of the home. Stopped first and at once: an unfinished backup does not count.
-
-    Writes its launch file. Holds cloud credentials like the job worker, because nodes may be buckets.
-    """
-    launch = BackupLaunch(
-        home=str(home.root),
-        state_url=settings.state_url,
-        sealing_key=settings.sealing_key,
-        config=config,
-        backup=listening.backup,
-    )
-    write_launch_file(launch, home.run / BACKUP_LAUNCH)
-    return ChildSpec(
-        name=BACKUP,
-        argv=tuple(backup_command(home.run / BACKUP_LAUNCH, settings.log_level)),
-        log=home.logs / "backup.log",
-        control_flag="",
-        stage=-1,
-        drain_s=DRAIN_MARGIN_S,
-        env={name: value for name, value in os.environ.items() if name.startswith("AWS_")},
-        rereads=True,
-    )
-
-
-def learning_child(*, listening: Listening, home: Home, settings: Settings) -> ChildSpec:
-    """Scheduled learning. Stopped at once: the job of a run belongs to the job worker.
-
-    Writes its launch file.
-    """
-    launch = LearningLaunch(learning=listening.section("learning", LearningSection))
-    write_launch_file(launch, home.run / LEARNING_LAUNCH)
-    return ChildSpec(
-        name=LEARNING,
-        argv=tuple(learning_command(home.run / LEARNING_LAUNCH, settings.log_level)),
-        log=home.logs / "learning.log",
-        control_flag="",
-        stage=-1,
-        drain_s=DRAIN_MARGIN_S,
-        env=settings.as_environment(),
-        rereads=True,
     )
 
 

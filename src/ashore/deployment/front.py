@@ -1,4 +1,4 @@
-"""Processes around the hosts: API workers, edge and scheduled children, and how they learn what runs."""
+"""Processes around the hosts: API workers, job worker and edge, and how they learn what runs."""
 
 from __future__ import annotations
 
@@ -14,15 +14,11 @@ from ashore.access import make_internal_token
 from ashore.config import Listening
 from ashore.core import UNDECODABLE, Clock
 from ashore.deployment.children import (
-    BACKUP,
     CONTROL,
-    LEARNING,
     api_child,
-    backup_child,
     check_alive,
     control_child,
     jobs_child,
-    learning_child,
     valkey_child,
     worker_name,
 )
@@ -31,8 +27,7 @@ from ashore.deployment.listening import worker_listen
 from ashore.deployment.topology import BOARD
 from ashore.edge import EDGE, EdgeKeeper
 from ashore.errors import NotReady
-from ashore.learning.section import LearningSection
-from ashore.processes import ChildSpec, Supervisor, get_from
+from ashore.processes import Supervisor, get_from
 from ashore.serving import Topology, make_board, write_topology
 from ashore.settings import Home, Settings
 
@@ -113,7 +108,6 @@ class Front:
         if self._edge is not None:
             self._edge.start(listening.edge)
         self._supervisor.add(jobs_child(listening=listening, home=home, settings=settings, config=self._config))
-        self._keep_house()
 
     def wait_ready(self, deadline_s: float) -> None:
         """Return when every worker and the edge answer, or when a stop is requested.
@@ -159,7 +153,6 @@ class Front:
     def take(self, listening: Listening) -> None:
         """Apply the current ashore.toml, except keys that a running server keeps, and publish the topology."""
         self.listening = self.listening.reloaded(listening)
-        self._keep_house()
         self.publish()
 
     def publish(self) -> None:
@@ -200,32 +193,6 @@ class Front:
                 return
             self._supervisor.tick(0.05)
         self._say(f"the API did not confirm the new topology within {SWITCHED_S:g} s; see its log")
-
-    def _keep_house(self) -> None:
-        """Start, reconfigure or end the scheduled children: backup of the home, and learning."""
-        listening, settings = self.listening, self._settings
-        self._keep_child(
-            BACKUP,
-            bool(listening.backup.every_s),
-            lambda: backup_child(listening=listening, home=self._home, settings=settings, config=self._config),
-        )
-        self._keep_child(
-            LEARNING,
-            bool(listening.section("learning", LearningSection).when),
-            lambda: learning_child(listening=listening, home=self._home, settings=settings),
-        )
-
-    def _keep_child(self, name: str, wanted: bool, child: Callable[[], ChildSpec]) -> None:
-        if not wanted:
-            self._supervisor.stop(name)
-            return
-        spec = child()  # writes the launch file, which a running child reads again
-        while self._supervisor.state(name) == "stopping":
-            self._supervisor.tick(0.05)
-        if self._supervisor.state(name) in ("running", "waiting"):
-            self._supervisor.send(name, signal.SIGHUP)
-        else:
-            self._supervisor.add(spec)
 
     def _publish_again(self) -> None:
         if not self._is_published:

@@ -8,13 +8,14 @@ from typing import Annotated, Final
 
 import msgspec
 
-from ashore.core import Actor, Call
+from ashore.core import Actor, Call, Nothing
 from ashore.errors import InvalidRequest
 from ashore.jobs.model import JOB_READ, Job, JobState, resource_of
 from ashore.jobs.office import JobOffice
 from ashore.jobs.operations.calls import CALLS as OPERATIONS
 from ashore.jobs.operations.calls import check_still, run_again
-from ashore.jobs.standing import JobOut, job_out
+from ashore.jobs.schedule.rows import TurnState
+from ashore.jobs.standing import JobOut, job_out, moment
 
 READ: Final = JOB_READ
 CANCEL: Final = "job:cancel"
@@ -54,6 +55,31 @@ class Cancelled(msgspec.Struct, frozen=True, kw_only=True):
     """False if the job had already ended."""
 
 
+class TurnOut(msgspec.Struct, frozen=True, kw_only=True):
+    """One operation that is queued by itself, and its last turn."""
+
+    name: str
+    when: str
+    """When it begins; empty: not by itself at present."""
+    due: str | None
+    """When it begins next; null: not foreseen."""
+    last: TurnState
+    """How the last turn ended. `interrupted`: it was cut off, and begins again."""
+    began: str | None
+    ended: str | None
+    failures: int
+    """Turns that failed since one succeeded."""
+    job: str
+    says: str
+    """Result of the last turn."""
+
+
+class TurnList(msgspec.Struct, frozen=True):
+    """The schedule, by name."""
+
+    items: list[TurnOut]
+
+
 class StillAllowed(msgspec.Struct, frozen=True, kw_only=True):
     """The job may run."""
 
@@ -89,6 +115,27 @@ def cancel_job(office: JobOffice, actor: Actor, asked: JobIn) -> Cancelled:
     record = partial(actor.record, office.recorder, CANCEL, resource_of(job), detail={"kind": job.kind})
     changed = office.queue.cancel(job.job_id, record=lambda connection: record(on=connection))
     return Cancelled(job=job_out(changed or office.queue.get(job.job_id, tenant=None)), changed=changed is not None)
+
+
+def list_schedule(office: JobOffice, actor: Actor, asked: Nothing) -> TurnList:
+    """List what the server queues by itself: when it begins next, and how the last turn ended."""
+    office.rights.require(actor.principal, READ, "schedule/*")
+    return TurnList(
+        [
+            TurnOut(
+                name=one.name,
+                when=one.plan,
+                due=moment(one.due_ms),
+                last=one.state,
+                began=moment(one.began_ms or None),
+                ended=moment(one.ended_ms or None),
+                failures=one.failures,
+                job=one.job_id,
+                says=one.says,
+            )
+            for one in office.turns()
+        ]
+    )
 
 
 def repeat_job(office: JobOffice, actor: Actor, asked: JobIn) -> JobOut:
@@ -131,6 +178,7 @@ CALLS: Final = (
     Call("job", "show", "GET", "/jobs/{job}", "", show_job),
     Call("job", "cancel", "POST", "/jobs/{job}/cancel", "", cancel_job),
     Call("job", "again", "POST", "/jobs/{job}/again", "", repeat_job),
+    Call("job", "schedule", "GET", "/schedule", READ, list_schedule),
     Call("job", "allowed", "GET", "/jobs/{job}/allowed", "", allowed_job),
     *OPERATIONS,
 )

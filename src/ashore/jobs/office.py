@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from ashore.core import Recorder, Rights
 from ashore.jobs.operations.sources import Reach
 from ashore.jobs.queue import JobQueue
+
+if TYPE_CHECKING:
+    from ashore.jobs.schedule.rows import Turn
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,3 +26,5 @@ class JobOffice:
     home: str = ""
     """Name of this home among those that share its state; empty: the state is its own."""
     result_ttl_ms: int = 30 * 86_400_000
+    turns: Callable[[], Sequence[Turn]] = tuple
+    """Reads the schedule. Blocks."""

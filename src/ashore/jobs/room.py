@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import platform
 from dataclasses import replace
 from functools import partial
 from typing import Final
@@ -18,6 +17,7 @@ from ashore.jobs.office import JobOffice
 from ashore.jobs.operations.model import name_of
 from ashore.jobs.operations.recording import EndsRecorder
 from ashore.jobs.operations.sources import Reach
+from ashore.jobs.schedule import Schedule, home_in, read_turns
 from ashore.metrics import Metric, Metrics
 from ashore.rooms import Context, Opened, Work
 
@@ -34,19 +34,23 @@ JOBS: Final = Metric(
 async def administer_jobs(context: Context) -> Opened:
     """Open the desk of jobs and operations; nothing without a state."""
     desk = context.need(JobDesk)
+    home = home_in(context)
     office = JobOffice(
         queue=desk.queue,
         rights=context.rights,
         recorder=context.recorder,
         reach=Reach(folders=desk.limits.folders, allow=parse_allow(desk.egress.allow)),
-        home=f"{platform.node()}:{context.told('home')}" if context.told("state").url else "",
+        home=home,
         result_ttl_ms=desk.limits.result_ttl_ms,
+        turns=tuple if context.database is None else partial(read_turns, context.database, home),
     )
     background: dict[str, Work] = {}
     if context.database is not None and context.watch is not None:
         ends = EndsRecorder(context.database, desk.queue, context.recorder, home=office.home)
         ends.watch(context.watch)
         background["ends of operations"] = ends.keep_recording
+        if (schedule := context.find(Schedule)) is not None:
+            background["schedule"] = partial(schedule.keep, context.database, office)
     return Opened(
         desk=office if desk.worked else None,
         background=background,

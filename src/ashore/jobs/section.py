@@ -27,7 +27,7 @@ class JobsSection(Section, frozen=True, kw_only=True):
     operations: Annotated[int, Meta(ge=1, le=64)] = 1
     """Operations that compute (quantising, pruning, distilling, evaluating, training) that run at once; others wait."""
     transfers: Annotated[int, Meta(ge=1, le=64)] = 2
-    """Operations that wait for disks and networks (pulling, verifying, backing up) that run at once."""
+    """Operations that wait for disks and networks (pulling, verifying, sealing) that run at once."""
     folders: tuple[APlace, ...] = ()
     """Folders, and `s3://BUCKET/PATH`, from which operations that are asked for over the API may pull models and read
     data."""

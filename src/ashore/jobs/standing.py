@@ -63,11 +63,11 @@ def job_out(job: Job, *, log: bool = True) -> JobOut:
         attempts=job.attempts,
         max_attempts=job.max_attempts,
         takeovers=job.takeovers,
-        created=_moment(job.created_ms) or "",
-        started=_moment(job.started_ms),
-        finished=_moment(job.finished_ms),
-        expires=_moment(job.expires_ms),
-        deadline=_moment(job.deadline_ms),
+        created=moment(job.created_ms) or "",
+        started=moment(job.started_ms),
+        finished=moment(job.finished_ms),
+        expires=moment(job.expires_ms),
+        deadline=moment(job.deadline_ms),
         cancelling=job.cancel_requested and not job.final,
         children=Children(total=job.children_total, succeeded=job.children_succeeded, failed=job.children_failed)
         if job.children_total
@@ -80,5 +80,6 @@ def job_out(job: Job, *, log: bool = True) -> JobOut:
     )
 
 
-def _moment(ms: int | None) -> str | None:
+def moment(ms: int | None) -> str | None:
+    """Return a time in milliseconds as text in UTC."""
     return None if ms is None else datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -26,7 +26,7 @@ from ashore.jobs.filesql import SqlFiles
 from ashore.jobs.launch import LOGINS, ApiAddress, JobsLaunch, read_launch
 from ashore.jobs.model import WEBHOOK_KIND, Lease, Outcome
 from ashore.jobs.operations.handler import OperationHandler
-from ashore.jobs.operations.model import HEAVY, LIGHT, kind_of
+from ashore.jobs.operations.model import BACKUP, HEAVY, LIGHT, kind_of
 from ashore.jobs.ports import Handler
 from ashore.jobs.queue import JobQueue
 from ashore.jobs.request import CALL_TIMEOUT_S, CONNECT_TIMEOUT_S, AskWhetherAllowed, CallHandler
@@ -79,14 +79,14 @@ async def work(launch: JobsLaunch) -> None:
         environment=launch.environment | _logins(),
         still_allowed=AskWhetherAllowed(doors, lambda: read_token(Path(launch.token_file))),
     )
-    heavy, light = (tuple(kind_of(name, launch.home) for name in names) for names in (HEAVY, LIGHT))
+    heavy, light, backup = (tuple(kind_of(name, launch.home) for name in names) for names in (HEAVY, LIGHT, BACKUP))
     handlers: dict[str, Handler] = {
         "call": call,
         "response": call,
         LINE_KIND: call,
         BATCH_KIND: batch,
         WEBHOOK_KIND: webhook,
-        **dict.fromkeys((*heavy, *light), operations),
+        **dict.fromkeys((*heavy, *light, *backup), operations),
     }
     runner = Runner(
         queue,
@@ -98,6 +98,7 @@ async def work(launch: JobsLaunch) -> None:
             Lane(kinds=(WEBHOOK_KIND,), slots=WEBHOOKS_AT_ONCE),
             Lane(kinds=heavy, slots=launch.jobs.operations, apart=True),
             Lane(kinds=light, slots=launch.jobs.transfers, apart=True),
+            Lane(kinds=backup, slots=len(BACKUP), apart=True),
         ),
         owner=launch.owner,
         since_ms=launch.since_ms,

@@ -25,11 +25,13 @@ from ashore.core import (
     sees_tenant,
 )
 from ashore.errors import InvalidRequest, Overloaded
+from ashore.jobs.schedule import Turn, turn_of
 from ashore.learning.consent import Consents, Purpose, save_purpose
-from ashore.learning.leases import holder_of, models_with_votes, num_fresh, turn_of
+from ashore.learning.leases import holder_of, models_with_votes, num_fresh
 from ashore.learning.runs import Run, end_pause, find_run, load_runs, pauses, set_pause, weights_of
+from ashore.learning.scheduled import turn_named
 from ashore.learning.sql import count_votes, forget_texts
-from ashore.learning.turns import Turn, When, next_turn
+from ashore.learning.turns import When, next_turn
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -300,15 +302,17 @@ def show_status(desk: LearningDesk, actor: Actor, asked: StatusIn) -> LearningSt
         runs, paused = load_runs(connection, model=asked.model, limit=asked.limit), pauses(connection)
         running = holder_of(connection, now_ms=now_ms)
         models = [one for one in models_with_votes(connection) if asked.model in ("", one)]
-        turns = [turn_of(connection, model, now_ms=now_ms) for model in models]
-        fresh = [num_fresh(connection, one.model, since_ms=one.began_ms) for one in turns]
+        turns = [turn_of(connection, turn_named(one)) or Turn(name=one, seen_ms=now_ms) for one in models]
+        fresh = [
+            num_fresh(connection, model, since_ms=turn.began_ms) for model, turn in zip(models, turns, strict=True)
+        ]
     return LearningStatus(
         items=[_run_out(run) for run in runs if may(f"model/{run.model}")],
         paused={model: why for model, why in paused.items() if may(f"model/{model}")},
         next=[
-            _next_out(one, when, number, paused=paused.get(one.model, ""), running=running, now_ms=now_ms)
-            for one, number in zip(turns, fresh, strict=True)
-            if may(f"model/{one.model}")
+            _next_out(model, one, when, number, paused=paused.get(model, ""), running=running, now_ms=now_ms)
+            for model, one, number in zip(models, turns, fresh, strict=True)
+            if may(f"model/{model}")
         ],
         running=running,
         begins=when.words,
@@ -416,15 +420,16 @@ CALLS: Final = (
 )  # fmt: skip
 
 
-def _next_out(turn: Turn, when: When, fresh: int, *, paused: str, running: str, now_ms: int) -> NextOut:
+def _next_out(model: str, turn: Turn, when: When, fresh: int, *, paused: str, running: str, now_ms: int) -> NextOut:
     if paused:
-        return NextOut(model=turn.model, due_s=None, why=f"paused: {paused}", last=turn.says)
-    if turn.state == "running" and running:
-        return NextOut(model=turn.model, due_s=None, why=f"under way on {running}", last=turn.says)
+        return NextOut(model=model, due_s=None, why=f"paused: {paused}", last=turn.says)
+    if turn.state == "running":
+        why = f"under way on {running}" if running else f"queued as {turn.job_id}"
+        return NextOut(model=model, due_s=None, why=why, last=turn.says)
     found = next_turn(turn, when, fresh=fresh, now_ms=now_ms)
     waits = found.due_ms is not None and found.due_ms <= now_ms and running
     return NextOut(
-        model=turn.model,
+        model=model,
         due_s=None if found.due_ms is None else found.due_ms // 1000,
         why=f"{found.why}; waits for the run on {running}" if waits else found.why,
         last=turn.says,

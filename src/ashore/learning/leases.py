@@ -1,4 +1,4 @@
-"""One run at a time across all nodes of a state: a lease in SQL, and turns that one node starts.
+"""One run at a time across all nodes of a state: a lease in SQL.
 
 A thread renews the lease. A node that fails to renew it before it expires loses it, and its run ends after the current
 step.
@@ -10,12 +10,10 @@ import logging
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, fields, replace
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Final
 
 from ashore.core import Clock
 from ashore.errors import AshoreError, Conflict
-from ashore.learning.turns import MOST_TRIES, Turn
 from ashore.state import Database, execute
 
 if TYPE_CHECKING:
@@ -28,7 +26,6 @@ AHEAD_S: Final = 600.0
 """A lease that runs out later than this is of a node whose clock was wrong, and holds up nobody."""
 RENEW_S: Final = 15.0
 _NAME: Final = "run"
-_TURN: Final = tuple(field.name for field in fields(Turn))
 
 
 class Lease:
@@ -126,65 +123,6 @@ def holder_of(connection: Connection, *, now_ms: int) -> str:
     row = execute(connection, "SELECT holder, until_ms FROM learning_lease WHERE name = :name", name=_NAME).first()
     is_held = row is not None and now_ms < row.until_ms <= now_ms + AHEAD_S * 1000
     return str(row.holder) if row is not None and is_held else ""
-
-
-def turn_of(connection: Connection, model: str, *, now_ms: int) -> Turn:
-    """Return the last turn of a model; records a first one if there is none."""
-    row = (
-        execute(connection, f"SELECT {', '.join(_TURN)} FROM learning_turn WHERE model = :m", m=model)
-        .mappings()
-        .first()
-    )
-    return Turn(model=model, seen_ms=now_ms) if row is None else Turn(**cast(Any, dict(row)))
-
-
-def see(database: Database, model: str, *, now_ms: int) -> Turn:
-    """Return the last turn of a model; writes it down if it is the first."""
-    with database.read() as connection:
-        turn = turn_of(connection, model, now_ms=now_ms)
-    if turn.seen_ms != now_ms:
-        return turn
-    with database.write() as connection:
-        execute(
-            connection,
-            f"INSERT INTO learning_turn ({', '.join(_TURN)}) VALUES ({', '.join(f':{name}' for name in _TURN)}) "
-            "ON CONFLICT (model) DO NOTHING",
-            **asdict(turn),
-        )
-        return turn_of(connection, model, now_ms=now_ms)
-
-
-def begin(database: Database, seen: Turn, *, now_ms: int) -> Turn | None:
-    """Start the turn after the one seen; None if another node started it meanwhile."""
-    tries = seen.tries + 1 if seen.state == "running" and seen.tries < MOST_TRIES else 1
-    turn = replace(seen, began_ms=now_ms, state="running", tries=tries, says="")
-    with database.write() as connection:
-        done = execute(
-            connection,
-            "UPDATE learning_turn SET began_ms = :now, state = 'running', tries = :tries, says = '' "
-            "WHERE model = :model AND began_ms = :seen AND tries = :before",
-            now=now_ms,
-            tries=tries,
-            model=seen.model,
-            seen=seen.began_ms,
-            before=seen.tries,
-        )
-    return turn if done.rowcount else None
-
-
-def end(database: Database, turn: Turn, *, failed: bool, says: str, now_ms: int) -> None:
-    """Record how a turn ended."""
-    with database.write() as connection:
-        execute(
-            connection,
-            "UPDATE learning_turn SET state = :state, ended_ms = :now, says = :says "
-            "WHERE model = :model AND began_ms = :began",
-            state="failed" if failed else "done",
-            now=now_ms,
-            says=says[:500],
-            model=turn.model,
-            began=turn.began_ms,
-        )
 
 
 def num_fresh(connection: Connection, model: str, *, since_ms: int) -> int:

@@ -8,13 +8,16 @@ from dataclasses import replace
 from functools import partial
 from typing import Final
 
+from ashore.access import Authenticator
 from ashore.core import Names
 from ashore.errors import AshoreError, NotReady
 from ashore.jobs import NoQuotas, Quotas
+from ashore.jobs.schedule import Schedule
 from ashore.learning import data
 from ashore.learning.calls import CALLS, LearningDesk
 from ashore.learning.data import read_consents
 from ashore.learning.receipts import WRITTEN, WRITTEN_S, Receipts
+from ashore.learning.scheduled import LearningSchedule
 from ashore.learning.section import LearningSection
 from ashore.learning.service import FeedbackService
 from ashore.learning.sql import prune
@@ -60,6 +63,9 @@ def _opened(context: Context, section: LearningSection, database: Database) -> O
         recorder=context.recorder, clock=context.clock, quotas=context.find(Quotas) or NoQuotas(),
         written=partial(_written, context), ttl_s=lambda: keeping.section.receipt_ttl_s,
     )  # fmt: skip
+    schedule, source = context.find(Schedule), LearningSchedule(database, context.need(Authenticator), section)
+    if schedule is not None:
+        schedule.add(source)
     desk = LearningDesk(
         database=database, consents=consents, feedback=feedback, rights=context.rights, recorder=context.recorder,
         clock=context.clock, names=context.need(Names), when=lambda: keeping.section.when,
@@ -68,7 +74,9 @@ def _opened(context: Context, section: LearningSection, database: Database) -> O
     async def reload(context: Context) -> None:
         said = context.section("learning", LearningSection)
         consents.take_file(said.purpose, said.tenants)
-        keeping.section = said
+        keeping.section = source.section = said
+        if schedule is not None:
+            schedule.wake()
 
     return Opened(
         desk=desk,

@@ -13,6 +13,7 @@ from ashore.errors import BrokenData
 from ashore.learning.batches import FeedbackBatches, Learned
 from ashore.learning.dataset import Dataset, Example
 from ashore.learning.objectives import BETA, FeedbackLoss
+from ashore.learning.scheduled import LIBRARIES
 from ashore.store import ModelFilesOnDisk, StoredModel, versions_of
 from ashore.text import TextModel
 from ashore.training import (
@@ -31,7 +32,6 @@ from ashore.training.adapters import merge_adapter, save_adapter
 from ashore.training.data import Tokens, chat_tokens
 from ashore.training.datalines import ChatExample
 
-LIBRARIES: Final = ("torch", "transformers", "peft")
 """That have to be installed."""
 MAX_LENGTH: Final = 1024
 SMALLEST_ROW: Final = 512

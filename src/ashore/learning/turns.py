@@ -1,24 +1,16 @@
 """When a scheduled run starts: at a time of day, or after enough votes. Pure: times in, times out.
 
-A turn is recorded before it starts, so that a server that was off for a week makes up for one night and not seven, and
-only one of several nodes on a state starts it.
+A server that was off for a week makes up for one night and not seven.
 """
 
 from __future__ import annotations
 
 import datetime
 from dataclasses import dataclass
-from typing import Final, Literal
 from zoneinfo import ZoneInfo
 
 from ashore.errors import InvalidSpec
-
-AGAIN_S: Final = 60.0
-"""Pause before an interrupted run resumes."""
-MOST_TRIES: Final = 5
-"""Attempts of one turn: a run that crashes its machine must not repeat for ever."""
-
-TurnState = Literal["never", "running", "done", "failed"]
+from ashore.jobs.schedule import AGAIN_S, MOST_TRIES, Next, Turn
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,35 +33,11 @@ class When:
         return ", or ".join(said) or "by hand"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Turn:
-    """The last turn of one model, as a row of the state."""
-
-    model: str
-    seen_ms: int
-    """When a server first saw votes for the model: nights before it were not missed."""
-    began_ms: int = 0
-    ended_ms: int = 0
-    state: TurnState = "never"
-    """`running` where no run is under way: it was cut off."""
-    tries: int = 0
-    says: str = ""
-    """What came of it."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Next:
-    """When the next turn starts, and why then or never."""
-
-    due_ms: int | None
-    why: str
-
-
 def next_turn(turn: Turn, when: When, *, fresh: int, now_ms: int) -> Next:
     """Return when the next turn of a model starts; a moment in the past means that it is due.
 
     Args:
-        turn: The last turn. One in the future means that the clock was set back, and is ignored.
+        turn: The last turn, not under way. One in the future means that the clock was set back, and is ignored.
         when: The schedule.
         fresh: Votes with texts since that turn began.
         now_ms: Now.
@@ -77,7 +45,7 @@ def next_turn(turn: Turn, when: When, *, fresh: int, now_ms: int) -> Next:
     if not when:
         return Next(due_ms=None, why="by hand: [learning] has neither at nor at_examples")
     began_ms = turn.began_ms if turn.began_ms <= now_ms + AGAIN_S * 1000 else 0
-    if turn.state == "running" and began_ms and turn.tries < MOST_TRIES:
+    if turn.state == "interrupted" and began_ms and turn.tries < MOST_TRIES:
         return Next(due_ms=began_ms + int(AGAIN_S * 1000), why="the run was cut off, and goes on")
     if when.at_examples and fresh >= when.at_examples:
         return Next(due_ms=now_ms, why=f"{fresh} new votes with texts; at_examples is {when.at_examples}")
@@ -86,7 +54,8 @@ def next_turn(turn: Turn, when: When, *, fresh: int, now_ms: int) -> Next:
         return Next(due_ms=None, why=lacking)
     last_ms, next_ms = moments(when, now_ms)
     if last_ms > max(began_ms, turn.seen_ms):
-        return Next(due_ms=last_ms, why=f"the night of {written(last_ms, when.zone)}")
+        skip = "" if fresh or turn.state not in ("never", "done") else "no new votes"
+        return Next(due_ms=last_ms, why=f"the night of {written(last_ms, when.zone)}", skip=skip)
     return Next(
         due_ms=next_ms, why=f"at {written(next_ms, when.zone)}" + (f", or earlier: {lacking}" if lacking else "")
     )

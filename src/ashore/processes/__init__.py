@@ -17,12 +17,12 @@ from ashore.processes.allowance import (
 from ashore.processes.child import ChildSpec, tied
 from ashore.processes.control import Caller, ControlServer, ask
 from ashore.processes.environment import child_environment, python_command
-from ashore.processes.hangup import hold_hangups, take_hangups, wait_for_hangup
+from ashore.processes.hangup import take_hangups
 from ashore.processes.hugepages import use_huge_pages
 from ashore.processes.idleness import Idleness
 from ashore.processes.launch import die_with_parent
-from ashore.processes.launchfiles import read_launch_file, write_launch_file
-from ashore.processes.lock import Holder, HomeLock, read_holder
+from ashore.processes.launchfiles import write_launch_file
+from ashore.processes.lock import Holder, HomeLock, is_held, read_holder
 from ashore.processes.logs import open_log, rotate, tail
 from ashore.processes.look import connection_to, get_from
 from ashore.processes.notify import is_managed, tell_manager

@@ -37,7 +37,7 @@ class ChildSpec:
     """Option that tells it the descriptor of the control pipe; empty for programs that know none."""
     env: Mapping[str, str] = field(default_factory=dict)
     rereads: bool = False
-    """It takes SIGHUP as "read again" (`take_hangups`, `wait_for_hangup`): one that comes before it does so waits."""
+    """It takes SIGHUP as "read again" (`take_hangups`): one that comes before it does so waits."""
     why: Path | None = None
     """File that tells why it was killed, for those that talk to it; gone when it is started again."""
 

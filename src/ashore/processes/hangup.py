@@ -27,16 +27,3 @@ def hangups_held(held: bool = True) -> Iterator[None]:
 def take_hangups() -> None:
     """Unblock SIGHUP, including a pending one. For a child that has installed its handler; may be called twice."""
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
-
-
-def hold_hangups() -> None:
-    """Block SIGHUP for `wait_for_hangup`, however this process was started."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
-
-
-def wait_for_hangup(seconds: float) -> bool:
-    """Return whether SIGHUP arrives within so many seconds; one since the last call counts.
-
-    For sequential children. The signal stays blocked otherwise, and no handler interrupts the work.
-    """
-    return signal.sigtimedwait({signal.SIGHUP}, max(0.0, seconds)) is not None

@@ -67,6 +67,21 @@ class HomeLock:
             self._descriptor = -1
 
 
+def is_held(path: Path) -> bool:
+    """Return whether a live process holds the home of a lock file."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
 def read_holder(path: Path) -> Holder | None:
     """Return what the last holder wrote, or None. Use `acquire` to find out whether it still holds the lock."""
     with suppress(OSError, ValueError, TypeError, KeyError):

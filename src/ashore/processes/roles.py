@@ -6,15 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, Literal
 
-Role = Literal["supervisor", "host", "api", "control", "jobs", "backup", "learning", "edge", "cache", "other"]
+Role = Literal["supervisor", "host", "api", "control", "jobs", "edge", "cache", "other"]
 
 BY_MODULE: Final[tuple[tuple[str, Role], ...]] = (
     ("ashore.engines.host", "host"),
     ("ashore.api.worker", "api"),
     ("ashore.control", "control"),
     ("ashore.jobs.worker", "jobs"),
-    ("ashore.cli.backupkeeper", "backup"),
-    ("ashore.cli.learnkeeper", "learning"),
 )
 """The modules that a supervisor starts, in the words of `python -m`."""
 

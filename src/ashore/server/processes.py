@@ -37,7 +37,7 @@ def name_of(words: Sequence[str]) -> str:
             return Path(dict(pairwise(words)).get("--socket", "host")).stem
         case "edge" | "cache":
             return Path(words[0]).name.partition("-")[0]
-        case "jobs" | "backup" | "learning" | "control":
+        case "jobs" | "control":
             return role
     return ""
 

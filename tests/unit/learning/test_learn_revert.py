@@ -9,8 +9,9 @@ import pytest
 
 from ashore.cli import learn
 from ashore.errors import Conflict
+from ashore.jobs.schedule import Turn
 from ashore.learning.calls import LearningStatus, NextOut
-from ashore.learning.turns import Turn, When, next_turn
+from ashore.learning.turns import When, next_turn
 
 
 class Asked:
@@ -59,7 +60,7 @@ def test_a_release_that_nobody_learned_stays(runs: list[Any], monkeypatch: pytes
 
 
 def test_status_says_once_how_runs_begin_and_that_learning_is_paused(capsys: pytest.CaptureFixture[str]) -> None:
-    by_hand = next_turn(Turn(model="smollm2", seen_ms=0), When(), fresh=3, now_ms=0)
+    by_hand = next_turn(Turn(name="learn run smollm2", seen_ms=0), When(), fresh=3, now_ms=0)
     alone = NextOut(model="smollm2", due_s=by_hand.due_ms, why=by_hand.why)
     paused = NextOut(model="smollm2", due_s=None, why="paused: learn revert (erin)")
     learn._show_status(LearningStatus(items=[], paused={}, begins="by hand", next=[alone]))

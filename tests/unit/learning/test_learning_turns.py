@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Iterator
+from pathlib import Path
 
+import msgspec
 import pytest
+from schedule_rig import Scheduled
 
+from ashore.bootstrap.operations import Shown
 from ashore.config import parse_spec
-from ashore.core import ManualClock
-from ashore.errors import Conflict, InvalidSpec
-from ashore.learning.keeper import LOOK_S, Ended, step
-from ashore.learning.leases import LEASE_S, begin, holder_of, leased, see, turn_of
+from ashore.core import ManualClock, Principal, TenantId
+from ashore.errors import Conflict, InvalidSpec, Unauthenticated
+from ashore.jobs.operations.asks import LearnIn
+from ashore.jobs.schedule import MOST_TRIES, Turn
+from ashore.learning import scheduled
+from ashore.learning.leases import LEASE_S, holder_of, leased
 from ashore.learning.runs import end_pause, set_pause
-from ashore.learning.turns import MOST_TRIES, Turn, When, moments, next_turn
+from ashore.learning.scheduled import LearningSchedule
+from ashore.learning.section import LearningSection
+from ashore.learning.turns import When, moments, next_turn
 from ashore.state import Database, execute
 from ashore.state.sqlite import open_scratch
 
@@ -37,17 +45,17 @@ def test_a_night_is_once_a_date_also_where_clocks_are_changed() -> None:
 
 def test_nights_that_were_missed_are_made_up_for_once() -> None:
     seen = at("2026-07-01T12:00+02:00")
-    turn = Turn(model="chat", seen_ms=seen)
+    turn = Turn(name="chat", seen_ms=seen)
     found = next_turn(turn, NIGHTLY, fresh=9, now_ms=seen + HOUR_MS)
     assert found.due_ms == at("2026-07-02T02:00+02:00"), "the night before it was seen is none that it missed"
     week_later = seen + 7 * DAY_MS
     assert next_turn(turn, NIGHTLY, fresh=9, now_ms=week_later).due_ms == at("2026-07-08T02:00+02:00")
-    begun = Turn(model="chat", seen_ms=seen, began_ms=week_later, state="done")
+    begun = Turn(name="chat", seen_ms=seen, began_ms=week_later, state="done")
     assert next_turn(begun, NIGHTLY, fresh=9, now_ms=week_later + 1).due_ms == at("2026-07-09T02:00+02:00")
 
 
 def test_examples_begin_a_run_and_the_status_says_what_lacks() -> None:
-    turn = Turn(model="chat", seen_ms=0)
+    turn = Turn(name="chat", seen_ms=0)
     found = next_turn(turn, When(at_examples=100), fresh=99, now_ms=DAY_MS)
     assert (found.due_ms, found.why) == (None, "99 of 100 new votes with texts")
     assert next_turn(turn, When(at_examples=100), fresh=100, now_ms=DAY_MS).due_ms == DAY_MS
@@ -56,15 +64,15 @@ def test_examples_begin_a_run_and_the_status_says_what_lacks() -> None:
 
 
 def test_a_run_that_was_cut_off_goes_on_but_not_for_ever() -> None:
-    cut = Turn(model="chat", seen_ms=0, began_ms=DAY_MS, state="running", tries=1)
+    cut = Turn(name="chat", seen_ms=0, began_ms=DAY_MS, state="interrupted", tries=1)
     assert next_turn(cut, When(at_examples=10), fresh=0, now_ms=DAY_MS).due_ms == DAY_MS + 60_000
-    often = Turn(model="chat", seen_ms=0, began_ms=DAY_MS, state="running", tries=MOST_TRIES)
+    often = Turn(name="chat", seen_ms=0, began_ms=DAY_MS, state="interrupted", tries=MOST_TRIES)
     assert next_turn(often, When(at_examples=10), fresh=0, now_ms=DAY_MS).due_ms is None
 
 
 def test_a_clock_that_was_set_back_keeps_no_night_away() -> None:
     now = at("2026-07-01T03:00+02:00")
-    ahead = Turn(model="chat", seen_ms=0, began_ms=now + 30 * DAY_MS, state="done")
+    ahead = Turn(name="chat", seen_ms=0, began_ms=now + 30 * DAY_MS, state="done")
     assert next_turn(ahead, NIGHTLY, fresh=1, now_ms=now).due_ms == at("2026-07-01T02:00+02:00")
 
 
@@ -90,68 +98,113 @@ def vote(state: Database, number: int, clock: ManualClock, model: str = "chat") 
         )
 
 
-def test_steps_begin_what_is_due_and_write_down_what_came_of_it(state: Database) -> None:
-    clock, ran = ManualClock(), list[str]()
+class Door:
+    """Knows the keys of the accounts that own models."""
 
-    def start(model: str) -> Ended:
-        ran.append(model)
-        return Ended(failed=False, says=f"{model}: released")
+    def authenticate(self, token: str | None, origin: str = "") -> Principal:
+        if token != "ash_erin":
+            raise Unauthenticated("the key was revoked")
+        return Principal(id="erin", tenant=TenantId("acme"), key_id="ash_1")
 
-    def steps(number: int = 4) -> None:
+
+class Learner:
+    """A server whose models learn by themselves."""
+
+    def __init__(self, state: Database, when: When, key_file: Path) -> None:
+        key_file.write_text("ash_erin\n")
+        self.clock, self.ran = ManualClock(), list[str]()
+        section = LearningSection(
+            feedback=True, at=when.at, zone=when.zone, at_examples=when.at_examples, key_file=str(key_file)
+        )
+        self.source = LearningSchedule(state, Door(), section)
+        self.schedule = Scheduled(state, self.clock, self.source, self.do)
+
+    def do(self, name: str, asked: bytes) -> Shown:
+        model = msgspec.json.decode(asked, type=LearnIn).model
+        self.ran.append(model)
+        return Shown(document=None, lines=(f"{model}: released",))
+
+    def steps(self, number: int = 4) -> None:
         for _ in range(number):
-            step(state, When(at_examples=2), clock, start)
+            self.schedule.step()
 
-    vote(state, 1, clock)
-    steps()
-    assert ran == []
-    clock.advance(5)
-    vote(state, 2, clock)
+    @property
+    def turn(self) -> Turn:
+        return self.schedule.turn("learn run chat")
+
+
+@pytest.fixture(autouse=True)
+def _libraries(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scheduled, "LIBRARIES", ("msgspec",))
+
+
+def test_steps_begin_what_is_due_and_write_down_what_came_of_it(state: Database, tmp_path: Path) -> None:
+    one = Learner(state, When(at_examples=2), tmp_path / "key")
+    vote(state, 1, one.clock)
+    one.steps()
+    assert one.ran == []
+    one.clock.advance(5)
+    vote(state, 2, one.clock)
     with state.write() as connection:
         set_pause(connection, "chat", why="audit", paused_by="erin", now_ms=1)
-    steps()
-    assert ran == [], "what is paused begins no run"
+    one.steps()
+    assert one.ran == [], "what is paused begins no run"
     with state.write() as connection:
         end_pause(connection, "chat")
-    clock.advance(5)
-    steps()
-    assert ran == ["chat"], "once, however often it is looked"
-    with state.read() as connection:
-        turn = turn_of(connection, "chat", now_ms=0)
-    assert (turn.state, turn.says) == ("done", "chat: released")
+    one.clock.advance(5)
+    one.steps()
+    assert one.ran == ["chat"], "once, however often it is looked"
+    assert (one.turn.state, one.turn.says) == ("done", "chat: released")
+    (job,) = one.schedule.jobs()
+    assert (job.principal, job.tenant) == ("erin#key=ash_1", "acme"), "with the rights of that key, and no others"
 
 
-def test_a_night_without_new_votes_begins_no_run(state: Database) -> None:
-    clock, ran = ManualClock(), list[str]()
-
-    def start(model: str) -> Ended:
-        ran.append(model)
-        return Ended(failed=False, says="ok")
-
-    vote(state, 1, clock)
-    step(state, NIGHTLY, clock, start)
-    assert ran == [], "no night has passed"
+def test_a_night_without_new_votes_begins_no_run(state: Database, tmp_path: Path) -> None:
+    one = Learner(state, NIGHTLY, tmp_path / "key")
+    vote(state, 1, one.clock)
+    one.steps(1)
+    assert one.ran == [], "no night has passed"
     for _ in range(2):
-        clock.advance(86_400)
-        step(state, NIGHTLY, clock, start)
-        assert ran == ["chat"]
-    with state.read() as connection:
-        assert turn_of(connection, "chat", now_ms=0).says == "no new votes"
+        one.clock.advance(86_400)
+        one.steps(1)
+        assert one.ran == ["chat"]
+    assert one.turn.says == "no new votes"
 
 
-def test_of_two_nodes_one_begins_a_turn(state: Database) -> None:
-    seen = see(state, "chat", now_ms=1000)
-    assert begin(state, seen, now_ms=2000) is not None
-    assert begin(state, seen, now_ms=2000) is None and begin(state, seen, now_ms=2001) is None
+def test_a_key_that_is_none_and_an_account_that_may_not_begin_no_run(state: Database, tmp_path: Path) -> None:
+    one = Learner(state, NIGHTLY, tmp_path / "key")
+    vote(state, 1, one.clock)
+    one.steps(1)
+    one.schedule.rights.denied = "erin"
+    for what in ("erin may not learning:write model/chat", "the key was revoked", "key_file"):
+        one.clock.advance(86_400)
+        one.steps(2)
+        assert (one.turn.state, one.ran) == ("failed", []) and what in one.turn.says
+        (tmp_path / "key").write_text("ash_other") if what.startswith("erin") else (tmp_path / "key").unlink(
+            missing_ok=True
+        )
 
 
-def test_one_run_is_under_way_over_all_nodes(state: Database) -> None:
-    clock = ManualClock()
+def test_where_the_libraries_are_not_no_turn_is_taken(
+    state: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(scheduled, "LIBRARIES", ("msgspec", "not_there"))
+    one = Learner(state, When(at_examples=1), tmp_path / "key")
+    vote(state, 1, one.clock)
+    one.steps()
+    assert one.schedule.jobs() == []
+    assert caplog.text.count("no run begins here: not_there is not installed (the extra `train`)") == 1
+
+
+def test_one_run_is_under_way_over_all_nodes(state: Database, tmp_path: Path) -> None:
+    one = Learner(state, When(at_examples=1), tmp_path / "key")
+    clock = one.clock
     with leased(state, clock, owner="a", holder="node-a") as mine:
         with pytest.raises(Conflict, match="node-a"), leased(state, clock, owner="b", holder="node-b"):
             pytest.fail("two at once")
         vote(state, 1, clock)
-        late = step(state, When(at_examples=1), clock, lambda model: pytest.fail("one is under way"))
-        assert late == LOOK_S
+        one.steps()
+        assert one.schedule.jobs() == [], "one is under way"
         clock.advance(LEASE_S - 1)
         mine.renew()
         clock.advance(LEASE_S - 1)

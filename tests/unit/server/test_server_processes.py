@@ -18,8 +18,6 @@ from ashore.server.processes import METRICS, Processes, name_of
         ("python -m ashore.api.worker --run /h/run --index 3 --log-level info", "api-3"),
         ("python -m ashore.engines.host --socket /h/run/host-7.sock --launch x", "host-7"),
         ("python -m ashore.jobs.worker --launch /h/run/jobs.json", "jobs"),
-        ("python -m ashore.cli.backupkeeper", "backup"),
-        ("python -m ashore.cli.learnkeeper", "learning"),
         ("/v/bin/envoy -c x", "envoy"),
         ("/v/bin/valkey-server *:0", "valkey"),
         ("python -m pytest", ""),

@@ -43,6 +43,11 @@ class Work(Protocol):
         """Report steps of a stage, with a text; default: their count."""
         ...
 
+    @property
+    def in_job(self) -> bool:
+        """Whether it runs as a job: what is busy is waited for, since nobody sits at a terminal."""
+        ...
+
     def say(self, line: str) -> None:
         """Print a note beside the result."""
         ...
@@ -70,6 +75,8 @@ class Shown:
     """What is printed without it."""
     code: int = 0
     """Exit code."""
+    says: str = ""
+    """The result in one line; default: the first of `lines`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -183,8 +183,7 @@ def read_processes(
                 tracer=_program(root, status.get("TracerPid", "0").strip()),
                 variables=_variables(folder),
                 eager="--enforce-eager" in words,
-                stale=role in ("supervisor", "host", "api", "jobs", "backup", "learning")
-                and 0 < between.after.at_s - age_s < code_s,
+                stale=role in ("supervisor", "host", "api", "jobs") and 0 < between.after.at_s - age_s < code_s,
             )
         )
     return tuple(found)

@@ -322,6 +322,16 @@ class ScrubIn(Asked, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     rate: Annotated[float, msgspec.Meta(ge=0, le=1e6)] = 0.0
     """Most megabytes (10^6 bytes) to read per second; 0: no limit."""
+    unfinished: bool = False
+    """Read only what is left of the last scrub, if that one was interrupted."""
+
+
+class RepairIn(Asked, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Rebuild what working nodes lack because they were down or damaged, by names and sizes.
+
+    Writes nothing to a place that is empty or on another file system: see `ashore backup replace`. Exits with 4 if
+    nodes still lack something.
+    """
 
 
 class RehearseIn(Asked, frozen=True, kw_only=True, forbid_unknown_fields=True):

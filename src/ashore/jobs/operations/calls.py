@@ -26,6 +26,7 @@ from ashore.jobs.operations.asks import (
     QuantizeIn,
     RehearseIn,
     RemoveIn,
+    RepairIn,
     ScrubIn,
     SealIn,
     SftIn,
@@ -138,6 +139,12 @@ def scrub_backup(office: JobOffice, actor: Actor, asked: ScrubIn) -> JobOut:
     return submit(office, actor, "backup scrub", BACK_UP, "backup/home", asked)
 
 
+def repair_backup(office: JobOffice, actor: Actor, asked: RepairIn) -> JobOut:
+    """Rebuild what working nodes lack because they were down or damaged, as a job."""
+    office.rights.require(actor.principal, BACK_UP, "backup/home")
+    return submit(office, actor, "backup repair", BACK_UP, "backup/home", asked)
+
+
 def rehearse_restore(office: JobOffice, actor: Actor, asked: RehearseIn) -> JobOut:
     """Show what a restore would bring back, and whether every part of it is there, as a job. Changes nothing."""
     office.rights.require(actor.principal, LOOK_AT_BACKUPS, "backup/home")
@@ -166,6 +173,7 @@ CALLS: Final = (
     _operation("learn run", "/learn/run", LEARN, run_learning),
     _operation("backup run", "/backups", BACK_UP, run_backup),
     _operation("backup scrub", "/backups/scrub", BACK_UP, scrub_backup),
+    _operation("backup repair", "/backups/repair", BACK_UP, repair_backup),
     _operation("backup rehearse", "/backups/rehearse", LOOK_AT_BACKUPS, rehearse_restore),
 )
 BY_NAME: Final[Mapping[str, Call]] = {f"{call.noun} {call.word}": call for call in CALLS}
@@ -173,10 +181,10 @@ BY_NAME: Final[Mapping[str, Call]] = {f"{call.noun} {call.word}": call for call 
 
 def submit(
     office: JobOffice, actor: Actor, name: str, action: str, subject: str, asked: msgspec.Struct, *,
-    also: tuple[str, ...] = (),
+    also: tuple[str, ...] = (), job_id: str = "",
 ) -> JobOut:  # fmt: skip
     """Queue an operation, record that it was asked for, and return its job. When it starts, the caller must still have
-    the right on `subject` and on `also`.
+    the right on `subject` and on `also`. `job_id`: its id; default: a new one.
 
     Raises:
         Overloaded: too many wait.
@@ -202,7 +210,7 @@ def submit(
         subject=subject,
         also=also,
     )
-    job_id = new_id("op_")
+    job_id = job_id or new_id("op_")
     record = partial(actor.record, office.recorder, action, subject, detail={"job": job_id, "operation": name})
     job = office.queue.submit(
         NewJob(

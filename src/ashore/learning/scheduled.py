@@ -1,0 +1,89 @@
+"""The runs that begin by themselves, as the schedule queues them: one model at a time, over all homes of a state."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+from collections.abc import Iterable
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from ashore.core import Actor
+from ashore.errors import InvalidSpec
+from ashore.jobs.operations.asks import LearnIn
+from ashore.jobs.schedule import Entry, Next, Turn
+from ashore.learning.leases import holder_of, models_with_votes, num_fresh
+from ashore.learning.runs import pauses
+from ashore.learning.turns import next_turn
+
+if TYPE_CHECKING:
+    from ashore.access import Authenticator
+    from ashore.learning.section import LearningSection
+    from ashore.state import Database
+
+LIBRARIES: Final = ("torch", "transformers", "peft")
+RUN: Final = "learn run"
+
+log = logging.getLogger("ashore.learning")
+
+
+class LearningSchedule:
+    """Implements `jobs.schedule.Source` for the models that users vote on."""
+
+    operations = (RUN,)
+
+    def __init__(self, database: Database, authenticator: Authenticator, section: LearningSection) -> None:
+        """Create it. `section` may be replaced later."""
+        self.section = section
+        self._database = database
+        self._authenticator = authenticator
+        self._is_told = False
+
+    def entries(self, now_ms: int) -> Iterable[Entry] | None:
+        """See `Source`."""
+        when = self.section.when
+        lacking = [name for name in LIBRARIES if importlib.util.find_spec(name) is None] if when else []
+        if lacking:  # another home of this state may have them: do not take its turn
+            if not self._is_told:
+                log.error("no run begins here: %s is not installed (the extra `train`)", ", ".join(lacking))
+            self._is_told = True
+            return None
+        if not when:
+            return ()
+        with self._database.read() as connection:
+            models = models_with_votes(connection)
+        return [
+            Entry(
+                name=turn_named(model), operation=RUN, asked=LearnIn(model=model), subject=f"model/{model}",
+                plan=when.words, due=partial(self._due, model), actor=self._owner, shared=True,
+            )
+            for model in models
+        ]  # fmt: skip
+
+    def _due(self, model: str, turn: Turn, now_ms: int) -> Next:
+        with self._database.read() as connection:
+            if holder := holder_of(connection, now_ms=now_ms):
+                return Next(due_ms=None, why=f"waits for the run on {holder}")
+            if why := pauses(connection).get(model):
+                return Next(due_ms=None, why=f"paused: {why}")
+            fresh = num_fresh(connection, model, since_ms=turn.began_ms)
+        return next_turn(turn, self.section.when, fresh=fresh, now_ms=now_ms)
+
+    def _owner(self) -> Actor:
+        """Return the account whose key the operator named: a run does what that account may, and no more.
+
+        Raises:
+            AshoreError: the key cannot be read, or is not valid any more.
+        """
+        path = self.section.key_file
+        try:
+            key = Path(path).read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError) as fault:
+            raise InvalidSpec(f"[learning] key_file {path} cannot be read: {fault}", hint="correct the path") from fault
+        return Actor(principal=self._authenticator.authenticate(key))
+
+
+def turn_named(model: str) -> str:
+    """Return the name of the row of a model."""
+    return f"{RUN} {model}"
