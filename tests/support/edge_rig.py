@@ -38,7 +38,7 @@ class Worker:
                 request, *lines = head.strip().split("\r\n")
                 headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
                 path = request.split(" ")[1]
-                if not path.startswith("/readyz"):
+                if path not in ("/readyz", "/healthz"):
                     self.seen.append(path)
                 if path == "/break-off" or path == f"/break-off/{Path(self.path).name}":
                     return
