@@ -109,7 +109,9 @@ def test_a_pipe_is_one_question_and_bench_measures(
     assert "12 of 12 answered" in done.stdout and "goodput" in done.stdout
     report = json.loads(file.read_text())
     assert (report["sent"], report["succeeded"], report["completion_tokens"]) == (12, 12, 96)
-    plain = ashore("bench", "serve", one.base_url, "--streams", "6", "--json", "-", home=one.home)
+    plain = ashore(
+        "bench", "serve", one.base_url, "--concurrency", "6", "--requests", "6", "--json", "-", home=one.home
+    )
     assert json.loads(plain.stdout)["sent"] == 6
 
 

@@ -65,8 +65,6 @@ ELSEWHERE = {
     "backup:Sink _Shard": "one shard of a backup, which fills the sinks of nodes",
     "console:Serving ServingService": "integration/test_console_pages.py, with everything in one process",
     "console:Serving WorkersView": "unit/test_control_workers.py",
-    "evaluation:Subject HostSubject": "unit/evaluation/test_eval_scoring.py asks both the same",
-    "evaluation:Subject LocalSubject": "unit/evaluation/test_eval_scoring.py asks both the same",
     "releases:Workshop MemoryWorkshop": "the twin of the releases' suite, which makes up what it describes",
     "releases:Workshop StoreWorkshop": "unit/releases/test_release_limits.py; what it gives is what `planning` decides",
     "serving:AnswerParserLike Answer": "one answer, which has a parser and is none",

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from local_subject import LocalSubject
 from safetensors.numpy import load_file, save_file
 from store_making import make_store
 from tiny_models import make_tiny_model
@@ -19,7 +20,7 @@ from tiny_models import make_tiny_model
 from ashore.core import Clock, EngineKind, ManualClock
 from ashore.engines import EngineOptions, ModelFiles
 from ashore.engines.torch.engine import TorchEngine
-from ashore.evaluation import LocalSubject, Subject
+from ashore.evaluation import Subject
 from ashore.optimize.distilling.distil import Distiller
 from ashore.optimize.distilling.model import DistilWish
 from ashore.optimize.distilling.settings import DistilSettings

@@ -7,10 +7,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from local_subject import LocalSubject
+
 from ashore.engines import EngineOptions, ScoredText, ScoreText, TokenLogprob
 from ashore.engines.fake.engine import FakeEngine
 from ashore.engines.fake.files import fake_model_files
-from ashore.evaluation import Generated, LocalSubject, Told, untold
+from ashore.evaluation import Generated, Told, untold
 from ashore.text import TextModel
 
 FAKE = "fake:random?context=512"

@@ -60,7 +60,7 @@ class LoadPlan:
     tokenizer: Path | None = None
     """`tokenizer.json` of the model: prompts are then exact without probing."""
     extra_body: dict[str, object] = field(default_factory=dict)
-    """More fields for every request body."""
+    """More fields for every request body; None leaves one out."""
 
     def __post_init__(self) -> None:
         if (self.rate_per_s is None) == (self.concurrency is None):

@@ -103,9 +103,8 @@ def summarise(plan: LoadPlan, records: Sequence[RequestRecord], *, wall_s: float
     )
 
 
-def report_json(report: LoadReport, *, records: bool = False) -> bytes:
-    """Return the report as indented JSON, with one entry per request if `records`."""
+def report_json(report: LoadReport) -> bytes:
+    """Return the report as indented JSON, without its records."""
     plain = msgspec.to_builtins(report)
-    if not records:
-        del plain["records"]
+    del plain["records"]
     return msgspec.json.format(msgspec.json.encode(plain), indent=2)

@@ -49,7 +49,7 @@ class Sender:
         body["temperature"] = plan.temperature
         if plan.ignore_eos:
             body["ignore_eos"] = True
-        body |= plan.extra_body
+        body = {name: value for name, value in (body | plan.extra_body).items() if value is not None}
         return self._pool.target.request("POST", self._path, key=plan.key, body=msgspec.json.encode(body))
 
     async def send(self, index: int, *, started_at: float | None = None) -> Reply:

@@ -25,27 +25,17 @@ def serve(
     api: Literal["chat", "completions"] = "chat",
     rate: float | None = None,
     concurrency: int | None = None,
-    streams: int | None = None,
     requests: int | None = None,
     duration: float | None = None,
     prompt_tokens: int = 32,
     output_tokens: int = 64,
     system_tokens: int = 0,
-    temperature: float = 0.0,
-    ignore_eos: bool = True,
-    calibrate: bool = True,
-    tokenizer: Path | None = None,
-    warmup: int = 1,
-    ramp: float = 0.0,
-    timeout: float = 120.0,
     slo_ttft_ms: float | None = None,
     slo_tpot_ms: float | None = None,
-    stall_ms: float = 200.0,
     seed: int = 0,
     key: str | None = None,
     extra: str = "{}",
     json_: Annotated[Path | None, cyclopts.Parameter(name="--json", allow_leading_hyphen=True)] = None,
-    records: bool = False,
 ) -> int:
     """Load-test an OpenAI-compatible server, and report the latency and throughput that its users see.
 
@@ -62,8 +52,6 @@ def serve(
     concurrency
         Closed loop: number of users; each sends a request when its last one is answered. Default: 16, unless --rate is
         given.
-    streams
-        Stall test: number of streams, opened within --ramp seconds and held open together; one request each.
     requests
         Requests to send; default: four for each user, or 100.
     duration
@@ -74,45 +62,24 @@ def serve(
         Length of an answer.
     system_tokens
         Length of a system prompt that all requests share.
-    temperature
-        0 is greedy.
-    ignore_eos
-        Ask for answers of exactly --output-tokens; `--no-ignore-eos` for servers that refuse the field.
-    calibrate
-        Send probes until the server counts --prompt-tokens.
-    tokenizer
-        The model's tokenizer.json: exact prompts without probing.
-    warmup
-        Warm-up requests, which are not counted.
-    ramp
-        Closed loop: seconds over which the users start.
-    timeout
-        Seconds after which a request counts as failed.
     slo_ttft_ms
         Objective: first token within this many milliseconds. Adds goodput to the report.
     slo_tpot_ms
         Objective: at most this many milliseconds per token after the first.
-    stall_ms
-        A longer gap within a stream is a stall.
     seed
         Seed of prompts and arrivals.
     key
         API key; default: ASHORE_API_KEY, or this home's first key for loopback addresses.
     extra
-        More fields for each request body, as a JSON object.
+        More fields for each request body, as a JSON object, such as {"temperature": 1}. A value
+        of null leaves a field out: {"ignore_eos": null} for servers that refuse it.
     json_
         File for the report as JSON; `-` for stdout.
-    records
-        With --json: add one entry per request.
     """
     import asyncio
 
     from ashore.bench import LoadPlan, Slo, report_json, run_load
 
-    if streams is not None:
-        if rate is not None or concurrency is not None:
-            raise InvalidRequest("--streams cannot be combined with --rate or --concurrency", param="streams")
-        concurrency, requests = streams, requests or streams
     if rate is None and concurrency is None:
         concurrency = 16
     if requests is None and duration is None:
@@ -131,22 +98,14 @@ def serve(
         prompt_tokens=prompt_tokens,
         output_tokens=output_tokens,
         system_tokens=system_tokens,
-        temperature=temperature,
-        ignore_eos=ignore_eos,
-        calibrate=calibrate,
-        tokenizer=tokenizer,
-        warmup=warmup,
-        ramp_s=ramp,
-        timeout_s=timeout,
         slo=Slo(ttft_ms=slo_ttft_ms, tpot_ms=slo_tpot_ms),
-        stall_ms=stall_ms,
         seed=seed,
         extra_body=_json_object(extra),
     )
     with Counter(requests) as counter:
         report = asyncio.run(run_load(plan, progress=counter.show))
     if json_ is not None:
-        written = report_json(report, records=records)
+        written = report_json(report)
         if str(json_) == "-":
             print(written.decode())
         else:

@@ -16,7 +16,7 @@ from ashore.core import counted, human_bytes
 if TYPE_CHECKING:
     from ashore.training import SetLook
 
-app = App(name="data", help="Write, show and verify shards of training data.")
+app = App(name="data", help="Write and verify shards of training data.")
 
 AsJson = Annotated[bool, Parameter(name="--json", negative=())]
 Flag = Annotated[bool, Parameter(negative=())]
@@ -65,42 +65,6 @@ def pack(
         print(f"skipped: {line}", file=sys.stderr)
     if packed.num_skipped > len(packed.skipped):
         print(f"skipped: {packed.num_skipped - len(packed.skipped):,} more", file=sys.stderr)
-
-
-@app.command
-def show(data: str, /, *, limit: int = 3, as_json: AsJson = False) -> None:
-    """Show what a set of shards has: forms, sizes, parts, the first examples.
-
-    Parameters
-    ----------
-    data
-        A file, a folder or s3://BUCKET/PATH.
-    limit
-        Number of examples to print.
-    as_json
-        Print JSON, with every shard.
-    """
-    from ashore.training import first_samples
-
-    with TemporaryDirectory(prefix="ashore-data-") as cache:
-        found = _look(data, Path(cache))
-        samples = first_samples(data, Path(cache), limit) if not found.faults else []
-    if as_json:
-        _print({**msgspec.to_builtins(found), "first": samples})
-        return
-    forms = sorted({shard.form for shard in found.shards})
-    print(
-        f"{counted(found.samples, 'example')} in {counted(len(found.shards), 'shard')} ({', '.join(forms)}), "
-        f"{human_bytes(found.num_bytes)}"
-    )
-    parts = sorted({part for shard in found.shards for part in shard.parts})
-    if parts:
-        counts = {part: sum(shard.parts.get(part, 0) for shard in found.shards) for part in parts}
-        print("parts: " + ", ".join(f".{part} in {number:,}" for part, number in counts.items()))
-    for sample in samples:
-        print(f"  {sample[:200]}{'…' if len(sample) > 200 else ''}")
-    for fault in found.faults:
-        print(f"broken: {fault}", file=sys.stderr)
 
 
 @app.command

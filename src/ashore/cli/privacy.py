@@ -17,7 +17,6 @@ from ashore.errors import InvalidRequest
 from ashore.privacy.calls import Detected, detected
 from ashore.privacy.ledger.calls import CALLS as LEDGER_CALLS
 from ashore.privacy.ledger.calls import QUERY, AnswerOut
-from ashore.privacy.ledger.tokenwise import refuse_rewriting
 from ashore.settings import read_settings
 
 app = App(name="privacy", help="Show and set masking; ask datasets with noise.")
@@ -99,16 +98,13 @@ def detect(file: TextFile = Path("-"), /, *, where: Asked = NOWHERE) -> None:
 
 
 @app.command
-def mask(file: TextFile = Path("-"), /, *, epsilon: float = 0.0, where: Asked = NOWHERE) -> None:
+def mask(file: TextFile = Path("-"), /, *, where: Asked = NOWHERE) -> None:
     """Print a text as a model would see it.
 
     Args:
         file: File with the text in UTF-8; - reads standard input.
-        epsilon: Refused, with the arithmetic: differential privacy for each token leaves nothing of a text.
         where: Where it would be sent.
     """
-    if epsilon:
-        refuse_rewriting(epsilon)
     _, found = _examine(file, where)
     if where.as_json:
         print(msgspec.json.encode(found).decode())

@@ -16,7 +16,6 @@ from ashore.evaluation.compare import compare
 from ashore.evaluation.divergence import divergence
 from ashore.evaluation.gate import METRICS, decide, parse_gate, read_gate
 from ashore.evaluation.hosted import open_hosted
-from ashore.evaluation.local import LocalSubject
 from ashore.evaluation.model import Judged, Report, read_report
 from ashore.evaluation.needs import check_memory, memory_needed
 from ashore.evaluation.perplexity import perplexity, perplexity_increase

@@ -23,7 +23,7 @@ from ashore.training.runstate import RunState
 from ashore.training.sft import SftRun
 from ashore.training.sftmodel import SftPlan, SftReport, SftRequest
 from ashore.training.sftplan import plan_sft
-from ashore.training.shards.packing import SetLook, first_samples
+from ashore.training.shards.packing import SetLook
 from ashore.training.shards.packing import look as look_at
 from ashore.training.shards.packing import pack as pack_shards
 from ashore.training.shards.trainingset import TrainingSet, load_data, open_set

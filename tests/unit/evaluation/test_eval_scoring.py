@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from local_subject import LocalSubject
 
 from ashore.engines import EngineOptions, ModelFiles, ScoreText
 from ashore.engines.fake.engine import FakeEngine
 from ashore.engines.fake.files import fake_model_files
 from ashore.errors import EngineFailed, InvalidRequest, MemoryFull, UnsupportedByEngine
 from ashore.evaluation import (
-    LocalSubject,
     Subject,
     check_memory,
     divergence,

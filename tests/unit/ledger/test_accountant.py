@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import math
-import random
 from collections import Counter
 from fractions import Fraction
 
 import pytest
 from scipy.special import ndtr
 
-from ashore.cli.privacy import mask
 from ashore.errors import InvalidRequest
 from ashore.privacy.ledger.accountant import (
     best_order,
@@ -22,7 +20,6 @@ from ashore.privacy.ledger.accountant import (
     training_noise,
 )
 from ashore.privacy.ledger.noise import discrete_gaussian, exponential_choice
-from ashore.privacy.ledger.tokenwise import needed, stays
 
 
 def exact_delta(noise: float, epsilon: float) -> float:
@@ -122,11 +119,3 @@ def test_a_choice_costs_what_it_can_tell() -> None:
         moment = share * high**order + (1 - share) * low**order
         worst = max(worst, math.log(moment) / (order - 1))
     assert worst <= choice_rdp(epsilon, order) <= 1.5 * worst
-
-
-def test_rewriting_token_by_token_is_refused_with_the_arithmetic() -> None:
-    counts = Counter(0 if random.random() < stays(8.0, 500) else 1 for _ in range(4000))
-    assert counts[0] / 4000 == pytest.approx(math.exp(8) / (math.exp(8) + 499), abs=0.03)
-    assert stays(needed(0.9, 500), 500) == pytest.approx(0.9)
-    with pytest.raises(InvalidRequest, match=r"one in 6,768 of its tokens would stay.* takes epsilon 13\.0.* 1,302"):
-        mask(epsilon=2.0)

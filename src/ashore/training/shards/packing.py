@@ -1,4 +1,4 @@
-"""Writes shards, and inspects existing ones: `ashore data pack`, `show` and `verify`."""
+"""Writes shards, and inspects existing ones: `ashore data pack` and `verify`."""
 
 from __future__ import annotations
 
@@ -288,26 +288,3 @@ def _checked_key(key: str) -> str:
     except ValueError as error:
         raise BrokenData(str(error), hint="rename the members of the tar") from error
     return key
-
-
-def first_samples(name: str, cache: Path, number: int) -> list[str]:
-    """Return the first samples of a set as text, for people: a line of JSON, a text, or names and sizes of parts.
-
-    Raises as `look` does.
-    """
-    place = open_place(name, cache)
-    told: list[str] = []
-    for shard in place.shards():
-        with place.open(shard) as file:
-            for sample in walk(file, shard):
-                if len(told) == number:
-                    return told
-                told.append(_shown(sample))
-    return told
-
-
-def _shown(sample: Sample) -> str:
-    text = next((sample.parts[part].decode(errors="replace") for part in ("json", "txt") if part in sample.parts), "")
-    rest = ((part, data) for part, data in sample.parts.items() if part not in ("json", "txt"))
-    others = ", ".join(f".{part} {len(data):,} bytes" for part, data in rest)
-    return "  ".join(word for word in (sample.key, text.strip(), others) if word)
