@@ -45,7 +45,7 @@ LISTED: Final = (
     Listed("residency", data=True),
     Listed("fleet", section="fleet"),
     Listed("releases", data=True),
-    Listed("backup"),
+    Listed("backup", section="backup"),
     Listed("server", data=True),
     Listed("doctor"),
     Listed("drills", section="drills"),

@@ -88,7 +88,7 @@ def _measure(tally: Tally, num_away: int, turns: Sequence[Turn], metrics: Metric
 
 
 ROOM: Final = Room(
-    name="backup", calls=CALLS, metrics=METRICS, administer=open_backup,
+    name="backup", calls=CALLS, section=BackupSection, metrics=METRICS, administer=open_backup,
     acts=(
         "backup:confirm", "backup:init", "backup:rehearse", "backup:rekey", "backup:repair", "backup:replace",
         "backup:restore", "backup:scrub",

@@ -12,6 +12,7 @@ import cyclopts
 import msgspec
 from cyclopts import Parameter
 
+from ashore.backup import BackupSection
 from ashore.bootstrap import find_programs
 from ashore.cli.target import is_loopback
 from ashore.cli.upplan import NOTHING_ASKED, Asked, Request, wishes_of
@@ -346,7 +347,7 @@ def _executable() -> Path:
 
 def _written_to(spec: Spec) -> tuple[Path, ...]:
     """Return the folders outside the home that the server writes to."""
-    places = (*spec.backup.nodes, *spec.audit.anchors, spec.audit.archive)
+    places = (*spec.section("backup", BackupSection).nodes, *spec.audit.anchors, spec.audit.archive)
     return tuple(sorted({Path(place) for place in places if place.startswith("/")}))
 
 

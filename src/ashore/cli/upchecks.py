@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from ashore.backup import BackupHome, BackupSection
 from ashore.bootstrap import open_state
 from ashore.cache import valkey_program
 from ashore.cli.target import is_loopback
@@ -114,7 +115,7 @@ def warnings_of(listening: Listening, settings: Settings) -> tuple[str, ...]:
             f"other machines can reach {where.host} without TLS, so keys, prompts and answers travel unencrypted: "
             "run the edge in front (--edge envoy), or listen on 127.0.0.1"
         )
-    if listening.backup.every_s and not _has_backup(settings):
+    if listening.section("backup", BackupSection).every_s and not _has_backup(settings):
         warnings.append(
             "[backup] every_s is set, but this home has no backup yet, so none is made; set it up with "
             "`ashore backup init --nodes DIR,DIR,DIR --code 2+1`"
@@ -152,7 +153,7 @@ def compared(serving: Listening, request: Request, settings: Settings) -> Config
 
 def sections_of(listening: Listening, settings: Settings) -> tuple[Choice, ...]:
     """Return what the sections beside the models come to. Reads the state where there is one; changes nothing."""
-    cache, audit, backup = listening.cache, listening.audit, listening.backup
+    cache, audit, backup = listening.cache, listening.audit, listening.section("backup", BackupSection)
     aliases = counted(len(cache.routes), "alias", "aliases")
     kept = f"for {human_seconds(cache.ttl_s)}, {human_bytes(cache.max_bytes)} per worker"
     shared = "; shared by workers" if listening.redis.url else ""
@@ -194,6 +195,5 @@ def _budgets(settings: Settings) -> str:
 
 
 def _has_backup(settings: Settings) -> bool:
-    from ashore.backup import BackupHome
 
     return BackupHome(settings.home.root).has_vault

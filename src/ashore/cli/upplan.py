@@ -13,6 +13,7 @@ import msgspec
 from cyclopts import Parameter
 from msgspec import structs
 
+from ashore.backup import BackupSection
 from ashore.bootstrap import (
     build_store,
     find_programs,
@@ -204,7 +205,7 @@ def listening_of(spec: Spec, settings: Settings) -> Listening:
     Raises:
         InvalidSpec: backups are to be made by themselves, of a state that is not in them.
     """
-    refuse_half_backups(spec.backup, settings)
+    refuse_half_backups(spec.section("backup", BackupSection), settings)
     return spec.listening
 
 

@@ -10,7 +10,6 @@ from msgspec.structs import replace
 
 from ashore.access import AccessSection
 from ashore.audit import AuditSection
-from ashore.backup import BackupSection
 from ashore.cache import CachePolicy, RedisSection
 from ashore.config.differences import differences
 from ashore.core import (
@@ -56,7 +55,6 @@ class Listening(Section, frozen=True, kw_only=True):
     privacy: PrivacyPolicy = PrivacyPolicy()
     release: ReleasePolicy = ReleasePolicy()
     access: AccessSection = AccessSection()
-    backup: BackupSection = BackupSection()
     metrics: MetricsSection = MetricsSection()
     tiers: TiersSection = TiersSection()
     dispatch: DispatchSection = DispatchSection()

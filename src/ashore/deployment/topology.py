@@ -75,7 +75,7 @@ def topology_of(
         home=str(home.root),
         drain_timeout_s=settings.drain_timeout_s,
         start_timeout_s=settings.start_timeout_s,
-        sections={name: to_builtins(getattr(listening, name)) for name in (*BROUGHT, "backup")},
+        sections={name: to_builtins(getattr(listening, name)) for name in BROUGHT},
     )
 
 

@@ -15,14 +15,13 @@ from ashore.jobs.operations.asks import LearnIn
 from ashore.jobs.schedule import Entry, Next, Turn
 from ashore.learning.leases import holder_of, models_with_votes, num_fresh
 from ashore.learning.runs import pauses
-from ashore.learning.turns import next_turn
+from ashore.learning.turns import LIBRARIES, next_turn
 
 if TYPE_CHECKING:
     from ashore.access import Authenticator
     from ashore.learning.section import LearningSection
     from ashore.state import Database
 
-LIBRARIES: Final = ("torch", "transformers", "peft")
 RUN: Final = "learn run"
 
 log = logging.getLogger("ashore.learning")

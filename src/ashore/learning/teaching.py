@@ -13,7 +13,7 @@ from ashore.errors import BrokenData
 from ashore.learning.batches import FeedbackBatches, Learned
 from ashore.learning.dataset import Dataset, Example
 from ashore.learning.objectives import BETA, FeedbackLoss
-from ashore.learning.scheduled import LIBRARIES
+from ashore.learning.turns import LIBRARIES
 from ashore.store import ModelFilesOnDisk, StoredModel, versions_of
 from ashore.text import TextModel
 from ashore.training import (

@@ -7,10 +7,14 @@ from __future__ import annotations
 
 import datetime
 from dataclasses import dataclass
+from typing import Final
 from zoneinfo import ZoneInfo
 
 from ashore.errors import InvalidSpec
 from ashore.jobs.schedule import AGAIN_S, MOST_TRIES, Next, Turn
+
+LIBRARIES: Final = ("torch", "transformers", "peft")
+"""What a run needs, of the extra `train`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -52,13 +52,13 @@ def backup_of(home: Home, actor: str, *, patience_s: float = 0.0) -> Iterator[Ba
 
 def section_of(config: Path | None) -> BackupSection:
     """Return `[backup]` of an ashore.toml; without one, the defaults."""
-    if config is None:
-        from ashore.backup import BackupSection
+    from ashore.backup import BackupSection
 
+    if config is None:
         return BackupSection()
     from ashore.config import read_spec
 
-    return read_spec(config).backup
+    return read_spec(config).section("backup", BackupSection)
 
 
 def run(asked: BackupRun, work: Work) -> Shown:
