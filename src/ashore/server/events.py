@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import random
 from collections import Counter, deque
 from collections.abc import AsyncGenerator
 from typing import Final
@@ -27,8 +26,6 @@ TICK_S: Final = 1.0
 ALIVE_S: Final = 3.0
 """Between two comments in a stream in which nothing happens: proxies close silent connections, and only what is sent
 tells that a reader is gone."""
-SPREAD_S: Final = 0.005
-"""Of each follower: so far apart they read what has happened, for those who wait for an answer of a model meanwhile."""
 ALIVE: Final = b": alive\n\n"
 
 
@@ -140,7 +137,6 @@ class Feed:
                     try:
                         async with asyncio.timeout(TICK_S):
                             await news.wait()
-                        await asyncio.sleep(random.random() * SPREAD_S * (self.num_followers - 1))
                     except TimeoutError:
                         silent_s += TICK_S
                     yield ALIVE if silent_s >= ALIVE_S else b""
