@@ -29,9 +29,9 @@ from ashore.jobs.schedule import Turn, turn_of
 from ashore.learning.consent import Consents, Purpose, save_purpose
 from ashore.learning.leases import holder_of, models_with_votes, num_fresh
 from ashore.learning.runs import Run, end_pause, find_run, load_runs, pauses, set_pause, weights_of
-from ashore.learning.scheduled import turn_named
+from ashore.learning.scheduled import next_turn, turn_named
 from ashore.learning.sql import count_votes, forget_texts
-from ashore.learning.turns import When, next_turn
+from ashore.learning.turns import When
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection

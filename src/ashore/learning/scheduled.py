@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Final
 from ashore.core import Actor
 from ashore.errors import InvalidSpec
 from ashore.jobs.operations.asks import LearnIn
-from ashore.jobs.schedule import Entry, Next, Turn
+from ashore.jobs.schedule import AGAIN_S, MOST_TRIES, Entry, Next, Turn
 from ashore.learning.leases import holder_of, models_with_votes, num_fresh
 from ashore.learning.runs import pauses
-from ashore.learning.turns import LIBRARIES, next_turn
+from ashore.learning.turns import LIBRARIES, When, moments, written
 
 if TYPE_CHECKING:
     from ashore.access import Authenticator
@@ -86,3 +86,31 @@ class LearningSchedule:
 def turn_named(model: str) -> str:
     """Return the name of the row of a model."""
     return f"{RUN} {model}"
+
+
+def next_turn(turn: Turn, when: When, *, fresh: int, now_ms: int) -> Next:
+    """Return when the next turn of a model starts; a moment in the past means that it is due.
+
+    Args:
+        turn: The last turn, not under way. One in the future means that the clock was set back, and is ignored.
+        when: The schedule.
+        fresh: Votes with texts since that turn began.
+        now_ms: Now.
+    """
+    if not when:
+        return Next(due_ms=None, why="by hand: [learning] has neither at nor at_examples")
+    began_ms = turn.began_ms if turn.began_ms <= now_ms + AGAIN_S * 1000 else 0
+    if turn.state == "interrupted" and began_ms and turn.tries < MOST_TRIES:
+        return Next(due_ms=began_ms + int(AGAIN_S * 1000), why="the run was cut off, and goes on")
+    if when.at_examples and fresh >= when.at_examples:
+        return Next(due_ms=now_ms, why=f"{fresh} new votes with texts; at_examples is {when.at_examples}")
+    lacking = f"{fresh} of {when.at_examples} new votes with texts" if when.at_examples else ""
+    if not when.at:
+        return Next(due_ms=None, why=lacking)
+    last_ms, next_ms = moments(when, now_ms)
+    if last_ms > max(began_ms, turn.seen_ms):
+        skip = "" if fresh or turn.state not in ("never", "done") else "no new votes"
+        return Next(due_ms=last_ms, why=f"the night of {written(last_ms, when.zone)}", skip=skip)
+    return Next(
+        due_ms=next_ms, why=f"at {written(next_ms, when.zone)}" + (f", or earlier: {lacking}" if lacking else "")
+    )

@@ -11,7 +11,8 @@ from ashore.cli import learn
 from ashore.errors import Conflict
 from ashore.jobs.schedule import Turn
 from ashore.learning.calls import LearningStatus, NextOut
-from ashore.learning.turns import When, next_turn
+from ashore.learning.scheduled import next_turn
+from ashore.learning.turns import When
 
 
 class Asked:

@@ -19,9 +19,9 @@ from ashore.jobs.schedule import MOST_TRIES, Turn
 from ashore.learning import scheduled
 from ashore.learning.leases import LEASE_S, holder_of, leased
 from ashore.learning.runs import end_pause, set_pause
-from ashore.learning.scheduled import LearningSchedule
+from ashore.learning.scheduled import LearningSchedule, next_turn
 from ashore.learning.section import LearningSection
-from ashore.learning.turns import When, moments, next_turn
+from ashore.learning.turns import When, moments
 from ashore.state import Database, execute
 from ashore.state.sqlite import open_scratch
 
