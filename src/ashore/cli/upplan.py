@@ -306,7 +306,6 @@ def plan_without_fetching(
     store = build_store(settings.home, settings)
     spec, more_notes = with_pulled(spec, settings, store, inventory)
     wishes = wishes_of(spec)
-    _refuse_without_engine(wishes)
     try:
         facts = gather_facts(store, wishes)
     except UnknownModel:
@@ -320,6 +319,7 @@ def plan_without_fetching(
         plan = plan_beside(running, wishes, facts, tuned)
     else:
         plan = make_plan(wishes, facts, inventory, tuned)
+    _refuse_without_engine(wishes)
     _refuse_unproven(spec, plan, store)
     return plan, notes
 
