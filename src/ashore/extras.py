@@ -7,8 +7,8 @@ from typing import Final, Literal
 
 Extra = Literal["cpu", "edge", "fleet", "otel", "postgres", "presidio", "redis", "train"]
 
-CPU_MODULES: Final = frozenset(("gguf", "nncf", "openvino", "openvino_genai", "scipy", "xllamacpp"))
-"""What the extra `cpu` brings and other rooms import where they need it."""
+BESIDE_ENGINES: Final = ("gguf", "scipy")
+"""What the extra `cpu` brings beside the packages of its engines, for readers of models and for statistics."""
 SOURCE: Final = Path(__file__).resolve().parents[2]
 """The checkout, where ashore was installed from one."""
 

@@ -11,7 +11,7 @@ import pytest
 
 from ashore.engines import torch_libraries
 from ashore.errors import MissingExtra
-from ashore.extras import CPU_MODULES, SOURCE, how_to_install
+from ashore.extras import BESIDE_ENGINES, SOURCE, how_to_install
 
 
 def test_a_checkout_names_its_own_target(tmp_path: Path) -> None:
@@ -37,11 +37,12 @@ def test_what_needs_the_extra_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch
     assert caught.value.hint == how_to_install("train")
 
 
+OF_CPU = {*BESIDE_ENGINES, "openvino", "openvino_genai", "nncf", "xllamacpp"}
 WITHOUT_CPU = f"""
 from importlib.machinery import PathFinder
 found = PathFinder.find_spec
 def find_spec(name, *rest):
-    return None if name.partition(".")[0] in {set(CPU_MODULES)!r} else found(name, *rest)
+    return None if name.partition(".")[0] in {sorted(OF_CPU)!r} else found(name, *rest)
 PathFinder.find_spec = find_spec
 """
 """A `sitecustomize` for an installation without the extra `cpu`."""

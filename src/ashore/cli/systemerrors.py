@@ -20,7 +20,7 @@ from ashore.errors import (
     MissingExtra,
     NotFound,
 )
-from ashore.extras import CPU_MODULES, how_to_install
+from ashore.extras import BESIDE_ENGINES, how_to_install
 
 _NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _NOT_ALLOWED: Final = (errno.EACCES, errno.EPERM, errno.EROFS)
@@ -37,7 +37,9 @@ def system_errors() -> Iterator[None]:
     except (BrokenPipeError, AshoreError):
         raise  # the reader closed our output on purpose; our own errors name who must act
     except ModuleNotFoundError as error:
-        if error.name not in CPU_MODULES:
+        from ashore.engines import CARDS
+
+        if error.name not in (*BESIDE_ENGINES, *(one for card in CARDS if card.extra == "cpu" for one in card.modules)):
             raise
         raise MissingExtra(f"this needs {error.name}, not installed here", hint=how_to_install("cpu")) from error
     except OSError as error:
