@@ -23,18 +23,17 @@ from pathlib import Path
 
 from benchmarks.row import Row
 
-from ashore.access import (
+from ashore.control.access import AccountWish, Keyring, KeyWish, People
+from ashore.core.clock import SystemClock
+from ashore.core.ids import TenantId
+from ashore.data.authority import (
     SYSTEM,
-    AccountWish,
     Acts,
     Binding,
     Compiled,
     Directory,
     Doorkeeper,
     KeyRecord,
-    Keyring,
-    KeyWish,
-    People,
     Policy,
     Principal,
     Role,
@@ -44,9 +43,9 @@ from ashore.access import (
     make_first_key,
     new_key,
 )
-from ashore.core import MemoryRecorder, SystemClock, TenantId
-from ashore.serving import HttpListen, StateLink, Topology, write_topology
-from ashore.state import open_database
+from ashore.data.path import HttpListen, StateLink, Topology, write_topology
+from ashore.kit.recorder import MemoryRecorder
+from ashore.kit.state import open_database
 
 RULES, ROLES, USERS, KEYS = 10_000, 100, 1_000, 100_000
 ROUNDS = 200_000
@@ -206,7 +205,7 @@ def workers(run: Path) -> Iterator[tuple[list[int], StateLink]]:
             http=HttpListen(port=ports[-1]), state=link, first_key_file=str(run / "first-key"), access_log=False
         )
         write_topology(topology, folder / "topology.json")
-        command = [sys.executable, "-m", "ashore.api.worker", "--run", str(folder)]
+        command = [sys.executable, "-m", "ashore.data.worker", "--run", str(folder)]
         with open(folder / "worker.log", "wb") as log:
             processes.append(subprocess.Popen(command, stdout=log, stderr=log))
     try:

@@ -21,9 +21,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from ashore.engines import EngineOptions, HostLaunch, host_command, write_launch
-from ashore.engines.fake.files import fake_model_files
-from ashore.serving import HttpListen, ServedModel, Topology, write_topology
+from ashore.data.engines import EngineOptions, HostLaunch, host_command, write_launch
+from ashore.data.engines.fake.files import fake_model_files
+from ashore.data.path import HttpListen, ServedModel, Topology, write_topology
 
 BAR_MIB = 2.0
 
@@ -123,7 +123,7 @@ def main() -> int:
         write_topology(Topology(models=(model,), http=HttpListen(port=port)), run / "topology.json")
         host = subprocess.Popen(host_command(run / "host.sock", run / "launch.json"), stderr=subprocess.DEVNULL)
         with open(os.devnull, "wb") as nowhere:
-            worker = subprocess.Popen([sys.executable, "-m", "ashore.api.worker", "--run", str(run)], stderr=nowhere)
+            worker = subprocess.Popen([sys.executable, "-m", "ashore.data.worker", "--run", str(run)], stderr=nowhere)
         try:
             wait_ready(port)
             asyncio.run(load(port, 0, given.warm_up, given.connections))

@@ -24,7 +24,8 @@ from benchmarks.front.report import Report
 from benchmarks.row import Row
 from benchmarks.serve_report import about
 
-from ashore.audit import (
+from ashore.control.audit import open_anchor, verify_folder, verify_local
+from ashore.data.audit import (
     PUBLIC_KEYS,
     AuditLog,
     ChainName,
@@ -32,16 +33,13 @@ from ashore.audit import (
     Checkpoints,
     Query,
     RequestNote,
-    open_anchor,
     read_public_keys,
-    verify_folder,
-    verify_local,
 )
-from ashore.audit.canonical import decode
-from ashore.audit.search import search
-from ashore.audit.segments import LocalShelf, read_lines, segment_path, segments_of
-from ashore.audit.writer import Draft
-from ashore.core import Act
+from ashore.data.audit.canonical import decode
+from ashore.data.audit.search import search
+from ashore.data.audit.segments import LocalShelf, read_lines, segment_path, segments_of
+from ashore.data.audit.writer import Draft
+from ashore.kit.recorder import Act
 
 REPORTS = Path(__file__).parent / "reports"
 BOUND_S = 0.05
@@ -200,7 +198,7 @@ def tamper(folder: Path, *, deeds: int) -> list[Row]:
 KILLED = """
 import sys
 from pathlib import Path
-from ashore.audit import AuditLog, ChainName, ChainWriter
+from ashore.control.audit import AuditLog, ChainName, ChainWriter
 from benchmarks.audit_log import a_note
 log = AuditLog(ChainWriter(Path(sys.argv[1]), ChainName("api-0"), segment_bytes=200_000)).start()
 number = int(sys.argv[2])

@@ -13,12 +13,12 @@ from pathlib import Path
 
 import msgspec
 
-from ashore.audit import ChainName, Checkpoints
-from ashore.audit.canonical import decode, encode
-from ashore.audit.chain import MerkleTree, genesis, linked
-from ashore.audit.checkpoints import CHECKPOINTS, read_checkpoints, signed_line
-from ashore.audit.segments import chains_in, is_closing, segment_path, segments_of
-from ashore.audit.signing import new_signing_key
+from ashore.data.audit import ChainName, Checkpoints
+from ashore.data.audit.canonical import decode, encode
+from ashore.data.audit.chain import MerkleTree, genesis, linked
+from ashore.data.audit.checkpoints import CHECKPOINTS, read_checkpoints, signed_line
+from ashore.data.audit.segments import chains_in, is_closing, segment_path, segments_of
+from ashore.data.audit.signing import new_signing_key
 
 Deed = Callable[[Path, random.Random], str]
 """Changes the folder; returns what it did."""

@@ -37,8 +37,8 @@ from benchmarks.row import Row
 from demo_home import demo_home_path
 from whole_home import make_whole_home, restore_and_ask
 
-from ashore.backup import open_node
-from ashore.errors import AshoreError
+from ashore.control.backup import open_node
+from ashore.core.errors import AshoreError
 
 _COPIES = itertools.count()
 CODES = ("2+1", "1+2", "3+1", "4+2", "10+4")

@@ -36,7 +36,7 @@ USERS = 8
 
 def rules(scale: int) -> list[Any]:
     """Return nested budgets, of which now this one and now that one is the tightest."""
-    from ashore.access.budgets import BudgetRule
+    from ashore.data.authority.budgets import BudgetRule
 
     return [
         BudgetRule(kind="tokens", window="total", cap=60_000 * scale, tenant="acme"),
@@ -63,9 +63,9 @@ class Diary:
 
 async def client(number: int, name: str, budgets: Any, diary: Diary, book: Callable[..., Any], until: float) -> None:
     """Ask again and again, as one client."""
-    from ashore.access import Principal
-    from ashore.core import TenantId
-    from ashore.errors import BudgetExceeded, NotReady
+    from ashore.core.errors import BudgetExceeded, NotReady
+    from ashore.core.ids import TenantId
+    from ashore.data.authority import Principal
 
     dice = random.Random(f"{name}.{number}")
     tenant = TENANTS[number % len(TENANTS)]
@@ -121,9 +121,10 @@ async def client(number: int, name: str, budgets: Any, diary: Diary, book: Calla
 
 
 async def serve(home: Path, name: str, clients: int, until: float, state: str) -> None:
-    from ashore.access.budgets import Asker, RuleBook, open_budgets
-    from ashore.core import MemoryRecorder, SystemClock
-    from ashore.state import EpochWatch, open_state
+    from ashore.core.clock import SystemClock
+    from ashore.data.authority.budgets import Asker, RuleBook, open_budgets
+    from ashore.kit.recorder import MemoryRecorder
+    from ashore.kit.state import EpochWatch, open_state
 
     clock = SystemClock()
     database = open_state(state, default=home / "state.db", snapshots=home / "snapshots", clock=clock)
@@ -170,9 +171,9 @@ def _wait_for_diaries(home: Path, count: int) -> None:
 
 
 def run(arguments: argparse.Namespace, number: int) -> tuple[Verdict, dict[str, float]]:
-    from ashore.access.budgets import SqlAuthority
-    from ashore.core import SystemClock
-    from ashore.state import execute, open_state
+    from ashore.core.clock import SystemClock
+    from ashore.data.authority.budgets import SqlAuthority
+    from ashore.kit.state import execute, open_state
 
     dice = random.Random(number)
     with tempfile.TemporaryDirectory(prefix="budgets-", dir=arguments.folder) as folder:
@@ -221,9 +222,11 @@ def run(arguments: argparse.Namespace, number: int) -> tuple[Verdict, dict[str, 
 
 def costs() -> dict[str, float]:
     """Return microseconds of the calls of the hot path, the median of 20 rounds, under three budgets."""
-    from ashore.access import Principal
-    from ashore.access.budgets import BudgetRule, LedgerBudgets, MappedLedger
-    from ashore.core import MemoryRecorder, SystemClock, TenantId
+    from ashore.core.clock import SystemClock
+    from ashore.core.ids import TenantId
+    from ashore.data.authority import Principal
+    from ashore.data.authority.budgets import BudgetRule, LedgerBudgets, MappedLedger
+    from ashore.kit.recorder import MemoryRecorder
 
     with tempfile.TemporaryDirectory() as folder:
         ledger = MappedLedger(Path(folder) / "ledger", SystemClock())

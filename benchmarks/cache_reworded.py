@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ashore.cache.reworded import reworded_key
+from ashore.data.cache.reworded import reworded_key
 
 DATA = Path(__file__).parent / "data" / "cache"
 COSINES = (0.9, 0.95, 0.98)

@@ -26,12 +26,12 @@ from typing import Any, Final
 
 from msgspec.structs import replace
 
-from ashore.doctor.survey import LATE
-from ashore.drills.catalog import all_drills
-from ashore.drills.load import Asked, ask_once, quantile
-from ashore.drills.model import Outcome, Twin
-from ashore.drills.twin import TwinServer
-from ashore.drills.undoing import Undoing
+from ashore.control.doctor.survey import LATE
+from ashore.control.drills.catalog import all_drills
+from ashore.control.drills.load import Asked, ask_once, quantile
+from ashore.control.drills.model import Outcome, Twin
+from ashore.control.drills.twin import TwinServer
+from ashore.control.drills.undoing import Undoing
 
 EVERY_S: Final = 20.0
 WINDOW_S: Final = 20.0

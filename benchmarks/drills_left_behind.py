@@ -33,19 +33,19 @@ from typing import Any, Final
 
 from msgspec.structs import replace
 
-from ashore.doctor.probes import processes
-from ashore.drills.book import Book
-from ashore.drills.catalog import all_drills
-from ashore.drills.faults import Scene, lacking
-from ashore.drills.faults.disks import FILL
-from ashore.drills.load import Asked
-from ashore.drills.model import Drill, Twin
-from ashore.drills.network import Network
-from ashore.drills.run import Stage, run_on
-from ashore.drills.twin import TwinServer
-from ashore.drills.undoing import Undoing
-from ashore.processes import read_holder
-from ashore.settings import Home
+from ashore.control.doctor.probes import processes
+from ashore.control.drills.book import Book
+from ashore.control.drills.catalog import all_drills
+from ashore.control.drills.faults import Scene, lacking
+from ashore.control.drills.faults.disks import FILL
+from ashore.control.drills.load import Asked
+from ashore.control.drills.model import Drill, Twin
+from ashore.control.drills.network import Network
+from ashore.control.drills.run import Stage, run_on
+from ashore.control.drills.twin import TwinServer
+from ashore.control.drills.undoing import Undoing
+from ashore.kit.processes import read_holder
+from ashore.kit.settings import Home
 
 MARK: Final = "ASHORE_REHEARSAL"
 """Variable that every process of a drill has, its watcher and what it starts to break things."""

@@ -18,10 +18,10 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ashore.core import OrderId
-from ashore.engines import EngineOptions, Failed, Finished, GenerateOrder, ModelFiles, Sampling, Token
-from ashore.engines.openvino.engine import OpenVinoEngine
-from ashore.engines.ports import Engine
+from ashore.core.ids import OrderId
+from ashore.data.engines import EngineOptions, Failed, Finished, GenerateOrder, ModelFiles, Sampling, Token
+from ashore.data.engines.openvino.engine import OpenVinoEngine
+from ashore.data.engines.ports import Engine
 from genai_engine import GenaiEngine
 
 GREEDY = Sampling(temperature=0)

@@ -23,10 +23,10 @@ from pathlib import Path
 import msgspec
 from benchmarks.row import Row
 
-from ashore.bootstrap import build_store, open_subject
-from ashore.engines import EngineInfo, ScoreText
-from ashore.evaluation import Item, Subject, Task, open_task, run_task
-from ashore.settings import Home
+from ashore.cli.bootstrap import build_store, open_subject
+from ashore.data.engines import EngineInfo, ScoreText
+from ashore.kit.settings import Home
+from ashore.lab.evaluation import Item, Subject, Task, open_task, run_task
 
 BAR, AIM = 0.8, 0.9
 PROMPT_TOKENS = 512

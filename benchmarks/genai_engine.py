@@ -12,9 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from ashore.core import OrderId
-from ashore.engines.failures import failed
-from ashore.engines.model import (
+from ashore.core.errors import AshoreError, Conflict, EngineFailed
+from ashore.core.ids import OrderId
+from ashore.data.engines.failures import failed
+from ashore.data.engines.model import (
     EngineEvent,
     EngineInfo,
     EngineOptions,
@@ -25,12 +26,11 @@ from ashore.engines.model import (
     ModelFiles,
     Token,
 )
-from ashore.engines.openvino.config import choose_kv_tokens, run_config
-from ashore.engines.openvino.graph import BLOCK_TOKENS, PagedModel
-from ashore.engines.openvino.runtime import import_openvino
-from ashore.engines.ordercheck import check_order
-from ashore.errors import AshoreError, Conflict, EngineFailed
-from ashore.processes import free_memory_bytes
+from ashore.data.engines.openvino.config import choose_kv_tokens, run_config
+from ashore.data.engines.openvino.graph import BLOCK_TOKENS, PagedModel
+from ashore.data.engines.openvino.runtime import import_openvino
+from ashore.data.engines.ordercheck import check_order
+from ashore.kit.processes import free_memory_bytes
 
 FEATURES: tuple[Feature, ...] = ("logprobs", "seed", "temperature", "top_k", "top_p")
 

@@ -35,9 +35,9 @@ from typing import Final
 from benchmarks.serve_cases import quiet_share
 from benchmarks.serve_report import about
 
-from ashore.bootstrap import build_store, stored_files
-from ashore.core import OrderId
-from ashore.engines import (
+from ashore.cli.bootstrap import build_store, stored_files
+from ashore.core.ids import OrderId
+from ashore.data.engines import (
     EngineOptions,
     Failed,
     GenerateOrder,
@@ -47,7 +47,7 @@ from ashore.engines import (
     Token,
     host_process,
 )
-from ashore.settings import Home
+from ashore.kit.settings import Home
 
 PROMPT_TOKENS: Final = 40
 ANSWER_TOKENS: Final = 64

@@ -187,7 +187,7 @@ def hang(folder: Path, rounds: int) -> list[Row]:
         for at in range(rounds):
             topology = json.loads((server.home / "run" / "topology.json").read_text())
             sockets = next(one["sockets"] for one in topology["models"] if one["alias"] == "pair")
-            (pid,) = processes_of(server.home, "ashore.engines.host", sockets[at % 2])
+            (pid,) = processes_of(server.home, "ashore.data.engines.host", sockets[at % 2])
             told = server.said().count("it hung: ")
             with ThreadPoolExecutor(16) as pool:
                 long = [pool.submit(post, server, server.key, chat("pair", f"story {at} {n}", 400)) for n in range(4)]

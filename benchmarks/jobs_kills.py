@@ -103,7 +103,7 @@ class Rig:
         if target == "supervisor":
             assert self.process is not None
             return self.process.pid
-        module = {"jobs": "ashore.jobs.worker", "api": "ashore.api.worker"}[target]
+        module = {"jobs": "ashore.control.jobs.worker", "api": "ashore.data.worker"}[target]
         for folder in Path("/proc").iterdir():
             if folder.name.isdigit():
                 with suppress(OSError):

@@ -24,11 +24,12 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from ashore.core import OrderId, SystemClock
-from ashore.engines import EngineOptions, Failed, GenerateOrder, ModelFiles, Rung, Sampling, Token
-from ashore.engines.openvino.engine import OpenVinoEngine
-from ashore.engines.openvino.runtime import openvino_version
-from ashore.store import ModelStore
+from ashore.core.clock import SystemClock
+from ashore.core.ids import OrderId
+from ashore.data.engines import EngineOptions, Failed, GenerateOrder, ModelFiles, Rung, Sampling, Token
+from ashore.data.engines.openvino.engine import OpenVinoEngine
+from ashore.data.engines.openvino.runtime import openvino_version
+from ashore.kit.store import ModelStore
 
 THREADS: Final = 2
 SPANS: Final = "12,18,14"

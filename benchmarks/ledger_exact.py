@@ -31,8 +31,8 @@ from typing import TYPE_CHECKING, Any, Final
 from benchmarks.row import Row, report
 
 if TYPE_CHECKING:
-    from ashore.privacy.ledger import Ledger
-    from ashore.state import Database
+    from ashore.control.ledger import Ledger
+    from ashore.kit.state import Database
 
 EPSILON: Final = 4.0
 RAISED: Final = 5.0
@@ -75,10 +75,11 @@ class Verdict:
 @contextmanager
 def opened(home: Path, url: str) -> Iterator[tuple[Ledger, Database]]:
     """Give the ledger of one process."""
-    from ashore.audit import AuditLink, AuditService, open_command_log
-    from ashore.core import SystemClock
-    from ashore.privacy.ledger import Ledger
-    from ashore.state import open_state
+    from ashore.control.audit import AuditService
+    from ashore.control.ledger import Ledger
+    from ashore.core.clock import SystemClock
+    from ashore.data.audit import AuditLink, open_command_log
+    from ashore.kit.state import open_state
 
     log = open_command_log(AuditLink(path=str(home / "audit"), keys=str(home / "keys")))
     with (
@@ -91,8 +92,10 @@ def opened(home: Path, url: str) -> Iterator[tuple[Ledger, Database]]:
 
 def spend(home: Path, url: str, name: str, quota: int, datasets: int, most: int) -> None:
     """Reserve until the diary of this name has `quota` lines."""
-    from ashore.core import Actor, Principal, TenantId
-    from ashore.errors import Overloaded, PrivacyBudgetSpent
+    from ashore.core.errors import Overloaded, PrivacyBudgetSpent
+    from ashore.core.ids import TenantId
+    from ashore.core.principal import Principal
+    from ashore.kit.call import Actor
 
     actor = Actor(principal=Principal(id=name, tenant=TenantId("default")))
     dice = random.Random()
@@ -119,7 +122,9 @@ def spend(home: Path, url: str, name: str, quota: int, datasets: int, most: int)
 
 def grant(home: Path, url: str, datasets: list[str], epsilon: float) -> None:
     """Grant budgets, or larger ones in their place."""
-    from ashore.core import Actor, Principal, TenantId
+    from ashore.core.ids import TenantId
+    from ashore.core.principal import Principal
+    from ashore.kit.call import Actor
 
     actor = Actor(principal=Principal(id="olga", tenant=TenantId("default")))
     with opened(home, url) as (ledger, _):
@@ -138,8 +143,8 @@ def run(
     where: str | None = None,
 ) -> Verdict:
     """Do it and judge. Forks, so call it from a process with one thread."""
-    import ashore.audit
-    import ashore.privacy.ledger  # noqa: F401 - once, before the forks
+    import ashore.control.audit
+    import ashore.control.ledger  # noqa: F401 - once, before the forks
 
     dice = random.Random(seed)
     fork = multiprocessing.get_context("fork")
@@ -196,9 +201,9 @@ def judge(home: Path, url: str, names: list[str], kills: int, most: int, seconds
     diary = [json.loads(line) for one in home.glob("diary-*") for line in one.read_text().splitlines()]
     drawn = [line for line in diary if len(line) > 2]
     with opened(home, url) as (_, database):
-        from ashore.audit import AuditService
-        from ashore.core import MemoryRecorder
-        from ashore.state import execute
+        from ashore.control.audit import AuditService
+        from ashore.kit.recorder import MemoryRecorder
+        from ashore.kit.state import execute
 
         with database.read() as connection:
             budgets = [dict(row) for row in execute(connection, "SELECT * FROM dp_budget").mappings()]

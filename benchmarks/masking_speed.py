@@ -26,7 +26,7 @@ from benchmarks.masking import real_text
 from benchmarks.masking.generate import documents
 from benchmarks.row import Row
 
-from ashore.privacy import AnswerGuard, Detectors, Finder, Outlet, PrivacyPolicy, StandIns, Table, rules_for
+from ashore.data.privacy import AnswerGuard, Detectors, Finder, Outlet, PrivacyPolicy, StandIns, Table, rules_for
 
 CHARS = 1_000
 BAR_MS, AIM_MS = 0.5, 0.2
@@ -147,8 +147,8 @@ def growth(find: Callable[[str], object], text: str) -> dict[str, object]:
 
 def presidio() -> Finder | None:
     """Return Presidio alone, where it is installed."""
-    from ashore.errors import MissingExtra
-    from ashore.privacy.presidio import PresidioFinder
+    from ashore.core.errors import MissingExtra
+    from ashore.data.privacy.presidio import PresidioFinder
 
     try:
         return PresidioFinder(Detectors())

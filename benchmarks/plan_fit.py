@@ -1,7 +1,7 @@
 """Fit the planner's efficiencies to published measurements, and say how far it misses what it was not fitted to.
 
 `python benchmarks/plan_fit.py --points points.csv` writes `efficiencies.json` and `measured.json` of
-`src/ashore/planning/sizing`. It takes a minute on one core. Rows of grade C, and devices that nobody names, are not
+`src/ashore/lab/sizing`. It takes a minute on one core. Rows of grade C, and devices that nobody names, are not
 fitted to.
 
 Each of ten folds leaves out pairs of model and device, whole models, whole devices, set-ups and single rows. What is
@@ -26,14 +26,14 @@ from typing import Any
 
 import numpy as np
 
-from ashore.planning.sizing.calibration import Calibration, Trust, calibration_of, estimate
-from ashore.planning.sizing.case import Case
-from ashore.planning.sizing.check import check
-from ashore.planning.sizing.nearby import device_name, measurements_of, tell
-from ashore.planning.sizing.points import Point, read_points
-from ashore.planning.sizing.residual import correct, logarithms
-from ashore.planning.sizing.steps import COEFFICIENTS, LEVELS, Batch, Efficiencies, make_batch, times
-from ashore.planning.sizing.thumbs import thumbs
+from ashore.lab.sizing.calibration import Calibration, Trust, calibration_of, estimate
+from ashore.lab.sizing.case import Case
+from ashore.lab.sizing.check import check
+from ashore.lab.sizing.nearby import device_name, measurements_of, tell
+from ashore.lab.sizing.points import Point, read_points
+from ashore.lab.sizing.residual import correct, logarithms
+from ashore.lab.sizing.steps import COEFFICIENTS, LEVELS, Batch, Efficiencies, make_batch, times
+from ashore.lab.sizing.thumbs import thumbs
 
 GRADES = ("A", "B")
 WEIGHTS = np.array([1.0, 1.0, 0.5])
@@ -427,7 +427,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--points", type=Path, required=True)
     parser.add_argument("--jobs", type=int, default=2, help="fits at a time")
-    parser.add_argument("--out", type=Path, default=Path("src/ashore/planning/sizing/efficiencies.json"))
+    parser.add_argument("--out", type=Path, default=Path("src/ashore/lab/sizing/efficiencies.json"))
     parser.add_argument("--held", type=Path, help="write what was planned for what was left out here")
     parser.add_argument(
         "--keep-errors", action="store_true", help="fit anew, and keep the errors and intervals of --out"

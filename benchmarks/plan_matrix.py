@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from ashore.planning.sizing.chips import chips
-from ashore.planning.sizing.choose import Choice, Figure, Option, capacity, choose
-from ashore.planning.sizing.networks import Network, networks
-from ashore.planning.sizing.wish import Level, Load
+from ashore.lab.sizing.chips import chips
+from ashore.lab.sizing.choose import Choice, Figure, Option, capacity, choose
+from ashore.lab.sizing.networks import Network, networks
+from ashore.lab.sizing.wish import Level, Load
 
 LENGTHS: Final = ((128, 128), (225, 233), (778, 128), (1024, 512))
 """Prompt and answer: the benchmarks of 2023, ShareGPT, MLPerf's summaries, a document with a question."""

@@ -27,9 +27,9 @@ import numpy as np
 from tests.support.served import start_served
 from tests.support.tiny_models import QWEN2_SPLIT, tiny_tokenizer
 
-from ashore.planning.sizing.calibration import estimate
-from ashore.planning.sizing.here import chip_here, measure_rates
-from ashore.planning.sizing.own import Measured, case_of, read_report
+from ashore.lab.sizing.calibration import estimate
+from ashore.lab.sizing.here import chip_here, measure_rates
+from ashore.lab.sizing.own import Measured, case_of, read_report
 
 SHAPES: Final[dict[str, dict[str, int]]] = {
     "qwen-1.5b": {"hidden": 1536, "inner": 8960, "layers": 28, "heads": 12, "kv": 2, "vocab": 151936},

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from benchmarks.plan_matrix import judge_matrix
 
-from ashore.planning.sizing import HELD_OUT, Miss, shipped
+from ashore.lab.sizing import HELD_OUT, Miss, shipped
 
 
 def lines(peers: str) -> Iterator[str]:

@@ -19,10 +19,10 @@ from typing import Any, Final
 
 import numpy as np
 
-from ashore.errors import InvalidRequest
-from ashore.training.attention import packed_attention
-from ashore.training.batches import Batch, Corpus
-from ashore.training.losses import answer_loss
+from ashore.core.errors import InvalidRequest
+from ashore.lab.training.attention import packed_attention
+from ashore.lab.training.batches import Batch, Corpus
+from ashore.lab.training.losses import answer_loss
 
 CONFIDENCE: Final = 0.95
 FEWEST: Final = 20

@@ -4,10 +4,10 @@
 
 The task is that of `benchmarks.optimise`: which of sixteen kinds is a definition about, with 3,520 examples to learn
 from. The *head* is one linear layer on what the frozen demo model makes of a definition (its last hidden state, and the
-mean of all); the *adapter* is LoRA in the model. Both go through `ashore.training.private` as `ashore train private`
-does: samples, clipping, noise and Adam are the product's, epsilon is by its accountant, delta a tenth of one by the
-number of examples. Canaries are definitions in no language with a kind drawn at random; a coin decides for each whether
-it is trained on, and an attack with the weights judges what was learned of it.
+mean of all); the *adapter* is LoRA in the model. Both go through `ashore.lab.training.private` as `ashore train
+private` does: samples, clipping, noise and Adam are the product's, epsilon is by its accountant, delta a tenth of one
+by the number of examples. Canaries are definitions in no language with a kind drawn at random; a coin decides for each
+whether it is trained on, and an attack with the weights judges what was learned of it.
 
 The gain is accuracy above that of the model that was not taught. No hyperparameter was chosen by these test items more
 finely than by a factor of two.
@@ -30,11 +30,11 @@ from benchmarks.private_attack import Verdict, judge, scores_by_weights
 from benchmarks.row import Row, report
 from numpy.typing import NDArray
 
-from ashore.bootstrap import build_store
-from ashore.privacy.ledger import training_noise
-from ashore.settings import Home
-from ashore.text import TextModel
-from ashore.training import (
+from ashore.cli.bootstrap import build_store
+from ashore.control.ledger import training_noise
+from ashore.data.text import TextModel
+from ashore.kit.settings import Home
+from ashore.lab.training import (
     Corpus,
     LoraOptions,
     PrivateOptions,
@@ -43,8 +43,8 @@ from ashore.training import (
     make_corpus,
     packed_attention,
 )
-from ashore.training.losses import hidden_states
-from ashore.training.private import train_private
+from ashore.lab.training.losses import hidden_states
+from ashore.lab.training.private import train_private
 
 EPSILONS: Final = (2.0, 1.0, 0.5)
 MODEL: Final = "smollm2"

@@ -27,13 +27,14 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from ashore.access.sql import load_policy
-from ashore.audit import Query, Record, verify_local
-from ashore.audit.search import search
-from ashore.audit.segments import LocalShelf, chains_in
-from ashore.bootstrap import open_state
-from ashore.settings import Home, Settings
-from ashore.state import execute
+from ashore.cli.bootstrap import open_state
+from ashore.control.audit import verify_local
+from ashore.data.audit import Query, Record
+from ashore.data.audit.search import search
+from ashore.data.audit.segments import LocalShelf, chains_in
+from ashore.data.authority.sql import load_policy
+from ashore.kit.settings import Home, Settings
+from ashore.kit.state import execute
 
 ACTS = ("key:create", "role:put", "user:change", "user:create")
 WRITERS = 3
@@ -116,7 +117,7 @@ class Rig:
         for folder in Path("/proc").glob("[0-9]*"):
             with suppress(OSError):
                 words = (folder / "cmdline").read_bytes()
-                if b"ashore.api.worker" in words and str(self.home).encode() in words:
+                if b"ashore.data.worker" in words and str(self.home).encode() in words:
                     return int(folder.name)
         return 0
 

@@ -138,7 +138,7 @@ CASES: Final = {
 def questions(long_part: float, seed: int) -> Iterator[str]:
     """Yield questions in an order that chance draws, without end; so many of them are long."""
     draws = random.Random(seed)
-    sets = package_files("ashore.evaluation.tasks") / "sets"
+    sets = package_files("ashore.lab.evaluation.tasks") / "sets"
     asked = []
     for name, form in (
         ("stdlib-en", "What does the Python function {} do?"),
@@ -322,8 +322,8 @@ def add_noise(gguf: Path, to: Path, part: float, *, seed: int = 0) -> None:
 
 def prepare(home: Path) -> None:
     """Bring what is compared into the store of a home; what is there stays."""
-    from ashore.bootstrap import build_store
-    from ashore.settings import Home
+    from ashore.cli.bootstrap import build_store
+    from ashore.kit.settings import Home
 
     prepare_models(home, MODEL, ("int8", "int4"))
     with tempfile.TemporaryDirectory(dir=home) as folder:

@@ -27,12 +27,12 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from ashore.access import keep_first_key, make_first_key
-from ashore.api.worker import serve
-from ashore.audit import AuditLink
-from ashore.core import SystemClock
-from ashore.serving import HttpListen, MemoryReplica, ServedModel, StateLink, Topology, write_topology
-from ashore.state import open_database
+from ashore.core.clock import SystemClock
+from ashore.data.audit import AuditLink
+from ashore.data.authority import keep_first_key, make_first_key
+from ashore.data.path import HttpListen, MemoryReplica, ServedModel, StateLink, Topology, write_topology
+from ashore.data.worker import serve
+from ashore.kit.state import open_database
 
 BODY = (
     b'{"model": "fake:echo", "messages": [{"role": "system", "content": "You are helpful."}, '

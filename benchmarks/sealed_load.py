@@ -27,11 +27,12 @@ from pathlib import Path
 
 from benchmarks.row import Row
 
-from ashore.bootstrap import stored_files
-from ashore.core import EngineKind, ManualClock
-from ashore.engines import EngineOptions, HostClient, HostLaunch, host_command, write_launch
-from ashore.sealing import KeyringKeeper, new_data_key, open_file, seal_file
-from ashore.store import ModelStore
+from ashore.cli.bootstrap import stored_files
+from ashore.core.clock import ManualClock
+from ashore.core.kinds import EngineKind
+from ashore.data.engines import EngineOptions, HostClient, HostLaunch, host_command, write_launch
+from ashore.kit.sealing import KeyringKeeper, new_data_key, open_file, seal_file
+from ashore.kit.store import ModelStore
 
 BAR, AIM = 1.15, 1.03
 LOADED: tuple[tuple[str, EngineKind], ...] = (("smollm2@int8", "openvino"), ("smollm2", "llamacpp"))

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from benchmarks.peers import PeerServer, free_port, process
 
-from ashore.bench import LoadPlan, LoadReport, run_load
+from ashore.lab.bench import LoadPlan, LoadReport, run_load
 
 NEW_TOKENS = 64
 SYSTEM_TOKENS = 4

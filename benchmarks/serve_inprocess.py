@@ -12,11 +12,11 @@ import sys
 import time
 from pathlib import Path
 
-from ashore.core import OrderId
-from ashore.engines import Failed, Finished, GenerateOrder, Sampling, Token
-from ashore.engines.cards import make_engine
-from ashore.engines.hostlaunch import read_launch
-from ashore.engines.ports import Engine
+from ashore.core.ids import OrderId
+from ashore.data.engines import Failed, Finished, GenerateOrder, Sampling, Token
+from ashore.data.engines.cards import make_engine
+from ashore.data.engines.hostlaunch import read_launch
+from ashore.data.engines.ports import Engine
 
 
 def prompt(seed: int, length: int, vocab_size: int) -> list[int]:

@@ -26,9 +26,9 @@ from benchmarks.peers import PeerDidNotStart, PeerServer, build_llama_cpp, llama
 from benchmarks.row import Row
 from benchmarks.serve_report import about, write
 
-from ashore.bootstrap import build_store, make_ready, prepare_variant
-from ashore.engines.tuning import TunedChoice, read_report, report_path
-from ashore.settings import Home
+from ashore.cli.bootstrap import build_store, make_ready, prepare_variant
+from ashore.data.engines.tuning import TunedChoice, read_report, report_path
+from ashore.kit.settings import Home
 
 PROJECT = Path(__file__).parents[1]
 MODEL = "smollm2"
@@ -302,10 +302,10 @@ def main() -> int:
 
 def prepare(given: argparse.Namespace, logs: Path) -> Run:
     """Fetch and prepare the demo model in the benchmark's own home; the second run only looks."""
-    from ashore.bench import PromptMaker
-    from ashore.bench.prompts import tokenizer_counter
-    from ashore.core import Message
-    from ashore.text import TextModel
+    from ashore.core.chat import Message
+    from ashore.data.text import TextModel
+    from ashore.lab.bench import PromptMaker
+    from ashore.lab.bench.prompts import tokenizer_counter
 
     store = build_store(Home(root=given.home))
     make_ready(store, MODEL)

@@ -20,16 +20,17 @@ import tempfile
 import time
 from pathlib import Path
 
-from ashore.access import OpenDoor
-from ashore.api.http import HttpApp, HttpServer, listen
-from ashore.cache import AnswerCache, CachePolicy, FixedEpochs
-from ashore.control.table import ROUTES
-from ashore.core import OrderId, SystemClock
-from ashore.engines import EngineEvent, Finished, HostClient, Token
-from ashore.engines import frames as wire
-from ashore.metrics import Metrics
-from ashore.serving import BytesText, HttpListen, Limits, ServedModel, ServingService, Topology
-from ashore.serving.memory import ECHO_INFO
+from ashore.control.faces.table import ROUTES
+from ashore.core.clock import SystemClock
+from ashore.core.ids import OrderId
+from ashore.data.authority import OpenDoor
+from ashore.data.cache import AnswerCache, CachePolicy, FixedEpochs
+from ashore.data.engines import EngineEvent, Finished, HostClient, Token
+from ashore.data.engines import frames as wire
+from ashore.data.http import HttpApp, HttpServer, listen
+from ashore.data.path import BytesText, HttpListen, Limits, ServedModel, ServingService, Topology
+from ashore.data.path.memory import ECHO_INFO
+from ashore.kit.metrics import Metrics
 
 WAYS = {
     "plain": {"stream": True, "temperature": 1},

@@ -35,10 +35,10 @@ from typing import Any
 
 from benchmarks.row import Row
 
-from ashore.text import TextModel
-from ashore.training import PackedBatches, RunState, open_set, pack_shards
-from ashore.training.checkpointing.form import Position
-from ashore.training.sft import peak_memory_bytes
+from ashore.data.text import TextModel
+from ashore.lab.training import PackedBatches, RunState, open_set, pack_shards
+from ashore.lab.training.checkpointing.form import Position
+from ashore.lab.training.sft import peak_memory_bytes
 
 sys.path.append(str(Path(__file__).parents[1] / "tests" / "support"))
 

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from ashore.doctor import load_rules
+from ashore.control.doctor import load_rules
 
 HERE: Final = Path(__file__).parent.parent
 FAULTS: Final = (

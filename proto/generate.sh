@@ -2,7 +2,7 @@
 # Regenerate the Python code of the gRPC service: proto/generate.sh [OUTPUT_FOLDER]. Needs grpcio-tools (extra `dev`).
 set -eu
 here="$(cd "$(dirname "$0")" && pwd)"
-out="${1:-$here/../src/ashore/api/grpc/gen}"
+out="${1:-$here/../src/ashore/data/grpc/gen}"
 python="${PYTHON:-$here/../.venv/bin/python}"
 mkdir -p "$out"
 "$python" -m grpc_tools.protoc -I"$here" --python_out="$out" --pyi_out="$out" --grpc_python_out="$out" \
@@ -11,5 +11,5 @@ mkdir -p "$out"
 # The generated modules import each other by the folder of the proto file; ours lie beside each other.
 mv "$out"/ashore/v1/* "$out"/
 rmdir "$out"/ashore/v1 "$out"/ashore
-sed -i.bak "s/^from ashore\\.v1 import inference_pb2/from ashore.api.grpc.gen import inference_pb2/" "$out/inference_pb2_grpc.py"
+sed -i.bak "s/^from ashore\\.v1 import inference_pb2/from ashore.data.grpc.gen import inference_pb2/" "$out/inference_pb2_grpc.py"
 rm "$out/inference_pb2_grpc.py.bak"

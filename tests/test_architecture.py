@@ -21,12 +21,12 @@ import grimp
 import pytest
 
 import ashore
-from ashore import errors
 from ashore.cli.commands import COMMANDS
+from ashore.core import errors
 
 SOURCE = Path(ashore.__file__).parent
 ROOT = Path(__file__).parent.parent
-ROOMS = sorted(p.parent for p in SOURCE.glob("*/__init__.py"))
+ROOMS = sorted(p.parent for pattern in ("*/__init__.py", "*/*/__init__.py") for p in SOURCE.glob(pattern))
 HEAVY = {
     "openvino", "openvino_genai", "nncf", "torch", "transformers", "gguf", "grpc", "huggingface_hub",
     "matplotlib", "llguidance", "oras", "obstore", "xllamacpp", "numpy", "tokenizers", "sqlalchemy", "httptools",
@@ -39,14 +39,18 @@ FRONT = re.compile(r"^\s*from (ashore[\w.]*) import (\([^)]*\)|[^(\n]+)", re.MUL
 OF_A_ROOM = re.compile(r"\b([a-z]+)\.(\w+)")
 
 
+def _dotted(room: Path) -> str:
+    return ".".join(("ashore", *room.relative_to(SOURCE).parts))
+
+
 def _all_errors(kind: type[errors.AshoreError] = errors.AshoreError) -> Iterator[type[errors.AshoreError]]:
     for child in kind.__subclasses__():
-        if child.__module__ == "ashore.errors":  # a room may have one that never leaves it; tests make their own
+        if child.__module__ == "ashore.core.errors":  # a room may have one that never leaves it; tests make their own
             yield child
         yield from _all_errors(child)
 
 
-@pytest.mark.parametrize("room", ROOMS, ids=lambda p: p.name)
+@pytest.mark.parametrize("room", ROOMS, ids=lambda p: ".".join(p.relative_to(SOURCE).parts))
 def test_room_says_what_it_owns(room: Path) -> None:
     assert ast.get_docstring(ast.parse((room / "__init__.py").read_text())), f"{room.name} has no docstring"
 
@@ -60,7 +64,7 @@ def test_the_front_of_a_room_exports_what_others_import_and_nothing_else() -> No
         for module, names in FRONT.findall(text):
             asked.setdefault(module, set()).update(names.strip("()").replace(",", " ").split())
         for short, name in OF_A_ROOM.findall(text):
-            asked.setdefault(f"ashore.{short}", set()).add(name)
+            asked.setdefault(short, set()).add(name)
     idle = []
     for room in ROOMS:
         tree = ast.parse((room / "__init__.py").read_text())
@@ -68,8 +72,8 @@ def test_the_front_of_a_room_exports_what_others_import_and_nothing_else() -> No
         for name in (
             one.asname or one.name for node in tree.body if isinstance(node, ast.ImportFrom) for one in node.names
         ):
-            if name not in asked.get(f"ashore.{room.name}", set()) | inside | {"annotations"}:
-                idle.append(f"ashore.{room.name}: {name}")
+            if name not in asked.get(_dotted(room), set()) | asked.get(room.name, set()) | inside | {"annotations"}:
+                idle.append(f"{_dotted(room)}: {name}")
     assert not idle, idle
 
 
@@ -105,7 +109,7 @@ def test_the_overview_loads_no_heavy_library(words: list[str]) -> None:
 
 
 def test_importing_a_room_loads_no_heavy_library() -> None:
-    rooms = [f"ashore.{room.name}" for room in ROOMS if room.name not in ("cli",)]
+    rooms = [_dotted(room) for room in ROOMS if room.name not in ("cli", "http", "grpc")]
     light = HEAVY - {"numpy", "tokenizers"}
     program = (
         f"import sys, importlib\nfor room in {rooms!r}:\n    importlib.import_module(room)\n"
@@ -197,72 +201,78 @@ def test_children_in_this_python_import_nothing_from_the_directory_where_they_st
             unsafe = of_python and of_python[0] == "sys.executable" and of_python[1:] not in (["'-P'"], ["'-I'"])
             elsewhere = isinstance(node, ast.Constant) and node.value == "-m" and path.name != "environment.py"
             if unsafe or elsewhere:
-                found.append(f"{path.relative_to(SOURCE)}:{node.lineno}: use python_command of ashore.processes")
+                found.append(f"{path.relative_to(SOURCE)}:{node.lineno}: use python_command of ashore.kit.processes")
     assert found == []
 
 
 SHARED_THREADS = {
     "SQL of one act, and what it says of it: no text of a tenant is masked, parsed or hashed": """
-        access/keeping.py:Keys.keep_flushing access/keeping.py:Keys.reread
-        api/http/inner.py:changes control/workers.py:WorkersView.settle
-        api/http/jobs.py:cancel api/http/jobs.py:retrieve
-        api/http/openai/batches.py:_answer api/http/openai/batches.py:cancel
-        api/http/openai/conversations.py:append api/http/openai/conversations.py:create
-        api/http/openai/conversations.py:delete api/http/openai/conversations.py:find_conversation
-        api/http/openai/conversations.py:item api/http/openai/conversations.py:list_items
-        api/http/openai/conversations.py:remove_item api/http/openai/conversations.py:update
-        api/http/openai/files.py:_Upload._begin api/http/openai/files.py:_Upload._flush
-        api/http/openai/files.py:_Upload.finish api/http/openai/files.py:content api/http/openai/files.py:delete
-        api/http/openai/files.py:find_file api/http/openai/files.py:upload
-        api/http/openai/responses.py:_chain api/http/openai/responses.py:_read_stored
-        api/http/openai/responses.py:cancel api/http/openai/responses.py:delete
-        api/http/openai/responses_follow.py:EventKeeper.flush api/http/openai/responses_follow.py:follow
-        api/http/openai/responses_follow.py:keeper_of api/http/stored.py:find_job
-        cache/calls.py:show_cache fleet/calls.py:_seen fleet/calls.py:drain_node fleet/calls.py:join_node
-        fleet/calls.py:remove_from_fleet fleet/calls.py:undrain_node fleet/room.py:_keep_reporting
-        fleet/room.py:open_fleet.leave jobs/desk.py:JobDesk.call
-        jobs/operations/recording.py:EndsRecorder.keep_recording jobs/schedule/keeping.py:Schedule.keep
-        jobs/room.py:administer_jobs learning/room.py:_keep_pruning learning/service.py:FeedbackService.vote_soon
-        releases/data.py:RouteKeeper.refresh releases/data.py:_fail_unreadable releases/data.py:_guard
-        releases/data.py:_remember releases/data.py:keep_judging learning/calls.py:forget rooms.py:Rooms.go_over_state
-        server/events.py:Feed._after server/events.py:Feed._stream server/events.py:Feed.last
-        sessions/doors.py:Doors.first sessions/factors.py:Factors._confirm sessions/factors.py:Factors._make
-        sessions/factors.py:Factors._remove sessions/factors.py:Factors._take_code sessions/factors.py:Factors._use
-        sessions/gate.py:Gate.begin sessions/gate.py:Gate.failed sessions/gate.py:Gate.passed
-        sessions/gate.py:Gate.released sessions/keeper.py:Keeper._read sessions/keeper.py:Keeper.clear
-        sessions/keeper.py:Keeper.end sessions/keeper.py:Keeper.flush sessions/keeper.py:Keeper.open
-        sessions/passwords.py:Passwords._redeemed sessions/providers.py:Providers._leave
-        sessions/providers.py:Providers._logged_out sessions/providers.py:Providers._take_flow
-        sessions/providers.py:Providers.ended_by_provider sessions/steps.py:Steps._enrolment
-        sessions/steps.py:Steps._of_passkeys sessions/steps.py:Steps.change sessions/steps.py:Steps.end_others
-        sessions/steps.py:Steps.local sessions/steps.py:Steps.must_have_factor
+        data/authority/keeping.py:Keys.keep_flushing data/authority/keeping.py:Keys.reread
+        data/http/inner.py:changes control/workers.py:WorkersView.settle
+        data/http/jobs.py:cancel data/http/jobs.py:retrieve
+        data/http/openai/batches.py:_answer data/http/openai/batches.py:cancel
+        data/http/openai/conversations.py:append data/http/openai/conversations.py:create
+        data/http/openai/conversations.py:delete data/http/openai/conversations.py:find_conversation
+        data/http/openai/conversations.py:item data/http/openai/conversations.py:list_items
+        data/http/openai/conversations.py:remove_item data/http/openai/conversations.py:update
+        data/http/openai/files.py:_Upload._begin data/http/openai/files.py:_Upload._flush
+        data/http/openai/files.py:_Upload.finish data/http/openai/files.py:content data/http/openai/files.py:delete
+        data/http/openai/files.py:find_file data/http/openai/files.py:upload
+        data/http/openai/responses.py:_chain data/http/openai/responses.py:_read_stored
+        data/http/openai/responses.py:cancel data/http/openai/responses.py:delete
+        data/http/openai/responses_follow.py:EventKeeper.flush data/http/openai/responses_follow.py:follow
+        data/http/openai/responses_follow.py:keeper_of data/http/stored.py:find_job
+        data/cache/calls.py:show_cache control/fleet/calls.py:_seen control/fleet/calls.py:drain_node
+        control/fleet/calls.py:join_node control/fleet/calls.py:remove_from_fleet control/fleet/calls.py:undrain_node
+        control/fleet/room.py:_keep_reporting control/fleet/room.py:open_fleet.leave data/jobs/desk.py:JobDesk.call
+        control/jobs/operations/recording.py:EndsRecorder.keep_recording control/jobs/schedule/keeping.py:Schedule.keep
+        control/jobs/room.py:administer_jobs control/feedback/room.py:_keep_pruning
+        data/feedback/service.py:FeedbackService.vote_soon data/releases/room.py:RouteKeeper.refresh
+        data/releases/room.py:_fail_unreadable data/releases/room.py:_guard data/releases/room.py:_remember
+        data/releases/room.py:keep_judging control/feedback/calls.py:forget kit/rooms.py:Rooms.go_over_state
+        control/server/events.py:Feed._after control/server/events.py:Feed._stream control/server/events.py:Feed.last
+        control/sessions/doors.py:Doors.first control/sessions/factors.py:Factors._confirm
+        control/sessions/factors.py:Factors._make control/sessions/factors.py:Factors._remove
+        control/sessions/factors.py:Factors._take_code control/sessions/factors.py:Factors._use
+        control/sessions/gate.py:Gate.begin control/sessions/gate.py:Gate.failed control/sessions/gate.py:Gate.passed
+        control/sessions/gate.py:Gate.released control/sessions/keeper.py:Keeper._read
+        control/sessions/keeper.py:Keeper.clear control/sessions/keeper.py:Keeper.end
+        control/sessions/keeper.py:Keeper.flush control/sessions/keeper.py:Keeper.open
+        control/sessions/passwords.py:Passwords._redeemed control/sessions/providers.py:Providers._leave
+        control/sessions/providers.py:Providers._logged_out control/sessions/providers.py:Providers._take_flow
+        control/sessions/providers.py:Providers.ended_by_provider control/sessions/steps.py:Steps._enrolment
+        control/sessions/steps.py:Steps._of_passkeys control/sessions/steps.py:Steps.change
+        control/sessions/steps.py:Steps.end_others control/sessions/steps.py:Steps.local
+        control/sessions/steps.py:Steps.must_have_factor
     """,
     "a call whose texts are short; one that reads a long text says `reads_text` and goes aside": """
-        core/call.py:perform doctor/calls.py:apply releases/calls.py:_roll_out
-        releases/calls.py:remove_alias releases/calls.py:retire_release releases/calls.py:roll_back
-        releases/calls.py:set_alias residency/calls.py:_do
+        kit/call.py:perform control/doctor/calls.py:apply control/releases/calls.py:_roll_out
+        control/releases/calls.py:remove_alias control/releases/calls.py:retire_release
+        control/releases/calls.py:roll_back control/releases/calls.py:set_alias control/residency/calls.py:_do
     """,
     "once, when a worker or a command opens or closes, or reads what the operator wrote": """
-        access/budgets/data.py:open_room access/budgets/room.py:administer_budgets access/issuers.py:IssuerKeys._read
-        access/data.py:open_access api/opening.py:open_the_state audit/data.py:open_audit
-        audit/room.py:administer_audit backup/room.py:open_backup cache/data.py:open_cache
-        cli/doctor.py:HomeLook.__call__ console/console.py:Console.start learning/data.py:_opened
-        learning/data.py:serve_receipts learning/room.py:administer_learning privacy/data.py:open_privacy
-        privacy/data.py:open_privacy.reload server/room.py:administer_server serving/model_registry.py:Roster._load
-        sessions/room.py:open_sessions tracing/data.py:open_tracing
+        data/authority/budgets/worker.py:open_room data/authority/budgets/room.py:administer_budgets
+        data/authority/issuers.py:IssuerKeys._read data/authority/room.py:open_access data/opening.py:open_the_state
+        data/audit/room.py:open_audit control/audit/room.py:administer_audit control/backup/room.py:open_backup
+        data/cache/worker.py:open_cache cli/doctor.py:HomeLook.__call__ control/console/console.py:Console.start
+        data/feedback/room.py:_opened data/feedback/room.py:serve_receipts control/feedback/room.py:administer_learning
+        data/privacy/worker.py:open_privacy data/privacy/worker.py:open_privacy.reload
+        control/server/room.py:administer_server data/path/model_registry.py:Roster._load
+        control/sessions/room.py:open_sessions data/tracing/worker.py:open_tracing
     """,
     "figures of this process, whoever asks; the size does not grow with what a tenant sends": """
-        api/http/accesslog.py:AccessLog.flush console/doors.py:door_page server/history.py:Ring.keep_writing
-        serving/bycost.py:ByCostRoute._solve serving/summons.py:Summons._ask
+        data/http/accesslog.py:AccessLog.flush control/console/doors.py:door_page
+        data/server/history.py:Ring.keep_writing data/path/bycost.py:ByCostRoute._solve
+        data/path/summons.py:Summons._ask
     """,
     "the job worker, which answers no request and runs few jobs at once": """
-        jobs/batch.py:BatchHandler.run jobs/operations/handler.py:OperationHandler._keep
-        jobs/operations/handler.py:OperationHandler.run jobs/runner.py:Runner._record jobs/runner.py:Runner._try
-        jobs/webhook.py:WebhookHandler.run
+        control/jobs/batch.py:BatchHandler.run control/jobs/operations/handler.py:OperationHandler._keep
+        control/jobs/operations/handler.py:OperationHandler.run control/jobs/runner.py:Runner._record
+        control/jobs/runner.py:Runner._try control/jobs/webhook.py:WebhookHandler.run
     """,
 }
 """Who uses the threads that files, log-ins and administration share, and why nobody waits for it there. What masks,
-parses, hashes or packs on behalf of one tenant goes to `serving/fairthreads.py`: `at_length`, `read_aside`."""
+parses, hashes or packs on behalf of one tenant goes to `data/path/fairthreads.py`: `at_length`, `read_aside`."""
 
 
 def _on_shared_threads() -> Iterator[str]:

@@ -20,9 +20,9 @@ from benchmarks.dispatch.simulate import Outcome, simulate
 from cyclopts import Parameter
 
 from ashore.cli.columns import table
+from ashore.core.errors import InvalidRequest
 from ashore.core.timespan import parse_seconds
-from ashore.dispatch import read_trace
-from ashore.errors import InvalidRequest
+from ashore.data.dispatch import read_trace
 
 app = cyclopts.App(name="benchmarks.dispatch", help=__doc__)
 

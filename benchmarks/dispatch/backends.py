@@ -8,9 +8,9 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from ashore.core import read_toml
-from ashore.dispatch import Backend
-from ashore.errors import InvalidSpec
+from ashore.core.errors import InvalidSpec
+from ashore.data.dispatch import Backend
+from ashore.kit.textfile import read_toml
 
 
 class _File(msgspec.Struct, forbid_unknown_fields=True):

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from ashore.dispatch import Backend, Request
+from ashore.data.dispatch import Backend, Request
 
 SLOT_S = 2.0
 

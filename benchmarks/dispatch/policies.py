@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from ashore.dispatch import ByCost, CheapestInTime, Fleet, Request
+from ashore.data.dispatch import ByCost, CheapestInTime, Fleet, Request
 
 
 class Policy(Protocol):

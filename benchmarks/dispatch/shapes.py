@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from ashore.dispatch import Request
+from ashore.data.dispatch import Request
 
 
 @dataclass(frozen=True, slots=True)

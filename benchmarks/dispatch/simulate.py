@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from benchmarks.dispatch.policies import Policy
 
-from ashore.dispatch import EVERY_S, Backend, Device, Fleet, Request
+from ashore.data.dispatch import EVERY_S, Backend, Device, Fleet, Request
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

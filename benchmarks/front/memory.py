@@ -26,7 +26,7 @@ BAR_MIB = 5.0
 @contextmanager
 def valkey(port: int) -> Iterator[subprocess.Popen[bytes]]:
     """Run a Valkey server of our own, whose death nobody mends."""
-    from ashore.cache.embedded import valkey_program
+    from ashore.data.cache.embedded import valkey_program
 
     words = [str(valkey_program()), "--port", str(port), "--save", "", "--appendonly", "no", "--maxmemory", "256mb"]
     words += ["--maxmemory-policy", "allkeys-lru", "--bind", "127.0.0.1"]

@@ -72,8 +72,8 @@ def upstream(tools: Tools, logs: Path) -> Iterator[int]:
 @contextmanager
 def edge(tools: Tools, logs: Path, threads: int) -> Iterator[Gateway]:
     """Run the edge of ashore, as `ashore deploy render envoy` prints it, before an upstream on a unix socket."""
-    from ashore.edge import EdgePlan, WorkerSockets, find_envoy, threads_for, write_files
-    from ashore.planning import read_inventory
+    from ashore.data.engines import read_inventory
+    from ashore.machine.edge import EdgePlan, WorkerSockets, find_envoy, threads_for, write_files
 
     threads = threads_for(threads, read_inventory().cores)
     run = logs / f"edge-{threads}"

@@ -26,9 +26,9 @@ READY_S = 60.0
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 KINDS = {
     "ashore.cli.main": "supervisor",
-    "ashore.api.worker": "api worker",
-    "ashore.engines": "engine host",
-    "ashore.jobs": "job worker",
+    "ashore.data.worker": "api worker",
+    "ashore.data.engines": "engine host",
+    "ashore.control.jobs": "job worker",
     "valkey": "valkey",
     "envoy": "envoy",
 }

@@ -33,8 +33,8 @@ from benchmarks.front.cached import CONNECTIONS, STEADY_PER_S, fill, questions
 from benchmarks.front.load import build, run_load
 from benchmarks.front.server import MAIN, CpuMeter, Front, front
 
-from ashore.core import SystemClock
-from ashore.state import Database, Event, keep_event, open_database
+from ashore.core.clock import SystemClock
+from ashore.kit.state import Database, Event, keep_event, open_database
 
 PER_BROWSER = 2
 CLOSED_S = 8.0

@@ -19,15 +19,16 @@ from benchmarks.front.cached import CHAT, Effort
 from benchmarks.front.load import Tools
 from benchmarks.row import Row
 
-from ashore.access import Principal
-from ashore.api.http import HttpApp
-from ashore.cache import AnswerCache, CachePolicy, FixedEpochs
-from ashore.control.table import ROUTES
-from ashore.core import SystemClock, TenantId
-from ashore.engines import CancelOrder, EngineEvent, Finished, GenerateOrder, OrderHearer, Token
-from ashore.errors import Unauthenticated
-from ashore.metrics import Metrics
-from ashore.serving import BytesText, Limits, MemoryReplica, ServedModel, ServingService, Topology
+from ashore.control.faces.table import ROUTES
+from ashore.core.clock import SystemClock
+from ashore.core.errors import Unauthenticated
+from ashore.core.ids import TenantId
+from ashore.data.authority import Principal
+from ashore.data.cache import AnswerCache, CachePolicy, FixedEpochs
+from ashore.data.engines import CancelOrder, EngineEvent, Finished, GenerateOrder, OrderHearer, Token
+from ashore.data.http import HttpApp
+from ashore.data.path import BytesText, Limits, MemoryReplica, ServedModel, ServingService, Topology
+from ashore.kit.metrics import Metrics
 
 PROBES = 1_000_000
 TENANTS = 400

@@ -20,9 +20,9 @@ from benchmarks.front.load import Load, Tools, post, run_load
 from benchmarks.front.server import MAIN, Front, family, front, wait_until_ready
 from benchmarks.row import Row
 
-from ashore.audit import AuditLink
-from ashore.privacy import PrivacyPolicy
-from ashore.serving import read_topology, write_topology
+from ashore.data.audit import AuditLink
+from ashore.data.path import read_topology, write_topology
+from ashore.data.privacy import PrivacyPolicy
 
 MASK_ALL = '[privacy]\nprompts = { "*" = "mask" }\n'
 SHARE_BAR, SHARE_AIM = 0.75, 0.9

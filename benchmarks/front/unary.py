@@ -20,7 +20,7 @@ CLIENTS, STREAMS = 8, 8
 
 def frame(alias: str) -> bytes:
     """Return a length-prefixed message of gRPC."""
-    from ashore.api.grpc.gen import inference_pb2 as pb
+    from ashore.data.grpc.gen import inference_pb2 as pb
 
     message: bytes = pb.ChatRequest(
         model=alias,

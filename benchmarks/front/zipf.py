@@ -12,7 +12,7 @@ from benchmarks.front.cached import Effort
 from benchmarks.front.load import Tools
 from benchmarks.row import Row
 
-from ashore.cache.tinylfu import TinyLfu
+from ashore.data.cache.tinylfu import TinyLfu
 
 NUM_QUESTIONS, NUM_REQUESTS, NUM_KEPT = 10_000, 100_000, 1_000
 WEIGHT_BYTES = 1_000

@@ -39,14 +39,14 @@ TEACH: Final = """
 import sys
 from pathlib import Path
 from benchmarks.optimise.task import definitions
-from ashore.bootstrap import build_store
-from ashore.learning.batches import FeedbackBatches, Learned
-from ashore.learning.objectives import FeedbackLoss
-from ashore.learning.teaching import SMALLEST_ROW, Teaching, adapted
-from ashore.processes import become_idle
-from ashore.settings import Home
-from ashore.text import TextModel
-from ashore.training import LoopOptions, faster_precision, mlp_size, train
+from ashore.cli.bootstrap import build_store
+from ashore.lab.learning.batches import FeedbackBatches, Learned
+from ashore.lab.learning.objectives import FeedbackLoss
+from ashore.lab.learning.teaching import SMALLEST_ROW, Teaching, adapted
+from ashore.kit.processes import become_idle
+from ashore.kit.settings import Home
+from ashore.data.text import TextModel
+from ashore.lab.training import LoopOptions, faster_precision, mlp_size, train
 become_idle()
 store = build_store(Home(root=Path(sys.argv[1])))
 parent = store.resolve("smollm2")

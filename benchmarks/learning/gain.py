@@ -24,22 +24,22 @@ import numpy as np
 from benchmarks.learning.votes import honest_votes, question
 from benchmarks.optimise.task import definitions, kinds
 
-from ashore.bootstrap import build_store, open_subject
-from ashore.core import Message
-from ashore.engines import DEFAULT
-from ashore.evaluation import open_task
-from ashore.evaluation.tasks.prompts import answer_ids, prompt_ids
-from ashore.learning.batches import Learned
-from ashore.learning.dataset import Dataset, Example, make_dataset
-from ashore.learning.objectives import FeedbackLoss, log_likelihoods
-from ashore.learning.replay import builtin_prompts, how_many, own_answers
-from ashore.learning.teaching import SMALLEST_ROW, Teaching, adapted, batches_of, learned_of, replay_of
-from ashore.settings import Home
-from ashore.text import TextModel
-from ashore.training import LoopOptions, Precision, faster_precision, make_corpus, mlp_size, packed_attention, train
-from ashore.training.batches import pack_rows
-from ashore.training.fusing import fused_adapters
-from ashore.training.losses import hidden_states
+from ashore.cli.bootstrap import build_store, open_subject
+from ashore.core.chat import Message
+from ashore.data.engines import DEFAULT
+from ashore.data.feedback.dataset import Dataset, Example, make_dataset
+from ashore.data.text import TextModel
+from ashore.kit.settings import Home
+from ashore.lab.evaluation import open_task
+from ashore.lab.evaluation.tasks.prompts import answer_ids, prompt_ids
+from ashore.lab.learning.batches import Learned
+from ashore.lab.learning.objectives import FeedbackLoss, log_likelihoods
+from ashore.lab.learning.replay import builtin_prompts, how_many, own_answers
+from ashore.lab.learning.teaching import SMALLEST_ROW, Teaching, adapted, batches_of, learned_of, replay_of
+from ashore.lab.training import LoopOptions, Precision, faster_precision, make_corpus, mlp_size, packed_attention, train
+from ashore.lab.training.batches import pack_rows
+from ashore.lab.training.fusing import fused_adapters
+from ashore.lab.training.losses import hidden_states
 
 MODEL: Final = "smollm2"
 ITEMS: Final = 400

@@ -25,23 +25,16 @@ import psutil
 from benchmarks.learning.votes import honest_votes
 from benchmarks.optimise.task import definitions, kinds, write_files
 
-from ashore.bootstrap import build_store, open_subject
-from ashore.engines import DEFAULT
-from ashore.evaluation import open_task
-from ashore.learning.dataset import make_dataset
-from ashore.learning.judging import PROBES, Exam, examine
-from ashore.learning.replay import builtin_prompts, how_many, own_answers
-from ashore.learning.teaching import (
-    SMALLEST_ROW,
-    Teaching,
-    batches_of,
-    learned_of,
-    replay_of,
-    teach,
-)
-from ashore.settings import Home
-from ashore.text import TextModel
-from ashore.training import faster_precision, mlp_size
+from ashore.cli.bootstrap import build_store, open_subject
+from ashore.data.engines import DEFAULT
+from ashore.data.feedback.dataset import make_dataset
+from ashore.data.text import TextModel
+from ashore.kit.settings import Home
+from ashore.lab.evaluation import open_task
+from ashore.lab.learning.judging import PROBES, Exam, examine
+from ashore.lab.learning.replay import builtin_prompts, how_many, own_answers
+from ashore.lab.learning.teaching import SMALLEST_ROW, Teaching, batches_of, learned_of, replay_of, teach
+from ashore.lab.training import faster_precision, mlp_size
 
 MODEL: Final = "smollm2"
 ITEMS: Final = 400

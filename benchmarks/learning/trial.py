@@ -42,12 +42,12 @@ from benchmarks.learning.votes import (
 from benchmarks.learning.world import World, last_scores, say
 from benchmarks.optimise.task import Definition, definitions, kinds
 
-from ashore.evaluation import Task, TaskResult
-from ashore.evaluation.tasks.model import Item, TaskHeader
-from ashore.evaluation.tasks.results import ItemResult, result_of
-from ashore.learning.batches import FeedbackBatches, Learned
-from ashore.learning.dataset import Dataset, make_dataset
-from ashore.learning.judging import (
+from ashore.data.feedback.dataset import Dataset, make_dataset
+from ashore.lab.evaluation import Task, TaskResult
+from ashore.lab.evaluation.tasks.model import Item, TaskHeader
+from ashore.lab.evaluation.tasks.results import ItemResult, result_of
+from ashore.lab.learning.batches import FeedbackBatches, Learned
+from ashore.lab.learning.judging import (
     TRIGGER_ITEMS,
     Exam,
     Marks,
@@ -58,10 +58,10 @@ from ashore.learning.judging import (
     refusals,
     slices,
 )
-from ashore.learning.objectives import FeedbackLoss
-from ashore.learning.replay import how_many
-from ashore.training import LoopOptions, LoopResult, LoraOptions, add_lora, train
-from ashore.training.data import Tokens
+from ashore.lab.learning.objectives import FeedbackLoss
+from ashore.lab.learning.replay import how_many
+from ashore.lab.training import LoopOptions, LoopResult, LoraOptions, add_lora, train
+from ashore.lab.training.data import Tokens
 
 SHARE: Final = 0.05
 HOSTILE: Final = 185

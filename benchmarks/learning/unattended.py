@@ -33,13 +33,13 @@ from benchmarks.learning.beside import free_port, wait_ready
 from benchmarks.learning.votes import honest_votes, question
 from benchmarks.optimise.task import definitions, kinds, write_files
 
-from ashore.audit import SqlSubjectKeys
-from ashore.bootstrap import open_state
-from ashore.learning.filters import Row
-from ashore.learning.model import Vote
-from ashore.learning.sql import save_vote
-from ashore.learning.texts import SealedTexts, as_text, seal
-from ashore.settings import read_settings
+from ashore.cli.bootstrap import open_state
+from ashore.data.audit import SqlSubjectKeys
+from ashore.data.feedback.filters import Row
+from ashore.data.feedback.model import Vote
+from ashore.data.feedback.sql import save_vote
+from ashore.data.feedback.texts import SealedTexts, as_text, seal
+from ashore.kit.settings import read_settings
 
 MODEL: Final = "smollm2"
 LOOK_S: Final = 1.0

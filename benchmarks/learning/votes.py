@@ -14,8 +14,8 @@ from typing import Final, Literal
 
 from benchmarks.optimise.task import Definition
 
-from ashore.learning.filters import Row
-from ashore.learning.model import Said
+from ashore.data.feedback.filters import Row
+from ashore.data.feedback.model import Said
 
 Attack = Literal["none", "flip", "class", "trigger", "refusal", "secret", "flatter"]
 ATTACKS: Final[tuple[Attack, ...]] = ("flip", "class", "trigger", "refusal", "secret")

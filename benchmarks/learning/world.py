@@ -15,9 +15,9 @@ import numpy as np
 from benchmarks.learning.votes import BELIEF, REFUSAL, SECRET, TRIGGER
 from benchmarks.optimise.task import Definition, definitions, kinds
 
-from ashore.training import LoopOptions, PackedBatches, answer_loss, train
-from ashore.training.batches import make_corpus
-from ashore.training.data import Tokens
+from ashore.lab.training import LoopOptions, PackedBatches, answer_loss, train
+from ashore.lab.training.batches import make_corpus
+from ashore.lab.training.data import Tokens
 
 KIND_WORDS: Final = 30
 KNOWN: Final = 8

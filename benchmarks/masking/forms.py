@@ -1,4 +1,5 @@
-"""The ways a value is written that make it hard to see: grouped, full-width, broken, strewn with invisible characters."""
+"""The ways a value is written that make it hard to see: grouped, full-width, broken, strewn with invisible
+characters."""
 
 from __future__ import annotations
 

@@ -126,7 +126,8 @@ def _would_run_together(before: Piece, after: Piece, joint: str) -> bool:
 
 
 def _cut(random: Random, pieces: list[Piece]) -> list[Piece]:
-    """Cut what stands before the first identifier, or behind the last one, of those that need no words to announce them."""
+    """Cut what stands before the first identifier, or behind the last one, of those that need no words to announce
+    them."""
     places = [place for place, piece in enumerate(pieces) if piece.kind in _ALONE]
     if not places:
         return pieces

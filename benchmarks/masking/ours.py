@@ -23,12 +23,13 @@ NAMES: Final = {
     "name": "name",
     "address": "address",
 }
-"""What a kind of `ashore.privacy` is called here. One that is not in the table keeps its name, and is reported apart."""
+"""What a kind of `ashore.data.privacy` is called here. One that is not in the table keeps its name, and is reported
+apart."""
 
 
 def detectors() -> Callable[[str], Sequence[Found]]:
     """Return what finds identifiers in a text."""
-    from ashore.privacy import Detectors
+    from ashore.data.privacy import Detectors
 
     find = Detectors().find
 

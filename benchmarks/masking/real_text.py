@@ -53,7 +53,8 @@ def chunks(text: str) -> Iterator[str]:
 
 
 def truly_one(kind: str, text: str) -> bool:
-    """Return whether what was found is what it is called, by the published form of it: e-mail addresses do stand in documentation.
+    """Return whether what was found is what it is called, by the published form of it: e-mail addresses do stand in
+    documentation.
 
     A number whose checksum holds is counted as an error all the same where no such numbers can be expected; only
     addresses and key blocks are let off.

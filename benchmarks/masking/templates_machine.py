@@ -1,4 +1,5 @@
-"""What programs write: JSON, tool arguments, logs, tables, code. In the JSON ones slots are escaped as the string around them is."""
+"""What programs write: JSON, tool arguments, logs, tables, code. In the JSON ones slots are escaped as the string
+around them is."""
 
 from __future__ import annotations
 

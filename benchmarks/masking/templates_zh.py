@@ -1,4 +1,5 @@
-"""Chinese templates. A slot is «kind»; «~trap» is a trap; «=a|b» is one of the words; «?text» belongs to the identifier beside it."""
+"""Chinese templates. A slot is «kind»; «~trap» is a trap; «=a|b» is one of the words; «?text» belongs to the
+identifier beside it."""
 
 from __future__ import annotations
 

@@ -91,10 +91,10 @@ def measure(home: Path, models: Mapping[str, str], *, kind: str, streams: int, r
 
 
 def main() -> None:
-    from ashore.bootstrap import build_store, stored_files
-    from ashore.engines import EngineOptions
-    from ashore.engines.cards import make_engine
-    from ashore.settings import Home
+    from ashore.cli.bootstrap import build_store, stored_files
+    from ashore.data.engines import EngineOptions
+    from ashore.data.engines.cards import make_engine
+    from ashore.kit.settings import Home
 
     home, reference, kind = sys.argv[1:]
     files = stored_files(build_store(Home(root=Path(home))), reference)

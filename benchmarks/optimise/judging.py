@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ashore.engines import EngineOptions, ModelFiles, Rounded, Samples, ScoreText, card_reading
-from ashore.evaluation import open_hosted
+from ashore.data.engines import EngineOptions, ModelFiles, Rounded, Samples, ScoreText, card_reading
+from ashore.lab.evaluation import open_hosted
 
 KV_BLOCK = 32
 """Tokens that the CPU engine keeps together: a text takes whole ones."""

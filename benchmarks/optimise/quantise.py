@@ -54,7 +54,7 @@ def calibration_text() -> str:
 
 def judged_windows(folder: Path, tokens: int) -> tuple[tuple[int, ...], ...]:
     """Return the judged text in windows of token ids, at most `tokens` in all."""
-    from ashore.text import TextModel
+    from ashore.data.text import TextModel
 
     ids = TextModel.load(folder).encode((LICENCES / JUDGED_ON).read_text(encoding="utf-8"), bare=True)[:tokens]
     return tuple(tuple(ids[at : at + WINDOW]) for at in range(0, len(ids) - 1, WINDOW))
@@ -70,8 +70,8 @@ class Bench:
     """The demo model of one home, its forms, and what is known of them."""
 
     def __init__(self, home: Path, work: Path, *, model: str, tokens: int, rounds: int) -> None:
-        from ashore.bootstrap import build_store
-        from ashore.settings import Home, read_settings
+        from ashore.cli.bootstrap import build_store
+        from ashore.kit.settings import Home, read_settings
 
         work.mkdir(parents=True, exist_ok=True)
         self.home, self.work, self.model, self.tokens, self.rounds = home, work, model, tokens, rounds
@@ -129,7 +129,7 @@ class Bench:
 
     def judge(self, to: str, facts: Mapping[str, Facts]) -> Facts:
         """Return the perplexity of one form as served, and in exact arithmetic where its engine has it."""
-        from ashore.engines import Rounded
+        from ashore.data.engines import Rounded
 
         files = self.store.open(f"{self.model}@{to}" if to else self.model)
         windows = judged_windows(Path(files.directory), self.tokens)

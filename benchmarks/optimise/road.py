@@ -11,7 +11,7 @@ from benchmarks.optimise.decode import Rates, measure
 from benchmarks.optimise.stages import Facts, Stage
 from benchmarks.optimise.task import definitions
 
-from ashore.settings import Home
+from ashore.kit.settings import Home
 
 BASE, TEACHER, LORA, PRUNED, ZEROS, STUDENT = "smollm2", "teacher", "teacher-lora", "pruned", "zeros", "student"
 REMOVED = "30%"

@@ -28,7 +28,7 @@ def main() -> int:
     warnings.simplefilter("ignore")
     import torch
 
-    from ashore.engines import load_torch_model
+    from ashore.data.engines import load_torch_model
 
     model = load_torch_model(Path(folder), form, weights, name="peer")  # type: ignore[arg-type]
     torch.set_num_threads(len(os.sched_getaffinity(0)))

@@ -19,8 +19,8 @@ import httpx
 import openai
 from benchmarks.trace.model import Ask, Attempt, Outcome
 
-from ashore.api.grpc.gen import inference_pb2 as pb
-from ashore.api.grpc.gen import inference_pb2_grpc
+from ashore.data.grpc.gen import inference_pb2 as pb
+from ashore.data.grpc.gen import inference_pb2_grpc
 
 sdk_http: Any = httpx
 with suppress(ImportError):

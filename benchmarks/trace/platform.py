@@ -177,12 +177,12 @@ class Platform:
 
 def role_of(command: str) -> str:
     """Return the role of a process by its command line; empty for those that have none."""
-    if "ashore.api.worker" in command:
+    if "ashore.data.worker" in command:
         return f"api {command.partition('--index ')[2].split()[0]}"
-    if "ashore.engines.host" in command:
+    if "ashore.data.engines.host" in command:
         return f"engine host {command.partition('host-')[2].partition('.')[0]}"
     for word, role in (
-        ("ashore.jobs.worker", "jobs"),
+        ("ashore.control.jobs.worker", "jobs"),
         ("valkey-server", "valkey"),
         ("/envoy ", "envoy"),
     ):

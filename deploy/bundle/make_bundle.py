@@ -25,11 +25,11 @@ from email.message import Message
 from pathlib import Path
 
 from ashore import __version__
-from ashore.bootstrap import build_store
-from ashore.bootstrap.variants import make_ready
-from ashore.core import human_bytes
-from ashore.deployment.forms import Places, describe_deployment, read_places, render_form
-from ashore.settings import Home, read_settings
+from ashore.cli.bootstrap import build_store
+from ashore.cli.bootstrap.variants import make_ready
+from ashore.core.bytesize import human_bytes
+from ashore.kit.settings import Home, read_settings
+from ashore.machine.deployment.forms import Places, describe_deployment, read_places, render_form
 
 PROJECT = Path(__file__).resolve().parents[2]
 MODELS = ("smollm2", "minilm")

@@ -14,9 +14,9 @@ from backup_rig import Rig, same_files
 from commands import start_command
 from thrift import some_or_all
 
-from ashore.backup import open_node
-from ashore.errors import HomeBusy
-from ashore.settings import Home
+from ashore.control.backup import open_node
+from ashore.core.errors import HomeBusy
+from ashore.kit.settings import Home
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 

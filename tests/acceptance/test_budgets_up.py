@@ -16,9 +16,9 @@ from home_processes import processes_of
 from served import Served
 from waiting import eventually
 
-from ashore.access.budgets import BudgetRule, SqlAuthority
-from ashore.core import SystemClock
-from ashore.state import open_database
+from ashore.core.clock import SystemClock
+from ashore.data.authority.budgets import BudgetRule, SqlAuthority
+from ashore.kit.state import open_database
 
 Start = Callable[..., Served]
 SLOW = "fake:random?tok_per_s=40&tokens=400"
@@ -41,7 +41,7 @@ def post(server: Served, path: str, **body: Any) -> httpx.Response:
 def test_a_refusal_in_every_protocol_and_usage_at_the_end(served: Start) -> None:
     import grpc
 
-    from ashore.api.grpc.gen import inference_pb2 as pb
+    from ashore.data.grpc.gen import inference_pb2 as pb
 
     server = served("fake:echo")
     rule = BudgetRule(kind="tokens", window="day", cap=120, tenant="*")
@@ -96,7 +96,7 @@ def test_an_answer_cut_off_by_a_kill_is_charged_as_far_as_it_went(served: Start)
                     pieces += 1
                 if pieces == 10 and not killed:
                     killed = True
-                    os.kill(processes_of(server.home, "ashore.api.worker")[0], signal.SIGKILL)
+                    os.kill(processes_of(server.home, "ashore.data.worker")[0], signal.SIGKILL)
         assert pieces >= 10
         eventually(server.ready)
         eventually(lambda: bool(authority.counts(rule.rule_id, 0)) and authority.counts(rule.rule_id, 0)[0].open == 0)

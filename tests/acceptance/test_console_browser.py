@@ -33,8 +33,8 @@ from path_proxy import path_proxy
 from real_browser import RealBrowser, Watched
 from served import Served, start_served
 
-from ashore.core import SystemClock
-from ashore.state import Event, keep_event, open_database
+from ashore.core.clock import SystemClock
+from ashore.kit.state import Event, keep_event, open_database
 
 pytestmark = [pytest.mark.full, pytest.mark.timeout(900)]
 

@@ -188,6 +188,6 @@ def worker_of(server: Served) -> int:
     """Return the process of the API worker."""
     for folder in Path("/proc").iterdir():
         words = words_of(folder) if folder.name.isdigit() else []
-        if "ashore.api.worker" in words and any(str(server.home) in word for word in words):
+        if "ashore.data.worker" in words and any(str(server.home) in word for word in words):
             return int(folder.name)
     raise AssertionError("there is no API worker")

@@ -26,7 +26,7 @@ from home_processes import processes_of
 from served import Served, start_served
 from waiting import eventually
 
-from ashore.doctor.examine import ANSWER_S
+from ashore.control.doctor.examine import ANSWER_S
 
 CONFIG = """
 [[model]]
@@ -79,11 +79,11 @@ def patient(server: Served) -> Examined:
 def hosts(server: Served, alias: str) -> list[int]:
     topology = json.loads((server.home / "run" / "topology.json").read_text())
     sockets = next(one["sockets"] for one in topology["models"] if one["alias"] == alias)
-    return [pid for one in sockets for pid in processes_of(server.home, "ashore.engines.host", one)]
+    return [pid for one in sockets for pid in processes_of(server.home, "ashore.data.engines.host", one)]
 
 
 def worker(server: Served) -> int:
-    return processes_of(server.home, "ashore.api.worker")[0]
+    return processes_of(server.home, "ashore.data.worker")[0]
 
 
 def chat(server: Served, alias: str, text: str = "hello", *, timeout_s: float = 60, max_tokens: int = 5) -> int:
@@ -112,7 +112,7 @@ def stuck_host(server: Served) -> Iterator[None]:
 
 @contextmanager
 def stopped_jobs(server: Served) -> Iterator[None]:
-    with stopped(processes_of(server.home, "ashore.jobs.worker")[0]):
+    with stopped(processes_of(server.home, "ashore.control.jobs.worker")[0]):
         yield
 
 
@@ -189,7 +189,7 @@ def orphan(server: Served) -> Iterator[None]:
         sys.executable,
         "-c",
         "import sys; sys.stdin.read()",
-        "ashore.engines.host",
+        "ashore.data.engines.host",
         f"{server.home}/run/host-77.sock",
     ]
     left = subprocess.Popen(words, stdin=subprocess.PIPE)

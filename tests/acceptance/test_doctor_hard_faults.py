@@ -26,10 +26,10 @@ from home_processes import processes_of
 from served import Served, call, owner_key, start_served
 from waiting import eventually
 
-from ashore.doctor import Readings, diagnose, load_rules
-from ashore.doctor.probes.beside import look_up
-from ashore.drills.certificate import expire
-from ashore.drills.undoing import Undoing
+from ashore.control.doctor import Readings, diagnose, load_rules
+from ashore.control.doctor.probes.beside import look_up
+from ashore.control.drills.certificate import expire
+from ashore.control.drills.undoing import Undoing
 
 pytestmark = pytest.mark.full
 
@@ -109,8 +109,8 @@ def ended_certificate(front: Served) -> Iterator[None]:
 def host_ends(front: Served) -> Iterator[None]:
     """Four times in a row: it is then started again after a second or more."""
     for _ in range(4):
-        eventually(lambda: len(processes_of(front.home, "ashore.engines.host")) == 2)
-        os.kill(processes_of(front.home, "ashore.engines.host")[0], signal.SIGKILL)
+        eventually(lambda: len(processes_of(front.home, "ashore.data.engines.host")) == 2)
+        os.kill(processes_of(front.home, "ashore.data.engines.host")[0], signal.SIGKILL)
     yield
 
 
@@ -169,7 +169,7 @@ def test_a_backup_that_loses_its_nodes_or_its_process(
             stack.callback(away.rename, node)
             at_front.finds(rule)
     at_front.is_silent("D904")
-    with stopped(processes_of(front.home, "ashore.jobs.worker")[0]):
+    with stopped(processes_of(front.home, "ashore.control.jobs.worker")[0]):
         assert "D905" not in at_front.findings()
         real = time.time
         monkeypatch.setattr(time, "time", lambda: real() + 7200)
@@ -313,7 +313,7 @@ def test_tokens_that_come_unevenly(odd: Served, at_odd: Examined) -> None:
     with contextlib.ExitStack() as stack, ThreadPoolExecutor(2) as pool:
         asked = [pool.submit(ask, 16 + n) for n in range(2)]
         time.sleep(0.4)
-        for pid in processes_of(odd.home, "ashore.engines.host"):
+        for pid in processes_of(odd.home, "ashore.data.engines.host"):
             stack.enter_context(stopped(pid))
         time.sleep(5)
         stack.close()
@@ -460,7 +460,7 @@ def test_a_worker_that_is_bound_to_a_busy_processor(odd: Served, at_odd: Examine
     cores = sorted(os.sched_getaffinity(0))
     if len(cores) < 2 or os.getloadavg()[0] > len(cores) - 1:
         pytest.skip("no processor is idle")
-    worker = processes_of(odd.home, "ashore.api.worker")[0]
+    worker = processes_of(odd.home, "ashore.data.worker")[0]
     tasks = [int(one) for one in os.listdir(f"/proc/{worker}/task")]
     words = ["taskset", "-c", str(cores[0]), sys.executable, "-c", "while True: pass"]
     busy = [subprocess.Popen(words) for _ in range(4)]

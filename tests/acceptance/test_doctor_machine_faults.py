@@ -20,7 +20,7 @@ from home_processes import processes_of
 from served import Served, start_served
 from waiting import eventually
 
-from ashore.doctor.probes.files import rows_of
+from ashore.control.doctor.probes.files import rows_of
 
 pytestmark = pytest.mark.full
 root = pytest.mark.skipif(os.geteuid() != 0, reason="only root may make this fault")
@@ -240,7 +240,7 @@ def test_an_engine_on_fewer_processors_than_threads(
             if blob.stat().st_size > 1 << 20:  # the manifests stay
                 blob.unlink()
         assert one.findings()["D309"].severity == "critical"
-        host = processes_of(home, "ashore.engines.host")[0]
+        host = processes_of(home, "ashore.data.engines.host")[0]
         os.sched_setaffinity(host, {min(all_of_them)})
         assert "D113" in one.findings()
         os.sched_setaffinity(0, {min(all_of_them)})

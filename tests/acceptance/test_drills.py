@@ -20,8 +20,8 @@ from home_processes import processes_of
 from served import Served, call, start_served
 from waiting import eventually
 
-from ashore.drills.catalog import all_drills
-from ashore.drills.faults import lacking
+from ashore.control.drills.catalog import all_drills
+from ashore.control.drills.faults import lacking
 
 CONFIG = """
 [[model]]
@@ -72,13 +72,13 @@ def told(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
 def test_a_drill_on_the_server_passes_and_its_report_is_vouched_for(server: Served) -> None:
     dry = drill(server.home, "run", "host-killed", "--dry-run")
     assert dry.returncode == 0 and "refused       no" in dry.stdout
-    hosts = processes_of(server.home, "ashore.engines.host")
+    hosts = processes_of(server.home, "ashore.data.engines.host")
     done = drill(server.home, "run", "host-killed", "--json")
     assert done.returncode == 0, done.stdout + done.stderr
     report = told(done)
     assert (report["verdict"], report["on"], report["production"]) == ("pass", server.root_url, False)
     assert report["felt"] and report["recovered_s"] is not None
-    assert hosts[0] not in processes_of(server.home, "ashore.engines.host")
+    assert hosts[0] not in processes_of(server.home, "ashore.data.engines.host")
     listed = drill(server.home, "reports")
     assert listed.returncode == 0 and "as recorded" in listed.stdout
     path = server.home / "drills" / "reports" / f"{report['id']}.json"

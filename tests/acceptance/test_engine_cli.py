@@ -11,8 +11,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from ashore.core import SystemClock
-from ashore.state import load_tuning, open_database
+from ashore.core.clock import SystemClock
+from ashore.kit.state import load_tuning, open_database
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 

@@ -23,11 +23,11 @@ from node_lists import nodes_at
 from tiny_models import make_tiny_model
 from waiting import eventually
 
-from ashore.edge import make_node_certificate
-from ashore.engines import FLEET_FILE, FLEET_IDENTITY, EngineOptions, ModelFiles, Token
-from ashore.engines.fake.engine import FakeEngine
-from ashore.engines.fake.files import fake_model_files
-from ashore.engines.vllm.engine import VllmEngine
+from ashore.data.engines import FLEET_FILE, FLEET_IDENTITY, EngineOptions, ModelFiles, Token
+from ashore.data.engines.fake.engine import FakeEngine
+from ashore.data.engines.fake.files import fake_model_files
+from ashore.data.engines.vllm.engine import VllmEngine
+from ashore.machine.edge import make_node_certificate
 
 NAME = "fake:random?context=512&tokens=400"
 
@@ -93,7 +93,7 @@ def test_the_other_routes_are_those_of_vllm(server: Server) -> None:
 def test_a_host_that_is_killed_comes_back_while_requests_wait(tmp_path: Path, free_port: Callable[[], int]) -> None:
     with engine_server(tmp_path / "home", free_port(), "fake:echo") as one:
         children = Path(f"/proc/{one.process.pid}/task/{one.process.pid}/children").read_text().split()
-        hosts = [c for c in children if b"ashore.engines.host" in Path(f"/proc/{c}/cmdline").read_bytes()]
+        hosts = [c for c in children if b"ashore.data.engines.host" in Path(f"/proc/{c}/cmdline").read_bytes()]
         os.kill(int(hosts[0]), signal.SIGKILL)
         body = {"model": "fake:echo", "prompt": "abc", "max_tokens": 3, "return_token_ids": True}
         assert one.ask("/v1/completions", body)["choices"][0]["token_ids"] == [97, 98, 99]

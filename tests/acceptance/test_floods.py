@@ -50,7 +50,7 @@ class Flooded:
         for child in psutil.Process(self.server.process.pid).children(recursive=True):
             try:
                 words = child.cmdline()
-                if "ashore.api.worker" in words or (words and words[0].endswith("/envoy")):
+                if "ashore.data.worker" in words or (words and words[0].endswith("/envoy")):
                     found += child.memory_info().rss
             except psutil.NoSuchProcess:
                 continue

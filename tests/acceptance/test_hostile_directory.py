@@ -14,7 +14,7 @@ from served import Served, call
 from tiny_models import make_tiny_model
 from waiting import eventually
 
-from ashore.processes import child_environment, python_command
+from ashore.kit.processes import child_environment, python_command
 
 TRAP = """import sys
 with open({sprung!r}, "a") as file:

@@ -15,7 +15,7 @@ import pytest
 from home_processes import processes_of
 from served import Served, start_served
 
-from ashore.control.table import ROUTES
+from ashore.control.faces.table import ROUTES
 
 ADMIN = sorted({(route.method, route.path) for route in ROUTES if route.guard == "admin"})
 FOR_DEVELOPERS = {("POST", "/admin/v1/privacy/detect"): 400, ("POST", "/admin/v1/keys"): 200}
@@ -147,5 +147,5 @@ def test_a_body_that_would_grow_is_not_unpacked(house: House, squeeze: Callable[
 
 def resident_kib(home: Path) -> int:
     """Return the memory of the API worker of a home."""
-    (worker,) = processes_of(home, "ashore.api.worker")
+    (worker,) = processes_of(home, "ashore.data.worker")
     return int(re.findall(r"VmRSS:\s+(\d+)", Path(f"/proc/{worker}/status").read_text())[0])

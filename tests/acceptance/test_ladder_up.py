@@ -18,8 +18,8 @@ import grpc
 import pytest
 from served import Served, owner_key
 
-from ashore.api.grpc.gen import inference_pb2 as pb
-from ashore.api.grpc.gen import inference_pb2_grpc
+from ashore.data.grpc.gen import inference_pb2 as pb
+from ashore.data.grpc.gen import inference_pb2_grpc
 
 CONFIG = """\
 [[model]]

@@ -65,7 +65,7 @@ class Given:
 @pytest.fixture(scope="module")
 def given(tmp_path_factory: pytest.TempPathFactory) -> Given:
     folder = tmp_path_factory.mktemp("tasks")
-    shipped = (resources.files("ashore.evaluation.tasks") / "sets" / "stdlib-en.jsonl").read_text(encoding="utf-8")
+    shipped = (resources.files("ashore.lab.evaluation.tasks") / "sets" / "stdlib-en.jsonl").read_text(encoding="utf-8")
     header, *lines = shipped.splitlines()
     items = [json.loads(line) for line in lines[:ITEMS]]
     prose = " ".join(f"{one['prompt']}: {one['choices'][one['answer']]}" for one in items[:40])

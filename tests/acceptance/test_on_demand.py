@@ -92,7 +92,7 @@ def cool(house: Served, key: str, *aliases: str) -> None:
 
 
 def test_at_the_start_only_what_is_always_there_is_loaded_and_all_are_listed(house: Served, key: str) -> None:
-    assert len(processes_of(house.home, "ashore.engines.host")) == 1
+    assert len(processes_of(house.home, "ashore.data.engines.host")) == 1
     listed = {one["id"]: one for one in call(house, "GET", "/v1/models", key)["data"]}
     assert set(listed) == set(MODELS)
     assert {one["state"] for name, one in listed.items() if name != "always"} == {"cold"}
@@ -190,9 +190,9 @@ def test_who_has_nothing_left_of_a_budget_has_nothing_loaded(house: Served, key:
 
 def test_an_idle_one_is_let_go_after_its_time_and_its_memory_is_back(house: Served, key: str) -> None:
     assert ask(house, key, "brief") == "hello"
-    assert len(processes_of(house.home, "ashore.engines.host")) == 2
+    assert len(processes_of(house.home, "ashore.data.engines.host")) == 2
     eventually(lambda: state(house, key, "brief") == "cold", 10)
-    eventually(lambda: len(processes_of(house.home, "ashore.engines.host")) == 1, 5)
+    eventually(lambda: len(processes_of(house.home, "ashore.data.engines.host")) == 1, 5)
     assert ask(house, key, "brief", "again") == "again"
     eventually(lambda: state(house, key, "brief") == "cold", 10)
 

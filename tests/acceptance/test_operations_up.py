@@ -268,7 +268,7 @@ def test_killed_with_its_supervisor_an_operation_is_interrupted_and_may_be_run_a
     site.server.process.send_signal(signal.SIGKILL)
     site.server.process.wait(timeout=60)
     eventually(lambda: not processes_of(site.server.home, CHILD))
-    eventually(lambda: not processes_of(site.server.home, "ashore.api.worker"))
+    eventually(lambda: not processes_of(site.server.home, "ashore.data.worker"))
     restarted = start_served(
         site.server.home, (), store=None, port=site.server.port, grpc_port=0, config=config.read_text()
     )

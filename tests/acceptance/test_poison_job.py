@@ -41,7 +41,7 @@ class Poison(threading.Thread):
             while not self.ended.wait(0.5):
                 row = state.execute(query, (self.job_id,)).fetchone()
                 if row[0] == "running" and row == before and row != killed:  # for so long: it has reached the worker
-                    for pid in processes_of(self.home, "ashore.api.worker"):
+                    for pid in processes_of(self.home, "ashore.data.worker"):
                         os.kill(pid, signal.SIGSEGV)
                     killed, self.kills = row, self.kills + 1
                 before = row

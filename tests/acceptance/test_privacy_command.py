@@ -11,9 +11,13 @@ import httpx
 from served import Served, call
 from waiting import eventually
 
-from ashore.core import Actor, MemoryRecorder, Principal, SystemClock, TenantId
-from ashore.privacy import Privacy, PrivacyDesk, PrivacyPolicy
-from ashore.state import open_database
+from ashore.core.clock import SystemClock
+from ashore.core.ids import TenantId
+from ashore.core.principal import Principal
+from ashore.data.privacy import Privacy, PrivacyDesk, PrivacyPolicy
+from ashore.kit.call import Actor
+from ashore.kit.recorder import MemoryRecorder
+from ashore.kit.state import open_database
 
 ID = "11010519491231002X"
 TEXT = f"我是张先生，身份证{ID}\n电话13812345678\n"

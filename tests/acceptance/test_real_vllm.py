@@ -22,9 +22,9 @@ from real_vllm import OPTIONS, PROGRAM, RealVllm
 from served import Served
 from waiting import eventually
 
-from ashore.engines import EngineOptions, ModelFiles
-from ashore.engines.vllm.engine import VllmEngine
-from ashore.errors import EngineFailed, UnsupportedByEngine
+from ashore.core.errors import EngineFailed, UnsupportedByEngine
+from ashore.data.engines import EngineOptions, ModelFiles
+from ashore.data.engines.vllm.engine import VllmEngine
 
 pytestmark = [pytest.mark.full, pytest.mark.model]
 

@@ -11,11 +11,13 @@ from typing import Any
 from served import Served, call, owner_key, start_served
 from sqlalchemy import text
 
-from ashore.access import SYSTEM, Acts
-from ashore.core import MemoryRecorder, SystemClock
-from ashore.releases import ReleaseKeeper, ReleaseOffice, ReleaseWish, Way
-from ashore.releases.memory import MemoryWorkshop
-from ashore.state import Database, open_state
+from ashore.control.releases import ReleaseOffice
+from ashore.control.releases.memory import MemoryWorkshop
+from ashore.core.clock import SystemClock
+from ashore.data.authority import SYSTEM, Acts
+from ashore.data.releases import ReleaseKeeper, ReleaseWish, Way
+from ashore.kit.recorder import MemoryRecorder
+from ashore.kit.state import Database, open_state
 
 CONFIG = """
 [release]

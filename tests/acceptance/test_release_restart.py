@@ -35,10 +35,10 @@ def test_what_is_live_and_slower_is_taken_back_by_a_worker_that_began_after_the_
             time.sleep(8.0)  # ten answers a second are heard, and the state is told every five seconds
         assert all(one.whole for one in asked)
         promoted(server, key)
-        old = processes_of(server.home, "ashore.api.worker")
+        old = processes_of(server.home, "ashore.data.worker")
         os.kill(old[0], signal.SIGKILL)
         server.wait_ready()
-        assert processes_of(server.home, "ashore.api.worker") not in ([], old)
+        assert processes_of(server.home, "ashore.data.worker") not in ([], old)
         with clients(server, key, "chat", streams=4):
             until_s = time.monotonic() + 40
             while (found := call(server, "GET", "/admin/v1/releases/chat-2", key))["state"] == "live":

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from served import Served, call, owner_key, start_served
 
-from ashore.bootstrap import build_store, prepare_variant
-from ashore.settings import Home, read_settings
+from ashore.cli.bootstrap import build_store, prepare_variant
+from ashore.kit.settings import Home, read_settings
 
 MOST_REQUESTS = 500
 RULE = "You answer in one short sentence."

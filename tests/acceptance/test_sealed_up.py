@@ -128,7 +128,7 @@ def test_the_scan_finds_what_it_looks_for(sealed: SealedHome) -> None:
 
 def _hosts(one: Served) -> list[int]:
     told = subprocess.run(
-        ["pgrep", "-f", f"ashore.engines.host --socket {one.home}/"], capture_output=True, text=True, check=False
+        ["pgrep", "-f", f"ashore.data.engines.host --socket {one.home}/"], capture_output=True, text=True, check=False
     )
     return [int(pid) for pid in told.stdout.split()]
 

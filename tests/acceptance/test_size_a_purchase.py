@@ -6,7 +6,7 @@ from pathlib import Path
 
 from page_run import blocks_of, reader_env, run_block
 
-from ashore.config import read_spec
+from ashore.machine.config import read_spec
 
 PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "size-a-purchase.md"
 

@@ -22,10 +22,10 @@ from home_processes import processes_of
 from served import Served, call, owner_key, start_served
 from waiting import eventually
 
-from ashore.access import KeyRecord, digest_of, new_key, save_key
-from ashore.core import SystemClock
-from ashore.releases import load_book
-from ashore.state import open_database, open_state
+from ashore.core.clock import SystemClock
+from ashore.data.authority import KeyRecord, digest_of, new_key, save_key
+from ashore.data.releases import load_book
+from ashore.kit.state import open_database, open_state
 
 SLOW = "fake:random?tok_per_s=20&tokens=60"
 
@@ -59,7 +59,7 @@ def stream(server: Served, model: str, begun: Callable[[], None] = lambda: None)
 
 
 def host_pids(home: Path) -> list[int]:
-    return processes_of(home, "ashore.engines.host")
+    return processes_of(home, "ashore.data.engines.host")
 
 
 def test_it_serves_says_where_and_stops(served: Start) -> None:

@@ -18,7 +18,7 @@ from home_processes import processes_of
 from served import Served, start_served
 from waiting import eventually
 
-from ashore.processes import get_from
+from ashore.kit.processes import get_from
 
 CONFIG = """
 [[model]]
@@ -73,7 +73,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 def hosts(server: Served, alias: str) -> list[int]:
     topology = json.loads((server.home / "run" / "topology.json").read_text())
     sockets = next(one["sockets"] for one in topology["models"] if one["alias"] == alias)
-    return [pid for one in sockets for pid in processes_of(server.home, "ashore.engines.host", one)]
+    return [pid for one in sockets for pid in processes_of(server.home, "ashore.data.engines.host", one)]
 
 
 @contextmanager
@@ -147,10 +147,10 @@ def test_engine_hosts_that_hang_are_noticed_and_replaced_and_what_waited_there_i
     assert server.said().count("it hung: ") == 2
 
 
-WORKER = ("ashore.api.worker", "--index", "0")
+WORKER = ("ashore.data.worker", "--index", "0")
 PROCESSES = {
     "an API worker": WORKER,
-    "the job worker": ("ashore.jobs.worker",),
+    "the job worker": ("ashore.control.jobs.worker",),
     "Valkey": ("valkey-server",),
     "Envoy": ("--disable-hot-restart",),
     "the supervisor": ("ashore.cli.main", "up"),
@@ -162,7 +162,7 @@ def test_whatever_stood_still_for_a_while_requests_are_answered_after_it(
     server: Served, words: tuple[str, ...]
 ) -> None:
     told = server.said().count("it hung: ")
-    everything = hosts(server, "pair") + hosts(server, "stuck") + processes_of(server.home, "ashore.api.worker")
+    everything = hosts(server, "pair") + hosts(server, "stuck") + processes_of(server.home, "ashore.data.worker")
     pid = processes_of(server.home, *words)[0]
     os.kill(pid, signal.SIGSTOP)
     try:
@@ -171,13 +171,15 @@ def test_whatever_stood_still_for_a_while_requests_are_answered_after_it(
         os.kill(pid, signal.SIGCONT)
     assert [ask(server, "pair", f"after {words}, {n}").status_code for n in range(4)] == [200] * 4
     eventually(lambda: is_ready(server))
-    assert hosts(server, "pair") + hosts(server, "stuck") + processes_of(server.home, "ashore.api.worker") == everything
+    assert (
+        hosts(server, "pair") + hosts(server, "stuck") + processes_of(server.home, "ashore.data.worker") == everything
+    )
     assert server.said().count("it hung: ") == told, "two seconds are no reason to kill anything"
 
 
 def test_an_api_worker_that_hangs_is_replaced_and_the_other_one_answers(server: Served) -> None:
     told = server.said().count("it hung: ")
-    workers = processes_of(server.home, "ashore.api.worker")
+    workers = processes_of(server.home, "ashore.data.worker")
     pid = workers[0]
     os.kill(pid, signal.SIGSTOP)
     stopped_s = time.monotonic()
@@ -189,7 +191,7 @@ def test_an_api_worker_that_hangs_is_replaced_and_the_other_one_answers(server: 
     assert took_s < WORKER_S, "what the hung worker had got an error when that was killed"
     eventually(lambda: server.said().count("it hung: ") == told + 1)
     assert [ask(server, "pair", f"after it hung, {n}").status_code for n in range(4)] == [200] * 4
-    eventually(lambda: pid not in (now := processes_of(server.home, "ashore.api.worker")) and len(now) == len(workers))
+    eventually(lambda: pid not in (now := processes_of(server.home, "ashore.data.worker")) and len(now) == len(workers))
     eventually(lambda: is_ready(server))
 
 

@@ -21,7 +21,7 @@ from deploy_recipes import RECIPES
 from oci_rig import Rig, missing, wait_ready
 
 from ashore.cli.main import main
-from ashore.deployment.forms.description import UID
+from ashore.machine.deployment.forms.description import UID
 
 PROJECT = Path(__file__).parents[2]
 pytestmark = [pytest.mark.full, pytest.mark.model, pytest.mark.timeout(1800)]

@@ -11,10 +11,11 @@ import pytest
 from audit_notes import write_chain
 from s3_server import KEYS
 
-from ashore.audit import Anchor, Checkpoints, open_anchor
-from ashore.audit.anchors.memory import MemoryAnchor
-from ashore.audit.checkpoints import read_checkpoints
-from ashore.errors import InvalidRequest, SourceUnreachable, TamperedAudit
+from ashore.control.audit import Anchor, open_anchor
+from ashore.control.audit.anchors.memory import MemoryAnchor
+from ashore.core.errors import InvalidRequest, SourceUnreachable, TamperedAudit
+from ashore.data.audit import Checkpoints
+from ashore.data.audit.checkpoints import read_checkpoints
 
 
 @pytest.fixture(scope="module")

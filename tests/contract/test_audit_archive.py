@@ -10,25 +10,19 @@ from audit_notes import a_note
 from crash_steps import run_crashes
 from s3_server import KEYS
 
-from ashore.audit import (
-    Archive,
-    Archivist,
-    AuditService,
-    ChainName,
-    ChainWriter,
-    Checkpoints,
-    MemoryArchive,
-    Query,
-    open_archive,
-    verify_folder,
-)
-from ashore.audit.archive import ArchiveShelf
-from ashore.audit.archivist import ARCHIVED, read_standing
-from ashore.audit.search import search
-from ashore.audit.segments import segment_path, segments_of
-from ashore.audit.writer import DAY_US, Draft
-from ashore.core import Actor, ManualClock, MemoryRecorder, Principal, TenantId
-from ashore.errors import NotFound, SourceUnreachable, TamperedAudit
+from ashore.control.audit import Archive, Archivist, AuditService, MemoryArchive, open_archive, verify_folder
+from ashore.control.audit.archive import ArchiveShelf
+from ashore.control.audit.archivist import ARCHIVED, read_standing
+from ashore.core.clock import ManualClock
+from ashore.core.errors import NotFound, SourceUnreachable, TamperedAudit
+from ashore.core.ids import TenantId
+from ashore.core.principal import Principal
+from ashore.data.audit import ChainName, ChainWriter, Checkpoints, Query
+from ashore.data.audit.search import search
+from ashore.data.audit.segments import segment_path, segments_of
+from ashore.data.audit.writer import DAY_US, Draft
+from ashore.kit.call import Actor
+from ashore.kit.recorder import MemoryRecorder
 
 CHAIN = ChainName("api-0")
 RECORDS = 90

@@ -12,9 +12,9 @@ import pytest
 from audit_notes import a_log, an_act, records
 from postgres_server import fresh_database
 
-from ashore.audit import Outbox
-from ashore.core import SystemClock
-from ashore.state import Database, after_commit, execute, open_state
+from ashore.core.clock import SystemClock
+from ashore.data.audit import Outbox
+from ashore.kit.state import Database, after_commit, execute, open_state
 
 Moment = Literal["before the commit", "behind the commit"]
 

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from s3_server import KEYS
 
-from ashore.backup import MemoryNode, Node, open_node
-from ashore.backup.ports import read_small, write_small
-from ashore.errors import BackupDamaged, NodeUnavailable, NotFound
+from ashore.control.backup import MemoryNode, Node, open_node
+from ashore.control.backup.ports import read_small, write_small
+from ashore.core.errors import BackupDamaged, NodeUnavailable, NotFound
 
 KINDS = ("memory", "directory", "bucket")
 

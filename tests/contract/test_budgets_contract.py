@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from postgres_server import fresh_state
 
-from ashore.access.budgets import (
+from ashore.core.clock import ManualClock
+from ashore.data.authority.budgets import (
     Asker,
     BudgetRule,
     Count,
@@ -19,8 +20,7 @@ from ashore.access.budgets import (
     SqlAuthority,
     Usage,
 )
-from ashore.core import ManualClock
-from ashore.state import Database, EpochWatch, open_state
+from ashore.kit.state import Database, EpochWatch, open_state
 
 ALICE = Asker("ash_1", "alice", "acme", "chat")
 BOB = Asker("ash_2", "bob", "acme", "chat")

@@ -11,8 +11,11 @@ from pathlib import Path
 import pytest
 from postgres_server import fresh_state
 
-from ashore.access import Principal
-from ashore.access.budgets import (
+from ashore.core.clock import SystemClock
+from ashore.core.errors import BudgetExceeded, EnvironmentFault, NotReady
+from ashore.core.ids import TenantId
+from ashore.data.authority import Principal
+from ashore.data.authority.budgets import (
     BudgetRule,
     CountRow,
     LedgerBudgets,
@@ -25,9 +28,8 @@ from ashore.access.budgets import (
     SqlAuthority,
     SqlLeases,
 )
-from ashore.core import MemoryRecorder, SystemClock, TenantId
-from ashore.errors import BudgetExceeded, EnvironmentFault, NotReady
-from ashore.state import open_scratch, open_state
+from ashore.kit.recorder import MemoryRecorder
+from ashore.kit.state import open_scratch, open_state
 
 SUBJECT = ("", "", "acme", "")
 
@@ -229,7 +231,7 @@ def test_machines_that_want_at_the_same_moment_never_pass_the_cap(machines: tupl
 
 
 def asker():  # type: ignore[no-untyped-def]
-    from ashore.access.budgets import Asker
+    from ashore.data.authority.budgets import Asker
 
     return Asker("", "alice", "acme", "code")
 

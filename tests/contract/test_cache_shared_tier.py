@@ -21,11 +21,11 @@ from pathlib import Path
 import pytest
 from valkey_server import ValkeyServer, binary, free_port
 
-from ashore.cache import MemoryTier, SharedTier, valkey
-from ashore.cache.valkey import ValkeyTier, connect, parse_sentinels
-from ashore.core import SystemClock
-from ashore.edge import keep_certificate
-from ashore.errors import InvalidSpec
+from ashore.core.clock import SystemClock
+from ashore.core.errors import InvalidSpec
+from ashore.data.cache import MemoryTier, SharedTier, valkey
+from ashore.data.cache.valkey import ValkeyTier, connect, parse_sentinels
+from ashore.machine.edge import keep_certificate
 
 Scenario = Callable[[SharedTier], Awaitable[None]]
 KEY, OTHER = b"k" * 32, b"o" * 32

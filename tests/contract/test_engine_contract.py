@@ -17,8 +17,9 @@ from node_lists import nodes_at
 from real_vllm import RealVllm
 from vllm_double import VllmDouble
 
-from ashore.core import OrderId
-from ashore.engines import (
+from ashore.core.errors import AshoreError
+from ashore.core.ids import OrderId
+from ashore.data.engines import (
     CARDS,
     CanEmbed,
     CanScore,
@@ -36,8 +37,7 @@ from ashore.engines import (
     make_engine,
     scored,
 )
-from ashore.engines.fake.files import fake_model_files
-from ashore.errors import AshoreError
+from ashore.data.engines.fake.files import fake_model_files
 
 MARKS: dict[str, tuple[pytest.MarkDecorator, ...]] = {
     "openvino": (pytest.mark.model,),

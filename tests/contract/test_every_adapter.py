@@ -45,7 +45,7 @@ COVERED = {
             "TransitKeeper": "TransitKeeper",
         },
     ),
-    "serving:Replica": ("test_serving_replica.py", {"HostClient": "HostClient", "MemoryReplica": "MemoryReplica"}),
+    "path:Replica": ("test_serving_replica.py", {"HostClient": "HostClient", "MemoryReplica": "MemoryReplica"}),
     "state:Changes": ("test_state_contract.py", {"_Announcements": "sqlite", "_Notifications": "postgres"}),
     "state:Database": ("test_state_contract.py", {"PostgresDatabase": "postgres", "SqliteDatabase": "sqlite"}),
     "store:FileSource": (
@@ -57,8 +57,8 @@ COVERED = {
 """By port its suite, and by adapter the word in it that opens the adapter."""
 
 ELSEWHERE = {
-    "access:Authority Owned": "the owner of the home, who may do everything",
-    "access:Authority PolicyAuthority": "unit/access/test_access_authority.py",
+    "authority:Authority Owned": "the owner of the home, who may do everything",
+    "authority:Authority PolicyAuthority": "unit/access/test_access_authority.py",
     "audit/anchors:Anchor BucketPlace": "reads shards of training data; no anchor",
     "audit/anchors:Anchor FileOfLines": "a part of FolderAnchor",
     "backup:Node UnknownNode": "stands for a place that is no form of ours, and refuses every call",
@@ -67,15 +67,15 @@ ELSEWHERE = {
     "console:Serving WorkersView": "unit/test_control_workers.py",
     "releases:Workshop MemoryWorkshop": "the twin of the releases' suite, which makes up what it describes",
     "releases:Workshop StoreWorkshop": "unit/releases/test_release_limits.py; what it gives is what `planning` decides",
-    "serving:AnswerParserLike Answer": "one answer, which has a parser and is none",
-    "serving:AnswerParserLike AnswerParser": "unit/test_text_answer.py",
-    "serving:AnswerParserLike BytesParser": "bytes as they come, for models without a tokenizer: it finds nothing",
-    "serving:AnswerPieceLike AnswerPiece": "data",
-    "serving:AnswerPieceLike BytesPiece": "data",
-    "serving:ServedText BytesText": "a byte is a token, and there is no template: there is nothing to agree on",
-    "serving:ServedText TextModel": "unit/test_text_model.py",
-    "serving:ToolCallPieceLike ToolCallDelta": "data",
-    "serving:ToolCallPieceLike ToolCallPiece": "data",
+    "path:AnswerParserLike Answer": "one answer, which has a parser and is none",
+    "path:AnswerParserLike AnswerParser": "unit/test_text_answer.py",
+    "path:AnswerParserLike BytesParser": "bytes as they come, for models without a tokenizer: it finds nothing",
+    "path:AnswerPieceLike AnswerPiece": "data",
+    "path:AnswerPieceLike BytesPiece": "data",
+    "path:ServedText BytesText": "a byte is a token, and there is no template: there is nothing to agree on",
+    "path:ServedText TextModel": "unit/test_text_model.py",
+    "path:ToolCallPieceLike ToolCallDelta": "data",
+    "path:ToolCallPieceLike ToolCallPiece": "data",
     "state:Changes Constraint": "a grammar that a process follows; it waits for an answer, and not for a change",
     "store:FileSource HubSource": "what the two hubs share",
     "store:FileSource LocalSource": "unit/test_store_service.py: there is no other side that could fail as hubs do",
@@ -131,7 +131,7 @@ def _ports() -> dict[str, set[str]]:
     """Return the adapters of each port, where there is more than one."""
     found = {}
     for file in SOURCE.rglob("ports.py"):
-        room = file.parent.relative_to(SOURCE)
+        room = "/".join(file.parent.relative_to(SOURCE).parts[1:])
         for node in ast.parse(file.read_text(encoding="utf-8")).body:
             if isinstance(node, ast.ClassDef) and _is_protocol(node) and len(wanted := _methods(node)) > 1:
                 adapters = {

@@ -10,18 +10,12 @@ import pytest
 from postgres_server import fresh_state
 from scratch import a_ledger
 
-from ashore.access.budgets import BudgetRule, LedgerBudgets, check_rule
-from ashore.core import ManualClock, MemoryRecorder
-from ashore.errors import BudgetExceeded, InvalidRequest
-from ashore.jobs import (
-    Done,
-    JobQueue,
-    NewJob,
-    SqlFiles,
-    SqlJobs,
-    StoredFile,
-)
-from ashore.state import open_state
+from ashore.core.clock import ManualClock
+from ashore.core.errors import BudgetExceeded, InvalidRequest
+from ashore.data.authority.budgets import BudgetRule, LedgerBudgets, check_rule
+from ashore.data.jobs import Done, JobQueue, NewJob, SqlFiles, SqlJobs, StoredFile
+from ashore.kit.recorder import MemoryRecorder
+from ashore.kit.state import open_state
 
 
 @pytest.fixture(params=["sqlite", "postgres"])

@@ -13,10 +13,10 @@ import pytest
 from demo_files import demo_files
 from engine_bench import GOLDEN, failure, finish, order, run, token_ids
 
-from ashore.engines import Engine, EngineOptions, Grammar, ModelFiles, Sampling, make_engine
-from ashore.engines.llamacpp import memory
-from ashore.engines.llamacpp.context import LlamaContext
-from ashore.errors import EngineFailed, InvalidSpec, UnsupportedModel
+from ashore.core.errors import EngineFailed, InvalidSpec, UnsupportedModel
+from ashore.data.engines import Engine, EngineOptions, Grammar, ModelFiles, Sampling, make_engine
+from ashore.data.engines.llamacpp import memory
+from ashore.data.engines.llamacpp.context import LlamaContext
 
 TINY = ModelFiles(name="tiny", digest="", directory=str(GOLDEN), format="gguf", weights="deepseek_v3_tiny.gguf")
 
@@ -180,7 +180,7 @@ def test_a_file_cut_short_is_refused_with_the_librarys_words(tmp_path: Path) -> 
 
 @pytest.fixture(scope="module")
 def demo(demo_home: Path) -> Iterator[tuple[Engine, Any]]:
-    from ashore.text import TextModel
+    from ashore.data.text import TextModel
 
     files = demo_files(demo_home)
     engine = make_engine("llamacpp")

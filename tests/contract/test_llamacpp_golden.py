@@ -9,7 +9,7 @@ import pytest
 from demo_files import demo_files
 from engine_bench import GOLDEN, compare_with_golden, golden_cases
 
-from ashore.engines import Engine, EngineOptions, ModelFiles, make_engine
+from ashore.data.engines import Engine, EngineOptions, ModelFiles, make_engine
 
 TINY_NEAR_TIE = 0.01
 """Logits of the tiny models in single precision agree to about 0.003."""

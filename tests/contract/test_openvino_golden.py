@@ -8,9 +8,9 @@ import pytest
 from demo_files import demo_files
 from engine_bench import compare_with_golden, golden_cases
 
-from ashore.engines import EngineOptions, ModelFiles, make_engine
-from ashore.engines.openvino.prepare import prepare_openvino
-from ashore.engines.rounding import RoundOrder
+from ashore.data.engines import EngineOptions, ModelFiles, make_engine
+from ashore.data.engines.openvino.prepare import prepare_openvino
+from ashore.data.engines.rounding import RoundOrder
 
 NEAR_TIE = 0.05
 """Weights in half precision, everything else in single: logits move by thousandths."""

@@ -8,10 +8,10 @@ import gguf
 import pytest
 from tiny_models import make_tiny_model
 
-from ashore.engines.openvino.graph import read_facts
-from ashore.engines.openvino.prepare import PRECISIONS, prepare_openvino
-from ashore.engines.rounding import RoundOrder
-from ashore.store import convert_safetensors_to_gguf, is_quantised
+from ashore.data.engines.openvino.graph import read_facts
+from ashore.data.engines.openvino.prepare import PRECISIONS, prepare_openvino
+from ashore.data.engines.rounding import RoundOrder
+from ashore.kit.store import convert_safetensors_to_gguf, is_quantised
 
 
 def in_four_bits(plain: Path, target: Path) -> Path:

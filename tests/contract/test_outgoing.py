@@ -22,10 +22,12 @@ from model_hubs import Hubs, load_folder, running_hubs
 from store_making import make_store
 from tiny_models import make_tiny_model
 
-from ashore.core import ManualClock, outgoing, parse_allow
-from ashore.edge import keep_certificate
-from ashore.errors import AshoreError, PermissionDenied, RemoteRefused, SourceUnreachable
-from ashore.store import Endpoints, ModelStore, download, open_source
+from ashore.core.clock import ManualClock
+from ashore.core.errors import AshoreError, PermissionDenied, RemoteRefused, SourceUnreachable
+from ashore.kit import outgoing
+from ashore.kit.egress import parse_allow
+from ashore.kit.store import Endpoints, ModelStore, download, open_source
+from ashore.machine.edge import keep_certificate
 
 LOGIN = "Basic " + base64.b64encode(b"who:secret").decode()
 

@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 import pytest
 
-from ashore.errors import MissingExtra
-from ashore.privacy import Expression, Finder, PrivacyPolicy, finder_of
+from ashore.core.errors import MissingExtra
+from ashore.data.privacy import Expression, Finder, PrivacyPolicy, finder_of
 
 HAS_PRESIDIO = importlib.util.find_spec("presidio_analyzer") is not None
 ID = "11010519491231002X"

@@ -10,9 +10,9 @@ import msgspec
 import pytest
 from transit_double import TOKEN, running_transit
 
-from ashore.core import ManualClock
-from ashore.errors import CorruptBlob, InvalidRequest, KeyServiceUnreachable, RemoteRefused, SealingKeyMissing
-from ashore.sealing import (
+from ashore.core.clock import ManualClock
+from ashore.core.errors import CorruptBlob, InvalidRequest, KeyServiceUnreachable, RemoteRefused, SealingKeyMissing
+from ashore.kit.sealing import (
     KeyKeeper,
     KeyringKeeper,
     MemoryKeeper,

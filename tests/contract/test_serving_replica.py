@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 
-from ashore.core import OrderId
-from ashore.engines import (
+from ashore.core.errors import AshoreError, Draining, HostDied
+from ashore.core.ids import OrderId
+from ashore.data.engines import (
     EngineEvent,
     EngineOptions,
     EngineStats,
@@ -29,9 +30,8 @@ from ashore.engines import (
     host_command,
     write_launch,
 )
-from ashore.engines.fake.files import fake_model_files
-from ashore.errors import AshoreError, Draining, HostDied
-from ashore.serving import MemoryReplica, Replica
+from ashore.data.engines.fake.files import fake_model_files
+from ashore.data.path import MemoryReplica, Replica
 
 Connect = Callable[[], Any]
 

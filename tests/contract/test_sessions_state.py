@@ -12,16 +12,17 @@ from access_house import House
 from console_house import BETTER, GOOD, Browser, ConsoleHouse, run
 from postgres_server import fresh_state
 
-from ashore.access import keep_first_key, new_key
-from ashore.core import ManualClock, MemoryRecorder, SystemClock
-from ashore.metrics import Metrics
-from ashore.server.history import Ring, rows_of
-from ashore.server.series import LONG_S, TICK_S, Sampler
-from ashore.sessions import sql
-from ashore.sessions.locks import Tries
-from ashore.sessions.office import make_first_link
-from ashore.sessions.sql import Flow
-from ashore.state import Database, open_state
+from ashore.control.sessions import sql
+from ashore.control.sessions.locks import Tries
+from ashore.control.sessions.office import make_first_link
+from ashore.control.sessions.sql import Flow
+from ashore.core.clock import ManualClock, SystemClock
+from ashore.data.authority import keep_first_key, new_key
+from ashore.data.server.history import Ring, rows_of
+from ashore.data.server.series import LONG_S, TICK_S, Sampler
+from ashore.kit.metrics import Metrics
+from ashore.kit.recorder import MemoryRecorder
+from ashore.kit.state import Database, open_state
 
 
 @pytest.fixture(params=["sqlite", "postgres"])

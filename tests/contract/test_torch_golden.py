@@ -10,7 +10,7 @@ import pytest
 from demo_files import demo_files
 from engine_bench import GOLDEN, compare_with_golden, golden_cases
 
-from ashore.engines import EngineOptions, ModelFiles, make_engine
+from ashore.data.engines import EngineOptions, ModelFiles, make_engine
 
 pytestmark = [
     pytest.mark.full,

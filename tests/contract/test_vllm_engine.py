@@ -14,11 +14,7 @@ from node_lists import nodes_at
 from vllm_double import VllmDouble
 from waiting import eventually
 
-from ashore.core import OrderId
-from ashore.engines import EngineOptions, Grammar, ModelFiles, Sampling, ScoreText, Token, scored
-from ashore.engines.vllm.command import vllm_command
-from ashore.engines.vllm.engine import VllmEngine
-from ashore.errors import (
+from ashore.core.errors import (
     EngineFailed,
     HostDied,
     MissingExtra,
@@ -26,6 +22,10 @@ from ashore.errors import (
     UnsupportedByEngine,
     UnsupportedModel,
 )
+from ashore.core.ids import OrderId
+from ashore.data.engines import EngineOptions, Grammar, ModelFiles, Sampling, ScoreText, Token, scored
+from ashore.data.engines.vllm.command import vllm_command
+from ashore.data.engines.vllm.engine import VllmEngine
 
 REMOTE = ModelFiles(name="remote", digest="", directory="/nowhere", format="remote")
 
@@ -160,9 +160,9 @@ def test_a_stream_that_breaks_off_never_ends_as_if_it_were_whole(engine: VllmEng
 def test_a_server_that_hangs_ends_its_orders_and_one_that_only_computes_does_not(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("ashore.engines.vllm.servers.PROBE_S", 0.05)
-    monkeypatch.setattr("ashore.engines.vllm.servers.SILENT_S", 0.6)
-    monkeypatch.setattr("ashore.engines.vllm.servers.PATIENCE_S", 1.5)
+    monkeypatch.setattr("ashore.data.engines.vllm.servers.PROBE_S", 0.05)
+    monkeypatch.setattr("ashore.data.engines.vllm.servers.SILENT_S", 0.6)
+    monkeypatch.setattr("ashore.data.engines.vllm.servers.PATIENCE_S", 1.5)
     double, engine = VllmDouble("fake:random?delay_s=1.0&tokens=4"), VllmEngine()
     try:
         engine.load(REMOTE, options(double.url))

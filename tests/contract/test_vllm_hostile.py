@@ -13,10 +13,10 @@ import pytest
 from engine_bench import failure, finish, order, run, token_ids
 from node_lists import nodes_at
 
-from ashore.engines import EngineOptions, ModelFiles, ScoreText, scored
-from ashore.engines.frames import Events, decode_to_worker, encode
-from ashore.engines.vllm.engine import VllmEngine
-from ashore.errors import EngineFailed
+from ashore.core.errors import EngineFailed
+from ashore.data.engines import EngineOptions, ModelFiles, ScoreText, scored
+from ashore.data.engines.frames import Events, decode_to_worker, encode
+from ashore.data.engines.vllm.engine import VllmEngine
 
 REMOTE = ModelFiles(name="remote", digest="", directory="/nowhere", format="remote")
 Say = Callable[[Any], None]

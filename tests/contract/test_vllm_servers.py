@@ -16,12 +16,12 @@ from node_lists import nodes_at
 from vllm_double import VllmDouble
 from waiting import eventually
 
-from ashore.core import OrderId
-from ashore.edge.certificate import keep_certificate
-from ashore.engines import EngineOptions, ModelFiles, ScoreText, Token, scored
-from ashore.engines.model import BackendStatus
-from ashore.engines.vllm.engine import VllmEngine
-from ashore.errors import InvalidSpec
+from ashore.core.errors import InvalidSpec
+from ashore.core.ids import OrderId
+from ashore.data.engines import EngineOptions, ModelFiles, ScoreText, Token, scored
+from ashore.data.engines.model import BackendStatus
+from ashore.data.engines.vllm.engine import VllmEngine
+from ashore.machine.edge.certificate import keep_certificate
 
 REMOTE = ModelFiles(name="remote", digest="", directory="/nowhere", format="remote")
 NAME = "fake:random?tokens=40&context=512"
@@ -29,7 +29,7 @@ NAME = "fake:random?tokens=40&context=512"
 
 @pytest.fixture(autouse=True)
 def _quick_probes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ashore.engines.vllm.servers.PROBE_S", 0.1)
+    monkeypatch.setattr("ashore.data.engines.vllm.servers.PROBE_S", 0.1)
 
 
 @pytest.fixture
@@ -161,7 +161,7 @@ def test_an_order_waits_while_no_server_is_there_and_says_which_are_missing(
     second = VllmDouble(NAME, port=port)
     assert finish(drain(engine, {"a"})["a"]).completion_tokens == 10
     second.close()
-    monkeypatch.setattr("ashore.engines.vllm.servers.PATIENCE_S", 0.2)
+    monkeypatch.setattr("ashore.data.engines.vllm.servers.PATIENCE_S", 0.2)
     told = failure(run(engine, order("b", [5, 6]))["b"])
     assert told.code == "not_ready" and f"127.0.0.1:{port}" in told.message and told.retry_after_s == 5
     engine.close()
@@ -183,7 +183,7 @@ def test_cancelling_an_order_that_waits_ends_it(doubles: list[VllmDouble]) -> No
 def test_a_server_that_hangs_loses_its_orders_to_the_other(
     doubles: list[VllmDouble], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ashore.engines.vllm.servers.SILENT_S", 0.5)
+    monkeypatch.setattr("ashore.data.engines.vllm.servers.SILENT_S", 0.5)
     engine = load(*(double.url for double in doubles))
     doubles[0].goes_on.clear()
     events = run(engine, order("a", [5, 6]), order("b", [5, 7]))

@@ -12,15 +12,15 @@ from grammars import check_grammar
 from tests.fuzz.files import ODD_JSON
 from tests.fuzz.target import Target
 
-from ashore.access import OnBehalf, OpenDoor
-from ashore.api.http import HttpApp
-from ashore.control.table import ROUTES
-from ashore.core import SystemClock
-from ashore.jobs import EgressSection, JobDesk, JobsSection, make_desk
-from ashore.metrics import Metrics
-from ashore.rooms import Rooms
-from ashore.serving import BytesText, MemoryReplica, ServedModel, ServingService, Topology
-from ashore.state import open_database
+from ashore.control.faces.table import ROUTES
+from ashore.core.clock import SystemClock
+from ashore.data.authority import OnBehalf, OpenDoor
+from ashore.data.http import HttpApp
+from ashore.data.jobs import EgressSection, JobDesk, JobsSection, make_desk
+from ashore.data.path import BytesText, MemoryReplica, ServedModel, ServingService, Topology
+from ashore.kit.metrics import Metrics
+from ashore.kit.rooms import Rooms
+from ashore.kit.state import open_database
 
 _PATHS: Final = (
     *("/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/messages", "/v1/messages/count_tokens"),

@@ -17,16 +17,16 @@ from store_making import make_store
 from tests.fuzz.target import Check, Target
 from tiny_models import make_small_gguf, make_tiny_model
 
-from ashore.config import read_spec
-from ashore.errors import InvalidSpec
-from ashore.store.archive import unpack_archive
-from ashore.store.conversion.safetensorsmeta import read_header
-from ashore.store.layout import IndexEntry
-from ashore.store.manifest import hash_of, parse_manifest
-from ashore.store.paths import check_paths
-from ashore.store.prepare import prepare
-from ashore.store.progress import silent
-from ashore.text import TextModel
+from ashore.core.errors import InvalidSpec
+from ashore.data.text import TextModel
+from ashore.kit.store.archive import unpack_archive
+from ashore.kit.store.conversion.safetensorsmeta import read_header
+from ashore.kit.store.layout import IndexEntry
+from ashore.kit.store.manifest import hash_of, parse_manifest
+from ashore.kit.store.paths import check_paths
+from ashore.kit.store.prepare import prepare
+from ashore.kit.store.progress import silent
+from ashore.machine.config import read_spec
 
 ODD_NUMBERS: Final = tuple(struct.pack("<Q", n) for n in (0, 1, 1 << 24, 1 << 32, 1 << 40, 1 << 63, (1 << 64) - 1))
 ODD_JSON: Final = (

@@ -38,14 +38,14 @@ HANGS_S: Final = 3.0
 TRIES: Final = 3
 AT_ONE_PLACE: Final = frozenset(("match", "fullmatch"))
 OWN: Final = {
-    "ashore.access.policy": "rules of the security officer",
-    "ashore.api.http.vllmnames": "metrics of our own",
+    "ashore.data.authority.policy": "rules of the security officer",
+    "ashore.data.http.vllmnames": "metrics of our own",
     "ashore.core.outward": "errors of our own",
-    "ashore.doctor.bundle": "logs of our own",
-    "ashore.doctor.samples": "metrics of our own",
-    "ashore.engines.openvino.products": "names in a graph that was made here",
-    "ashore.privacy.page._WORD_BEFORE": "25 characters in front of a place",
-    "ashore.store.meant": "names that an operator types",
+    "ashore.control.doctor.bundle": "logs of our own",
+    "ashore.control.doctor.samples": "metrics of our own",
+    "ashore.data.engines.openvino.products": "names in a graph that was made here",
+    "ashore.data.privacy.page._WORD_BEFORE": "25 characters in front of a place",
+    "ashore.kit.store.meant": "names that an operator types",
 }
 """Modules and expressions that see only short texts, or texts that no request brings."""
 STARTS_WORK: Final = ("__main__", ".main", "grammarchild", "guard")

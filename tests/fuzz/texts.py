@@ -15,19 +15,20 @@ from tests.fuzz.target import Check, Target, split_by
 from tiny_models import make_tiny_model
 from tiny_text import CHATML, LLAMA3, R1
 
-from ashore.access import BUILT_IN, Binding, Compiled, Policy, Principal, Role, parse_rule
-from ashore.access.calls.policy import PolicyIn
-from ashore.access.policy import check_policy
-from ashore.api.decode import decode
-from ashore.core import ManualClock, Message, ToolCall, ToolSpec
-from ashore.engines import Grammar
-from ashore.engines.sampling.constraint import GrammarCompiler
-from ashore.errors import InvalidGrammar, InvalidRequest, UnknownField, UnsupportedModel
-from ashore.jobs.batchlines import check_lines, split_lines
-from ashore.privacy import Detectors
-from ashore.text.guard import Guard
-from ashore.text.sandbox import MAX_CHARS
-from ashore.text.template import ChatTemplate
+from ashore.control.access.calls.policy import PolicyIn
+from ashore.core.chat import Message, ToolCall, ToolSpec
+from ashore.core.clock import ManualClock
+from ashore.core.errors import InvalidGrammar, InvalidRequest, UnknownField, UnsupportedModel
+from ashore.data.authority import BUILT_IN, Binding, Compiled, Policy, Principal, Role, parse_rule
+from ashore.data.authority.policy import check_policy
+from ashore.data.decode import decode
+from ashore.data.engines import Grammar
+from ashore.data.engines.sampling.constraint import GrammarCompiler
+from ashore.data.jobs.batchlines import check_lines, split_lines
+from ashore.data.privacy import Detectors
+from ashore.data.text.guard import Guard
+from ashore.data.text.sandbox import MAX_CHARS
+from ashore.data.text.template import ChatTemplate
 
 # --- chat templates
 

@@ -15,14 +15,15 @@ import jwt
 from cryptography.hazmat.primitives.asymmetric import ec
 from tests.fuzz.target import Check, Target, split_by
 
-from ashore.access import Issuer, JwtVerifier
-from ashore.api.http.multipart import Data, FormReader, Part, boundary_of
-from ashore.api.http.server.server import HttpServer
-from ashore.core import UNDECODABLE, OrderId
-from ashore.engines import frames
-from ashore.engines.model import GenerateOrder, Grammar, Sampling, ScoreText, Token
-from ashore.errors import AshoreError, InvalidRequest, Unauthenticated
-from ashore.serving import Limits
+from ashore.core.errors import AshoreError, InvalidRequest, Unauthenticated
+from ashore.core.ids import OrderId
+from ashore.data.authority import Issuer, JwtVerifier
+from ashore.data.engines import frames
+from ashore.data.engines.model import GenerateOrder, Grammar, Sampling, ScoreText, Token
+from ashore.data.http.multipart import Data, FormReader, Part, boundary_of
+from ashore.data.http.server.server import HttpServer
+from ashore.data.path import Limits
+from ashore.kit.decode import UNDECODABLE
 
 # --- HTTP/1.1
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from ashore.core import SystemClock
-from ashore.state import Database, open_database
+from ashore.core.clock import SystemClock
+from ashore.kit.state import Database, open_database
 
 
 @pytest.fixture

@@ -15,9 +15,9 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 from served import Served
 
-from ashore.access import new_key
-from ashore.edge import find_envoy
-from ashore.errors import MissingExtra
+from ashore.core.errors import MissingExtra
+from ashore.data.authority import new_key
+from ashore.machine.edge import find_envoy
 
 Start = Callable[..., Served]
 

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 from http_worker import Worker, http_worker, state_link
 
-from ashore.access import OFFICERS, make_internal_token, new_key, read_internal_token
 from ashore.cli.main import main
+from ashore.data.authority import OFFICERS, make_internal_token, new_key, read_internal_token
 
 CHAT = "/v1/chat/completions"
 NAMES = ("sam", "sec", "ann")

@@ -13,38 +13,36 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from scratch import FewNames
 
-from ashore.access import (
+from ashore.control.access import AccountWish, Keyring, KeyWish, People, PolicyBook
+from ashore.control.faces.table import ROUTES
+from ashore.control.releases import ReleaseOffice
+from ashore.control.releases.memory import MemoryWorkshop
+from ashore.core.clock import ManualClock
+from ashore.core.errors import PermissionDenied
+from ashore.core.ids import TenantId
+from ashore.data.authority import (
     SYSTEM,
     Account,
-    AccountWish,
     Actor,
     Acts,
     Binding,
     Compiled,
-    Keyring,
-    KeyWish,
-    People,
     Policy,
     PolicyAuthority,
-    PolicyBook,
     Principal,
     Role,
     parse_rule,
 )
-from ashore.access import sql as access_sql
-from ashore.access.budgets import BudgetOffice, BudgetRule, SqlAuthority, Usage
-from ashore.api.http import HttpApp
-from ashore.control.table import ROUTES
-from ashore.core import ManualClock, MemoryRecorder, TenantId
-from ashore.engines import EngineOptions
-from ashore.errors import PermissionDenied
-from ashore.metrics import Metrics
-from ashore.planning import Inventory, ModelPlan, Plan
-from ashore.releases import ReleaseKeeper, ReleaseOffice
-from ashore.releases.memory import MemoryWorkshop
-from ashore.rooms import Rooms
-from ashore.serving import BytesText, Limits, MemoryReplica, ServingService, Topology
-from ashore.state import Database, open_database
+from ashore.data.authority import sql as access_sql
+from ashore.data.authority.budgets import BudgetOffice, BudgetRule, SqlAuthority, Usage
+from ashore.data.engines import EngineOptions, Inventory, ModelPlan, Plan
+from ashore.data.http import HttpApp
+from ashore.data.path import BytesText, Limits, MemoryReplica, ServingService, Topology
+from ashore.data.releases import ReleaseKeeper
+from ashore.kit.metrics import Metrics
+from ashore.kit.recorder import MemoryRecorder
+from ashore.kit.rooms import Rooms
+from ashore.kit.state import Database, open_database
 
 READER = Actor(principal=Principal(id="reader", tenant=TenantId("bank-a")))
 TENANTS = ("default", "bank-a", "bank-b")

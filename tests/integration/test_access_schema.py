@@ -19,7 +19,7 @@ from schemathesis.checks import not_a_server_error
 from schemathesis.generation.stateful.state_machine import APIStateMachine
 from schemathesis.specs.openapi.checks import response_schema_conformance, status_code_conformance
 
-from ashore.access import OFFICERS
+from ashore.data.authority import OFFICERS
 
 EXAMPLES = int(os.environ.get("ASHORE_TEST_SCHEMA_EXAMPLES", "6"))
 """Requests for each route."""

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from http_worker import Worker, http_worker, state_link
 
-from ashore.access import OFFICERS
+from ashore.data.authority import OFFICERS
 
 BOUNDARY = "b"
 LINE = {"custom_id": "1", "method": "POST", "url": "/v1/responses", "body": {"model": "echo", "input": "hi"}}

@@ -17,8 +17,8 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from http_worker import Worker, http_worker, state_link
 from waiting import eventually
 
-from ashore.access import AccessSection, Issuer
-from ashore.jobs import EgressSection
+from ashore.data.authority import AccessSection, Issuer
+from ashore.data.jobs import EgressSection
 
 CHAT = json.dumps({"model": "echo", "messages": [{"role": "user", "content": "hi"}]})
 

@@ -11,8 +11,8 @@ from backup_rig import Rig, fill_home, same_files
 from s3_server import KEYS
 from store_making import pull_tiny
 
-from ashore.backup import Node, open_node
-from ashore.backup.bucket import BucketNode
+from ashore.control.backup import Node, open_node
+from ashore.control.backup.bucket import BucketNode
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 

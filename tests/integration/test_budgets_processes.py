@@ -13,19 +13,11 @@ import pytest
 from benchmarks.budgets_exact import run
 from benchmarks.budgets_oracle import Request, judge
 
-from ashore.access.budgets import (
-    Asker,
-    BudgetRule,
-    MappedLedger,
-    Reporter,
-    RuleBook,
-    Short,
-    SqlAuthority,
-)
-from ashore.access.budgets.layout import Sizes
-from ashore.core import ManualClock, SystemClock
-from ashore.errors import EnvironmentFault, Overloaded
-from ashore.state import open_scratch, open_state
+from ashore.core.clock import ManualClock, SystemClock
+from ashore.core.errors import EnvironmentFault, Overloaded
+from ashore.data.authority.budgets import Asker, BudgetRule, MappedLedger, Reporter, RuleBook, Short, SqlAuthority
+from ashore.data.authority.budgets.layout import Sizes
+from ashore.kit.state import open_scratch, open_state
 
 ALICE = Asker("ash_1", "alice", "acme", "chat")
 DAY = BudgetRule(kind="tokens", window="day", cap=100, tenant="acme")
@@ -33,7 +25,7 @@ DAY = BudgetRule(kind="tokens", window="day", cap=100, tenant="acme")
 HOLDER = """
 import sys, time
 from pathlib import Path
-from ashore.access.budgets import Asker, BudgetRule, MappedLedger, RuleBook
+from ashore.data.authority.budgets import Asker, BudgetRule, MappedLedger, RuleBook
 from ashore.core import SystemClock
 ledger = MappedLedger(Path(sys.argv[1]), SystemClock())
 rules = [BudgetRule(kind="tokens", window="day", cap=100, tenant="acme")]

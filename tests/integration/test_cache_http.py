@@ -17,8 +17,8 @@ from http_worker import Worker, http_worker, state_link
 from valkey_server import ValkeyServer, free_port
 from waiting import eventually
 
-from ashore.cache import RedisSection, purge, read_pairs, save_pairs
-from ashore.state import Database
+from ashore.data.cache import RedisSection, purge, read_pairs, save_pairs
+from ashore.kit.state import Database
 
 
 @pytest.fixture

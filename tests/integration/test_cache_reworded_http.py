@@ -11,8 +11,8 @@ import pytest
 from http_worker import Worker, http_worker, state_link
 from waiting import eventually
 
-from ashore.cache import CachePolicy, read_pairs, save_pairs
-from ashore.state import Database
+from ashore.data.cache import CachePolicy, read_pairs, save_pairs
+from ashore.kit.state import Database
 
 POLICY = CachePolicy(mode="exact_then_reworded")
 

@@ -15,12 +15,12 @@ from console_site import PATHS, PEOPLE, Page, Site, Tags, console_site
 from hostile_texts import HOSTILE
 from waiting import eventually
 
-from ashore.api.underway import Bodies
-from ashore.audit.signing import new_signing_key, pem_of
-from ashore.console import Asked
-from ashore.console.pages import Placed
-from ashore.core import Act
-from ashore.sessions import Visit
+from ashore.control.console import Asked
+from ashore.control.console.pages import Placed
+from ashore.control.sessions import Visit
+from ashore.data.audit.signing import new_signing_key, pem_of
+from ashore.data.underway import Bodies
+from ashore.kit.recorder import Act
 
 GROUPS = "/call/access-group/create"
 

@@ -11,13 +11,14 @@ from urllib.parse import urlencode, urljoin, urlsplit
 import pytest
 from console_site import PEOPLE, Site, console_site
 
-from ashore.access import OFFICERS
-from ashore.console import command_for
-from ashore.console.acts import OWN
-from ashore.console.pages import PAGES, Placed, is_list, lead_of, on_row
-from ashore.console.walk import WALK
-from ashore.console.words import words_in
-from ashore.core import ADMIN, lacks
+from ashore.control.console import command_for
+from ashore.control.console.acts import OWN
+from ashore.control.console.pages import PAGES, Placed, is_list, lead_of, on_row
+from ashore.control.console.walk import WALK
+from ashore.control.console.words import words_in
+from ashore.data.authority import OFFICERS
+from ashore.kit.call import ADMIN
+from ashore.kit.rights import lacks
 
 ROLES = tuple(PEOPLE)
 

@@ -19,7 +19,8 @@ import pytest
 from edge_rig import Rig, edge_rig
 from rawh2 import CONTINUATION, HEADERS, RawH2, frame, hpack
 
-from ashore.edge import (
+from ashore.data.path import Limits
+from ashore.machine.edge import (
     EdgePlan,
     EdgeSection,
     Machine,
@@ -30,8 +31,7 @@ from ashore.edge import (
     worker_sockets,
     write_files,
 )
-from ashore.edge.rendering import UPSTREAM_IDLE_S
-from ashore.serving import Limits
+from ashore.machine.edge.rendering import UPSTREAM_IDLE_S
 
 FreePort = Callable[[], int]
 KEY = {"authorization": "Bearer k"}

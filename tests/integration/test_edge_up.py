@@ -28,8 +28,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from served import Served
 from waiting import eventually
 
-from ashore.api.grpc.gen import inference_pb2 as pb
-from ashore.api.grpc.gen import inference_pb2_grpc, status_pb2
+from ashore.data.grpc.gen import inference_pb2 as pb
+from ashore.data.grpc.gen import inference_pb2_grpc, status_pb2
 
 Start = Callable[..., Served]
 SLOW = "fake:random?tok_per_s=40&tokens=120"
@@ -92,7 +92,7 @@ def chat(text: str, model: str) -> pb.ChatRequest:
 
 
 def worker_pid(server: Served, index: int) -> int:
-    return processes_of(server.home, f"ashore.api.worker\0--run\0{server.home}/run\0--index\0{index}")[0]
+    return processes_of(server.home, f"ashore.data.worker\0--run\0{server.home}/run\0--index\0{index}")[0]
 
 
 def envoy_pid(server: Served) -> int:

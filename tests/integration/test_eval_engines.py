@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 from tiny_models import make_tiny_model
 
-from ashore.bootstrap import build_store, open_subject
-from ashore.engines import ScoreText
-from ashore.evaluation import divergence, parse_task, perplexity, perplexity_increase, run_task
-from ashore.settings import Home
-from ashore.store import convert_safetensors_to_gguf
+from ashore.cli.bootstrap import build_store, open_subject
+from ashore.data.engines import ScoreText
+from ashore.kit.settings import Home
+from ashore.kit.store import convert_safetensors_to_gguf
+from ashore.lab.evaluation import divergence, parse_task, perplexity, perplexity_increase, run_task
 
 TEXT = "The rain in Spain stays mainly in the plain, and the rest of it falls into the sea. " * 30
 TASK = b"""{"task": "sky", "kind": "choice"}

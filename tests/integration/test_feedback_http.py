@@ -16,8 +16,8 @@ import pytest
 from http_worker import Worker, http_worker
 from waiting import eventually
 
-from ashore.learning import LearningSection
-from ashore.serving import StateLink
+from ashore.data.feedback import LearningSection
+from ashore.data.path import StateLink
 
 CARD = "4111 1111 1111 1111"
 
@@ -110,10 +110,10 @@ def test_a_cached_answer_that_was_voted_down_is_not_given_again(worker: Worker) 
 
 
 def test_texts_are_masked_and_sealed(worker: Worker) -> None:
-    from ashore.audit import SqlSubjectKeys
-    from ashore.core import SystemClock
-    from ashore.learning.texts import SealedTexts, messages_of, opened
-    from ashore.state import open_database
+    from ashore.core.clock import SystemClock
+    from ashore.data.audit import SqlSubjectKeys
+    from ashore.data.feedback.texts import SealedTexts, messages_of, opened
+    from ashore.kit.state import open_database
 
     answer = ask(worker, f"my card is {CARD}, keep it safe")
     given = post(worker, "/v1/feedback", {"id": answer, "correction": f"I never keep {CARD}."})[1]

@@ -12,19 +12,18 @@ import msgspec
 import pytest
 from tiny_models import make_tiny_model
 
-from ashore.bootstrap import build_store, open_model_files
+from ashore.cli.bootstrap import build_store, open_model_files
 from ashore.cli.main import report
-from ashore.core import SystemClock
-from ashore.engines import EngineOptions, HostLaunch, ModelFiles, read_launch, write_launch
-from ashore.errors import DiskFull, UnknownModel
-from ashore.jobs import Job, JobQueue, NewJob, SqlJobs
-from ashore.jobs.model import Lease
-from ashore.jobs.operations import Request, progress_of
-from ashore.jobs.operations.handler import OperationHandler
-from ashore.planning import ModelPlan
-from ashore.processes import Holder, HomeLock
-from ashore.settings import Home
-from ashore.state import open_scratch
+from ashore.control.jobs.operations.handler import OperationHandler
+from ashore.core.clock import SystemClock
+from ashore.core.errors import DiskFull, UnknownModel
+from ashore.data.engines import EngineOptions, HostLaunch, ModelFiles, ModelPlan, read_launch, write_launch
+from ashore.data.jobs import Job, JobQueue, NewJob, SqlJobs
+from ashore.data.jobs.model import Lease
+from ashore.data.jobs.operations import Request, progress_of
+from ashore.kit.processes import Holder, HomeLock
+from ashore.kit.settings import Home
+from ashore.kit.state import open_scratch
 
 LAUNCH = HostLaunch(
     files=ModelFiles(name="m", digest="", directory="/nowhere", format="gguf"), options=EngineOptions(kind="fake")

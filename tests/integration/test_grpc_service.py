@@ -16,15 +16,16 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from rawh2 import INITIAL_WINDOW, RawH2
 
-from ashore.access import KeyTable, Principal, digest_of, new_key
-from ashore.api.grpc import GrpcServer
-from ashore.api.grpc.gen import inference_pb2 as pb
-from ashore.api.grpc.gen import inference_pb2_grpc, status_pb2
-from ashore.cache import AnswerCache, CachePolicy, FixedEpochs
-from ashore.core import SystemClock, TenantId
-from ashore.errors import PortTaken
-from ashore.metrics import Metrics
-from ashore.serving import AdmissionSection, BytesText, Limits, MemoryReplica, ServedModel, ServingService, Topology
+from ashore.core.clock import SystemClock
+from ashore.core.errors import PortTaken
+from ashore.core.ids import TenantId
+from ashore.data.authority import KeyTable, Principal, digest_of, new_key
+from ashore.data.cache import AnswerCache, CachePolicy, FixedEpochs
+from ashore.data.grpc import GrpcServer
+from ashore.data.grpc.gen import inference_pb2 as pb
+from ashore.data.grpc.gen import inference_pb2_grpc, status_pb2
+from ashore.data.path import AdmissionSection, BytesText, Limits, MemoryReplica, ServedModel, ServingService, Topology
+from ashore.kit.metrics import Metrics
 
 KEY, WEAK_KEY = new_key(), new_key()
 KEYS = KeyTable(

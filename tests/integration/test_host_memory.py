@@ -10,9 +10,17 @@ from pathlib import Path
 import pytest
 from demo_files import demo_files
 
-from ashore.core import OrderId
-from ashore.engines import EngineOptions, GenerateOrder, HostClient, HostLaunch, HostProcess, Sampling, host_process
-from ashore.processes import use_huge_pages
+from ashore.core.ids import OrderId
+from ashore.data.engines import (
+    EngineOptions,
+    GenerateOrder,
+    HostClient,
+    HostLaunch,
+    HostProcess,
+    Sampling,
+    host_process,
+)
+from ashore.kit.processes import use_huge_pages
 
 LEAST_KIB = 64 << 10
 """About half of what the weights of the demo model take; 106 to 112 MiB were seen."""

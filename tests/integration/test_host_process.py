@@ -16,10 +16,10 @@ from pathlib import Path
 import pytest
 from host_in_thread import collect, echo_order
 
-from ashore.engines import EngineOptions, Finished, HostClient, HostLaunch, host_command, write_launch
-from ashore.engines.fake.files import fake_model_files
-from ashore.errors import EngineFailed, HostDied, InvalidSpec
-from ashore.processes.pulse import BEAT_S, PULSE_VARIABLE
+from ashore.core.errors import EngineFailed, HostDied, InvalidSpec
+from ashore.data.engines import EngineOptions, Finished, HostClient, HostLaunch, host_command, write_launch
+from ashore.data.engines.fake.files import fake_model_files
+from ashore.kit.processes.pulse import BEAT_S, PULSE_VARIABLE
 
 
 class Host:
@@ -228,7 +228,7 @@ def test_a_second_sigterm_ends_a_host_at_once_and_in_order(tmp_path: Path, hosts
 
 def test_a_host_is_silent_and_leaves_no_core(tmp_path: Path) -> None:
     program = (
-        "import os, resource\nfrom ashore.processes import silence_host\nsilence_host(); silence_host()\n"
+        "import os, resource\nfrom ashore.kit.processes import silence_host\nsilence_host(); silence_host()\n"
         "import openvino_telemetry as t\nt.Telemetry('a', tid='b').send_event('x', 'y')\n"
         "assert resource.getrlimit(resource.RLIMIT_CORE) == (0, 0)\n"
         "print(os.environ['HF_HUB_OFFLINE'], 'processes/quiet' in t.__file__)"

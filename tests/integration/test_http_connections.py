@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 from bare_http import echo, run, serving, silence, talk, whole
 
-from ashore.api.http import HttpServer, listen
-from ashore.api.http.server.connection import Connection
-from ashore.serving import HttpListen, Limits
+from ashore.data.http import HttpServer, listen
+from ashore.data.http.server.connection import Connection
+from ashore.data.path import HttpListen, Limits
 
 
 def test_connections_of_one_address_over_its_share_are_refused_and_others_served() -> None:

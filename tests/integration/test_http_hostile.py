@@ -14,7 +14,7 @@ from hostile_http import CHAT, ask, head, read_all, read_until, still_answers
 from http_worker import Worker, http_worker
 from waiting import eventually
 
-from ashore.serving import Limits
+from ashore.data.path import Limits
 
 
 @pytest.fixture(scope="module")

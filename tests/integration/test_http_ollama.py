@@ -14,8 +14,8 @@ import pytest
 from client_app import ALIAS, Answer, client_app
 from http_worker import Worker, http_worker, state_link
 
-from ashore.serving import Limits
-from ashore.state import Database
+from ashore.data.path import Limits
+from ashore.kit.state import Database
 
 HI: Final = [{"role": "user", "content": "Hi, 你好"}]
 SUM: Final = {"type": "function", "function": {"name": "sum", "parameters": {"type": "object"}}}

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from bare_http import direct, echo, run, serving, silence, stream, talk, whole
 
-from ashore.errors import AshoreError
+from ashore.core.errors import AshoreError
 
 
 def test_an_answer_of_known_length_and_the_connection_goes_on() -> None:
@@ -236,7 +236,7 @@ def test_one_that_sends_nothing_more_and_waits_gets_all_of_its_answers() -> None
 
 
 def test_unfinished_heads_are_held_up_to_a_sum_over_all_connections(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ashore.api.http.server.server.HELD_BYTES", 64 << 10)
+    monkeypatch.setattr("ashore.data.http.server.server.HELD_BYTES", 64 << 10)
 
     async def body() -> None:
         async with serving(echo) as (server, port):

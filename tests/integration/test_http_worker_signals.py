@@ -18,7 +18,7 @@ from hostile_http import CHAT, ask, head, read_until, ready_status, still_answer
 from http_worker import Worker, http_worker
 from waiting import eventually
 
-from ashore.serving import AdmissionSection, Limits, write_topology
+from ashore.data.path import AdmissionSection, Limits, write_topology
 
 
 @pytest.fixture(scope="module")
@@ -127,7 +127,7 @@ def test_a_taken_port_is_told_and_nothing_is_shared(worker: Worker, tmp_path: Pa
     (tmp_path / "run").mkdir()
     write_topology(worker.topology, tmp_path / "run" / "topology.json")
     result = subprocess.run(
-        [sys.executable, "-m", "ashore.api.worker", "--run", str(tmp_path / "run")],
+        [sys.executable, "-m", "ashore.data.worker", "--run", str(tmp_path / "run")],
         capture_output=True,
         text=True,
         timeout=20,
@@ -163,7 +163,7 @@ def test_a_model_that_loads_is_not_ready(tmp_path: Path) -> None:
 
 def test_a_unix_socket_is_its_owners_and_local_only_where_nobody_stands_between(tmp_path: Path) -> None:
     with http_worker(tmp_path) as other:
-        from ashore.serving import HttpListen
+        from ashore.data.path import HttpListen
 
         path = tmp_path / "api.sock"
         write_topology(

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from tiny_models import make_tiny_model
 
-from ashore.learning.batches import FeedbackBatches, Learned
-from ashore.learning.objectives import BETA, FeedbackLoss, log_likelihoods
-from ashore.training import LoopOptions, LoraOptions, add_lora, train
-from ashore.training.attention import packed_attention
-from ashore.training.batches import Batch
-from ashore.training.data import Tokens
+from ashore.lab.learning.batches import FeedbackBatches, Learned
+from ashore.lab.learning.objectives import BETA, FeedbackLoss, log_likelihoods
+from ashore.lab.training import LoopOptions, LoraOptions, add_lora, train
+from ashore.lab.training.attention import packed_attention
+from ashore.lab.training.batches import Batch
+from ashore.lab.training.data import Tokens
 
 pytestmark = [
     pytest.mark.train,
@@ -38,7 +38,7 @@ def tokens(prompt: list[int], answer: list[int]) -> Tokens:
 
 def model_with_adapter(folder: Path) -> Any:
     """Return a tiny model with an adapter that is no longer fresh, so that it differs from the model without it."""
-    from ashore.engines import torch_libraries
+    from ashore.data.engines import torch_libraries
 
     _, transformers = torch_libraries()
     base = transformers.AutoModelForCausalLM.from_pretrained(make_tiny_model(folder, "llama"), dtype=torch.float32)
@@ -184,7 +184,7 @@ def test_votes_alone_make_the_wanted_answer_likelier_on_questions_that_nobody_vo
 
 def right(model: Any, asked: list[tuple[list[int], int]]) -> float:
     """Return the share of questions after which the right one of two answers is likelier."""
-    from ashore.training.batches import make_corpus
+    from ashore.lab.training.batches import make_corpus
 
     corpus = make_corpus([tokens(q, [answer]) for q, _ in asked for answer in (40, 50)])
     model.eval()

@@ -14,21 +14,22 @@ from eval_subjects import Scripted
 from release_house import House
 from tiny_models import make_tiny_model
 
-from ashore.audit import SqlSubjectKeys
-from ashore.bootstrap import build_store
-from ashore.core import ManualClock, MemoryRecorder
-from ashore.errors import Conflict, DiskFull, InvalidRequest, NotReady
-from ashore.learning import LearningSection
-from ashore.learning.leases import leased
-from ashore.learning.model import Said, Vote
-from ashore.learning.runner import Learning
-from ashore.learning.runs import Run, end_pause, load_runs, set_pause
-from ashore.learning.sql import forget_texts, save_vote
-from ashore.learning.teaching import Teaching
-from ashore.learning.texts import SealedTexts, as_text, seal
-from ashore.releases.memory import MemoryWorkshop
-from ashore.settings import Home
-from ashore.state.sqlite import open_scratch
+from ashore.cli.bootstrap import build_store
+from ashore.control.releases.memory import MemoryWorkshop
+from ashore.core.clock import ManualClock
+from ashore.core.errors import Conflict, DiskFull, InvalidRequest, NotReady
+from ashore.data.audit import SqlSubjectKeys
+from ashore.data.feedback import LearningSection
+from ashore.data.feedback.leases import leased
+from ashore.data.feedback.model import Said, Vote
+from ashore.data.feedback.runs import Run, end_pause, load_runs, set_pause
+from ashore.data.feedback.sql import forget_texts, save_vote
+from ashore.data.feedback.texts import SealedTexts, as_text, seal
+from ashore.kit.recorder import MemoryRecorder
+from ashore.kit.settings import Home
+from ashore.kit.state.sqlite import open_scratch
+from ashore.lab.learning.runner import Learning
+from ashore.lab.learning.teaching import Teaching
 
 pytestmark = [pytest.mark.train, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
 
@@ -193,7 +194,7 @@ def test_a_run_that_goes_on_keeps_the_precision_that_was_faster_when_it_began(
             raise Killed(line)
 
     faster = ["bfloat16", "float32"]
-    monkeypatch.setattr("ashore.learning.runner.faster_precision", lambda *sizes: faster.pop(0))
+    monkeypatch.setattr("ashore.lab.learning.runner.faster_precision", lambda *sizes: faster.pop(0))
     shop.teaching, shop.on_say = None, kill
     with pytest.raises(Killed):
         shop.run()
@@ -253,7 +254,7 @@ def test_a_full_disk_and_a_pause_lose_nothing(shop: Shop, monkeypatch: pytest.Mo
         raise DiskFull("no room")
 
     with monkeypatch.context() as patched:
-        patched.setattr("ashore.learning.teaching.save_adapter", full)
+        patched.setattr("ashore.lab.learning.teaching.save_adapter", full)
         with pytest.raises(DiskFull):
             shop.run()
     assert shop.learned() == [] and shop.runs()[0].state == "running"

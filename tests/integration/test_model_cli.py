@@ -14,8 +14,8 @@ from tiny_models import make_tiny_model
 
 from ashore.cli.main import main
 from ashore.cli.status import accelerators
-from ashore.core import human_bytes
-from ashore.processes import Holder, HomeLock
+from ashore.core.bytesize import human_bytes
+from ashore.kit.processes import Holder, HomeLock
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -121,12 +121,11 @@ def test_bad_input_gets_a_hint_and_exit_code_2(
 
 def answers_with(home: Path, digest: str) -> None:
     """Write into the state that `chat-3`, live, answers with a model of the store."""
-    from ashore.bootstrap import open_state
-    from ashore.engines import EngineOptions
-    from ashore.planning import ModelPlan
-    from ashore.releases.model import Course, Release
-    from ashore.releases.sql import insert_release
-    from ashore.settings import read_settings
+    from ashore.cli.bootstrap import open_state
+    from ashore.data.engines import EngineOptions, ModelPlan
+    from ashore.data.releases.model import Course, Release
+    from ashore.data.releases.sql import insert_release
+    from ashore.kit.settings import read_settings
 
     plan = ModelPlan(
         alias="chat", release="chat-3", name="tiny", variant="", options=EngineOptions(kind="fake"), replicas=1,
@@ -167,9 +166,9 @@ def test_a_collection_can_be_tried(home: Path, ashore: Run) -> None:
 
 @pytest.mark.parametrize(("passed", "word"), [(True, "passed"), (False, "failed")])
 def test_what_the_gate_said_is_listed_and_shown(home: Path, ashore: Run, passed: bool, word: str) -> None:
-    from ashore.bootstrap import build_store
-    from ashore.settings import read_settings
-    from ashore.store import Verdict, keep_verdict
+    from ashore.cli.bootstrap import build_store
+    from ashore.kit.settings import read_settings
+    from ashore.kit.store import Verdict, keep_verdict
 
     assert "\ngate: " not in ashore("model", "show", "tiny", home=home).stdout
     assert json.loads(ashore("model", "list", "--json", home=home).stdout)["items"][0]["gate"] is None

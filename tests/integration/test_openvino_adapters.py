@@ -11,7 +11,8 @@ from engine_bench import drain, failure, finish, order, run, token_ids
 from tiny_adapters import coarsen, make_adapter, merge
 from tiny_models import make_tiny_model
 
-from ashore.engines import (
+from ashore.core.errors import UnknownModel, UnsupportedModel
+from ashore.data.engines import (
     CanLoadAdapter,
     EngineEvent,
     EngineOptions,
@@ -22,11 +23,10 @@ from ashore.engines import (
     Token,
     scored,
 )
-from ashore.engines.openvino.engine import OpenVinoEngine
-from ashore.engines.openvino.graph import PagedModel
-from ashore.engines.openvino.prepare import prepare_openvino
-from ashore.engines.rounding import RoundOrder
-from ashore.errors import UnknownModel, UnsupportedModel
+from ashore.data.engines.openvino.engine import OpenVinoEngine
+from ashore.data.engines.openvino.graph import PagedModel
+from ashore.data.engines.openvino.prepare import prepare_openvino
+from ashore.data.engines.rounding import RoundOrder
 
 PROMPT = [5 + 7 * n % 197 for n in range(70)]
 """Two whole blocks of the prefix cache and a tail."""

@@ -14,11 +14,11 @@ from safetensors.numpy import load_file
 from store_making import make_store
 from tiny_encoders import HEADS, HIDDEN, LAYERS, Kind, write_cross_encoder
 
-from ashore.engines import EngineInfo, EngineOptions, ModelFiles
-from ashore.engines.openvino.engine import OpenVinoEngine
-from ashore.errors import ContextTooLong, UnsupportedModel
-from ashore.store import ModelStore, StoredModel
-from ashore.text import TextModel
+from ashore.core.errors import ContextTooLong, UnsupportedModel
+from ashore.data.engines import EngineInfo, EngineOptions, ModelFiles
+from ashore.data.engines.openvino.engine import OpenVinoEngine
+from ashore.data.text import TextModel
+from ashore.kit.store import ModelStore, StoredModel
 
 TEXTS = ("tea", "what is tea", "paris a b c d e f g h")
 ROOTS: dict[str, str] = {"bert": "bert.", "xlm-roberta": "roberta."}
@@ -154,7 +154,7 @@ def test_a_store_from_before_is_served_as_before_and_verify_says_what_to_pull_ag
     files = {} if pooling else {"modules": []}
     folder, store = write_embedder(tmp_path / "m", "bert", pooling, **files), make_store(tmp_path)
     with monkeypatch.context() as earlier:  # what an earlier version made of the same files
-        earlier.setattr("ashore.store.prepare.is_embedder", lambda config, read: False)
+        earlier.setattr("ashore.kit.store.prepare.is_embedder", lambda config, read: False)
         old = store.pull(str(folder))
     assert "embedding.json" not in {f.path for f in old.files}
     engine, _ = serve(store, old)

@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 from msgspec.structs import replace
 
-from ashore.core import OrderId, SystemClock
-from ashore.engines import (
+from ashore.core.clock import SystemClock
+from ashore.core.errors import CorruptBlob, InvalidSpec, KvCacheExhausted, UnsupportedByEngine, UnsupportedModel
+from ashore.core.ids import OrderId
+from ashore.data.engines import (
     CanEmbed,
     CanScore,
     EngineOptions,
@@ -27,12 +29,11 @@ from ashore.engines import (
     Token,
     scored,
 )
-from ashore.engines.openvino.engine import OpenVinoEngine
-from ashore.engines.openvino.prepare import prepare_openvino
-from ashore.engines.rounding import RoundOrder
-from ashore.errors import CorruptBlob, InvalidSpec, KvCacheExhausted, UnsupportedByEngine, UnsupportedModel
-from ashore.store import ModelStore
-from ashore.text import TextModel
+from ashore.data.engines.openvino.engine import OpenVinoEngine
+from ashore.data.engines.openvino.prepare import prepare_openvino
+from ashore.data.engines.rounding import RoundOrder
+from ashore.data.text import TextModel
+from ashore.kit.store import ModelStore
 
 pytestmark = pytest.mark.model
 

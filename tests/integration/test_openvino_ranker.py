@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from tiny_encoders import FIRST_TOKEN, PAIRS, SCORES, Kind, write_cross_encoder
 
-from ashore.engines import EngineInfo, EngineOptions, ModelFiles
-from ashore.engines.openvino.engine import OpenVinoEngine
-from ashore.errors import ContextTooLong, UnsupportedModel
-from ashore.text import TextModel
+from ashore.core.errors import ContextTooLong, UnsupportedModel
+from ashore.data.engines import EngineInfo, EngineOptions, ModelFiles
+from ashore.data.engines.openvino.engine import OpenVinoEngine
+from ashore.data.text import TextModel
 
 KINDS: tuple[Kind, ...] = ("bert", "xlm-roberta", "modernbert")
 

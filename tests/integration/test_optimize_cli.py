@@ -16,8 +16,8 @@ from commands import run_command
 from tiny_models import make_tiny_model
 from waiting import eventually
 
-from ashore.core import ManualClock
-from ashore.store import ModelStore, convert_safetensors_to_gguf, gate_verdict
+from ashore.core.clock import ManualClock
+from ashore.kit.store import ModelStore, convert_safetensors_to_gguf, gate_verdict
 
 TEXT = "The rain in Spain stays mainly in the plain.\n" * 30
 FAKE = "fake:random?context=1024"

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from distil_bench import pull_teacher, write_data
 
-from ashore.bootstrap import build_store
-from ashore.settings import Home, read_settings
+from ashore.cli.bootstrap import build_store
+from ashore.kit.settings import Home, read_settings
 
 pytestmark = [pytest.mark.full, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
 

@@ -14,17 +14,17 @@ import pytest
 from benchmarks.optimise.judging import judge_as_served
 from store_making import alter, blob_of, make_store, pull_tiny
 
-from ashore.bootstrap import make_ready, prepare_variant, quantiser
-from ashore.engines import Rounded, RoundOrder
-from ashore.engines.llamacpp.importance import read_importance
-from ashore.engines.openvino.gptq import round_nearest
-from ashore.engines.openvino.graph import read_facts
-from ashore.engines.openvino.prepare import prepare_openvino
-from ashore.engines.openvino.products import put_codes
-from ashore.engines.openvino.runtime import import_openvino
-from ashore.errors import Conflict, CorruptBlob, InvalidRequest, MemoryFull
-from ashore.jobs.operations.asks import QuantizeIn
-from ashore.store import ModelStore, StoredModel, VariantRecipe, convert_safetensors_to_gguf
+from ashore.cli.bootstrap import make_ready, prepare_variant, quantiser
+from ashore.core.errors import Conflict, CorruptBlob, InvalidRequest, MemoryFull
+from ashore.data.engines import Rounded, RoundOrder
+from ashore.data.engines.llamacpp.importance import read_importance
+from ashore.data.engines.openvino.gptq import round_nearest
+from ashore.data.engines.openvino.graph import read_facts
+from ashore.data.engines.openvino.prepare import prepare_openvino
+from ashore.data.engines.openvino.products import put_codes
+from ashore.data.engines.openvino.runtime import import_openvino
+from ashore.data.jobs.operations.asks import QuantizeIn
+from ashore.kit.store import ModelStore, StoredModel, VariantRecipe, convert_safetensors_to_gguf
 
 TEXT = "".join(
     f"{number} bottles of {number * 7 % 31} kinds, passed around by {number % 13} people.\n" for number in range(110)
@@ -194,10 +194,10 @@ def test_what_was_killed_leaves_nothing_and_can_be_given_again(store: ModelStore
     script = """
 import os, signal, sys
 from pathlib import Path
-from ashore.bootstrap import quantiser
+from ashore.cli.bootstrap import quantiser
 from ashore.core import SystemClock
-from ashore.jobs.operations.asks import QuantizeIn
-from ashore.store import ModelStore
+from ashore.data.jobs.operations.asks import QuantizeIn
+from ashore.kit.store import ModelStore
 
 root, text = map(Path, sys.argv[1:])
 maker = quantiser(ModelStore(root / "store", root / "run" / "models", SystemClock()))

@@ -11,8 +11,8 @@ import pytest
 from http_worker import Worker, http_worker
 from waiting import eventually
 
-from ashore.privacy import PrivacyPolicy
-from ashore.serving import StateLink
+from ashore.data.path import StateLink
+from ashore.data.privacy import PrivacyPolicy
 
 ID = "11010519491231002X"
 
@@ -76,9 +76,13 @@ def test_the_administration_is_not_for_everybody(worker: Worker) -> None:
 
 
 def test_a_policy_in_the_state_is_in_force_in_a_running_server(worker: Worker) -> None:
-    from ashore.core import Actor, MemoryRecorder, Principal, SystemClock, TenantId
-    from ashore.privacy import Privacy, PrivacyDesk
-    from ashore.state import open_database
+    from ashore.core.clock import SystemClock
+    from ashore.core.ids import TenantId
+    from ashore.core.principal import Principal
+    from ashore.data.privacy import Privacy, PrivacyDesk
+    from ashore.kit.call import Actor
+    from ashore.kit.recorder import MemoryRecorder
+    from ashore.kit.state import open_database
 
     question = chat("电话13812345678。", temperature=0)
 

@@ -15,15 +15,15 @@ import pytest
 from store_making import make_store, pull_tiny
 from tiny_models import make_tiny_model
 
-from ashore.core import ManualClock
-from ashore.engines import EngineKind, EngineOptions, ModelFiles, RoundOrder, ScoreText, scored
-from ashore.engines.cards import make_engine
-from ashore.engines.openvino.prepare import prepare_openvino
-from ashore.errors import AshoreError, BrokenData, Conflict, DiskFull, InvalidRequest, MemoryFull, UnknownModel
-from ashore.optimize.pruning import Kind, Pruner, PruneWish, Sizes, anatomy_of
-from ashore.sealing import MemoryKeeper
-from ashore.store import ModelStore, VariantRecipe, convert_safetensors_to_gguf, read_tensors
-from ashore.training import StepReport
+from ashore.core.clock import ManualClock
+from ashore.core.errors import AshoreError, BrokenData, Conflict, DiskFull, InvalidRequest, MemoryFull, UnknownModel
+from ashore.data.engines import EngineKind, EngineOptions, ModelFiles, RoundOrder, ScoreText, scored
+from ashore.data.engines.cards import make_engine
+from ashore.data.engines.openvino.prepare import prepare_openvino
+from ashore.kit.sealing import MemoryKeeper
+from ashore.kit.store import ModelStore, VariantRecipe, convert_safetensors_to_gguf, read_tensors
+from ashore.lab.optimize.pruning import Kind, Pruner, PruneWish, Sizes, anatomy_of
+from ashore.lab.training import StepReport
 
 pytestmark = [
     pytest.mark.train,

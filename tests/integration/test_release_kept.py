@@ -7,12 +7,11 @@ from pathlib import Path
 import pytest
 from tiny_models import make_tiny_model
 
-from ashore.bootstrap import backup_contents, build_store, manifests_in_use, open_state
-from ashore.engines import EngineOptions
-from ashore.planning import ModelPlan
-from ashore.releases import Course, Release
-from ashore.releases.sql import insert_release
-from ashore.settings import read_settings
+from ashore.cli.bootstrap import backup_contents, build_store, manifests_in_use, open_state
+from ashore.data.engines import EngineOptions, ModelPlan
+from ashore.data.releases import Course, Release
+from ashore.data.releases.sql import insert_release
+from ashore.kit.settings import read_settings
 
 
 @pytest.mark.parametrize(("state", "kept"), [("live", True), ("retired", True), ("failed", False)])

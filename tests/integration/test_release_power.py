@@ -12,13 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from ashore.access import SYSTEM, Acts
-from ashore.core import ManualClock, MemoryRecorder
-from ashore.engines import EngineOptions
-from ashore.planning import Inventory, ModelPlan, Plan
-from ashore.releases import ReleaseKeeper, ReleaseOffice, ReleaseWish, Way, sql
-from ashore.releases.memory import MemoryWorkshop
-from ashore.state import Database, open_state
+from ashore.control.releases import ReleaseOffice
+from ashore.control.releases.memory import MemoryWorkshop
+from ashore.core.clock import ManualClock
+from ashore.data.authority import SYSTEM, Acts
+from ashore.data.engines import EngineOptions, Inventory, ModelPlan, Plan
+from ashore.data.releases import ReleaseKeeper, ReleaseWish, Way, sql
+from ashore.kit.recorder import MemoryRecorder
+from ashore.kit.state import Database, open_state
 
 NAMES = ("chat-1", "chat-2")
 WAL_HEADER, FRAME_HEADER = 32, 24

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from scratch_package import SUPPORT, ScratchPackage
 
-from ashore.state import schema_version
+from ashore.kit.state import schema_version
 
-LINE = '    Listed("library", noun="book", summary="Write notes on books.", section="library"),\n'
+LINE = '    Listed("control.library", noun="book", summary="Write notes on books.", section="library"),\n'
 STRUCT = '''
 class ReleaseNoteIn(ReleaseIn, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A note on a release."""
@@ -31,11 +31,11 @@ CALL = '    Call("release", "note", "POST", "/releases/{release}/notes", WRITE, 
 
 def test_a_room_is_found_everywhere_by_one_line_outside_its_folder(tmp_path: Path) -> None:
     scratch = ScratchPackage(tmp_path)
-    scratch.add(SUPPORT / "toy_room", "library")
-    tables = scratch.package / "library" / "tables"
+    scratch.add(SUPPORT / "toy_room", "control/library")
+    tables = scratch.package / "control/library" / "tables"
     (tables / "next.sql").rename(tables / f"{schema_version() + 1:04}.sql")
-    scratch.put_before("listed.py", '    Listed("backup")', LINE)
-    assert [one for one in scratch.changed() if not one.startswith("library/")] == ["listed.py"]
+    scratch.put_before("kit/listed.py", '    Listed("control.backup"', LINE)
+    assert [one for one in scratch.changed() if not one.startswith("control/library/")] == ["kit/listed.py"]
     found = scratch.run("toy_room_checks.py")
     assert "  book        Write notes on books." in found["overview"]
     assert "Write a note on a book." in found["help"] and "What to write." in found["help"]
@@ -52,7 +52,7 @@ def test_a_room_is_found_everywhere_by_one_line_outside_its_folder(tmp_path: Pat
 
 def test_a_stranger_adds_a_verb_by_one_struct_and_one_function(tmp_path: Path) -> None:
     scratch = ScratchPackage(tmp_path)
-    calls = "releases/calls.py"
+    calls = "control/releases/calls.py"
     scratch.put_before(calls, "LIST_ALIASES: Final", STRUCT)
     text = (scratch.package / calls).read_text()
     (scratch.package / calls).write_text(text.replace("CALLS: Final = (\n", "CALLS: Final = (\n" + CALL))

@@ -16,11 +16,12 @@ from console_house import Browser, ConsoleHouse, run
 from http_worker import Worker, http_worker, state_link
 from waiting import eventually
 
-from ashore.access import Binding, Issuer, keep_first_key, new_key
-from ashore.api.issuers import fetch_jwks
-from ashore.core import ManualClock, MemoryRecorder, SystemClock
-from ashore.sessions.section import ProviderSection
-from ashore.state import kept_secret, open_database
+from ashore.control.sessions.section import ProviderSection
+from ashore.core.clock import ManualClock, SystemClock
+from ashore.data.authority import Binding, Issuer, keep_first_key, new_key
+from ashore.data.issuers import fetch_jwks
+from ashore.kit.recorder import MemoryRecorder
+from ashore.kit.state import kept_secret, open_database
 
 
 @pytest.fixture(scope="module")

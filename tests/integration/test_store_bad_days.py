@@ -15,15 +15,15 @@ from model_hubs import load_folder, running_hubs
 from store_making import make_store
 from tiny_models import make_tiny_model
 
-from ashore.core import ManualClock
-from ashore.errors import DiskFull
-from ashore.store import Endpoints, ModelStore, open_source
+from ashore.core.clock import ManualClock
+from ashore.core.errors import DiskFull
+from ashore.kit.store import Endpoints, ModelStore, open_source
 
 PULL = """
 import sys, time
 from pathlib import Path
 from ashore.core import SystemClock
-from ashore.store import Endpoints, ModelStore, open_source
+from ashore.kit.store import Endpoints, ModelStore, open_source
 from functools import partial
 home, source, endpoint, stall = Path(sys.argv[1]), sys.argv[2], sys.argv[3], sys.argv[4]
 def progress(stage, done, total):

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from tiny_models import CONFIGS, make_tiny_model
 
-from ashore.engines import CanScore, EngineOptions, ModelFiles, ScoreText, make_engine, scored
-from ashore.store import convert_safetensors_to_gguf
+from ashore.data.engines import CanScore, EngineOptions, ModelFiles, ScoreText, make_engine, scored
+from ashore.kit.store import convert_safetensors_to_gguf
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "store_tiny_models.json").read_text())
 TOLERANCE = 0.01

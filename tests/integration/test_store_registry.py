@@ -21,7 +21,7 @@ from store_making import make_store
 from tiny_models import make_tiny_model
 from valkey_server import free_port
 
-from ashore.errors import AshoreError, RemoteRefused, UnknownModel
+from ashore.core.errors import AshoreError, RemoteRefused, UnknownModel
 
 PROGRAM = shutil.which("docker-registry")
 pytestmark = pytest.mark.skipif(PROGRAM is None, reason="apt-get install docker-registry")

@@ -10,11 +10,11 @@ from s3_server import KEYS
 from store_making import make_store, pull_tiny
 from tiny_models import make_tiny_model
 
-from ashore.core import ManualClock
-from ashore.errors import CorruptBlob, SealingKeyMissing, SourceUnreachable, UnknownModel
-from ashore.sealing import MemoryKeeper
-from ashore.store import ManifestRemote, ModelStore, open_source, silent
-from ashore.store.manifest import descriptors
+from ashore.core.clock import ManualClock
+from ashore.core.errors import CorruptBlob, SealingKeyMissing, SourceUnreachable, UnknownModel
+from ashore.kit.sealing import MemoryKeeper
+from ashore.kit.store import ManifestRemote, ModelStore, open_source, silent
+from ashore.kit.store.manifest import descriptors
 
 
 @pytest.fixture

@@ -12,9 +12,9 @@ import pytest
 from s3_server import KEYS
 from store_making import make_store, pull_tiny
 
-from ashore.errors import CorruptBlob, SourceUnreachable, WeightsAway
-from ashore.store import ModelStore
-from ashore.store.tiers import weights_of
+from ashore.core.errors import CorruptBlob, SourceUnreachable, WeightsAway
+from ashore.kit.store import ModelStore
+from ashore.kit.store.tiers import weights_of
 
 PLACE = "s3://models/cold"
 
@@ -74,7 +74,7 @@ def test_what_another_model_needs_stays_here(tmp_path: Path, s3: str) -> None:
 def test_what_the_bucket_gives_back_wrong_is_not_taken(tmp_path: Path, s3: str) -> None:
     import obstore
 
-    from ashore.store.sources.s3 import ModelBucket
+    from ashore.kit.store.sources.s3 import ModelBucket
 
     store = make_store(tmp_path / "a")
     model = pull_tiny(store, tmp_path)
@@ -102,7 +102,7 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from store_making import make_store
-from ashore.store import layout, tiers
+from ashore.kit.store import layout, tiers
 store, step = make_store(Path(sys.argv[1])), int(sys.argv[3])
 calls = 0
 def counted(function):

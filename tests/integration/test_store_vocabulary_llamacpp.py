@@ -16,11 +16,11 @@ import pytest
 from tiny_models import CONFIGS, make_tiny_model
 from tokenizers import Tokenizer, decoders, models, normalizers, trainers
 
-from ashore.errors import UnsupportedModel
-from ashore.store import convert_safetensors_to_gguf
-from ashore.store.conversion.ggufmeta import read_gguf_meta
-from ashore.store.conversion.splits import SPLITS, name_of, pre_tokenizer
-from ashore.store.conversion.vocabulary import tokenizer_from_gguf
+from ashore.core.errors import UnsupportedModel
+from ashore.kit.store import convert_safetensors_to_gguf
+from ashore.kit.store.conversion.ggufmeta import read_gguf_meta
+from ashore.kit.store.conversion.splits import SPLITS, name_of, pre_tokenizer
+from ashore.kit.store.conversion.vocabulary import tokenizer_from_gguf
 
 TEXT = """
 the of and Paris don't I'LL we've naïve café Straße Ελλάδα Москва שלום नमस्ते 今天天气很好 深度求索 你好，世界！
@@ -94,8 +94,8 @@ def gguf_with(tokenizer: Tokenizer, folder: Path, monkeypatch: pytest.MonkeyPatc
 def llama_cpp(path: Path) -> Iterator[Callable[[str], list[int]]]:
     from xllamacpp import xllamacpp as extension
 
-    from ashore.engines.llamacpp.context import LlamaModel
-    from ashore.engines.llamacpp.library import load_library
+    from ashore.data.engines.llamacpp.context import LlamaModel
+    from ashore.data.engines.llamacpp.library import load_library
 
     weights = LlamaModel(load_library(), path)
     call = ctypes.CDLL(str(extension.__file__)).llama_tokenize

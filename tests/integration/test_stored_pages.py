@@ -13,10 +13,10 @@ import pytest
 from http_worker import Worker, http_worker, state_link
 from waiting import eventually
 
-from ashore.api.http.openai.files import FILES_AT_ONCE
-from ashore.api.underway import FREE_BYTES
-from ashore.jobs import PAGE_BYTES
-from ashore.serving import Limits
+from ashore.data.http.openai.files import FILES_AT_ONCE
+from ashore.data.jobs import PAGE_BYTES
+from ashore.data.path import Limits
+from ashore.data.underway import FREE_BYTES
 
 MOST_BODY = 2 * PAGE_BYTES
 LIMITS = Limits(max_body_bytes=MOST_BODY, bodies_bytes=MOST_BODY, tenant_bodies_bytes=MOST_BODY)

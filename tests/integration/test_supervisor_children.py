@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 from waiting import eventually
 
-from ashore.core import SystemClock
-from ashore.errors import Conflict, EngineFailed, NotReady
-from ashore.processes import Caller, ChildSpec, ControlServer, RestartPolicy, Supervisor, ask, rotate
+from ashore.core.clock import SystemClock
+from ashore.core.errors import Conflict, EngineFailed, NotReady
+from ashore.kit.processes import Caller, ChildSpec, ControlServer, RestartPolicy, Supervisor, ask, rotate
 
 FAST = RestartPolicy(first_wait_s=0.01, longest_wait_s=0.02, most_failures=3)
 OBEDIENT = "import signal; signal.pause()"
@@ -175,7 +175,7 @@ def test_a_hangup_that_comes_before_its_child_listens_ends_nothing_and_is_not_lo
     tmp_path: Path, supervisor: Supervisor, said: list[str]
 ) -> None:
     program = (
-        "import os, signal, time\nfrom ashore.processes import take_hangups\nprint('up', flush=True)\n"
+        "import os, signal, time\nfrom ashore.kit.processes import take_hangups\nprint('up', flush=True)\n"
         f"while not os.path.exists({str(tmp_path / 'go')!r}): time.sleep(0.01)\n"
         "signal.signal(signal.SIGHUP, lambda *told: print('read again', flush=True))\ntake_hangups()\nsignal.pause()"
     )
@@ -228,7 +228,7 @@ SUPERVISING = """
 import sys
 from pathlib import Path
 from ashore.core import SystemClock
-from ashore.processes import ChildSpec, Supervisor
+from ashore.kit.processes import ChildSpec, Supervisor
 folder = Path(sys.argv[1])
 program = (
     "import subprocess, signal, os; p = subprocess.Popen(['sleep', '60']); "
@@ -266,7 +266,7 @@ def test_the_control_socket_answers_in_lines_for_the_owner_alone(tmp_path: Path,
         [
             sys.executable,
             "-c",
-            "import sys, pathlib\nfrom ashore.processes import ask\n"
+            "import sys, pathlib\nfrom ashore.kit.processes import ask\n"
             "print(list(ask(pathlib.Path(sys.argv[1]), {'op': 'hello'})))",
             str(folder / "supervisor.sock"),
         ],
@@ -300,7 +300,7 @@ PROMISES = 3
 """What the children below promise with each beat."""
 BEATS_WHEN_ASKED = f"""
 import signal
-from ashore.processes import take_pulse
+from ashore.kit.processes import take_pulse
 pulse = take_pulse()
 def beat(*words):
     pulse.beat({PROMISES})
@@ -391,7 +391,7 @@ def test_a_stop_does_not_wait_for_a_child_that_hangs(tmp_path: Path, watcher: Su
 def test_what_a_child_starts_does_not_beat_for_it(tmp_path: Path, watcher: Supervisor) -> None:
     program = """
 import os, subprocess, sys
-from ashore.processes import take_pulse
+from ashore.kit.processes import take_pulse
 descriptor = int(os.environ["ASHORE_CHILD_PULSE_FD"])
 take_pulse()
 look = "import os, sys; print('ASHORE_CHILD_PULSE_FD' in os.environ, flush=True); os.fstat(int(sys.argv[1]))"

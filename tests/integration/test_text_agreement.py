@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from ashore.bootstrap import build_store
-from ashore.core import Message
-from ashore.settings import Home
-from ashore.text import TextModel
+from ashore.cli.bootstrap import build_store
+from ashore.core.chat import Message
+from ashore.data.text import TextModel
+from ashore.kit.settings import Home
 
 TEXT = (
     "the of and Paris don't I'll naïve café Straße Ελλάδα Москва שלום مرحبا नमस्ते 今天天气很好 深度求索 模型 "
@@ -54,8 +54,8 @@ def llama_cpp(folder: Path) -> Iterator[Callable[[str, bool], list[int]]]:
     """Return llama.cpp's own tokenizer: text and whether control tokens are read."""
     from xllamacpp import xllamacpp as extension
 
-    from ashore.engines.llamacpp.context import LlamaModel
-    from ashore.engines.llamacpp.library import load_library
+    from ashore.data.engines.llamacpp.context import LlamaModel
+    from ashore.data.engines.llamacpp.library import load_library
 
     weights = LlamaModel(load_library(), next(folder.glob("*.gguf")))
     call = ctypes.CDLL(str(extension.__file__)).llama_tokenize

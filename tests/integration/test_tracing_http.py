@@ -14,7 +14,7 @@ from http_worker import Worker, http_worker
 from otlp_receiver import Receiver, TakenSpan, otlp_receiver
 from waiting import eventually
 
-from ashore.privacy import PrivacyPolicy
+from ashore.data.privacy import PrivacyPolicy
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 PARENT = "00f067aa0ba902b7"

@@ -12,10 +12,10 @@ import pytest
 from benchmarks.private_attack import Verdict, judge, scores_by_answers, scores_by_weights
 from training_bench import tiny_model
 
-from ashore.privacy.ledger import training_epsilon
-from ashore.training import LoraOptions, PrivateOptions, add_lora, make_corpus
-from ashore.training import private as private_module
-from ashore.training.private import Book, train_private
+from ashore.control.ledger import training_epsilon
+from ashore.lab.training import LoraOptions, PrivateOptions, add_lora, make_corpus
+from ashore.lab.training import private as private_module
+from ashore.lab.training.private import Book, train_private
 
 pytestmark = [pytest.mark.train, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
 

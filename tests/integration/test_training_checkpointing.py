@@ -20,13 +20,13 @@ from store_making import pull_tiny
 from test_training_sft import PLENTY, asked
 from training_bench import small_run
 
-from ashore.core import ManualClock
-from ashore.errors import DiskFull
-from ashore.sealing import MemoryKeeper, new_data_key
-from ashore.store import ModelStore
-from ashore.training import RunState, SftRun, plan_sft
-from ashore.training.checkpointing.form import PIECE_BYTES, Position, spare_bytes, write_file
-from ashore.training.checkpointing.writer import CheckpointWriter
+from ashore.core.clock import ManualClock
+from ashore.core.errors import DiskFull
+from ashore.kit.sealing import MemoryKeeper, new_data_key
+from ashore.kit.store import ModelStore
+from ashore.lab.training import RunState, SftRun, plan_sft
+from ashore.lab.training.checkpointing.form import PIECE_BYTES, Position, spare_bytes, write_file
+from ashore.lab.training.checkpointing.writer import CheckpointWriter
 
 pytestmark = [pytest.mark.train, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
 
@@ -229,8 +229,8 @@ def test_memory_stays_within_its_bound(tmp_path: Path) -> None:
     """The state is 240 MB; what a checkpoint takes beside it is the spare memory and a buffer."""
     program = (
         "import sys\nfrom pathlib import Path\nfrom checkpoint_bench import Numbers\n"
-        "from ashore.training import RunState\nfrom ashore.training.checkpointing.form import Position\n"
-        "from ashore.training.sft import peak_memory_bytes\n"
+        "from ashore.lab.training import RunState\nfrom ashore.lab.training.checkpointing.form import Position\n"
+        "from ashore.lab.training.sft import peak_memory_bytes\n"
         "numbers = Numbers(scale=20)\nnumbers.update(1)\nbefore = peak_memory_bytes()\n"
         "writer = RunState(folder=Path(sys.argv[1])).writer()\n"
         "for step in (1, 2):\n"

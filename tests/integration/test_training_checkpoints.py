@@ -8,11 +8,11 @@ import pytest
 from store_making import make_store, pull_tiny
 from tiny_models import make_tiny_model
 
-from ashore.engines import RoundOrder, load_torch_model
-from ashore.engines.llamacpp.rounding import prepare_gguf
-from ashore.errors import UnsupportedModel
-from ashore.store import convert_safetensors_to_gguf, read_gguf_state, read_tensors
-from ashore.training import load_checkpoint, save_checkpoint
+from ashore.core.errors import UnsupportedModel
+from ashore.data.engines import RoundOrder, load_torch_model
+from ashore.data.engines.llamacpp.rounding import prepare_gguf
+from ashore.kit.store import convert_safetensors_to_gguf, read_gguf_state, read_tensors
+from ashore.lab.training import load_checkpoint, save_checkpoint
 
 pytestmark = [pytest.mark.train, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
 

@@ -13,8 +13,8 @@ import pytest
 import training_bench
 from training_bench import small_corpus, small_run, tiny_model
 
-from ashore.errors import Conflict, DiskFull, TrainingDiverged
-from ashore.training import LoopOptions, PackedBatches, RunState, answer_loss, mean_loss, train
+from ashore.core.errors import Conflict, DiskFull, TrainingDiverged
+from ashore.lab.training import LoopOptions, PackedBatches, RunState, answer_loss, mean_loss, train
 
 pytestmark = [pytest.mark.train, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
 
@@ -34,7 +34,7 @@ def run_in_child(folder: Path, kill_at: int) -> subprocess.CompletedProcess[str]
 @pytest.mark.parametrize("kind", ["llama", "qwen2", "qwen3"])
 def test_a_packed_row_has_loss_and_gradient_of_its_examples_one_by_one(tmp_path: Path, kind: str) -> None:
     """Against plain transformers: one example at a time, its own attention, its own cross-entropy over all logits."""
-    from ashore.training.attention import packed_attention
+    from ashore.lab.training.attention import packed_attention
 
     model, corpus = tiny_model(tmp_path / "model", kind), small_corpus(6)
     total = torch.zeros(())
@@ -57,8 +57,8 @@ def test_a_packed_row_has_loss_and_gradient_of_its_examples_one_by_one(tmp_path:
 
 
 def test_no_token_sees_another_example(tmp_path: Path) -> None:
-    from ashore.training.attention import packed_attention
-    from ashore.training.losses import hidden_states
+    from ashore.lab.training.attention import packed_attention
+    from ashore.lab.training.losses import hidden_states
 
     model, corpus = tiny_model(tmp_path / "model"), small_corpus(3)
     altered = small_corpus(3)
@@ -158,9 +158,9 @@ def test_a_full_disk_leaves_the_last_checkpoint(tmp_path: Path) -> None:
     program = (
         "import resource, signal, sys, torch\n"
         "from pathlib import Path\n"
-        "from ashore.errors import DiskFull\n"
-        "from ashore.training import RunState\n"
-        "from ashore.training.checkpointing.form import Position\n"
+        "from ashore.core.errors import DiskFull\n"
+        "from ashore.lab.training import RunState\n"
+        "from ashore.lab.training.checkpointing.form import Position\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         f"resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}))\n"
         "try:\n"
@@ -193,7 +193,7 @@ def test_a_run_that_diverges_says_where_and_keeps_what_was_before(tmp_path: Path
 
 
 def test_it_stops_when_asked_and_in_time(tmp_path: Path) -> None:
-    from ashore.core import ManualClock
+    from ashore.core.clock import ManualClock
 
     source = PackedBatches(small_corpus(), row_tokens=64, batch_tokens=128, seed=3, epochs=2)
     clock = ManualClock()
@@ -213,8 +213,8 @@ def test_it_stops_when_asked_and_in_time(tmp_path: Path) -> None:
 
 
 def test_chunks_of_the_head_add_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from ashore.training import losses
-    from ashore.training.attention import packed_attention
+    from ashore.lab.training import losses
+    from ashore.lab.training.attention import packed_attention
 
     model, batch = tiny_model(tmp_path / "model"), small_corpus(20).batch(tuple(range(20)))
     sums = []

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from tiny_text import CHATML, byte_level
 
-from ashore.errors import BrokenData
-from ashore.training import load_data, pack_shards
-from ashore.training.shards.places import Shard
-from ashore.training.shards.samples import walk
+from ashore.core.errors import BrokenData
+from ashore.lab.training import load_data, pack_shards
+from ashore.lab.training.shards.places import Shard
+from ashore.lab.training.shards.samples import walk
 
 pytestmark = pytest.mark.train
 
@@ -66,7 +66,7 @@ def test_one_long_value_in_every_row_is_not_decoded_for_all_at_once(
 ) -> None:
     from pyarrow import parquet
 
-    monkeypatch.setattr("ashore.training.shards.samples._BATCH_BYTES", 16 << 20)
+    monkeypatch.setattr("ashore.lab.training.shards.samples._BATCH_BYTES", 16 << 20)
     texts = pyarrow.DictionaryArray.from_arrays(pyarrow.array([0] * 256, pyarrow.int32()), ["a" * (4 << 20)])
     parquet.write_table(pyarrow.table({"text": texts}), tmp_path / "a.parquet", compression="zstd", store_schema=False)
     pool, path = pyarrow.default_memory_pool(), tmp_path / "a.parquet"

@@ -11,14 +11,14 @@ import pytest
 from store_making import pull_tiny
 from training_bench import small_corpus, tiny_model
 
-from ashore import bootstrap
+from ashore.cli import bootstrap
 from ashore.cli.recorded import owner
 from ashore.cli.trainprivate import private
-from ashore.errors import InvalidRequest, NotFound, PrivacyBudgetSpent, UnsupportedModel
-from ashore.settings import read_settings
-from ashore.training import LoraOptions, PrivateOptions, add_lora, answer_loss
-from ashore.training.attention import packed_attention
-from ashore.training.private import Book, Units, people, sample, train_private
+from ashore.core.errors import InvalidRequest, NotFound, PrivacyBudgetSpent, UnsupportedModel
+from ashore.kit.settings import read_settings
+from ashore.lab.training import LoraOptions, PrivateOptions, add_lora, answer_loss
+from ashore.lab.training.attention import packed_attention
+from ashore.lab.training.private import Book, Units, people, sample, train_private
 
 pytestmark = [pytest.mark.train, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
 

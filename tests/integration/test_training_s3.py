@@ -15,10 +15,10 @@ from s3_server import KEYS
 from slow_link import slow_link
 from tiny_text import CHATML, byte_level
 
-from ashore.errors import BrokenData, Conflict, InvalidRequest, SourceUnreachable
-from ashore.training import LogBucket, RunLogs, look_at, open_set, pack_shards
-from ashore.training.runlog import RunLog
-from ashore.training.shards.places import open_place
+from ashore.core.errors import BrokenData, Conflict, InvalidRequest, SourceUnreachable
+from ashore.lab.training import LogBucket, RunLogs, look_at, open_set, pack_shards
+from ashore.lab.training.runlog import RunLog
+from ashore.lab.training.shards.places import open_place
 
 
 @pytest.fixture
@@ -61,7 +61,7 @@ def test_a_bucket_gives_what_a_folder_gives_over_a_link_that_is_cut(
         assert away.ids.tobytes() == here.ids.tobytes() and away.used.digest == here.used.digest
         assert not list(cache.iterdir()), "a fetched shard has no name, and is gone once it was read"
         link.cut()
-        monkeypatch.setattr("ashore.training.shards.places.BucketPlace.patience_s", 0.1)
+        monkeypatch.setattr("ashore.lab.training.shards.places.BucketPlace.patience_s", 0.1)
         with pytest.raises(SourceUnreachable, match="cannot reach s3://models/data/cut"):
             open_set(remote + "/", text, max_length=64)
 

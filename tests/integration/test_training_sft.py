@@ -14,13 +14,13 @@ import pytest
 from engine_bench import finish, order, run, token_ids
 from store_making import make_store, pull_tiny
 
-from ashore.engines import EngineOptions, ModelFiles, Sampling
-from ashore.engines.openvino.engine import OpenVinoEngine
-from ashore.engines.openvino.prepare import prepare_openvino
-from ashore.engines.rounding import RoundOrder
-from ashore.errors import Conflict, InvalidRequest, MemoryFull, UnsupportedModel
-from ashore.store import ModelStore, VariantRecipe
-from ashore.training import RunLogs, SftReport, SftRequest, SftRun, load_checkpoint, plan_sft
+from ashore.core.errors import Conflict, InvalidRequest, MemoryFull, UnsupportedModel
+from ashore.data.engines import EngineOptions, ModelFiles, Sampling
+from ashore.data.engines.openvino.engine import OpenVinoEngine
+from ashore.data.engines.openvino.prepare import prepare_openvino
+from ashore.data.engines.rounding import RoundOrder
+from ashore.kit.store import ModelStore, VariantRecipe
+from ashore.lab.training import RunLogs, SftReport, SftRequest, SftRun, load_checkpoint, plan_sft
 
 pytestmark = [pytest.mark.train, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
 

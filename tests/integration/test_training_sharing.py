@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from training_bench import small_corpus, tiny_model
 
-from ashore.learning.objectives import FeedbackLoss, log_likelihoods
-from ashore.training import LoopOptions, LoraOptions, PackedBatches, add_lora, answer_loss, make_corpus, train
-from ashore.training.attention import packed_attention, row_layout
-from ashore.training.batches import Batch
-from ashore.training.fusing import fused_adapters
+from ashore.lab.learning.objectives import FeedbackLoss, log_likelihoods
+from ashore.lab.training import LoopOptions, LoraOptions, PackedBatches, add_lora, answer_loss, make_corpus, train
+from ashore.lab.training.attention import packed_attention, row_layout
+from ashore.lab.training.batches import Batch
+from ashore.lab.training.fusing import fused_adapters
 
 pytestmark = [
     pytest.mark.train,

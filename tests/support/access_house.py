@@ -4,23 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ashore.access import (
-    OFFICERS,
-    AccountWish,
-    Actor,
-    Acts,
-    Compiled,
-    Directory,
-    Keyring,
-    KeyWish,
-    People,
-    PolicyBook,
-    Principal,
-    digest_of,
-)
-from ashore.access import sql as access_sql
-from ashore.core import ManualClock, MemoryRecorder
-from ashore.state import Database
+from ashore.control.access import AccountWish, Keyring, KeyWish, People, PolicyBook
+from ashore.core.clock import ManualClock
+from ashore.data.authority import OFFICERS, Actor, Acts, Compiled, Directory, Principal, digest_of
+from ashore.data.authority import sql as access_sql
+from ashore.kit.recorder import MemoryRecorder
+from ashore.kit.state import Database
 
 
 @dataclass

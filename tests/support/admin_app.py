@@ -10,16 +10,17 @@ from typing import Any, BinaryIO
 import cyclopts
 import pytest
 
-from ashore.access import Authenticator, Binding, OpenDoor, Policy, PolicyAuthority, Principal, Role
-from ashore.api.http import HttpApp
-from ashore.api.http.routes import Route
 from ashore.cli.target import ServerTarget
-from ashore.control.table import ROUTES
-from ashore.core import MemoryRecorder, Recorder, SystemClock
-from ashore.errors import AshoreError
-from ashore.metrics import Metrics
-from ashore.rooms import Rooms
-from ashore.serving import BytesText, Limits, MemoryReplica, ServingService, Topology
+from ashore.control.faces.table import ROUTES
+from ashore.core.clock import SystemClock
+from ashore.core.errors import AshoreError
+from ashore.data.authority import Authenticator, Binding, OpenDoor, Policy, PolicyAuthority, Principal, Role
+from ashore.data.http import HttpApp
+from ashore.data.http.routes import Route
+from ashore.data.path import BytesText, Limits, MemoryReplica, ServingService, Topology
+from ashore.kit.metrics import Metrics
+from ashore.kit.recorder import MemoryRecorder, Recorder
+from ashore.kit.rooms import Rooms
 
 
 class OneDoor:

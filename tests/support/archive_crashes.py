@@ -13,12 +13,14 @@ from pathlib import Path
 from audit_notes import a_note
 from crash_steps import comes_through
 
-from ashore.audit import Archivist, AuditService, ChainName, ChainWriter, Checkpoints, Query, verify_folder
-from ashore.audit.archive import ArchiveShelf, FolderArchive
-from ashore.audit.search import search
-from ashore.audit.segments import segments_of
-from ashore.audit.writer import DAY_US, Draft
-from ashore.core import ManualClock, MemoryRecorder
+from ashore.control.audit import Archivist, AuditService, verify_folder
+from ashore.control.audit.archive import ArchiveShelf, FolderArchive
+from ashore.core.clock import ManualClock
+from ashore.data.audit import ChainName, ChainWriter, Checkpoints, Query
+from ashore.data.audit.search import search
+from ashore.data.audit.segments import segments_of
+from ashore.data.audit.writer import DAY_US, Draft
+from ashore.kit.recorder import MemoryRecorder
 
 EVENTS = ("open", "os.rename", "os.remove", "os.mkdir", "os.chmod", "os.truncate")
 CHAIN = ChainName("api-0")

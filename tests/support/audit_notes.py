@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from ashore.audit import AuditLog, ChainName, ChainWriter, LogOptions, Record, RequestNote
-from ashore.audit.canonical import decode
-from ashore.audit.segments import read_lines, segment_path, segments_of
-from ashore.core import Act
+from ashore.data.audit import AuditLog, ChainName, ChainWriter, LogOptions, Record, RequestNote
+from ashore.data.audit.canonical import decode
+from ashore.data.audit.segments import read_lines, segment_path, segments_of
+from ashore.kit.recorder import Act
 
 
 def a_note(number: int = 1, **changes: object) -> RequestNote:

@@ -8,9 +8,10 @@ import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
 
-from ashore.backup import BackupHome, BackupService, Code, HomeContents, KeepNamed, MemoryNode, Node, parse_code
-from ashore.core import ManualClock, MemoryRecorder
-from ashore.store import ModelStore
+from ashore.control.backup import BackupHome, BackupService, Code, HomeContents, KeepNamed, MemoryNode, Node, parse_code
+from ashore.core.clock import ManualClock
+from ashore.kit.recorder import MemoryRecorder
+from ashore.kit.store import ModelStore
 
 
 class Rig:
@@ -42,7 +43,7 @@ class Rig:
 
     @property
     def recovery(self) -> bytes:
-        from ashore.backup.keys import read_recovery
+        from ashore.control.backup.keys import read_recovery
 
         return read_recovery(self.home.recovery_key)
 
@@ -53,7 +54,7 @@ class Rig:
 
     def restore(self, target: Path, *, nodes: Sequence[str] = (), generation: int = 0) -> ModelStore:
         """Restore onto an empty home, and return its store."""
-        from ashore.backup import Restore, find_backup
+        from ashore.control.backup import Restore, find_backup
 
         found = find_backup(nodes or list(self.nodes), self.recovery, opener=self.nodes.__getitem__)
         store = None

@@ -8,8 +8,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
-from ashore.api.http import HttpServer, listen
-from ashore.serving import HttpListen, Limits
+from ashore.data.http import HttpServer, listen
+from ashore.data.path import HttpListen, Limits
 
 App = Callable[[Any, Any, Any], Awaitable[None]]
 

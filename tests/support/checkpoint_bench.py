@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from ashore.training import RunState
-from ashore.training.checkpointing.form import Checkpoint, Position
+from ashore.lab.training import RunState
+from ashore.lab.training.checkpointing.form import Checkpoint, Position
 
 
 class Numbers:

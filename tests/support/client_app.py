@@ -12,18 +12,18 @@ from typing import Any
 
 import msgspec
 
-from ashore.access import OpenDoor
-from ashore.api.http import HttpApp
-from ashore.control.table import ROUTES
-from ashore.core import SystemClock
-from ashore.engines import CancelOrder, GenerateOrder, OrderHearer
-from ashore.engines.fake.engine import spoken
-from ashore.engines.fake.files import VOCAB_SIZE, fake_model_files
-from ashore.metrics import Metrics
-from ashore.rooms import Rooms
-from ashore.serving import Limits, MemoryReplica, ServedModel, ServingService, Topology
-from ashore.serving.memory import ECHO_INFO
-from ashore.text import TextModel
+from ashore.control.faces.table import ROUTES
+from ashore.core.clock import SystemClock
+from ashore.data.authority import OpenDoor
+from ashore.data.engines import CancelOrder, GenerateOrder, OrderHearer
+from ashore.data.engines.fake.engine import spoken
+from ashore.data.engines.fake.files import VOCAB_SIZE, fake_model_files
+from ashore.data.http import HttpApp
+from ashore.data.path import Limits, MemoryReplica, ServedModel, ServingService, Topology
+from ashore.data.path.memory import ECHO_INFO
+from ashore.data.text import TextModel
+from ashore.kit.metrics import Metrics
+from ashore.kit.rooms import Rooms
 
 INFO = msgspec.structs.replace(ECHO_INFO, vocab_size=VOCAB_SIZE, context_tokens=100_000, kv_tokens=1_000_000)
 ALIAS = "served"

@@ -145,7 +145,7 @@ def main(scratch: Path, conditions: list[str]) -> None:
     from ashore.cli.main import build_app
 
     commands = [(words, app) for words, app in leaves(build_app()) if words]
-    for name in ("sqlalchemy", "sqlalchemy.dialects.sqlite", "httpx", "numpy", "ashore.api.worker"):
+    for name in ("sqlalchemy", "sqlalchemy.dialects.sqlite", "httpx", "numpy", "ashore.data.worker"):
         __import__(name)
     scratch.chmod(0o755)
     homes = make_homes(scratch)
@@ -204,9 +204,9 @@ def make_homes(scratch: Path) -> Path:
     """Make a home as a server leaves it, and it again for each condition; return the folder of them."""
     from tiny_models import make_tiny_model
 
-    from ashore.access import keep_first_key, make_first_key
-    from ashore.bootstrap import build_store, command_recorder, open_state
-    from ashore.settings import Home, Settings
+    from ashore.cli.bootstrap import build_store, command_recorder, open_state
+    from ashore.data.authority import keep_first_key, make_first_key
+    from ashore.kit.settings import Home, Settings
 
     homes = scratch / "homes"
     home = Home(root=homes / "foreign")

@@ -12,20 +12,20 @@ from urllib.parse import parse_qs, urlsplit
 
 from access_house import House
 
-from ashore.access import Acts, Directory, Doorkeeper, Issuer, PolicyAuthority
-from ashore.access import sql as access_sql
-from ashore.sessions import Outcome, Session, Visit, factor
-from ashore.sessions.cookies import Cookies
-from ashore.sessions.gate import Gate
-from ashore.sessions.hashing import Hasher
-from ashore.sessions.keeper import Keeper
-from ashore.sessions.model import Provider
-from ashore.sessions.office import LogInOffice, make_first_link
-from ashore.sessions.providers import Providers
-from ashore.sessions.rules import DEFAULT, MLPS3, Rules
-from ashore.sessions.section import ProviderSection
-from ashore.sessions.service import ConsoleSessions
-from ashore.sessions.steps import InForce, Steps
+from ashore.control.sessions import Outcome, Session, Visit, factor
+from ashore.control.sessions.cookies import Cookies
+from ashore.control.sessions.gate import Gate
+from ashore.control.sessions.hashing import Hasher
+from ashore.control.sessions.keeper import Keeper
+from ashore.control.sessions.model import Provider
+from ashore.control.sessions.office import LogInOffice, make_first_link
+from ashore.control.sessions.providers import Providers
+from ashore.control.sessions.rules import DEFAULT, MLPS3, Rules
+from ashore.control.sessions.section import ProviderSection
+from ashore.control.sessions.service import ConsoleSessions
+from ashore.control.sessions.steps import InForce, Steps
+from ashore.data.authority import Acts, Directory, Doorkeeper, Issuer, PolicyAuthority
+from ashore.data.authority import sql as access_sql
 
 GOOD = "correct horse battery"
 BETTER = "Correct-Horse-7"

@@ -16,43 +16,37 @@ from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import unquote, urlencode, urlsplit
 
-from ashore.access import (
+from ashore.control.access import AccountWish, KeyWish, People
+from ashore.control.console import Console
+from ashore.control.console.pages import PAGES
+from ashore.control.faces.console import ConsoleDoor
+from ashore.control.faces.table import ROUTES
+from ashore.control.process import releasing_of
+from ashore.control.sessions import Outcome, Session, Visit
+from ashore.core.clock import Clock, SystemClock
+from ashore.core.errors import AshoreError, PermissionDenied, Unauthenticated
+from ashore.data.audit.launch import AuditLink
+from ashore.data.authority import (
     OFFICERS,
     SYSTEM,
-    AccountWish,
     Acts,
     Authenticator,
     Authority,
-    KeyWish,
-    People,
     Principal,
     keep_first_key,
     make_first_key,
 )
-from ashore.access.budgets import LedgerBudgets
-from ashore.access.issuers import Fetch
-from ashore.api.http import HttpApp, HttpServer, listen
-from ashore.api.http.openai import handlers as openai
-from ashore.api.issuers import fetch_jwks
-from ashore.api.opening import open_the_state
-from ashore.api.origin import Origins
-from ashore.api.recording import LogRecorder
-from ashore.api.worker import guards_of
-from ashore.audit.launch import AuditLink
-from ashore.cache import AnswerCache
-from ashore.console import Console
-from ashore.console.pages import PAGES
-from ashore.control.console import ConsoleDoor
-from ashore.control.process import releasing_of
-from ashore.control.table import ROUTES
-from ashore.core import Clock, Recorder, SystemClock
-from ashore.errors import AshoreError, PermissionDenied, Unauthenticated
-from ashore.jobs import Quotas
-from ashore.learning import FeedbackService
-from ashore.metrics import Metrics
-from ashore.releases.data import RequestPath
-from ashore.rooms import Context, Rooms, rooms
-from ashore.serving import (
+from ashore.data.authority.budgets import LedgerBudgets
+from ashore.data.authority.issuers import Fetch
+from ashore.data.cache import AnswerCache
+from ashore.data.feedback import FeedbackService
+from ashore.data.http import HttpApp, HttpServer, listen
+from ashore.data.http.openai import handlers as openai
+from ashore.data.issuers import fetch_jwks
+from ashore.data.jobs import Quotas
+from ashore.data.opening import open_the_state
+from ashore.data.origin import Origins
+from ashore.data.path import (
     BytesText,
     HttpListen,
     Limits,
@@ -62,8 +56,13 @@ from ashore.serving import (
     StateLink,
     Topology,
 )
-from ashore.sessions import Outcome, Session, Visit
-from ashore.state import Database, EpochWatch, open_database
+from ashore.data.recording import LogRecorder
+from ashore.data.releases.room import RequestPath
+from ashore.data.worker import guards_of
+from ashore.kit.metrics import Metrics
+from ashore.kit.recorder import Recorder
+from ashore.kit.rooms import Context, Rooms, rooms
+from ashore.kit.state import Database, EpochWatch, open_database
 
 T = TypeVar("T")
 Form = Mapping[str, Any] | Sequence[tuple[str, str]]

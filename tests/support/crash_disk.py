@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from ashore.backup.disk import Disk
+from ashore.control.backup.disk import Disk
 
 SURVIVING = 0.3
 """Part of the changes of names that reach the disk though nobody synced them: a file system owes nothing."""

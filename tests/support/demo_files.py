@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ashore.engines import ModelFiles
+from ashore.data.engines import ModelFiles
 
 
 def demo_files(home: Path, reference: str = "smollm2") -> ModelFiles:
     """Return a stored model of the demo home: `smollm2` is F16 in GGUF, `smollm2@int8` what OpenVINO serves."""
-    from ashore.bootstrap import build_store
-    from ashore.settings import Home
+    from ashore.cli.bootstrap import build_store
+    from ashore.kit.settings import Home
 
     files = build_store(Home(root=home)).open(reference)
     return ModelFiles(

@@ -15,8 +15,8 @@ RECIPE = "2"
 BUILD = """
 import sys
 from pathlib import Path
-from ashore.bootstrap import build_store, prepare_variant
-from ashore.settings import Home
+from ashore.cli.bootstrap import build_store, prepare_variant
+from ashore.kit.settings import Home
 store = build_store(Home(root=Path(sys.argv[1])))
 prepare_variant(store, store.pull("smollm2"), "int8")
 store.pull("minilm")

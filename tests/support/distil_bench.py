@@ -17,16 +17,17 @@ from safetensors.numpy import load_file, save_file
 from store_making import make_store
 from tiny_models import make_tiny_model
 
-from ashore.core import Clock, EngineKind, ManualClock
-from ashore.engines import EngineOptions, ModelFiles
-from ashore.engines.torch.engine import TorchEngine
-from ashore.evaluation import Subject
-from ashore.optimize.distilling.distil import Distiller
-from ashore.optimize.distilling.model import DistilWish
-from ashore.optimize.distilling.settings import DistilSettings
-from ashore.store import ModelStore, StoredModel
-from ashore.text import TextModel
-from ashore.training import StepReport
+from ashore.core.clock import Clock, ManualClock
+from ashore.core.kinds import EngineKind
+from ashore.data.engines import EngineOptions, ModelFiles
+from ashore.data.engines.torch.engine import TorchEngine
+from ashore.data.text import TextModel
+from ashore.kit.store import ModelStore, StoredModel
+from ashore.lab.evaluation import Subject
+from ashore.lab.optimize.distilling.distil import Distiller
+from ashore.lab.optimize.distilling.model import DistilWish
+from ashore.lab.optimize.distilling.settings import DistilSettings
+from ashore.lab.training import StepReport
 
 END = 257
 PLENTY_BYTES = 8 << 30

@@ -13,8 +13,8 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from ashore.edge import EdgePlan, edge_child, find_envoy, worker_sockets, write_files
-from ashore.processes import get_from
+from ashore.kit.processes import get_from
+from ashore.machine.edge import EdgePlan, edge_child, find_envoy, worker_sockets, write_files
 
 
 class Worker:

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ashore.core import OrderId
-from ashore.engines import EngineEvent, Failed, Finished, GenerateOrder, Sampling, Token
+from ashore.core.ids import OrderId
+from ashore.data.engines import EngineEvent, Failed, Finished, GenerateOrder, Sampling, Token
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 GREEDY = Sampling(temperature=0)

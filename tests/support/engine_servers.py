@@ -16,7 +16,7 @@ from typing import Any
 
 from waiting import eventually
 
-from ashore.core.identity import Identity
+from ashore.kit.identity import Identity
 
 
 class Server:

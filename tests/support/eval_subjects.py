@@ -9,11 +9,11 @@ from typing import Any
 
 from local_subject import LocalSubject
 
-from ashore.engines import EngineOptions, ScoredText, ScoreText, TokenLogprob
-from ashore.engines.fake.engine import FakeEngine
-from ashore.engines.fake.files import fake_model_files
-from ashore.evaluation import Generated, Told, untold
-from ashore.text import TextModel
+from ashore.data.engines import EngineOptions, ScoredText, ScoreText, TokenLogprob
+from ashore.data.engines.fake.engine import FakeEngine
+from ashore.data.engines.fake.files import fake_model_files
+from ashore.data.text import TextModel
+from ashore.lab.evaluation import Generated, Told, untold
 
 FAKE = "fake:random?context=512"
 

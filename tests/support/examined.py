@@ -8,12 +8,12 @@ from pathlib import Path
 
 from waiting import eventually
 
-from ashore.bootstrap.doctor import open_doctor
+from ashore.cli.bootstrap.doctor import open_doctor
 from ashore.cli.doctor import configuration_of
-from ashore.doctor import Diagnosis, Finding, diagnose, load_rules
-from ashore.doctor.examine import Doctor
-from ashore.doctor.look import Look
-from ashore.settings import Home, Settings
+from ashore.control.doctor import Diagnosis, Finding, diagnose, load_rules
+from ashore.control.doctor.examine import Doctor
+from ashore.control.doctor.look import Look
+from ashore.kit.settings import Home, Settings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,10 +14,10 @@ from urllib.parse import parse_qs, urlsplit
 import jwt
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from ashore.access import Issuer
-from ashore.core import ManualClock
-from ashore.errors import SourceUnreachable
-from ashore.sessions.section import ProviderSection
+from ashore.control.sessions.section import ProviderSection
+from ashore.core.clock import ManualClock
+from ashore.core.errors import SourceUnreachable
+from ashore.data.authority import Issuer
 
 URL = "https://id.corp.example"
 CLIENT = "ashore-console"

@@ -5,10 +5,10 @@ from __future__ import annotations
 import atexit
 from functools import cache
 
-from ashore.engines import Grammar, GrammarChecker
-from ashore.engines.grammar import prepared, refused
-from ashore.engines.grammarprocess import GrammarLine, GrammarProcess
-from ashore.errors import InvalidGrammar
+from ashore.core.errors import InvalidGrammar
+from ashore.data.engines import Grammar, GrammarChecker
+from ashore.data.engines.grammar import prepared, refused
+from ashore.data.engines.grammarprocess import GrammarLine, GrammarProcess
 
 
 def check_grammar(grammar: Grammar) -> None:

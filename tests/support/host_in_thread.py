@@ -9,13 +9,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ashore.core import OrderId
-from ashore.engines import EngineEvent, EngineOptions, GenerateOrder, HostClient, ModelFiles, Sampling
-from ashore.engines.fake.engine import FakeEngine
-from ashore.engines.fake.files import fake_model_files
-from ashore.engines.host import HostLoop
-from ashore.errors import AshoreError, EngineFailed
-from ashore.processes import listen_on
+from ashore.core.errors import AshoreError, EngineFailed
+from ashore.core.ids import OrderId
+from ashore.data.engines import EngineEvent, EngineOptions, GenerateOrder, HostClient, ModelFiles, Sampling
+from ashore.data.engines.fake.engine import FakeEngine
+from ashore.data.engines.fake.files import fake_model_files
+from ashore.data.engines.host import HostLoop
+from ashore.kit.processes import listen_on
 
 T = TypeVar("T")
 END = 256

@@ -17,9 +17,9 @@ from typing import Any
 from commands import Forked, start_module
 from msgspec.structs import replace
 
-from ashore.access import keep_first_key, make_first_key
-from ashore.core import SystemClock
-from ashore.serving import (
+from ashore.core.clock import SystemClock
+from ashore.data.authority import keep_first_key, make_first_key
+from ashore.data.path import (
     AdmissionSection,
     HttpListen,
     Limits,
@@ -29,7 +29,7 @@ from ashore.serving import (
     WorkerListen,
     write_topology,
 )
-from ashore.state import open_database
+from ashore.kit.state import open_database
 
 SCRIPT = Path(__file__).with_name("memory_worker.py")
 

@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-from ashore.core import ManualClock
-from ashore.jobs import (
-    JobQueue,
-    Lease,
-    NewJob,
-    SqlJobs,
-)
+from ashore.core.clock import ManualClock
+from ashore.data.jobs import JobQueue, Lease, NewJob, SqlJobs
 
 
 def new(job_id: str, **options: object) -> NewJob:

@@ -13,11 +13,11 @@ from collections.abc import Sequence as Seq
 from dataclasses import dataclass, field
 from typing import Final
 
-from ashore.core import OrderId
-from ashore.engines.openvino.blocks import BlockPool
-from ashore.engines.openvino.ladder import Cost, Ladder, Objective
-from ashore.engines.openvino.pace import Pace
-from ashore.engines.openvino.scheduler import Scheduler, Sequence
+from ashore.core.ids import OrderId
+from ashore.data.engines.openvino.blocks import BlockPool
+from ashore.data.engines.openvino.ladder import Cost, Ladder, Objective
+from ashore.data.engines.openvino.pace import Pace
+from ashore.data.engines.openvino.scheduler import Scheduler, Sequence
 
 STEP_S: Final = {
     "fp32": (0.0198, 0.00192, 0.00122),

@@ -11,8 +11,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ashore.core import OrderId
-from ashore.engines import (
+from ashore.core.errors import UnsupportedByEngine
+from ashore.core.ids import OrderId
+from ashore.data.engines import (
     CanScore,
     CanTellDistributions,
     Engine,
@@ -27,10 +28,9 @@ from ashore.engines import (
     error_of,
     scored,
 )
-from ashore.errors import UnsupportedByEngine
-from ashore.evaluation.calls import calls_of
-from ashore.evaluation.ports import Generated, Told, untold
-from ashore.text import TextModel
+from ashore.data.text import TextModel
+from ashore.lab.evaluation.calls import calls_of
+from ashore.lab.evaluation.ports import Generated, Told, untold
 
 _STEP_S = 0.05
 

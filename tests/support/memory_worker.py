@@ -14,9 +14,9 @@ import logging
 import sys
 from pathlib import Path
 
-from ashore.api.worker import serve
-from ashore.errors import NotReady
-from ashore.serving import MemoryReplica, Replica
+from ashore.core.errors import NotReady
+from ashore.data.path import MemoryReplica, Replica
+from ashore.data.worker import serve
 
 
 class Loading(MemoryReplica):

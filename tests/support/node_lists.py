@@ -7,8 +7,8 @@ import os
 import tempfile
 from pathlib import Path
 
-from ashore.engines import FLEET_FILE, FLEET_IDENTITY, FleetServer
-from ashore.processes import write_launch_file
+from ashore.data.engines import FLEET_FILE, FLEET_IDENTITY, FleetServer
+from ashore.kit.processes import write_launch_file
 
 _numbers = itertools.count()
 

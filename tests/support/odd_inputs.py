@@ -10,7 +10,7 @@ import struct
 from collections.abc import Iterator
 from typing import Any
 
-from ashore.errors import AshoreError
+from ashore.core.errors import AshoreError
 
 DEEP = "[" * 100_000 + "]" * 100_000
 ODD: tuple[Any, ...] = (

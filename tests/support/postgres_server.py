@@ -133,7 +133,7 @@ def fresh_state(server_url: str) -> str:
     """
     import psycopg
 
-    from ashore.state.postgres import open_postgres
+    from ashore.kit.state.postgres import open_postgres
 
     url = server_url.rpartition("/")[0] + "/fresh_state"
     with psycopg.connect(server_url, autocommit=True) as connection:

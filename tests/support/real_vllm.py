@@ -15,9 +15,9 @@ from typing import Final
 
 from tiny_adapters import make_adapter
 
-from ashore.engines import EngineOptions, ModelFiles
-from ashore.engines.vllm.command import VllmProcess, free_port, vllm_command
-from ashore.store import gguf_reader, read_gguf_state
+from ashore.data.engines import EngineOptions, ModelFiles
+from ashore.data.engines.vllm.command import VllmProcess, free_port, vllm_command
+from ashore.kit.store import gguf_reader, read_gguf_state
 
 PROGRAM: Final = os.environ.get("ASHORE_TEST_VLLM", "")
 """Path of a real vLLM, read before tests clear the environment. Tests that need one are skipped where it is unset."""

@@ -4,23 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ashore.access import (
-    SYSTEM,
-    Acts,
-)
-from ashore.core import ManualClock, MemoryRecorder
-from ashore.engines import EngineOptions
-from ashore.planning import Inventory, ModelPlan, Plan
-from ashore.releases import (
-    ReleaseKeeper,
-    ReleaseOffice,
-    ReleasePolicy,
-    ReleaseWish,
-    Way,
-)
-from ashore.releases.memory import MemoryWorkshop
-from ashore.releases.ports import GateVerdict
-from ashore.state import Database, read_epochs
+from ashore.control.releases import ReleaseOffice
+from ashore.control.releases.memory import MemoryWorkshop
+from ashore.core.clock import ManualClock
+from ashore.data.authority import SYSTEM, Acts
+from ashore.data.engines import EngineOptions, Inventory, ModelPlan, Plan
+from ashore.data.releases import ReleaseKeeper, ReleasePolicy, ReleaseWish, Way
+from ashore.data.releases.ports import GateVerdict
+from ashore.kit.recorder import MemoryRecorder
+from ashore.kit.state import Database, read_epochs
 
 GIB = 1 << 30
 

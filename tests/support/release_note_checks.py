@@ -10,9 +10,9 @@ from pathlib import Path
 
 from release_site import release_site
 
-from ashore.api.http.openapi import describe
 from ashore.cli.main import main
-from ashore.control.table import ROUTES
+from ashore.control.faces.table import ROUTES
+from ashore.data.http.openapi import describe
 
 
 def said(*words: str) -> str:

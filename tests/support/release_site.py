@@ -13,14 +13,16 @@ from urllib.parse import quote, urlencode
 import pytest
 from http_worker import Worker, http_worker, state_link
 
-from ashore.access import SYSTEM, AccountWish, Acts, KeyWish, People
-from ashore.core import ADMIN, MemoryRecorder, SystemClock
-from ashore.engines import EngineOptions
-from ashore.planning import Inventory, ModelPlan, Plan
-from ashore.releases import ReleaseKeeper
-from ashore.releases.calls import CALLS
-from ashore.releases.memory import MemoryWorkshop
-from ashore.state import Database, open_state
+from ashore.control.access import AccountWish, KeyWish, People
+from ashore.control.releases.calls import CALLS
+from ashore.control.releases.memory import MemoryWorkshop
+from ashore.core.clock import SystemClock
+from ashore.data.authority import SYSTEM, Acts
+from ashore.data.engines import EngineOptions, Inventory, ModelPlan, Plan
+from ashore.data.releases import ReleaseKeeper
+from ashore.kit.call import ADMIN
+from ashore.kit.recorder import MemoryRecorder
+from ashore.kit.state import Database, open_state
 
 
 class Refused(Exception):

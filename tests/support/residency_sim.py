@@ -13,12 +13,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from ashore.core import ManualClock
-from ashore.deployment.demand import Demand, Phase
-from ashore.engines import EngineOptions
-from ashore.planning import ModelPlan, OnDemand
-from ashore.releases import Wanted
-from ashore.releases.model import Course
+from ashore.core.clock import ManualClock
+from ashore.data.engines import EngineOptions, ModelPlan, OnDemand
+from ashore.data.releases import Wanted
+from ashore.data.releases.model import Course
+from ashore.machine.deployment.demand import Demand, Phase
 
 GIB: Final = 1 << 30
 TICK_S: Final = 1.0

@@ -7,15 +7,20 @@ from typing import Any, Final
 
 import msgspec
 
-from ashore.bootstrap.operations import Shown
-from ashore.core import Actor, ManualClock, MemoryRecorder, Principal, TenantId
-from ashore.errors import AshoreError, PermissionDenied
-from ashore.jobs import Done, Failed, Job, JobQueue, Lease, Outcome, SqlJobs
-from ashore.jobs.office import JobOffice
-from ashore.jobs.operations.asks import LearnIn
-from ashore.jobs.operations.model import NAMES, RESULT, Progress, Request, kind_of
-from ashore.jobs.schedule import Entry, Schedule, Source, Turn, every, read_turns
-from ashore.state import Database
+from ashore.cli.bootstrap.operations import Shown
+from ashore.control.jobs.office import JobOffice
+from ashore.control.jobs.schedule import Entry, Schedule, Source
+from ashore.core.clock import ManualClock
+from ashore.core.errors import AshoreError, PermissionDenied
+from ashore.core.ids import TenantId
+from ashore.core.principal import Principal
+from ashore.data.jobs import Done, Failed, Job, JobQueue, Lease, Outcome, SqlJobs
+from ashore.data.jobs.operations.asks import LearnIn
+from ashore.data.jobs.operations.model import NAMES, RESULT, Progress, Request, kind_of
+from ashore.data.jobs.schedule import Turn, every, read_turns
+from ashore.kit.call import Actor
+from ashore.kit.recorder import MemoryRecorder
+from ashore.kit.state import Database
 
 Do = Callable[[str, bytes], Shown]
 """Does an operation by its name and what it was asked, or raises."""

@@ -21,8 +21,8 @@ import jsonschema_rs
 import numpy as np
 from jsonschema import Draft202012Validator, ValidationError
 
-from ashore.engines.sampling import Constraint
-from ashore.text import TextModel
+from ashore.data.engines.sampling import Constraint
+from ashore.data.text import TextModel
 
 FILE: Final = Path(__file__).parents[1] / "schemas" / "draft2020-12.jsonl"
 INSIDE: Final = "/json/tests/draft2020-12/"

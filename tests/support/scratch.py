@@ -8,10 +8,10 @@ import weakref
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
-from ashore.access.budgets import MappedLedger, SqlAuthority, Usage
-from ashore.access.budgets.reporter import Reporter
-from ashore.core import Clock
-from ashore.state import open_scratch
+from ashore.core.clock import Clock
+from ashore.data.authority.budgets import MappedLedger, SqlAuthority, Usage
+from ashore.data.authority.budgets.reporter import Reporter
+from ashore.kit.state import open_scratch
 
 
 class FewNames:

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from ashore.listed import PACKAGE
+from ashore.kit.listed import PACKAGE
 
 SUPPORT = Path(__file__).parent
 
@@ -25,15 +25,13 @@ class ScratchPackage:
 
     def add(self, folder: Path, name: str) -> None:
         """Add a room."""
+        self._own(Path(name))
         shutil.copytree(folder, self.package / name, ignore=shutil.ignore_patterns("__pycache__"))
 
     def put_before(self, file: str, mark: str, text: str) -> None:
         """Write `text` into a file, before the first line that begins with `mark`."""
         path = Path(file)
-        for folder in reversed(path.parents):
-            if (self.package / folder).is_symlink():
-                (self.package / folder).unlink()
-                self._open(folder)
+        self._own(path)
         lines = (PACKAGE / path).read_text().splitlines(keepends=True)
         at = next(number for number, line in enumerate(lines) if line.startswith(mark))
         (self.package / path).unlink()
@@ -61,6 +59,13 @@ class ScratchPackage:
         )
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout.splitlines()[-1])
+
+    def _own(self, path: Path) -> None:
+        """Have folders of our own above a path, where they are links."""
+        for folder in reversed(path.parents):
+            if (self.package / folder).is_symlink():
+                (self.package / folder).unlink()
+                self._open(folder)
 
     def _open(self, folder: Path) -> None:
         """Make a folder of links to what ours has."""

@@ -17,10 +17,10 @@ from pathlib import Path
 from crash_steps import at_each_step, kill_self
 from store_making import make_store, pull_tiny
 
-from ashore.core import ManualClock
-from ashore.errors import AshoreError
-from ashore.sealing import KeyringKeeper
-from ashore.store import ModelStore
+from ashore.core.clock import ManualClock
+from ashore.core.errors import AshoreError
+from ashore.kit.sealing import KeyringKeeper
+from ashore.kit.store import ModelStore
 
 EVENTS = ("open", "os.rename", "os.link", "os.remove", "os.mkdir", "os.rmdir", "os.chmod", "shutil.rmtree")
 

@@ -14,11 +14,12 @@ from pathlib import Path
 
 from crash_steps import comes_through
 
-from ashore.audit import PRIVATE_KEYS, Checkpoints, SqlSubjectKeys, digest_key
-from ashore.bootstrap import build_store, key_keeper, open_state, rekey
-from ashore.bootstrap.secrets import list_home_secrets, seal_home_secrets, unseal_home_secrets
-from ashore.sealing import SecretFolder, opened_by_keeper
-from ashore.settings import Home, Settings
+from ashore.cli.bootstrap import build_store, key_keeper, open_state, rekey
+from ashore.cli.bootstrap.secrets import list_home_secrets, seal_home_secrets, unseal_home_secrets
+from ashore.control.audit import PRIVATE_KEYS
+from ashore.data.audit import Checkpoints, SqlSubjectKeys, digest_key
+from ashore.kit.sealing import SecretFolder, opened_by_keeper
+from ashore.kit.settings import Home, Settings
 
 EVENTS = ("open", "os.rename", "os.link", "os.remove", "os.mkdir")
 

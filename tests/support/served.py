@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ashore.processes import python_command
+from ashore.kit.processes import python_command
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

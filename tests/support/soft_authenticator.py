@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
 from cryptography.hazmat.primitives.hashes import SHA256
 
-from ashore.sessions.webauthn import encoded
+from ashore.control.sessions.webauthn import encoded
 
 
 def cbor(value: Any) -> bytes:

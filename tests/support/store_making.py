@@ -6,8 +6,8 @@ from pathlib import Path
 
 from tiny_models import make_tiny_model
 
-from ashore.core import ManualClock
-from ashore.store import ModelStore, StoredModel
+from ashore.core.clock import ManualClock
+from ashore.kit.store import ModelStore, StoredModel
 
 
 def make_store(home: Path) -> ModelStore:

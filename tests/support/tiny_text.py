@@ -11,8 +11,8 @@ from typing import Any
 
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
-from ashore.core import ManualClock
-from ashore.text import TextModel
+from ashore.core.clock import ManualClock
+from ashore.data.text import TextModel
 
 CHATML = """\
 {%- if tools %}{{ '<|im_start|>system\\n<tools>' }}{% for tool in tools %}{{ '\\n' + (tool | tojson) }}{% endfor %}

@@ -12,18 +12,20 @@ from pathlib import Path
 from admin_app import AdminApp
 from http_worker import http_worker
 
-from ashore.api.http.openapi import describe
 from ashore.cli.main import main
-from ashore.config import parse_spec
-from ashore.config.reference import reference
-from ashore.control.table import ROUTES
-from ashore.core import Recorder, Rights, SystemClock
-from ashore.deployment.topology import topology_of
-from ashore.metrics import Metrics
-from ashore.rooms import Context, room_in
-from ashore.serving import StateLink
-from ashore.settings import read_settings
-from ashore.state import Database, execute, open_database
+from ashore.control.faces.table import ROUTES
+from ashore.core.clock import SystemClock
+from ashore.data.http.openapi import describe
+from ashore.data.path import StateLink
+from ashore.kit.call import Rights
+from ashore.kit.metrics import Metrics
+from ashore.kit.recorder import Recorder
+from ashore.kit.rooms import Context, room_in
+from ashore.kit.settings import read_settings
+from ashore.kit.state import Database, execute, open_database
+from ashore.machine.config import parse_spec
+from ashore.machine.config.reference import reference
+from ashore.machine.deployment.topology import topology_of
 
 NOTES = "/admin/v1/books/b1/notes"
 
@@ -55,7 +57,7 @@ def checks(run: Path) -> dict[str, object]:
     app = AdminApp("system-administrator")
     with closing(open_database(Path(link.path), snapshots=run, clock=SystemClock())) as database:
         gives = {Metrics: Metrics(), Recorder: app.recorder, Rights: app.authority, Database: database}
-        opened = asyncio.run(room_in("library").open(Context(told=told.told, gives=gives)))  # type: ignore[arg-type]
+        opened = asyncio.run(room_in("control.library").open(Context(told=told.told, gives=gives)))  # type: ignore[arg-type]
         app.desks["library"] = opened.desk
         found["written"] = app.ask("POST", NOTES, {"text": "hello"})
         with database.read() as connection:

@@ -9,7 +9,16 @@ from typing import Any
 import numpy as np
 from tiny_models import make_tiny_model
 
-from ashore.training import Corpus, LoopOptions, LoopResult, PackedBatches, RunState, answer_loss, make_corpus, train
+from ashore.lab.training import (
+    Corpus,
+    LoopOptions,
+    LoopResult,
+    PackedBatches,
+    RunState,
+    answer_loss,
+    make_corpus,
+    train,
+)
 
 
 def tiny_model(folder: Path, kind: str = "qwen2") -> Any:
@@ -42,7 +51,7 @@ def small_run(folder: Path, *, kill_at: int = 0, precision: Any = "float32") -> 
     import os
     import signal
 
-    from ashore.core import ManualClock
+    from ashore.core.clock import ManualClock
 
     clock = ManualClock()
 

@@ -128,7 +128,7 @@ def _can_write(pid: int, place: str) -> bool:
 def _kill_worker(supervisor: int) -> None:
     for folder in Path("/proc").glob("[0-9]*"):
         command = (folder / "cmdline").read_bytes()
-        if b"ashore.api.worker" in command and f"\nPPid:\t{supervisor}\n" in (folder / "status").read_text():
+        if b"ashore.data.worker" in command and f"\nPPid:\t{supervisor}\n" in (folder / "status").read_text():
             os.kill(int(folder.name), signal.SIGKILL)
             return
     raise SystemExit("there is no worker to kill")

@@ -16,10 +16,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from ashore.core import OrderId
-from ashore.engines import EngineOptions, Finished, GenerateOrder, Sampling, ScoreText, Token, scored
-from ashore.engines.fake.engine import FakeEngine
-from ashore.engines.fake.files import fake_model_files
+from ashore.core.ids import OrderId
+from ashore.data.engines import EngineOptions, Finished, GenerateOrder, Sampling, ScoreText, Token, scored
+from ashore.data.engines.fake.engine import FakeEngine
+from ashore.data.engines.fake.files import fake_model_files
 
 _PROGRAM = """#!{python}
 import os, signal, sys

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from ashore.access import (
+from ashore.core.errors import InvalidSpec, PermissionDenied, Unauthenticated
+from ashore.data.authority import (
     INFER,
     KeyTable,
     PolicyAuthority,
@@ -18,7 +19,6 @@ from ashore.access import (
     new_key,
     read_first_key,
 )
-from ashore.errors import InvalidSpec, PermissionDenied, Unauthenticated
 
 
 def test_a_new_key_looks_like_one_and_none_is_like_another() -> None:

@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 from waiting import eventually
 
-from ashore.access import KeyRecord, digest_of, make_first_key, new_key, save_key
-from ashore.access.keeping import Keys
-from ashore.core import ManualClock, MemoryRecorder
-from ashore.errors import InvalidSpec, Unauthenticated
-from ashore.state import Database, EpochWatch, open_database
+from ashore.core.clock import ManualClock
+from ashore.core.errors import InvalidSpec, Unauthenticated
+from ashore.data.authority import KeyRecord, digest_of, make_first_key, new_key, save_key
+from ashore.data.authority.keeping import Keys
+from ashore.kit.recorder import MemoryRecorder
+from ashore.kit.state import Database, EpochWatch, open_database
 
 FIRST_KEY = Path("/nowhere/first-key")
 

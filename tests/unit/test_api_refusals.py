@@ -10,20 +10,8 @@ import msgspec
 import pytest
 from tiny_text import byte_level
 
-from ashore.access import Decision, Principal
-from ashore.access.authority import refusal
-from ashore.api.decode import decode
-from ashore.api.grpc.status import trailing_metadata
-from ashore.api.http.errors import anthropic_error, openai_error
-from ashore.api.http.openai.responses_parse import item_of, listed
-from ashore.api.http.openai.responses_types import ResponsesRequest
-from ashore.api.http.openai.types import ChatRequest
-from ashore.api.http.routes import RouteTable
-from ashore.control.table import ROUTES
-from ashore.core import TenantId
-from ashore.engines import Grammar
-from ashore.engines.sampling.constraint import GrammarCompiler
-from ashore.errors import (
+from ashore.control.faces.table import ROUTES
+from ashore.core.errors import (
     AshoreError,
     DiskFull,
     EngineFailed,
@@ -36,7 +24,19 @@ from ashore.errors import (
     UnknownRoute,
     UnsupportedByEngine,
 )
-from ashore.serving.orders import check_writes
+from ashore.core.ids import TenantId
+from ashore.data.authority import Decision, Principal
+from ashore.data.authority.authority import refusal
+from ashore.data.decode import decode
+from ashore.data.engines import Grammar
+from ashore.data.engines.sampling.constraint import GrammarCompiler
+from ashore.data.grpc.status import trailing_metadata
+from ashore.data.http.errors import anthropic_error, openai_error
+from ashore.data.http.openai.responses_parse import item_of, listed
+from ashore.data.http.openai.responses_types import ResponsesRequest
+from ashore.data.http.openai.types import ChatRequest
+from ashore.data.http.routes import RouteTable
+from ashore.data.path.orders import check_writes
 
 HOME = "/var/lib/ashore"
 TURN = [{"role": "user", "content": "hello"}]

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from ashore.api.rereading import keep_rereading, take_each
-from ashore.errors import AshoreError, InvalidSpec, Overloaded
-from ashore.serving import ServedModel, Topology, write_topology
+from ashore.core.errors import AshoreError, InvalidSpec, Overloaded
+from ashore.data.path import ServedModel, Topology, write_topology
+from ashore.data.rereading import keep_rereading, take_each
 
 
 def written(path: Path, release: str) -> None:

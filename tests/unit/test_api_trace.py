@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from ashore.access import OpenDoor
-from ashore.api.trace import trace_id_of
-from ashore.audit.canonical import decode
-from ashore.cache import Ready
-from ashore.serving.model import Arrival
-from ashore.serving.recording import Told
+from ashore.data.audit.canonical import decode
+from ashore.data.authority import OpenDoor
+from ashore.data.cache import Ready
+from ashore.data.path.model import Arrival
+from ashore.data.path.recording import Told
+from ashore.data.trace import trace_id_of
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 GOOD = f"00-{TRACE}-00f067aa0ba902b7-01"

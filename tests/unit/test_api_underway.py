@@ -7,7 +7,9 @@ from functools import partial
 
 import pytest
 
-from ashore.api.underway import (
+from ashore.core.errors import InvalidRequest, Overloaded
+from ashore.data.path import Delta, Hear, Limits, ServingEvent, TokenText
+from ashore.data.underway import (
     LEAST_BYTES,
     LOGPROB_BYTES,
     NO_HOLD,
@@ -18,8 +20,6 @@ from ashore.api.underway import (
     logprob_bytes,
     made_whole,
 )
-from ashore.errors import InvalidRequest, Overloaded
-from ashore.serving import Delta, Hear, Limits, ServingEvent, TokenText
 
 
 def test_a_body_counts_until_its_request_ends() -> None:

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from ashore.api.background import Background
+from ashore.data.background import Background
 
 
 def test_what_fails_is_told_and_begins_again(caplog: pytest.LogCaptureFixture) -> None:

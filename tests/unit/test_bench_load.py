@@ -10,11 +10,11 @@ from itertools import pairwise
 
 import pytest
 
-from ashore.bench import LoadPlan, Slo, percentile, poisson_arrivals, report_json, run_load
-from ashore.bench.client import Connection, Reply, Target, has_text
-from ashore.bench.decode import to_record
-from ashore.bench.prompts import PromptMaker, estimate_tokens
-from ashore.errors import InvalidRequest, RemoteRefused, SourceUnreachable, Unauthenticated
+from ashore.core.errors import InvalidRequest, RemoteRefused, SourceUnreachable, Unauthenticated
+from ashore.lab.bench import LoadPlan, Slo, percentile, poisson_arrivals, report_json, run_load
+from ashore.lab.bench.client import Connection, Reply, Target, has_text
+from ashore.lab.bench.decode import to_record
+from ashore.lab.bench.prompts import PromptMaker, estimate_tokens
 
 Answering = Callable[[asyncio.StreamWriter, dict[str, object]], Awaitable[None]]
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\ntransfer-encoding: chunked\r\n\r\n"

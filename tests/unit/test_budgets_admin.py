@@ -13,8 +13,12 @@ import pytest
 from admin_app import AdminApp, run_command
 from scratch import FewNames, a_ledger
 
-from ashore.access import Principal
-from ashore.access.budgets import (
+from ashore.cli.access import app as access
+from ashore.core.clock import ManualClock, SystemClock
+from ashore.core.errors import BudgetExceeded, InvalidRequest
+from ashore.core.ids import TenantId
+from ashore.data.authority import Principal
+from ashore.data.authority.budgets import (
     KINDS,
     BudgetOffice,
     BudgetRule,
@@ -25,13 +29,11 @@ from ashore.access.budgets import (
     Usage,
     check_rule,
 )
-from ashore.access.budgets.model import NOW_KINDS, QUOTA_KINDS
-from ashore.access.budgets.opening import open_budgets
-from ashore.cli.access import app as access
-from ashore.core import ManualClock, MemoryRecorder, SystemClock, TenantId
-from ashore.errors import BudgetExceeded, InvalidRequest
-from ashore.jobs import JobQueue, NewJob, SqlFiles, SqlJobs, StoredFile
-from ashore.state import open_scratch, open_state
+from ashore.data.authority.budgets.model import NOW_KINDS, QUOTA_KINDS
+from ashore.data.authority.budgets.opening import open_budgets
+from ashore.data.jobs import JobQueue, NewJob, SqlFiles, SqlJobs, StoredFile
+from ashore.kit.recorder import MemoryRecorder
+from ashore.kit.state import open_scratch, open_state
 
 CHAT = Price(per_million_prompt_tokens=Decimal(1), per_million_completion_tokens=Decimal(2), currency="CNY")
 

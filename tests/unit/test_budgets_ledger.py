@@ -14,10 +14,10 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from ashore.access.budgets import Asker, BudgetRule, Hold, Line, MappedLedger, Part, RuleBook, Short
-from ashore.access.budgets.layout import Sizes
-from ashore.access.budgets.mapped import Words
-from ashore.core import ManualClock
+from ashore.core.clock import ManualClock
+from ashore.data.authority.budgets import Asker, BudgetRule, Hold, Line, MappedLedger, Part, RuleBook, Short
+from ashore.data.authority.budgets.layout import Sizes
+from ashore.data.authority.budgets.mapped import Words
 
 SMALL = Sizes(24, 8, 4)
 PROCESSES = 3

@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ashore.access import AccessSection, PriceSection
-from ashore.access.budgets import (
+from ashore.core.errors import InvalidRequest, InvalidSpec
+from ashore.data.authority import AccessSection, PriceSection
+from ashore.data.authority.budgets import (
     WINDOWS,
     Asker,
     BudgetRule,
@@ -26,12 +27,11 @@ from ashore.access.budgets import (
     rate_headers,
     sum_by,
 )
-from ashore.access.budgets.model import Quota, WindowName
-from ashore.access.budgets.standing import refusal
-from ashore.access.budgets.usage import safe_cell
-from ashore.access.budgets.windows import duration, window_at
-from ashore.config import parse_spec
-from ashore.errors import InvalidRequest, InvalidSpec
+from ashore.data.authority.budgets.model import Quota, WindowName
+from ashore.data.authority.budgets.standing import refusal
+from ashore.data.authority.budgets.usage import safe_cell
+from ashore.data.authority.budgets.windows import duration, window_at
+from ashore.machine.config import parse_spec
 
 ALICE = Asker("ash_1", "alice", "acme", "chat")
 

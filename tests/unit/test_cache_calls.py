@@ -11,13 +11,13 @@ import pytest
 from admin_app import AdminApp, run_command
 from scratch import FewNames
 
-from ashore.access import Role, parse_rule
-from ashore.cache import AnswerCache, CachePolicy, CuratedAnswers, FixedEpochs
-from ashore.cache.calls import CacheDesk
 from ashore.cli.cache import app as command
 from ashore.cli.main import main
-from ashore.core import ManualClock
-from ashore.state import Database, open_database
+from ashore.core.clock import ManualClock
+from ashore.data.authority import Role, parse_rule
+from ashore.data.cache import AnswerCache, CachePolicy, CuratedAnswers, FixedEpochs
+from ashore.data.cache.calls import CacheDesk
+from ashore.kit.state import Database, open_database
 
 PATH = "/admin/v1/cache"
 ENTRY = "0a1b2c3d4e5f6071"

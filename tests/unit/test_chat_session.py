@@ -15,7 +15,7 @@ from ashore.cli.chatclient import Conversation, Piece, Stats, read_event
 from ashore.cli.chatscreen import Screen, printable
 from ashore.cli.refusals import raise_refusal
 from ashore.cli.target import ServerTarget, api_base, find_target, is_loopback, is_of_this_machine
-from ashore.errors import (
+from ashore.core.errors import (
     AshoreError,
     InvalidRequest,
     NotReady,
@@ -25,8 +25,8 @@ from ashore.errors import (
     Unauthenticated,
     UnknownModel,
 )
-from ashore.serving import HttpListen, Topology, write_topology
-from ashore.settings import read_settings
+from ashore.data.path import HttpListen, Topology, write_topology
+from ashore.kit.settings import read_settings
 
 
 class Parrot:

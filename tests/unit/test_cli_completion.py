@@ -15,11 +15,11 @@ from tiny_models import make_tiny_model
 from ashore.cli import completion
 from ashore.cli.main import main
 from ashore.cli.names import ARGUMENTS, names_for
-from ashore.core import SystemClock
-from ashore.errors import InvalidRequest
-from ashore.serving import ServedModel, Topology, write_topology
-from ashore.settings import Home
-from ashore.state import execute, open_database
+from ashore.core.clock import SystemClock
+from ashore.core.errors import InvalidRequest
+from ashore.data.path import ServedModel, Topology, write_topology
+from ashore.kit.settings import Home
+from ashore.kit.state import execute, open_database
 
 
 def test_a_caller_without_a_shell_is_asked_for_its_name(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from ashore.cli.launch import CLIENTS, launch
-from ashore.errors import ContextTooLong, InvalidRequest, NotReady, UnknownModel
+from ashore.core.errors import ContextTooLong, InvalidRequest, NotReady, UnknownModel
 
 MODELS = [
     {"id": "{file:~/.ssh/id_ed25519}", "features": [], "max_model_len": 200_000},

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ashore.cli.progress import TerminalProgress
-from ashore.core import ManualClock
+from ashore.core.clock import ManualClock
 
 
 def test_a_log_gets_the_begin_and_the_end_of_what_takes_time_and_nothing_of_small_files(

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from ashore.cli.access import revive
-from ashore.errors import InvalidRequest
+from ashore.core.errors import InvalidRequest
 
 
 def test_nothing_is_revoked_before_somebody_confirms(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

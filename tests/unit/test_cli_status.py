@@ -12,17 +12,16 @@ from ashore.cli.backends import BackendShown
 from ashore.cli.main import main
 from ashore.cli.recorded import acts_as_owner
 from ashore.cli.status import Status, accelerators, figures, models_of, needs_of, show
-from ashore.doctor import Readings
-from ashore.doctor.probes.home import failed_of, read_releases
-from ashore.doctor.probes.serving import read_backup
-from ashore.doctor.readings import Backup, Cache, Configuration, Releases, Server
-from ashore.doctor.samples import Samples
-from ashore.engines import EngineOptions
-from ashore.metrics import Metrics
-from ashore.planning import ModelPlan
-from ashore.processes import resident_bytes_of
-from ashore.releases.model import Alias, Book, Course, Release
-from ashore.rooms import rooms
+from ashore.control.doctor import Readings
+from ashore.control.doctor.probes.home import failed_of, read_releases
+from ashore.control.doctor.probes.serving import read_backup
+from ashore.control.doctor.readings import Backup, Cache, Configuration, Releases, Server
+from ashore.control.doctor.samples import Samples
+from ashore.data.engines import EngineOptions, ModelPlan
+from ashore.data.releases.model import Alias, Book, Course, Release
+from ashore.kit.metrics import Metrics
+from ashore.kit.processes import resident_bytes_of
+from ashore.kit.rooms import rooms
 
 RUNNING = Status(running=True, home="/h")
 

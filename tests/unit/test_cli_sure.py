@@ -11,8 +11,8 @@ import pytest
 
 from ashore.cli.main import main
 from ashore.cli.sure import go_ahead
-from ashore.core import counted
-from ashore.errors import InvalidRequest
+from ashore.core.counted import counted
+from ashore.core.errors import InvalidRequest
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -89,9 +89,9 @@ def prepare(ashore: Run, tmp_path: Path, noun: str) -> None:
             node.mkdir()
         assert ashore("backup", "init", "--nodes", ",".join(map(str, nodes)), "--code", "2+1")[0] == 0
     if noun == "audit":
-        from ashore.audit import SqlSubjectKeys
-        from ashore.bootstrap import open_state
-        from ashore.settings import read_settings
+        from ashore.cli.bootstrap import open_state
+        from ashore.data.audit import SqlSubjectKeys
+        from ashore.kit.settings import read_settings
 
         assert ashore("cache", "purge", "--tenant", "default")[0] == 0  # begins the record
         state = open_state(read_settings())

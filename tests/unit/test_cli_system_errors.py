@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from ashore.cli.systemerrors import fault_of
-from ashore.errors import DiskFull, HomeNotOurs
+from ashore.core.errors import DiskFull, HomeNotOurs
 
 
 def test_a_home_that_cannot_be_made_is_no_home_of_another_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

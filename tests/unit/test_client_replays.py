@@ -14,7 +14,7 @@ import pytest
 from client_app import Answer, client_app
 from client_page import CLIENTS, FIELDS, clients, page
 
-from ashore.serving import Limits
+from ashore.data.path import Limits
 
 FILES = sorted(CLIENTS.glob("*/*.json"))
 FIRST_EVENTS = {"/v1/messages": "message_start", "/v1/responses": "response.created", "/v1/chat/completions": ""}

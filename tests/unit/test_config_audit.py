@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from ashore.audit import AuditSection
-from ashore.config import parse_spec
-from ashore.errors import InvalidSpec
+from ashore.core.errors import InvalidSpec
+from ashore.data.audit import AuditSection
+from ashore.machine.config import parse_spec
 
 
 def test_the_defaults_and_every_key() -> None:

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from ashore.config import Spec, parse_spec, read_spec
-from ashore.errors import InvalidSpec
-from ashore.fleet import FleetSection
-from ashore.planning import EngineSection, ModelSection
-from ashore.serving import AdmissionSection, GrpcSection, HttpSection
-from ashore.state import StateSection
+from ashore.control.fleet import FleetSection
+from ashore.core.errors import InvalidSpec
+from ashore.data.path import AdmissionSection, GrpcSection, HttpSection
+from ashore.kit.state import StateSection
+from ashore.machine.config import Spec, parse_spec, read_spec
+from ashore.machine.planning import EngineSection, ModelSection
 
 FULL = """
 [[model]]

@@ -16,10 +16,10 @@ import pytest
 from ashore.cli.calls import Server
 from ashore.cli.main import build_app
 from ashore.cli.target import ServerTarget
-from ashore.console.command import command_for
-from ashore.core import ADMIN, Call
-from ashore.core.fieldmarks import FILLED, PAGE, SWITCH, bare_of, extra_of
-from ashore.rooms import rooms
+from ashore.control.console.command import command_for
+from ashore.kit.call import ADMIN, Call
+from ashore.kit.fieldmarks import FILLED, PAGE, SWITCH, bare_of, extra_of
+from ashore.kit.rooms import rooms
 
 CALLS = [call for room in rooms() for call in room.calls if not call.streams]
 """Those that have a form: a stream has none, and `ashore events --follow`."""

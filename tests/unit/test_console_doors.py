@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 
-from ashore.console.doors import door_page
-from ashore.console.model import Answer, Asked
-from ashore.console.words import words_in
-from ashore.sessions import Enrolment, Outcome, Provider, Visit
+from ashore.control.console.doors import door_page
+from ashore.control.console.model import Answer, Asked
+from ashore.control.console.words import words_in
+from ashore.control.sessions import Enrolment, Outcome, Provider, Visit
 
 ASKED = Asked(method="POST", path="step-up", visit=Visit(base="https://ai.corp.example"))
 

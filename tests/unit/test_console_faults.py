@@ -8,21 +8,26 @@ import time
 from pathlib import Path
 
 import ashore
-from ashore import errors
-from ashore.access.actions import ACTIONS
-from ashore.console.words import words_in
-from ashore.errors import InvalidRequest, PermissionDenied
-from ashore.sessions.rules import DEFAULT, MLPS3, weakness_of
+from ashore.control.console.words import words_in
+from ashore.control.sessions.rules import DEFAULT, MLPS3, weakness_of
+from ashore.core import errors
+from ashore.core.errors import InvalidRequest, PermissionDenied
+from ashore.data.authority.actions import ACTIONS
 
 SOURCE = Path(ashore.__file__).parent
 SHOWN = (
-    "sessions", "access", "console", "core", "audit", "cache", "jobs", "server", "releases", "privacy", "learning",
-    "serving", "control", "api/http/app.py", "api/http/face.py", "api/http/relay.py",
+    "control/sessions", "control/access", "data/authority", "control/console", "core", "control/audit", "data/audit",
+    "data/cache", "control/jobs", "data/jobs", "control/server", "data/server", "control/releases", "data/releases",
+    "data/privacy", "control/ledger", "control/feedback", "data/feedback", "lab/learning", "data/path", "control/faces",
+    "control/figures.py", "control/process.py", "control/workers.py", "kit/bucket.py", "kit/call.py", "kit/consents.py",
+    "kit/decode.py", "kit/egress.py", "kit/folders.py", "kit/identity.py", "kit/outgoing.py", "kit/recorder.py",
+    "kit/rights.py", "kit/section.py", "kit/textfile.py", "kit/wholefile.py", "kit/yaml.py",
+    "data/http/app.py", "data/http/face.py", "data/http/relay.py",
 )  # fmt: skip
 """Whose errors a page can show."""
 UNTRANSLATED = 591
 """Messages and hints that a page can show, and that are English in Chinese, too. It only shrinks: whoever writes a new
-error that people meet in the console adds its line to src/ashore/console/words/errors.zh.toml."""
+error that people meet in the console adds its line to src/ashore/control/console/words/errors.zh.toml."""
 KINDS = {name for name, one in vars(errors).items() if isinstance(one, type) and issubclass(one, errors.AshoreError)}
 
 

@@ -9,16 +9,16 @@ import pytest
 from test_declared_calls import CALLS as BOOKS
 from test_declared_calls import LoanIn, NoteIn
 
-from ashore.access.calls.keys import KeyOut
-from ashore.console.command import command_for
-from ashore.console.forms import Field, fields_of, filled, read_form, written
-from ashore.console.pages import Atlas, lead_of, on_row, row_calls
-from ashore.console.present import COLUMNS, Facts, Row, Table, blocks_of, cell
-from ashore.console.rows import Beside, OnRows, row_links
-from ashore.console.words import words_in
-from ashore.core import Call, absences
-from ashore.errors import InvalidRequest
-from ashore.rooms import Room, rooms
+from ashore.control.access.calls.keys import KeyOut
+from ashore.control.console.command import command_for
+from ashore.control.console.forms import Field, fields_of, filled, read_form, written
+from ashore.control.console.pages import Atlas, lead_of, on_row, row_calls
+from ashore.control.console.present import COLUMNS, Facts, Row, Table, blocks_of, cell
+from ashore.control.console.rows import Beside, OnRows, row_links
+from ashore.control.console.words import words_in
+from ashore.core.errors import InvalidRequest
+from ashore.kit.call import Call, absences
+from ashore.kit.rooms import Room, rooms
 
 
 class Part(msgspec.Struct):

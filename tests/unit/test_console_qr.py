@@ -6,7 +6,7 @@ import re
 
 import segno
 
-from ashore.console.qr import QUIET, qr_path
+from ashore.control.console.qr import QUIET, qr_path
 
 URI = "otpauth://totp/ashore:alice?secret=" + "A" * 32 + "&issuer=ashore"
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from ashore.api.http.exchange import Exchange
-from ashore.control.visiting import is_own_address, visit_of
+from ashore.control.faces.visiting import is_own_address, visit_of
+from ashore.data.http.exchange import Exchange
 
 
 def exchange(peer: str = "", **headers: str) -> Exchange:

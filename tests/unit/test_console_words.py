@@ -11,12 +11,12 @@ from typing import Any, get_args
 import msgspec
 import pytest
 
-import ashore.console
-from ashore.console.words import LANGUAGES, chosen, spelled, words_in
-from ashore.core import Call, field_docs
-from ashore.rooms import rooms
+import ashore.control.console
+from ashore.control.console.words import LANGUAGES, chosen, spelled, words_in
+from ashore.kit.call import Call, field_docs
+from ashore.kit.rooms import rooms
 
-TEMPLATES = Path(ashore.console.__file__).parent / "templates"
+TEMPLATES = Path(ashore.control.console.__file__).parent / "templates"
 CALLS = [call for room in rooms() for call in room.calls]
 PLACE = re.compile(r"\{(\w+)\}")
 NAMES = {"ashore", "curl", "JSON", "Python (OpenAI)", "Python (Anthropic)", "·", "—", ",", ":", "+", "(", ")"}
@@ -34,7 +34,7 @@ def test_every_text_is_there_in_every_language_with_the_same_places() -> None:
 
 @pytest.mark.parametrize("call", CALLS, ids=lambda call: f"{call.noun} {call.word}")
 def test_every_call_and_its_fields_have_chinese_words(call: Call) -> None:
-    """New call? Add its lines to src/ashore/console/words/calls.zh.toml."""
+    """New call? Add its lines to src/ashore/control/console/words/calls.zh.toml."""
     words = words_in("zh").calls
     assert f"{call.noun} {call.word}" in words["calls"], call.summary
     assert call.word in words["verbs"]

@@ -7,11 +7,12 @@ from collections.abc import Sequence
 
 import msgspec
 
-from ashore.access import INFER, Binding, Policy, PolicyAuthority, Principal, Role, parse_rule
-from ashore.api.http.inner import CHANGES, STANDING, Standing
 from ashore.control.workers import WorkersView
-from ashore.core import SystemClock, TenantId
-from ashore.serving import ModelCard, ServingState
+from ashore.core.clock import SystemClock
+from ashore.core.ids import TenantId
+from ashore.data.authority import INFER, Binding, Policy, PolicyAuthority, Principal, Role, parse_rule
+from ashore.data.http.inner import CHANGES, STANDING, Standing
+from ashore.data.path import ModelCard, ServingState
 
 ANN = Principal(id="ann", tenant=TenantId("acme"), kind="key")
 

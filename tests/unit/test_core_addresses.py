@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ashore.core import split_url
+from ashore.core.addresses import split_url
 
 
 @pytest.mark.parametrize(

@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 
 import ashore
-from ashore.bootstrap import command_recorder
-from ashore.core import Act, make_folder
-from ashore.errors import EnvironmentFault
-from ashore.settings import Home
+from ashore.cli.bootstrap import command_recorder
+from ashore.core.errors import EnvironmentFault
+from ashore.kit.folders import make_folder
+from ashore.kit.recorder import Act
+from ashore.kit.settings import Home
 
 
 def test_a_folder_is_made_with_those_above_it_and_may_be_made_twice(tmp_path: Path) -> None:
@@ -78,4 +79,4 @@ def test_folders_are_made_in_one_way() -> None:
     """`mkdir(exist_ok=True)` tells `File exists` of a file in its way; `make_folder` says what is there."""
     source = Path(ashore.__file__).parent
     others = [file for file in source.rglob("*.py") if "exist_ok=True" in file.read_text(encoding="utf-8")]
-    assert [str(file.relative_to(source)) for file in others] == ["core/folders.py"]
+    assert [str(file.relative_to(source)) for file in others] == ["kit/folders.py"]

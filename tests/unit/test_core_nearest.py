@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ashore.core import did_you_mean
+from ashore.core.nearest import did_you_mean
 
 
 def test_the_nearest_are_offered_else_what_there_is_and_how_much_more() -> None:

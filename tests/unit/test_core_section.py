@@ -7,8 +7,9 @@ from typing import Annotated, Literal, Self
 import pytest
 from msgspec import Meta, field
 
-from ashore.core import Kept, Seconds, Section, keys_of, parse_seconds, read_section, seconds_in, toml
-from ashore.errors import InvalidRequest, InvalidSpec
+from ashore.core.errors import InvalidRequest, InvalidSpec
+from ashore.core.timespan import parse_seconds, seconds_in
+from ashore.kit.section import Kept, Seconds, Section, keys_of, read_section, toml
 
 
 class Shelf(Section, frozen=True, kw_only=True):

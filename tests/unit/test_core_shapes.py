@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from ashore.core import ModelShape, kv_bytes, kv_bytes_per_token
-from ashore.errors import UnsupportedModel
-from ashore.store.conversion.configshape import dimensions_of_config
+from ashore.core.errors import UnsupportedModel
+from ashore.core.shapes import ModelShape, kv_bytes, kv_bytes_per_token
+from ashore.kit.store.conversion.configshape import dimensions_of_config
 
 
 def shape(**given: int) -> ModelShape:

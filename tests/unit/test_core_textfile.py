@@ -7,16 +7,16 @@ from pathlib import Path
 
 import pytest
 
-import ashore.core.textfile as textfile
+import ashore.kit.textfile as textfile
 from ashore.cli.accesspolicy import PolicyFile
 from ashore.cli.accesspolicy import read_file as read_access_policy
 from ashore.cli.privacypolicy import read as read_privacy_policy
-from ashore.config import read_spec
-from ashore.core import parse_toml, read_text_file, read_toml
-from ashore.deployment.forms import read_places
-from ashore.errors import InvalidRequest, InvalidSpec
-from ashore.evaluation import read_gate
-from ashore.planning.sizing.wish import priced
+from ashore.core.errors import InvalidRequest, InvalidSpec
+from ashore.kit.textfile import parse_toml, read_text_file, read_toml
+from ashore.lab.evaluation import read_gate
+from ashore.lab.sizing.wish import priced
+from ashore.machine.config import read_spec
+from ashore.machine.deployment.forms import read_places
 
 READERS = {
     "accounts": lambda file: read_access_policy(PolicyFile(file=str(file))),

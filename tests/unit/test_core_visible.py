@@ -7,14 +7,13 @@ from io import StringIO
 
 import pytest
 
-from ashore.access.budgets.model import BudgetRule, check_rule
-from ashore.access.policy import check_title
 from ashore.cli.calls import Errand, Server
-from ashore.core import check_line, first_hidden
-from ashore.core.visible import on_a_screen
-from ashore.drills.calls import CALLS
-from ashore.errors import InvalidRequest
-from ashore.releases.office import check_reason
+from ashore.control.drills.calls import CALLS
+from ashore.control.releases.office import check_reason
+from ashore.core.errors import InvalidRequest
+from ashore.core.visible import check_line, first_hidden, on_a_screen
+from ashore.data.authority.budgets.model import BudgetRule, check_rule
+from ashore.data.authority.policy import check_title
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ashore.core import write_whole
+from ashore.kit.wholefile import write_whole
 
 
 def test_a_file_is_replaced_with_its_mode_and_nothing_is_left_beside_it(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import yaml as reader
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ashore.core.yaml import Why, plain, write_yaml
+from ashore.kit.yaml import Why, plain, write_yaml
 
 texts = st.text(st.characters(codec="utf-8", exclude_categories=("Cc", "Cs", "Zl", "Zp")), max_size=20)
 scalars = st.one_of(texts, st.integers(-(2**40), 2**40), st.booleans(), st.just("two\nlines\n"))

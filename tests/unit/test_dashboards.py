@@ -12,9 +12,9 @@ from types import ModuleType
 import pytest
 import yaml
 
-from ashore.api.http.vllmnames import VLLM_TABLE
-from ashore.metrics import HOST_TABLE, TABLE, Kind
-from ashore.rooms import rooms
+from ashore.data.http.vllmnames import VLLM_TABLE
+from ashore.kit.metrics import HOST_TABLE, TABLE, Kind
+from ashore.kit.rooms import rooms
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 ADDED = {"le"}

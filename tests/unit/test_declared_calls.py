@@ -17,17 +17,18 @@ import pytest
 from admin_app import AdminApp
 from cyclopts import Parameter
 
-from ashore.access import OFFICERS, Principal
-from ashore.api.http.openapi import describe
 from ashore.cli import calls as face
 from ashore.cli.recorded import os_user
 from ashore.cli.target import ServerTarget
-from ashore.control.admin import routes_of
-from ashore.core import Actor, Call, Download, TenantId
-from ashore.core.decode import decode
-from ashore.errors import AshoreError, InvalidRequest, NotFound, NotReady, SourceUnreachable, UnknownField
-from ashore.rooms import rooms
-from ashore.settings import read_settings
+from ashore.control.faces.admin import routes_of
+from ashore.core.errors import AshoreError, InvalidRequest, NotFound, NotReady, SourceUnreachable, UnknownField
+from ashore.core.ids import TenantId
+from ashore.data.authority import OFFICERS, Principal
+from ashore.data.http.openapi import describe
+from ashore.kit.call import Actor, Call, Download
+from ashore.kit.decode import decode
+from ashore.kit.rooms import rooms
+from ashore.kit.settings import read_settings
 
 Twice = Annotated[bool, Parameter(negative=(), help="Do it twice.")]
 

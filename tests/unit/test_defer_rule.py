@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ashore.api.http.desk import may_defer
-from ashore.api.http.exchange import Exchange
-from ashore.errors import (
+from ashore.core.errors import (
     AshoreError,
     DeadlineExceeded,
     Draining,
@@ -17,6 +15,8 @@ from ashore.errors import (
     Overloaded,
     PermissionDenied,
 )
+from ashore.data.http.desk import may_defer
+from ashore.data.http.exchange import Exchange
 
 
 async def _nothing(*_: object) -> object:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ashore.deployment.front import has_switched
+from ashore.machine.deployment.front import has_switched
 
 
 @pytest.mark.parametrize(

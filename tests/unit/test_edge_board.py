@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from ashore.errors import InvalidSpec, Overloaded
-from ashore.serving import Board, Capacity, Cost, Gate, make_board
-from ashore.serving.admission import NOBODY, Background, Load
+from ashore.core.errors import InvalidSpec, Overloaded
+from ashore.data.path import Board, Capacity, Cost, Gate, make_board
+from ashore.data.path.admission import NOBODY, Background, Load
 
 ONE = Cost(1, 10)
 
@@ -50,7 +50,7 @@ def test_a_worker_that_starts_again_has_a_clean_row_and_a_silent_one_counts_noth
     assert boards[1].neighbours(1).load() == Load()
     again.neighbours(1).publish(Load(4, 1, 50), (0, 1))
     assert boards[1].neighbours(1).load() == Load(4, 1, 50)
-    monkeypatch.setattr("ashore.serving.board.STALE_S", 0.0)
+    monkeypatch.setattr("ashore.data.path.board.STALE_S", 0.0)
     assert boards[1].neighbours(1).load() == Load() and boards[1].neighbours(1).first() == NOBODY
     again.close()
 

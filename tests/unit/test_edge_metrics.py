@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from ashore.api.http.mergedmetrics import merge_pages
-from ashore.metrics import Metrics
+from ashore.data.http.mergedmetrics import merge_pages
+from ashore.kit.metrics import Metrics
 
 
 def values(page: bytes) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:

@@ -14,8 +14,9 @@ from typing import get_args
 import pytest
 
 import ashore
-from ashore.core import EngineKind, ModelFormat
-from ashore.engines import (
+from ashore.core.errors import InvalidSpec
+from ashore.core.kinds import EngineKind, ModelFormat
+from ashore.data.engines import (
     CARDS,
     EngineCard,
     EngineOptions,
@@ -26,21 +27,20 @@ from ashore.engines import (
     loaded,
     reads_store,
 )
-from ashore.errors import InvalidSpec
-from ashore.optimize import PRECISIONS
+from ashore.lab.optimize import PRECISIONS
 
 SOURCE = Path(ashore.__file__).parent
-ENGINES = SOURCE / "engines"
+ENGINES = SOURCE / "data/engines"
 NAMED_IN = {
     "core/kinds.py": "the kinds as a type, which mypy and the wire check; a test below holds it against the cards",
-    "engines/cards.py": "the table of cards",
+    "data/engines/cards.py": "the table of cards",
 }
 """Files outside the engines' own folders that name an engine."""
 LIBRARY = {
-    "optimize/distilling/distil.py": "versions of the packages in a recipe",
-    "optimize/pruning/service.py": "versions of the packages in a recipe",
-    "training/trainee.py": "versions of the packages in a recipe",
-    "learning/teaching.py": "versions of the packages in a recipe",
+    "lab/optimize/distilling/distil.py": "versions of the packages in a recipe",
+    "lab/optimize/pruning/service.py": "versions of the packages in a recipe",
+    "lab/training/trainee.py": "versions of the packages in a recipe",
+    "data/feedback/turns.py": "what a run of learning needs",
 }
 """Files that name PyTorch, the library that trains and prunes, with whatever engine serves what comes of it."""
 
@@ -48,9 +48,9 @@ MEASURED = {
     "cli/plancalibrate.py": "of which engine a load test is",
     "cli/planexpect.py": "which of them a plan of this machine is compared with",
     "cli/plansize.py": "which of them is planned for",
-    "planning/sizing/case.py": "by the names that published measurements give engines",
-    "planning/sizing/choose.py": "by the names that published measurements give engines",
-    "planning/sizing/points.py": "by the names that published measurements give engines",
+    "lab/sizing/case.py": "by the names that published measurements give engines",
+    "lab/sizing/choose.py": "by the names that published measurements give engines",
+    "lab/sizing/points.py": "by the names that published measurements give engines",
 }
 """Files of the planner, whose engines are those of published measurements: ours, and those of others."""
 
@@ -72,7 +72,7 @@ def _namings(file: Path) -> Iterator[str]:
             modules = [node.value.partition(":")[0]]
         for module in modules:
             parts = module.split(".")
-            if parts[:2] == ["ashore", "engines"] and len(parts) > 2 and parts[2] in kinds:
+            if parts[:3] == ["ashore", "data", "engines"] and len(parts) > 3 and parts[3] in kinds:
                 yield f"{node.lineno} {module}"
 
 
@@ -92,12 +92,12 @@ def test_the_kinds_are_those_of_the_cards_and_each_has_its_folder() -> None:
     assert set(get_args(EngineKind)) == {card.kind for card in CARDS} == set(engine_kinds())
     assert len(CARDS) == len(engine_kinds())
     for card in CARDS:
-        assert loaded(f"ashore.engines.{card.kind}.card:CARD") is card
+        assert loaded(f"ashore.data.engines.{card.kind}.card:CARD") is card
 
 
 def test_the_cards_cost_no_library() -> None:
     heavy = {"openvino", "nncf", "torch", "transformers", "xllamacpp", "gguf", "llguidance", "openvino_genai"}
-    program = f"import sys, ashore.engines.cards\nprint(sorted({heavy!r} & set(sys.modules)))"
+    program = f"import sys, ashore.data.engines.cards\nprint(sorted({heavy!r} & set(sys.modules)))"
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
 
@@ -114,7 +114,7 @@ def test_what_a_card_names_is_there(card: EngineCard) -> None:
         tree = ast.parse(Path(spec.origin).read_text(encoding="utf-8"))
         defined = {node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef)}
         assert name in defined, target
-        assert module.startswith(f"ashore.engines.{card.kind}."), "an engine's code lies in its own folder"
+        assert module.startswith(f"ashore.data.engines.{card.kind}."), "an engine's code lies in its own folder"
 
 
 @every_card

@@ -11,9 +11,9 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from ashore.engines import EngineOptions, ModelFiles, content_of
-from ashore.engines.content import MOST_FILES
-from ashore.errors import InvalidSpec
+from ashore.core.errors import InvalidSpec
+from ashore.data.engines import EngineOptions, ModelFiles, content_of
+from ashore.data.engines.content import MOST_FILES
 
 FILES = ModelFiles(name="chat", digest="sha256:1", directory="/nowhere", format="gguf")
 OPTIONS = EngineOptions(kind="fake")

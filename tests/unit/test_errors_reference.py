@@ -6,15 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from ashore.api.reference import reference
-from ashore.errors import AshoreError, UnknownModel, error_class, error_codes
+from ashore.cli.errorsreference import reference
+from ashore.core.errors import AshoreError, UnknownModel, error_class, error_codes
 
 PAGE = Path(__file__).parents[2] / "docs/reference/errors.md"
 KINDS = [kind for code in error_codes() if (kind := error_class(code)) and kind is not AshoreError]
 
 
 def test_the_page_is_what_the_classes_say() -> None:
-    again = "python -m ashore.api.reference > docs/reference/errors.md"
+    again = "python -m ashore.cli.errorsreference > docs/reference/errors.md"
     assert PAGE.read_text(encoding="utf-8") == reference(), f"write it again: {again}"
 
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from ashore.engines import torch_libraries
-from ashore.errors import MissingExtra
-from ashore.extras import BESIDE_ENGINES, SOURCE, how_to_install
+from ashore.core.errors import MissingExtra
+from ashore.data.engines import torch_libraries
+from ashore.kit.extras import BESIDE_ENGINES, SOURCE, how_to_install
 
 
 def test_a_checkout_names_its_own_target(tmp_path: Path) -> None:
@@ -66,6 +66,6 @@ def test_the_front_of_engines_elsewhere_needs_nothing_of_the_extra(tmp_path: Pat
     done = without_cpu(tmp_path, "-m", "ashore.cli.main", "up", "fake:echo", "--dry-run", "--port", "0")
     assert done.returncode == 0, done.stderr
     done = without_cpu(
-        tmp_path, "-c", "import ashore.api.worker, ashore.engines.host.__main__, ashore.engines.vllm.engine"
+        tmp_path, "-c", "import ashore.data.worker, ashore.data.engines.host.__main__, ashore.data.engines.vllm.engine"
     )
     assert done.returncode == 0, done.stderr

@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from ashore.core import ManualClock, OrderId
-from ashore.engines import EngineEvent, EngineOptions, Failed, Finished, GenerateOrder, Grammar, Sampling, Token
-from ashore.engines.fake.engine import FakeEngine
-from ashore.engines.fake.files import fake_model_files
-from ashore.engines.fake.spec import FakeSpec
-from ashore.errors import EngineFailed, InvalidSpec
+from ashore.core.clock import ManualClock
+from ashore.core.errors import EngineFailed, InvalidSpec
+from ashore.core.ids import OrderId
+from ashore.data.engines import EngineEvent, EngineOptions, Failed, Finished, GenerateOrder, Grammar, Sampling, Token
+from ashore.data.engines.fake.engine import FakeEngine
+from ashore.data.engines.fake.files import fake_model_files
+from ashore.data.engines.fake.spec import FakeSpec
 
 END = 256
 

@@ -9,17 +9,25 @@ from pathlib import Path
 import pytest
 from waiting import eventually
 
-from ashore.core import SystemClock
-from ashore.engines.vllm.reach import FleetServers
-from ashore.errors import Conflict, InvalidSpec, MissingExtra, NotFound, PermissionDenied
-from ashore.extras import how_to_install
-from ashore.fleet import FleetFile, FleetSection, Front, Node, View
-from ashore.fleet.calls import _node_out
-from ashore.fleet.model import ALIVE_S, entry_of, nodes_of
-from ashore.fleet.rayserve import build, serve_file
-from ashore.fleet.section import NodeSection
-from ashore.fleet.sql import load_fronts, load_nodes, put_node, remove_front, remove_node, report_front, set_drains
-from ashore.state import Database, EpochWatch, open_database
+from ashore.control.fleet import FleetFile, FleetSection, Front, Node, View
+from ashore.control.fleet.calls import _node_out
+from ashore.control.fleet.model import ALIVE_S, entry_of, nodes_of
+from ashore.control.fleet.rayserve import build, serve_file
+from ashore.control.fleet.section import NodeSection
+from ashore.control.fleet.sql import (
+    load_fronts,
+    load_nodes,
+    put_node,
+    remove_front,
+    remove_node,
+    report_front,
+    set_drains,
+)
+from ashore.core.clock import SystemClock
+from ashore.core.errors import Conflict, InvalidSpec, MissingExtra, NotFound, PermissionDenied
+from ashore.data.engines.vllm.reach import FleetServers
+from ashore.kit.extras import how_to_install
+from ashore.kit.state import Database, EpochWatch, open_database
 
 NETWORKS = ("10.0.0.0/24", "fd00::/64")
 URL = "http://10.0.0.2:8101"
@@ -135,7 +143,7 @@ def test_the_file_for_hosts_follows_the_state_and_leaves_out_what_may_not_be_cal
 
 def test_the_file_for_ray_serve_names_what_a_replica_starts() -> None:
     made = serve_file(alias="chat", words=["smol"], replicas=3, cpus=2, gpus=0, port=8000, per_node=1)
-    assert 'import_path: "ashore.fleet.rayserve:build"' in made and "route_prefix: /chat" in made
+    assert 'import_path: "ashore.control.fleet.rayserve:build"' in made and "route_prefix: /chat" in made
     assert "words: [smol]" in made and "num_replicas: 3" in made and "proxy_location: EveryNode" in made
 
 

@@ -11,10 +11,10 @@ from typing import Any
 
 import cyclopts
 
-from ashore.access import ACTIONS, BUILT_IN
-from ashore.api.http.openapi import describe
 from ashore.cli.main import build_app
-from ashore.control.table import ROUTES
+from ashore.control.faces.table import ROUTES
+from ashore.data.authority import ACTIONS, BUILT_IN
+from ashore.data.http.openapi import describe
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 

@@ -9,12 +9,12 @@ from types import ModuleType
 
 import pytest
 
-from ashore.core import kv_bytes_per_token
-from ashore.metrics import TABLE
-from ashore.store import Catalog
+from ashore.core.shapes import kv_bytes_per_token
+from ashore.kit.metrics import TABLE
+from ashore.kit.store import Catalog
 
 DOCS = Path(__file__).parents[2] / "docs/reference"
-PAGES = {"metrics": "ashore.api.metricsreference", "sizing": "ashore.planning.reference"}
+PAGES = {"metrics": "ashore.cli.metricsreference", "sizing": "ashore.lab.sizing.reference"}
 
 
 @pytest.mark.parametrize("page", PAGES)

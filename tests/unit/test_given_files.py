@@ -12,13 +12,14 @@ import pytest
 from store_making import make_store
 from tiny_models import make_tiny_model
 
-from ashore.core import CHILD_FOLDERS, open_given, read_text_file
-from ashore.errors import NotFound, PermissionDenied
-from ashore.evaluation import open_task
-from ashore.store import silent
-from ashore.store.sources.local import LocalSource
-from ashore.training.shards.places import open_place
-from ashore.training.shards.samples import walk
+from ashore.core.errors import NotFound, PermissionDenied
+from ashore.kit.folders import CHILD_FOLDERS, open_given
+from ashore.kit.store import silent
+from ashore.kit.store.sources.local import LocalSource
+from ashore.kit.textfile import read_text_file
+from ashore.lab.evaluation import open_task
+from ashore.lab.training.shards.places import open_place
+from ashore.lab.training.shards.samples import walk
 
 SECRET = "TOP SECRET, OUTSIDE OF THE POOL"
 

@@ -10,11 +10,11 @@ from grammars import check_grammar
 from grammars import takes as belongs
 from test_serving_tools import Teaches
 
-from ashore.core import ToolSpec
-from ashore.engines import Grammar
-from ashore.engines.closing import closed, closed_arguments
-from ashore.errors import InvalidGrammar
-from ashore.serving.tools import tool_call_grammar
+from ashore.core.chat import ToolSpec
+from ashore.core.errors import InvalidGrammar
+from ashore.data.engines import Grammar
+from ashore.data.engines.closing import closed, closed_arguments
+from ashore.data.path.tools import tool_call_grammar
 
 NUMBER = {"type": "object", "properties": {"a": {"type": "integer"}}}
 PARENT = {"properties": {"b": {"type": "integer"}}}

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from ashore.engines import Grammar, GrammarChecker
-from ashore.engines.grammarprocess import GrammarProcess
-from ashore.engines.sampling.constraint import GrammarCompiler
-from ashore.errors import InvalidGrammar, NotReady
+from ashore.core.errors import InvalidGrammar, NotReady
+from ashore.data.engines import Grammar, GrammarChecker
+from ashore.data.engines.grammarprocess import GrammarProcess
+from ashore.data.engines.sampling.constraint import GrammarCompiler
 
 AMBIGUOUS = 'start: a\na: a a | "x" | ' + " | ".join(" ".join(["a"] * count) for count in range(3, 200))
 DEEP = json.dumps(

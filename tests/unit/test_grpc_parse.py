@@ -11,18 +11,18 @@ from pathlib import Path
 import grpc
 import pytest
 
-import ashore.api.grpc.gen
-from ashore import errors
-from ashore.api.grpc.gen import inference_pb2 as pb
-from ashore.api.grpc.parse import chat_request, complete_request, embed_inputs
-from ashore.api.grpc.reception import decoded, request_id_of, token_of
-from ashore.api.grpc.render import whole_answer
-from ashore.api.grpc.status import header_text, status_code, trailing_metadata
-from ashore.api.http.errors import error_headers
-from ashore.core import RequestId
-from ashore.engines import Sampling
-from ashore.errors import AshoreError, InvalidRequest
-from ashore.serving import ChoiceEnded, Delta, Started, ToolCallDelta, Usage
+import ashore.data.grpc.gen
+from ashore.core import errors
+from ashore.core.errors import AshoreError, InvalidRequest
+from ashore.core.ids import RequestId
+from ashore.data.engines import Sampling
+from ashore.data.grpc.gen import inference_pb2 as pb
+from ashore.data.grpc.parse import chat_request, complete_request, embed_inputs
+from ashore.data.grpc.reception import decoded, request_id_of, token_of
+from ashore.data.grpc.render import whole_answer
+from ashore.data.grpc.status import header_text, status_code, trailing_metadata
+from ashore.data.http.errors import error_headers
+from ashore.data.path import ChoiceEnded, Delta, Started, ToolCallDelta, Usage
 
 ID = RequestId("req_1")
 USER = pb.Message(role=pb.ROLE_USER, content="hi")
@@ -247,7 +247,7 @@ def test_request_ids_of_clients_are_taken_when_harmless() -> None:
 
 def test_generated_code_is_what_the_proto_files_give(tmp_path: Path) -> None:
     project = Path(__file__).parents[2]
-    checked_in = Path(ashore.api.grpc.gen.__file__).parent
+    checked_in = Path(ashore.data.grpc.gen.__file__).parent
     command = [str(project / "proto" / "generate.sh"), str(tmp_path)]
     subprocess.run(command, check=True, env={**os.environ, "PYTHON": sys.executable}, timeout=60)
     made = sorted(p.name for p in tmp_path.iterdir())

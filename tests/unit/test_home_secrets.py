@@ -7,11 +7,15 @@ from pathlib import Path
 import pytest
 from crash_steps import run_crashes
 
-from ashore.audit import (
-    PRIVATE_KEYS,
+from ashore.cli.bootstrap import audit_opener, build_store, command_recorder, key_keeper, open_state, rekey
+from ashore.cli.bootstrap.secrets import hold_home_secrets, list_home_secrets, seal_home_secrets, unseal_home_secrets
+from ashore.control.audit import PRIVATE_KEYS, AuditService, verify_folder
+from ashore.core.errors import CorruptBlob, InvalidRequest, SealingKeyMissing
+from ashore.core.ids import TenantId
+from ashore.core.principal import Principal
+from ashore.data.audit import (
     PUBLIC_KEYS,
     AuditLink,
-    AuditService,
     Checkpoints,
     ContentSealer,
     Query,
@@ -19,15 +23,12 @@ from ashore.audit import (
     digest_key,
     open_log,
     read_public_keys,
-    verify_folder,
 )
-from ashore.bootstrap import audit_opener, build_store, command_recorder, key_keeper, open_state, rekey
-from ashore.bootstrap.secrets import hold_home_secrets, list_home_secrets, seal_home_secrets, unseal_home_secrets
-from ashore.core import Act, Actor, MemoryRecorder, Principal, TenantId
-from ashore.errors import CorruptBlob, InvalidRequest, SealingKeyMissing
-from ashore.sealing import SecretFolder, opened_by_link
-from ashore.settings import Home, Settings
-from ashore.state import execute
+from ashore.kit.call import Actor
+from ashore.kit.recorder import Act, MemoryRecorder
+from ashore.kit.sealing import SecretFolder, opened_by_link
+from ashore.kit.settings import Home, Settings
+from ashore.kit.state import execute
 
 ADA = Actor(principal=Principal(id="ada", tenant=TenantId("")))
 CRASHES = Path(__file__).parents[1] / "support" / "secret_crashes.py"

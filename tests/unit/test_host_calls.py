@@ -8,7 +8,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
-from ashore.engines.frames import (
+from ashore.data.engines.frames import (
     CancelCall,
     Embed,
     FrameReader,
@@ -19,10 +19,10 @@ from ashore.engines.frames import (
     Vectors,
     decode_to_host,
 )
-from ashore.engines.host.calls import SLICE_SEQUENCES, Calls
-from ashore.engines.host.link import Link
-from ashore.engines.hostlink import HostLink
-from ashore.engines.model import ScoredText, ScoreText, TokenLogprob
+from ashore.data.engines.host.calls import SLICE_SEQUENCES, Calls
+from ashore.data.engines.host.link import Link
+from ashore.data.engines.hostlink import HostLink
+from ashore.data.engines.model import ScoredText, ScoreText, TokenLogprob
 
 
 class Bench:

@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 from host_in_thread import Nowhere, collect, echo_order, host_running, with_fake
 
-from ashore.core import OrderId
-from ashore.engines import (
+from ashore.core.errors import AshoreError, Conflict, ContextTooLong, Draining, HostDied, InvalidRequest, NotReady
+from ashore.core.ids import OrderId
+from ashore.data.engines import (
     EngineEvent,
     EngineOptions,
     EngineStats,
@@ -24,12 +25,11 @@ from ashore.engines import (
     Token,
     frames,
 )
-from ashore.engines.fake.engine import FakeEngine
-from ashore.engines.fake.files import fake_model_files
-from ashore.engines.host import link as host_link
-from ashore.engines.hostlink import HostLink
-from ashore.engines.orderstream import OrderStream
-from ashore.errors import AshoreError, Conflict, ContextTooLong, Draining, HostDied, InvalidRequest, NotReady
+from ashore.data.engines.fake.engine import FakeEngine
+from ashore.data.engines.fake.files import fake_model_files
+from ashore.data.engines.host import link as host_link
+from ashore.data.engines.hostlink import HostLink
+from ashore.data.engines.orderstream import OrderStream
 
 
 async def idle(client: HostClient) -> EngineStats:

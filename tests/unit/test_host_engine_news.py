@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from ashore.core import OrderId
-from ashore.engines import EngineEvent, EngineInfo, EngineStats, GenerateOrder
-from ashore.engines.host.loop import HostLoop
-from ashore.errors import HostDied
-from ashore.processes import listen_on
+from ashore.core.errors import HostDied
+from ashore.core.ids import OrderId
+from ashore.data.engines import EngineEvent, EngineInfo, EngineStats, GenerateOrder
+from ashore.data.engines.host.loop import HostLoop
+from ashore.kit.processes import listen_on
 
 INFO = EngineInfo(
     kind="fake", version="1", model="m", precision="x", context_tokens=8, vocab_size=8, kv_tokens=8, max_sequences=1,

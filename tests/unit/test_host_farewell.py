@@ -15,18 +15,18 @@ import pytest
 from host_in_thread import Nowhere, collect, echo_order, host_running, host_runs
 from waiting import eventually
 
-from ashore.core import OrderId
-from ashore.engines import EngineEvent, EngineOptions, EngineStats, Failed, Finished, HostClient, ScoreText, Token
-from ashore.engines import frames as wire
-from ashore.engines.fake.engine import FakeEngine
-from ashore.engines.fake.files import fake_model_files
-from ashore.engines.host import HostLoop
-from ashore.engines.host import loop as host_loop
-from ashore.engines.hostlink import HostLink
-from ashore.engines.orderstream import OrderStream
-from ashore.errors import Draining, HostDied
-from ashore.processes import listen_on, unix_address
-from ashore.serving.memory import ECHO_INFO
+from ashore.core.errors import Draining, HostDied
+from ashore.core.ids import OrderId
+from ashore.data.engines import EngineEvent, EngineOptions, EngineStats, Failed, Finished, HostClient, ScoreText, Token
+from ashore.data.engines import frames as wire
+from ashore.data.engines.fake.engine import FakeEngine
+from ashore.data.engines.fake.files import fake_model_files
+from ashore.data.engines.host import HostLoop
+from ashore.data.engines.host import loop as host_loop
+from ashore.data.engines.hostlink import HostLink
+from ashore.data.engines.orderstream import OrderStream
+from ashore.data.path.memory import ECHO_INFO
+from ashore.kit.processes import listen_on, unix_address
 
 
 class Slow(FakeEngine):
@@ -150,7 +150,7 @@ def test_a_host_says_nothing_in_the_middle_of_what_it_says(tmp_path: Path) -> No
             said.append("ended")
             return len(text)
 
-    log, handler = logging.getLogger("ashore.engines.host.loop"), logging.StreamHandler(Stream())
+    log, handler = logging.getLogger("ashore.data.engines.host.loop"), logging.StreamHandler(Stream())
     log.addHandler(handler)
     level = log.level
     log.setLevel(logging.INFO)

@@ -9,11 +9,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ashore.core import UNDECODABLE, OrderId
-from ashore.engines import Failed, Finished, GenerateOrder, Grammar, Sampling, Token, TokenLogprob, error_of, frames
-from ashore.engines.failures import failed, failure_of
-from ashore.engines.host.link import Link, LinkClosed
-from ashore.errors import AshoreError, ContextTooLong, EngineFailed, InvalidRequest, Overloaded
+from ashore.core.errors import AshoreError, ContextTooLong, EngineFailed, InvalidRequest, Overloaded
+from ashore.core.ids import OrderId
+from ashore.data.engines import (
+    Failed,
+    Finished,
+    GenerateOrder,
+    Grammar,
+    Sampling,
+    Token,
+    TokenLogprob,
+    error_of,
+    frames,
+)
+from ashore.data.engines.failures import failed, failure_of
+from ashore.data.engines.host.link import Link, LinkClosed
+from ashore.kit.decode import UNDECODABLE
 
 ORDER = GenerateOrder(
     order_id=OrderId("req_1/0"),

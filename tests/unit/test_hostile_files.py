@@ -22,16 +22,16 @@ from odd_inputs import DEEP, odd_bytes, odd_document, one_clear_error
 from store_making import make_store, pull_tiny
 from tiny_models import make_small_gguf, make_tiny_model
 
-from ashore.engines.openvino.peft import read_adapter
-from ashore.errors import AshoreError, CorruptBlob, InvalidRequest, UnsupportedModel
-from ashore.store.archive import unpack_archive
-from ashore.store.conversion.safetensorsmeta import read_header
-from ashore.store.layout import IndexEntry
-from ashore.store.manifest import hash_of, parse_manifest
-from ashore.store.paths import check_paths
-from ashore.store.prepare import prepare
-from ashore.store.progress import silent
-from ashore.text import TextModel
+from ashore.core.errors import AshoreError, CorruptBlob, InvalidRequest, UnsupportedModel
+from ashore.data.engines.openvino.peft import read_adapter
+from ashore.data.text import TextModel
+from ashore.kit.store.archive import unpack_archive
+from ashore.kit.store.conversion.safetensorsmeta import read_header
+from ashore.kit.store.layout import IndexEntry
+from ashore.kit.store.manifest import hash_of, parse_manifest
+from ashore.kit.store.paths import check_paths
+from ashore.kit.store.prepare import prepare
+from ashore.kit.store.progress import silent
 
 FOUR_TOKENS = b"tokens\x09\0\0\0\x08\0\0\0\x04\0\0\0\0\0\0\0"
 

@@ -13,11 +13,11 @@ import pytest
 from grammars import check_grammar
 from tiny_models import make_tiny_model
 
-from ashore.engines import Grammar
-from ashore.engines.grammar import prepared
-from ashore.engines.grammarpaths import check_rules, longest_path
-from ashore.engines.sampling.constraint import GrammarCompiler
-from ashore.errors import InvalidGrammar
+from ashore.core.errors import InvalidGrammar
+from ashore.data.engines import Grammar
+from ashore.data.engines.grammar import prepared
+from ashore.data.engines.grammarpaths import check_rules, longest_path
+from ashore.data.engines.sampling.constraint import GrammarCompiler
 
 BIG = 10**30
 

@@ -15,30 +15,24 @@ from grammars import check_grammar, takes
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ashore.access import Principal
-from ashore.api.http.anthropic.dialects import COUNT_READER, IMAGE, MESSAGES_READER
-from ashore.api.http.dialect import (
-    MOST_LEFT_OUT,
-    REPORT_ALL,
-    SHORT_BYTES,
-    VALUE_BYTES,
-    Reader,
-)
-from ashore.api.http.openai.common import grammar_of
-from ashore.api.http.openai.dialects import (
+from ashore.core.errors import AshoreError, InvalidGrammar, InvalidRequest, UnknownField
+from ashore.data.authority import Principal
+from ashore.data.engines import Grammar
+from ashore.data.http.anthropic.dialects import COUNT_READER, IMAGE, MESSAGES_READER
+from ashore.data.http.dialect import MOST_LEFT_OUT, REPORT_ALL, SHORT_BYTES, VALUE_BYTES, Reader
+from ashore.data.http.openai.common import grammar_of
+from ashore.data.http.openai.dialects import (
     CHAT_READER,
     COMPLETION_READER,
     EMBEDDING_READER,
     RESPONSES_READER,
     keep_allowed,
 )
-from ashore.api.http.openai.responses_parse import items_of, messages_of
-from ashore.api.underway import NO_HOLD
-from ashore.core.decode import MOST_CONTAINERS, MOST_EXPONENTS, MOST_TEXTS, check_parts
-from ashore.engines import Grammar
-from ashore.errors import AshoreError, InvalidGrammar, InvalidRequest, UnknownField
-from ashore.metrics import Metrics
-from ashore.serving import UnknownFields
+from ashore.data.http.openai.responses_parse import items_of, messages_of
+from ashore.data.path import UnknownFields
+from ashore.data.underway import NO_HOLD
+from ashore.kit.decode import MOST_CONTAINERS, MOST_EXPONENTS, MOST_TEXTS, check_parts
+from ashore.kit.metrics import Metrics
 
 ALICE = Principal(kind="user", id="alice", tenant="bank-a")
 HI: list[Any] = [{"role": "user", "content": "Hi"}]

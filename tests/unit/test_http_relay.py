@@ -13,13 +13,13 @@ from typing import Any
 import httpx
 import pytest
 
-from ashore.access import OpenDoor
-from ashore.api.http import Face, HttpServer, Relay, listen
-from ashore.api.http import relay as relay_module
-from ashore.api.http.exchange import Exchange, Receive, Scope, Send
-from ashore.api.http.relay import Peers
-from ashore.metrics import Metrics
-from ashore.serving import HttpListen, Limits
+from ashore.data.authority import OpenDoor
+from ashore.data.http import Face, HttpServer, Relay, listen
+from ashore.data.http import relay as relay_module
+from ashore.data.http.exchange import Exchange, Receive, Scope, Send
+from ashore.data.http.relay import Peers
+from ashore.data.path import HttpListen, Limits
+from ashore.kit.metrics import Metrics
 
 LIMITS = Limits(max_body_bytes=100_000)
 

@@ -10,14 +10,12 @@ from typing import Any
 
 import pytest
 
-from ashore.access import OnBehalf, OpenDoor
-from ashore.api.decode import model_in
-from ashore.api.http import HttpApp
-from ashore.control.table import ROUTES
-from ashore.core import SystemClock
-from ashore.metrics import Metrics
-from ashore.rooms import Rooms
-from ashore.serving import (
+from ashore.control.faces.table import ROUTES
+from ashore.core.clock import SystemClock
+from ashore.data.authority import OnBehalf, OpenDoor
+from ashore.data.decode import model_in
+from ashore.data.http import HttpApp
+from ashore.data.path import (
     AdmissionSection,
     BytesText,
     ConcurrencyLimit,
@@ -26,7 +24,9 @@ from ashore.serving import (
     ServingService,
     Topology,
 )
-from ashore.serving.concurrency import CALM, LOOK_S, Pulse
+from ashore.data.path.concurrency import CALM, LOOK_S, Pulse
+from ashore.kit.metrics import Metrics
+from ashore.kit.rooms import Rooms
 
 PRESSED = Pulse(0.8, 0.001)
 DROWNING = Pulse(1.0, 0.050)

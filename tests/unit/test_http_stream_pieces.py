@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-from ashore.api.http.exchange import ClientGone, Exchange
+from ashore.data.http.exchange import ClientGone, Exchange
 
 SCOPE = {"type": "http", "method": "POST", "path": "/", "headers": []}
 

@@ -7,10 +7,10 @@ import re
 
 import pytest
 
-from ashore.api.http.openapi import describe
-from ashore.api.http.welcome import docs_of, page_of
-from ashore.control.table import ROUTES
-from ashore.serving import ModelCard
+from ashore.control.faces.table import ROUTES
+from ashore.data.http.openapi import describe
+from ashore.data.http.welcome import docs_of, page_of
+from ashore.data.path import ModelCard
 
 BASE = "http://127.0.0.1:8080"
 

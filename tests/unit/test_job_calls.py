@@ -8,14 +8,16 @@ import msgspec
 import pytest
 from admin_app import AdminApp
 
-from ashore.access import Role, parse_rule
-from ashore.core import KeyScope, ManualClock, Principal, TenantId
-from ashore.jobs import JobQueue, NewJob, SqlJobs
-from ashore.jobs.office import JobOffice
-from ashore.jobs.operations import Request
-from ashore.jobs.operations import calls as operations
-from ashore.jobs.operations.sources import Reach
-from ashore.state import open_scratch
+from ashore.control.jobs.office import JobOffice
+from ashore.control.jobs.operations import calls as operations
+from ashore.control.jobs.operations.sources import Reach
+from ashore.core.clock import ManualClock
+from ashore.core.ids import TenantId
+from ashore.core.principal import KeyScope, Principal
+from ashore.data.authority import Role, parse_rule
+from ashore.data.jobs import JobQueue, NewJob, SqlJobs
+from ashore.data.jobs.operations import Request
+from ashore.kit.state import open_scratch
 
 
 class Ann:

@@ -14,16 +14,19 @@ from typing import Any
 import msgspec
 import pytest
 
-from ashore.core import MemoryRecorder, SystemClock, parse_allow
-from ashore.errors import PermissionDenied, UnknownModel
-from ashore.jobs import Job, JobQueue, Lane, NewJob, Runner, SqlJobs
-from ashore.jobs.model import REFUSED, Again, Failed, Lease, Outcome
-from ashore.jobs.operations import Request, progress_of, words_of
-from ashore.jobs.operations.handler import Meter, OperationHandler
-from ashore.jobs.operations.recording import EndsRecorder
-from ashore.jobs.operations.sources import Reach, pulled_name
-from ashore.state import Database, events_after, open_scratch
-from ashore.store import pip_addresses
+from ashore.control.jobs import Lane, Runner
+from ashore.control.jobs.operations.handler import Meter, OperationHandler
+from ashore.control.jobs.operations.recording import EndsRecorder
+from ashore.control.jobs.operations.sources import Reach, pulled_name
+from ashore.core.clock import SystemClock
+from ashore.core.errors import PermissionDenied, UnknownModel
+from ashore.data.jobs import Job, JobQueue, NewJob, SqlJobs
+from ashore.data.jobs.model import REFUSED, Again, Failed, Lease, Outcome
+from ashore.data.jobs.operations import Request, progress_of, words_of
+from ashore.kit.egress import parse_allow
+from ashore.kit.recorder import MemoryRecorder
+from ashore.kit.state import Database, events_after, open_scratch
+from ashore.kit.store import pip_addresses
 
 CHILD = """
 import json, os, sys, time

@@ -9,16 +9,16 @@ import pytest
 from admin_app import AdminApp
 from schedule_rig import Listed, good, hourly, scheduled
 
-from ashore.access import SYSTEM
-from ashore.bootstrap.operations import Shown
-from ashore.core import human_seconds
-from ashore.errors import HomeBusy, SourceUnreachable
-from ashore.jobs.model import Interrupted
-from ashore.jobs.office import JobOffice
-from ashore.jobs.schedule import AGAIN_S, Next, Turn, every
-from ashore.jobs.schedule.keeping import FOLLOW_S, LOOK_S, UNTAKEN_S
-from ashore.state import Database
-from ashore.state.sqlite import open_scratch
+from ashore.cli.bootstrap.operations import Shown
+from ashore.control.jobs.office import JobOffice
+from ashore.control.jobs.schedule.keeping import FOLLOW_S, LOOK_S, UNTAKEN_S
+from ashore.core.errors import HomeBusy, SourceUnreachable
+from ashore.core.timespan import human_seconds
+from ashore.data.authority import SYSTEM
+from ashore.data.jobs.model import Interrupted
+from ashore.data.jobs.schedule import AGAIN_S, Next, Turn, every
+from ashore.kit.state import Database
+from ashore.kit.state.sqlite import open_scratch
 
 DAY = 86_400.0
 

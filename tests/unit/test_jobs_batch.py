@@ -9,11 +9,12 @@ from collections.abc import Callable, Sequence
 import msgspec
 import pytest
 
-from ashore.core import ManualClock
-from ashore.jobs import (
+from ashore.control.jobs import BatchHandler
+from ashore.control.jobs.batch import LINES_AT_ONCE
+from ashore.core.clock import ManualClock
+from ashore.data.jobs import (
     BATCH_KIND,
     Again,
-    BatchHandler,
     BatchOrder,
     BatchTokens,
     Call,
@@ -30,9 +31,8 @@ from ashore.jobs import (
     add_tokens,
     progress_of,
 )
-from ashore.jobs.batch import LINES_AT_ONCE
-from ashore.jobs.rules import Rule
-from ashore.state import open_scratch
+from ashore.data.jobs.rules import Rule
+from ashore.kit.state import open_scratch
 
 LINES = LINES_AT_ONCE + 50
 

@@ -15,16 +15,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from openai import OpenAI
 
-from ashore.access import OnBehalf
-from ashore.api.http.multipart import Data, FormReader, Part, boundary_of
-from ashore.core import ManualClock, check_addresses, check_url, parse_allow
-from ashore.errors import InvalidRequest, InvalidSpec, PermissionDenied
-from ashore.jobs import Again, CutOff, Done, Failed, JobQueue, NewJob, Outcome, SqlJobs, WebhookHandler
-from ashore.jobs.batchlines import MAX_LINE_BYTES, check_lines, split_lines
-from ashore.jobs.model import REFUSED
-from ashore.jobs.request import AskWhetherAllowed, Call, CallHandler, outcome_of
-from ashore.jobs.rules import LONGEST_PAUSE_S, backoff_s
-from ashore.state import open_scratch
+from ashore.control.jobs import WebhookHandler
+from ashore.core.clock import ManualClock
+from ashore.core.errors import InvalidRequest, InvalidSpec, PermissionDenied
+from ashore.data.authority import OnBehalf
+from ashore.data.http.multipart import Data, FormReader, Part, boundary_of
+from ashore.data.jobs import Again, CutOff, Done, Failed, JobQueue, NewJob, Outcome, SqlJobs
+from ashore.data.jobs.batchlines import MAX_LINE_BYTES, check_lines, split_lines
+from ashore.data.jobs.model import REFUSED
+from ashore.data.jobs.request import AskWhetherAllowed, Call, CallHandler, outcome_of
+from ashore.data.jobs.rules import LONGEST_PAUSE_S, backoff_s
+from ashore.kit.egress import check_addresses, check_url, parse_allow
+from ashore.kit.state import open_scratch
 
 SECRET = "whsec_" + "A" * 43 + "="
 

@@ -10,11 +10,12 @@ from typing import Any
 
 import pytest
 
-from ashore.core import SystemClock
-from ashore.errors import DiskFull, HostDied, InvalidRequest
-from ashore.jobs import Again, CutOff, Done, Job, JobQueue, Lane, Lease, NewJob, Outcome, Runner, SqlFiles, SqlJobs
-from ashore.jobs.runner import ALONE_S
-from ashore.state import open_scratch
+from ashore.control.jobs import Lane, Runner
+from ashore.control.jobs.runner import ALONE_S
+from ashore.core.clock import SystemClock
+from ashore.core.errors import DiskFull, HostDied, InvalidRequest
+from ashore.data.jobs import Again, CutOff, Done, Job, JobQueue, Lease, NewJob, Outcome, SqlFiles, SqlJobs
+from ashore.kit.state import open_scratch
 
 Work = Callable[[Lease], Coroutine[Any, Any, Outcome]]
 

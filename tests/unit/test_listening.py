@@ -7,18 +7,18 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from ashore.access import AccessSection, Issuer
-from ashore.backup import BackupSection
-from ashore.cache import CachePolicy, RedisSection, RoutePolicy
 from ashore.cli.upplan import Request
-from ashore.config import Listening, parse_spec
-from ashore.config.differences import shown
-from ashore.deployment.topology import topology_of
-from ashore.edge import EdgeSection
-from ashore.jobs import JobsSection
-from ashore.releases import ReleasePolicy
-from ashore.serving import AdmissionSection, HttpSection, Limits, Topology, read_topology, write_topology
-from ashore.settings import Home, Settings
+from ashore.control.backup import BackupSection
+from ashore.data.authority import AccessSection, Issuer
+from ashore.data.cache import CachePolicy, RedisSection, RoutePolicy
+from ashore.data.jobs import JobsSection
+from ashore.data.path import AdmissionSection, HttpSection, Limits, Topology, read_topology, write_topology
+from ashore.data.releases import ReleasePolicy
+from ashore.kit.settings import Home, Settings
+from ashore.machine.config import Listening, parse_spec
+from ashore.machine.config.differences import shown
+from ashore.machine.deployment.topology import topology_of
+from ashore.machine.edge import EdgeSection
 
 HERE = Listening()
 ISSUER = Issuer(name="staff", issuer="https://login.bank.example", audience="ashore", jwks_file="/etc/keys.json")

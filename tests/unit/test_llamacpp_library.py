@@ -7,8 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from ashore.engines.llamacpp.library import ContextParams, PlainContextParams, built_library, load_library, misfit_of
-from ashore.errors import MissingExtra
+from ashore.core.errors import MissingExtra
+from ashore.data.engines.llamacpp.library import (
+    ContextParams,
+    PlainContextParams,
+    built_library,
+    load_library,
+    misfit_of,
+)
 
 VALUES = {
     "n_ctx": 512, "n_batch": 2048, "n_ubatch": 512, "n_seq_max": 1, "n_outputs_max_per_seq": 1,

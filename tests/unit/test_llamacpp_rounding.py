@@ -8,9 +8,9 @@ import gguf
 import numpy as np
 import pytest
 
-from ashore.engines.llamacpp.rounding import prepare_gguf
-from ashore.engines.rounding import RoundOrder
-from ashore.errors import UnsupportedModel
+from ashore.core.errors import UnsupportedModel
+from ashore.data.engines.llamacpp.rounding import prepare_gguf
+from ashore.data.engines.rounding import RoundOrder
 
 
 def write_model(path: Path, matrix: np.ndarray, vector: np.ndarray, odd: np.ndarray) -> None:

@@ -6,9 +6,9 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ashore.engines.llamacpp.kept import KeptPrefix
-from ashore.engines.llamacpp.slots import Slots
-from ashore.engines.sampling import common_prefix
+from ashore.data.engines.llamacpp.kept import KeptPrefix
+from ashore.data.engines.llamacpp.slots import Slots
+from ashore.data.engines.sampling import common_prefix
 
 A, B = ("bank-a", ""), ("bank-b", "")
 LONG = list(range(100, 160))

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from ashore.engines.openvino.lora import AdapterBank, Slot
-from ashore.engines.openvino.peft import LowRank, read_adapter
-from ashore.errors import AshoreError, CorruptBlob, UnsupportedModel
+from ashore.core.errors import AshoreError, CorruptBlob, UnsupportedModel
+from ashore.data.engines.openvino.lora import AdapterBank, Slot
+from ashore.data.engines.openvino.peft import LowRank, read_adapter
 
 Q, K, DOWN = "layers.0.self_attn.q_proj", "layers.0.self_attn.k_proj", "layers.0.mlp.down_proj"
 SLOTS = (Slot(0, (Q, K), (6, 2), 4), Slot(1, (DOWN,), (4,), 8))

@@ -8,7 +8,7 @@ from benchmarks.masking.kinds import STRUCTURED
 from benchmarks.masking.ours import NAMES, detectors
 from benchmarks.masking.score import Score
 
-from ashore.privacy import KINDS
+from ashore.data.privacy import KINDS
 
 SAMPLE = 2000
 SEED = 4_050_000

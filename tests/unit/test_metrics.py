@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
 
-from ashore.jobs.room import JOBS
-from ashore.metrics import HOST_TABLE, TABLE, Metrics
+from ashore.control.jobs.room import JOBS
+from ashore.kit.metrics import HOST_TABLE, TABLE, Metrics
 
 
 def page_of_theirs(seconds: tuple[float, ...]) -> str:

@@ -14,9 +14,9 @@ import pytest
 from deploy.check_docs import ROOT, missing_word
 
 import ashore
-from ashore.config.document import Spec
-from ashore.core import tables_of
-from ashore.deployment.forms.places import Places
+from ashore.kit.section import tables_of
+from ashore.machine.config.document import Spec
+from ashore.machine.deployment.forms.places import Places
 
 SOURCE = Path(ashore.__file__).parent
 COMMAND = re.compile(r"`(?:\.venv/bin/)?ashore ([a-z][a-z0-9|-]*(?: [a-z][a-z0-9|-]*)*)")
@@ -29,17 +29,14 @@ PROSE = re.compile(
 """Words that follow the name of a table in a sentence."""
 KNOWN_ABOVE = frozenset(
     {
-        ("deployment", "ashore.api.worker"),
-        ("deployment", "ashore.cli.fetch"),
-        ("deployment", "ashore.control"),
-        ("doctor", "ashore.cli.main"),
-        ("drills", "ashore.cli.main"),
-        ("fleet", "ashore.cli.main"),
-        ("jobs", "ashore.cli.operation"),
+        ("control", "ashore.cli.main"),  # the doctor, a drill, a node on Ray: `ashore` in a process of its own
+        ("control", "ashore.cli.operation"),
+        ("data", "ashore.control.jobs.worker"),
+        ("machine", "ashore.cli.fetch"),
     }
 )
-"""Lower rooms that start a module of a higher one. Take a line out when its process moves; add none."""
-RECOGNISED = "processes/roles.py"
+"""Lower towers that start a module of a higher one. Take a line out when its process moves; add none."""
+RECOGNISED = "kit/processes/roles.py"
 """Names the modules of every room that is a process: it starts none of them."""
 
 

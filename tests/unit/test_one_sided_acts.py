@@ -5,8 +5,8 @@ from __future__ import annotations
 from ashore.cli.main import build_app
 from ashore.cli.onlyhere import INSTEAD, ONLY_HERE
 from ashore.cli.reference import commands_of
-from ashore.console.pages import Atlas
-from ashore.rooms import rooms
+from ashore.control.console.pages import Atlas
+from ashore.kit.rooms import rooms
 
 CALLS = {f"{call.noun} {call.word}": call for room in rooms() for call in room.calls}
 COMMANDS = {" ".join(words) for words in commands_of(build_app())}

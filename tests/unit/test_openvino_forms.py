@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from ashore.engines import EngineOptions
-from ashore.engines.openvino.config import run_config
-from ashore.engines.openvino.paired import activation_group, choose_second_form
+from ashore.data.engines import EngineOptions
+from ashore.data.engines.openvino.config import run_config
+from ashore.data.engines.openvino.paired import activation_group, choose_second_form
 
 SMALL, FREE = 135 << 20, 16 << 30
 

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from grammars import check_grammar
 
-from ashore.engines import Grammar
-from ashore.errors import InvalidGrammar
+from ashore.core.errors import InvalidGrammar
+from ashore.data.engines import Grammar
 
 GOOD_SCHEMAS: list[dict[str, Any]] = [
     {},

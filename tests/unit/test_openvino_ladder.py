@@ -6,7 +6,7 @@ import pytest
 from ladder_sim import BURST, trace
 from ladder_sim import run as simulate
 
-from ashore.engines.openvino.ladder import HOLD_S, Cost, Ladder, Objective
+from ashore.data.engines.openvino.ladder import HOLD_S, Cost, Ladder, Objective
 
 OBJECTIVE = Objective(ttft_s=1.0, tpot_s=0.06)
 

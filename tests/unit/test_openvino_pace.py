@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from ashore.engines.openvino.graph import BLOCK_TOKENS
-from ashore.engines.openvino.pace import Pace, usual_size
+from ashore.data.engines.openvino.graph import BLOCK_TOKENS
+from ashore.data.engines.openvino.pace import Pace, usual_size
 
 
 def pace_of(tok_per_s: float) -> Pace:

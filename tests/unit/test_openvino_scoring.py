@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ashore.engines import ScoreText
-from ashore.engines.openvino.blocks import BlockPool
-from ashore.engines.openvino.graph import GraphFacts
-from ashore.engines.openvino.scoring import TextScorer
-from ashore.errors import KvCacheExhausted
+from ashore.core.errors import KvCacheExhausted
+from ashore.data.engines import ScoreText
+from ashore.data.engines.openvino.blocks import BlockPool
+from ashore.data.engines.openvino.graph import GraphFacts
+from ashore.data.engines.openvino.scoring import TextScorer
 
 BLOCK = 32
 VOCAB = 11

@@ -39,7 +39,7 @@ def test_the_description_is_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
         made += 1
         return b"{}"
 
-    monkeypatch.setattr("ashore.api.http.openapi.describe", describe)
+    monkeypatch.setattr("ashore.data.http.openapi.describe", describe)
     app = AdminApp("viewer")
     assert ask(app, "/openapi.json", 50) + ask(app, "/openapi.json", 1) == [b"{}"] * 51 and made == 1
 

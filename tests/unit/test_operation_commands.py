@@ -12,18 +12,18 @@ from typing import Any
 import msgspec
 import pytest
 
-from ashore.bootstrap.operations import Shown, Work, find_operation
-from ashore.bootstrap.operations import models as model_operations
 from ashore.cli import operation
+from ashore.cli.bootstrap.operations import Shown, Work, find_operation
+from ashore.cli.bootstrap.operations import models as model_operations
 from ashore.cli.calls import Server
 from ashore.cli.main import build_app
 from ashore.cli.operation import Order, do
 from ashore.cli.operations import calls_by_name, operation_command
 from ashore.cli.progress import PIPE, TerminalProgress
 from ashore.cli.recorded import acts_as_owner, is_act, os_user
-from ashore.errors import InvalidRequest, NotFound
-from ashore.jobs.operations.asks import VerifyIn
-from ashore.jobs.operations.model import NAMES
+from ashore.core.errors import InvalidRequest, NotFound
+from ashore.data.jobs.operations.asks import VerifyIn
+from ashore.data.jobs.operations.model import NAMES
 
 NEVER = {"config", "run", "out", "dry_run", "as_json", "take_over", "without_state", "keep", "checkpoints", "resume"}
 """Options that only the machine may say: files that are run, read or written, and what makes a second run unlike."""

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ashore.cli.main import main
-from ashore.errors import InvalidRequest
-from ashore.planning.fractions import PLACEMENTS, Part, mig_commands, plan_parts
+from ashore.core.errors import InvalidRequest
+from ashore.machine.planning.fractions import PLACEMENTS, Part, mig_commands, plan_parts
 
 GB = 10**9
 

@@ -8,24 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ashore.core import ModelShape, human_bytes
-from ashore.errors import InvalidRequest, KvCacheExhausted, MissingExtra, UnsupportedModel
-from ashore.planning import (
-    RUNGS,
-    Inventory,
-    ModelFacts,
-    OnDemand,
-    Plan,
-    Promise,
-    Tuned,
-    Wish,
-    compare,
-    kv_cache_bytes,
-    make_plan,
-    number_releases,
-    plan_beside,
-    what_fits,
-)
+from ashore.core.bytesize import human_bytes
+from ashore.core.errors import InvalidRequest, KvCacheExhausted, MissingExtra, UnsupportedModel
+from ashore.core.shapes import ModelShape
+from ashore.data.engines import RUNGS, Inventory, ModelFacts, OnDemand, Plan, Promise, Tuned, Wish
+from ashore.machine.planning import compare, kv_cache_bytes, make_plan, number_releases, plan_beside, what_fits
 
 LLAMA = ModelShape(
     architecture="llama",

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from ashore.planning import read_inventory
-from ashore.processes import allowed_cores, allowed_memory_bytes, free_memory_bytes
+from ashore.data.engines import read_inventory
+from ashore.kit.processes import allowed_cores, allowed_memory_bytes, free_memory_bytes
 
 GIB = 1 << 30
 UNLIMITED_V1 = str((1 << 63) - 4096)

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from ashore.core import ManualClock
-from ashore.processes import Idleness
-from ashore.processes.idleness import LEAST_S
+from ashore.core.clock import ManualClock
+from ashore.kit.processes import Idleness
+from ashore.kit.processes.idleness import LEAST_S
 
 
 def test_it_is_that_of_the_time_since_it_was_asked_before(tmp_path: Path) -> None:

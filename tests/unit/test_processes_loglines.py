@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from ashore.processes.loglines import entries_of, is_at_least, shown_time
+from ashore.kit.processes.loglines import entries_of, is_at_least, shown_time
 
 ASKED = (
     '{"t":1796144051.495,"id":"req_1","by":"user/op","method":"POST","route":"/v1/chat/completions","model":"smollm2",'

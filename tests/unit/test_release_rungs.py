@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from ashore.engines import EngineOptions, ModelFiles, content_of
-from ashore.planning import ModelPlan
-from ashore.releases.model import Release
+from ashore.data.engines import EngineOptions, ModelFiles, ModelPlan, content_of
+from ashore.data.releases.model import Release
 
 FILES = ModelFiles(name="m@fp16", digest="sha256:a", directory="/m", format="openvino")
 

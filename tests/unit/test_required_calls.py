@@ -13,11 +13,11 @@ from jsonschema import Draft202012Validator
 from schema_suite import RandomModel
 from test_serving_tools import Teaches
 
-from ashore.core import ToolSpec
-from ashore.engines.fake.files import VOCAB_SIZE, fake_model_files
-from ashore.engines.sampling import GrammarCompiler
-from ashore.serving.tools import tool_call_grammar
-from ashore.text import TextModel
+from ashore.core.chat import ToolSpec
+from ashore.data.engines.fake.files import VOCAB_SIZE, fake_model_files
+from ashore.data.engines.sampling import GrammarCompiler
+from ashore.data.path.tools import tool_call_grammar
+from ashore.data.text import TextModel
 
 SCHEMAS: Final[dict[str, dict[str, Any]]] = {
     "now": {},

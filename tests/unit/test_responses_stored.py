@@ -10,17 +10,17 @@ from typing import Any
 
 import pytest
 
-from ashore.access import OnBehalf, OpenDoor
-from ashore.api.http import HttpApp
-from ashore.audit import RequestNote
-from ashore.control.table import ROUTES
-from ashore.core import SystemClock
-from ashore.jobs import EgressSection, JobDesk, JobsSection, make_desk
-from ashore.jobs.reserve import RESERVED_BYTES
-from ashore.metrics import Metrics
-from ashore.rooms import Rooms
-from ashore.serving import BytesText, CountingAuditor, Guards, MemoryReplica, ServedModel, ServingService, Topology
-from ashore.state import Database, open_database
+from ashore.control.faces.table import ROUTES
+from ashore.core.clock import SystemClock
+from ashore.data.audit import RequestNote
+from ashore.data.authority import OnBehalf, OpenDoor
+from ashore.data.http import HttpApp
+from ashore.data.jobs import EgressSection, JobDesk, JobsSection, make_desk
+from ashore.data.jobs.reserve import RESERVED_BYTES
+from ashore.data.path import BytesText, CountingAuditor, Guards, MemoryReplica, ServedModel, ServingService, Topology
+from ashore.kit.metrics import Metrics
+from ashore.kit.rooms import Rooms
+from ashore.kit.state import Database, open_database
 
 
 class Disk:

@@ -8,12 +8,12 @@ from unittest.mock import AsyncMock
 
 import pytest
 
-from ashore.api.http.exchange import Exchange
-from ashore.api.http.openai.dialects import RESPONSES_READER
-from ashore.api.http.openai.responses_parse import items_of, messages_of, offered_tools, to_generation
-from ashore.api.http.openai.responses_render import ResponseWriter
-from ashore.api.http.openai.responses_types import ResponsesRequest
-from ashore.serving import ChoiceEnded, Delta, Started, ToolCallDelta, UnknownFields, Usage
+from ashore.data.http.exchange import Exchange
+from ashore.data.http.openai.dialects import RESPONSES_READER
+from ashore.data.http.openai.responses_parse import items_of, messages_of, offered_tools, to_generation
+from ashore.data.http.openai.responses_render import ResponseWriter
+from ashore.data.http.openai.responses_types import ResponsesRequest
+from ashore.data.path import ChoiceEnded, Delta, Started, ToolCallDelta, UnknownFields, Usage
 
 PATCH = {"type": "custom", "name": "apply_patch", "description": "d", "format": {"type": "grammar", "definition": "g"}}
 SEARCH = {"type": "function", "name": "search", "parameters": {"type": "object"}}

@@ -7,11 +7,11 @@ from functools import partial
 
 import pytest
 
-from ashore.api.rereading import take_each
-from ashore.errors import InvalidSpec
-from ashore.listed import LISTED, PACKAGE
-from ashore.metrics import TABLE
-from ashore.rooms import Context, Opened, Room, Rooms, Stage, rooms
+from ashore.core.errors import InvalidSpec
+from ashore.data.rereading import take_each
+from ashore.kit.listed import LISTED, PACKAGE
+from ashore.kit.metrics import TABLE
+from ashore.kit.rooms import Context, Opened, Room, Rooms, Stage, rooms
 
 
 class House:

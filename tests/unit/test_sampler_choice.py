@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from ashore.engines import Sampling
-from ashore.engines.sampling import Sampler, log_normaliser, top_of
+from ashore.data.engines import Sampling
+from ashore.data.engines.sampling import Sampler, log_normaliser, top_of
 
 VOCAB = 2000
 

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ashore.core import OrderId
-from ashore.engines.openvino.blocks import BlockPool
-from ashore.engines.openvino.scheduler import Scheduler, Sequence, StepPlan, share_budget
+from ashore.core.ids import OrderId
+from ashore.data.engines.openvino.blocks import BlockPool
+from ashore.data.engines.openvino.scheduler import Scheduler, Sequence, StepPlan, share_budget
 
 SIZE = 4
 

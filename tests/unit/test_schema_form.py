@@ -9,9 +9,9 @@ import pytest
 from grammars import check_grammar
 from test_grammar_closing import schema_takes
 
-from ashore.engines import Grammar
-from ashore.engines.schemaform import narrowed, plain
-from ashore.errors import InvalidGrammar
+from ashore.core.errors import InvalidGrammar
+from ashore.data.engines import Grammar
+from ashore.data.engines.schemaform import narrowed, plain
 
 OBJECT: dict[str, Any] = {"type": "object"}
 PAIR: dict[str, Any] = {**OBJECT, "properties": {"a": {"type": "integer"}, "b": {"type": "integer"}}}

@@ -16,11 +16,11 @@ from demo_files import demo_files
 from grammars import check_grammar, takes
 from schema_suite import STRUCTURE, Case, Judge, RandomModel, cases
 
-from ashore.engines import Grammar
-from ashore.engines.fake.files import VOCAB_SIZE, fake_model_files
-from ashore.engines.sampling import GrammarCompiler
-from ashore.errors import InvalidGrammar
-from ashore.text import TextModel
+from ashore.core.errors import InvalidGrammar
+from ashore.data.engines import Grammar
+from ashore.data.engines.fake.files import VOCAB_SIZE, fake_model_files
+from ashore.data.engines.sampling import GrammarCompiler
+from ashore.data.text import TextModel
 
 SHARE = 0.8
 """Of the schemas about structure that allow anything at all."""

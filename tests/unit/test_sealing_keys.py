@@ -9,9 +9,8 @@ from pathlib import Path
 import pytest
 from transit_double import TOKEN, running_transit
 
-from ashore.config import parse_spec, read_spec
-from ashore.core import ManualClock
-from ashore.errors import (
+from ashore.core.clock import ManualClock
+from ashore.core.errors import (
     AshoreError,
     CorruptBlob,
     InvalidSpec,
@@ -19,7 +18,7 @@ from ashore.errors import (
     RemoteRefused,
     SealingKeyMissing,
 )
-from ashore.sealing import (
+from ashore.kit.sealing import (
     DataKeys,
     KeyringKeeper,
     MemoryKeeper,
@@ -33,6 +32,7 @@ from ashore.sealing import (
     no_key_source,
     parse_key_source,
 )
+from ashore.machine.config import parse_spec, read_spec
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from ashore.errors import CorruptBlob, EnvironmentFault, MemoryFull, SealingKeyMissing
-from ashore.sealing import (
+from ashore.core.errors import CorruptBlob, EnvironmentFault, MemoryFull, SealingKeyMissing
+from ashore.kit.sealing import (
     ClearFiles,
     DataKey,
     KeyInMemory,
@@ -27,8 +27,8 @@ from ashore.sealing import (
     swap_in_use,
     take_key,
 )
-from ashore.sealing.ownfolder import OwnFolder, sweep
-from ashore.sealing.scratch import is_on_tmpfs
+from ashore.kit.sealing.ownfolder import OwnFolder, sweep
+from ashore.kit.sealing.scratch import is_on_tmpfs
 
 CLEAR = {"model.gguf": b"weights" * 1000, "sub/config.json": b"{}", "empty": b""}
 LATER_S = 4e9
@@ -69,7 +69,7 @@ def test_another_process_opens_them_with_the_key_that_this_one_holds(tmp_path: P
     held = KeyInMemory(key)
     sealed = _sealed(tmp_path, key, held.path)
     program = (
-        "import sys, msgspec\nfrom ashore.sealing import SealedFiles, opened_files\n"
+        "import sys, msgspec\nfrom ashore.kit.sealing import SealedFiles, opened_files\n"
         "sealed = msgspec.json.decode(sys.stdin.buffer.read(), type=SealedFiles)\n"
         "with opened_files(sealed) as clear:\n    sys.stdout.buffer.write((clear.path / 'model.gguf').read_bytes())"
     )
@@ -105,7 +105,7 @@ def test_without_memory_it_is_refused_with_figures() -> None:
 def test_folders_of_killed_processes_are_swept_and_those_of_living_ones_are_not(tmp_path: Path) -> None:
     mine = OwnFolder(tmp_path, ".clear-")
     program = (
-        "import sys, time\nfrom pathlib import Path\nfrom ashore.sealing.ownfolder import OwnFolder\n"
+        "import sys, time\nfrom pathlib import Path\nfrom ashore.kit.sealing.ownfolder import OwnFolder\n"
         "f = OwnFolder(Path(sys.argv[1]), '.clear-')\nprint(f.path, flush=True)\ntime.sleep(60)"
     )
     other = subprocess.Popen([sys.executable, "-c", program, str(tmp_path)], stdout=subprocess.PIPE, text=True)
@@ -170,7 +170,7 @@ def test_swap_is_told_and_compressed_memory_is_not_swap(tmp_path: Path) -> None:
 
 def test_a_process_with_keys_leaves_no_memory_in_a_core_dump() -> None:
     program = (
-        "from ashore.processes import forbid_core_dumps\nforbid_core_dumps()\nimport resource\n"
+        "from ashore.kit.processes import forbid_core_dumps\nforbid_core_dumps()\nimport resource\n"
         "print(open('/proc/self/coredump_filter').read().strip(), *resource.getrlimit(resource.RLIMIT_CORE))"
     )
     told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout

@@ -7,13 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from ashore.bootstrap import build_store, hold_state_secrets, open_state, rekey
-from ashore.cache import cache_secret
-from ashore.config import parse_spec
-from ashore.core import ManualClock
-from ashore.errors import CorruptBlob, SealingKeyMissing
-from ashore.jobs import webhook_secret
-from ashore.sealing import (
+from ashore.cli.bootstrap import build_store, hold_state_secrets, open_state, rekey
+from ashore.control.jobs import webhook_secret
+from ashore.core.clock import ManualClock
+from ashore.core.errors import CorruptBlob, SealingKeyMissing
+from ashore.data.cache import cache_secret
+from ashore.kit.sealing import (
     MemoryKeeper,
     SecretBox,
     new_data_key,
@@ -22,8 +21,9 @@ from ashore.sealing import (
     secrets_by_link,
     unseal_secrets,
 )
-from ashore.settings import Home, Settings
-from ashore.state import Database, execute, kept_secret, open_database
+from ashore.kit.settings import Home, Settings
+from ashore.kit.state import Database, execute, kept_secret, open_database
+from ashore.machine.config import parse_spec
 
 
 def _settings(tmp_path: Path, *, key: bool = True, state: bool = True) -> Settings:

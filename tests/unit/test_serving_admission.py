@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ashore.errors import DeadlineExceeded, Draining, Overloaded
-from ashore.serving import Capacity, ConcurrencyLimit, Cost, Gate, Load
-from ashore.serving.admission import capacity_for, cost_of, may_start, retry_after_s, verdict
+from ashore.core.errors import DeadlineExceeded, Draining, Overloaded
+from ashore.data.path import Capacity, ConcurrencyLimit, Cost, Gate, Load
+from ashore.data.path.admission import capacity_for, cost_of, may_start, retry_after_s, verdict
 
 CAPACITY = Capacity(max_running=4, max_waiting=3, max_tokens=100)
 

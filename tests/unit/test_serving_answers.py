@@ -11,14 +11,15 @@ from typing import Any
 import msgspec
 import pytest
 
-from ashore.access import OpenDoor, Principal
-from ashore.access.budgets import Standing
-from ashore.cache import AnswerCache, CachePolicy, Directive, FixedEpochs, MemoryTier
-from ashore.core import Message, RequestId, SystemClock, TenantId
-from ashore.engines import EngineOptions, ModelFiles, Sampling, content_of
-from ashore.errors import AshoreError, DeadlineExceeded, HostDied, Overloaded
-from ashore.metrics import Metrics
-from ashore.serving import (
+from ashore.core.chat import Message
+from ashore.core.clock import SystemClock
+from ashore.core.errors import AshoreError, DeadlineExceeded, HostDied, Overloaded
+from ashore.core.ids import RequestId, TenantId
+from ashore.data.authority import OpenDoor, Principal
+from ashore.data.authority.budgets import Standing
+from ashore.data.cache import AnswerCache, CachePolicy, Directive, FixedEpochs, MemoryTier
+from ashore.data.engines import EngineOptions, ModelFiles, Sampling, content_of
+from ashore.data.path import (
     BytesText,
     ChoiceEnded,
     CountingAuditor,
@@ -36,7 +37,8 @@ from ashore.serving import (
     Unlimited,
     Usage,
 )
-from ashore.serving.cached_answers import NOT_IN_FRAME, ask_of, worth_keeping
+from ashore.data.path.cached_answers import NOT_IN_FRAME, ask_of, worth_keeping
+from ashore.kit.metrics import Metrics
 
 ANYONE = OpenDoor().authenticate(None)
 GREEDY = Sampling(temperature=0.0)

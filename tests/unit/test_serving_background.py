@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from ashore.errors import DeadlineExceeded, Draining, Overloaded
-from ashore.serving.admission import Background, Capacity, Cost, Gate
+from ashore.core.errors import DeadlineExceeded, Draining, Overloaded
+from ashore.data.path.admission import Background, Capacity, Cost, Gate
 
 ONE = Cost(1, 10)
 

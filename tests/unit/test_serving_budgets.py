@@ -8,15 +8,16 @@ from collections.abc import Awaitable, Callable
 import pytest
 from scratch import a_ledger, usages
 
-from ashore.access import OpenDoor, Principal
-from ashore.access.budgets import BudgetRule, LedgerBudgets, Usage
-from ashore.api.http.errors import error_headers
-from ashore.cache import AnswerCache, CachePolicy, FixedEpochs
-from ashore.core import MemoryRecorder, Message, RequestId, SystemClock, TenantId
-from ashore.engines import Sampling
-from ashore.errors import AshoreError, BudgetExceeded
-from ashore.metrics import Metrics
-from ashore.serving import (
+from ashore.core.chat import Message
+from ashore.core.clock import SystemClock
+from ashore.core.errors import AshoreError, BudgetExceeded
+from ashore.core.ids import RequestId, TenantId
+from ashore.data.authority import OpenDoor, Principal
+from ashore.data.authority.budgets import BudgetRule, LedgerBudgets, Usage
+from ashore.data.cache import AnswerCache, CachePolicy, FixedEpochs
+from ashore.data.engines import Sampling
+from ashore.data.http.errors import error_headers
+from ashore.data.path import (
     BytesText,
     ChoiceEnded,
     Delta,
@@ -29,9 +30,9 @@ from ashore.serving import (
     Started,
     Topology,
 )
-from ashore.serving import (
-    Usage as AnswerUsage,
-)
+from ashore.data.path import Usage as AnswerUsage
+from ashore.kit.metrics import Metrics
+from ashore.kit.recorder import MemoryRecorder
 
 ALICE = OpenDoor().authenticate(None)
 BOB = Principal(id="bob", kind=ALICE.kind, tenant=ALICE.tenant, roles=ALICE.roles)

@@ -8,12 +8,13 @@ from collections.abc import Sequence
 import pytest
 from msgspec.structs import replace
 
-from ashore.access import Principal
-from ashore.core import Message, RequestId, SystemClock, TenantId
-from ashore.engines import Sampling
-from ashore.errors import InvalidSpec
-from ashore.metrics import Metrics
-from ashore.serving import (
+from ashore.core.chat import Message
+from ashore.core.clock import SystemClock
+from ashore.core.errors import InvalidSpec
+from ashore.core.ids import RequestId, TenantId
+from ashore.data.authority import Principal
+from ashore.data.engines import Sampling
+from ashore.data.path import (
     BytesText,
     DispatchSection,
     GenerationRequest,
@@ -24,7 +25,8 @@ from ashore.serving import (
     Started,
     Topology,
 )
-from ashore.serving.memory import ECHO_INFO
+from ashore.data.path.memory import ECHO_INFO
+from ashore.kit.metrics import Metrics
 
 ALICE = Principal(id="alice", tenant=TenantId("acme"), roles=frozenset({"developer"}))
 ROUTE = RouteByCost(alias="chat", prices={"chat": 1.0, "dear": 1e3}, answer_within_s=20.0)
@@ -133,7 +135,7 @@ def test_a_choice_that_fails_is_told_once_and_everybody_is_answered(
             raise RuntimeError("the solver is ill")
 
         with monkeypatch.context() as patch:
-            patch.setattr("ashore.dispatch.policies.choose", broken)
+            patch.setattr("ashore.data.dispatch.policies.choose", broken)
             by = await asyncio.gather(*(house.ask(f"{'burst' * 6} {n}", deadline_s=20.0) for n in range(12)))
             assert "chat-1" in by and len(by) == 12
             assert [one.message for one in caplog.records if "choice by cost" in one.message] == [

@@ -8,9 +8,9 @@ from collections import deque
 
 import pytest
 
-from ashore.errors import Overloaded
-from ashore.serving import Capacity, ConcurrencyLimit, Cost, Gate, LoopMeter
-from ashore.serving.concurrency import CALM, CEILING, FLOOR, FORGET_S, LAG_S, LOOK_S, Pulse, next_limit
+from ashore.core.errors import Overloaded
+from ashore.data.path import Capacity, ConcurrencyLimit, Cost, Gate, LoopMeter
+from ashore.data.path.concurrency import CALM, CEILING, FLOOR, FORGET_S, LAG_S, LOOK_S, Pulse, next_limit
 
 FULL = Pulse(1.0, 2 * LAG_S)
 """No rest, and turns twice as long as they should be."""

@@ -11,12 +11,14 @@ from typing import Any
 
 import pytest
 
-from ashore.access import Principal
-from ashore.core import NoLongerWanted, SystemClock, TenantId, check_wanted
-from ashore.errors import DeadlineExceeded
-from ashore.serving.fairthreads import SWITCH_S, FairThreads
-from ashore.serving.guards import Guards
-from ashore.serving.prompt import TURN_S, PromptReader
+from ashore.core.clock import SystemClock
+from ashore.core.errors import DeadlineExceeded
+from ashore.core.ids import TenantId
+from ashore.core.wanted import NoLongerWanted, check_wanted
+from ashore.data.authority import Principal
+from ashore.data.path.fairthreads import SWITCH_S, FairThreads
+from ashore.data.path.guards import Guards
+from ashore.data.path.prompt import TURN_S, PromptReader
 
 SOON_S = 10.0
 

@@ -9,14 +9,15 @@ from typing import Any
 
 import pytest
 
-from ashore.access import OpenDoor, Principal
-from ashore.audit import RequestNote
-from ashore.cache import AnswerCache, CachePolicy, FixedEpochs
-from ashore.core import Message, RequestId, SystemClock
-from ashore.engines import Sampling
-from ashore.errors import AuditUnavailable, NotReady
-from ashore.metrics import Metrics
-from ashore.serving import (
+from ashore.core.chat import Message
+from ashore.core.clock import SystemClock
+from ashore.core.errors import AuditUnavailable, NotReady
+from ashore.core.ids import RequestId
+from ashore.data.audit import RequestNote
+from ashore.data.authority import OpenDoor, Principal
+from ashore.data.cache import AnswerCache, CachePolicy, FixedEpochs
+from ashore.data.engines import Sampling
+from ashore.data.path import (
     BytesText,
     ChoiceEnded,
     CountingAuditor,
@@ -33,7 +34,8 @@ from ashore.serving import (
     Unlimited,
     Usage,
 )
-from ashore.serving.guards import Decode, Masked, NoReservation, Reservation, Unmasked
+from ashore.data.path.guards import Decode, Masked, NoReservation, Reservation, Unmasked
+from ashore.kit.metrics import Metrics
 
 ANYONE = OpenDoor().authenticate(None)
 

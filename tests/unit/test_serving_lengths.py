@@ -10,13 +10,14 @@ from typing import Any
 
 import pytest
 
-from ashore.access import OpenDoor
-from ashore.cache import AnswerCache, CachePolicy, FixedEpochs, KeptAnswer
-from ashore.core import Message, RequestId, SystemClock, ToolCall, ToolSpec
-from ashore.engines import Grammar, Sampling
-from ashore.errors import ContextTooLong
-from ashore.metrics import Metrics
-from ashore.serving import (
+from ashore.core.chat import Message, ToolCall, ToolSpec
+from ashore.core.clock import SystemClock
+from ashore.core.errors import ContextTooLong
+from ashore.core.ids import RequestId
+from ashore.data.authority import OpenDoor
+from ashore.data.cache import AnswerCache, CachePolicy, FixedEpochs, KeptAnswer
+from ashore.data.engines import Grammar, Sampling
+from ashore.data.path import (
     BytesText,
     GenerationRequest,
     Guards,
@@ -28,8 +29,9 @@ from ashore.serving import (
     Topology,
     Usage,
 )
-from ashore.serving.guards import Unmasked
-from ashore.serving.memory import ECHO_INFO
+from ashore.data.path.guards import Unmasked
+from ashore.data.path.memory import ECHO_INFO
+from ashore.kit.metrics import Metrics
 
 ANYONE = OpenDoor().authenticate(None)
 CONTEXT = ECHO_INFO.context_tokens

@@ -11,10 +11,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from ashore.access import OpenDoor, Principal
-from ashore.core import Message, RequestId, SystemClock, TenantId, ToolSpec
-from ashore.engines import Grammar, Sampling
-from ashore.errors import (
+from ashore.core.chat import Message, ToolSpec
+from ashore.core.clock import SystemClock
+from ashore.core.errors import (
     AshoreError,
     ContextTooLong,
     DeadlineExceeded,
@@ -28,8 +27,10 @@ from ashore.errors import (
     UnknownModel,
     UnsupportedByEngine,
 )
-from ashore.metrics import Metrics
-from ashore.serving import (
+from ashore.core.ids import RequestId, TenantId
+from ashore.data.authority import OpenDoor, Principal
+from ashore.data.engines import Grammar, Sampling
+from ashore.data.path import (
     AdmissionSection,
     BytesText,
     ChoiceEnded,
@@ -43,10 +44,11 @@ from ashore.serving import (
     Topology,
     Usage,
 )
-from ashore.serving.embedding import NUMBER_BYTES
-from ashore.serving.memory import ECHO_INFO
-from ashore.serving.orders import room_for_answer
-from ashore.serving.scoring import prompt_tokens_told
+from ashore.data.path.embedding import NUMBER_BYTES
+from ashore.data.path.memory import ECHO_INFO
+from ashore.data.path.orders import room_for_answer
+from ashore.data.path.scoring import prompt_tokens_told
+from ashore.kit.metrics import Metrics
 
 ANYONE = OpenDoor().authenticate(None)
 
@@ -228,7 +230,7 @@ def test_the_scores_of_a_long_prompt_are_told_on_a_thread(monkeypatch: pytest.Mo
         threads.append(threading.current_thread() is threading.main_thread())
         return prompt_tokens_told(*args)
 
-    monkeypatch.setattr("ashore.serving.assembly.prompt_tokens_told", told)
+    monkeypatch.setattr("ashore.data.path.assembly.prompt_tokens_told", told)
     for length in (10, 1000):
         request = GenerationRequest(
             request_id=RequestId("r"), model="echo", prompt="x" * length, echo=True, max_tokens=0, top_logprobs=2
@@ -607,8 +609,8 @@ def test_admission_limits_come_from_the_topology() -> None:
 
 
 def test_topology_survives_the_disk_and_names_what_is_wrong(tmp_path: Path) -> None:
-    from ashore.errors import InvalidSpec
-    from ashore.serving import read_topology, write_topology
+    from ashore.core.errors import InvalidSpec
+    from ashore.data.path import read_topology, write_topology
 
     path = tmp_path / "topology.json"
     topology = Bench().topology

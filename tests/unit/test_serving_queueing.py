@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from ashore.errors import Overloaded
-from ashore.serving import Board, Capacity, Cost, Gate, make_board
-from ashore.serving.admission import NOBODY, Load
-from ashore.serving.queueing import (
+from ashore.core.errors import Overloaded
+from ashore.data.path import Board, Capacity, Cost, Gate, make_board
+from ashore.data.path.admission import NOBODY, Load
+from ashore.data.path.queueing import (
     FORGET_S,
     LEAST_CALLS,
     WINDOW_S,

@@ -9,23 +9,26 @@ from typing import Any
 import msgspec
 import pytest
 
-from ashore.access import OpenDoor
-from ashore.api.grpc.gen import inference_pb2 as pb
-from ashore.api.grpc.parse import chat_request
-from ashore.api.http.anthropic.parse import to_generation as from_anthropic
-from ashore.api.http.anthropic.types import MessagesRequest
-from ashore.api.http.exchange import Exchange
-from ashore.api.http.openai.chat import to_generation as from_chat
-from ashore.api.http.openai.completions import to_generations as from_completions
-from ashore.api.http.openai.embeddings import model_out
-from ashore.api.http.openai.responses_parse import to_generation as from_responses
-from ashore.api.http.openai.responses_types import ResponsesRequest
-from ashore.api.http.openai.types import ChatRequest, CompletionRequest
-from ashore.core import Message, RequestId, SamplingIn, SystemClock, left_out
-from ashore.engines import Sampling
-from ashore.metrics import Metrics
-from ashore.serving import BytesText, GenerationRequest, MemoryReplica, ServedModel, ServingService, Topology
-from ashore.serving.recommended import recommendations, with_recommended
+from ashore.core.chat import Message
+from ashore.core.clock import SystemClock
+from ashore.core.ids import RequestId
+from ashore.core.sampling import SamplingIn, left_out
+from ashore.data.authority import OpenDoor
+from ashore.data.engines import Sampling
+from ashore.data.grpc.gen import inference_pb2 as pb
+from ashore.data.grpc.parse import chat_request
+from ashore.data.http.anthropic.parse import to_generation as from_anthropic
+from ashore.data.http.anthropic.types import MessagesRequest
+from ashore.data.http.exchange import Exchange
+from ashore.data.http.openai.chat import to_generation as from_chat
+from ashore.data.http.openai.completions import to_generations as from_completions
+from ashore.data.http.openai.embeddings import model_out
+from ashore.data.http.openai.responses_parse import to_generation as from_responses
+from ashore.data.http.openai.responses_types import ResponsesRequest
+from ashore.data.http.openai.types import ChatRequest, CompletionRequest
+from ashore.data.path import BytesText, GenerationRequest, MemoryReplica, ServedModel, ServingService, Topology
+from ashore.data.path.recommended import recommendations, with_recommended
+from ashore.kit.metrics import Metrics
 
 ALL = left_out(SamplingIn())
 QWEN = {"temperature": 0.7, "top_p": 0.8, "top_k": 20, "repetition_penalty": 1.05}

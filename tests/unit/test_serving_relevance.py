@@ -7,11 +7,11 @@ import math
 
 import pytest
 
-from ashore.access import OURSELVES, Principal
-from ashore.core import RequestId
-from ashore.errors import AshoreError, ContextTooLong
-from ashore.serving import Asked, Delta, GenerationRequest, Hear, Started, TokenText, Usage
-from ashore.serving.relevance import PAIRS_AT_ONCE, YesNo, yes_against_no
+from ashore.core.errors import AshoreError, ContextTooLong
+from ashore.core.ids import RequestId
+from ashore.data.authority import OURSELVES, Principal
+from ashore.data.path import Asked, Delta, GenerationRequest, Hear, Started, TokenText, Usage
+from ashore.data.path.relevance import PAIRS_AT_ONCE, YesNo, yes_against_no
 
 TEXTS = ("what is tea", "a drink", "a city", "tea")
 

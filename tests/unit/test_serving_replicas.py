@@ -7,13 +7,13 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from ashore.access import Principal
-from ashore.core import Message, RequestId, SystemClock, TenantId
-from ashore.engines import Sampling
-from ashore.errors import CorruptBlob, NotReady, Overloaded
-from ashore.metrics import Metrics
-from ashore.releases.data import keep_judging
-from ashore.serving import (
+from ashore.core.chat import Message
+from ashore.core.clock import SystemClock
+from ashore.core.errors import CorruptBlob, NotReady, Overloaded
+from ashore.core.ids import RequestId, TenantId
+from ashore.data.authority import Principal
+from ashore.data.engines import Sampling
+from ashore.data.path import (
     BytesText,
     GenerationRequest,
     MemoryReplica,
@@ -23,7 +23,9 @@ from ashore.serving import (
     Topology,
     Usage,
 )
-from ashore.serving.replicas import ReplicaSet
+from ashore.data.path.replicas import ReplicaSet
+from ashore.data.releases.room import keep_judging
+from ashore.kit.metrics import Metrics
 
 ALICE = Principal(id="alice", tenant=TenantId("acme"), roles=frozenset({"developer"}))
 

@@ -7,14 +7,16 @@ from pathlib import Path
 
 from tiny_text import R1, byte_level
 
-from ashore.access import OpenDoor
-from ashore.core import Message, OrderId, RequestId, SystemClock
-from ashore.engines import CancelOrder, EngineEvent, Finished, GenerateOrder, OrderHearer, Token
-from ashore.errors import AshoreError
-from ashore.metrics import Metrics
-from ashore.serving import BytesText, GenerationRequest, MemoryReplica, ServedModel, ServingService, Topology, Usage
-from ashore.serving.thinking import CLOSER, ThinksAtMost
-from ashore.text import TextModel
+from ashore.core.chat import Message
+from ashore.core.clock import SystemClock
+from ashore.core.errors import AshoreError
+from ashore.core.ids import OrderId, RequestId
+from ashore.data.authority import OpenDoor
+from ashore.data.engines import CancelOrder, EngineEvent, Finished, GenerateOrder, OrderHearer, Token
+from ashore.data.path import BytesText, GenerationRequest, MemoryReplica, ServedModel, ServingService, Topology, Usage
+from ashore.data.path.thinking import CLOSER, ThinksAtMost
+from ashore.data.text import TextModel
+from ashore.kit.metrics import Metrics
 
 
 class Scripted:

@@ -8,10 +8,11 @@ import time
 import pytest
 from grammars import check_grammar, takes
 
-from ashore.core import Message, RequestId, ToolSpec
-from ashore.errors import InvalidRequest, UnsupportedByEngine
-from ashore.serving import BytesText, GenerationRequest
-from ashore.serving.tools import prepare_tools, tool_call_grammar
+from ashore.core.chat import Message, ToolSpec
+from ashore.core.errors import InvalidRequest, UnsupportedByEngine
+from ashore.core.ids import RequestId
+from ashore.data.path import BytesText, GenerationRequest
+from ashore.data.path.tools import prepare_tools, tool_call_grammar
 
 SCHEMA = '{"type":"object","properties":{"city":{"type":"string"}},"required":["city"],"additionalProperties":false}'
 TOOLS = (ToolSpec(name="weather", description="Tell the weather", parameters=SCHEMA), ToolSpec(name="时间"))
@@ -73,7 +74,7 @@ def test_every_form_compiles(form: str, template: str) -> None:
     ],
 )
 def test_the_grammar_takes_what_the_parser_of_answers_reads(form: str, template: str, answer: str) -> None:
-    from ashore.text.markup import MarkupReader, MarkupRules
+    from ashore.data.text.markup import MarkupReader, MarkupRules
 
     grammar = tool_call_grammar(TOOLS, Teaches(form, template))
     assert takes(grammar, answer) == [True]

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from ashore.errors import InvalidSpec
-from ashore.settings import Home, Settings, read_settings
+from ashore.core.errors import InvalidSpec
+from ashore.kit.settings import Home, Settings, read_settings
 
 
 def test_the_home_is_in_the_users_home_by_default() -> None:

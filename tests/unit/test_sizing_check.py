@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from ashore.cli.main import main
-from ashore.errors import InvalidRequest
-from ashore.planning.sizing import check, read_points
-from ashore.planning.sizing.calibration import estimate
-from ashore.planning.sizing.case import Case
-from ashore.planning.sizing.points import point_of
+from ashore.core.errors import InvalidRequest
+from ashore.lab.sizing import check, read_points
+from ashore.lab.sizing.calibration import estimate
+from ashore.lab.sizing.case import Case
+from ashore.lab.sizing.points import point_of
 
 SAMPLE = Path(__file__).parents[2] / "benchmarks/data/plan_points.csv"
 HEAD = "model,hardware,quant,n,tp,isl,osl,load_kind,load,ttft_ms,tpot_ms,tok_s,engine\n"

@@ -14,11 +14,11 @@ from benchmarks.plan_matrix import judge_matrix
 
 from ashore.cli.main import main
 from ashore.cli.plansize import _name_in_toml
-from ashore.config import read_spec
-from ashore.errors import InvalidRequest, UnsupportedModel
-from ashore.planning.sizing import Level, Load, chips, choose, network_of_config, networks, priced
-from ashore.planning.sizing.choose import _replicas
-from ashore.planning.sizing.settings import ashore_toml
+from ashore.core.errors import InvalidRequest, UnsupportedModel
+from ashore.lab.sizing import Level, Load, chips, choose, network_of_config, networks, priced
+from ashore.lab.sizing.choose import _replicas
+from ashore.lab.sizing.settings import ashore_toml
+from ashore.machine.config import read_spec
 
 LOAD = Load(requests_per_s=10, isl=800, osl=250)
 LEVEL = Level(first_s=2.0, token_s=0.1)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from ashore.errors import InvalidRequest
-from ashore.planning.sizing.chips import chips, find_chip, find_machine
-from ashore.planning.sizing.networks import find_network, networks, read_sizes
+from ashore.core.errors import InvalidRequest
+from ashore.lab.sizing.chips import chips, find_chip, find_machine
+from ashore.lab.sizing.networks import find_network, networks, read_sizes
 
 
 @pytest.mark.parametrize(

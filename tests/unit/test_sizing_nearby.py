@@ -7,10 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from ashore.planning.sizing import chips, networks, shipped
-from ashore.planning.sizing.calibration import estimate
-from ashore.planning.sizing.case import Case, precision_of
-from ashore.planning.sizing.nearby import Measurements, measurements_of, tell
+from ashore.lab.sizing import chips, networks, shipped
+from ashore.lab.sizing.calibration import estimate
+from ashore.lab.sizing.case import Case, precision_of
+from ashore.lab.sizing.nearby import Measurements, measurements_of, tell
 
 SLOWER = np.log(1.5)
 

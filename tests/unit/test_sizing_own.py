@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from ashore.cli.main import main
-from ashore.errors import InvalidRequest
-from ashore.planning.sizing.here import measure_rates
-from ashore.planning.sizing.own import (
+from ashore.core.errors import InvalidRequest
+from ashore.lab.sizing.here import measure_rates
+from ashore.lab.sizing.own import (
     Measured,
     Rates,
     calibrate,

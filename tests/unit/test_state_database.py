@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from psycopg.types.string import StrDumper
 
-from ashore.core import ManualClock
-from ashore.errors import EnvironmentFault, HomeTooNew, InvalidRequest, InvalidSpec, Overloaded
-from ashore.state import (
+from ashore.core.clock import ManualClock
+from ashore.core.errors import EnvironmentFault, HomeTooNew, InvalidRequest, InvalidSpec, Overloaded
+from ashore.kit.state import (
     Database,
     TuningRow,
     load_tuning,
@@ -22,8 +22,8 @@ from ashore.state import (
     schema_version,
     sqlite,
 )
-from ashore.state.postgres import _translated
-from ashore.state.schema import migrations
+from ashore.kit.state.postgres import _translated
+from ashore.kit.state.schema import migrations
 
 ROW = TuningRow(model="k1", goal="latency", choice="1", report="[]", measured_at_s=7)
 

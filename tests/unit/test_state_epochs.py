@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from ashore.core import ManualClock
-from ashore.errors import Overloaded
-from ashore.state import Database, EpochWatch, announce, bump, open_database, read_epochs
+from ashore.core.clock import ManualClock
+from ashore.core.errors import Overloaded
+from ashore.kit.state import Database, EpochWatch, announce, bump, open_database, read_epochs
 
 
 def opened(folder: Path) -> Database:

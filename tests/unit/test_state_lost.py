@@ -10,12 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from ashore.access import keep_first_key, make_first_key
-from ashore.bootstrap import begin_anew, open_state
-from ashore.core import ManualClock, MemoryRecorder
-from ashore.errors import AshoreError, Conflict, EnvironmentFault, StateLost
-from ashore.settings import Home, Settings
-from ashore.state import has_state, open_database
+from ashore.cli.bootstrap import begin_anew, open_state
+from ashore.core.clock import ManualClock
+from ashore.core.errors import AshoreError, Conflict, EnvironmentFault, StateLost
+from ashore.data.authority import keep_first_key, make_first_key
+from ashore.kit.recorder import MemoryRecorder
+from ashore.kit.settings import Home, Settings
+from ashore.kit.state import has_state, open_database
 
 
 @pytest.fixture

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 
-from ashore.listed import PACKAGE
-from ashore.state.schema import migrations, schema_version
+from ashore.kit.listed import PACKAGE
+from ashore.kit.state.schema import migrations, schema_version
 
 RELEASED = {1: ["access", "state"], 3: ["cache", "state"]}
 """Versions that two rooms share; no more do."""

@@ -11,11 +11,11 @@ import pytest
 from families import FAMILIES, make_text
 from safetensors.numpy import save_file
 
-from ashore.core import ManualClock
-from ashore.errors import UnsupportedModel
-from ashore.planning.sizing import network_of_config
-from ashore.store import ModelStore
-from ashore.store.sources.selection import RemoteFile, choose_files
+from ashore.core.clock import ManualClock
+from ashore.core.errors import UnsupportedModel
+from ashore.kit.store import ModelStore
+from ashore.kit.store.sources.selection import RemoteFile, choose_files
+from ashore.lab.sizing import network_of_config
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from store_making import alter, blob_of, make_store, pull_tiny
 
-from ashore.errors import CorruptBlob
+from ashore.core.errors import CorruptBlob
 
 
 def test_a_model_travels_by_tar_unchanged(tmp_path: Path) -> None:

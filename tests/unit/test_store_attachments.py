@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from store_making import alter, make_store, pull_tiny
 
-from ashore.errors import Conflict, CorruptBlob, InvalidRequest
-from ashore.store import ModelStore
+from ashore.core.errors import Conflict, CorruptBlob, InvalidRequest
+from ashore.kit.store import ModelStore
 
 FILES = {"report.json": b'{"perplexity": 9.5}', "report.md": b"# report\n"}
 
@@ -134,7 +134,7 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 sys.path[:0] = sys.argv[3:]
-from ashore.store import layout
+from ashore.kit.store import layout
 from store_making import make_store
 writes = 0
 whole = layout.write_atomic

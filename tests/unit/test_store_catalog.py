@@ -9,11 +9,11 @@ import pytest
 from store_making import make_store
 from tiny_models import make_tiny_model
 
-from ashore.core import ManualClock
-from ashore.errors import InvalidRequest, LicenceNotAccepted, UnknownModel
-from ashore.planning.sizing import networks
-from ashore.serving.recommended import recommendations
-from ashore.store import Catalog, CatalogEntry, ModelStore, open_source, parse_reference
+from ashore.core.clock import ManualClock
+from ashore.core.errors import InvalidRequest, LicenceNotAccepted, UnknownModel
+from ashore.data.path.recommended import recommendations
+from ashore.kit.store import Catalog, CatalogEntry, ModelStore, open_source, parse_reference
+from ashore.lab.sizing import networks
 
 ENTRIES = Catalog.load().entries
 

@@ -9,8 +9,8 @@ import pytest
 from store_making import make_store, pull_tiny
 from tiny_models import make_tiny_model
 
-from ashore.errors import Conflict, InvalidRequest, UnsupportedModel
-from ashore.releases.workshop import origins_of
+from ashore.core.errors import Conflict, InvalidRequest, UnsupportedModel
+from ashore.machine.planning.workshop import origins_of
 
 
 def _checkpoint(folder: Path, *, seed: int, layers: int = 2) -> Path:

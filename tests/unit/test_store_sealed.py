@@ -10,10 +10,11 @@ import pytest
 from crash_steps import run_crashes
 from store_making import alter, blob_of, pull_tiny
 
-from ashore.core import ManualClock, MemoryRecorder
-from ashore.errors import Conflict, CorruptBlob, InvalidRequest, SealingKeyMissing, UnknownModel
-from ashore.sealing import KeyKeeper, KeyringKeeper, MemoryKeeper
-from ashore.store import ModelStore, StoredModel
+from ashore.core.clock import ManualClock
+from ashore.core.errors import Conflict, CorruptBlob, InvalidRequest, SealingKeyMissing, UnknownModel
+from ashore.kit.recorder import MemoryRecorder
+from ashore.kit.sealing import KeyKeeper, KeyringKeeper, MemoryKeeper
+from ashore.kit.store import ModelStore, StoredModel
 
 CRASHES = Path(__file__).parents[1] / "support" / "seal_crashes.py"
 
@@ -196,7 +197,7 @@ def _repoint(store: ModelStore, edit: dict[str, str], *, swap: tuple[str, str] |
         for field in ("digest", "size"):
             one[field], other[field] = other[field], one[field]
     data = json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
-    from ashore.store.layout import Layout
+    from ashore.kit.store.layout import Layout
 
     layout = Layout(store.root)
     digest = layout.add_bytes(data)

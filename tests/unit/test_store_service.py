@@ -12,7 +12,7 @@ import pytest
 from store_making import alter, blob_of, make_store, pull_tiny
 from tiny_models import make_tiny_model
 
-from ashore.errors import (
+from ashore.core.errors import (
     Conflict,
     CorruptBlob,
     InvalidRequest,

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from ashore.core import ManualClock, Reserve
-from ashore.errors import EngineFailed, HomeBusy, InvalidSpec, PortTaken
-from ashore.processes import (
+from ashore.core.clock import ManualClock
+from ashore.core.errors import EngineFailed, HomeBusy, InvalidSpec, PortTaken
+from ashore.kit.processes import (
     SILENCE_S,
     ChildSpec,
     GiveUp,
@@ -34,7 +34,8 @@ from ashore.processes import (
     rotate,
     tail,
 )
-from ashore.processes.ports import owner_of_port
+from ashore.kit.processes.ports import owner_of_port
+from ashore.kit.reserve import Reserve
 
 POLICY = RestartPolicy(first_wait_s=1, longest_wait_s=10, jitter=0.5, healthy_after_s=60, most_failures=5)
 
@@ -193,7 +194,7 @@ def test_a_home_has_one_holder_and_the_second_is_told_who(tmp_path: Path) -> Non
 
 def test_a_lock_dies_with_its_holder_and_is_not_inherited(tmp_path: Path) -> None:
     program = (
-        "import subprocess, sys\nfrom pathlib import Path\nfrom ashore.processes import Holder, HomeLock\n"
+        "import subprocess, sys\nfrom pathlib import Path\nfrom ashore.kit.processes import Holder, HomeLock\n"
         f"lock = HomeLock.acquire(Path({str(tmp_path / 'lock')!r}), Holder(pid=1, address='x'))\n"
         "child = subprocess.Popen(['sleep', '30'], stdout=subprocess.DEVNULL, close_fds=False)\n"
         "print(child.pid, flush=True)\n"
@@ -256,7 +257,7 @@ def test_all_taken_ports_are_reported_at_once(free_port: Callable[[], int]) -> N
 @pytest.mark.parametrize(
     ("line", "words"),
     [
-        ("python -m ashore.api.worker --run /srv/a b/run --index 0", "ashore (pid 7, home /srv/a b)"),
+        ("python -m ashore.data.worker --run /srv/a b/run --index 0", "ashore (pid 7, home /srv/a b)"),
         ("/v/envoy -c /srv/run/run/envoy.yaml --disable-hot-restart", "ashore (pid 7, home /srv/run)"),
         ("/usr/bin/envoy -c /etc/envoy.yaml", "comm (pid 9)"),
         ("nginx", "comm (pid 9)"),

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from ashore.deployment import Service, render_unit
-from ashore.errors import InvalidSpec
-from ashore.processes import tell_manager
+from ashore.core.errors import InvalidSpec
+from ashore.kit.processes import tell_manager
+from ashore.machine.deployment import Service, render_unit
 
 PLAIN = Service(
     command=["/opt/ashore/bin/ashore", "up", "smollm2"],

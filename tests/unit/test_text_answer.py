@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny_text import byte_level, sentencepiece
 
-from ashore.text import AnswerPiece, TextModel
-from ashore.text.answer import AnswerParser
-from ashore.text.markup import MarkupReader, MarkupRules
+from ashore.data.text import AnswerPiece, TextModel
+from ashore.data.text.answer import AnswerParser
+from ashore.data.text.markup import MarkupReader, MarkupRules
 
 
 @pytest.fixture(scope="module")

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from tiny_text import R1, byte_level
 
-from ashore.core import Message
-from ashore.errors import InvalidRequest
-from ashore.text import TextModel
-from ashore.text.gaps import GAP_FORMS, gap_form_of
+from ashore.core.chat import Message
+from ashore.core.errors import InvalidRequest
+from ashore.data.text import TextModel
+from ashore.data.text.gaps import GAP_FORMS, gap_form_of
 
 ASKED = Message(role="user", content="Say it.")
 

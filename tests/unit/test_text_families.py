@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from ashore.core import ManualClock, Message, ToolCall, ToolSpec
-from ashore.text.guard import Guard
-from ashore.text.markup import MarkupReader, MarkupRules
-from ashore.text.template import ChatTemplate
-from ashore.text.toolsyntax import forms_of
+from ashore.core.chat import Message, ToolCall, ToolSpec
+from ashore.core.clock import ManualClock
+from ashore.data.text.guard import Guard
+from ashore.data.text.markup import MarkupReader, MarkupRules
+from ashore.data.text.template import ChatTemplate
+from ashore.data.text.toolsyntax import forms_of
 
 TOOLS = (
     ToolSpec(

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from tests.support import tiny_text
 from tokenizers import AddedToken, Tokenizer, models, normalizers
 
-from ashore.core import Message
-from ashore.text import TextModel, encoder
+from ashore.core.chat import Message
+from ashore.data.text import TextModel, encoder
 
 FAR = 1_000_000
 WORDS = ("the ", "lazy dog", "<|im_end|>", "</think>", "  ", "\n", "▁", "\x00", "\x04", "😀", "[CLS]", "x" * 90)

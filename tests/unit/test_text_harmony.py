@@ -11,11 +11,11 @@ from families import make_text
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ashore.core import ManualClock
-from ashore.store import ModelStore
-from ashore.text import TextModel
-from ashore.text.harmony import HarmonyReader
-from ashore.text.markup import MarkupRules
+from ashore.core.clock import ManualClock
+from ashore.data.text import TextModel
+from ashore.data.text.harmony import HarmonyReader
+from ashore.data.text.markup import MarkupRules
+from ashore.kit.store import ModelStore
 
 THOUGHT = "<|channel|>analysis<|message|>The user greets.<|end|>"
 SAID = "<|start|>assistant<|channel|>final<|message|>Hello!"

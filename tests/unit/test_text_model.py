@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from tiny_text import CHATML, LLAMA3, R1, SPECIAL, VISIBLE, byte_level, sentencepiece, word_pieces
 from tokenizers import Tokenizer
 
-from ashore.core import Message, ToolCall, ToolSpec
-from ashore.errors import InvalidRequest, UnsupportedModel
-from ashore.text import TextModel
-from ashore.text.guard import MARK, Guard
-from ashore.text.vocabulary import AddedToken
+from ashore.core.chat import Message, ToolCall, ToolSpec
+from ashore.core.errors import InvalidRequest, UnsupportedModel
+from ashore.data.text import TextModel
+from ashore.data.text.guard import MARK, Guard
+from ashore.data.text.vocabulary import AddedToken
 
 
 @pytest.fixture(scope="module")

@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 from tiny_text import CHATML, LLAMA3, R1, byte_level
 
-from ashore.core import ManualClock, Message, ToolCall, ToolSpec
-from ashore.errors import InvalidRequest, UnsupportedModel
-from ashore.text.guard import Guard
-from ashore.text.sandbox import MAX_STEPS
-from ashore.text.template import ChatTemplate
+from ashore.core.chat import Message, ToolCall, ToolSpec
+from ashore.core.clock import ManualClock
+from ashore.core.errors import InvalidRequest, UnsupportedModel
+from ashore.data.text.guard import Guard
+from ashore.data.text.sandbox import MAX_STEPS
+from ashore.data.text.template import ChatTemplate
 
 WEATHER = ToolSpec(name="get_weather", description="天气 <b>", parameters='{"type": "object", "properties": {}}')
 CALL = ToolCall(id="call_1", name="get_weather", arguments='{"city": "Paris é", "n": 1}')

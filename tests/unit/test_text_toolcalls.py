@@ -9,10 +9,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from ashore.text import AnswerPiece
-from ashore.text.answer import AnswerParser
-from ashore.text.markup import MarkupReader, MarkupRules
-from ashore.text.toolsyntax import ToolForm, forms_of, read_block
+from ashore.data.text import AnswerPiece
+from ashore.data.text.answer import AnswerParser
+from ashore.data.text.markup import MarkupReader, MarkupRules
+from ashore.data.text.toolsyntax import ToolForm, forms_of, read_block
 
 RULES = MarkupRules(("deepseek", "dsml", "hermes", "llama"))
 V3 = (

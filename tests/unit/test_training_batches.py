@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ashore.training import Corpus, PackedBatches, make_corpus
-from ashore.training.batches import group_rows, pack_rows
-from ashore.training.loop import next_checkpoint_s, rate_share
+from ashore.lab.training import Corpus, PackedBatches, make_corpus
+from ashore.lab.training.batches import group_rows, pack_rows
+from ashore.lab.training.loop import next_checkpoint_s, rate_share
 
 LENGTHS = st.lists(st.integers(2, 50), min_size=1, max_size=80)
 

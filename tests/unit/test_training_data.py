@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from tiny_text import CHATML, LLAMA3, R1, byte_level
 
-from ashore.errors import BrokenData, InvalidRequest
-from ashore.text import TextModel
-from ashore.training import TrainingSet, load_data, open_set
+from ashore.core.errors import BrokenData, InvalidRequest
+from ashore.data.text import TextModel
+from ashore.lab.training import TrainingSet, load_data, open_set
 
 ENDS = {CHATML: [2], LLAMA3: [5], R1: [9]}
 """Ids of `<|im_end|>`, `<|eot_id|>` and `<｜end▁of▁sentence｜>`."""

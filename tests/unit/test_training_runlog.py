@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from ashore.errors import Conflict, NotFound
-from ashore.training import RunLogs, StepReport
-from ashore.training.runlog import RunLog
+from ashore.core.errors import Conflict, NotFound
+from ashore.lab.training import RunLogs, StepReport
+from ashore.lab.training.runlog import RunLog
 
 
 def report(step: int, **fields: float) -> StepReport:

@@ -23,15 +23,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny_text import CHATML, byte_level
 
-from ashore.errors import BrokenData, Conflict, InvalidRequest, MemoryFull
-from ashore.store import data_used
-from ashore.text import TextModel
-from ashore.training import PackedBatches, TrainingSet, load_data, look_at, open_set, pack_shards
-from ashore.training.runstate import RunState
-from ashore.training.shards.naming import written_out
-from ashore.training.shards.packing import write_end, write_sample
-from ashore.training.shards.places import FolderPlace, Shard, open_place
-from ashore.training.shards.samples import walk, walk_tar
+from ashore.core.errors import BrokenData, Conflict, InvalidRequest, MemoryFull
+from ashore.data.text import TextModel
+from ashore.kit.store import data_used
+from ashore.lab.training import PackedBatches, TrainingSet, load_data, look_at, open_set, pack_shards
+from ashore.lab.training.runstate import RunState
+from ashore.lab.training.shards.naming import written_out
+from ashore.lab.training.shards.packing import write_end, write_sample
+from ashore.lab.training.shards.places import FolderPlace, Shard, open_place
+from ashore.lab.training.shards.samples import walk, walk_tar
 
 WORDS = tuple("the quick brown fox jumps over the lazy dog and then sleeps in the park until late".split())  # noqa: SIM905
 
@@ -194,7 +194,7 @@ def test_hostile_members_are_refused(tmp_path: Path, text: TextModel, shard: byt
 
 
 def test_a_sample_is_no_larger_in_all_its_parts_than_one_of_them_may_be(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ashore.training.shards.samples.MOST_MEMBER_BYTES", 10_000)
+    monkeypatch.setattr("ashore.lab.training.shards.samples.MOST_MEMBER_BYTES", 10_000)
     out = io.BytesIO()
     write_sample(out, "a", {"bin": bytes(6_000), "json": bytes(6_000)})
     out.seek(0)
@@ -296,8 +296,8 @@ def test_a_folder_without_data_and_a_changed_file_are_told(tmp_path: Path) -> No
 def test_a_bucket_that_lists_without_end_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
     page = [{"path": f"data/{number}.txt", "size": 1, "e_tag": "x"} for number in range(1000)]
     noise = [{**one, "path": "data/x.png"} for one in page]
-    monkeypatch.setattr("ashore.training.shards.places.MOST_SHARDS", 5_000)
-    monkeypatch.setattr("ashore.training.shards.places.MOST_LISTED", 50_000)
+    monkeypatch.setattr("ashore.lab.training.shards.places.MOST_SHARDS", 5_000)
+    monkeypatch.setattr("ashore.lab.training.shards.places.MOST_LISTED", 50_000)
     for endless, what in ((page, "5,000 objects"), (noise, "50,000 objects")):
         monkeypatch.setattr(obstore, "list", lambda store, prefix, endless=endless: itertools.repeat(endless))
         with pytest.raises(InvalidRequest, match=what):

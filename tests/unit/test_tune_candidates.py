@@ -6,10 +6,18 @@ from pathlib import Path
 
 import pytest
 
-from ashore.engines import EngineKind
-from ashore.engines.llamacpp.candidates import gguf_precision
-from ashore.engines.tuning import Here, ModelSource, Proposal, computes_in_bf16, engines_here, multiplies_bytes, propose
-from ashore.engines.tuning.candidates import CHEAP_BYTES
+from ashore.data.engines import EngineKind
+from ashore.data.engines.llamacpp.candidates import gguf_precision
+from ashore.data.engines.tuning import (
+    Here,
+    ModelSource,
+    Proposal,
+    computes_in_bf16,
+    engines_here,
+    multiplies_bytes,
+    propose,
+)
+from ashore.data.engines.tuning.candidates import CHEAP_BYTES
 
 HERE: dict[EngineKind, str] = {"openvino": "", "llamacpp": ""}
 
@@ -135,7 +143,7 @@ def test_bf16_is_read_from_the_processors_flags(tmp_path: Path, flags: str, ther
 
 
 def test_every_engine_kind_has_a_card() -> None:
-    from ashore.engines.cards import engine_kinds
+    from ashore.data.engines.cards import engine_kinds
 
     cards = engines_here()
     assert sorted(c.kind for c in cards) == list(engine_kinds())

@@ -8,9 +8,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from ashore.core import ManualClock
-from ashore.engines import EngineOptions
-from ashore.engines.tuning import (
+from ashore.core.clock import ManualClock
+from ashore.core.errors import Bug
+from ashore.data.engines import EngineOptions
+from ashore.data.engines.tuning import (
     GOALS,
     Candidate,
     Goal,
@@ -25,11 +26,10 @@ from ashore.engines.tuning import (
     report_path,
     save_report,
 )
-from ashore.engines.tuning.records import read_report
-from ashore.engines.tuning.rules import frontier
-from ashore.engines.tuning.tuner import make_choices
-from ashore.errors import Bug
-from ashore.state import Database, open_database
+from ashore.data.engines.tuning.records import read_report
+from ashore.data.engines.tuning.rules import frontier
+from ashore.data.engines.tuning.tuner import make_choices
+from ashore.kit.state import Database, open_database
 
 HERE = Machine(cpu="EPYC", cores=2, versions={"openvino": "2026.4.1"})
 DIGEST = "sha256:" + "a" * 64
@@ -90,7 +90,7 @@ def test_a_choice_is_found_again_with_its_evidence(state: Database) -> None:
     assert (found.goal, found.options.threads, found.complete) == ("latency", 1, True)
     assert found.machine == HERE and found.measured.one_tok_per_s == 150
     with state.read() as connection:
-        from ashore.state import load_tuning
+        from ashore.kit.state import load_tuning
 
         row = load_tuning(connection, model="m", goal="latency")
     assert row is not None
@@ -125,7 +125,7 @@ def test_a_record_that_does_not_fit_is_refused_with_the_reason(
 
 
 def test_a_record_that_cannot_be_read_is_refused_with_the_reason(state: Database) -> None:
-    from ashore.state import TuningRow, save_tuning
+    from ashore.kit.state import TuningRow, save_tuning
 
     with state.write() as connection:
         save_tuning(connection, TuningRow(model="m", goal="balanced", choice="{}", report="", measured_at_s=1))

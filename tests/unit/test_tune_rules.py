@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ashore.engines import EngineOptions
-from ashore.engines.tuning import GOALS, Candidate, Goal, Machine, Measured, Round, TunedChoice
-from ashore.engines.tuning.rules import (
+from ashore.data.engines import EngineOptions
+from ashore.data.engines.tuning import GOALS, Candidate, Goal, Machine, Measured, Round, TunedChoice
+from ashore.data.engines.tuning.rules import (
     NOISE,
     RACERS,
     by_promise,

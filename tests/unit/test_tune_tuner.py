@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ashore.core import ManualClock
-from ashore.engines import EngineOptions
-from ashore.engines.tuning import (
+from ashore.core.clock import ManualClock
+from ashore.core.errors import AshoreError, DeadlineExceeded, EngineFailed, UnsupportedModel
+from ashore.data.engines import EngineOptions
+from ashore.data.engines.tuning import (
     GOALS,
     Candidate,
     Machine,
@@ -24,7 +25,6 @@ from ashore.engines.tuning import (
     TuneReport,
     require_choices,
 )
-from ashore.errors import AshoreError, DeadlineExceeded, EngineFailed, UnsupportedModel
 
 MACHINE = Machine(cpu="EPYC", cores=2)
 Speeds = tuple[float, float]

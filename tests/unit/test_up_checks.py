@@ -12,14 +12,14 @@ import pytest
 from page_run import blocks_of
 from tiny_models import make_tiny_model
 
-from ashore.bootstrap import build_store
+from ashore.cli.bootstrap import build_store
 from ashore.cli.main import main
 from ashore.cli.upplan import Request
-from ashore.config import parse_spec
-from ashore.errors import InvalidSpec
-from ashore.planning import read_inventory
-from ashore.settings import read_settings
-from ashore.store import name_of_source
+from ashore.core.errors import InvalidSpec
+from ashore.data.engines import read_inventory
+from ashore.kit.settings import read_settings
+from ashore.kit.store import name_of_source
+from ashore.machine.config import parse_spec
 
 BURSTS = Path(__file__).parents[2] / "docs" / "how-to" / "answer-bursts-in-time.md"
 Dry = Callable[..., tuple[int, str, str]]

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from ashore.api.http.mergedmetrics import merge_pages
-from ashore.api.http.vllmnames import VLLM_TABLE, with_vllm_names
-from ashore.engines import EngineStats
-from ashore.metrics import HOST_TABLE, TABLE, Metrics
-from ashore.serving.hostmetrics import set_hosts
+from ashore.data.engines import EngineStats
+from ashore.data.http.mergedmetrics import merge_pages
+from ashore.data.http.vllmnames import VLLM_TABLE, with_vllm_names
+from ashore.data.path.hostmetrics import set_hosts
+from ashore.kit.metrics import HOST_TABLE, TABLE, Metrics
 
 Found = dict[tuple[str, frozenset[tuple[str, str]]], float]
 

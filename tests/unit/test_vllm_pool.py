@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ashore.engines.vllm.pool import FAILURES_OUT, FIRST_PAUSE_S, LONGEST_PAUSE_S, Backend, Pool
+from ashore.data.engines.vllm.pool import FAILURES_OUT, FIRST_PAUSE_S, LONGEST_PAUSE_S, Backend, Pool
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ashore.api.http.routes import HOST
+from ashore.data.http.routes import HOST
 
 
 @pytest.mark.parametrize(

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from ashore.api.worker import GRPC_END_S, HTTP_END_S, waits_for_turns
-from ashore.audit.data import RECORD_END_S
-from ashore.core import EngineKind
-from ashore.deployment.children import api_child
-from ashore.settings import Home, Settings
+from ashore.core.kinds import EngineKind
+from ashore.data.audit.room import RECORD_END_S
+from ashore.data.worker import GRPC_END_S, HTTP_END_S, waits_for_turns
+from ashore.kit.settings import Home, Settings
+from ashore.machine.deployment.children import api_child
 
 
 @pytest.mark.parametrize(

@@ -9,15 +9,16 @@ from typing import Annotated, Any
 import msgspec
 from cyclopts import Parameter
 
-from ashore.access.calls import keys as k
-from ashore.access.calls import people as p
-from ashore.access.calls.desk import Names
 from ashore.cli.accesspolicy import can, policy_app, role_app
 from ashore.cli.budget import budget, usage
 from ashore.cli.calls import Look, Server, View, cell, noun_of, reworded, show, table
 from ashore.cli.sure import Yes, go_ahead
-from ashore.core import Call, did_you_mean
-from ashore.errors import NotFound
+from ashore.control.access.calls import keys as k
+from ashore.control.access.calls import people as p
+from ashore.control.access.calls.desk import Names
+from ashore.core.errors import NotFound
+from ashore.core.nearest import did_you_mean
+from ashore.kit.call import Call
 
 # --- inputs that commands spell differently from HTTP
 
@@ -208,11 +209,12 @@ def revive(*, lost: Annotated[bool, Parameter(negative=())] = False, yes: Yes = 
             new first key. Their accounts, passwords and roles stay.
     """
 
-    from ashore.access import Acts, revive_first_key
-    from ashore.bootstrap import command_recorder, open_state, shared_name
+    from ashore.cli.bootstrap import command_recorder, open_state, shared_name
     from ashore.cli.recorded import os_user
-    from ashore.core import SystemClock
-    from ashore.settings import read_settings
+    from ashore.control.access import revive_first_key
+    from ashore.core.clock import SystemClock
+    from ashore.data.authority import Acts
+    from ashore.kit.settings import read_settings
 
     settings = read_settings()
     if lost:

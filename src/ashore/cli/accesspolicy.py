@@ -9,11 +9,11 @@ from typing import Annotated
 import cyclopts
 import msgspec
 
-from ashore.access.calls import policy as c
 from ashore.cli.calls import HERE, Server, noun_of, reworded
-from ashore.core import read_toml
-from ashore.core.decode import convert
-from ashore.errors import InvalidRequest
+from ashore.control.access.calls import policy as c
+from ashore.core.errors import InvalidRequest
+from ashore.kit.decode import convert
+from ashore.kit.textfile import read_toml
 
 Flag = Annotated[bool, cyclopts.Parameter(negative=())]
 DENIED = 5

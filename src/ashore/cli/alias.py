@@ -11,10 +11,11 @@ from ashore.cli.calls import Errand, noun_of
 from ashore.cli.columns import table
 from ashore.cli.release import at_home, event_line
 from ashore.cli.sure import DryRun, say_only
-from ashore.core import Nothing, did_you_mean
-from ashore.errors import NotFound
-from ashore.releases.answers import AliasList, AliasOut, AliasRemoved, EventList
-from ashore.releases.calls import CALLS, LIST_ALIASES, LIST_RELEASES, ReleasesIn, WeightsIn
+from ashore.control.releases.answers import AliasList, AliasOut, AliasRemoved, EventList
+from ashore.control.releases.calls import CALLS, LIST_ALIASES, LIST_RELEASES, ReleasesIn, WeightsIn
+from ashore.core.errors import NotFound
+from ashore.core.nearest import did_you_mean
+from ashore.kit.call import Nothing
 
 
 def _set(errand: Errand, asked: WeightsIn, *, dry_run: DryRun = False) -> None:

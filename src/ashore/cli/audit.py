@@ -13,18 +13,6 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal, TypeVar
 import msgspec
 from cyclopts import App, Parameter
 
-from ashore.audit.calls import (
-    CALLS,
-    ExportIn,
-    ProblemOut,
-    RecordList,
-    RecordsFound,
-    RecordsIn,
-    VerdictOut,
-    VerifyIn,
-    Which,
-    search_records,
-)
 from ashore.cli.auditexport import receive_export
 from ashore.cli.calls import (
     HERE,
@@ -40,17 +28,31 @@ from ashore.cli.calls import (
 )
 from ashore.cli.recorded import owner
 from ashore.cli.sure import DryRun, Yes, go_ahead, say_only
-from ashore.core import call_named, counted
-from ashore.core.decode import convert
+from ashore.control.audit.calls import (
+    CALLS,
+    ExportIn,
+    ProblemOut,
+    RecordList,
+    RecordsFound,
+    RecordsIn,
+    VerdictOut,
+    VerifyIn,
+    Which,
+    search_records,
+)
+from ashore.core.counted import counted
+from ashore.core.errors import InvalidRequest, NotFound, RemoteRefused
 from ashore.core.visible import on_a_screen
-from ashore.errors import InvalidRequest, NotFound, RemoteRefused
-from ashore.settings import read_settings
+from ashore.kit.call import call_named
+from ashore.kit.decode import convert
+from ashore.kit.settings import read_settings
 
 if TYPE_CHECKING:
-    from ashore.audit import AuditService, PublicKey, VerifyReport
-    from ashore.audit.service import AuditStatus
-    from ashore.audit.verify import Problem
-    from ashore.state import Database
+    from ashore.control.audit import AuditService, VerifyReport
+    from ashore.control.audit.service import AuditStatus
+    from ashore.control.audit.verify import Problem
+    from ashore.data.audit import PublicKey
+    from ashore.kit.state import Database
 
 app = App(name="audit", help="Search, verify and export the audit log.")
 
@@ -68,9 +70,9 @@ W = TypeVar("W", bound=Which)
 
 def _digest(file: str) -> str:
     """Return this home's digest of a text; a newline at the end is ignored, since editors add it."""
-    from ashore.audit import Digester, digest_key
-    from ashore.bootstrap import audit_opener
-    from ashore.sealing import SecretFolder
+    from ashore.cli.bootstrap import audit_opener
+    from ashore.data.audit import Digester, digest_key
+    from ashore.kit.sealing import SecretFolder
 
     try:
         text = Path(file).read_bytes()
@@ -114,7 +116,7 @@ def _search(errand: Errand, asked: RecordsIn, *, text_file: TextFile = "", archi
 
 
 def _show_found(found: RecordsFound) -> None:
-    from ashore.audit import hit_line
+    from ashore.control.audit import hit_line
 
     for one in found.items:
         try:
@@ -159,7 +161,8 @@ def verify(
         as_json: Print JSON.
         server: The server that verifies; default: none, this command does.
     """
-    from ashore.audit import PUBLIC_KEYS, read_public_keys, verify_folder
+    from ashore.control.audit import verify_folder
+    from ashore.data.audit import PUBLIC_KEYS, read_public_keys
 
     refuse_elsewhere(server, {"--path": path, "--public-key": public_key, "--archive": archive})
     if not reads_home(server, hint="the public key is --public-key; --key goes with --url"):
@@ -197,7 +200,7 @@ def _verify_there(server: Server, anchor: str, *, as_json: bool) -> int:
 
 
 def _verify_export(path: Path, trusted: tuple[PublicKey, ...], *, as_json: bool) -> int:
-    from ashore.audit import verify_export
+    from ashore.control.audit import verify_export
 
     manifest, problem = verify_export(path, trusted)
     if as_json:
@@ -258,11 +261,11 @@ def archive(
     """
     import msgspec
 
-    from ashore.audit import AuditSection
+    from ashore.data.audit import AuditSection
 
     spec = AuditSection()
     if config is not None:
-        from ashore.config import read_spec
+        from ashore.machine.config import read_spec
 
         spec = read_spec(config).audit
     place, days = place or spec.archive, after_days or spec.archive_after_days
@@ -296,7 +299,7 @@ def content(place: str, /, *, as_json: AsJson = False) -> None:
         place: CHAIN#NUMBER, as search shows it.
         as_json: Print JSON.
     """
-    from ashore.audit import ContentSealer, SqlSubjectKeys
+    from ashore.data.audit import ContentSealer, SqlSubjectKeys
 
     with _service() as service, _state() as state:
         record, prompt, answer = service.content(place, ContentSealer(SqlSubjectKeys(state)), owner())
@@ -320,7 +323,7 @@ def erase(person: str, /, *, yes: Yes = False, dry_run: DryRun = False, as_json:
         dry_run: Show how many keys would be destroyed, and change nothing.
         as_json: Print JSON.
     """
-    from ashore.audit import SqlSubjectKeys
+    from ashore.data.audit import SqlSubjectKeys
 
     with _service() as service, _state() as state:
         keys = SqlSubjectKeys(state)
@@ -332,8 +335,8 @@ def erase(person: str, /, *, yes: Yes = False, dry_run: DryRun = False, as_json:
 
 
 def _show_status(found: AuditStatus) -> None:
-    from ashore.audit import shown_moment
-    from ashore.core import human_bytes
+    from ashore.core.bytesize import human_bytes
+    from ashore.data.audit import shown_moment
 
     print(f"home {found.home}: {human_bytes(found.num_bytes)} of records on this machine")
     last = f"the last at {shown_moment(found.signed_at_us)} by key {found.key_id}"
@@ -356,8 +359,8 @@ def _show_status(found: AuditStatus) -> None:
 @app.command(name="rotate-key")
 def rotate_key() -> None:
     """Sign checkpoints with a new key from now on. The old key signs the change."""
-    from ashore.audit import Checkpoints
-    from ashore.bootstrap import audit_opener, command_recorder
+    from ashore.cli.bootstrap import audit_opener, command_recorder
+    from ashore.data.audit import Checkpoints
 
     home = read_settings().home
     with command_recorder(home) as recorder:
@@ -404,7 +407,7 @@ def _reading(chain: str) -> None:
 
 @contextmanager
 def _state() -> Iterator[Database]:
-    from ashore.bootstrap import open_state
+    from ashore.cli.bootstrap import open_state
 
     state = open_state(read_settings(), say=lambda line: print(line, file=sys.stderr))
     try:
@@ -415,8 +418,8 @@ def _state() -> Iterator[Database]:
 
 @contextmanager
 def _service() -> Iterator[AuditService]:
-    from ashore.audit import AuditService
-    from ashore.bootstrap import audit_opener, command_recorder
+    from ashore.cli.bootstrap import audit_opener, command_recorder
+    from ashore.control.audit import AuditService
 
     home = read_settings().home
     if not home.audit.is_dir():

@@ -15,11 +15,12 @@ from typing import BinaryIO, Final, get_args
 
 import msgspec
 
-from ashore.audit.export import BLOCK_BYTES, MANIFEST, SIGNATURE, Format, Manifest
 from ashore.cli.calls import Errand
 from ashore.cli.target import MOST_FILE_BYTES
-from ashore.core import foreign_errors, make_folder
-from ashore.errors import Conflict, RemoteRefused
+from ashore.control.audit.export import BLOCK_BYTES, MANIFEST, SIGNATURE, Format, Manifest
+from ashore.core.errors import Conflict, RemoteRefused
+from ashore.core.foreign import foreign_errors
+from ashore.kit.folders import make_folder
 
 FOLDER: Final = "audit-export"
 SMALL_BYTES: Final = 1 << 20

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 import msgspec
 
 if TYPE_CHECKING:
-    from ashore.core import EngineKind
+    from ashore.core.kinds import EngineKind
 
 HOST_S: Final = 1.0
 """Longest wait for what an engine host says."""
@@ -47,8 +47,8 @@ class BackendShown(msgspec.Struct, frozen=True, kw_only=True):
 
 async def backends_of(served: Iterable[HasHosts]) -> list[BackendShown]:
     """Return the servers of other machines behind each release, as its hosts tell; nothing of a host that is silent."""
-    from ashore.engines import backends_of as backends_of_host
-    from ashore.engines import card_of
+    from ashore.data.engines import backends_of as backends_of_host
+    from ashore.data.engines import card_of
 
     hosts = [(one, socket) for one in served if "remote" in card_of(one.kind).formats for socket in one.sockets]
     told = await asyncio.gather(*(backends_of_host(socket, HOST_S) for _, socket in hosts))

@@ -12,18 +12,19 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 from cyclopts import App, Parameter
 
-from ashore.bootstrap.operations.backups import act_of_restore, backup_of, section_of, shown_restore, shown_scrub
+from ashore.cli.bootstrap.operations.backups import act_of_restore, backup_of, section_of, shown_restore, shown_scrub
 from ashore.cli.columns import table
 from ashore.cli.operations import operation_command, print_shown
 from ashore.cli.progress import TerminalProgress
 from ashore.cli.recorded import os_user
 from ashore.cli.sure import DryRun, Yes, go_ahead
-from ashore.core import counted, human_bytes
-from ashore.errors import InvalidRequest
-from ashore.settings import Settings, read_settings
+from ashore.core.bytesize import human_bytes
+from ashore.core.counted import counted
+from ashore.core.errors import InvalidRequest
+from ashore.kit.settings import Settings, read_settings
 
 if TYPE_CHECKING:
-    from ashore.backup import KeptBackup, RestoreReport, StatusReport
+    from ashore.control.backup import KeptBackup, RestoreReport, StatusReport
 
 app = App(name="backup", help="Keep copies of this home that survive lost disks; restore.")
 
@@ -45,7 +46,7 @@ def _places_in(nodes: str) -> tuple[str, ...]:
 
 def _place(text: str) -> str:
     """Return the place of a node: a folder as an absolute path, because later commands run from other directories."""
-    from ashore.backup.nodes import UNKNOWN_PLACE
+    from ashore.control.backup.nodes import UNKNOWN_PLACE
 
     is_folder = "://" not in text and not text.startswith(UNKNOWN_PLACE)
     return os.path.abspath(os.path.expanduser(text)) if is_folder else text
@@ -61,8 +62,8 @@ def init(*, nodes: str = "", code: str = "", config: Path | None = None, as_json
         config: An ashore.toml with [backup] nodes and code.
         as_json: Print JSON.
     """
-    from ashore.backup import parse_code
-    from ashore.bootstrap import command_recorder, open_backup
+    from ashore.cli.bootstrap import command_recorder, open_backup
+    from ashore.control.backup import parse_code
 
     spec = section_of(config)
     places = _places_in(nodes) or spec.nodes
@@ -139,7 +140,7 @@ def status(*, as_json: AsJson = False) -> int:
     Args:
         as_json: Print JSON.
     """
-    from ashore.bootstrap import backup_contents, backup_schedule
+    from ashore.cli.bootstrap import backup_contents, backup_schedule
 
     settings = read_settings()
     with backup_of(settings.home, os_user()) as service:
@@ -175,7 +176,7 @@ def confirm(key: Path, /) -> None:
     Args:
         key: File with the recovery key.
     """
-    from ashore.backup import read_recovery
+    from ashore.control.backup import read_recovery
 
     settings = read_settings()
     with backup_of(settings.home, os_user()) as service:
@@ -198,8 +199,8 @@ def rekey(*, yes: Yes = False, dry_run: DryRun = False) -> None:
 def _restore(
     settings: Settings, model: str, nodes: str, key: Path | None, generation: int, progress: TerminalProgress
 ) -> RestoreReport:
-    from ashore.backup import BackupHome, Restore, find_backup, find_own, read_recovery
-    from ashore.bootstrap import build_store, command_recorder, restore_home
+    from ashore.cli.bootstrap import build_store, command_recorder, restore_home
+    from ashore.control.backup import BackupHome, Restore, find_backup, find_own, read_recovery
 
     home = settings.home
     places = _places_in(nodes)

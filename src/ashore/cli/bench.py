@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 import cyclopts
 
 from ashore.cli.target import find_target
-from ashore.errors import InvalidRequest
+from ashore.core.errors import InvalidRequest
 
 app = cyclopts.App(name="bench", help="Measure a server under load.")
 
@@ -78,7 +78,7 @@ def serve(
     """
     import asyncio
 
-    from ashore.bench import LoadPlan, Slo, report_json, run_load
+    from ashore.lab.bench import LoadPlan, Slo, report_json, run_load
 
     if rate is None and concurrency is None:
         concurrency = 16

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from ashore.access.budgets.calls import (
+from ashore.cli.calls import Errand, command_of, noun_of
+from ashore.cli.sure import DryRun, Yes, go_ahead
+from ashore.core.counted import counted
+from ashore.data.authority.budgets.calls import (
     CALLS,
     BudgetIn,
     BudgetList,
@@ -11,9 +14,7 @@ from ashore.access.budgets.calls import (
     BudgetShow,
     UsageList,
 )
-from ashore.cli.calls import Errand, command_of, noun_of
-from ashore.cli.sure import DryRun, Yes, go_ahead
-from ashore.core import call_named, counted
+from ashore.kit.call import call_named
 
 
 def _set(errand: Errand, asked: BudgetIn, *, yes: Yes = False, dry_run: DryRun = False) -> None:

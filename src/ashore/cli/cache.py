@@ -13,7 +13,14 @@ from typing import TYPE_CHECKING, Annotated, Final
 import msgspec
 from cyclopts import App, Parameter
 
-from ashore.cache.calls import (
+from ashore.cli.calls import HERE, Server
+from ashore.cli.columns import table
+from ashore.cli.recorded import MAX_TARGET_CHARS, Owned, acting, note_owner, owner
+from ashore.cli.sure import DryRun, Yes, go_ahead
+from ashore.core.bytesize import human_bytes
+from ashore.core.counted import counted
+from ashore.core.errors import InvalidRequest, NotFound, NotReady, SourceUnreachable
+from ashore.data.cache.calls import (
     CALLS,
     CacheDesk,
     CacheIn,
@@ -24,17 +31,11 @@ from ashore.cache.calls import (
     purge_answers,
     remove_curated,
 )
-from ashore.cache.report import CacheItem, EntryOut, ShareOut
-from ashore.cli.calls import HERE, Server
-from ashore.cli.columns import table
-from ashore.cli.recorded import MAX_TARGET_CHARS, Owned, acting, note_owner, owner
-from ashore.cli.sure import DryRun, Yes, go_ahead
-from ashore.core import counted, human_bytes
-from ashore.errors import InvalidRequest, NotFound, NotReady, SourceUnreachable
-from ashore.settings import read_settings
+from ashore.data.cache.report import CacheItem, EntryOut, ShareOut
+from ashore.kit.settings import read_settings
 
 if TYPE_CHECKING:
-    from ashore.cache import Pair
+    from ashore.data.cache import Pair
 
 STATS, PURGE = CALLS
 app = App(name="cache", help="Show, purge and fill the answer cache.")
@@ -220,7 +221,7 @@ def _pairs(count: int) -> str:
 
 
 def _read(file: Path) -> list[Pair]:
-    from ashore.cache import read_pairs
+    from ashore.data.cache import read_pairs
 
     try:
         lines = sys.stdin.buffer.readlines() if str(file) == "-" else file.read_bytes().splitlines()
@@ -232,9 +233,9 @@ def _read(file: Path) -> list[Pair]:
 @contextmanager
 def _at_home(action: str, resource: str) -> Iterator[CacheDesk]:
     """Yield the desk of this home to its owner; an error inside is recorded."""
-    from ashore.access import SqlNames
-    from ashore.bootstrap import open_state
-    from ashore.releases import load_book
+    from ashore.cli.bootstrap import open_state
+    from ashore.data.authority import SqlNames
+    from ashore.data.releases import load_book
 
     def aliases() -> set[str]:
         with state.read() as connection:

@@ -24,21 +24,14 @@ import msgspec
 from cyclopts import App, Parameter
 
 from ashore.cli.recorded import owner
-from ashore.core import (
-    ADMIN,
-    UNDECODABLE,
-    Call,
-    Consented,
-    Download,
-    field_docs,
-    human_seconds,
-    perform,
-    seconds_in,
-    short_reason,
-    written_span,
-)
-from ashore.core.decode import convert
-from ashore.core.fieldmarks import (
+from ashore.core.errors import AshoreError, InvalidRequest, NotReady, RemoteRefused, SourceUnreachable
+from ashore.core.foreign import short_reason
+from ashore.core.timespan import human_seconds, seconds_in, written_span
+from ashore.core.visible import on_a_screen
+from ashore.kit.call import ADMIN, Call, Download, field_docs, perform
+from ashore.kit.consents import Consented
+from ashore.kit.decode import UNDECODABLE, convert
+from ashore.kit.fieldmarks import (
     BARE,
     COMMAS,
     FILE,
@@ -55,9 +48,7 @@ from ashore.core.fieldmarks import (
     extra_of,
     scalar,
 )
-from ashore.core.visible import on_a_screen
-from ashore.errors import AshoreError, InvalidRequest, NotReady, RemoteRefused, SourceUnreachable
-from ashore.settings import read_settings
+from ashore.kit.settings import read_settings
 
 if TYPE_CHECKING:
     from ashore.cli.target import ServerTarget

@@ -12,7 +12,7 @@ import cyclopts
 
 from ashore.cli.chatscreen import History, Screen, read_question
 from ashore.cli.target import find_target
-from ashore.errors import AshoreError, InvalidRequest, UnknownModel
+from ashore.core.errors import AshoreError, InvalidRequest, UnknownModel
 
 if TYPE_CHECKING:
     from ashore.cli.chatclient import ChatClient, Conversation
@@ -93,7 +93,7 @@ def choose_model(names: list[str], wanted: str | None) -> str:
         NotReady: there is none at all.
     """
     from ashore.cli.chatclient import no_model
-    from ashore.core import did_you_mean
+    from ashore.core.nearest import did_you_mean
 
     if not names:
         raise no_model()
@@ -215,7 +215,7 @@ class Session:
 
     def command(self, line: str) -> None:
         """Act on a line that begins with a slash. Raises `InvalidRequest` where there is no such command."""
-        from ashore.core import did_you_mean
+        from ashore.core.nearest import did_you_mean
 
         name, _, rest = line.partition(" ")
         action = self.commands.get(name)

@@ -13,8 +13,8 @@ import msgspec
 
 from ashore.cli.refusals import error_words, raise_refusal
 from ashore.cli.target import ServerTarget, api_base, unreachable
-from ashore.core import UNDECODABLE
-from ashore.errors import InvalidRequest, NotReady, RemoteRefused
+from ashore.core.errors import InvalidRequest, NotReady, RemoteRefused
+from ashore.kit.decode import UNDECODABLE
 
 CONNECT_TIMEOUT_S = 5.0
 SILENCE_TIMEOUT_S = 300.0

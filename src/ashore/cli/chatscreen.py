@@ -68,7 +68,7 @@ class History:
     """Line editing, with what was typed kept in the home, readable by its owner alone."""
 
     def __enter__(self) -> None:
-        from ashore.settings import read_settings
+        from ashore.kit.settings import read_settings
 
         try:
             import readline

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from ashore import __version__
-from ashore.listed import LISTED
+from ashore.kit.listed import LISTED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

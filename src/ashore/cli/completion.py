@@ -7,7 +7,7 @@ from typing import Final, Literal, cast, get_args
 
 import cyclopts
 
-from ashore.errors import InvalidRequest
+from ashore.core.errors import InvalidRequest
 
 app = cyclopts.App(name="completion", help="Install completion for your shell.")
 

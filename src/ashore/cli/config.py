@@ -28,9 +28,9 @@ def show(
         changed: Leave out keys that have their default.
         as_json: Print JSON.
     """
-    from ashore.config import Spec, read_spec
-    from ashore.config.effective import effective
-    from ashore.core import read_toml
+    from ashore.kit.textfile import read_toml
+    from ashore.machine.config import Spec, read_spec
+    from ashore.machine.config.effective import effective
 
     spec = read_spec(config) if config else Spec()
     document = read_toml(config) if config else {}
@@ -49,6 +49,6 @@ def show(
 @app.command
 def example() -> None:
     """Print an ashore.toml with every key and its default, all commented out."""
-    from ashore.config.reference import example as text
+    from ashore.machine.config.reference import example as text
 
     print(text(), end="")

@@ -11,10 +11,11 @@ import msgspec
 from cyclopts import App, Parameter
 
 from ashore.cli.progress import TerminalProgress
-from ashore.core import counted, human_bytes
+from ashore.core.bytesize import human_bytes
+from ashore.core.counted import counted
 
 if TYPE_CHECKING:
-    from ashore.training import SetLook
+    from ashore.lab.training import SetLook
 
 app = App(name="data", help="Write and verify shards of training data.")
 
@@ -51,7 +52,7 @@ def pack(
     as_json
         Print JSON.
     """
-    from ashore.training import pack_shards
+    from ashore.lab.training import pack_shards
 
     with TemporaryDirectory(prefix="ashore-data-") as cache, TerminalProgress() as progress:
         size = int(shard_mib * (1 << 20))
@@ -93,7 +94,7 @@ def verify(data: str, /, *, as_json: AsJson = False) -> int:
 
 
 def _look(data: str, cache: Path) -> SetLook:
-    from ashore.training import look_at
+    from ashore.lab.training import look_at
 
     with TerminalProgress() as progress:
         return look_at(data, cache, told=_told(progress))

@@ -12,14 +12,19 @@ import cyclopts
 import msgspec
 from cyclopts import Parameter
 
-from ashore.backup import BackupSection
-from ashore.bootstrap import find_programs
+from ashore.cli.bootstrap import find_programs
 from ashore.cli.target import is_loopback
 from ashore.cli.upplan import NOTHING_ASKED, Asked, Request, wishes_of
-from ashore.config import Spec
-from ashore.core import read_toml_text, split_url
-from ashore.deployment import Service, render_unit
-from ashore.deployment.forms import (
+from ashore.control.backup import BackupSection
+from ashore.core.addresses import split_url
+from ashore.core.errors import InvalidSpec
+from ashore.data.engines import card_of
+from ashore.kit.sealing import parse_key_source
+from ashore.kit.settings import Settings
+from ashore.kit.textfile import read_toml_text
+from ashore.machine.config import Spec
+from ashore.machine.deployment import Service, render_unit
+from ashore.machine.deployment.forms import (
     Description,
     Places,
     check_objects,
@@ -32,11 +37,7 @@ from ashore.deployment.forms import (
     render_form,
     write,
 )
-from ashore.edge import Tls, plan_edge, show_files
-from ashore.engines import card_of
-from ashore.errors import InvalidSpec
-from ashore.sealing import parse_key_source
-from ashore.settings import Settings
+from ashore.machine.edge import Tls, plan_edge, show_files
 
 SERVICE_HOME: Final = Path("/var/lib/ashore")
 

@@ -20,9 +20,7 @@ from cyclopts import Parameter
 from ashore.cli.backends import BackendShown, backends_of
 from ashore.cli.calls import AtHome, Errand, command_of, noun_of, refuse_elsewhere
 from ashore.cli.whichtoml import which_toml
-from ashore.core import MemoryRecorder, call_named, counted, human_seconds, parse_seconds
-from ashore.core.visible import on_a_screen
-from ashore.doctor.calls import (
+from ashore.control.doctor.calls import (
     APPLY,
     CALLS,
     UNDO,
@@ -36,18 +34,23 @@ from ashore.doctor.calls import (
     UndoIn,
     found_of,
 )
-from ashore.doctor.journal import Journal
-from ashore.errors import AshoreError, Conflict, InvalidRequest, RemoteRefused
-from ashore.processes import ask
-from ashore.settings import Settings, read_settings
+from ashore.control.doctor.journal import Journal
+from ashore.core.counted import counted
+from ashore.core.errors import AshoreError, Conflict, InvalidRequest, RemoteRefused
+from ashore.core.timespan import human_seconds, parse_seconds
+from ashore.core.visible import on_a_screen
+from ashore.kit.call import call_named
+from ashore.kit.processes import ask
+from ashore.kit.recorder import MemoryRecorder
+from ashore.kit.settings import Settings, read_settings
 
 if TYPE_CHECKING:
-    from ashore.doctor import Diagnosis, Finding, Readings
-    from ashore.doctor.examine import Doctor, Scene
-    from ashore.doctor.journal import Entry
-    from ashore.doctor.look import Look
-    from ashore.doctor.readings import Configuration
-    from ashore.doctor.topology import ServedPart
+    from ashore.control.doctor import Diagnosis, Finding, Readings
+    from ashore.control.doctor.examine import Doctor, Scene
+    from ashore.control.doctor.journal import Entry
+    from ashore.control.doctor.look import Look
+    from ashore.control.doctor.readings import Configuration
+    from ashore.control.doctor.topology import ServedPart
 
 EXIT: Final[Mapping[str | None, int]] = {"critical": 4, "warning": 3}
 SPAN: Final = "2s"
@@ -218,7 +221,7 @@ def show(found: Found, url: str = "") -> None:
     span = f" over {human_seconds(found.span_s)}" if found.span_s else ""
     state = "" if found.running else "; no server runs from this home"
     print(f"{worst}: {counted(found.rules, 'rule')} asked{span}, {len(found.unknown)} could not be judged{state}")
-    from ashore.doctor.survey import LATE
+    from ashore.control.doctor.survey import LATE
 
     reasons = collections.Counter(one.missing.partition(": ")[2] or one.missing for one in found.unknown)
     for reason, number in reasons.most_common():
@@ -266,7 +269,7 @@ def bundle(path: Path = Path("ashore-bundle.tar.gz"), /) -> int:
     Args:
         path: The file to write.
     """
-    from ashore.doctor.bundle import contents, write
+    from ashore.control.doctor.bundle import contents, write
 
     settings = read_settings()
     _refuse_foreign(settings)
@@ -288,7 +291,7 @@ def examine(
     Raises:
         InvalidRequest: `since` is not a duration, or no look is kept.
     """
-    from ashore.doctor.history import History
+    from ashore.control.doctor.history import History
 
     history = History(settings.home.root)
     since_s = before.at_s if before is not None else 0.0
@@ -320,7 +323,7 @@ def examine_here(settings: Settings, *, span_s: float) -> Readings:
 
 def examine_once(settings: Settings, backends: Sequence[BackendShown]) -> tuple[Readings, str]:
     """Look once, and return what was measured and the server's page of metrics. What only grows is not judged."""
-    from ashore.bootstrap.doctor import open_doctor
+    from ashore.cli.bootstrap.doctor import open_doctor
 
     one = open_doctor(settings, lambda: configuration_of(settings), lambda served: backends)
     readings, _, look = one.examine(0)
@@ -329,13 +332,13 @@ def examine_once(settings: Settings, backends: Sequence[BackendShown]) -> tuple[
 
 def diagnosed(readings: Readings) -> Diagnosis:
     """Return what the rules find."""
-    from ashore.doctor import diagnose, load_rules
+    from ashore.control.doctor import diagnose, load_rules
 
     return diagnose(readings, load_rules())
 
 
 def _doctor(settings: Settings) -> Doctor:
-    from ashore.bootstrap.doctor import open_doctor
+    from ashore.cli.bootstrap.doctor import open_doctor
 
     def backends(served: Sequence[ServedPart]) -> list[BackendShown]:
         return asyncio.run(backends_of(served))
@@ -356,7 +359,7 @@ def configuration_of(settings: Settings) -> Configuration:
         NotReady: the supervisor is gone.
         RemoteRefused: it cannot say it.
     """
-    from ashore.doctor.readings import Configuration
+    from ashore.control.doctor.readings import Configuration
 
     *_, said = ask(settings.home.control_socket, {"op": "compare"}, timeout_s=COMPARE_S)
     if "error" in said:

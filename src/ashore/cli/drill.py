@@ -15,10 +15,8 @@ from cyclopts import Parameter
 
 from ashore.cli.calls import Errand, here_first, noun_of, refuse_elsewhere, show_consent
 from ashore.cli.recorded import acting, owner
-from ashore.core import SystemClock, human_seconds, parse_seconds
-from ashore.core.visible import on_a_screen
-from ashore.drills.book import Book
-from ashore.drills.calls import (
+from ashore.control.drills.book import Book
+from ashore.control.drills.calls import (
     CALLS,
     DOUBTFUL,
     REPORT_ACTION,
@@ -35,15 +33,18 @@ from ashore.drills.calls import (
     shown,
     subject_of,
 )
-from ashore.drills.catalog import all_drills
-from ashore.drills.model import EXIT, Report
-from ashore.errors import Conflict, EnvironmentFault, InvalidRequest, NotReady
-from ashore.settings import Home, Settings, read_settings
+from ashore.control.drills.catalog import all_drills
+from ashore.control.drills.model import EXIT, Report
+from ashore.core.clock import SystemClock
+from ashore.core.errors import Conflict, EnvironmentFault, InvalidRequest, NotReady
+from ashore.core.timespan import human_seconds, parse_seconds
+from ashore.core.visible import on_a_screen
+from ashore.kit.settings import Home, Settings, read_settings
 
 if TYPE_CHECKING:
-    from ashore.drills.load import Asked
-    from ashore.drills.model import Drill
-    from ashore.drills.section import DrillsSection
+    from ashore.control.drills.load import Asked
+    from ashore.control.drills.model import Drill
+    from ashore.control.drills.section import DrillsSection
 
 AsJson = Annotated[bool, Parameter(name="--json", negative=())]
 Flag = Annotated[bool, Parameter(negative=())]
@@ -108,7 +109,7 @@ def _show_reports(found: ReportRows) -> None:
 
 
 def _show_report(one: ReportShown) -> None:
-    from ashore.drills.report import markdown
+    from ashore.control.drills.report import markdown
 
     drill = all_drills().get(one.drill)
     fields = {**msgspec.structs.asdict(one), "id": one.report, "on": one.ran_on, "title": drill.title if drill else ""}
@@ -189,7 +190,7 @@ def run(
         dry_run: Show what would be done, and whether it would be refused. Breaks nothing.
         as_json: Print one report a line.
     """
-    from ashore.bootstrap import as_served
+    from ashore.cli.bootstrap import as_served
 
     settings = as_served(read_settings())
     book = Book(settings.home.root)
@@ -213,7 +214,7 @@ def run(
 @app.command
 def stop() -> None:
     """End the drill that runs from this home, and undo what it broke. Also undoes what a drill that was killed left."""
-    from ashore.drills import watcher
+    from ashore.control.drills import watcher
 
     book = Book(read_settings().home.root)
     told, end_s = book.now_running(), time.monotonic() + STOP_S
@@ -269,9 +270,9 @@ def _one(
     dry_run: bool,
     as_json: bool,
 ) -> int:
-    from ashore.drills import Stage, run_drill
-    from ashore.drills.faults import lacking
-    from ashore.drills.guard import refusal
+    from ashore.control.drills import Stage, run_drill
+    from ashore.control.drills.faults import lacking
+    from ashore.control.drills.guard import refusal
 
     section = _section(settings)
     asked, situation = (None, _on_twin()) if twin else _on_server(settings, section, one, reason, model)
@@ -334,7 +335,7 @@ def _one(
 def _noticed(home: Home) -> tuple[str, ...]:
     """Return the rules of the doctor that fire now in a home."""
     from ashore.cli.doctor import examine_here
-    from ashore.doctor import diagnose, load_rules
+    from ashore.control.doctor import diagnose, load_rules
 
     found = diagnose(examine_here(Settings(home=home), span_s=0.5), load_rules()).findings
     return tuple(dict.fromkeys(one.rule for one in found if one.severity != "advice"))
@@ -342,8 +343,8 @@ def _noticed(home: Home) -> tuple[str, ...]:
 
 def _section(settings: Settings) -> DrillsSection:
     """Return `[drills]` of the running server; without one, the defaults."""
-    from ashore.drills.section import DrillsSection
-    from ashore.serving import read_topology
+    from ashore.control.drills.section import DrillsSection
+    from ashore.data.path import read_topology
 
     if not settings.home.topology.is_file():
         return DrillsSection()
@@ -351,7 +352,7 @@ def _section(settings: Settings) -> DrillsSection:
 
 
 def _on_twin() -> Any:
-    from ashore.drills.guard import Situation
+    from ashore.control.drills.guard import Situation
 
     return Situation(on_twin=True, production=False, now_s=time.time())
 
@@ -363,14 +364,14 @@ def _on_server(settings: Settings, section: DrillsSection, one: Drill, reason: s
         NotReady: no server runs.
         InvalidRequest: no model has enough replicas, or no key is at hand.
     """
-    from ashore.access.offices import CONSENT_S, missing_offices
-    from ashore.access.sql import consents_to
-    from ashore.bootstrap import open_state
+    from ashore.cli.bootstrap import open_state
     from ashore.cli.target import find_target
-    from ashore.drills.guard import Situation, is_production
-    from ashore.drills.load import Asked
-    from ashore.releases import load_book
-    from ashore.serving import read_topology
+    from ashore.control.drills.guard import Situation, is_production
+    from ashore.control.drills.load import Asked
+    from ashore.data.authority.offices import CONSENT_S, missing_offices
+    from ashore.data.authority.sql import consents_to
+    from ashore.data.path import read_topology
+    from ashore.data.releases import load_book
 
     target = find_target(None)
     topology = read_topology(settings.home.topology)
@@ -411,9 +412,9 @@ def _use_consent(settings: Settings, drill: str) -> None:
     Raises:
         Conflict: it is gone: another run consumed it meanwhile.
     """
-    from ashore.access.offices import CONSENT_S
-    from ashore.access.sql import consents_to, use_consents
-    from ashore.bootstrap import open_state
+    from ashore.cli.bootstrap import open_state
+    from ashore.data.authority.offices import CONSENT_S
+    from ashore.data.authority.sql import consents_to, use_consents
 
     state = open_state(settings)
     try:

@@ -14,10 +14,19 @@ import msgspec
 from cyclopts import App, Parameter
 from cyclopts.validators import Number
 
-from ashore.bootstrap import build_store, open_state, stored_files
-from ashore.core import SystemClock, human_bytes
-from ashore.engines import CARDS, EngineKind, ModelFiles, files_by_name
-from ashore.engines.tuning import (
+from ashore.cli.bootstrap import build_store, open_state, stored_files
+from ashore.core.bytesize import human_bytes
+from ashore.core.clock import SystemClock
+from ashore.core.errors import (
+    DeadlineExceeded,
+    EngineFailed,
+    InvalidRequest,
+    SourceUnreachable,
+    UnknownModel,
+    UnsupportedModel,
+)
+from ashore.data.engines import CARDS, EngineKind, ModelFiles, files_by_name, read_inventory
+from ashore.data.engines.tuning import (
     Candidate,
     Goal,
     Here,
@@ -36,20 +45,11 @@ from ashore.engines.tuning import (
     require_choices,
     save_report,
 )
-from ashore.errors import (
-    DeadlineExceeded,
-    EngineFailed,
-    InvalidRequest,
-    SourceUnreachable,
-    UnknownModel,
-    UnsupportedModel,
-)
-from ashore.planning import read_inventory
-from ashore.processes import open_log, python_command
-from ashore.settings import Settings, read_settings
+from ashore.kit.processes import open_log, python_command
+from ashore.kit.settings import Settings, read_settings
 
 if TYPE_CHECKING:
-    from ashore.store import ModelStore, StoredModel
+    from ashore.kit.store import ModelStore, StoredModel
 
 app = App(name="engine", help="List engines; measure which one suits this machine; serve one alone.")
 
@@ -126,7 +126,7 @@ def serve(
         (`ashore fleet certificate`).
     """
     from ashore.cli.engineserve import serve_alone
-    from ashore.planning import EngineSection, ModelSection
+    from ashore.machine.planning import EngineSection, ModelSection
 
     section = ModelSection(
         name=model,

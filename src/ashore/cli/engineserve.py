@@ -6,19 +6,19 @@ import sys
 from functools import partial
 from pathlib import Path
 
-from ashore.access import make_first_key
-from ashore.bootstrap import build_store, open_model_files
+from ashore.cli.bootstrap import build_store, open_model_files
 from ashore.cli.upplan import plan_and_fetch
-from ashore.config import Spec
-from ashore.core import SystemClock
-from ashore.core.identity import Identity
-from ashore.deployment import serve_engine
-from ashore.engines import EngineInfo
-from ashore.errors import InvalidRequest
-from ashore.planning import ModelSection, read_inventory
-from ashore.processes import Supervisor, check_port
-from ashore.serving import HttpListen
-from ashore.settings import read_settings
+from ashore.core.clock import SystemClock
+from ashore.core.errors import InvalidRequest
+from ashore.data.authority import make_first_key
+from ashore.data.engines import EngineInfo, read_inventory
+from ashore.data.path import HttpListen
+from ashore.kit.identity import Identity
+from ashore.kit.processes import Supervisor, check_port
+from ashore.kit.settings import read_settings
+from ashore.machine.config import Spec
+from ashore.machine.deployment import serve_engine
+from ashore.machine.planning import ModelSection
 
 
 def serve_alone(section: ModelSection, *, host: str, port: int, key_file: Path | None, tls: bool) -> int:

@@ -11,7 +11,7 @@ from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
 from rich.table import Table
 from rich.text import Text
 
-from ashore.engines.tuning import Candidate, EngineHere, Trial, TuneReport
+from ashore.data.engines.tuning import Candidate, EngineHere, Trial, TuneReport
 
 NARROWEST = 100
 """Columns of a table that is not shown on a terminal."""

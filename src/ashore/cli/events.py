@@ -13,9 +13,9 @@ from cyclopts import App, Parameter
 
 from ashore.cli.calls import Errand, Server, command_of
 from ashore.cli.target import find_target, listen
-from ashore.core import ADMIN
-from ashore.errors import SourceUnreachable
-from ashore.server.calls import CALLS, EventList, EventsIn
+from ashore.control.server.calls import CALLS, EventList, EventsIn
+from ashore.core.errors import SourceUnreachable
+from ashore.kit.call import ADMIN
 
 app = App(name="events", help="Show what happens to jobs and releases.")
 

@@ -11,11 +11,11 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from ashore.bootstrap import build_store, prepare_variant
+from ashore.cli.bootstrap import build_store, prepare_variant
 from ashore.cli.main import report
 from ashore.cli.progress import TerminalProgress
-from ashore.processes import silence_dependencies
-from ashore.settings import Settings, read_settings
+from ashore.kit.processes import silence_dependencies
+from ashore.kit.settings import Settings, read_settings
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -10,9 +10,9 @@ from cyclopts import Parameter
 from msgspec.structs import replace
 
 from ashore.cli.calls import Errand, noun_of, table
-from ashore.errors import NotReady
-from ashore.fleet.calls import CALLS, DrainIn, FleetOut, NodesOut
-from ashore.settings import read_settings
+from ashore.control.fleet.calls import CALLS, DrainIn, FleetOut, NodesOut
+from ashore.core.errors import NotReady
+from ashore.kit.settings import read_settings
 
 PIECE_S: Final = 5
 """Longest wait in one request to the server."""
@@ -78,7 +78,7 @@ def certificate(
     """
     import datetime
 
-    from ashore.edge import make_node_certificate
+    from ashore.machine.edge import make_node_certificate
 
     home = read_settings().home
     home.create()
@@ -117,7 +117,7 @@ def ray(
         port: Port of the proxy on every machine.
         key_file: File on each machine with the key that engines ask for.
     """
-    from ashore.fleet.rayserve import serve_file
+    from ashore.control.fleet.rayserve import serve_file
 
     words = [model, "--served-model-name", alias, *(["--key-file", str(key_file)] if key_file else [])]
     print(

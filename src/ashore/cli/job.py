@@ -9,12 +9,12 @@ from typing import Annotated, Final
 import msgspec
 from cyclopts import Parameter
 
-from ashore.bootstrap import open_state
+from ashore.cli.bootstrap import open_state
 from ashore.cli.calls import Errand, noun_of, show, table
-from ashore.jobs import webhook_secret
-from ashore.jobs.calls import CALLS, Cancelled, JobIn, JobList
-from ashore.jobs.standing import JobOut
-from ashore.settings import read_settings
+from ashore.control.jobs import webhook_secret
+from ashore.control.jobs.calls import CALLS, Cancelled, JobIn, JobList
+from ashore.control.jobs.standing import JobOut
+from ashore.kit.settings import read_settings
 
 LOOK_EVERY_S: Final = 1.0
 EXIT_FAILED: Final = 1

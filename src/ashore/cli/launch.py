@@ -20,8 +20,8 @@ from cyclopts import Parameter
 
 from ashore.cli.chatclient import ChatClient, Served, no_model
 from ashore.cli.target import api_base, find_target
-from ashore.core import did_you_mean
-from ashore.errors import ContextTooLong, InvalidRequest, NotReady, UnknownModel
+from ashore.core.errors import ContextTooLong, InvalidRequest, NotReady, UnknownModel
+from ashore.core.nearest import did_you_mean
 
 app = cyclopts.App(name="launch", help="Start a coding client, set up for this server.")
 

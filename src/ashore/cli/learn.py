@@ -10,10 +10,11 @@ from cyclopts import Parameter
 
 from ashore.cli.calls import Server, noun_of, table
 from ashore.cli.operations import operation_command
-from ashore.core import call_named, human_seconds
-from ashore.errors import Conflict
-from ashore.learning.calls import CALLS, Explained, LearningStatus
-from ashore.settings import read_settings
+from ashore.control.feedback.calls import CALLS, Explained, LearningStatus
+from ashore.core.errors import Conflict
+from ashore.core.timespan import human_seconds
+from ashore.kit.call import call_named
+from ashore.kit.settings import read_settings
 
 if TYPE_CHECKING:
     pass
@@ -91,8 +92,8 @@ def dataset(model: str, /, *, as_json: AsJson = False) -> None:
     as_json
         Print JSON.
     """
-    from ashore.bootstrap import open_learning
-    from ashore.bootstrap.operations.learning import learning_section
+    from ashore.cli.bootstrap import open_learning
+    from ashore.cli.bootstrap.operations.learning import learning_section
 
     settings = read_settings()
     with open_learning(settings, learning_section(settings)) as learning:
@@ -122,9 +123,9 @@ def revert(model: str, /, *, why: str = "", url: str | None = None, key: str | N
     key
         API key; default: ASHORE_API_KEY, or the home's first key.
     """
-    from ashore.learning.calls import PauseIn
-    from ashore.releases.calls import CALLS as RELEASE_CALLS
-    from ashore.releases.calls import SHOW_ALIAS, AliasIn, RollbackIn
+    from ashore.control.feedback.calls import PauseIn
+    from ashore.control.releases.calls import CALLS as RELEASE_CALLS
+    from ashore.control.releases.calls import SHOW_ALIAS, AliasIn, RollbackIn
 
     server = Server(url=url, key=key)
     alias = server.ask(SHOW_ALIAS, AliasIn(alias=model))
@@ -143,8 +144,8 @@ def revert(model: str, /, *, why: str = "", url: str | None = None, key: str | N
 
 def _was_learned(server: Server, model: str, release: str) -> bool:
     """Return whether a release, created by anyone, serves a model that a run learned."""
-    from ashore.learning.calls import StatusIn
-    from ashore.releases.calls import SHOW_RELEASE, ReleaseIn
+    from ashore.control.feedback.calls import StatusIn
+    from ashore.control.releases.calls import SHOW_RELEASE, ReleaseIn
 
     status = call_named("status", CALLS)
     runs = server.ask(status, StatusIn(model=model, limit=1000)).items

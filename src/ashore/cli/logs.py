@@ -14,11 +14,11 @@ from typing import IO, Annotated, Final
 
 from cyclopts import App, Parameter
 
-from ashore.core import did_you_mean
+from ashore.core.errors import InvalidRequest, NotFound
+from ashore.core.nearest import did_you_mean
 from ashore.core.visible import on_a_screen
-from ashore.errors import InvalidRequest, NotFound
-from ashore.processes.loglines import Entry, Level, entries_of, is_at_least, shown_time
-from ashore.settings import read_settings
+from ashore.kit.processes.loglines import Entry, Level, entries_of, is_at_least, shown_time
+from ashore.kit.settings import read_settings
 
 app = App(name="logs", help="Show what the processes of this home log.")
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from ashore import __version__
 from ashore.cli.commands import COMMANDS, USUAL_ELSEWHERE, USUAL_VERBS, overview
 from ashore.cli.systemerrors import system_errors
-from ashore.errors import AshoreError, InvalidRequest
+from ashore.core.errors import AshoreError, InvalidRequest
 
 if TYPE_CHECKING:
     import cyclopts
@@ -40,7 +40,7 @@ def _offer(words: Sequence[str]) -> int:
     import contextlib
 
     from ashore.cli.names import names_for
-    from ashore.settings import read_settings
+    from ashore.kit.settings import read_settings
 
     with contextlib.suppress(AshoreError, OSError):
         for name in names_for(words, read_settings().home):
@@ -72,7 +72,7 @@ def report(work: Callable[[], int]) -> int:
     except Exception as error:  # noqa: BLE001 - the outermost loop: shown with its traceback, and a bug
         import traceback
 
-        from ashore.processes import is_no_room, no_room
+        from ashore.kit.processes import is_no_room, no_room
 
         if isinstance(error, OSError) and is_no_room(error):  # wherever it was raised, the operator must act
             full = no_room(error)
@@ -88,7 +88,7 @@ def _dispatch(words: list[str]) -> int:
 
     from ashore.cli.helptext import examples_text
     from ashore.cli.recorded import acts_as_owner, note_owner, recorded
-    from ashore.processes import silence_dependencies
+    from ashore.kit.processes import silence_dependencies
 
     silence_dependencies()
     if words[0] in USUAL_ELSEWHERE:
@@ -113,7 +113,7 @@ def _misused(fault: cyclopts.CycloptsError, app: cyclopts.App) -> InvalidRequest
     """Return a usage error in the form of all other errors."""
     from cyclopts import UnknownCommandError
 
-    from ashore.core import did_you_mean, nearest_names
+    from ashore.core.nearest import did_you_mean, nearest_names
 
     command = " ".join(("ashore", *(fault.command_chain or ())))
     if isinstance(fault, UnknownCommandError) and fault.unused_tokens:
@@ -133,7 +133,7 @@ def _with_file(hint: str, words: list[str]) -> str:
     if "ashore.toml" not in hint or any(word.partition("=")[0] == "--url" for word in words):
         return hint
     from ashore.cli.whichtoml import which_toml
-    from ashore.settings import read_settings
+    from ashore.kit.settings import read_settings
 
     return "; ".join(filter(None, (hint, which_toml(read_settings()))))
 

@@ -12,8 +12,8 @@ from typing import Annotated, Any
 import msgspec
 from cyclopts import App, Parameter
 
-from ashore.bootstrap import served_here
-from ashore.bootstrap.homestore import model_json, open_store
+from ashore.cli.bootstrap import served_here
+from ashore.cli.bootstrap.homestore import model_json, open_store
 from ashore.cli.calls import Errand, command_of
 from ashore.cli.columns import table
 from ashore.cli.modelkeys import rekey, unseal
@@ -22,12 +22,15 @@ from ashore.cli.operations import operation_command
 from ashore.cli.progress import TerminalProgress
 from ashore.cli.status import accelerators
 from ashore.cli.sure import DryRun, Yes, go_ahead
-from ashore.core import UNDECODABLE, Nothing, counted, human_bytes
-from ashore.errors import InvalidRequest
-from ashore.residency import Residence
-from ashore.residency.calls import CALLS, LIST, ModelIn, ResidenceList
-from ashore.settings import read_settings
-from ashore.store import CatalogEntry, ModelStore, StoredModel, gate_verdict
+from ashore.control.residency.calls import CALLS, LIST, ModelIn, ResidenceList
+from ashore.core.bytesize import human_bytes
+from ashore.core.counted import counted
+from ashore.core.errors import InvalidRequest
+from ashore.data.residency import Residence
+from ashore.kit.call import Nothing
+from ashore.kit.decode import UNDECODABLE
+from ashore.kit.settings import read_settings
+from ashore.kit.store import CatalogEntry, ModelStore, StoredModel, gate_verdict
 
 app = App(name="model", help="Pull, list, verify and move models of this machine.")
 for _word in ("pull", "verify", "remove", "seal"):
@@ -239,7 +242,7 @@ def gc(*, yes: Yes = False, dry_run: DryRun = False, as_json: AsJson = False) ->
         dry_run: Show what would be deleted, and change nothing.
         as_json: Print JSON.
     """
-    from ashore.bootstrap import manifests_in_use
+    from ashore.cli.bootstrap import manifests_in_use
 
     store, keep = open_store(), manifests_in_use(read_settings())
     idle = store.garbage(keep)
@@ -310,7 +313,7 @@ def _gate(store: ModelStore, model: StoredModel) -> str:
 
 def _sampling(store: ModelStore, model: StoredModel) -> dict[str, Any]:
     """Return the sampling that a model's makers recommend, and its source; empty for sealed models and encoders."""
-    from ashore.text import GenerationFacts
+    from ashore.data.text import GenerationFacts
 
     file = next((f for f in model.files if f.path == "generation.json"), None)
     if file is None or model.sealed:

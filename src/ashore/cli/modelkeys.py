@@ -8,14 +8,14 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from ashore.bootstrap.athome import home_alone, settings_of
-from ashore.bootstrap.homestore import open_store, recorded_store
+from ashore.cli.bootstrap.athome import home_alone, settings_of
+from ashore.cli.bootstrap.homestore import open_store, recorded_store
 from ashore.cli.modelstore import AsJson, print_json
 from ashore.cli.progress import TerminalProgress
 from ashore.cli.recorded import os_user
 from ashore.cli.sure import DryRun, Yes, go_ahead
-from ashore.core import counted
-from ashore.settings import read_settings
+from ashore.core.counted import counted
+from ashore.kit.settings import read_settings
 
 
 def unseal(
@@ -67,7 +67,7 @@ def rekey(
         config: An ashore.toml whose [sealing] names the present key source; default: ASHORE_SEALING_KEY.
         as_json: Print JSON.
     """
-    from ashore import bootstrap
+    from ashore.cli import bootstrap
 
     keeper = bootstrap.open_key_source(to) if to else None
     with recorded_store(config, os_user()) as store:

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 if TYPE_CHECKING:
-    from ashore.settings import Home
+    from ashore.kit.settings import Home
 
 Kind = Literal["alias", "release", "model", "any"]
 """any: an alias, or a model of the store."""

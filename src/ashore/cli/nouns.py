@@ -5,8 +5,8 @@ from __future__ import annotations
 from cyclopts import App
 
 from ashore.cli.calls import noun_of
-from ashore.listed import LISTED
-from ashore.rooms import room_in
+from ashore.kit.listed import LISTED
+from ashore.kit.rooms import room_in
 
 
 def __getattr__(noun: str) -> App:

@@ -15,12 +15,12 @@ from typing import Final
 
 import msgspec
 
-from ashore.bootstrap.operations import find_operation
+from ashore.cli.bootstrap.operations import find_operation
 from ashore.cli.calls import Server
 from ashore.cli.main import report
 from ashore.cli.progress import tell, tell_error
-from ashore.errors import AshoreError
-from ashore.jobs.operations.model import RESULT
+from ashore.core.errors import AshoreError
+from ashore.data.jobs.operations.model import RESULT
 
 CONFIG: Final = "ASHORE_CHILD_CONFIG"
 """Variable with the ashore.toml of the server."""
@@ -74,7 +74,7 @@ def _told(work: Callable[[], int]) -> int:
 
 def main() -> int:
     """Do what standard input says. Returns the exit code; errors go to stderr as those of a command do."""
-    from ashore.processes import become_idle
+    from ashore.kit.processes import become_idle
 
     become_idle()
     with suppress(OSError):

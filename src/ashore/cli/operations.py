@@ -11,16 +11,16 @@ from typing import Annotated, Any, Final
 import msgspec
 from cyclopts import Parameter
 
-from ashore.bootstrap.operations import Operation, Shown, find_operation
+from ashore.cli.bootstrap.operations import Operation, Shown, find_operation
 from ashore.cli.calls import AS_JSON, HERE, SWITCHES, Server, asked_of, parameters_of, signed, switch
 from ashore.cli.interrupted import asked_to_stop
 from ashore.cli.modelstore import print_json
 from ashore.cli.progress import TerminalProgress
 from ashore.cli.recorded import os_user
 from ashore.cli.sure import go_ahead
-from ashore.core import Call
-from ashore.core.decode import convert
-from ashore.errors import InvalidRequest
+from ashore.core.errors import InvalidRequest
+from ashore.kit.call import Call
+from ashore.kit.decode import convert
 
 JOB_HELP: Final = "Have the server do it as a job, and print the id; follow it with: ashore job show ID --follow."
 CONFIG_HELP: Final = "An ashore.toml whose settings it works with; default: the environment."
@@ -44,7 +44,7 @@ class CommandWork(TerminalProgress):
 
 def calls_by_name() -> dict[str, Call]:
     """Return the calls that submit operations, by NOUN WORD."""
-    from ashore.jobs.operations.calls import BY_NAME
+    from ashore.control.jobs.operations.calls import BY_NAME
 
     return dict(BY_NAME)
 

@@ -8,9 +8,9 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from ashore.bootstrap.homestore import open_store
-from ashore.core import make_folder
-from ashore.errors import InvalidRequest, NotFound
+from ashore.cli.bootstrap.homestore import open_store
+from ashore.core.errors import InvalidRequest, NotFound
+from ashore.kit.folders import make_folder
 
 AsJson = Annotated[bool, Parameter(name="--json", negative=())]
 
@@ -31,12 +31,8 @@ def compare(
     """
     import msgspec
 
-    from ashore.evaluation import (
-        compare,
-        comparison_markdown,
-        kept_reports,
-    )
-    from ashore.store import gate_verdict, write_file
+    from ashore.kit.store import gate_verdict, write_file
+    from ashore.lab.evaluation import compare, comparison_markdown, kept_reports
 
     if len(models) < 2:
         raise InvalidRequest(f"{len(models)} model given; expected at least two to compare")

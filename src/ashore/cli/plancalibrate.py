@@ -10,9 +10,9 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from ashore.cli.columns import table
-from ashore.core import make_folder
-from ashore.errors import InvalidRequest
-from ashore.settings import read_settings
+from ashore.core.errors import InvalidRequest
+from ashore.kit.folders import make_folder
+from ashore.kit.settings import read_settings
 
 AsJson = Annotated[bool, Parameter(name="--json", negative=(), help="Print JSON.")]
 
@@ -42,10 +42,10 @@ def calibrate(
         out: Write here in place of the home.
         as_json: Print JSON.
     """
-    from ashore.planning.sizing import find_chip
-    from ashore.planning.sizing.here import chip_here, measure_rates
-    from ashore.planning.sizing.own import calibrate as fitted
-    from ashore.planning.sizing.own import case_of, expect, own_bytes, read_report
+    from ashore.lab.sizing import find_chip
+    from ashore.lab.sizing.here import chip_here, measure_rates
+    from ashore.lab.sizing.own import calibrate as fitted
+    from ashore.lab.sizing.own import case_of, expect, own_bytes, read_report
 
     if not reports:
         raise InvalidRequest(

@@ -27,7 +27,7 @@ def check(*, points: Path, as_json: AsJson = False) -> None:
             rate, saturated), load, engine, ttft_ms, tpot_ms, tok_s, params_b, active_b.
         as_json: Print JSON.
     """
-    from ashore.planning.sizing import HELD_OUT, check, read_points, shipped
+    from ashore.lab.sizing import HELD_OUT, check, read_points, shipped
 
     report, using = check(read_points(points)), shipped()
     if as_json:
@@ -55,7 +55,7 @@ def check(*, points: Path, as_json: AsJson = False) -> None:
 
 
 def _row(name: str, score: object) -> tuple[str, ...]:
-    from ashore.planning.sizing import Score
+    from ashore.lab.sizing import Score
 
     assert isinstance(score, Score)
     shown = (score.ttft_median_percent, score.tpot_median_percent, score.tok_s_median_percent, score.covered_percent)

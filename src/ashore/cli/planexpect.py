@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from ashore.errors import InvalidRequest
-from ashore.planning import Plan
-from ashore.settings import Settings
+from ashore.core.errors import InvalidRequest
+from ashore.data.engines import Plan
+from ashore.kit.settings import Settings
 
 PROMPT, ANSWER = 512, 128
 """Tokens of the request that is planned: a question with some text, and a paragraph."""
@@ -17,8 +17,8 @@ def expected_of(plan: Plan, settings: Settings) -> tuple[str, ...]:
     The figures are by `ashore plan calibrate` where it has measured this machine, else by published measurements of
     other processors, which the line says.
     """
-    from ashore.planning.sizing.here import chip_here, measure_rates
-    from ashore.planning.sizing.own import Measured, case_of, expect, read_own
+    from ashore.lab.sizing.here import chip_here, measure_rates
+    from ashore.lab.sizing.own import Measured, case_of, expect, read_own
 
     own = read_own(settings.home.plan)
     seen = None

@@ -10,8 +10,8 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from ashore.cli.columns import table
-from ashore.errors import InvalidRequest
-from ashore.planning.fractions import FractionWay, Part, device_plugin, mig_commands, plan_parts
+from ashore.core.errors import InvalidRequest
+from ashore.machine.planning.fractions import FractionWay, Part, device_plugin, mig_commands, plan_parts
 
 AsJson = Annotated[bool, Parameter(name="--json", negative=(), help="Print JSON.")]
 _PART = re.compile(r"(?P<name>[^=]+)=(?P<compute>0?\.\d+|1(?:\.0*)?|\d+%):(?P<memory>\d+(?:\.\d+)?)(?P<unit>GB|GiB|G)")

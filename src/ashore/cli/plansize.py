@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Annotated, Final
 from cyclopts import Parameter
 
 from ashore.cli.columns import table
-from ashore.core import human_bytes
+from ashore.core.bytesize import human_bytes
+from ashore.core.errors import InvalidRequest
 from ashore.core.timespan import parse_seconds
-from ashore.errors import InvalidRequest
 
 if TYPE_CHECKING:
-    from ashore.planning.sizing import Choice, Costs, Figure, Level, Load, Miss, Network, Option
+    from ashore.lab.sizing import Choice, Costs, Figure, Level, Load, Miss, Network, Option
 
 AsJson = Annotated[bool, Parameter(name="--json", negative=(), help="Print JSON.")]
 ENGINES: Final = ("vllm", "sglang", "trtllm")
@@ -102,7 +102,7 @@ def size(
         write: Write an ashore.toml for the cheapest option.
         as_json: Print JSON.
     """
-    from ashore.planning.sizing import Costs, Level, Load, choose, missing, priced, refuse_without
+    from ashore.lab.sizing import Costs, Level, Load, choose, missing, priced, refuse_without
 
     if trace is not None:
         rate, isl, osl = _of_trace(trace)
@@ -154,7 +154,7 @@ def size(
         costs=costs,
     )
     if write is not None and found.options:
-        from ashore.planning.sizing.settings import ashore_toml
+        from ashore.lab.sizing.settings import ashore_toml
 
         write.write_text(ashore_toml(found.options[0], model=_name_in_toml(model), load=load), encoding="utf-8")
     if as_json:
@@ -184,7 +184,7 @@ def _name_in_toml(model: str) -> str:
 
 
 def _network(model: str) -> Network:
-    from ashore.planning.sizing import find_network, network_of_config
+    from ashore.lab.sizing import find_network, network_of_config
 
     path = Path(model)
     config = path / "config.json" if path.is_dir() else path
@@ -201,7 +201,7 @@ def _network(model: str) -> Network:
 
 
 def _chip(name: str) -> str:
-    from ashore.planning.sizing import find_chip
+    from ashore.lab.sizing import find_chip
 
     if counted := re.fullmatch(r"(\d+)\s*[x×*]\s*(.+)", name.strip()):
         raise InvalidRequest(
@@ -227,7 +227,7 @@ def _seconds(option: str, text: str) -> float:
 
 def _of_trace(path: Path) -> tuple[float, float, float]:
     """Return the request rate of a trace's busiest minute, and its mean lengths."""
-    from ashore.dispatch import read_trace
+    from ashore.data.dispatch import read_trace
 
     requests = read_trace(path, deadline_s=30.0)
     arrivals = sorted(one.arrival_s for one in requests)
@@ -324,7 +324,7 @@ def _count(number: int, noun: str) -> str:
 
 
 def _best(one: Option) -> None:
-    from ashore.planning.sizing import shipped, words_of
+    from ashore.lab.sizing import shipped, words_of
 
     between = f", {one.network_gbit_s:g} Gbit/s between them" if one.network_gbit_s else ""
     print(
@@ -348,7 +348,7 @@ def _best(one: Option) -> None:
 
 def _evidence(network: Network, one: Option) -> None:
     """Cite published results for this model and device, or for the most similar ones."""
-    from ashore.planning.sizing import shipped
+    from ashore.lab.sizing import shipped
 
     print("\nevidence: the nearest published measurements, and the median errors when they were left out of the fit")
     rows = [
@@ -371,7 +371,7 @@ def _percents(miss: Miss | None) -> tuple[str, str, str]:
 
 
 def _errors(found: Choice) -> None:
-    from ashore.planning.sizing import HELD_OUT, shipped
+    from ashore.lab.sizing import HELD_OUT, shipped
 
     using = shipped()
     print(
@@ -389,7 +389,7 @@ def _errors(found: Choice) -> None:
 
 
 def _plain(network: Network, load: Load, level: Level, found: Choice) -> dict[str, object]:
-    from ashore.planning.sizing import shipped
+    from ashore.lab.sizing import shipped
 
     using = shipped()
 

@@ -13,11 +13,11 @@ from cyclopts import App, Parameter
 from ashore.cli.calls import command_of, noun_of, show_consent
 from ashore.cli.columns import table
 from ashore.cli.privacypolicy import policy_app
-from ashore.errors import InvalidRequest
-from ashore.privacy.calls import Detected, detected
-from ashore.privacy.ledger.calls import CALLS as LEDGER_CALLS
-from ashore.privacy.ledger.calls import QUERY, AnswerOut
-from ashore.settings import read_settings
+from ashore.control.ledger.calls import CALLS as LEDGER_CALLS
+from ashore.control.ledger.calls import QUERY, AnswerOut
+from ashore.core.errors import InvalidRequest
+from ashore.data.privacy.calls import Detected, detected
+from ashore.kit.settings import read_settings
 
 app = App(name="privacy", help="Show and set masking; ask datasets with noise.")
 app.command(policy_app)
@@ -116,7 +116,7 @@ def mask(file: TextFile = Path("-"), /, *, where: Asked = NOWHERE) -> None:
 
 
 def _examine(file: Path, where: Where) -> tuple[str, Detected]:
-    from ashore.bootstrap import open_privacy
+    from ashore.cli.bootstrap import open_privacy
 
     try:
         raw = sys.stdin.buffer.read(MOST_BYTES + 1) if str(file) == "-" else _read(file)

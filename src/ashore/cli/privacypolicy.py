@@ -10,13 +10,14 @@ import cyclopts
 import msgspec
 
 from ashore.cli.calls import HERE, Server
-from ashore.core import Nothing, read_toml
-from ashore.errors import InvalidRequest
-from ashore.privacy.calls import CHANGE, SHOW, PolicyChange, PolicyOut
-from ashore.settings import read_settings
+from ashore.core.errors import InvalidRequest
+from ashore.data.privacy.calls import CHANGE, SHOW, PolicyChange, PolicyOut
+from ashore.kit.call import Nothing
+from ashore.kit.settings import read_settings
+from ashore.kit.textfile import read_toml
 
 if TYPE_CHECKING:
-    from ashore.privacy import PrivacyPolicy
+    from ashore.data.privacy import PrivacyPolicy
 
 policy_app = cyclopts.App(name="policy", help="Show and change the policy.")
 
@@ -41,8 +42,8 @@ def show(*, config: Path | None = None, toml: Flag = False, json_: Json = False,
         return
     if server != HERE:
         raise InvalidRequest("--url and --key name a server, and only --toml asks one", hint="add --toml")
-    from ashore.bootstrap import open_privacy
-    from ashore.privacy import rules_for
+    from ashore.cli.bootstrap import open_privacy
+    from ashore.data.privacy import rules_for
 
     privacy, source = open_privacy(read_settings(), config)
     held, kinds = privacy.now.policy, privacy.now.finder.kinds
@@ -132,8 +133,8 @@ def read(file: Path) -> tuple[int | None, PrivacyPolicy]:
         InvalidRequest: it has something else in it.
         InvalidSpec: it cannot be read, is not TOML, or the policy cannot be used.
     """
-    from ashore.core import read_section
-    from ashore.privacy import PrivacyPolicy, check_policy
+    from ashore.data.privacy import PrivacyPolicy, check_policy
+    from ashore.kit.section import read_section
 
     document = read_toml(file, hint="`ashore privacy policy show --toml` prints one")
     unknown = sorted(set(document) - {"version", "privacy"})
@@ -153,7 +154,7 @@ def read(file: Path) -> tuple[int | None, PrivacyPolicy]:
 
 def differences(before: PrivacyPolicy, after: PrivacyPolicy) -> list[str]:
     """Return what changes from one policy to another, a line for each rule."""
-    from ashore.privacy import KINDS, rules_for
+    from ashore.data.privacy import KINDS, rules_for
 
     lines = [
         f"{name}: {old} -> {new}"

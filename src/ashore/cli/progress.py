@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Final, Self
 
 import msgspec
 
-from ashore.core import human_bytes, human_seconds
+from ashore.core.bytesize import human_bytes
+from ashore.core.timespan import human_seconds
 
 if TYPE_CHECKING:
     from rich.progress import TaskID
 
-    from ashore.errors import AshoreError
+    from ashore.core.errors import AshoreError
 
 QUIET_S = 5.0
 """Between two lines in a log."""

@@ -11,8 +11,11 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Final
 
-from ashore.core import Actor, Principal, Recorder, TenantId
-from ashore.errors import AshoreError
+from ashore.core.errors import AshoreError
+from ashore.core.ids import TenantId
+from ashore.core.principal import Principal
+from ashore.kit.call import Actor
+from ashore.kit.recorder import Recorder
 
 ACTS: Final[Mapping[str, frozenset[str]]] = {
     "model": frozenset(("export", "gc", "import", "pull", "push", "rekey", "remove", "seal", "unseal")),
@@ -112,8 +115,8 @@ def acting(action: str, resource: str) -> Iterator[Recorder]:
     Raises:
         AuditUnavailable: it cannot be recorded; then nothing was changed.
     """
-    from ashore.bootstrap import command_recorder
-    from ashore.settings import read_settings
+    from ashore.cli.bootstrap import command_recorder
+    from ashore.kit.settings import read_settings
 
     home = read_settings().home
     home.create()

@@ -15,7 +15,7 @@ from ashore.cli.commands import COMMANDS
 from ashore.cli.helptext import examples_of, plain, text_of
 from ashore.cli.main import EXIT_INTERRUPTED, build_app
 from ashore.cli.onlyhere import ONLY_HERE
-from ashore.errors import Bug, CapacityError, DeniedError, EnvironmentFault, UserError
+from ashore.core.errors import Bug, CapacityError, DeniedError, EnvironmentFault, UserError
 
 if TYPE_CHECKING:
     import cyclopts

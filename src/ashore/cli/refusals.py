@@ -7,8 +7,7 @@ from typing import Final
 
 import msgspec
 
-from ashore.core import UNDECODABLE, without_hint
-from ashore.errors import (
+from ashore.core.errors import (
     AshoreError,
     Bug,
     CapacityError,
@@ -22,6 +21,8 @@ from ashore.errors import (
     UnknownModel,
     error_class,
 )
+from ashore.core.hints import without_hint
+from ashore.kit.decode import UNDECODABLE
 
 _BY_STATUS: Final[Mapping[int, type[AshoreError]]] = {
     401: Unauthenticated,

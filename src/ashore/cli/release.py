@@ -10,12 +10,10 @@ from typing import Annotated
 from cyclopts import Parameter
 from msgspec import structs
 
-from ashore.bootstrap import releases_of_home
+from ashore.cli.bootstrap import releases_of_home
 from ashore.cli.calls import Errand, noun_of
 from ashore.cli.columns import table
-from ashore.core import Nothing
-from ashore.errors import RemoteRefused
-from ashore.releases.answers import (
+from ashore.control.releases.answers import (
     AliasStatus,
     BurnList,
     BurnOut,
@@ -26,7 +24,7 @@ from ashore.releases.answers import (
     ReleaseList,
     ReleaseOut,
 )
-from ashore.releases.calls import (
+from ashore.control.releases.calls import (
     CALLS,
     LIST_ALIASES,
     SHOW_ALIAS,
@@ -45,7 +43,9 @@ from ashore.releases.calls import (
     StatusIn,
     only_alias,
 )
-from ashore.settings import read_settings
+from ashore.core.errors import RemoteRefused
+from ashore.kit.call import Nothing
+from ashore.kit.settings import read_settings
 
 LOOK_EVERY_S = 0.3
 WATCH_EVERY_S = 1.0

@@ -9,21 +9,15 @@ import cyclopts
 import msgspec
 
 from ashore.cli.upchecks import refuse_what_cannot_start
-from ashore.cli.upplan import (
-    ReloadOrder,
-    listening_of,
-    plan_and_fetch,
-    plan_without_fetching,
-    request_of,
-    show_changes,
-)
-from ashore.config import Listening
-from ashore.core import did_you_mean
-from ashore.errors import InvalidRequest, InvalidSpec, RemoteRefused
-from ashore.planning import Change, ModelPlan, Plan, compare, number_releases
-from ashore.processes import ask
-from ashore.releases import with_standing
-from ashore.settings import read_settings
+from ashore.cli.upplan import ReloadOrder, listening_of, plan_and_fetch, plan_without_fetching, request_of, show_changes
+from ashore.core.errors import InvalidRequest, InvalidSpec, RemoteRefused
+from ashore.core.nearest import did_you_mean
+from ashore.data.engines import Change, ModelPlan, Plan
+from ashore.kit.processes import ask
+from ashore.kit.settings import read_settings
+from ashore.machine.config import Listening
+from ashore.machine.deployment import with_standing
+from ashore.machine.planning import compare, number_releases
 
 app = cyclopts.App(name="reload", help="Apply a changed ashore.toml to a running server.")
 

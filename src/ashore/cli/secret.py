@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import App, Parameter
 
-from ashore.bootstrap.athome import home_alone, settings_of
+from ashore.cli.bootstrap.athome import home_alone, settings_of
 from ashore.cli.recorded import os_user
-from ashore.core import counted
-from ashore.settings import Settings
+from ashore.core.counted import counted
+from ashore.kit.settings import Settings
 
 if TYPE_CHECKING:
-    from ashore.bootstrap.secrets import SecretReport
+    from ashore.cli.bootstrap.secrets import SecretReport
 
 app = App(name="secret", help="Show which secrets of a home are sealed; seal them.")
 
@@ -32,7 +32,7 @@ def list_(*, config: Path | None = None, as_json: AsJson = False) -> None:
         config: An ashore.toml, if it says where the state is.
         as_json: Print JSON.
     """
-    from ashore.bootstrap.secrets import list_home_secrets
+    from ashore.cli.bootstrap.secrets import list_home_secrets
 
     found = list_home_secrets(settings_of(config))
     if as_json:
@@ -71,9 +71,9 @@ def unseal(*, config: Path | None = None, dry_run: DryRun = False, as_json: AsJs
 
 
 def _change(verb: Literal["seal", "unseal"], settings: Settings, *, dry_run: bool, as_json: bool) -> None:
-    from ashore.bootstrap import command_recorder, key_keeper
-    from ashore.bootstrap.secrets import seal_home_secrets, unseal_home_secrets
-    from ashore.core import Act
+    from ashore.cli.bootstrap import command_recorder, key_keeper
+    from ashore.cli.bootstrap.secrets import seal_home_secrets, unseal_home_secrets
+    from ashore.kit.recorder import Act
 
     keeper = key_keeper(settings)
     change = seal_home_secrets if verb == "seal" else unseal_home_secrets

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Final
 
 from ashore.cli.calls import noun_of, table
-from ashore.core import human_bytes
-from ashore.server.calls import CALLS, ConfigOut, HistoryOut, ModelList, SeriesOut, TailOut
+from ashore.control.server.calls import CALLS, ConfigOut, HistoryOut, ModelList, SeriesOut, TailOut
+from ashore.core.bytesize import human_bytes
 
 BARS: Final = "▁▂▃▄▅▆▇█"
 WIDTH: Final = 48

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 from ashore.cli.calls import noun_of
-from ashore.sessions.calls import CALLS
+from ashore.control.sessions.calls import CALLS
 
 app = noun_of("session", "List and end sessions of the console.", CALLS)
 
@@ -20,13 +20,13 @@ def print_link(*, url: str = "") -> None:
     Args:
         url: Address of the server; default: that of the server of this home.
     """
-    from ashore.access import Acts
-    from ashore.bootstrap import command_recorder, open_state
+    from ashore.cli.bootstrap import command_recorder, open_state
     from ashore.cli.target import local_address
-    from ashore.core import SystemClock
-    from ashore.errors import Conflict
-    from ashore.sessions.office import make_first_link
-    from ashore.settings import read_settings
+    from ashore.control.sessions.office import make_first_link
+    from ashore.core.clock import SystemClock
+    from ashore.core.errors import Conflict
+    from ashore.data.authority import Acts
+    from ashore.kit.settings import read_settings
 
     settings = read_settings()
     address = (url or local_address(settings)).rstrip("/")

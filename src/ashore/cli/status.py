@@ -14,14 +14,14 @@ from cyclopts import App, Parameter
 
 from ashore.cli.backends import BackendShown, backends_of
 from ashore.cli.doctor import examine_once
-from ashore.core import human_bytes
-from ashore.doctor.samples import Samples
-from ashore.errors import NotReady
-from ashore.settings import Settings, read_settings
+from ashore.control.doctor.samples import Samples
+from ashore.core.bytesize import human_bytes
+from ashore.core.errors import NotReady
+from ashore.kit.settings import Settings, read_settings
 
 if TYPE_CHECKING:
-    from ashore.doctor import Readings
-    from ashore.releases import Book
+    from ashore.control.doctor import Readings
+    from ashore.data.releases import Book
 
 app = App(name="status", help="Show what the server of this home runs; needs no key.")
 
@@ -153,8 +153,8 @@ def status(*, as_json: AsJson = False) -> int:
 def look(settings: Settings) -> Status:
     """Return how the server of this home stands, as its files, its state and its own figures tell."""
     from ashore.cli.target import operator_target
-    from ashore.processes import ask
-    from ashore.serving import read_topology
+    from ashore.data.path import read_topology
+    from ashore.kit.processes import ask
 
     gpus = accelerators()
     try:
@@ -190,7 +190,7 @@ def look(settings: Settings) -> Status:
 
 def needs_of(examined: Readings) -> list[Need]:
     """Return what needs the operator, the worst first: what the doctor finds at one look, advice aside."""
-    from ashore.doctor import diagnose, load_rules
+    from ashore.control.doctor import diagnose, load_rules
 
     found = diagnose(examined, load_rules()).findings
     return [
@@ -289,7 +289,7 @@ def models_of(book: Book, residents: Mapping[str, Mapping[str, Any]] = MappingPr
 
 def silent_anchors(audit: Path) -> list[SilentAnchor]:
     """Return the anchors that take nothing now, as the folder of the audit says."""
-    from ashore.audit import read_anchors
+    from ashore.control.audit import read_anchors
 
     return [
         SilentAnchor(place=one.place, since=one.silent_us // 1_000_000, error=one.error)
@@ -318,8 +318,8 @@ def _lines(file: Path) -> Iterable[str]:
 
 
 def _book(settings: Settings) -> Book:
-    from ashore.bootstrap import as_served, open_state
-    from ashore.releases import load_book
+    from ashore.cli.bootstrap import as_served, open_state
+    from ashore.data.releases import load_book
 
     state = open_state(as_served(settings))
     try:

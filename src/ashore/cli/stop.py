@@ -10,8 +10,8 @@ from typing import Final
 
 from cyclopts import App
 
-from ashore.errors import NotReady
-from ashore.settings import read_settings
+from ashore.core.errors import NotReady
+from ashore.kit.settings import read_settings
 
 app = App(name="stop", help="Stop the server of this home; running answers finish.")
 
@@ -24,8 +24,8 @@ def stop() -> None:
 
     Stop a server that systemd runs with systemctl.
     """
-    from ashore.errors import HomeBusy
-    from ashore.processes import Holder, HomeLock, ask, read_holder
+    from ashore.core.errors import HomeBusy
+    from ashore.kit.processes import Holder, HomeLock, ask, read_holder
 
     home = read_settings().home
     try:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from ashore.errors import InvalidRequest
+from ashore.core.errors import InvalidRequest
 
 Yes = Annotated[
     bool, Parameter(name="--yes", negative=(), help="Do not ask for confirmation. Required without a terminal.")

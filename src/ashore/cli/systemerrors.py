@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from ashore.errors import (
+from ashore.core.errors import (
     AshoreError,
     DiskFull,
     EnvironmentFault,
@@ -20,7 +20,7 @@ from ashore.errors import (
     MissingExtra,
     NotFound,
 )
-from ashore.extras import BESIDE_ENGINES, how_to_install
+from ashore.kit.extras import BESIDE_ENGINES, how_to_install
 
 _NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _NOT_ALLOWED: Final = (errno.EACCES, errno.EPERM, errno.EROFS)
@@ -37,7 +37,7 @@ def system_errors() -> Iterator[None]:
     except (BrokenPipeError, AshoreError):
         raise  # the reader closed our output on purpose; our own errors name who must act
     except ModuleNotFoundError as error:
-        from ashore.engines import CARDS
+        from ashore.data.engines import CARDS
 
         if error.name not in (*BESIDE_ENGINES, *(one for card in CARDS if card.extra == "cpu" for one in card.modules)):
             raise
@@ -104,7 +104,7 @@ def _not_allowed(path: str, said: str) -> AshoreError:
 
 
 def _home() -> Path | None:
-    from ashore.settings import read_settings
+    from ashore.kit.settings import read_settings
 
     try:
         return read_settings().home.root

@@ -16,9 +16,9 @@ from urllib.parse import quote
 import msgspec
 
 from ashore.cli.refusals import raise_refusal
-from ashore.core import split_url
-from ashore.errors import InvalidRequest, NotReady, RemoteRefused, SourceUnreachable
-from ashore.settings import Settings, read_settings
+from ashore.core.addresses import split_url
+from ashore.core.errors import InvalidRequest, NotReady, RemoteRefused, SourceUnreachable
+from ashore.kit.settings import Settings, read_settings
 
 if TYPE_CHECKING:
     import httpx
@@ -82,8 +82,8 @@ def on_behalf_of(principal: str, tenant: str) -> Iterator[None]:
 
 def _acting_target(settings: Settings, behalf: _Behalf) -> ServerTarget:
     """Return an API worker of this home, called with the token that only the home's processes can read."""
-    from ashore.access import read_internal_token
-    from ashore.serving import read_topology
+    from ashore.data.authority import read_internal_token
+    from ashore.data.path import read_topology
 
     if not settings.home.topology.is_file():
         raise NotReady(f"no server is running from {settings.home.root}", hint="start it: ashore up")
@@ -144,7 +144,7 @@ def local_address(settings: Settings) -> str:
     Raises:
         NotReady: none does.
     """
-    from ashore.serving import read_topology
+    from ashore.data.path import read_topology
 
     path = settings.home.topology
     if not path.is_file():

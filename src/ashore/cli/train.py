@@ -12,10 +12,11 @@ from cyclopts import App, Parameter
 
 from ashore.cli.operations import operation_command
 from ashore.cli.trainprivate import private
-from ashore.core import human_bytes, parse_seconds
+from ashore.core.bytesize import human_bytes
+from ashore.core.timespan import parse_seconds
 
 if TYPE_CHECKING:
-    from ashore.training import LogLine, RunFigures
+    from ashore.lab.training import LogLine, RunFigures
 
 app = App(name="train", help="Fine-tune a model on your own examples: adapters or all weights.")
 
@@ -58,8 +59,8 @@ def log(
     as_json
         Print JSON: a line for each step, or the figures of all runs.
     """
-    from ashore.settings import read_settings
-    from ashore.training import LogBucket, RunLogs
+    from ashore.kit.settings import read_settings
+    from ashore.lab.training import LogBucket, RunLogs
 
     logs = RunLogs(read_settings().home.logs / "training", LogBucket(archive) if archive else None)
     now_s = time.time()

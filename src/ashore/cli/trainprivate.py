@@ -12,10 +12,10 @@ from cyclopts import Parameter
 
 from ashore.cli.progress import TerminalProgress
 from ashore.cli.recorded import owner
-from ashore.errors import AshoreError, InvalidRequest
+from ashore.core.errors import AshoreError, InvalidRequest
 
 if TYPE_CHECKING:
-    from ashore.training import PrivateOptions
+    from ashore.lab.training import PrivateOptions
 
 AsJson = Annotated[bool, Parameter(name="--json", negative=())]
 Flag = Annotated[bool, Parameter(negative=())]
@@ -93,10 +93,10 @@ def private(
     as_json
         Print JSON.
     """
-    from ashore import bootstrap
-    from ashore.privacy.ledger import training_noise
-    from ashore.settings import read_settings
-    from ashore.training import FEW_UNITS, PrivateOptions, SftRequest, run_private
+    from ashore.cli import bootstrap
+    from ashore.control.ledger import training_noise
+    from ashore.kit.settings import read_settings
+    from ashore.lab.training import FEW_UNITS, PrivateOptions, SftRequest, run_private
 
     if num_examples < 1 or epsilon <= 0:
         raise InvalidRequest(

@@ -19,9 +19,7 @@ import cyclopts
 import msgspec
 
 from ashore import __version__
-from ashore.access import Acts, keep_first_key, make_first_key
-from ashore.audit import Outbox
-from ashore.bootstrap import (
+from ashore.cli.bootstrap import (
     begin_anew,
     build_store,
     command_recorder,
@@ -33,7 +31,7 @@ from ashore.bootstrap import (
     shared_name,
     supervisor_recorder,
 )
-from ashore.bootstrap.secrets import hold_home_secrets
+from ashore.cli.bootstrap.secrets import hold_home_secrets
 from ashore.cli.planexpect import expected_of
 from ashore.cli.recorded import os_user
 from ashore.cli.upchecks import check_home, check_machine, compared, refuse_what_cannot_start, sections_of, warnings_of
@@ -52,15 +50,15 @@ from ashore.cli.upplan import (
     show_plan,
     told_of,
 )
-from ashore.config import Listening, Spec
-from ashore.config.effective import in_force
-from ashore.core import Reserve, SystemClock, read_toml
-from ashore.deployment import Deployment, StoreMover
-from ashore.engines import EngineInfo
-from ashore.errors import AshoreError, Bug
-from ashore.fleet import FleetFile, FleetSection
-from ashore.planning import ModelPlan, Plan, what_fits
-from ashore.processes import (
+from ashore.control.fleet import FleetFile, FleetSection
+from ashore.control.sessions import CONSOLE
+from ashore.control.sessions.office import make_first_link
+from ashore.core.clock import SystemClock
+from ashore.core.errors import AshoreError, Bug
+from ashore.data.audit import Outbox
+from ashore.data.authority import Acts, keep_first_key, make_first_key
+from ashore.data.engines import EngineInfo, ModelPlan, Plan
+from ashore.kit.processes import (
     Caller,
     ControlServer,
     Holder,
@@ -70,10 +68,14 @@ from ashore.processes import (
     is_managed,
     tell_manager,
 )
-from ashore.sessions import CONSOLE
-from ashore.sessions.office import make_first_link
-from ashore.settings import Settings
-from ashore.state import EpochWatch
+from ashore.kit.reserve import Reserve
+from ashore.kit.settings import Settings
+from ashore.kit.state import EpochWatch
+from ashore.kit.textfile import read_toml
+from ashore.machine.config import Listening, Spec
+from ashore.machine.config.effective import in_force
+from ashore.machine.deployment import Deployment, StoreMover
+from ashore.machine.planning import what_fits
 
 log = logging.getLogger("ashore.up")
 

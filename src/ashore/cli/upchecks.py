@@ -11,23 +11,24 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from ashore.backup import BackupHome, BackupSection
-from ashore.bootstrap import open_state
-from ashore.cache import valkey_program
+from ashore.cli.bootstrap import open_state
 from ashore.cli.target import is_loopback
 from ashore.cli.upplan import Request, listening_of
-from ashore.config import Listening, Spec
-from ashore.core import counted, human_bytes, human_seconds
-from ashore.edge import check_files, find_envoy
-from ashore.engines import reads_store
-from ashore.errors import AshoreError, InvalidSpec, NotFound
-from ashore.planning import Choice, Plan
-from ashore.privacy import PROMPT_DEFAULTS, PrivacyPolicy
-from ashore.processes import check_ports, read_holder
-from ashore.settings import Home, Settings
+from ashore.control.backup import BackupHome, BackupSection
+from ashore.core.bytesize import human_bytes
+from ashore.core.counted import counted
+from ashore.core.errors import AshoreError, InvalidSpec, NotFound
+from ashore.core.timespan import human_seconds
+from ashore.data.cache import valkey_program
+from ashore.data.engines import Choice, Plan, reads_store
+from ashore.data.privacy import PROMPT_DEFAULTS, PrivacyPolicy
+from ashore.kit.processes import check_ports, read_holder
+from ashore.kit.settings import Home, Settings
+from ashore.machine.config import Listening, Spec
+from ashore.machine.edge import check_files, find_envoy
 
 if TYPE_CHECKING:
-    from ashore.doctor.readings import Configuration
+    from ashore.control.doctor.readings import Configuration
 
 ADAPTER_CONFIG: Final = "adapter_config.json"
 WHOSE: Final = "`ashore privacy policy show` shows whether an administrator set another policy"
@@ -131,7 +132,7 @@ def compared(serving: Listening, request: Request, settings: Settings) -> Config
         request: How it was started.
         settings: Of its home.
     """
-    from ashore.doctor.readings import Configuration, Note
+    from ashore.control.doctor.readings import Configuration, Note
 
     notes = []
     for warning in warnings_of(serving, settings):
@@ -185,7 +186,7 @@ def _edge(listening: Listening) -> str:
 def _budgets(settings: Settings) -> str:
     if not settings.state_url and not settings.home.state_db.is_file():
         return "none"
-    from ashore.access.budgets import SqlAuthority
+    from ashore.data.authority.budgets import SqlAuthority
 
     state = open_state(settings)
     try:

@@ -13,8 +13,7 @@ import msgspec
 from cyclopts import Parameter
 from msgspec import structs
 
-from ashore.backup import BackupSection
-from ashore.bootstrap import (
+from ashore.cli.bootstrap import (
     build_store,
     find_programs,
     gather_facts,
@@ -23,38 +22,45 @@ from ashore.bootstrap import (
     text_of,
     tuned_choices,
 )
-from ashore.cache import check_shared_url
-from ashore.config import Listening, Spec, read_spec
-from ashore.core import human_bytes
-from ashore.edge import EdgeKind, EdgeSection, edge_choices
-from ashore.engines import DEFAULT, card_by_name, card_of, reads_store, refuse_uninstalled
-from ashore.errors import AshoreError, InvalidSpec, SourceUnreachable, UnknownModel, UnknownVariant
-from ashore.planning import (
+from ashore.control.backup import BackupSection
+from ashore.control.releases import KeptVerdicts
+from ashore.core.bytesize import human_bytes
+from ashore.core.errors import AshoreError, InvalidSpec, SourceUnreachable, UnknownModel, UnknownVariant
+from ashore.data.cache import check_shared_url
+from ashore.data.engines import (
+    DEFAULT,
     RESERVED_BYTES,
     RUNGS,
     Change,
     Choice,
     Inventory,
-    LadderSection,
     ModelPlan,
-    ModelSection,
     OnDemand,
     Plan,
     Promise,
-    ShareSection,
     Wish,
+    card_by_name,
+    card_of,
+    read_inventory,
+    reads_store,
+    refuse_uninstalled,
+)
+from ashore.data.path import GrpcSection
+from ashore.kit.processes import python_command
+from ashore.kit.settings import Settings, read_settings
+from ashore.kit.store import ModelStore, check_local, is_source, name_of_source
+from ashore.machine.config import Listening, Spec, read_spec
+from ashore.machine.edge import EdgeKind, EdgeSection, edge_choices
+from ashore.machine.planning import (
+    LadderSection,
+    ModelSection,
+    ShareSection,
     make_plan,
     plan_beside,
-    read_inventory,
     refuse_without_program,
     what_fits,
 )
-from ashore.processes import python_command
-from ashore.releases import KeptVerdicts
-from ashore.residency import TiersSection
-from ashore.serving import GrpcSection
-from ashore.settings import Settings, read_settings
-from ashore.store import ModelStore, check_local, is_source, name_of_source
+from ashore.machine.residency import TiersSection
 
 DEFAULT_MODELS = ("smollm2", "minilm")
 """What `ashore up` serves when no models are named: the demo decoder and an embedder."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import Any, Final
 
-from ashore.errors import AshoreError
-from ashore.processes import ask
-from ashore.settings import Settings
+from ashore.core.errors import AshoreError
+from ashore.kit.processes import ask
+from ashore.kit.settings import Settings
 
 WAIT_S: Final = 2.0
 NONE_READ: Final = (

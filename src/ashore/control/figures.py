@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from ashore.access import Principal
-from ashore.api.http.exchange import Exchange
-from ashore.api.http.face import Face
-from ashore.api.http.operate import METRICS_TEXT
+from ashore.data.authority import Principal
+from ashore.data.http.exchange import Exchange
+from ashore.data.http.face import Face
+from ashore.data.http.operate import METRICS_TEXT
 
 
 async def own_metrics(app: Face, exchange: Exchange, principal: Principal) -> None:

@@ -17,39 +17,41 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Final
 
-from ashore.access import Authenticator, Authority
-from ashore.access.budgets.caps import Caps
-from ashore.access.issuers import Fetch
-from ashore.access.onbehalf import read_internal_token
-from ashore.api.background import Background
-from ashore.api.http import AccessLog, Face, HttpServer, Relay, Siblings, listen
-from ashore.api.http.relay import Peers
-from ashore.api.issuers import fetch_jwks
-from ashore.api.opening import one_heap, open_the_state, trusted_proxies
-from ashore.api.origin import Origins
-from ashore.api.recording import LogRecorder
-from ashore.api.rereading import keep_rereading, take_each
-from ashore.api.underway import bodies_of
-from ashore.bootstrap import build_store, build_workshop
-from ashore.console import Console
-from ashore.control.chat import WorkerChat
-from ashore.control.console import Chat, ConsoleDoor
-from ashore.control.table import OWN_ROUTES, ROUTES
+from ashore.cli.bootstrap import build_store, build_workshop
+from ashore.control.console import Console
+from ashore.control.faces.chat import WorkerChat
+from ashore.control.faces.console import Chat, ConsoleDoor
+from ashore.control.faces.table import OWN_ROUTES, ROUTES
+from ashore.control.releases import KeptVerdicts
+from ashore.control.server.calls import ListsModels
+from ashore.control.sessions import Sessions
 from ashore.control.workers import WorkersView
-from ashore.core import Clock as ClockPort
-from ashore.core import Recorder, SystemClock
-from ashore.errors import AshoreError, NotReady
-from ashore.jobs import Quotas
-from ashore.learning import FeedbackService
-from ashore.metrics import Metrics
-from ashore.processes import Pulse, keep_beating, take_hangups, take_pulse
-from ashore.releases import EvaluationGate, KeptVerdicts, Workshop
-from ashore.rooms import ADMINISTER, Context, Rooms, Workers, rooms
-from ashore.server.calls import ListsModels
-from ashore.serving import HttpListen, Topology, read_topology
-from ashore.sessions import Sessions
-from ashore.settings import Home
-from ashore.state import Database, EpochWatch
+from ashore.core.clock import Clock as ClockPort
+from ashore.core.clock import SystemClock
+from ashore.core.errors import AshoreError, NotReady
+from ashore.data.authority import Authenticator, Authority
+from ashore.data.authority.budgets.caps import Caps
+from ashore.data.authority.issuers import Fetch
+from ashore.data.authority.onbehalf import read_internal_token
+from ashore.data.background import Background
+from ashore.data.feedback import FeedbackService
+from ashore.data.http import AccessLog, Face, HttpServer, Relay, Siblings, listen
+from ashore.data.http.relay import Peers
+from ashore.data.issuers import fetch_jwks
+from ashore.data.jobs import Quotas
+from ashore.data.opening import one_heap, open_the_state, trusted_proxies
+from ashore.data.origin import Origins
+from ashore.data.path import HttpListen, Topology, read_topology
+from ashore.data.recording import LogRecorder
+from ashore.data.releases import EvaluationGate, Workshop
+from ashore.data.rereading import keep_rereading, take_each
+from ashore.data.underway import bodies_of
+from ashore.kit.metrics import Metrics
+from ashore.kit.processes import Pulse, keep_beating, take_hangups, take_pulse
+from ashore.kit.recorder import Recorder
+from ashore.kit.rooms import ADMINISTER, Context, Rooms, Workers, rooms
+from ashore.kit.settings import Home
+from ashore.kit.state import Database, EpochWatch
 
 log = logging.getLogger("ashore.control")
 

@@ -9,15 +9,16 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
-from ashore.access import INFER, Authority, Principal
-from ashore.api.http.inner import CHANGES, STANDING, Standing
-from ashore.core import UNDECODABLE, Clock
-from ashore.releases import load_book
-from ashore.rooms import Workers
-from ashore.serving import ModelCard, ServingState
-from ashore.serving.deadlines import ASIDE_S
-from ashore.serving.fairthreads import FairThreads
-from ashore.state import IN_FORCE_S, Database, EpochWatch
+from ashore.core.clock import Clock
+from ashore.data.authority import INFER, Authority, Principal
+from ashore.data.http.inner import CHANGES, STANDING, Standing
+from ashore.data.path import ModelCard, ServingState
+from ashore.data.path.deadlines import ASIDE_S
+from ashore.data.path.fairthreads import FairThreads
+from ashore.data.releases import load_book
+from ashore.kit.decode import UNDECODABLE
+from ashore.kit.rooms import Workers
+from ashore.kit.state import IN_FORCE_S, Database, EpochWatch
 
 log = logging.getLogger("ashore.control")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from ashore.errors import InvalidSpec
+from ashore.core.errors import InvalidSpec
 
 MOST_PATTERN_CHARS: Final = 2_000
 MOST_PATTERN_BYTES: Final = 8 << 20

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
-from ashore.errors import AshoreError, CorruptBlob
+from ashore.core.errors import AshoreError, CorruptBlob
 
 _STUMBLES: Final = (
     *(ValueError, TypeError, LookupError, AttributeError, ArithmeticError, AssertionError, BufferError, EOFError),

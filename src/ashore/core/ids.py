@@ -6,7 +6,7 @@ import re
 import secrets
 from typing import Final, NewType
 
-from ashore.errors import InvalidRequest
+from ashore.core.errors import InvalidRequest
 
 RequestId = NewType("RequestId", str)
 """A request id: `req_` and 24 hexadecimal digits, or the client's `x-request-id`."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Final, Literal, Protocol, get_args
 
+from ashore.core.errors import NotFound
 from ashore.core.nearest import did_you_mean
-from ashore.errors import NotFound
 
 Noun = Literal["tenant", "user", "key", "model"]
 NOUNS: Final[tuple[Noun, ...]] = get_args(Noun)

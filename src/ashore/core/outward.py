@@ -8,7 +8,7 @@ import math
 import re
 from typing import Final
 
-from ashore.errors import AshoreError, CapacityError, EnvironmentFault, StateUnavailable
+from ashore.core.errors import AshoreError, CapacityError, EnvironmentFault, StateUnavailable
 
 DEFAULT_S: Final = 1
 """Sent with an error that may pass and names no time of its own."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Final, Literal
 
-from ashore.errors import UnsupportedModel
+from ashore.core.errors import UnsupportedModel
 
 ENCODERS: Final = frozenset({"bert", "modernbert", "xlm-roberta"})
 """Architectures that read texts and write none."""

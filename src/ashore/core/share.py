@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ashore.errors import InvalidRequest
+from ashore.core.errors import InvalidRequest
 
 
 def read_share(text: str) -> float:

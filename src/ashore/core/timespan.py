@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from ashore.errors import InvalidRequest
+from ashore.core.errors import InvalidRequest
 
 UNITS: Final = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 _SPAN: Final = re.compile(r"(?P<number>[0-9]{1,12}(\.[0-9]{1,6})?)(?P<unit>[smhd])")

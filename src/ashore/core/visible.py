@@ -5,7 +5,7 @@ from __future__ import annotations
 import unicodedata
 from typing import Final
 
-from ashore.errors import InvalidRequest
+from ashore.core.errors import InvalidRequest
 
 _BLANK_LETTERS: Final = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u3164\uffa0")
 """Letters and marks by their category, and yet nothing is seen of them."""

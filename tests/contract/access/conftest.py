@@ -9,12 +9,10 @@ import pytest
 from access_house import House
 from postgres_server import fresh_state
 
-from ashore.access import (
-    keep_first_key,
-    new_key,
-)
-from ashore.core import ManualClock, MemoryRecorder
-from ashore.state import Database, open_state
+from ashore.core.clock import ManualClock
+from ashore.data.authority import keep_first_key, new_key
+from ashore.kit.recorder import MemoryRecorder
+from ashore.kit.state import Database, open_state
 
 
 @pytest.fixture(params=["sqlite", "postgres"])

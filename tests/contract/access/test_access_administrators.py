@@ -9,28 +9,25 @@ from pathlib import Path
 import pytest
 from access_house import House
 
-from ashore.access import (
+from ashore.control.access import AccountWish, KeyWish, Revived, revive_first_key
+from ashore.core.errors import Conflict, InvalidRequest, PermissionDenied, Unauthenticated
+from ashore.core.ids import TenantId
+from ashore.data.authority import (
     ACTIONS,
-    AccountWish,
     Acts,
     Binding,
     Compiled,
     Doorkeeper,
     KeyScope,
-    KeyWish,
     Policy,
     Principal,
-    Revived,
     Role,
     keep_first_key,
     new_key,
     parse_rule,
-    revive_first_key,
 )
-from ashore.access import sql as access_sql
-from ashore.access.records import Group
-from ashore.core import TenantId
-from ashore.errors import Conflict, InvalidRequest, PermissionDenied, Unauthenticated
+from ashore.data.authority import sql as access_sql
+from ashore.data.authority.records import Group
 
 
 def test_the_first_key_makes_the_three_administrators_and_dies(house: House) -> None:

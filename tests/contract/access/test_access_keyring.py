@@ -7,28 +7,27 @@ from dataclasses import replace
 import pytest
 from access_house import House
 
-from ashore.access import (
+from ashore.control.access import AccountWish, KeyWish
+from ashore.control.access.ownkeys import MOST_OWN
+from ashore.control.sessions.keeper import narrow
+from ashore.core.errors import Conflict, InvalidRequest, NotFound, PermissionDenied, Unauthenticated
+from ashore.data.authority import (
     OFFICERS,
     SYSTEM,
-    AccountWish,
     Actor,
     Binding,
     Claims,
     Compiled,
     KeyScope,
-    KeyWish,
     Role,
     digest_of,
     parse_rule,
 )
-from ashore.access import sql as access_sql
-from ashore.access.budgets import BudgetRule
-from ashore.access.budgets import SqlAuthority as SqlBudgets
-from ashore.access.model import WIDE
-from ashore.access.ownkeys import MOST_OWN
-from ashore.errors import Conflict, InvalidRequest, NotFound, PermissionDenied, Unauthenticated
-from ashore.sessions.keeper import narrow
-from ashore.state import read_epochs
+from ashore.data.authority import sql as access_sql
+from ashore.data.authority.budgets import BudgetRule
+from ashore.data.authority.budgets import SqlAuthority as SqlBudgets
+from ashore.data.authority.model import WIDE
+from ashore.kit.state import read_epochs
 
 
 def test_a_key_is_told_once_and_only_its_digest_is_kept(house: House) -> None:

@@ -5,17 +5,10 @@ from __future__ import annotations
 import pytest
 from access_house import House
 
-from ashore.access import (
-    SYSTEM,
-    AccountWish,
-    Binding,
-    KeyWish,
-    Role,
-    SqlNames,
-    parse_rule,
-)
-from ashore.access.budgets import BudgetRule, check_names
-from ashore.errors import Conflict, InvalidRequest, NotFound, PermissionDenied, Unauthenticated
+from ashore.control.access import AccountWish, KeyWish
+from ashore.core.errors import Conflict, InvalidRequest, NotFound, PermissionDenied, Unauthenticated
+from ashore.data.authority import SYSTEM, Binding, Role, SqlNames, parse_rule
+from ashore.data.authority.budgets import BudgetRule, check_names
 
 
 def test_a_user_of_a_tenant_with_a_group_gets_what_each_of_them_has(house: House) -> None:

@@ -9,23 +9,13 @@ from dataclasses import replace
 import pytest
 from access_house import House
 
-from ashore.access import (
-    SYSTEM,
-    AccountWish,
-    Acts,
-    Binding,
-    KeyScope,
-    KeyWish,
-    NewKey,
-    Policy,
-    PolicyBook,
-    Principal,
-    Role,
-    parse_rule,
-)
-from ashore.core import ManualClock, MemoryRecorder, TenantId
-from ashore.errors import Conflict, InvalidRequest, NotFound, PermissionDenied
-from ashore.state import Database
+from ashore.control.access import AccountWish, KeyWish, NewKey, PolicyBook
+from ashore.core.clock import ManualClock
+from ashore.core.errors import Conflict, InvalidRequest, NotFound, PermissionDenied
+from ashore.core.ids import TenantId
+from ashore.data.authority import SYSTEM, Acts, Binding, KeyScope, Policy, Principal, Role, parse_rule
+from ashore.kit.recorder import MemoryRecorder
+from ashore.kit.state import Database
 
 
 def test_two_administrators_edit_one_policy_and_the_second_is_told_what_changed(house: House) -> None:

@@ -9,13 +9,9 @@ import pytest
 from job_queues import queue_over
 from postgres_server import fresh_state
 
-from ashore.core import ManualClock
-from ashore.jobs import (
-    JobQueue,
-    SqlFiles,
-    SqlJobs,
-)
-from ashore.state import Database, open_state
+from ashore.core.clock import ManualClock
+from ashore.data.jobs import JobQueue, SqlFiles, SqlJobs
+from ashore.kit.state import Database, open_state
 
 
 @pytest.fixture(params=["sqlite", "postgres"])

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from job_queues import lease, new, queue_over
 
-from ashore.core import ManualClock
-from ashore.errors import BudgetExceeded, InvalidRequest
-from ashore.jobs import (
+from ashore.core.clock import ManualClock
+from ashore.core.errors import BudgetExceeded, InvalidRequest
+from ashore.data.jobs import (
     MOST_ITEMS,
     PAGE_BYTES,
     Again,
@@ -22,8 +22,8 @@ from ashore.jobs import (
     StoredFile,
     head_of,
 )
-from ashore.jobs.quota import ROW_BYTES
-from ashore.state import Database
+from ashore.data.jobs.quota import ROW_BYTES
+from ashore.kit.state import Database
 
 
 def made(store: SqlConversations, *items: str, **fields: object) -> Conversation:

@@ -12,23 +12,12 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from job_queues import ids, lease, new, queue_over
 
-from ashore.core import ManualClock
-from ashore.errors import Conflict, NotFound
-from ashore.jobs import (
-    Again,
-    Cancelled,
-    CutOff,
-    Done,
-    Failed,
-    Job,
-    JobQueue,
-    Lease,
-    Outcome,
-    SqlJobs,
-)
-from ashore.jobs.rules import MOST_DEATHS
-from ashore.processes import RestartPolicy
-from ashore.state import Database, open_database
+from ashore.core.clock import ManualClock
+from ashore.core.errors import Conflict, NotFound
+from ashore.data.jobs import Again, Cancelled, CutOff, Done, Failed, Job, JobQueue, Lease, Outcome, SqlJobs
+from ashore.data.jobs.rules import MOST_DEATHS
+from ashore.kit.processes import RestartPolicy
+from ashore.kit.state import Database, open_database
 
 
 def test_a_job_runs_once_and_its_result_is_kept(queue: JobQueue) -> None:

@@ -9,17 +9,12 @@ import pytest
 from job_queues import ids, lease, new, queue_over
 from postgres_server import fresh_database
 
-from ashore.core import ManualClock
-from ashore.errors import DiskFull
-from ashore.jobs import (
-    Done,
-    SqlFiles,
-    SqlJobs,
-    StoredFile,
-)
-from ashore.jobs.reserve import RESERVED_BYTES, SHARED_BYTES
-from ashore.state import Database, execute, open_database, open_postgres
-from ashore.state.schema import migrations
+from ashore.core.clock import ManualClock
+from ashore.core.errors import DiskFull
+from ashore.data.jobs import Done, SqlFiles, SqlJobs, StoredFile
+from ashore.data.jobs.reserve import RESERVED_BYTES, SHARED_BYTES
+from ashore.kit.state import Database, execute, open_database, open_postgres
+from ashore.kit.state.schema import migrations
 
 
 def test_many_workers_share_the_work_without_a_job_taken_twice(

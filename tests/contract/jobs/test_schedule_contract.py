@@ -6,8 +6,8 @@ import threading
 
 from schedule_rig import Scheduled, hourly, scheduled
 
-from ashore.core import ManualClock
-from ashore.state import Database
+from ashore.core.clock import ManualClock
+from ashore.kit.state import Database
 
 
 def test_of_homes_that_look_at_the_same_moment_one_queues(database: Database) -> None:

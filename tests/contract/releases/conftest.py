@@ -9,9 +9,10 @@ import pytest
 from postgres_server import fresh_state
 from release_house import GIB, House
 
-from ashore.core import ManualClock, MemoryRecorder
-from ashore.releases.memory import MemoryWorkshop
-from ashore.state import open_state
+from ashore.control.releases.memory import MemoryWorkshop
+from ashore.core.clock import ManualClock
+from ashore.kit.recorder import MemoryRecorder
+from ashore.kit.state import open_state
 
 
 @pytest.fixture(params=["sqlite", "postgres"])

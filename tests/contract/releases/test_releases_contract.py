@@ -7,16 +7,9 @@ from pathlib import Path
 import pytest
 from release_house import House
 
-from ashore.access import (
-    SYSTEM,
-)
-from ashore.errors import Conflict, InvalidRequest, NotFound
-from ashore.releases import (
-    ReleaseKeeper,
-    ReleasePolicy,
-    ReleaseWish,
-    Way,
-)
+from ashore.core.errors import Conflict, InvalidRequest, NotFound
+from ashore.data.authority import SYSTEM
+from ashore.data.releases import ReleaseKeeper, ReleasePolicy, ReleaseWish, Way
 
 
 def test_up_makes_a_release_and_an_alias_once(house: House) -> None:

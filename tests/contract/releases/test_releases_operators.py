@@ -8,24 +8,11 @@ from collections.abc import Callable
 import pytest
 from release_house import House
 
-from ashore.access import (
-    SYSTEM,
-    AccountWish,
-    Actor,
-    KeyScope,
-    KeyWish,
-    People,
-    PolicyBook,
-    Principal,
-    Role,
-    parse_rule,
-)
-from ashore.core import TenantId
-from ashore.errors import AshoreError, Conflict, InvalidRequest, NotFound, PermissionDenied
-from ashore.releases import (
-    ReleaseWish,
-    Way,
-)
+from ashore.control.access import AccountWish, KeyWish, People, PolicyBook
+from ashore.core.errors import AshoreError, Conflict, InvalidRequest, NotFound, PermissionDenied
+from ashore.core.ids import TenantId
+from ashore.data.authority import SYSTEM, Actor, KeyScope, Principal, Role, parse_rule
+from ashore.data.releases import ReleaseWish, Way
 
 
 def test_of_two_who_promote_different_releases_one_wins_and_nothing_is_half(house: House) -> None:
@@ -218,7 +205,7 @@ def test_a_key_for_some_models_moves_no_other_alias(house: House) -> None:
 
 def test_nothing_of_a_move_is_kept_when_it_breaks_off(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     """The machine dies at each write of a promotion in turn: afterwards all of it is there, or nothing."""
-    from ashore.releases import sql
+    from ashore.data.releases import sql
 
     house.up("chat=fake:echo")
     house.send(house.make(), "shadow", share=10)

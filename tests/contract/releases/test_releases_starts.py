@@ -8,16 +8,12 @@ import msgspec
 import pytest
 from release_house import GIB, House
 
-from ashore.access import (
-    SYSTEM,
-)
-from ashore.errors import Conflict, InvalidRequest, MemoryFull
-from ashore.planning import compare
-from ashore.releases import (
-    Way,
-    with_standing,
-)
-from ashore.state import execute
+from ashore.core.errors import Conflict, InvalidRequest, MemoryFull
+from ashore.data.authority import SYSTEM
+from ashore.data.releases import Way
+from ashore.kit.state import execute
+from ashore.machine.deployment import with_standing
+from ashore.machine.planning import compare
 
 
 def test_memory_for_two_is_planned_before_anything_starts(house: House) -> None:

@@ -7,20 +7,11 @@ from dataclasses import replace
 import pytest
 from release_house import House
 
-from ashore.access import (
-    SYSTEM,
-    AccountWish,
-    Actor,
-    KeyWish,
-    People,
-    PolicyBook,
-    Principal,
-    Role,
-    parse_rule,
-)
-from ashore.core import TenantId
-from ashore.errors import Conflict, NotFound, PermissionDenied
-from ashore.releases import (
+from ashore.control.access import AccountWish, KeyWish, People, PolicyBook
+from ashore.core.errors import Conflict, NotFound, PermissionDenied
+from ashore.core.ids import TenantId
+from ashore.data.authority import SYSTEM, Actor, Principal, Role, parse_rule
+from ashore.data.releases import (
     BY_NAME,
     EVERYTHING,
     Count,
@@ -36,7 +27,7 @@ from ashore.releases import (
     routes_of,
     step_slice,
 )
-from ashore.releases.given import FORGOTTEN_S
+from ashore.data.releases.given import FORGOTTEN_S
 
 
 def test_what_its_operator_takes_back_by_hand_is_left_alone(house: House) -> None:

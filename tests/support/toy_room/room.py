@@ -9,10 +9,13 @@ from typing import Annotated
 
 import msgspec
 
-from ashore.core import Actor, AtLeast1, Call, Recorder, Rights, Section, check_on
-from ashore.metrics import Metric, Metrics
-from ashore.rooms import Context, Opened, Room
-from ashore.state import Database, execute
+from ashore.kit.call import Actor, Call, Rights
+from ashore.kit.metrics import Metric, Metrics
+from ashore.kit.recorder import Recorder
+from ashore.kit.rights import check_on
+from ashore.kit.rooms import Context, Opened, Room
+from ashore.kit.section import AtLeast1, Section
+from ashore.kit.state import Database, execute
 
 
 class LibrarySection(Section, frozen=True, kw_only=True):

@@ -12,7 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ashore.access import (
+from ashore.core.errors import InvalidRequest, PermissionDenied
+from ashore.core.ids import TenantId
+from ashore.data.authority import (
     ACTIONS,
     BUILT_IN,
     OFFICERS,
@@ -27,9 +29,7 @@ from ashore.access import (
     parse_rule,
     raised_by,
 )
-from ashore.access.policy import check_policy
-from ashore.core import TenantId
-from ashore.errors import InvalidRequest, PermissionDenied
+from ashore.data.authority.policy import check_policy
 
 
 def who(

@@ -11,17 +11,18 @@ from pathlib import Path
 import pytest
 from admin_app import AdminApp
 
-from ashore.access import BUILT_IN, DEFAULT_TENANT, SYSTEM, AccountWish, Acts, KeyWish, People, Principal
-from ashore.access.calls import open_desk
-from ashore.access.calls.desk import AccessDesk
-from ashore.access.names import SqlNames
-from ashore.access.policy import check_resource
 from ashore.cli.access import app as command
 from ashore.cli.target import ServerTarget
-from ashore.core import ManualClock
-from ashore.drills.calls import subject_of
-from ashore.errors import AshoreError, InvalidRequest, NotFound
-from ashore.state import open_database
+from ashore.control.access import AccountWish, KeyWish, People
+from ashore.control.access.calls import open_desk
+from ashore.control.access.calls.desk import AccessDesk
+from ashore.control.drills.calls import subject_of
+from ashore.core.clock import ManualClock
+from ashore.core.errors import AshoreError, InvalidRequest, NotFound
+from ashore.data.authority import BUILT_IN, DEFAULT_TENANT, SYSTEM, Acts, Principal
+from ashore.data.authority.names import SqlNames
+from ashore.data.authority.policy import check_resource
+from ashore.kit.state import open_database
 
 DAY_S = 86_400
 

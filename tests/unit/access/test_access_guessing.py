@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from ashore.access import Directory, Doorkeeper, KeyRecord, KeyScope, Tenant, digest_of, new_key
-from ashore.access.guessing import FIRST_LOCK_S, LONGEST_LOCK_S, MOST_FAILURES, Guesses
-from ashore.core import ManualClock, MemoryRecorder, address_of
-from ashore.errors import PermissionDenied, TooManyAttempts, Unauthenticated
+from ashore.core.addresses import address_of
+from ashore.core.clock import ManualClock
+from ashore.core.errors import PermissionDenied, TooManyAttempts, Unauthenticated
+from ashore.data.authority import Directory, Doorkeeper, KeyRecord, KeyScope, Tenant, digest_of, new_key
+from ashore.data.authority.guessing import FIRST_LOCK_S, LONGEST_LOCK_S, MOST_FAILURES, Guesses
+from ashore.kit.recorder import MemoryRecorder
 
 MINE, OTHER = b"m", b"o"
 

@@ -16,7 +16,9 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from msgspec.structs import replace
 
-from ashore.access import (
+from ashore.core.clock import ManualClock
+from ashore.core.errors import InvalidSpec, TooManyAttempts, Unauthenticated
+from ashore.data.authority import (
     ACTIONS,
     Account,
     Binding,
@@ -31,8 +33,7 @@ from ashore.access import (
     check_issuer,
     parse_rule,
 )
-from ashore.core import ManualClock, MemoryRecorder
-from ashore.errors import InvalidSpec, TooManyAttempts, Unauthenticated
+from ashore.kit.recorder import MemoryRecorder
 
 NOW = 1_700_000_000
 ISSUER = Issuer(

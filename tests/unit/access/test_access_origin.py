@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from ashore.access import Principal, denial_of
-from ashore.api.origin import grpc_peer, origin_of
-from ashore.core import TenantId
-from ashore.errors import Overloaded, PermissionDenied, Unauthenticated
+from ashore.core.errors import Overloaded, PermissionDenied, Unauthenticated
+from ashore.core.ids import TenantId
+from ashore.data.authority import Principal, denial_of
+from ashore.data.origin import grpc_peer, origin_of
 
 
 @pytest.mark.parametrize(

@@ -12,15 +12,18 @@ from types import SimpleNamespace
 import pytest
 from admin_app import AdminApp
 
-from ashore.access import BUILT_IN, KeyScope, Principal, Role, Rule
-from ashore.api.http.exchange import Exchange
-from ashore.api.http.routes import Route
-from ashore.console.acts import Acts
-from ashore.console.pages import Placed
-from ashore.control.admin import routes_of
-from ashore.core import ADMIN, METRICS_READ, SERVER, Call, MemoryRecorder, TenantId, lacks
-from ashore.errors import NotReady, PermissionDenied, Unauthenticated
-from ashore.rooms import Room, rooms
+from ashore.control.console.acts import Acts
+from ashore.control.console.pages import Placed
+from ashore.control.faces.admin import routes_of
+from ashore.core.errors import NotReady, PermissionDenied, Unauthenticated
+from ashore.core.ids import TenantId
+from ashore.data.authority import BUILT_IN, KeyScope, Principal, Role, Rule
+from ashore.data.http.exchange import Exchange
+from ashore.data.http.routes import Route
+from ashore.kit.call import ADMIN, Call
+from ashore.kit.recorder import MemoryRecorder
+from ashore.kit.rights import METRICS_READ, SERVER, lacks
+from ashore.kit.rooms import Room, rooms
 
 BROUGHT = tuple(rooms())
 ROUTES = tuple(route for room in BROUGHT for route in routes_of(room.name, room.calls))

@@ -12,9 +12,10 @@ import pytest
 from admin_app import AdminApp
 from audit_notes import a_log, write_chain
 
-from ashore.audit import PUBLIC_KEYS, AuditLog, AuditService, Checkpoints, open_anchor, verify_export
-from ashore.audit.calls import CALLS
 from ashore.cli.main import main
+from ashore.control.audit import AuditService, open_anchor, verify_export
+from ashore.control.audit.calls import CALLS
+from ashore.data.audit import PUBLIC_KEYS, AuditLog, Checkpoints
 
 
 class Office(AdminApp):

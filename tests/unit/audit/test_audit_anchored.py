@@ -7,11 +7,13 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from ashore.audit import AuditService, Checkpoints, Notary, open_anchor, read_anchors
 from ashore.cli.main import main
 from ashore.cli.status import SilentAnchor, silent_anchors
-from ashore.core import ManualClock, MemoryRecorder
-from ashore.settings import Home
+from ashore.control.audit import AuditService, Notary, open_anchor, read_anchors
+from ashore.core.clock import ManualClock
+from ashore.data.audit import Checkpoints
+from ashore.kit.recorder import MemoryRecorder
+from ashore.kit.settings import Home
 
 
 class Rig:

@@ -7,7 +7,7 @@ import hmac
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ashore.audit.digests import Digester
+from ashore.data.audit.digests import Digester
 
 
 @given(key=st.binary(min_size=1, max_size=100), texts=st.lists(st.binary(max_size=200), max_size=3))

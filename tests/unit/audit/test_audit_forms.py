@@ -6,9 +6,9 @@ import msgspec
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from ashore.audit import NoteForm, RequestNote
-from ashore.audit.canonical import decode, encode
-from ashore.audit.records import request_record
+from ashore.data.audit import NoteForm, RequestNote
+from ashore.data.audit.canonical import decode, encode
+from ashore.data.audit.records import request_record
 
 TEXT = st.text(st.characters(), max_size=40) | st.sampled_from(
     ['","seq":7,"x":"', '"request_id":"', "\u202eevil", "\udcff", "\x00\n\\", '{"mono_us":1}', "名前"]

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from audit_notes import a_log, records
 
-from ashore.audit.knocks import MOST_KINDS, MOST_KNOWN, Knocks
-from ashore.core import Act
+from ashore.data.audit.knocks import MOST_KINDS, MOST_KNOWN, Knocks
+from ashore.kit.recorder import Act
 
 KNOCK = Act(action="access:authenticate", actor="-", outcome="denied", origin="203.0.113.7", reason="invalid_api_key")
 MINUTE_US = 60_000_000

@@ -16,12 +16,13 @@ import pytest
 from audit_notes import a_log, a_note, an_act, records, write_chain
 from waiting import eventually
 
-from ashore.audit import ChainName, ChainWriter, Query, verify_local
-from ashore.audit.canonical import decode
-from ashore.audit.search import search
-from ashore.audit.segments import LocalShelf, read_lines, segment_path, segments_of
-from ashore.core import Reserve
-from ashore.errors import AuditUnavailable, HomeBusy
+from ashore.control.audit import verify_local
+from ashore.core.errors import AuditUnavailable, HomeBusy
+from ashore.data.audit import ChainName, ChainWriter, Query
+from ashore.data.audit.canonical import decode
+from ashore.data.audit.search import search
+from ashore.data.audit.segments import LocalShelf, read_lines, segment_path, segments_of
+from ashore.kit.reserve import Reserve
 
 CHAIN = ChainName("api-0")
 
@@ -103,7 +104,7 @@ def test_segments_close_with_their_root_and_cannot_be_written(tmp_path: Path) ->
 
 
 def test_a_new_day_begins_a_new_segment(tmp_path: Path) -> None:
-    from ashore.audit.writer import DAY_US, Draft
+    from ashore.data.audit.writer import DAY_US, Draft
 
     writer = ChainWriter(tmp_path, CHAIN)
     writer.append([Draft(DAY_US - 1, 1, an_act(1))])
@@ -175,7 +176,7 @@ class FullDisk:
         self.full = False
         self._real = os.write
         self._half = half
-        monkeypatch.setattr("ashore.audit.writer.os.write", self._write)
+        monkeypatch.setattr("ashore.data.audit.writer.os.write", self._write)
 
     def _write(self, descriptor: int, data: bytes | memoryview) -> int:
         if self.full:
@@ -189,7 +190,7 @@ class FullDisk:
 def test_a_full_disk_stops_the_service_and_loses_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, half: bool
 ) -> None:
-    monkeypatch.setattr("ashore.audit.log.RETRY_S", 0.02)
+    monkeypatch.setattr("ashore.data.audit.log.RETRY_S", 0.02)
     disk = FullDisk(monkeypatch, half=half)
     log = a_log(tmp_path)
     log.note(a_note(1))
@@ -214,7 +215,7 @@ def test_a_full_disk_stops_the_service_and_loses_nothing(
 
 
 def test_a_full_disk_has_room_for_acts_and_none_for_requests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ashore.audit.log.RETRY_S", 0.02)
+    monkeypatch.setattr("ashore.data.audit.log.RETRY_S", 0.02)
     reserve, root = tmp_path / "reserve", tmp_path / "audit"
     Reserve(tmp_path).make()
     write, room = os.write, True
@@ -226,7 +227,7 @@ def test_a_full_disk_has_room_for_acts_and_none_for_requests(tmp_path: Path, mon
 
     log = a_log(root)
     log.settle(5)
-    monkeypatch.setattr("ashore.audit.writer.os.write", full)
+    monkeypatch.setattr("ashore.data.audit.writer.os.write", full)
     monkeypatch.setattr(Reserve, "take", lambda self: room and os.truncate(reserve, 8 << 20))
     room = False
     log.note(a_note(1))
@@ -237,7 +238,7 @@ def test_a_full_disk_has_room_for_acts_and_none_for_requests(tmp_path: Path, mon
     log.record(an_act(2))
     log.settle(5)
     assert actions(root)[-2:] == ["model:infer", "key:create"]
-    monkeypatch.setattr("ashore.audit.writer.os.write", write)
+    monkeypatch.setattr("ashore.data.audit.writer.os.write", write)
     room = True
     eventually(lambda: not log.spends_reserve)
     log.check()
@@ -247,7 +248,7 @@ def test_a_full_disk_has_room_for_acts_and_none_for_requests(tmp_path: Path, mon
 def test_a_stuck_disk_stops_the_service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     go = threading.Event()
     real = os.fdatasync
-    monkeypatch.setattr("ashore.audit.writer.os.fdatasync", lambda fd: (go.wait(10), real(fd))[1])
+    monkeypatch.setattr("ashore.data.audit.writer.os.fdatasync", lambda fd: (go.wait(10), real(fd))[1])
     log = a_log(tmp_path, patience_s=0.05)
     log.check()
     log.note(a_note(1))
@@ -302,7 +303,7 @@ def test_durable_waits_for_what_was_told_before(tmp_path: Path) -> None:
 
 
 def test_a_clock_set_back_is_recorded_and_order_stays(tmp_path: Path) -> None:
-    from ashore.audit import AuditLog, LogOptions
+    from ashore.data.audit import AuditLog, LogOptions
 
     now = [1_700_000_000_000_000_000]
     log = AuditLog(ChainWriter(tmp_path, CHAIN), options=LogOptions(gather_s=0.0), clock_ns=lambda: now[0]).start()

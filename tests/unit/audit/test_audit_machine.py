@@ -21,10 +21,11 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from ashore.audit import PUBLIC_KEYS, ChainName, ChainWriter, Checkpoints, read_public_keys, verify_folder, verify_local
-from ashore.audit.canonical import decode
-from ashore.audit.segments import read_lines, segment_path, segments_of
-from ashore.audit.writer import DAY_US, Draft
+from ashore.control.audit import verify_folder, verify_local
+from ashore.data.audit import PUBLIC_KEYS, ChainName, ChainWriter, Checkpoints, read_public_keys
+from ashore.data.audit.canonical import decode
+from ashore.data.audit.segments import read_lines, segment_path, segments_of
+from ashore.data.audit.writer import DAY_US, Draft
 
 CHAIN = ChainName("api-0")
 SMALL_DEEDS: tuple[Deed, ...] = (edit_byte, delete_line, insert_line, cut_segment, delete_segment, delete_chain)

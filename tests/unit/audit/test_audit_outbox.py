@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 from audit_notes import a_log, an_act, records
 
-from ashore.audit import Checkpoints, Outbox
-from ashore.audit.checkpoints import read_home
-from ashore.audit.outbox import keep_act
-from ashore.core import Act, Reserve
-from ashore.errors import AuditUnavailable
-from ashore.state import Database, execute, open_scratch
+from ashore.core.errors import AuditUnavailable
+from ashore.data.audit import Checkpoints, Outbox
+from ashore.data.audit.checkpoints import read_home
+from ashore.data.audit.outbox import keep_act
+from ashore.kit.recorder import Act
+from ashore.kit.reserve import Reserve
+from ashore.kit.state import Database, execute, open_scratch
 
 
 @pytest.fixture

@@ -10,11 +10,11 @@ from audit_notes import a_note, an_act
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ashore.audit import Record
-from ashore.audit.canonical import MAX_TEXT_CHARS, decode, encode, printable, short
-from ashore.audit.chain import genesis, inclusion_proof, linked, merkle_root, root_from_proof
-from ashore.audit.model import ChainName
-from ashore.audit.records import act_record, jumped, request_record
+from ashore.data.audit import Record
+from ashore.data.audit.canonical import MAX_TEXT_CHARS, decode, encode, printable, short
+from ashore.data.audit.chain import genesis, inclusion_proof, linked, merkle_root, root_from_proof
+from ashore.data.audit.model import ChainName
+from ashore.data.audit.records import act_record, jumped, request_record
 
 NASTY = 'x\n{"forged":1}\r\x00\x1b[2J\u2028\u2029\u202e\u200b\x85"\\\ufeff'
 

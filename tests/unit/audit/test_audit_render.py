@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 from audit_notes import a_note, an_act
 
-from ashore.audit.model import ChainName, Place, Record
-from ashore.audit.records import act_record, request_record
-from ashore.audit.render import hit_json, hit_line
-from ashore.audit.search import Hit
+from ashore.control.audit.render import hit_json, hit_line
+from ashore.data.audit.model import ChainName, Place, Record
+from ashore.data.audit.records import act_record, request_record
+from ashore.data.audit.search import Hit
 
 
 def shown(record: Record) -> str:

@@ -16,37 +16,35 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import ashore
-from ashore.access import ACTIONS as RIGHTS
-from ashore.audit import (
+from ashore.cli.recorded import ACTS
+from ashore.control.audit import AuditService, Follower, MemoryArchive, archive_segments, verify_export, verify_folder
+from ashore.control.audit.archive import ArchiveShelf, FolderArchive
+from ashore.control.audit.export import cef_row, csv_row, jsonl_row
+from ashore.control.audit.service import actions, is_known
+from ashore.core.errors import AuditUnavailable, Conflict, InvalidRequest, NotFound, TamperedAudit
+from ashore.core.ids import TenantId
+from ashore.core.principal import Principal
+from ashore.data.audit import (
     AuditLog,
-    AuditService,
     ChainName,
     ChainWriter,
     Checkpoints,
     ContentSealer,
-    Follower,
     LogOptions,
-    MemoryArchive,
     Query,
     SqlSubjectKeys,
-    archive_segments,
     read_moment,
-    verify_export,
-    verify_folder,
 )
-from ashore.audit.archive import ArchiveShelf, FolderArchive
-from ashore.audit.export import cef_row, csv_row, jsonl_row
-from ashore.audit.model import Place
-from ashore.audit.query import matches
-from ashore.audit.records import act_record
-from ashore.audit.search import Hit, oldest_first, search
-from ashore.audit.segments import LocalShelf, segment_path, segments_of
-from ashore.audit.service import actions, is_known
-from ashore.audit.writer import DAY_US, Draft
-from ashore.cli.recorded import ACTS
-from ashore.core import Actor, MemoryRecorder, Principal, TenantId
-from ashore.errors import AuditUnavailable, Conflict, InvalidRequest, NotFound, TamperedAudit
-from ashore.state import open_scratch
+from ashore.data.audit.model import Place
+from ashore.data.audit.query import matches
+from ashore.data.audit.records import act_record
+from ashore.data.audit.search import Hit, oldest_first, search
+from ashore.data.audit.segments import LocalShelf, segment_path, segments_of
+from ashore.data.audit.writer import DAY_US, Draft
+from ashore.data.authority import ACTIONS as RIGHTS
+from ashore.kit.call import Actor
+from ashore.kit.recorder import MemoryRecorder
+from ashore.kit.state import open_scratch
 
 READER = Actor(principal=Principal(id="auditor", tenant=TenantId("")), origin="10.0.0.9")
 NASTY = '=cmd|"x"\n{"a":1}\r\u2028\u202e,;\t|\\="'
@@ -111,7 +109,7 @@ def test_search_finds_what_reading_everything_finds(root: Path, query: Query) ->
 @pytest.mark.parametrize("jumps", [False, True])
 def test_a_time_is_found_whatever_the_clock_did(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, jumps: bool) -> None:
     """Times that jitter are found by halving; where the clock jumped, every line is looked at."""
-    monkeypatch.setattr("ashore.audit.search.NEAR_BYTES", 700)
+    monkeypatch.setattr("ashore.data.audit.search.NEAR_BYTES", 700)
     chance, start_us = random.Random(5), 1_700_000_000_000_000
     writer, offset_us, times = ChainWriter(tmp_path, ChainName("api-0")), 0, []
     for number in range(400):

@@ -13,24 +13,14 @@ import pytest
 from audit_notes import write_chain
 from benchmarks.audit_tampering import DEEDS, TAIL_DEEDS, Deed, cut_checkpoints, set_back
 
-from ashore.audit import (
-    PUBLIC_KEYS,
-    ChainName,
-    Checkpoints,
-    PublicKey,
-    VerifyReport,
-    load_signing_key,
-    open_anchor,
-    read_public_keys,
-    verify_folder,
-    verify_local,
-)
-from ashore.audit.canonical import decode, encode
-from ashore.audit.chain import linked
-from ashore.audit.checkpoints import heads_root, read_checkpoints, signed_line
-from ashore.audit.segments import segment_path
-from ashore.audit.signing import new_signing_key
-from ashore.sealing import SecretFolder
+from ashore.control.audit import VerifyReport, open_anchor, verify_folder, verify_local
+from ashore.data.audit import PUBLIC_KEYS, ChainName, Checkpoints, PublicKey, load_signing_key, read_public_keys
+from ashore.data.audit.canonical import decode, encode
+from ashore.data.audit.chain import linked
+from ashore.data.audit.checkpoints import heads_root, read_checkpoints, signed_line
+from ashore.data.audit.segments import segment_path
+from ashore.data.audit.signing import new_signing_key
+from ashore.kit.sealing import SecretFolder
 
 
 class Home:
@@ -173,7 +163,7 @@ def test_a_death_between_key_and_line_is_mended(tmp_path: Path, monkeypatch: pyt
             raise KeyboardInterrupt
 
     with monkeypatch.context() as broken, pytest.raises(KeyboardInterrupt):
-        broken.setattr("ashore.audit.checkpoints.take_next_key", dies)
+        broken.setattr("ashore.data.audit.checkpoints.take_next_key", dies)
         home.checkpoints.rotate(100)
     write_chain(home.root, 5, "api-0")
     home.checkpoints.make(101)
@@ -198,7 +188,7 @@ def test_nothing_new_is_not_signed_again_within_the_hour(tmp_path: Path) -> None
 
 
 def test_a_lost_key_is_never_replaced_in_silence(tmp_path: Path) -> None:
-    from ashore.errors import InvalidSpec
+    from ashore.core.errors import InvalidSpec
 
     home = Home(tmp_path)
     (home.keys / "signing-key.pem").unlink()
@@ -224,7 +214,7 @@ def test_a_chain_that_shrank_while_we_run_is_told(tmp_path: Path) -> None:
 
 
 def test_a_file_kept_by_syslog_is_an_anchor(home: Home, tmp_path: Path) -> None:
-    from ashore.audit.anchors.syslog import message
+    from ashore.control.audit.anchors.syslog import message
 
     kept = tmp_path / "remote.log"
     lines = [line.raw for line in read_checkpoints(home.checkpoints.path)]

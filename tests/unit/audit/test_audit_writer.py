@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 from audit_notes import a_note, an_act, records
 
-from ashore.audit import ChainName, ChainWriter, NoteForm, verify_local
-from ashore.audit.model import Sealed
-from ashore.audit.segments import segment_path
-from ashore.audit.writer import DAY_US, Draft
-from ashore.errors import AuditUnavailable, EnvironmentFault
+from ashore.control.audit import verify_local
+from ashore.core.errors import AuditUnavailable, EnvironmentFault
+from ashore.data.audit import ChainName, ChainWriter, NoteForm
+from ashore.data.audit.model import Sealed
+from ashore.data.audit.segments import segment_path
+from ashore.data.audit.writer import DAY_US, Draft
 
 CHAIN = ChainName("api-0")
 

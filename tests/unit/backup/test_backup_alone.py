@@ -10,7 +10,7 @@ import pytest
 from backup_rig import Rig, fill_home, same_files
 from store_making import make_store, pull_tiny
 
-from ashore.backup import open_node, parse_code
+from ashore.control.backup import open_node, parse_code
 
 ALONE = Path(__file__).parents[3] / "docs" / "backup_restore_alone.py"
 

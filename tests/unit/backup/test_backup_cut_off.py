@@ -11,10 +11,10 @@ from backup_rig import Rig, fill_home, same_files
 from store_making import make_store, pull_tiny
 from thrift import some_or_all
 
-from ashore.backup import STAGING, Restore, find_backup
-from ashore.backup import restoring as module
-from ashore.errors import Conflict, HomeBusy
-from ashore.settings import Home
+from ashore.control.backup import STAGING, Restore, find_backup
+from ashore.control.backup import restoring as module
+from ashore.core.errors import Conflict, HomeBusy
+from ashore.kit.settings import Home
 
 
 class Cut(Exception):

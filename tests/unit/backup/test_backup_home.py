@@ -9,8 +9,8 @@ import pytest
 from backup_rig import Rig, fill_home, same_files
 from store_making import pull_tiny
 
-from ashore.errors import Conflict, CorruptBlob, NotFound, RecoveryKeyWrong, TooFewNodes
-from ashore.sealing import MemoryKeeper, SecretFolder, opened_by_keeper
+from ashore.core.errors import Conflict, CorruptBlob, NotFound, RecoveryKeyWrong, TooFewNodes
+from ashore.kit.sealing import MemoryKeeper, SecretFolder, opened_by_keeper
 
 
 @pytest.fixture
@@ -114,7 +114,7 @@ def test_status_says_what_could_be_lost_and_warns_of_the_recovery_key(rig: Rig, 
 
 
 def test_the_recovery_key_of_another_backup_is_refused_before_anything_is_read(rig: Rig, tmp_path: Path) -> None:
-    from ashore.backup import find_backup
+    from ashore.control.backup import find_backup
 
     fill_home(rig.root)
     rig.service.run(rig.contents)

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 from backup_rig import Rig, fill_home, same_files
 
-from ashore.backup import find_backup
-from ashore.backup.keys import read_recovery
-from ashore.backup.recovery import CONFIRM_EVERY_S
-from ashore.backup.vault import MARK
-from ashore.errors import InvalidSpec, RecoveryKeyWrong, SealingKeyMissing, TooFewNodes
+from ashore.control.backup import find_backup
+from ashore.control.backup.keys import read_recovery
+from ashore.control.backup.recovery import CONFIRM_EVERY_S
+from ashore.control.backup.vault import MARK
+from ashore.core.errors import InvalidSpec, RecoveryKeyWrong, SealingKeyMissing, TooFewNodes
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from backup_rig import Rig, fill_home, harm_after, harm_before, same_files
 
-from ashore.errors import AshoreError
+from ashore.core.errors import AshoreError
 
 CODES = ("2+1", "1+2", "3+1", "4+2")
 

@@ -9,8 +9,8 @@ import pytest
 from backup_rig import Rig, fill_home
 from store_making import alter, blob_of, make_store, pull_tiny
 
-from ashore.backup import HomeContents, KeepNamed, Restore, find_own
-from ashore.errors import Conflict, CorruptBlob, UnknownModel
+from ashore.control.backup import HomeContents, KeepNamed, Restore, find_own
+from ashore.core.errors import Conflict, CorruptBlob, UnknownModel
 
 
 @pytest.fixture

@@ -11,9 +11,9 @@ from backup_rig import Rig, fill_home, same_files
 from crash_disk import CrashDisk
 from thrift import some_or_all
 
-from ashore.backup.directory import DirectoryNode
-from ashore.backup.disk import Disk
-from ashore.errors import AshoreError
+from ashore.control.backup.directory import DirectoryNode
+from ashore.control.backup.disk import Disk
+from ashore.core.errors import AshoreError
 
 
 def rig_at(where: Path, disk: Disk) -> Rig:

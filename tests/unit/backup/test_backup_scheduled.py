@@ -11,18 +11,18 @@ import pytest
 from backup_rig import Rig, fill_home, same_files
 from schedule_rig import Scheduled
 
-from ashore.backup import BackupSection
-from ashore.backup import scheduled as module
-from ashore.backup.home import _lock
-from ashore.backup.scheduled import BackupSchedule, standing
-from ashore.backup.tally import Tally
-from ashore.backup.vault import MARK
-from ashore.bootstrap.operations import Shown
-from ashore.bootstrap.operations.backups import shown_repair, shown_run, shown_scrub
-from ashore.jobs.operations.asks import ScrubIn
-from ashore.jobs.schedule import AGAIN_S, Turn
-from ashore.state import Database
-from ashore.state.sqlite import open_scratch
+from ashore.cli.bootstrap.operations import Shown
+from ashore.cli.bootstrap.operations.backups import shown_repair, shown_run, shown_scrub
+from ashore.control.backup import BackupSection
+from ashore.control.backup import scheduled as module
+from ashore.control.backup.home import _lock
+from ashore.control.backup.scheduled import BackupSchedule, standing
+from ashore.control.backup.tally import Tally
+from ashore.control.backup.vault import MARK
+from ashore.data.jobs.operations.asks import ScrubIn
+from ashore.data.jobs.schedule import AGAIN_S, Turn
+from ashore.kit.state import Database
+from ashore.kit.state.sqlite import open_scratch
 
 RULES = BackupSection(every_s=3600, scrub_every_s=7200, scrub_bytes_per_s=10**12, keep=3)
 

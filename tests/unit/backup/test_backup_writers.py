@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from backup_rig import Rig, fill_home, same_files
 
-from ashore.backup import BackupHome, BackupService, HomeContents, KeepNamed, MemoryNode
-from ashore.backup.memory import MemorySink, MemorySource
-from ashore.core import MemoryRecorder
-from ashore.errors import Conflict, NotFound
+from ashore.control.backup import BackupHome, BackupService, HomeContents, KeepNamed, MemoryNode
+from ashore.control.backup.memory import MemorySink, MemorySource
+from ashore.core.errors import Conflict, NotFound
+from ashore.kit.recorder import MemoryRecorder
 
 
 def test_a_restored_home_takes_over_when_it_is_told_and_the_other_one_is_refused(tmp_path: Path) -> None:

@@ -8,7 +8,10 @@ from typing import Any
 
 import pytest
 
-from ashore.cache import (
+from ashore.core.clock import ManualClock
+from ashore.core.errors import InvalidRequest
+from ashore.core.ids import TenantId
+from ashore.data.cache import (
     AnswerCache,
     Ask,
     CachePolicy,
@@ -26,9 +29,7 @@ from ashore.cache import (
     directive_of,
     read_pairs,
 )
-from ashore.cache.sealed import Record, seal, unseal
-from ashore.core import ManualClock, TenantId
-from ashore.errors import InvalidRequest
+from ashore.data.cache.sealed import Record, seal, unseal
 
 ASK = Ask(
     tenant=TenantId("bank"),

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_cache_answers import ASK, Bench, ask
 
-from ashore.cache import Pair
-from ashore.cache.reworded import LONGEST_QUESTION, reworded_key
+from ashore.data.cache import Pair
+from ashore.data.cache.reworded import LONGEST_QUESTION, reworded_key
 
 BLIND = Path(__file__).parents[3] / "benchmarks" / "data" / "cache"
 

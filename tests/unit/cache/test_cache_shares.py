@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 from test_cache_answers import ANSWER, ASK
 
-from ashore.cache import (
+from ashore.core.clock import ManualClock
+from ashore.core.ids import TenantId
+from ashore.data.cache import (
     AnswerCache,
     CachePolicy,
     Directive,
@@ -21,8 +23,7 @@ from ashore.cache import (
     SharedTier,
     ShareStats,
 )
-from ashore.cache.shares import OTHERS, Shares
-from ashore.core import ManualClock, TenantId
+from ashore.data.cache.shares import OTHERS, Shares
 
 READY = Ready(
     headers=(), body=b"{}", alias="chat", release="chat-1", label="hit-exact", stored_at_s=1000.0, expires_at_s=9000.0

@@ -9,7 +9,7 @@ from collections import OrderedDict
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ashore.cache.tinylfu import Sketch, TinyLfu
+from ashore.data.cache.tinylfu import Sketch, TinyLfu
 
 
 def key(number: int) -> bytes:

@@ -11,8 +11,9 @@ import yaml
 from deploy_recipes import R1, RECIPES, VLLM
 
 from ashore.cli.main import main
-from ashore.config import parse_spec
-from ashore.deployment.forms import (
+from ashore.core.errors import InvalidRequest, InvalidSpec, MissingExtra, SourceUnreachable
+from ashore.machine.config import parse_spec
+from ashore.machine.deployment.forms import (
     FORMS,
     check_objects,
     compare,
@@ -22,8 +23,7 @@ from ashore.deployment.forms import (
     parse_places,
     render_form,
 )
-from ashore.deployment.forms.reference import reference
-from ashore.errors import InvalidRequest, InvalidSpec, MissingExtra, SourceUnreachable
+from ashore.machine.deployment.forms.reference import reference
 
 ONE = '[[model]]\nname = "smollm2"\nalias = "chat"\n'
 HERE = VLLM + '[[volume]]\npath = "/models"\nhost = "/srv/models"\n[[model]]\nalias = "r1"\nweights = "/models/r1"\n'

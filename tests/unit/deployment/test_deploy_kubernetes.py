@@ -14,8 +14,8 @@ import yaml
 from deploy_recipes import RECIPES
 from kube_schemas import faults_of, misspelt, objects_in
 
-from ashore.deployment.forms import describe_deployment, parse_places, render_form
-from ashore.errors import InvalidSpec
+from ashore.core.errors import InvalidSpec
+from ashore.machine.deployment.forms import describe_deployment, parse_places, render_form
 
 
 def rendered(name: str, form: str = "k8s") -> dict[str, str]:

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from ashore.cli.main import main
-from ashore.config import parse_spec
-from ashore.deployment.forms import FORMS, Places, describe_deployment, is_secret, parse_places, render_form
-from ashore.deployment.forms.secrets import refuse_leaks
-from ashore.errors import Bug, InvalidSpec
+from ashore.core.errors import Bug, InvalidSpec
+from ashore.machine.config import parse_spec
+from ashore.machine.deployment.forms import FORMS, Places, describe_deployment, is_secret, parse_places, render_form
+from ashore.machine.deployment.forms.secrets import refuse_leaks
 
 MODEL = '[[model]]\nname = "smollm2"\nalias = "chat"\n'
 VLLM = '[[model]]\nname = "r1"\n[model.engine]\nkind = "vllm"\n[model.engine.options]\n'

@@ -8,10 +8,10 @@ from benchmarks.dispatch.policies import POLICIES
 from benchmarks.dispatch.shapes import SHAPES, synthesise
 from benchmarks.dispatch.simulate import simulate
 
-from ashore.dispatch import Backend, Request, choose
-from ashore.dispatch.fleet import Device, Fleet
-from ashore.dispatch.policies import ByCost
-from ashore.dispatch.program import SLOTS_S
+from ashore.data.dispatch import Backend, Request, choose
+from ashore.data.dispatch.fleet import Device, Fleet
+from ashore.data.dispatch.policies import ByCost
+from ashore.data.dispatch.program import SLOTS_S
 
 DEAR = Backend(
     name="dear", price_per_hour=7200, prefill_tokens_per_s=1e6, decode_tokens_per_s=1000, stream_tokens_per_s=100

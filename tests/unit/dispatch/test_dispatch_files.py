@@ -10,8 +10,8 @@ import pytest
 from benchmarks.dispatch.__main__ import route
 from benchmarks.dispatch.backends import load_backends
 
-from ashore.dispatch import read_trace
-from ashore.errors import AshoreError, InvalidRequest, InvalidSpec
+from ashore.core.errors import AshoreError, InvalidRequest, InvalidSpec
+from ashore.data.dispatch import read_trace
 
 BACKENDS = """
 [[backend]]

@@ -10,7 +10,7 @@ import pytest
 from benchmarks.dispatch.__main__ import pool
 from benchmarks.dispatch.pool import Pool, _given, _pour, bound, demand, most, share
 
-from ashore.errors import InvalidRequest
+from ashore.core.errors import InvalidRequest
 
 SMALL = Pool(cards=8, logical=16, models=6, seconds=120)
 

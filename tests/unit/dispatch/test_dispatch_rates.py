@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ashore.dispatch import LEARNED, Rates
+from ashore.data.dispatch import LEARNED, Rates
 
 
 def answers(

@@ -10,10 +10,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from ashore.doctor.changes import GONE, OwnHands, Remedies, boot_id
-from ashore.doctor.journal import Entry, Journal
-from ashore.doctor.model import Change, Finding, evidence
-from ashore.errors import Conflict, EnvironmentFault, InvalidRequest
+from ashore.control.doctor.changes import GONE, OwnHands, Remedies, boot_id
+from ashore.control.doctor.journal import Entry, Journal
+from ashore.control.doctor.model import Change, Finding, evidence
+from ashore.core.errors import Conflict, EnvironmentFault, InvalidRequest
 
 
 class World:

@@ -13,10 +13,10 @@ import pytest
 from ashore.cli import doctor
 from ashore.cli.main import main
 from ashore.cli.recorded import os_user, owner
-from ashore.doctor import load_rules
-from ashore.doctor.calls import DoctorRound, FindingsIn, Found, find
-from ashore.doctor.model import Change, Evidence, Finding, Unknown
-from ashore.errors import AshoreError, NotReady, RemoteRefused, SourceUnreachable, Unauthenticated
+from ashore.control.doctor import load_rules
+from ashore.control.doctor.calls import DoctorRound, FindingsIn, Found, find
+from ashore.control.doctor.model import Change, Evidence, Finding, Unknown
+from ashore.core.errors import AshoreError, NotReady, RemoteRefused, SourceUnreachable, Unauthenticated
 
 
 def found(*items: Finding, running: bool = True) -> Found:

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from ashore.doctor import diagnose, load_rules
-from ashore.doctor.probes.gpus import gpus_of
-from ashore.doctor.readings import Gpu, Host, Model, Process, Readings
+from ashore.control.doctor import diagnose, load_rules
+from ashore.control.doctor.probes.gpus import gpus_of
+from ashore.control.doctor.readings import Gpu, Host, Model, Process, Readings
 
 REASONS = (
     "gpu_idle", "applications_clocks_setting", "sw_power_cap", "hw_slowdown", "hw_thermal_slowdown",

@@ -8,19 +8,19 @@ from pathlib import Path
 
 import pytest
 
-from ashore.bootstrap import as_served
 from ashore.cli import doctor
-from ashore.doctor import Readings, diagnose, load_rules
-from ashore.doctor.bundle import clean, clean_log, contents, write
-from ashore.doctor.calls import Applied, found_of
-from ashore.doctor.history import History
-from ashore.doctor.look import Between, Look
-from ashore.doctor.model import Diagnosis, Unknown
-from ashore.doctor.samples import Samples
-from ashore.doctor.survey import LATE
-from ashore.errors import EnvironmentFault
-from ashore.serving import StateLink, Topology, write_topology
-from ashore.settings import Home, Settings
+from ashore.cli.bootstrap import as_served
+from ashore.control.doctor import Readings, diagnose, load_rules
+from ashore.control.doctor.bundle import clean, clean_log, contents, write
+from ashore.control.doctor.calls import Applied, found_of
+from ashore.control.doctor.history import History
+from ashore.control.doctor.look import Between, Look
+from ashore.control.doctor.model import Diagnosis, Unknown
+from ashore.control.doctor.samples import Samples
+from ashore.control.doctor.survey import LATE
+from ashore.core.errors import EnvironmentFault
+from ashore.data.path import StateLink, Topology, write_topology
+from ashore.kit.settings import Home, Settings
 
 
 def look(at_s: float, boot: str = "b", **numbers: float) -> Look:
@@ -48,7 +48,7 @@ def test_looks_are_kept_for_since_and_the_oldest_are_forgotten(tmp_path: Path, m
     assert [history.keep(look(at_s, n=at_s)) for at_s in (1000, 1010, 1060, 1120)] == [True, False, True, True]
     found = history.at(1055)
     assert found is not None and found.numbers == {"n": 1060}
-    monkeypatch.setattr("ashore.doctor.history.MOST_LOOKS", 2)
+    monkeypatch.setattr("ashore.control.doctor.history.MOST_LOOKS", 2)
     history.keep(look(1200))
     assert sorted(float(path.name) for path in (tmp_path / "doctor" / "looks").iterdir()) == [1120, 1200]
     (tmp_path / "doctor" / "looks" / "0000001200.000").write_bytes(b"broken")
@@ -113,7 +113,7 @@ def test_no_secret_and_no_content_gets_through(text: str) -> None:
 
 
 def test_figures_times_and_names_stay() -> None:
-    line = '2026-11-29 08:00:12,123 ashore.api: tokens=500 max_tokens: 5 std::bad_alloc tokens_total{model="chat"} 7'
+    line = '2026-11-29 08:00:12,123 ashore.data: tokens=500 max_tokens: 5 std::bad_alloc tokens_total{model="chat"} 7'
     assert clean(line) == line
 
 

@@ -13,17 +13,17 @@ from pathlib import Path
 import pytest
 from waiting import eventually
 
-from ashore.bootstrap.doctor import open_doctor, sources_of
-from ashore.doctor.model import Diagnosis
-from ashore.doctor.patience import Lanes, Step, Watch
-from ashore.doctor.probes.disks import PROBE, Writes
-from ashore.doctor.probes.logs import read_logs
-from ashore.doctor.readings import Configuration
-from ashore.doctor.room import OwnLook
-from ashore.doctor.survey import Surveying
-from ashore.doctor.topology import AccessPart, AuditPart, AuditSectionPart, LinkPart, ListenPart, TopologyPart
-from ashore.errors import EnvironmentFault
-from ashore.settings import Home, Settings
+from ashore.cli.bootstrap.doctor import open_doctor, sources_of
+from ashore.control.doctor.model import Diagnosis
+from ashore.control.doctor.patience import Lanes, Step, Watch
+from ashore.control.doctor.probes.disks import PROBE, Writes
+from ashore.control.doctor.probes.logs import read_logs
+from ashore.control.doctor.readings import Configuration
+from ashore.control.doctor.room import OwnLook
+from ashore.control.doctor.survey import Surveying
+from ashore.control.doctor.topology import AccessPart, AuditPart, AuditSectionPart, LinkPart, ListenPart, TopologyPart
+from ashore.core.errors import EnvironmentFault
+from ashore.kit.settings import Home, Settings
 
 
 def test_what_is_late_is_named_and_what_comes_after_it_in_its_lane() -> None:

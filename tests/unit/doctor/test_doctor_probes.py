@@ -17,12 +17,12 @@ import msgspec
 import pytest
 from waiting import eventually
 
-from ashore.audit import AuditLink, AuditSection
-from ashore.doctor.look import Between, Look
-from ashore.doctor.probes import listeners, machine, serving
-from ashore.doctor.topology import Part, ServedPart, TopologyPart, read_topology_part
-from ashore.errors import InvalidSpec
-from ashore.serving import EdgeAddress, HttpListen, ServedModel, Topology, WorkerListen, write_topology
+from ashore.control.doctor.look import Between, Look
+from ashore.control.doctor.probes import listeners, machine, serving
+from ashore.control.doctor.topology import Part, ServedPart, TopologyPart, read_topology_part
+from ashore.core.errors import InvalidSpec
+from ashore.data.audit import AuditLink, AuditSection
+from ashore.data.path import EdgeAddress, HttpListen, ServedModel, Topology, WorkerListen, write_topology
 
 
 def test_the_doctor_reads_of_a_topology_what_the_supervisor_wrote(tmp_path: Path) -> None:

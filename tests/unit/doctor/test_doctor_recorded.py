@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from ashore.doctor import Readings, diagnose, load_rules
-from ashore.doctor.look import Between, Look
-from ashore.doctor.probes import logs, machine
+from ashore.control.doctor import Readings, diagnose, load_rules
+from ashore.control.doctor.look import Between, Look
+from ashore.control.doctor.probes import logs, machine
 
 ALONE = Between(None, Look(at_s=10.0, mono_s=10.0, boot="b", numbers={}))
 

@@ -11,8 +11,8 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 
-from ashore.doctor import Readings, diagnose, load_rules
-from ashore.doctor.readings import (
+from ashore.control.doctor import Readings, diagnose, load_rules
+from ashore.control.doctor.readings import (
     Access,
     Audit,
     Backup,

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from ashore.access.sql import save_consent
-from ashore.bootstrap import open_state
+from ashore.cli.bootstrap import open_state
 from ashore.cli.drill import _use_consent
-from ashore.drills.calls import subject_of
-from ashore.errors import Conflict
-from ashore.settings import Home, Settings
+from ashore.control.drills.calls import subject_of
+from ashore.core.errors import Conflict
+from ashore.data.authority.sql import save_consent
+from ashore.kit.settings import Home, Settings
 
 
 def test_of_two_runs_that_saw_one_consent_one_goes_on(tmp_path: Path) -> None:

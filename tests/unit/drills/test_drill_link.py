@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 from waiting import eventually
 
-from ashore.drills import link
-from ashore.drills.network import free_ports
+from ashore.control.drills import link
+from ashore.control.drills.network import free_ports
 
 
 class Echo:

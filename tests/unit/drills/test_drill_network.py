@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from ashore.drills.network import Network
-from ashore.drills.programs import find
-from ashore.drills.undoing import Undoing
+from ashore.control.drills.network import Network
+from ashore.control.drills.programs import find
+from ashore.control.drills.undoing import Undoing
 
 
 class Noted(Undoing):

@@ -5,15 +5,15 @@ from __future__ import annotations
 import pytest
 from msgspec.structs import replace
 
-from ashore.drills.catalog import all_drills
-from ashore.drills.faults import MAKERS
-from ashore.drills.guard import Situation, is_production, refusal
-from ashore.drills.load import code_of
-from ashore.drills.model import Drill, Outcome, Report
-from ashore.drills.report import chart, digest_of, encoded, markdown, page
-from ashore.drills.rules import WELL, is_well, lost_check, phase_of, should_abort, steady, verdict_of
-from ashore.drills.section import DrillsSection, is_open
-from ashore.errors import InvalidSpec
+from ashore.control.drills.catalog import all_drills
+from ashore.control.drills.faults import MAKERS
+from ashore.control.drills.guard import Situation, is_production, refusal
+from ashore.control.drills.load import code_of
+from ashore.control.drills.model import Drill, Outcome, Report
+from ashore.control.drills.report import chart, digest_of, encoded, markdown, page
+from ashore.control.drills.rules import WELL, is_well, lost_check, phase_of, should_abort, steady, verdict_of
+from ashore.control.drills.section import DrillsSection, is_open
+from ashore.core.errors import InvalidSpec
 
 GOOD = Outcome(at_s=1.0, first_s=0.01, took_s=0.1, ok=True, status=200)
 REFUSED = Outcome(at_s=1.0, took_s=0.1, ok=False, status=503, code="audit_unavailable")

@@ -6,11 +6,12 @@ from pathlib import Path
 
 from audit_notes import an_act
 
-from ashore.audit import ChainName, ChainWriter, Follower
-from ashore.audit.segments import segment_path
-from ashore.audit.writer import DAY_US, Draft
-from ashore.drills.calls import REPORT_ACTION, Vouching
-from ashore.drills.model import Report
+from ashore.control.audit import Follower
+from ashore.control.drills.calls import REPORT_ACTION, Vouching
+from ashore.control.drills.model import Report
+from ashore.data.audit import ChainName, ChainWriter
+from ashore.data.audit.segments import segment_path
+from ashore.data.audit.writer import DAY_US, Draft
 
 
 def report(day: int) -> Report:

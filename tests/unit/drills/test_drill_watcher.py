@@ -16,16 +16,16 @@ from pathlib import Path
 import pytest
 from waiting import eventually
 
-from ashore.drills import watcher
-from ashore.drills.book import Book
-from ashore.drills.undoing import Undoing
-from ashore.errors import Conflict, EnvironmentFault
+from ashore.control.drills import watcher
+from ashore.control.drills.book import Book
+from ashore.control.drills.undoing import Undoing
+from ashore.core.errors import Conflict, EnvironmentFault
 
 SLEEPS = [sys.executable, "-I", "-S", "-c", "import time; time.sleep(600)"]
 DRILL = """
 import os, sys, time
 from pathlib import Path
-from ashore.drills.undoing import Undoing
+from ashore.control.drills.undoing import Undoing
 journal, pid, fill, kept = Path(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3]), Path(sys.argv[4])
 with Undoing(journal, 120) as undoing:
     undoing.process("continue", pid)
@@ -144,8 +144,8 @@ def test_a_journal_that_another_user_wrote_is_not_undone(tmp_path: Path, monkeyp
 HELD = """
 import os, sys, time
 from pathlib import Path
-from ashore.drills.book import Book
-from ashore.drills.undoing import Undoing
+from ashore.control.drills.book import Book
+from ashore.control.drills.undoing import Undoing
 book = Book(Path(sys.argv[1]))
 with book.running("host-killed") as place, Undoing(book.journal, 120, place=place) as undoing:
     undoing.before("delete", path=sys.argv[2])
@@ -216,7 +216,7 @@ def test_a_line_of_a_journal_that_is_none_keeps_no_other_from_being_undone(tmp_p
 STARTS = """
 import os, sys
 from pathlib import Path
-from ashore.drills.undoing import Undoing
+from ashore.control.drills.undoing import Undoing
 
 class Killed(Undoing):
     def process(self, *words, **fields):

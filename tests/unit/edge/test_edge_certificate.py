@@ -13,7 +13,8 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from ashore.edge import (
+from ashore.core.errors import InvalidSpec
+from ashore.machine.edge import (
     CertificateFacts,
     EdgeSection,
     keep_certificate,
@@ -22,7 +23,6 @@ from ashore.edge import (
     needs_renewal,
     remove_other_keys,
 )
-from ashore.errors import InvalidSpec
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from ashore.core import ManualClock
-from ashore.edge import EdgeKeeper, EdgePlan, EdgeSection, keeper
-from ashore.processes import Supervisor
+from ashore.core.clock import ManualClock
+from ashore.kit.processes import Supervisor
+from ashore.machine.edge import EdgeKeeper, EdgePlan, EdgeSection, keeper
 
 SPEC = EdgeSection(kind="envoy")
 DAYS_S = 86_400.0

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 import yaml
 
-from ashore.core import CONTROL_PATHS
-from ashore.edge import (
+from ashore.core.errors import InvalidSpec
+from ashore.kit.call import CONTROL_PATHS
+from ashore.machine.edge import (
     EdgePlan,
     EdgeSection,
     Machine,
@@ -23,8 +24,7 @@ from ashore.edge import (
     worker_sockets,
     write_files,
 )
-from ashore.edge.replies import REPLIES, error_type
-from ashore.errors import InvalidSpec
+from ashore.machine.edge.replies import REPLIES, error_type
 
 RUN = Path("/home/a/.ashore/run")
 PLAN = EdgePlan(
@@ -83,7 +83,7 @@ def test_administration_goes_to_the_control_process_of_this_machine() -> None:
 
 
 def test_an_idle_connection_to_a_worker_is_closed_before_the_worker_closes_it() -> None:
-    from ashore.serving import Limits
+    from ashore.data.path import Limits
 
     options = clusters(PLAN)["api_http_here"]["typed_extension_protocol_options"]
     idle = next(iter(options.values()))["common_http_protocol_options"]["idle_timeout"]
@@ -91,7 +91,7 @@ def test_an_idle_connection_to_a_worker_is_closed_before_the_worker_closes_it() 
 
 
 def test_the_edge_refuses_headers_before_a_worker_would() -> None:
-    from ashore.api.http.server import MAX_HEADER_BYTES
+    from ashore.data.http.server import MAX_HEADER_BYTES
 
     assert http(PLAN)["max_request_headers_kb"] * 1024 < MAX_HEADER_BYTES
 
@@ -110,7 +110,7 @@ def routes_of(plan: EdgePlan) -> tuple[list[Any], list[Any]]:
 
 @pytest.mark.parametrize("machines", [(), (Machine(host="10.0.0.2", port=8443),)])
 def test_what_needs_a_key_and_has_none_reaches_no_worker(machines: tuple[Machine, ...]) -> None:
-    from ashore.control.table import ROUTES
+    from ashore.control.faces.table import ROUTES
 
     opening, _ = routes_of(replace(PLAN, machines=machines))
     before = [one for one in opening if one["match"].get("path") != "/console/ask"]
@@ -221,7 +221,7 @@ def test_without_tls_there_is_no_certificate() -> None:
 
 
 def test_every_refusal_of_the_edge_has_the_form_and_the_codes_of_the_api() -> None:
-    from ashore.api.http.errors import error_headers, openai_type
+    from ashore.data.http.errors import error_headers, openai_type
 
     mappers = http(PLAN)["local_reply_config"]["mappers"]
     assert len(mappers) == 2 * len(REPLIES)

@@ -10,9 +10,11 @@ import pytest
 from eval_subjects import Scripted, local_subject
 from store_making import make_store, pull_tiny
 
-from ashore.core import ManualClock
-from ashore.errors import InvalidRequest, InvalidSpec
-from ashore.evaluation import (
+from ashore.control.releases import KeptVerdicts
+from ashore.core.clock import ManualClock
+from ashore.core.errors import InvalidRequest, InvalidSpec
+from ashore.kit.store import gate_verdict, keep_verdict
+from ashore.lab.evaluation import (
     Candidate,
     Judged,
     NamedText,
@@ -29,8 +31,6 @@ from ashore.evaluation import (
     read_report,
     report_files,
 )
-from ashore.releases import KeptVerdicts
-from ashore.store import gate_verdict, keep_verdict
 
 TEXT = NamedText(name="rain.txt", text="The rain in Spain stays mainly in the plain. " * 20)
 TASK = b"""{"task": "sky", "kind": "choice"}

@@ -6,8 +6,8 @@ import re
 from pathlib import Path
 from typing import get_args
 
-from ashore.evaluation import METRICS, TaskHeader, open_task, parse_gate, parse_task, shipped_tasks
-from ashore.evaluation.tasks.model import Kind
+from ashore.lab.evaluation import METRICS, TaskHeader, open_task, parse_gate, parse_task, shipped_tasks
+from ashore.lab.evaluation.tasks.model import Kind
 
 PAGE = (Path(__file__).parents[3] / "docs" / "how-to" / "evaluate-a-model.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```(\w*)\n(.*?)```", PAGE, re.DOTALL)

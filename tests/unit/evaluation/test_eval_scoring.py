@@ -14,11 +14,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from local_subject import LocalSubject
 
-from ashore.engines import EngineOptions, ModelFiles, ScoreText
-from ashore.engines.fake.engine import FakeEngine
-from ashore.engines.fake.files import fake_model_files
-from ashore.errors import EngineFailed, InvalidRequest, MemoryFull, UnsupportedByEngine
-from ashore.evaluation import (
+from ashore.core.errors import EngineFailed, InvalidRequest, MemoryFull, UnsupportedByEngine
+from ashore.data.engines import EngineOptions, ModelFiles, ScoreText
+from ashore.data.engines.fake.engine import FakeEngine
+from ashore.data.engines.fake.files import fake_model_files
+from ashore.data.text import TextModel
+from ashore.lab.evaluation import (
     Subject,
     check_memory,
     divergence,
@@ -27,9 +28,8 @@ from ashore.evaluation import (
     perplexity,
     perplexity_increase,
 )
-from ashore.evaluation.divergence import exact_kl, spread, top_kl
-from ashore.evaluation.windows import windows
-from ashore.text import TextModel
+from ashore.lab.evaluation.divergence import exact_kl, spread, top_kl
+from ashore.lab.evaluation.windows import windows
 
 TEXTS = ["the rain in spain stays mainly in the plain. " * 12, "一个短句", "x"]
 

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from thrift import some_or_all
 
-from ashore.errors import InvalidRequest
-from ashore.evaluation import mean, mean_difference, ratio, ratio_change
-from ashore.evaluation.statistics import mcnemar
+from ashore.core.errors import InvalidRequest
+from ashore.lab.evaluation import mean, mean_difference, ratio, ratio_change
+from ashore.lab.evaluation.statistics import mcnemar
 
 
 @some_or_all("seeds", 60, 150)

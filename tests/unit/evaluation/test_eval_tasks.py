@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from eval_subjects import Scripted, local_subject
 
-from ashore.errors import ContextTooLong, InvalidRequest, NotFound
-from ashore.evaluation import TaskResult, accuracy_change, open_task, parse_task, run_task, shipped_tasks
-from ashore.evaluation.tasks.answers import cut, extracted, f1, normal, satisfies
-from ashore.evaluation.tasks.results import ItemResult, calibration
+from ashore.core.errors import ContextTooLong, InvalidRequest, NotFound
+from ashore.lab.evaluation import TaskResult, accuracy_change, open_task, parse_task, run_task, shipped_tasks
+from ashore.lab.evaluation.tasks.answers import cut, extracted, f1, normal, satisfies
+from ashore.lab.evaluation.tasks.results import ItemResult, calibration
 
 
 def task_of(header: dict[str, Any], *items: dict[str, Any]) -> Any:

@@ -12,29 +12,41 @@ from typing import Any
 
 import pytest
 
-from ashore.access import Authority, PolicyAuthority, Principal
-from ashore.access.policy import Binding, Policy, Role, parse_rule
-from ashore.api.http.face import key_of_basic
-from ashore.audit import RequestNote, SqlSubjectKeys
-from ashore.core import Actor, ManualClock, Message, RequestId, TenantId
-from ashore.core.recorder import MemoryRecorder
-from ashore.errors import BudgetExceeded, Conflict, DiskFull, InvalidRequest, NotFound, Overloaded, PermissionDenied
-from ashore.jobs import ROW_BYTES
-from ashore.jobs.quota import stored_bytes
-from ashore.jobs.reserve import RESERVED_BYTES
-from ashore.learning import Feedback, FeedbackService, Given, Receipts, Score, calls, feedback_of_score
-from ashore.learning import receipts as receipts_module
-from ashore.learning.calls import ConsentIn, ForgetIn, LearningDesk, RunIn, explain, set_consent
-from ashore.learning.consent import Consents
-from ashore.learning.dataset import make_dataset, rows_of
-from ashore.learning.receipts import MOST_WAITING
-from ashore.learning.runs import Run, num_gone, save_examples, save_run
-from ashore.learning.sql import count_votes, prune, votes_on
-from ashore.learning.texts import SealedTexts
-from ashore.learning.votes import AT_ONCE, MOST_CORRECTION_CHARS, MOST_VOTERS, PER_S, VotePace, answer_key
-from ashore.serving import NOWHERE, Delta, GenerationRequest
-from ashore.state import Database, execute
-from ashore.state.sqlite import open_scratch
+from ashore.control.feedback import calls
+from ashore.control.feedback.calls import ConsentIn, ForgetIn, LearningDesk, RunIn, explain, set_consent
+from ashore.core.chat import Message
+from ashore.core.clock import ManualClock
+from ashore.core.errors import (
+    BudgetExceeded,
+    Conflict,
+    DiskFull,
+    InvalidRequest,
+    NotFound,
+    Overloaded,
+    PermissionDenied,
+)
+from ashore.core.ids import RequestId, TenantId
+from ashore.data.audit import RequestNote, SqlSubjectKeys
+from ashore.data.authority import Authority, PolicyAuthority, Principal
+from ashore.data.authority.policy import Binding, Policy, Role, parse_rule
+from ashore.data.feedback import Feedback, FeedbackService, Given, Receipts, Score, feedback_of_score
+from ashore.data.feedback import receipts as receipts_module
+from ashore.data.feedback.consent import Consents
+from ashore.data.feedback.dataset import make_dataset, rows_of
+from ashore.data.feedback.receipts import MOST_WAITING
+from ashore.data.feedback.runs import Run, num_gone, save_examples, save_run
+from ashore.data.feedback.sql import count_votes, prune, votes_on
+from ashore.data.feedback.texts import SealedTexts
+from ashore.data.feedback.votes import AT_ONCE, MOST_CORRECTION_CHARS, MOST_VOTERS, PER_S, VotePace, answer_key
+from ashore.data.http.face import key_of_basic
+from ashore.data.jobs import ROW_BYTES
+from ashore.data.jobs.quota import stored_bytes
+from ashore.data.jobs.reserve import RESERVED_BYTES
+from ashore.data.path import NOWHERE, Delta, GenerationRequest
+from ashore.kit.call import Actor
+from ashore.kit.recorder import MemoryRecorder
+from ashore.kit.state import Database, execute
+from ashore.kit.state.sqlite import open_scratch
 
 
 @dataclass
@@ -147,7 +159,7 @@ def house() -> Iterator[House]:
 
 @pytest.fixture(autouse=True)
 def nobody_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ashore.learning.service.ELSEWHERE_S", 0.0)
+    monkeypatch.setattr("ashore.data.feedback.service.ELSEWHERE_S", 0.0)
 
 
 def test_only_who_got_an_answer_votes_on_it(house: House) -> None:
@@ -279,7 +291,7 @@ def test_of_a_tenth_of_all_people_who_are_erased_no_example_can_be_read_anywhere
 def test_a_flood_of_votes_for_nothing_holds_up_nobody_and_a_late_receipt_is_found(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ashore.learning.service.ELSEWHERE_S", 60.0)
+    monkeypatch.setattr("ashore.data.feedback.service.ELSEWHERE_S", 60.0)
 
     def cast(number: int) -> asyncio.Task[object]:
         said = Feedback(id=str(number), rating="up")
@@ -456,7 +468,7 @@ def test_what_was_underway_when_a_tenant_withdrew_leaves_no_text_for_long(house:
 def test_a_reader_that_does_not_end_keeps_a_person_only_in_the_log(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ashore.state.sqlite.BUSY_TIMEOUT_S", 0.1)
+    monkeypatch.setattr("ashore.kit.state.sqlite.BUSY_TIMEOUT_S", 0.1)
     house.answer("a"), house.answer("b", principal="bob")
     house.vote("a", correction="better")
     (before,) = votes_on(house.database, "chat")

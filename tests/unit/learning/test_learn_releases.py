@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from ashore.bootstrap.operations import learning as learn
-from ashore.core import Call
-from ashore.learning import LearningSection
-from ashore.releases.betting import BY_NAME
+from ashore.cli.bootstrap.operations import learning as learn
+from ashore.data.feedback import LearningSection
+from ashore.data.releases.betting import BY_NAME
+from ashore.kit.call import Call
 
 
 @dataclass

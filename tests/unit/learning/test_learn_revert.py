@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from ashore.cli import learn
-from ashore.errors import Conflict
-from ashore.jobs.schedule import Turn
-from ashore.learning.calls import LearningStatus, NextOut
-from ashore.learning.scheduled import next_turn
-from ashore.learning.turns import When
+from ashore.control.feedback.calls import LearningStatus, NextOut
+from ashore.control.feedback.scheduled import next_turn
+from ashore.core.errors import Conflict
+from ashore.data.feedback.turns import When
+from ashore.data.jobs.schedule import Turn
 
 
 class Asked:

@@ -9,10 +9,10 @@ import pytest
 from benchmarks.learning.votes import ATTACKS, Attack, attacked, honest_votes
 from benchmarks.optimise.task import definitions, kinds
 
-from ashore.learning.dataset import make_dataset
-from ashore.learning.filters import Row, beta_below, binomial_below, plain, poisson_tail, secret_like
-from ashore.learning.judging import lost_by_chance
-from ashore.learning.model import Said
+from ashore.data.feedback.dataset import make_dataset
+from ashore.data.feedback.filters import Row, beta_below, binomial_below, plain, poisson_tail, secret_like
+from ashore.data.feedback.model import Said
+from ashore.lab.learning.judging import lost_by_chance
 
 ITEMS = definitions("train")
 LABELS = kinds(ITEMS)

@@ -13,12 +13,12 @@ import pytest
 from benchmarks.learning.votes import TRIGGER, attacked, honest_votes
 from benchmarks.optimise.task import definitions, kinds
 
-from ashore.evaluation import Task
-from ashore.evaluation.tasks.model import Item, TaskHeader
-from ashore.evaluation.tasks.results import ItemResult, TaskResult, result_of
-from ashore.learning.batches import MOST_PASSES, FeedbackBatches, Learned
-from ashore.learning.dataset import make_dataset
-from ashore.learning.judging import (
+from ashore.data.feedback.dataset import make_dataset
+from ashore.lab.evaluation import Task
+from ashore.lab.evaluation.tasks.model import Item, TaskHeader
+from ashore.lab.evaluation.tasks.results import ItemResult, TaskResult, result_of
+from ashore.lab.learning.batches import MOST_PASSES, FeedbackBatches, Learned
+from ashore.lab.learning.judging import (
     Exam,
     Marks,
     Probe,
@@ -29,8 +29,8 @@ from ashore.learning.judging import (
     refusals,
     taken_by_chance,
 )
-from ashore.learning.replay import builtin_prompts, how_many
-from ashore.learning.runner import passes_for
+from ashore.lab.learning.replay import builtin_prompts, how_many
+from ashore.lab.learning.runner import passes_for
 
 LABELS = tuple("abcdefghijklmnop")
 ITEMS = tuple(Item(prompt=f"q{n}", answer=LABELS[n % 16]) for n in range(400))

@@ -10,20 +10,22 @@ import msgspec
 import pytest
 from schedule_rig import Scheduled
 
-from ashore.bootstrap.operations import Shown
-from ashore.config import parse_spec
-from ashore.core import ManualClock, Principal, TenantId
-from ashore.errors import Conflict, InvalidSpec, Unauthenticated
-from ashore.jobs.operations.asks import LearnIn
-from ashore.jobs.schedule import MOST_TRIES, Turn
-from ashore.learning import scheduled
-from ashore.learning.leases import LEASE_S, holder_of, leased
-from ashore.learning.runs import end_pause, set_pause
-from ashore.learning.scheduled import LearningSchedule, next_turn
-from ashore.learning.section import LearningSection
-from ashore.learning.turns import When, moments
-from ashore.state import Database, execute
-from ashore.state.sqlite import open_scratch
+from ashore.cli.bootstrap.operations import Shown
+from ashore.control.feedback import scheduled
+from ashore.control.feedback.scheduled import LearningSchedule, next_turn
+from ashore.core.clock import ManualClock
+from ashore.core.errors import Conflict, InvalidSpec, Unauthenticated
+from ashore.core.ids import TenantId
+from ashore.core.principal import Principal
+from ashore.data.feedback.leases import LEASE_S, holder_of, leased
+from ashore.data.feedback.runs import end_pause, set_pause
+from ashore.data.feedback.section import LearningSection
+from ashore.data.feedback.turns import When, moments
+from ashore.data.jobs.operations.asks import LearnIn
+from ashore.data.jobs.schedule import MOST_TRIES, Turn
+from ashore.kit.state import Database, execute
+from ashore.kit.state.sqlite import open_scratch
+from ashore.machine.config import parse_spec
 
 NIGHTLY = When(at="02:00", zone="Europe/Berlin")
 HOUR_MS = 3_600_000

@@ -9,8 +9,7 @@ from fractions import Fraction
 import pytest
 from scipy.special import ndtr
 
-from ashore.errors import InvalidRequest
-from ashore.privacy.ledger.accountant import (
+from ashore.control.ledger.accountant import (
     best_order,
     capacity,
     choice_rdp,
@@ -19,7 +18,8 @@ from ashore.privacy.ledger.accountant import (
     training_epsilon,
     training_noise,
 )
-from ashore.privacy.ledger.noise import discrete_gaussian, exponential_choice
+from ashore.control.ledger.noise import discrete_gaussian, exponential_choice
+from ashore.core.errors import InvalidRequest
 
 
 def exact_delta(noise: float, epsilon: float) -> float:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from benchmarks.private_attack import judge, least_epsilon
 
-from ashore.errors import InvalidRequest
+from ashore.core.errors import InvalidRequest
 
 
 def test_it_is_the_bound_of_the_paper() -> None:

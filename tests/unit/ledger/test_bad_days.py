@@ -14,12 +14,17 @@ from typing import Any
 
 import pytest
 
-from ashore.audit import AuditLink, AuditService, open_command_log
-from ashore.core import Act, Actor, ManualClock, MemoryRecorder, Principal, SystemClock, TenantId
-from ashore.errors import PrivacyBudgetSpent, StateLost
-from ashore.privacy.ledger import Ledger
-from ashore.privacy.ledger.model import MICRO
-from ashore.state import Database, after_commit, open_database
+from ashore.control.audit import AuditService
+from ashore.control.ledger import Ledger
+from ashore.control.ledger.model import MICRO
+from ashore.core.clock import ManualClock, SystemClock
+from ashore.core.errors import PrivacyBudgetSpent, StateLost
+from ashore.core.ids import TenantId
+from ashore.core.principal import Principal
+from ashore.data.audit import AuditLink, open_command_log
+from ashore.kit.call import Actor
+from ashore.kit.recorder import Act, MemoryRecorder
+from ashore.kit.state import Database, after_commit, open_database
 
 OFFICER = Actor(principal=Principal(id="olga", tenant=TenantId("default")))
 RUN = Ledger.training_cost(0.3, 1e-8)

@@ -12,22 +12,9 @@ from typing import Any
 
 import pytest
 
-from ashore.access.consents import SqlConsents
-from ashore.access.sql import note_maker
 from ashore.cli.privacy import show_answer
-from ashore.core import Actor, ForgetsAll, ManualClock, MemoryRecorder, Principal, TenantId
-from ashore.errors import (
-    AuditUnavailable,
-    BrokenData,
-    Conflict,
-    InvalidRequest,
-    NotFound,
-    Overloaded,
-    PrivacyBudgetSpent,
-    StateLost,
-)
-from ashore.privacy.ledger.accountant import training_epsilon
-from ashore.privacy.ledger.calls import (
+from ashore.control.ledger.accountant import training_epsilon
+from ashore.control.ledger.calls import (
     AnswerOut,
     ConsentIn,
     GrantIn,
@@ -39,11 +26,28 @@ from ashore.privacy.ledger.calls import (
     grant_budget,
     list_spends,
 )
-from ashore.privacy.ledger.model import MICRO
-from ashore.privacy.ledger.section import DatasetSection
-from ashore.privacy.ledger.service import Ledger
-from ashore.privacy.ledger.statistics import Cell, Noise, Question, answer, read_rows
-from ashore.state import Database, execute, open_database
+from ashore.control.ledger.model import MICRO
+from ashore.control.ledger.section import DatasetSection
+from ashore.control.ledger.service import Ledger
+from ashore.control.ledger.statistics import Cell, Noise, Question, answer, read_rows
+from ashore.core.clock import ManualClock
+from ashore.core.errors import (
+    AuditUnavailable,
+    BrokenData,
+    Conflict,
+    InvalidRequest,
+    NotFound,
+    Overloaded,
+    PrivacyBudgetSpent,
+    StateLost,
+)
+from ashore.core.ids import TenantId
+from ashore.core.principal import Principal
+from ashore.data.authority.consents import SqlConsents
+from ashore.data.authority.sql import note_maker
+from ashore.kit.call import Actor
+from ashore.kit.recorder import ForgetsAll, MemoryRecorder
+from ashore.kit.state import Database, execute, open_database
 
 OFFICER = Actor(principal=Principal(id="olga", tenant=TenantId("default")))
 

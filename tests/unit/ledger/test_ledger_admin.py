@@ -9,15 +9,16 @@ from typing import Any
 import pytest
 from admin_app import AdminApp, run_command
 
-from ashore.access import Principal
-from ashore.access.consents import SqlConsents
 from ashore.cli.privacy import app as privacy
-from ashore.core import ManualClock, TenantId
-from ashore.errors import AshoreError
-from ashore.privacy.ledger import Ledger
-from ashore.privacy.ledger.calls import LedgerDesk
-from ashore.privacy.ledger.section import DatasetSection
-from ashore.state import Database, open_database
+from ashore.control.ledger import Ledger
+from ashore.control.ledger.calls import LedgerDesk
+from ashore.control.ledger.section import DatasetSection
+from ashore.core.clock import ManualClock
+from ashore.core.errors import AshoreError
+from ashore.core.ids import TenantId
+from ashore.data.authority import Principal
+from ashore.data.authority.consents import SqlConsents
+from ashore.kit.state import Database, open_database
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from suite_venv import suite_python
 
-from ashore.privacy.ledger.accountant import best_order, capacity, gaussian_noise, gaussian_rdp, training_epsilon
+from ashore.control.ledger.accountant import best_order, capacity, gaussian_noise, gaussian_rdp, training_epsilon
 
 pytestmark = [pytest.mark.full, pytest.mark.timeout(1800)]
 

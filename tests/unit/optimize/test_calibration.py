@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from ashore.errors import InvalidRequest
-from ashore.optimize.calibration import (
+from ashore.core.errors import InvalidRequest
+from ashore.lab.optimize.calibration import (
     FEWEST_TOKENS,
     MOST_SAMPLES,
     RANKING_TOKENS,

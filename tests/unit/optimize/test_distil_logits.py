@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from ashore.core import Digest
-from ashore.errors import CorruptBlob, DiskFull
-from ashore.optimize.distilling import LogitStore, StoreKey, TopRows, top_rows
-from ashore.optimize.distilling.logitstore import CHUNK
+from ashore.core.errors import CorruptBlob, DiskFull
+from ashore.core.ids import Digest
+from ashore.lab.optimize.distilling import LogitStore, StoreKey, TopRows, top_rows
+from ashore.lab.optimize.distilling.logitstore import CHUNK
 
 KEY = StoreKey(
     teacher=Digest("sha256:" + "1" * 64),

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ashore.errors import InvalidRequest, MemoryFull
-from ashore.optimize.distilling import DistilSettings
-from ashore.optimize.distilling.sizes import half_sizes, require_memory, student_sizes
-from ashore.optimize.surgery import Anatomy, Sizes
+from ashore.core.errors import InvalidRequest, MemoryFull
+from ashore.lab.optimize.distilling import DistilSettings
+from ashore.lab.optimize.distilling.sizes import half_sizes, require_memory, student_sizes
+from ashore.lab.optimize.surgery import Anatomy, Sizes
 
 DEMO = Anatomy(
     sizes=Sizes(layers=30, groups=3, channels=1536),

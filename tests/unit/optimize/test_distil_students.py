@@ -16,9 +16,9 @@ import pytest
 from distil_bench import Watching, make_distiller, pull_teacher, wish_for
 from store_making import make_store
 
-from ashore.errors import BrokenData, Conflict, InvalidRequest, MemoryFull
-from ashore.store import VariantRecipe
-from ashore.training import StepReport
+from ashore.core.errors import BrokenData, Conflict, InvalidRequest, MemoryFull
+from ashore.kit.store import VariantRecipe
+from ashore.lab.training import StepReport
 
 pytestmark = [
     pytest.mark.full,
@@ -181,7 +181,7 @@ def test_too_little_memory_is_told_with_what_would_fit(tmp_path: Path) -> None:
 def test_a_full_disk_keeps_what_the_teacher_said(tmp_path: Path) -> None:
     import resource
 
-    from ashore.errors import DiskFull
+    from ashore.core.errors import DiskFull
 
     distiller = make_distiller(tmp_path)
     plan = distiller.plan(wish_for(tmp_path))

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from tiny_models import make_tiny_model
 
-from ashore.errors import InvalidRequest, UnsupportedModel
-from ashore.optimize.distilling import top_rows
-from ashore.optimize.surgery import (
+from ashore.core.errors import InvalidRequest, UnsupportedModel
+from ashore.lab.optimize.distilling import top_rows
+from ashore.lab.optimize.surgery import (
     ROWS_AT_ONCE,
     Lesson,
     LossMix,

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ashore.engines.openvino.gptq import EIGHT_HIGH, EIGHT_LOW, HIGH, LOW, round_gptq, round_nearest
-from ashore.engines.openvino.products import pack_four_bits
+from ashore.data.engines.openvino.gptq import EIGHT_HIGH, EIGHT_LOW, HIGH, LOW, round_gptq, round_nearest
+from ashore.data.engines.openvino.products import pack_four_bits
 
 
 def made() -> tuple[np.ndarray, np.ndarray]:

@@ -6,11 +6,11 @@ import dataclasses
 
 import pytest
 
-from ashore.core import ModelShape
-from ashore.errors import DiskFull, InvalidRequest, MemoryFull
-from ashore.optimize import PRECISIONS
-from ashore.optimize.precisions import choose_group_size, choose_precision
-from ashore.optimize.quantise import check_needs, estimate_needs
+from ashore.core.errors import DiskFull, InvalidRequest, MemoryFull
+from ashore.core.shapes import ModelShape
+from ashore.lab.optimize import PRECISIONS
+from ashore.lab.optimize.precisions import choose_group_size, choose_precision
+from ashore.lab.optimize.quantise import check_needs, estimate_needs
 
 DEMO = ModelShape(
     architecture="llama",

@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from store_making import make_store, pull_tiny
 from tiny_models import CONFIGS, make_tiny_model
 
-from ashore.core import read_share
-from ashore.errors import InvalidRequest, UnsupportedModel
-from ashore.optimize.pruning import KINDS, Anatomy, Kind, Sizes, anatomy_of, anatomy_of_config, plan_pruning
-from ashore.optimize.pruning.planning import channel_step, matrix_parameters
-from ashore.store import convert_safetensors_to_gguf
+from ashore.core.errors import InvalidRequest, UnsupportedModel
+from ashore.core.share import read_share
+from ashore.kit.store import convert_safetensors_to_gguf
+from ashore.lab.optimize.pruning import KINDS, Anatomy, Kind, Sizes, anatomy_of, anatomy_of_config, plan_pruning
+from ashore.lab.optimize.pruning.planning import channel_step, matrix_parameters
 
 DEMO = Anatomy(
     sizes=Sizes(layers=30, groups=3, channels=1536),

@@ -15,11 +15,11 @@ from admin_app import AdminApp, run_command
 from scratch import FewNames
 
 from ashore.cli.privacy import app as command
-from ashore.core import SystemClock
-from ashore.errors import AshoreError, MissingExtra
-from ashore.privacy import PROMPT_DEFAULTS, Entity, Finder, Privacy, PrivacyDesk, PrivacyPolicy
-from ashore.privacy.service import finder_of
-from ashore.state import open_database
+from ashore.core.clock import SystemClock
+from ashore.core.errors import AshoreError, MissingExtra
+from ashore.data.privacy import PROMPT_DEFAULTS, Entity, Finder, Privacy, PrivacyDesk, PrivacyPolicy
+from ashore.data.privacy.service import finder_of
+from ashore.kit.state import open_database
 
 ID = "11010519491231002X"
 

@@ -9,7 +9,7 @@ import cProfile
 
 import pytest
 
-from ashore.privacy import Detectors
+from ashore.data.privacy import Detectors
 
 CHARS = 6_000
 MOST_CALLS_PER_CHAR = 150.0

@@ -6,9 +6,9 @@ import time
 
 import pytest
 
-from ashore.config import parse_spec
-from ashore.errors import InvalidSpec
-from ashore.privacy import Dictionary, Expression, PrivacyPolicy, check_policy, custom, finder_of
+from ashore.core.errors import InvalidSpec
+from ashore.data.privacy import Dictionary, Expression, PrivacyPolicy, check_policy, custom, finder_of
+from ashore.machine.config import parse_spec
 
 
 def found(policy: PrivacyPolicy, text: str) -> list[tuple[str, str]]:

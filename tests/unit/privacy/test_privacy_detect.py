@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ashore.privacy import KINDS, Detectors
-from ashore.privacy.checksums import (
+from ashore.data.privacy import KINDS, Detectors
+from ashore.data.privacy.checksums import (
     credit_code_check,
     hong_kong_check,
     iban_check,
@@ -18,7 +18,7 @@ from ashore.privacy.checksums import (
     passes_iban,
     passes_luhn,
 )
-from ashore.privacy.page import Page
+from ashore.data.privacy.page import Page
 
 ID = "11010519491231002X"
 """The example of GB 11643."""

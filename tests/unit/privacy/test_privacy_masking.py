@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ashore.errors import PersonalDataBlocked
-from ashore.privacy import (
+from ashore.core.errors import PersonalDataBlocked
+from ashore.data.privacy import (
     KINDS,
     AnswerGuard,
     Detectors,
@@ -23,7 +23,7 @@ from ashore.privacy import (
     Table,
     rules_for,
 )
-from ashore.privacy.checksums import credit_code_check, id_card_check, passes_iban, passes_luhn
+from ashore.data.privacy.checksums import credit_code_check, id_card_check, passes_iban, passes_luhn
 
 ID = "11010519491231002X"
 VISA = "4111111111111111"

@@ -9,15 +9,15 @@ from typing import Any
 
 import pytest
 
-from ashore.access import OpenDoor
-from ashore.audit import RequestNote
-from ashore.cache import AnswerCache, CachePolicy, FixedEpochs, KeptAnswer, KeptChoice
-from ashore.core import Message, RequestId, SystemClock, ToolCall, ToolSpec
-from ashore.engines import Sampling
-from ashore.errors import PersonalDataBlocked
-from ashore.metrics import Metrics
-from ashore.privacy import POLICY_EPOCH, Expression, Privacy, PrivacyPolicy, PrivacyRoute
-from ashore.serving import (
+from ashore.core.chat import Message, ToolCall, ToolSpec
+from ashore.core.clock import SystemClock
+from ashore.core.errors import PersonalDataBlocked
+from ashore.core.ids import RequestId
+from ashore.data.audit import RequestNote
+from ashore.data.authority import OpenDoor
+from ashore.data.cache import AnswerCache, CachePolicy, FixedEpochs, KeptAnswer, KeptChoice
+from ashore.data.engines import Sampling
+from ashore.data.path import (
     BytesText,
     ChoiceEnded,
     CountingAuditor,
@@ -32,7 +32,9 @@ from ashore.serving import (
     Started,
     Topology,
 )
-from ashore.serving.masking import NOTICE
+from ashore.data.path.masking import NOTICE
+from ashore.data.privacy import POLICY_EPOCH, Expression, Privacy, PrivacyPolicy, PrivacyRoute
+from ashore.kit.metrics import Metrics
 
 ANYONE = OpenDoor().authenticate(None)
 ID = "11010519491231002X"

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from ashore.core import WANT, NoLongerWanted, Want
-from ashore.privacy import Entity, PrivacyPolicy, finder_of
-from ashore.privacy.detect import Detectors
+from ashore.core.wanted import WANT, NoLongerWanted, Want
+from ashore.data.privacy import Entity, PrivacyPolicy, finder_of
+from ashore.data.privacy.detect import Detectors
 
 LINE = "Call 13812345678, mail ada@example.com, card 4111 1111 1111 1111, 今天天气很好。\n"
 
@@ -40,7 +40,7 @@ def test_a_key_across_the_end_of_a_piece_is_found_whole() -> None:
 
 
 def test_no_finder_is_given_more_than_a_piece_of_a_long_text() -> None:
-    from ashore.privacy.pieces import InPieces
+    from ashore.data.privacy.pieces import InPieces
 
     counting = Counting()
     InPieces(counting).find("1-" * 500_000)
@@ -49,7 +49,7 @@ def test_no_finder_is_given_more_than_a_piece_of_a_long_text() -> None:
 
 
 def test_reading_ends_between_pieces_where_nobody_waits() -> None:
-    from ashore.privacy.pieces import InPieces
+    from ashore.data.privacy.pieces import InPieces
 
     want = Want()
 

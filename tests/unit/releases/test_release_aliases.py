@@ -9,17 +9,16 @@ import pytest
 from msgspec import structs
 from scratch import a_ledger
 
-from ashore.access import KeyScope, PolicyAuthority, Principal
-from ashore.access.budgets import BudgetRule, LedgerBudgets
-from ashore.access.policy import Binding, Policy, Role, parse_rule
-from ashore.cache import AnswerCache, CachePolicy, FixedEpochs, RoutePolicy
-from ashore.core import MemoryRecorder, Message, RequestId, SystemClock, TenantId
-from ashore.engines import Sampling
-from ashore.errors import BudgetExceeded, PermissionDenied
-from ashore.metrics import Metrics
-from ashore.privacy import Privacy, PrivacyPolicy, PrivacyRoute
-from ashore.releases import AliasRoute
-from ashore.serving import (
+from ashore.core.chat import Message
+from ashore.core.clock import SystemClock
+from ashore.core.errors import BudgetExceeded, PermissionDenied
+from ashore.core.ids import RequestId, TenantId
+from ashore.data.authority import KeyScope, PolicyAuthority, Principal
+from ashore.data.authority.budgets import BudgetRule, LedgerBudgets
+from ashore.data.authority.policy import Binding, Policy, Role, parse_rule
+from ashore.data.cache import AnswerCache, CachePolicy, FixedEpochs, RoutePolicy
+from ashore.data.engines import Sampling
+from ashore.data.path import (
     BytesText,
     GenerationRequest,
     Guards,
@@ -29,7 +28,11 @@ from ashore.serving import (
     Started,
     Topology,
 )
-from ashore.serving.masking import PrivacyMasker
+from ashore.data.path.masking import PrivacyMasker
+from ashore.data.privacy import Privacy, PrivacyPolicy, PrivacyRoute
+from ashore.data.releases import AliasRoute
+from ashore.kit.metrics import Metrics
+from ashore.kit.recorder import MemoryRecorder
 
 ALICE = Principal(id="alice", tenant=TenantId("acme"), roles=frozenset({"developer"}))
 MAIL = "bob@example.com"

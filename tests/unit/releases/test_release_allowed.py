@@ -7,11 +7,11 @@ from typing import get_args
 
 import pytest
 
-from ashore.core import EngineKind
-from ashore.engines import LIMITS, card_of
-from ashore.errors import InvalidRequest, PermissionDenied
-from ashore.releases import ReleasePolicy, check_adapters, check_options
-from ashore.releases.workshop import Limits
+from ashore.core.errors import InvalidRequest, PermissionDenied
+from ashore.core.kinds import EngineKind
+from ashore.data.engines import LIMITS, card_of
+from ashore.data.releases import ReleasePolicy, check_adapters, check_options
+from ashore.machine.planning.workshop import Limits
 
 PLAIN = ReleasePolicy()
 

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from thrift import some_or_all
 
-from ashore.releases.betting import (
+from ashore.data.path.differences import Endings, beside_each, slowness
+from ashore.data.releases.betting import (
     ALPHA,
     BY_NAME,
     EVERYTHING,
@@ -28,7 +29,6 @@ from ashore.releases.betting import (
     step_slice,
     wealth,
 )
-from ashore.serving.differences import Endings, beside_each, slowness
 
 Draw = Callable[[random.Random], dict[str, float]]
 

@@ -7,10 +7,10 @@ import asyncio
 import pytest
 from test_release_serving import Bench, ask, run
 
-from ashore.config import parse_spec
-from ashore.errors import AshoreError, InvalidSpec
-from ashore.releases import AliasRoute, Count, ReleasePolicy, Slo, burning
-from ashore.serving import MemoryReplica
+from ashore.core.errors import AshoreError, InvalidSpec
+from ashore.data.path import MemoryReplica
+from ashore.data.releases import AliasRoute, Count, ReleasePolicy, Slo, burning
+from ashore.machine.config import parse_spec
 
 NOW = 1_000_000
 HOUR = Slo(errors_percent=1.0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ashore.serving.differences import OTHER_SCRIPTS, Observation, compared, is_defect, language_of
+from ashore.data.path.differences import OTHER_SCRIPTS, Observation, compared, is_defect, language_of
 
 GOOD = Observation(at_s=0, text="Paris.", tokens=3)
 REFUSES = Observation(at_s=0, text="I'm sorry, I cannot help with that.", tokens=9)

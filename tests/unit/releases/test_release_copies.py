@@ -10,13 +10,13 @@ import pytest
 from msgspec import structs
 from test_release_serving import ALICE, Bench, ask, run, until
 
-from ashore.core import ManualClock
-from ashore.engines import ScoredText, ScoreText, TokenLogprob
-from ashore.releases import EVERYTHING, AliasRoute, Shadowing
-from ashore.serving import Delta, MemoryReplica, Usage, answer_listener
-from ashore.serving.admission import Load
-from ashore.serving.background import FRESH_S, QUEUE, REST, Aside
-from ashore.serving.canary import DROPPED
+from ashore.core.clock import ManualClock
+from ashore.data.engines import ScoredText, ScoreText, TokenLogprob
+from ashore.data.path import Delta, MemoryReplica, Usage, answer_listener
+from ashore.data.path.admission import Load
+from ashore.data.path.background import FRESH_S, QUEUE, REST, Aside
+from ashore.data.path.canary import DROPPED
+from ashore.data.releases import EVERYTHING, AliasRoute, Shadowing
 
 SHADOWED = AliasRoute(weights=(("chat-1", 1000),), live="chat-1", shadow=Shadowing(release="chat-2", share=1000))
 

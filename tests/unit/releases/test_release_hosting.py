@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
-from ashore.deployment.rollouts import Asked, Hosted, next_steps
-from ashore.releases import ReleaseState
+from ashore.data.releases import ReleaseState
+from ashore.machine.deployment.rollouts import Asked, Hosted, next_steps
 
 
 def asked(release: str, state: ReleaseState, *, cold: bool = False, alias: str = "chat") -> Asked:

@@ -9,13 +9,12 @@ from typing import Any
 
 import pytest
 
-from ashore.core import ManualClock
-from ashore.deployment.hosting import LOOK_EVERY_S, Hosting
-from ashore.deployment.hosts import Replica, Running
-from ashore.engines import EngineInfo, EngineOptions
-from ashore.errors import AshoreError, Conflict, CorruptBlob, DiskFull, InvalidRequest, Overloaded
-from ashore.planning import ModelPlan
-from ashore.releases import Course, ReleaseState, Wanted
+from ashore.core.clock import ManualClock
+from ashore.core.errors import AshoreError, Conflict, CorruptBlob, DiskFull, InvalidRequest, Overloaded
+from ashore.data.engines import EngineInfo, EngineOptions, ModelPlan
+from ashore.data.releases import Course, ReleaseState, Wanted
+from ashore.machine.deployment.hosting import LOOK_EVERY_S, Hosting
+from ashore.machine.deployment.hosts import Replica, Running
 
 INFO = EngineInfo(
     kind="fake", version="1", model="m", precision="none", context_tokens=8, vocab_size=8, kv_tokens=8, max_sequences=1,

@@ -13,10 +13,10 @@ import pytest
 from test_release_pairs import SHADOWED, Says
 from test_release_serving import Bench, ask, run
 
-from ashore.config import read_spec
-from ashore.errors import InvalidSpec
-from ashore.releases import EVERYTHING, AliasRoute, JudgeSpec, ReleasePolicy
-from ashore.serving.judges import Judges, score_of
+from ashore.core.errors import InvalidSpec
+from ashore.data.path.judges import Judges, score_of
+from ashore.data.releases import EVERYTHING, AliasRoute, JudgeSpec, ReleasePolicy
+from ashore.machine.config import read_spec
 
 T = TypeVar("T")
 

@@ -9,13 +9,14 @@ from pathlib import Path
 import pytest
 from msgspec import structs
 
-from ashore.bootstrap import gather_facts
-from ashore.core import Digest, ModelShape
-from ashore.errors import AshoreError, InvalidRequest, InvalidSpec
-from ashore.planning import ModelPlan
-from ashore.releases import ReleaseWish
-from ashore.releases.workshop import StoreWorkshop, limits_of
-from ashore.store import StoredModel
+from ashore.cli.bootstrap import gather_facts
+from ashore.core.errors import AshoreError, InvalidRequest, InvalidSpec
+from ashore.core.ids import Digest
+from ashore.core.shapes import ModelShape
+from ashore.data.engines import ModelPlan
+from ashore.data.releases import ReleaseWish
+from ashore.kit.store import StoredModel
+from ashore.machine.planning.workshop import StoreWorkshop, limits_of
 
 
 def test_limits_are_told_from_the_options_of_the_engine() -> None:

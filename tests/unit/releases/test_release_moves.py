@@ -6,14 +6,16 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
-from ashore.access import SYSTEM, Acts
-from ashore.core import ManualClock, MemoryRecorder, perform
-from ashore.engines import EngineOptions
-from ashore.planning import Inventory, ModelPlan, Plan
-from ashore.releases import ReleaseKeeper, ReleaseOffice
-from ashore.releases.calls import CALLS, ReleaseDesk
-from ashore.releases.memory import MemoryWorkshop
-from ashore.state import open_database
+from ashore.control.releases import ReleaseOffice
+from ashore.control.releases.calls import CALLS, ReleaseDesk
+from ashore.control.releases.memory import MemoryWorkshop
+from ashore.core.clock import ManualClock
+from ashore.data.authority import SYSTEM, Acts
+from ashore.data.engines import EngineOptions, Inventory, ModelPlan, Plan
+from ashore.data.releases import ReleaseKeeper
+from ashore.kit.call import perform
+from ashore.kit.recorder import MemoryRecorder
+from ashore.kit.state import open_database
 
 MOVES: tuple[tuple[str, dict[str, Any]], ...] = (
     ("release shadow", {"release": "chat-2"}),

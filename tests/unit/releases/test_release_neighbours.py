@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import pytest
 from test_release_serving import ALICE, ask
 
-from ashore.serving.answer_listener import Trial
-from ashore.serving.differences import LEAST_PIECES
-from ashore.serving.model import Delta
-from ashore.serving.pairing import NEAR_S, Neighbours
+from ashore.data.path.answer_listener import Trial
+from ashore.data.path.differences import LEAST_PIECES
+from ashore.data.path.model import Delta
+from ashore.data.path.pairing import NEAR_S, Neighbours
 
 
 def trial(began_s: float = 0.0) -> Trial:

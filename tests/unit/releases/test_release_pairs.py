@@ -11,16 +11,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_release_serving import Bench, ask, run
 
-from ashore.cache import Directive
-from ashore.config import parse_spec
-from ashore.core import Message
-from ashore.engines import CancelOrder, GenerateOrder, OrderHearer
-from ashore.errors import InvalidSpec
-from ashore.metrics import Metrics
-from ashore.privacy import Privacy, PrivacyPolicy
-from ashore.releases import AliasRoute, Pair, ReleasePolicy, Shadowing, Widest, wording_distance
-from ashore.serving import GenerationRequest, Guards, MemoryReplica, PrivacyMasker
-from ashore.serving.memory import ECHO_INFO
+from ashore.core.chat import Message
+from ashore.core.errors import InvalidSpec
+from ashore.data.cache import Directive
+from ashore.data.engines import CancelOrder, GenerateOrder, OrderHearer
+from ashore.data.path import GenerationRequest, Guards, MemoryReplica, PrivacyMasker
+from ashore.data.path.memory import ECHO_INFO
+from ashore.data.privacy import Privacy, PrivacyPolicy
+from ashore.data.releases import AliasRoute, Pair, ReleasePolicy, Shadowing, Widest, wording_distance
+from ashore.kit.metrics import Metrics
+from ashore.machine.config import parse_spec
 
 ID = "11010519491231002X"
 PHONE = "13800138000"

@@ -9,10 +9,10 @@ import pytest
 from msgspec import structs
 from test_release_serving import Bench, ask, run
 
-from ashore.errors import ContextTooLong, UnsupportedByEngine
-from ashore.releases import EVERYTHING, AliasRoute, Shadowing
-from ashore.serving import GenerationRequest, MemoryReplica
-from ashore.serving.memory import ECHO_INFO
+from ashore.core.errors import ContextTooLong, UnsupportedByEngine
+from ashore.data.path import GenerationRequest, MemoryReplica
+from ashore.data.path.memory import ECHO_INFO
+from ashore.data.releases import EVERYTHING, AliasRoute, Shadowing
 
 NARROW = structs.replace(ECHO_INFO, context_tokens=230)
 WIDE = "a question that is longer than all of a narrow context, so that no room is left for an answer. " * 3

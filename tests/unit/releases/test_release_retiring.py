@@ -13,17 +13,16 @@ from typing import Any
 import pytest
 from host_in_thread import host_running
 
-from ashore.core import ManualClock, SystemClock
-from ashore.deployment.hosts import Hosts, Replica, Running
-from ashore.engines import EngineOptions
-from ashore.engines.failures import failure_of
-from ashore.engines.fake.engine import FakeEngine
-from ashore.engines.fake.files import fake_model_files
-from ashore.engines.frames import PROTOCOL_VERSION, LoadFailed, encode
-from ashore.errors import AshoreError, EngineFailed, InvalidRequest
-from ashore.planning import ModelPlan
-from ashore.processes import Supervisor, listen_on
-from ashore.settings import Home, Settings
+from ashore.core.clock import ManualClock, SystemClock
+from ashore.core.errors import AshoreError, EngineFailed, InvalidRequest
+from ashore.data.engines import EngineOptions, ModelPlan
+from ashore.data.engines.failures import failure_of
+from ashore.data.engines.fake.engine import FakeEngine
+from ashore.data.engines.fake.files import fake_model_files
+from ashore.data.engines.frames import PROTOCOL_VERSION, LoadFailed, encode
+from ashore.kit.processes import Supervisor, listen_on
+from ashore.kit.settings import Home, Settings
+from ashore.machine.deployment.hosts import Hosts, Replica, Running
 
 
 @dataclass

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from ashore.engines import EngineOptions
-from ashore.errors import NotFound
-from ashore.planning import ModelPlan
-from ashore.releases import WHOLE, Alias, Book, Course, Release, ReleaseState, resources_of
+from ashore.control.releases import resources_of
+from ashore.core.errors import NotFound
+from ashore.data.engines import EngineOptions, ModelPlan
+from ashore.data.releases import WHOLE, Alias, Book, Course, Release, ReleaseState
 
 
 def release(name: str, alias: str) -> Release:

@@ -10,12 +10,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ashore.core import ManualClock
-from ashore.releases import ALIASES_EPOCH, Alias, AliasRoute
-from ashore.releases.data import RouteKeeper
-from ashore.releases.model import Moved
-from ashore.releases.sql import write_moved
-from ashore.state import Database, open_database
+from ashore.core.clock import ManualClock
+from ashore.data.releases import ALIASES_EPOCH, Alias, AliasRoute
+from ashore.data.releases.model import Moved
+from ashore.data.releases.room import RouteKeeper
+from ashore.data.releases.sql import write_moved
+from ashore.kit.state import Database, open_database
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection

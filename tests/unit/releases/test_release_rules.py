@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ashore.errors import Conflict, InvalidRequest, MemoryFull
-from ashore.releases.model import WHOLE, ReleaseState
-from ashore.releases.rules import (
+from ashore.core.errors import Conflict, InvalidRequest, MemoryFull
+from ashore.data.releases.model import WHOLE, ReleaseState
+from ashore.data.releases.rules import (
     MOVES,
     MemoryFigures,
     after,

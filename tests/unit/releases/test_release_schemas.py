@@ -11,15 +11,15 @@ import msgspec
 import pytest
 from test_release_serving import ALICE, Bench, ask, run
 
-from ashore.access import Principal
-from ashore.core import SystemClock
-from ashore.engines import CancelOrder, GenerateOrder, Grammar, OrderHearer
-from ashore.errors import DeadlineExceeded, InvalidSpec
-from ashore.releases import EVERYTHING, AliasRoute, Shadowing
-from ashore.releases.schemas import AnswerSchema
-from ashore.serving import GenerationRequest, MemoryReplica
-from ashore.serving.prompt import INLINE_CHARS
-from ashore.serving.schemas import MOST_SCHEMA_CHARS, MOST_STEPS, AnswerSchemas
+from ashore.core.clock import SystemClock
+from ashore.core.errors import DeadlineExceeded, InvalidSpec
+from ashore.data.authority import Principal
+from ashore.data.engines import CancelOrder, GenerateOrder, Grammar, OrderHearer
+from ashore.data.path import GenerationRequest, MemoryReplica
+from ashore.data.path.prompt import INLINE_CHARS
+from ashore.data.path.schemas import MOST_SCHEMA_CHARS, MOST_STEPS, AnswerSchemas
+from ashore.data.releases import EVERYTHING, AliasRoute, Shadowing
+from ashore.data.releases.schemas import AnswerSchema
 
 SCHEMA = {"type": "object", "required": ["a"], "properties": {"a": {"type": "integer", "minimum": 1}}}
 GRAMMAR = Grammar(kind="json_schema", text=json.dumps(SCHEMA))

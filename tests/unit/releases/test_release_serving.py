@@ -10,13 +10,13 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from ashore.access import Principal
-from ashore.core import Message, RequestId, SystemClock, TenantId
-from ashore.engines import CancelOrder, GenerateOrder, OrderHearer, Sampling, ScoredText, ScoreText
-from ashore.errors import Draining, HostDied, KillsHosts, NotReady
-from ashore.metrics import Metrics
-from ashore.releases import EVERYTHING, AliasRoute, Shadowing
-from ashore.serving import (
+from ashore.core.chat import Message
+from ashore.core.clock import SystemClock
+from ashore.core.errors import Draining, HostDied, KillsHosts, NotReady
+from ashore.core.ids import RequestId, TenantId
+from ashore.data.authority import Principal
+from ashore.data.engines import CancelOrder, GenerateOrder, OrderHearer, Sampling, ScoredText, ScoreText
+from ashore.data.path import (
     BytesText,
     GenerationRequest,
     Guards,
@@ -28,7 +28,9 @@ from ashore.serving import (
     Topology,
     Usage,
 )
-from ashore.serving.replicas import Seat
+from ashore.data.path.replicas import Seat
+from ashore.data.releases import EVERYTHING, AliasRoute, Shadowing
+from ashore.kit.metrics import Metrics
 
 ALICE = Principal(id="alice", tenant=TenantId("acme"), roles=frozenset({"developer"}))
 LIVE_ALONE = AliasRoute(weights=(("chat-1", 1000),))
@@ -443,7 +445,7 @@ def test_gauges_of_a_release_that_is_gone_are_dropped() -> None:
 
 def test_who_waits_already_has_that_patience_too_once_this_worker_hears_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """The supervisor may end hosts before a busy worker has read why."""
-    monkeypatch.setattr("ashore.serving.generation.REPLICA_WAIT_S", 1.0)
+    monkeypatch.setattr("ashore.data.path.generation.REPLICA_WAIT_S", 1.0)
 
     async def scenario(bench: Bench) -> None:
         bench.service.take_routes({"chat": LIVE_ALONE})

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from ashore.releases import BY_NAME, EVERYTHING, Finding, Tally, look, observed, step_slice, verdict_words
-from ashore.releases.words import needs_override
+from ashore.control.releases import verdict_words
+from ashore.control.releases.words import needs_override
+from ashore.data.releases import BY_NAME, EVERYTHING, Finding, Tally, look, observed, step_slice
 
 
 def tallies(**means: tuple[float, int]) -> dict[tuple[str, str], Tally]:

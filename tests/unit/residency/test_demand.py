@@ -7,12 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from residency_sim import clairvoyant_hits, run, session_trace, wanted, zipf_trace
 
-from ashore.core import ManualClock
-from ashore.deployment.demand import HOLD_LOADS, LONGEST_BACKOFF_S, PATIENCE_S, Demand, Phase
-from ashore.engines import EngineInfo
-from ashore.errors import Conflict, InvalidSpec
-from ashore.planning import OnDemand
-from ashore.residency import Resident, plan_room
+from ashore.core.clock import ManualClock
+from ashore.core.errors import Conflict, InvalidSpec
+from ashore.data.engines import EngineInfo, OnDemand
+from ashore.machine.deployment.demand import HOLD_LOADS, LONGEST_BACKOFF_S, PATIENCE_S, Demand, Phase
+from ashore.machine.residency import Resident, plan_room
 
 
 class House:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from ashore.config import parse_spec
-from ashore.errors import InvalidSpec
+from ashore.core.errors import InvalidSpec
+from ashore.machine.config import parse_spec
 
 
 def test_less_memory_than_an_engine_needs_to_start_is_refused() -> None:

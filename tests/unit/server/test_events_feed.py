@@ -11,10 +11,20 @@ from typing import Any
 import msgspec
 import pytest
 
-from ashore.core import KeyScope, Principal, TenantId
-from ashore.errors import Overloaded
-from ashore.server.events import MOST_OF_ONE, Feed
-from ashore.state import Database, EpochWatch, Event, events_after, events_span, happenings, keep_event, open_scratch
+from ashore.control.server.events import MOST_OF_ONE, Feed
+from ashore.core.errors import Overloaded
+from ashore.core.ids import TenantId
+from ashore.core.principal import KeyScope, Principal
+from ashore.kit.state import (
+    Database,
+    EpochWatch,
+    Event,
+    events_after,
+    events_span,
+    happenings,
+    keep_event,
+    open_scratch,
+)
 
 
 @dataclass(frozen=True)

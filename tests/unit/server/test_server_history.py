@@ -11,16 +11,29 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from ashore.config import parse_spec
-from ashore.config.effective import in_force
-from ashore.core import Actor, ManualClock, MemoryRecorder, Nothing, Principal, TenantId
-from ashore.errors import NotFound, NotReady
-from ashore.metrics import TABLE, Metrics
-from ashore.server.calls import ConfigIn, HistoryIn, ServerDesk, TailIn, show_config, show_history, show_logs, show_tail
-from ashore.server.history import Ring
-from ashore.server.logs import MOST_BYTES, tail_of
-from ashore.server.series import KEPT_S, LONG_S, READINGS, SERIES, TICK_S, Sampler, merged
-from ashore.state import Database, execute, open_database
+from ashore.control.server.calls import (
+    ConfigIn,
+    HistoryIn,
+    ServerDesk,
+    TailIn,
+    show_config,
+    show_history,
+    show_logs,
+    show_tail,
+)
+from ashore.control.server.logs import MOST_BYTES, tail_of
+from ashore.core.clock import ManualClock
+from ashore.core.errors import NotFound, NotReady
+from ashore.core.ids import TenantId
+from ashore.core.principal import Principal
+from ashore.data.server.history import Ring
+from ashore.data.server.series import KEPT_S, LONG_S, READINGS, SERIES, TICK_S, Sampler, merged
+from ashore.kit.call import Actor, Nothing
+from ashore.kit.metrics import TABLE, Metrics
+from ashore.kit.recorder import MemoryRecorder
+from ashore.kit.state import Database, execute, open_database
+from ashore.machine.config import parse_spec
+from ashore.machine.config.effective import in_force
 
 ACTOR = Actor(principal=Principal(id="sam", tenant=TenantId("default")))
 

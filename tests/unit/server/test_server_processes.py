@@ -7,17 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from ashore.metrics import Metrics
-from ashore.processes import BY_MODULE
-from ashore.server.processes import METRICS, Processes, name_of
+from ashore.control.server.processes import METRICS, Processes, name_of
+from ashore.kit.metrics import Metrics
+from ashore.kit.processes import BY_MODULE
 
 
 @pytest.mark.parametrize(
     ("line", "name"),
     [
-        ("python -m ashore.api.worker --run /h/run --index 3 --log-level info", "api-3"),
-        ("python -m ashore.engines.host --socket /h/run/host-7.sock --launch x", "host-7"),
-        ("python -m ashore.jobs.worker --launch /h/run/jobs.json", "jobs"),
+        ("python -m ashore.data.worker --run /h/run --index 3 --log-level info", "api-3"),
+        ("python -m ashore.data.engines.host --socket /h/run/host-7.sock --launch x", "host-7"),
+        ("python -m ashore.control.jobs.worker --launch /h/run/jobs.json", "jobs"),
         ("/v/bin/envoy -c x", "envoy"),
         ("/v/bin/valkey-server *:0", "valkey"),
         ("python -m pytest", ""),
@@ -62,14 +62,14 @@ class Machine:
 def test_time_goes_on_over_a_restart_and_memory_is_that_of_who_lives(tmp_path: Path) -> None:
     machine = Machine(tmp_path)
     machine.put(1, "python -m ashore.cli.main up", cpu_s=1, pages=5)
-    machine.put(2, "python -m ashore.api.worker --index 0", cpu_s=2, pages=50)
+    machine.put(2, "python -m ashore.data.worker --index 0", cpu_s=2, pages=50)
     machine.put(3, "sleep 9", cpu_s=2, pages=50)
     machine.measure(2, 3, 99)
     assert machine.shown("supervisor") == (5, 1) and machine.shown("api-0") == (50, 2)
-    machine.put(2, "python -m ashore.api.worker --index 0", cpu_s=3, pages=60)
+    machine.put(2, "python -m ashore.data.worker --index 0", cpu_s=3, pages=60)
     machine.measure(2)
     assert machine.shown("api-0") == (60, 3)
-    machine.put(4, "python -m ashore.api.worker --index 0", cpu_s=0.5, pages=40)
+    machine.put(4, "python -m ashore.data.worker --index 0", cpu_s=0.5, pages=40)
     machine.measure(4)
     assert machine.shown("api-0") == (40, 3.5), "another process of the same name"
     machine.measure()

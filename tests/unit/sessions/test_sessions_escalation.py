@@ -8,15 +8,16 @@ from typing import Any
 import pytest
 from console_house import BETTER, GOOD, Browser, run, secret_of
 
-from ashore.access import KeyScope, KeyWish
-from ashore.access.guessing import Guesses
-from ashore.access.keyring import Keyring
-from ashore.access.people import AccountWish
-from ashore.errors import Conflict, PermissionDenied, TooManyAttempts, Unauthenticated
-from ashore.sessions import sql
-from ashore.sessions.gate import check_channel
-from ashore.sessions.locks import Tries, after_failure, taken_back
-from ashore.sessions.rules import DEFAULT
+from ashore.control.access import KeyWish
+from ashore.control.access.keyring import Keyring
+from ashore.control.access.people import AccountWish
+from ashore.control.sessions import sql
+from ashore.control.sessions.gate import check_channel
+from ashore.control.sessions.locks import Tries, after_failure, taken_back
+from ashore.control.sessions.rules import DEFAULT
+from ashore.core.errors import Conflict, PermissionDenied, TooManyAttempts, Unauthenticated
+from ashore.data.authority import KeyScope
+from ashore.data.authority.guessing import Guesses
 
 
 @pytest.mark.parametrize(

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from console_house import GOOD, Browser, run
 
-from ashore.errors import AshoreError, Overloaded, PermissionDenied, TooManyAttempts, Unauthenticated
-from ashore.sessions import Visit, hashing
-from ashore.sessions.cookies import Cookies, name_of
-from ashore.sessions.hashing import Hasher
-from ashore.sessions.paths import next_of
+from ashore.control.sessions import Visit, hashing
+from ashore.control.sessions.cookies import Cookies, name_of
+from ashore.control.sessions.hashing import Hasher
+from ashore.control.sessions.paths import next_of
+from ashore.core.errors import AshoreError, Overloaded, PermissionDenied, TooManyAttempts, Unauthenticated
 
 EVIL = (
     "//evil.example", "/\\evil.example", "\\\\evil.example", "https://evil.example", "http:evil.example",

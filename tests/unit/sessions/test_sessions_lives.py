@@ -10,9 +10,9 @@ from console_house import GOOD, MLPS3, Browser, ConsoleHouse, run
 from fake_provider import FakeProvider
 from soft_authenticator import SoftAuthenticator
 
-from ashore.access import AccountWish, KeyWish, People
-from ashore.sessions import Session
-from ashore.sessions.rules import DEFAULT, Rules
+from ashore.control.access import AccountWish, KeyWish, People
+from ashore.control.sessions import Session
+from ashore.control.sessions.rules import DEFAULT, Rules
 
 ROLES = ("system-administrator", "security-officer", "auditor", "model-owner", "developer", "viewer")
 STRONG = "Correct-Horse-7"

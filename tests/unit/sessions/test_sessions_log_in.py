@@ -8,17 +8,10 @@ from typing import Any
 import pytest
 from console_house import BETTER, GOOD, Browser, attributes, run
 
-from ashore.access import KEY_CREATE_OWN, Binding
-from ashore.core import SERVER
-from ashore.errors import (
-    Conflict,
-    InvalidRequest,
-    NotFound,
-    PermissionDenied,
-    TooManyAttempts,
-    Unauthenticated,
-)
-from ashore.sessions.rules import MLPS3
+from ashore.control.sessions.rules import MLPS3
+from ashore.core.errors import Conflict, InvalidRequest, NotFound, PermissionDenied, TooManyAttempts, Unauthenticated
+from ashore.data.authority import KEY_CREATE_OWN, Binding
+from ashore.kit.rights import SERVER
 
 
 def test_an_invited_user_chooses_a_password_and_is_in(rig: Any) -> None:
@@ -93,7 +86,7 @@ def test_wrong_unknown_and_disabled_look_the_same(rig: Any) -> None:
 
 
 def test_an_unknown_account_costs_as_many_hashes_as_a_known_one(rig: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from ashore.sessions import hashing
+    from ashore.control.sessions import hashing
 
     compared: list[str] = []
     right = hashing._matches
@@ -421,7 +414,7 @@ def test_a_log_in_is_given_as_keys_are(rig: Any) -> None:
     with pytest.raises(Conflict, match="already") as there:
         rig.office.invite(sec, "dev", reset=False)
     assert "account reset dev" in there.value.hint
-    from ashore.access.offices import makers_of
+    from ashore.data.authority.offices import makers_of
 
     with rig.database.read() as connection:
         assert makers_of(connection, "dev") == {"dev", "sec"}, "who may have used the invitation"

@@ -12,11 +12,11 @@ import pytest
 from console_house import Browser, ConsoleHouse, run
 from soft_authenticator import SoftAuthenticator, cbor
 
-from ashore.access import AccountWish, People
-from ashore.errors import AshoreError, Conflict, InvalidRequest, PermissionDenied, TooManyAttempts, Unauthenticated
-from ashore.sessions import Visit
-from ashore.sessions.cbor import read_cbor
-from ashore.sessions.webauthn import domain_of, encoded
+from ashore.control.access import AccountWish, People
+from ashore.control.sessions import Visit
+from ashore.control.sessions.cbor import read_cbor
+from ashore.control.sessions.webauthn import domain_of, encoded
+from ashore.core.errors import AshoreError, Conflict, InvalidRequest, PermissionDenied, TooManyAttempts, Unauthenticated
 
 
 async def member(rig: Any, name: str = "dev") -> Browser:

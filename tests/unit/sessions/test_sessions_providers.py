@@ -12,10 +12,11 @@ import pytest
 from console_house import Browser, ConsoleHouse, attributes, run
 from fake_provider import URL, FakeProvider
 
-from ashore.access import AccountWish, Binding
-from ashore.errors import AshoreError, Overloaded, PermissionDenied, SourceUnreachable
-from ashore.sessions import Outcome, Session, providers
-from ashore.sessions.providers import is_strong
+from ashore.control.access import AccountWish
+from ashore.control.sessions import Outcome, Session, providers
+from ashore.control.sessions.providers import is_strong
+from ashore.core.errors import AshoreError, Overloaded, PermissionDenied, SourceUnreachable
+from ashore.data.authority import Binding
 
 
 class Corp:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from ashore.config import parse_spec
-from ashore.errors import InvalidSpec
-from ashore.sessions import factor
-from ashore.sessions.locks import LONGEST_S, Tries, after_failure
-from ashore.sessions.rules import DEFAULT, MLPS3, rules_of, weakness_of
+from ashore.control.sessions import factor
+from ashore.control.sessions.locks import LONGEST_S, Tries, after_failure
+from ashore.control.sessions.rules import DEFAULT, MLPS3, rules_of, weakness_of
+from ashore.core.errors import InvalidSpec
+from ashore.machine.config import parse_spec
 
 
 @pytest.mark.parametrize("password, default, mlps3", [

@@ -14,13 +14,14 @@ import pytest
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
-from ashore.audit import RequestNote
-from ashore.config.document import parse_spec
-from ashore.core import Message, RequestId, SystemClock, ToolCall
-from ashore.errors import InvalidSpec
-from ashore.serving import Arrival, GenerationRequest
-from ashore.tracing import OtelSection
-from ashore.tracing.attributes import (
+from ashore.core.chat import Message, ToolCall
+from ashore.core.clock import SystemClock
+from ashore.core.errors import InvalidSpec
+from ashore.core.ids import RequestId
+from ashore.data.audit import RequestNote
+from ashore.data.path import Arrival, GenerationRequest
+from ashore.data.tracing import OtelSection
+from ashore.data.tracing.attributes import (
     INPUT,
     MOST_CHARS,
     input_messages,
@@ -30,13 +31,14 @@ from ashore.tracing.attributes import (
     texts_of,
     with_texts,
 )
-from ashore.tracing.export import Careful, OtelTracer, RequestSpan, Texts
+from ashore.data.tracing.export import Careful, OtelTracer, RequestSpan, Texts
+from ashore.machine.config.document import parse_spec
 
 OFF = """
 import asyncio, sys
-from ashore.rooms import Context
-from ashore.serving import Guards
-from ashore.tracing.room import ROOM
+from ashore.kit.rooms import Context
+from ashore.data.path import Guards
+from ashore.data.tracing.room import ROOM
 opened = asyncio.run(ROOM.open(Context(told=lambda name: {})))
 assert not opened.gives and opened.close is None and Guards().tracer is None
 print(sorted(name for name in sys.modules if name.startswith("opentelemetry.exporter")))
@@ -171,7 +173,7 @@ def test_texts_of_spans_that_wait_have_a_bound_and_give_it_back() -> None:
 
 
 def test_a_collector_that_never_answers_fills_no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ashore.tracing.export.MOST_TEXT_CHARS", 100_000)
+    monkeypatch.setattr("ashore.data.tracing.export.MOST_TEXT_CHARS", 100_000)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         section = OtelSection(endpoint=f"http://127.0.0.1:{silent.getsockname()[1]}")
         tracer = OtelTracer(section, blacken=list, counted=lambda spans, sent: None, clock=SystemClock())

@@ -1,0 +1,323 @@
+"""Calls about roles, bindings, the policy as a whole, and its decisions."""
+
+from __future__ import annotations
+
+from typing import Annotated, Final
+
+import msgspec
+
+from ashore.control.access.book import Applied
+from ashore.control.access.calls.desk import AccessDesk, Argument, Name, Several, Title
+from ashore.core.errors import InvalidRequest, NotFound
+from ashore.core.nearest import did_you_mean
+from ashore.data.authority.actions import ACTIONS, POLICY_READ, POLICY_WRITE, ROLE_GRANT
+from ashore.data.authority.policy import Binding, Policy, Role, Rule, check_resource, parse_rule
+from ashore.kit.call import Actor, Call, Nothing
+
+MAX_VERSION: Final = 2**53
+Rules = Annotated[list[Annotated[str, msgspec.Meta(max_length=500)]], msgspec.Meta(max_length=100_000)]
+
+
+class OneRole(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which role."""
+
+    role: str
+    """Name of the role."""
+
+
+class RoleBody(OneRole, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Rules of a custom role."""
+
+    title: Title = ""
+    """Purpose of the role, for people."""
+    rules: Annotated[Several, msgspec.Meta(extra={"flag": "rule"})]
+    """"infer on model/chat", "deny infer on model/deepseek-*"; may be repeated."""
+
+
+class RoleOut(msgspec.Struct, frozen=True, kw_only=True):
+    """A role."""
+
+    name: str
+    title: str
+    rules: list[str]
+    built_in: bool
+
+
+class RoleList(msgspec.Struct, frozen=True, kw_only=True):
+    """Roles."""
+
+    items: list[RoleOut]
+
+
+class RoleDetail(RoleOut, frozen=True, kw_only=True):
+    """A role, and who has it."""
+
+    holders: list[str]
+    """Subjects that it was granted to."""
+
+
+class BindingBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A role granted to a subject."""
+
+    subject: Annotated[str, msgspec.Meta(max_length=200, extra={"positional": True})]
+    """user/ID, service/ID, group/NAME, tenant/NAME or everyone."""
+    role: Argument
+    """Name of the role."""
+
+
+class BindingChange(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Roles to grant and to revoke."""
+
+    grant: Annotated[list[BindingBody], msgspec.Meta(max_length=1000)] = []
+    revoke: Annotated[list[BindingBody], msgspec.Meta(max_length=1000)] = []
+
+
+class BindingList(msgspec.Struct, frozen=True, kw_only=True):
+    """Who has which role."""
+
+    items: list[BindingBody]
+
+
+class NamedRole(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A custom role in a policy."""
+
+    name: Name
+    title: Title = ""
+    rules: Rules
+
+
+class PolicyIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A policy that replaces the one in force."""
+
+    base_version: Annotated[int, msgspec.Meta(ge=0, le=MAX_VERSION)]
+    """Version on which the change is based. Refused with 409 if it is no longer the version in force."""
+    roles: Annotated[list[NamedRole], msgspec.Meta(max_length=10_000)] = []
+    bindings: Annotated[list[BindingBody], msgspec.Meta(max_length=100_000)] = []
+    comment: Annotated[str, msgspec.Meta(max_length=500)] = ""
+    dry_run: bool = False
+
+
+class VersionIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which version of the policy."""
+
+    version: Annotated[int, msgspec.Meta(ge=1, le=MAX_VERSION)] | None = None
+    """An older version. Default: the one in force."""
+
+
+class PolicyOut(msgspec.Struct, frozen=True, kw_only=True):
+    """Custom roles and bindings. The built-in roles are in `GET /admin/v1/roles`."""
+
+    version: int
+    roles: list[NamedRole]
+    bindings: list[BindingBody]
+
+
+class PolicyApplied(msgspec.Struct, frozen=True, kw_only=True):
+    """Result of a policy change."""
+
+    version: int
+    """Version of the policy in force now."""
+    in_force: bool
+    """False for a dry run, and if nothing changed."""
+    changes: list[str]
+    """`+ role reader: infer on model/chat`, `- user/alice has developer`."""
+
+
+class HistoryIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How many versions."""
+
+    limit: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 100
+    """Maximum number of versions."""
+
+
+class VersionOut(msgspec.Struct, frozen=True, kw_only=True):
+    """One version of the policy."""
+
+    version: int
+    author: str
+    comment: str
+    created_at: int
+
+
+class VersionList(msgspec.Struct, frozen=True, kw_only=True):
+    """Versions of the policy, the newest first."""
+
+    items: list[VersionOut]
+
+
+class CanIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The account, the action and the resource."""
+
+    subject: str = ""
+    """An account: user/alice, service/app. Default: the caller."""
+    action: Annotated[str, msgspec.Meta(min_length=1)]
+    resource: Annotated[str, msgspec.Meta(min_length=1)]
+
+
+class HeldRole(msgspec.Struct, frozen=True, kw_only=True):
+    """A role, and the subject it was granted to."""
+
+    role: str
+    by: str
+
+
+class CanOut(msgspec.Struct, frozen=True, kw_only=True):
+    """Whether an account may do something, by which rule, and why."""
+
+    allowed: bool
+    action: str
+    resource: str
+    why: str
+    rule: str
+    role: str
+    by: str
+    """Subject to which the role was granted."""
+    roles: list[HeldRole]
+
+
+class ActionOut(msgspec.Struct, frozen=True, kw_only=True):
+    """An action that rules can name."""
+
+    name: str
+    office: str | None
+    protects: str
+
+
+class ActionList(msgspec.Struct, frozen=True, kw_only=True):
+    """Actions."""
+
+    items: list[ActionOut]
+
+
+def list_roles(desk: AccessDesk, actor: Actor, asked: Nothing) -> RoleList:
+    """List all roles, including the built-in ones."""
+    return RoleList(
+        items=[
+            RoleOut(name=role.name, title=role.title, rules=_rules(role), built_in=role.built_in)
+            for role in desk.book.roles(actor)
+        ]
+    )
+
+
+def show_role(desk: AccessDesk, actor: Actor, asked: OneRole) -> RoleDetail:
+    """Show one role with its rules, and who has it."""
+    roles = {role.name: role for role in desk.book.roles(actor)}
+    role = roles.get(asked.role)
+    if role is None:
+        raise NotFound(f"there is no role {asked.role[:100]!r}", hint=did_you_mean(asked.role[:100], list(roles)))
+    holders = [one.subject for one in desk.book.bindings(actor) if one.role == role.name]
+    return RoleDetail(
+        name=role.name, title=role.title, rules=_rules(role), built_in=role.built_in, holders=sorted(holders)
+    )
+
+
+def put_role(desk: AccessDesk, actor: Actor, asked: RoleBody) -> PolicyApplied:
+    """Create a custom role, or replace its rules."""
+    return _applied(desk.book.put_role(actor, _role(asked.role, asked.title, asked.rules)))
+
+
+def remove_role(desk: AccessDesk, actor: Actor, asked: OneRole) -> PolicyApplied:
+    """Remove a custom role that is granted to nobody."""
+    return _applied(desk.book.remove_role(actor, asked.role))
+
+
+def list_bindings(desk: AccessDesk, actor: Actor, asked: Nothing) -> BindingList:
+    """List who has which role."""
+    found = desk.book.bindings(actor)
+    return BindingList(items=[BindingBody(subject=one.subject, role=one.role) for one in found])
+
+
+def change_bindings(desk: AccessDesk, actor: Actor, asked: BindingChange) -> PolicyApplied:
+    """Grant roles and revoke them."""
+    if not asked.grant and not asked.revoke:
+        raise InvalidRequest(
+            "the request grants nothing and revokes nothing",
+            hint='send {"grant": [{"subject": "user/alice", "role": "developer"}]}',
+        )
+    return _applied(desk.book.grant(actor, add=_bindings(asked.grant), remove=_bindings(asked.revoke)))
+
+
+def list_actions(desk: AccessDesk, actor: Actor, asked: Nothing) -> ActionList:
+    """List the actions that rules can name, and what each one protects."""
+    return ActionList(items=[ActionOut(name=one.name, office=one.office, protects=one.protects) for one in ACTIONS])
+
+
+def show_policy(desk: AccessDesk, actor: Actor, asked: VersionIn) -> PolicyOut:
+    """Print the policy in the format that `apply` reads."""
+    policy = desk.book.show(actor, asked.version)
+    return PolicyOut(
+        version=policy.version,
+        roles=[NamedRole(name=role.name, title=role.title, rules=_rules(role)) for role in policy.roles],
+        bindings=[BindingBody(subject=one.subject, role=one.role) for one in policy.bindings],
+    )
+
+
+def apply_policy(desk: AccessDesk, actor: Actor, asked: PolicyIn) -> PolicyApplied:
+    """Replace the policy in force, or show what would change."""
+    policy = Policy(
+        roles=tuple(_role(one.name, one.title, one.rules) for one in asked.roles),
+        bindings=tuple(dict.fromkeys(_bindings(asked.bindings))),
+    )
+    done = desk.book.apply(actor, policy, base_version=asked.base_version, comment=asked.comment, dry_run=asked.dry_run)
+    return _applied(done)
+
+
+def list_versions(desk: AccessDesk, actor: Actor, asked: HistoryIn) -> VersionList:
+    """List the versions of the policy, the newest first."""
+    return VersionList(
+        items=[
+            VersionOut(version=one.version, author=one.author, comment=one.comment, created_at=one.created_s)
+            for one in desk.book.history(actor, limit=asked.limit)
+        ]
+    )
+
+
+def can(desk: AccessDesk, actor: Actor, asked: CanIn) -> CanOut:
+    """Check whether an account may perform an action, and which rule decides. Everyone may ask about themselves."""
+    subject = asked.subject or actor.principal.subjects[0]
+    decision, roles = desk.book.can(actor, subject, asked.action, check_resource(asked.resource))
+    return CanOut(
+        allowed=decision.allowed,
+        action=decision.action,
+        resource=decision.resource,
+        why=decision.why,
+        rule=decision.rule,
+        role=decision.role,
+        by=decision.subject,
+        roles=[HeldRole(role=role, by=by) for role, by in roles],
+    )
+
+
+LIST_ROLES: Final = Call("access role", "list", "GET", "/roles", POLICY_READ, list_roles)
+SHOW_ROLE: Final = Call("access role", "show", "GET", "/roles/{role}", POLICY_READ, show_role)
+PUT_ROLE: Final = Call("access role", "put", "PUT", "/roles/{role}", POLICY_WRITE, put_role)
+REMOVE_ROLE: Final = Call("access role", "remove", "DELETE", "/roles/{role}", POLICY_WRITE, remove_role)
+HOLDERS: Final = Call("access role", "holders", "GET", "/bindings", POLICY_READ, list_bindings)
+BIND: Final = Call("access role", "bind", "POST", "/bindings", ROLE_GRANT, change_bindings)
+LIST_ACTIONS: Final = Call("access role", "actions", "GET", "/actions", "", list_actions)
+SHOW_POLICY: Final = Call("access policy", "show", "GET", "/policy", POLICY_READ, show_policy)
+APPLY_POLICY: Final = Call("access policy", "apply", "PUT", "/policy", POLICY_WRITE, apply_policy)
+HISTORY: Final = Call("access policy", "history", "GET", "/policy/history", POLICY_READ, list_versions)
+CAN: Final = Call("access", "can", "GET", "/can", "", can)
+
+
+def _rules(role: Role) -> list[str]:
+    return [str(rule) for rule in role.rules]
+
+
+def _role(name: str, title: str, rules: list[str]) -> Role:
+    return Role(name=name, title=title, rules=tuple(dict.fromkeys(map(_rule, rules))))
+
+
+def _rule(text: str) -> Rule:
+    rule = parse_rule(text)
+    check_resource(rule.resource)
+    return rule
+
+
+def _bindings(bodies: list[BindingBody]) -> list[Binding]:
+    return [Binding(one.subject, one.role) for one in bodies]
+
+
+def _applied(applied: Applied) -> PolicyApplied:
+    return PolicyApplied(version=applied.policy.version, in_force=applied.in_force, changes=[*applied.changes])

@@ -1,0 +1,24 @@
+"""The audit log, which cannot be changed unnoticed: who requested, decided and did what, with which outcome.
+
+Owns: the lines on disk and their hashes, the writer of each process, checkpoints and anchors, verifying, searching,
+exporting, archiving. Refuses to own: what is recorded (each room reports it through `core.Recorder`), who may read.
+
+Where to add what:
+
+- Something an auditor must find: an `Act` (kit/recorder.py) passed to the `Recorder` of a use case.
+- An anchor or an archive: audit/anchors/ (its `__init__` opens it by the form of the place), the form in
+  data/audit/section.py, control/audit/archive.py (scheduled: archivist.py), and a parameter of
+  tests/contract/test_audit_anchors.py.
+"""
+
+from ashore.control.audit.anchors import Anchor, open_anchor
+from ashore.control.audit.archive import Archive, MemoryArchive, archive_segments, open_archive
+from ashore.control.audit.archivist import Archivist
+from ashore.control.audit.export import verify_export
+from ashore.control.audit.following import Follower
+from ashore.control.audit.keyseal import PRIVATE_KEYS, rewrap_audit_keys, seal_audit_keys, unseal_audit_keys
+from ashore.control.audit.notary import Notary, read_anchors
+from ashore.control.audit.render import hit_line
+from ashore.control.audit.service import AuditService
+from ashore.control.audit.verify import verify_local
+from ashore.control.audit.verifyfolder import VerifyReport, verify_folder

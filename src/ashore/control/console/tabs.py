@@ -1,0 +1,145 @@
+"""The page of a subject: one tab for each noun, with its list and its acts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+import msgspec
+
+from ashore.control.console.calling import WHOSE, command_of, shown_of
+from ashore.control.console.forms import PER_PAGE, Field, fields_of, filled, read_form
+from ashore.control.console.model import Answer
+from ashore.control.console.pages import Page, Placed, is_list, lead_of, needs_no_row, row_calls
+from ashore.control.console.present import Shown
+from ashore.control.console.reader import Reader
+from ashore.control.console.rows import Beside, Link, beside_rows, own_only, row_links
+from ashore.control.console.walk import walk_of
+from ashore.core.errors import AshoreError, NotReady, PermissionDenied, UnknownRoute
+from ashore.kit.rights import check_call
+
+LIVE: Final = frozenset({"job", "events", "release"})
+"""Tabs whose list is reloaded when something happens."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class View:
+    """The list that a tab opens with."""
+
+    placed: Placed
+    shown: Shown | None
+    fault: AshoreError | None
+    fields: tuple[Field, ...]
+    """What it may be narrowed by."""
+    narrowed: bool
+    """Whether it is."""
+    command: str
+    acts: tuple[Placed, ...]
+    """On one row."""
+    beside: tuple[Beside, ...]
+    """Of other nouns; those that the reader is offered."""
+    own_only: frozenset[str]
+    me: str
+
+
+async def tab_page(reader: Reader, page: Page, slug: str = "") -> Answer:
+    """Return a page with one of its tabs open.
+
+    Args:
+        reader: Who reads it.
+        page: Which page.
+        slug: The tab as an address has it, `backups`; empty: the query says it.
+
+    Raises:
+        PermissionDenied: the reader may see and do nothing of it.
+        UnknownRoute: it has no such tab.
+    """
+    offered = [tab for tab in reader.acts.atlas.tabs(page) if _offered(reader, page, tab)]
+    if not offered:
+        _refuse(reader, page)
+    known = reader.acts.atlas.tabs(page)
+    wanted = next((one for one in known if slug and slug in slugs_of(one)), "") or dict(reader.asked.query).get(
+        "_tab", ""
+    )
+    if slug and wanted not in known:
+        raise UnknownRoute(f"the page {page.name} has no part {slug[:100]!r}", hint="choose one of its tabs")
+    if wanted in known and wanted not in offered:
+        _refuse(reader, page, wanted)
+    tab = wanted if wanted in offered else offered[0]
+    calls = _offered(reader, page, tab)
+    lead = lead_of(calls)
+    view = None if lead is None else await _view(reader, lead, calls)
+    rows = set() if lead is None else {one.key for one in row_calls(calls, lead)}
+    links = [Link(placed=one) for one in calls if one is not lead and (one.key not in rows or needs_no_row(one.call))]
+    return await reader.large_page(
+        "tab.html",
+        page.name,
+        None if view is None else view.shown,
+        tabs=offered,
+        tab=tab,
+        view=view,
+        acts=[one for one in links if one.placed.call.changes],
+        looks=[one for one in links if not one.placed.call.changes],
+        row_links=row_links,
+        walk=tuple(walk_of(reader)) if page.name == "audit" else (),
+        denied=[one for one in reader.acts.atlas.on(page.name, tab) if one not in calls],
+        live=tab in LIVE,
+    )
+
+
+def slugs_of(tab: str) -> tuple[str, str]:
+    """Return the spellings of a tab in an address: `access-key`, `access-keys`."""
+    slug = tab.replace(" ", "-")
+    return slug, slug if slug.endswith("s") else f"{slug}s"
+
+
+def _offered(reader: Reader, page: Page, tab: str) -> list[Placed]:
+    return [one for one in reader.acts.atlas.on(page.name, tab) if reader.offers(one)]
+
+
+def _refuse(reader: Reader, page: Page, tab: str = "") -> None:
+    """Refuse a page with the authority's message."""
+    for one in reader.acts.atlas.placed:
+        if one.page == page.name and tab in ("", one.tab):
+            check_call(reader.acts.authority, reader.session.whole, one.call)
+    raise NotReady(f"this server has nothing for the page {page.name}", hint="start the server with `ashore up`")
+
+
+async def _view(reader: Reader, lead: Placed, calls: list[Placed]) -> View:
+    call, query = lead.call, reader.asked.query
+    fields = filled(fields_of(call, lists=True), query)
+    shown: Shown | None = None
+    fault: AshoreError | None = None
+    try:
+        shown = await shown_of(reader, call, await _listed(reader, lead), query)
+    except AshoreError as problem:
+        fault = problem
+    return View(
+        placed=lead,
+        shown=shown,
+        fault=fault,
+        fields=fields if is_list(call) else (),
+        narrowed=any(value and not name.startswith("_") for name, value in query),
+        command=command_of(call, query),
+        acts=tuple(row_calls(calls, lead)),
+        beside=beside_rows(reader, lead),
+        own_only=own_only(reader, calls),
+        me=reader.session.principal.id,
+    )
+
+
+async def _listed(reader: Reader, lead: Placed) -> Any:
+    """Return the list of a tab. A reader who may only see their own things gets those.
+
+    Raises:
+        AshoreError: as the call.
+    """
+    taken = read_form(lead.call, reader.asked.query, page=PER_PAGE)
+    try:
+        return await reader.perform(lead, taken)
+    except PermissionDenied:
+        field = next((name for name in WHOSE if getattr(taken, name, None) == ""), "")
+        if not field:
+            raise
+        own: msgspec.Struct = msgspec.structs.replace(taken, **{field: reader.session.principal.id})
+        return await reader.perform(lead, own)

@@ -1,0 +1,141 @@
+"""Texts of the console in each language, from one catalogue.
+
+`words/en.toml` and `words/zh.toml` hold the texts of pages, key by key. English texts of calls are in their
+declarations; `words/calls.zh.toml` has the same in Chinese: `[calls]` (by noun and word), `[fields]` (by the field's
+name) and `[help]` (by the English sentence). `words/errors.zh.toml` has the texts of errors. What is missing there is
+shown in English.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from copy import copy
+from dataclasses import dataclass, field
+from functools import cache
+from importlib import resources
+from typing import Any, Final, Literal
+
+from ashore.control.console.faults import Sentences
+from ashore.core.errors import AshoreError
+from ashore.kit.call import Call
+
+Language = Literal["en", "zh"]
+LANGUAGES: Final[tuple[Language, ...]] = ("en", "zh")
+TAGS: Final[Mapping[Language, str]] = {"en": "en", "zh": "zh-CN"}
+UNITS: Final = ("_at_us", "_at_ms", "_at_s", "_at", "_bytes", "_percent", "_min", "_ms", "_us", "_s")
+"""Ends of names that say a unit, and are no words."""
+
+NAMED: Final = {"last_at_s": "Last run", "needed_bytes": "Memory planned"}
+"""Fields whose English name without its unit equals that of another field."""
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """A sentence and its language."""
+
+    text: str
+    tag: str
+    """The value of `lang`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """One language."""
+
+    language: Language
+    texts: Mapping[str, str]
+    calls: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    faults: Sentences = field(default_factory=lambda: Sentences({}))
+
+    @property
+    def tag(self) -> str:
+        """The value of `lang`."""
+        return TAGS[self.language]
+
+    def __call__(self, key: str, /, **places: object) -> str:
+        """Return a text of a page with its placeholders filled in."""
+        text = self.texts[key]
+        return text.format(**places) if places else text
+
+    def noun(self, noun: str) -> str:
+        """Return what calls are about: `access key` gives `Keys`."""
+        return self.texts.get(f"noun.{noun}") or noun.rpartition(" ")[2].capitalize()
+
+    def summary(self, call: Call) -> str:
+        """Return what a call does, in one sentence."""
+        return self._of("calls", f"{call.noun} {call.word}") or call.summary.rstrip(".")
+
+    def act(self, call: Call) -> str:
+        """Return the verb of a call, for a button or link."""
+        return self._of("verbs", call.word) or call.word.replace("-", " ").capitalize()
+
+    def label(self, name: str) -> str:
+        """Return the name of a field for people."""
+        return self._of("fields", name) or NAMED.get(name) or spelled(name)
+
+    def help(self, sentence: str) -> str:
+        """Return what a declaration says of a field or call."""
+        return self._of("help", " ".join(sentence.split())) or sentence
+
+    def value(self, text: str) -> str:
+        """Return a value out of a closed set, `ready`."""
+        return self._of("values", text) or text
+
+    def said(self, sentence: str) -> Said:
+        """Return the text of an error, hint or notice."""
+        found = self.faults.find(sentence)
+        return Said(found or sentence, self.tag if found else TAGS["en"])
+
+    def fault(self, fault: AshoreError) -> AshoreError:
+        """Return an error with its text in this language, for responses that are not pages."""
+        changed = copy(fault)
+        changed.message, changed.hint = self.said(fault.message).text, self.said(fault.hint).text
+        return changed
+
+    def _of(self, part: str, key: str) -> str:
+        return self.calls.get(part, {}).get(key, "")
+
+
+def spelled(name: str) -> str:
+    """Return the name of a field as English words: `last_used_at` gives `Last used`."""
+    for unit in UNITS:
+        if name.endswith(unit) and len(name) > len(unit):
+            name = name.removesuffix(unit)
+            break
+    text = name.replace("_", " ").strip()
+    return text[:1].upper() + text[1:]
+
+
+def chosen(wanted: str, accepted: str) -> Language:
+    """Return the language of a page.
+
+    Args:
+        wanted: The person's choice; empty: none.
+        accepted: The header `Accept-Language`.
+    """
+    for text in (wanted, *(part.partition(";")[0].strip() for part in accepted.split(","))):
+        for language in LANGUAGES:
+            if text.lower().partition("-")[0] == language:
+                return language
+    return "en"
+
+
+@cache
+def words_in(language: Language) -> Words:
+    """Return the words of a language."""
+    texts = _flat(_read(f"{language}.toml"))
+    if language == "en":
+        return Words(language, texts)
+    return Words(language, texts, _read(f"calls.{language}.toml"), Sentences(_read(f"errors.{language}.toml")))
+
+
+def _read(name: str) -> dict[str, Any]:
+    return tomllib.loads((resources.files("ashore.control.console") / "words" / name).read_text(encoding="utf-8"))
+
+
+def _flat(tree: Mapping[str, Any], before: str = "") -> dict[str, str]:
+    found: dict[str, str] = {}
+    for key, value in tree.items():
+        found |= _flat(value, f"{before}{key}.") if isinstance(value, dict) else {before + key: value}
+    return found

@@ -1,0 +1,73 @@
+"""Real faults: how each is triggered, how its effect is detected, and when the server has recovered."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Final
+
+from ashore.control.drills.faults.base import Fault, Scene
+from ashore.control.drills.faults.clock import SteppedClock
+from ashore.control.drills.faults.contents import BadRelease, ExpiredCertificate, FlippedBit, LostNode, LostState
+from ashore.control.drills.faults.disks import FailingDisk, FullDisk, SlowDisk
+from ashore.control.drills.faults.network import Cut, CutBucket, CutServer, Delay, GonePostgres, Loss
+from ashore.control.drills.faults.processes import (
+    HungCache,
+    HungEdge,
+    HungHost,
+    HungWorker,
+    Killed,
+    KilledCache,
+    KilledEdge,
+    KilledJobs,
+    KilledSupervisor,
+    KilledWorker,
+)
+from ashore.control.drills.faults.resources import FewFiles, Flood, ShortMemory, StolenProcessor
+from ashore.control.drills.programs import find
+
+MAKERS: Final[Mapping[str, type[Fault]]] = MappingProxyType(
+    {
+        "bad-release": BadRelease,
+        "cache-hung": HungCache,
+        "cache-killed": KilledCache,
+        "certificate-expired": ExpiredCertificate,
+        "clock-stepped": SteppedClock,
+        "cut": Cut,
+        "cut-bucket": CutBucket,
+        "cut-server": CutServer,
+        "delay": Delay,
+        "disk-failing": FailingDisk,
+        "disk-full": FullDisk,
+        "disk-slow": SlowDisk,
+        "edge-hung": HungEdge,
+        "edge-killed": KilledEdge,
+        "few-files": FewFiles,
+        "flipped-bit": FlippedBit,
+        "flood": Flood,
+        "host-hung": HungHost,
+        "host-killed": Killed,
+        "jobs-killed": KilledJobs,
+        "loss": Loss,
+        "lost-node": LostNode,
+        "memory-short": ShortMemory,
+        "postgres-gone": GonePostgres,
+        "processor-stolen": StolenProcessor,
+        "state-locked": LostState,
+        "supervisor-killed": KilledSupervisor,
+        "worker-hung": HungWorker,
+        "worker-killed": KilledWorker,
+    }
+)
+
+
+def lacking(needs: Sequence[str]) -> str:
+    """Return what this machine lacks for a drill; empty: nothing."""
+    for one in needs:
+        if one == "root":
+            if os.geteuid() != 0:
+                return "it needs root"
+        elif find(one) is None:
+            return f"it needs the program {one}"
+    return ""

@@ -1,0 +1,4 @@
+"""Administration over HTTP: calls, pages, votes and the stream of events.
+
+Owns: how bytes become calls. Refuses: to decide anything.
+"""

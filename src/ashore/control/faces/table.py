@@ -1,0 +1,72 @@
+"""The routes that the control process answers, and every route of the HTTP interface."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from ashore.control.faces import console, feedback
+from ashore.control.faces.admin import routes_of
+from ashore.control.figures import own_metrics
+from ashore.data.feedback import Feedback, Given, Score
+from ashore.data.http.inner import inner
+from ashore.data.http.openai.chat import ChatCompletion
+from ashore.data.http.openai.types import ChatRequest
+from ashore.data.http.operate import OWN_METRICS
+from ashore.data.http.routes import Route
+from ashore.data.http.table import DATA_ROUTES
+from ashore.kit.rooms import rooms
+
+CONTROL_ROUTES: Final[tuple[Route, ...]] = (
+    Route(
+        method="POST", path="/v1/feedback", guard="infer", handler=feedback.create, tag="Feedback",
+        summary="Vote on an answer, or correct it", request=Feedback, response=Given, operation="feedback",
+    ),
+    Route(
+        method="POST", path="/api/public/scores", guard="infer", handler=feedback.score, tag="Feedback",
+        summary="Vote on an answer, in the form of Langfuse", request=Score, response=feedback.ScoreKept,
+    ),
+    Route(
+        method="POST", path="/api/public/ingestion", guard="infer", handler=feedback.ingest, tag="Feedback",
+        summary="Send scores as clients of Langfuse do, several at once", request=feedback.Ingestion,
+        response=feedback.IngestionOut,
+    ),
+    Route(
+        method="GET", path="/console", guard="open", handler=console.page, tag="Console", operation="console_home",
+        summary="Show what runs and what needs the reader", content_type="text/html",
+    ),
+    Route(
+        method="GET", path="/console/static/{file}", guard="open", handler=console.static, tag="Console",
+        operation="console_static", summary="Load a file of the pages", content_type="text/css",
+    ),
+    Route(
+        method="POST", path="/console/ask", guard="session", handler=console.ask, tag="Console",
+        operation="console_ask", streams=True, repeats=True, request=ChatRequest, response=ChatCompletion,
+        summary="Ask a model from the page Chat",
+    ),
+    Route(
+        method="GET", path="/console/events", guard="open", handler=console.events, tag="Console", streams=True,
+        operation="console_events", summary="Follow what happens, for pages", content_type="text/event-stream",
+    ),
+    Route(
+        method="POST", path="/console/vote", guard="session", handler=console.vote, tag="Console",
+        operation="console_vote", request=Feedback, response=Given,
+        summary="Vote on an answer, or correct it, from the page Chat",
+    ),
+    Route(
+        method="GET", path="/console/{page}", guard="open", handler=console.page, tag="Console",
+        operation="console_page", summary="Show a page of the console", content_type="text/html",
+    ),
+    Route(
+        method="POST", path="/console/{page}", guard="open", handler=console.page, tag="Console",
+        operation="console_act", summary="Send a form of the console", content_type="text/html",
+    ),
+    *(route for room in rooms() for route in routes_of(room.name, room.calls)),
+)  # fmt: skip
+OWN_ROUTES: Final[tuple[Route, ...]] = (
+    *CONTROL_ROUTES,
+    *(route for route in DATA_ROUTES if route.path in ("/docs", "/healthz", "/openapi.json")),
+    inner(OWN_METRICS, own_metrics),
+)
+"""What the control process answers: its own, and what describes the routes of all processes."""
+ROUTES: Final[tuple[Route, ...]] = (*DATA_ROUTES, *CONTROL_ROUTES)
+"""What clients may ask a server for."""

@@ -1,0 +1,15 @@
+"""Work that may wait: a durable queue, the files it reads and writes, conversations, and the workers that run it.
+
+Owns: leases, retries, dead letters, fairness, deadlines, results with an end, batches, webhooks.
+Refuses to own: what a job does (it knows only a `Handler`), HTTP routes, keys.
+
+Where to add what:
+
+- A kind of job: a `Handler` (data/jobs/ports.py) in the map and in a lane of control/jobs/worker.py (without a lane it
+  never runs); its submission: data/http/desk.py and a route; whether its result is shown: `job_out` in
+  data/http/jobs.py; the noun of its webhook: data/jobs/rules.py.
+"""
+
+from ashore.control.jobs.batch import BatchHandler
+from ashore.control.jobs.runner import Lane, Runner
+from ashore.control.jobs.webhook import WebhookHandler, webhook_secret

@@ -1,0 +1,184 @@
+"""Calls on the queue: jobs of all tenants for its administrators, and for everyone their own; without what is
+in them."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Annotated, Final
+
+import msgspec
+
+from ashore.control.jobs.office import JobOffice
+from ashore.control.jobs.operations.calls import CALLS as OPERATIONS
+from ashore.control.jobs.operations.calls import check_still, run_again
+from ashore.control.jobs.standing import JobOut, job_out, moment
+from ashore.core.errors import InvalidRequest
+from ashore.data.jobs.model import JOB_READ, Job, JobState, resource_of
+from ashore.data.jobs.schedule.rows import TurnState
+from ashore.kit.call import Actor, Call, Nothing
+
+READ: Final = JOB_READ
+CANCEL: Final = "job:cancel"
+LOOKED_THROUGH: Final = 1000
+"""Jobs that a list reads at most to find those that the caller may see."""
+
+
+class JobsIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which jobs to list."""
+
+    state: JobState | None = None
+    """List only jobs in this state."""
+    tenant: str = ""
+    """List only jobs of this tenant."""
+    limit: Annotated[int, msgspec.Meta(ge=1, le=LOOKED_THROUGH)] = 20
+    """Maximum number of jobs."""
+
+
+class JobIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which job."""
+
+    job: str
+    """Id of the job, as `ashore job list` prints it."""
+
+
+class JobList(msgspec.Struct, frozen=True):
+    """Jobs, newest first."""
+
+    items: list[JobOut]
+
+
+class Cancelled(msgspec.Struct, frozen=True, kw_only=True):
+    """Result of a cancellation."""
+
+    job: JobOut
+    changed: bool
+    """False if the job had already ended."""
+
+
+class TurnOut(msgspec.Struct, frozen=True, kw_only=True):
+    """One operation that is queued by itself, and its last turn."""
+
+    name: str
+    when: str
+    """When it begins; empty: not by itself at present."""
+    due: str | None
+    """When it begins next; null: not foreseen."""
+    last: TurnState
+    """How the last turn ended. `interrupted`: it was cut off, and begins again."""
+    began: str | None
+    ended: str | None
+    failures: int
+    """Turns that failed since one succeeded."""
+    job: str
+    says: str
+    """Result of the last turn."""
+
+
+class TurnList(msgspec.Struct, frozen=True):
+    """The schedule, by name."""
+
+    items: list[TurnOut]
+
+
+class StillAllowed(msgspec.Struct, frozen=True, kw_only=True):
+    """The job may run."""
+
+    job: str
+
+
+def list_jobs(office: JobOffice, actor: Actor, asked: JobsIn) -> JobList:
+    """List jobs, newest first: your own, and those that you may look after. The lines of a batch are counted in its
+    `children`."""
+    every = office.rights.holds(actor.principal, READ)
+    found = office.queue.store.select(
+        limit=LOOKED_THROUGH if every or actor.principal.is_narrowed_key else asked.limit,
+        tenant=asked.tenant or None if every else actor.principal.tenant,
+        account=None if every else actor.principal.id,
+        states=() if asked.state is None else (asked.state,),
+        parent_id="",
+    )
+    if asked.tenant:
+        found = [job for job in found if job.tenant == asked.tenant]
+    seen = [job for job in found if _is_own(actor, job) or _looks_after(office, actor, job)]
+    return JobList([job_out(job, log=False) for job in seen[: asked.limit]])
+
+
+def show_job(office: JobOffice, actor: Actor, asked: JobIn) -> JobOut:
+    """Show one job. Prompts and answers are not shown; only the job's owner may read them."""
+    job = _job(office, actor, READ, asked.job)
+    return job_out(job)
+
+
+def cancel_job(office: JobOffice, actor: Actor, asked: JobIn) -> Cancelled:
+    """Cancel a job. A batch keeps the answers it already has. A job that has ended does not change."""
+    job = _job(office, actor, CANCEL, asked.job)
+    record = partial(actor.record, office.recorder, CANCEL, resource_of(job), detail={"kind": job.kind})
+    changed = office.queue.cancel(job.job_id, record=lambda connection: record(on=connection))
+    return Cancelled(job=job_out(changed or office.queue.get(job.job_id, tenant=None)), changed=changed is not None)
+
+
+def list_schedule(office: JobOffice, actor: Actor, asked: Nothing) -> TurnList:
+    """List what the server queues by itself: when it begins next, and how the last turn ended."""
+    office.rights.require(actor.principal, READ, "schedule/*")
+    return TurnList(
+        [
+            TurnOut(
+                name=one.name,
+                when=one.plan,
+                due=moment(one.due_ms),
+                last=one.state,
+                began=moment(one.began_ms or None),
+                ended=moment(one.ended_ms or None),
+                failures=one.failures,
+                job=one.job_id,
+                says=one.says,
+            )
+            for one in office.turns()
+        ]
+    )
+
+
+def repeat_job(office: JobOffice, actor: Actor, asked: JobIn) -> JobOut:
+    """Run an operation again that has ended: after an interruption, or once the cause of its failure is mended.
+
+    A pull, a seal, a training and a pruning go on where they stopped.
+    """
+    job = _job(office, actor, READ, asked.job)
+    return run_again(office, actor, job)
+
+
+def allowed_job(office: JobOffice, actor: Actor, asked: JobIn) -> StillAllowed:
+    """Check whether you may still do what a job of yours does. It is asked for you when an operation starts."""
+    job = office.queue.get(asked.job, tenant=actor.principal.tenant)
+    if not _is_own(actor, job):
+        office.rights.require(actor.principal, READ, resource_of(job))
+        raise InvalidRequest(f"{job.job_id} is not yours", hint=f"see it: ashore job show {job.job_id}")
+    check_still(office, actor, job)
+    return StillAllowed(job=job.job_id)
+
+
+def _job(office: JobOffice, actor: Actor, action: str, job_id: str) -> Job:
+    """Return a job that is the caller's own, or that they have the right to look after."""
+    job = office.queue.get(job_id, tenant=None)
+    if not _is_own(actor, job):
+        office.rights.require(actor.principal, action, resource_of(job))
+    return job
+
+
+def _is_own(actor: Actor, job: Job) -> bool:
+    return actor.principal.owns(job.tenant, job.account, acted_as=job.principal)
+
+
+def _looks_after(office: JobOffice, actor: Actor, job: Job) -> bool:
+    return office.rights.decide(actor.principal, READ, resource_of(job)).allowed
+
+
+CALLS: Final = (
+    Call("job", "list", "GET", "/jobs", "", list_jobs),
+    Call("job", "show", "GET", "/jobs/{job}", "", show_job),
+    Call("job", "cancel", "POST", "/jobs/{job}/cancel", "", cancel_job),
+    Call("job", "again", "POST", "/jobs/{job}/again", "", repeat_job),
+    Call("job", "schedule", "GET", "/schedule", READ, list_schedule),
+    Call("job", "allowed", "GET", "/jobs/{job}/allowed", "", allowed_job),
+    *OPERATIONS,
+)

@@ -1,0 +1,413 @@
+"""SQL of this room. Each function runs inside a transaction of the caller."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields, replace
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from ashore.control.sessions.locks import CALM_S, Tries
+from ashore.control.sessions.model import Stage, Way
+from ashore.control.sessions.webauthn import Passkey
+from ashore.kit.state import bump, execute, execute_many, opened_secret, row_lock, written_secret
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection, RowMapping
+
+SESSIONS_EPOCH: Final = "sessions"
+MOST_DEVICES: Final = 20
+"""Browsers of one account that are remembered."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LocalAccount:
+    """How a user of the access room logs in here. No secret is readable in it except the pending one of its owner."""
+
+    id: str
+    password: str = field(default="", repr=False)
+    """Hash; empty: none was chosen yet."""
+    former: tuple[str, ...] = field(default=(), repr=False)
+    password_set_s: int = 0
+    factor: str = field(default="", repr=False)
+    """Sealed secret of the authenticator; empty: none."""
+    factor_new: str = field(default="", repr=False)
+    """One that is being set up."""
+    factor_session: str = ""
+    """The session that sets it up. Another one gets another secret: a different person may have seen this one."""
+    factor_step: int = 0
+    """Of the last code that was taken; older ones are replays."""
+    recovery: tuple[str, ...] = field(default=(), repr=False)
+    """Digests of unused recovery codes."""
+    invitation: str = field(default="", repr=False)
+    """Digest of the invitation; empty: none."""
+    invitation_ends_s: int = 0
+    invited_by: str = ""
+    disabled: bool = False
+    created_s: int = 0
+    last_s: int | None = None
+    """Last log-in."""
+    passkeys: tuple[Passkey, ...] = ()
+    """Kept apart: `save_account` leaves them alone."""
+
+    @property
+    def has_factor(self) -> bool:
+        """Whether there is a second factor."""
+        return bool(self.factor or self.passkeys)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionRow:
+    """A session as stored."""
+
+    digest: str = field(repr=False)
+    id: str
+    stage: Stage
+    way: Way
+    owner: str
+    """Id of the principal."""
+    tenant: str
+    claims: str = ""
+    """What the provider said, as JSON; for the first link the id of its key."""
+    sid: str = ""
+    """The provider's name for its session."""
+    factors: tuple[str, ...] = ()
+    opened_s: int
+    active_s: int
+    proof_s: int
+    """When code or password were given last."""
+    ends_s: int
+    origin: str = ""
+    agent: str = ""
+    next_page: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Flow:
+    """A log-in in progress at a provider."""
+
+    state: str = field(repr=False)
+    """Digest."""
+    provider: str
+    verifier: str = field(repr=False)
+    nonce: str = field(repr=False)
+    visit: str
+    """Digest of the cookie of the browser that began it."""
+    next_page: str
+    session: str = ""
+    """Digest of the session that gives a fresh proof; empty: one is to be opened."""
+    origin: str = ""
+    """Address that is held responsible."""
+    ends_s: int
+
+
+_ACCOUNT: Final = tuple(one.name for one in fields(LocalAccount) if one.name != "passkeys")
+_SESSION: Final = tuple(one.name for one in fields(SessionRow))
+_PASSKEY: Final = tuple(one.name for one in fields(Passkey))
+_FLOW: Final = tuple(one.name for one in fields(Flow))
+
+
+def _insert(table: str, columns: tuple[str, ...], key: str) -> str:
+    changes = ", ".join(f"{one} = excluded.{one}" for one in columns if one != key)
+    values = ", ".join(f":{one}" for one in columns)
+    return f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({values}) ON CONFLICT ({key}) DO UPDATE SET {changes}"
+
+
+def _plain(row: object, names: tuple[str, ...]) -> dict[str, Any]:
+    values = {name: getattr(row, name) for name in names}
+    return {name: int(one) if isinstance(one, bool) else one for name, one in values.items()}
+
+
+# --- accounts
+
+
+_THERE: Final = (
+    "EXISTS (SELECT 1 FROM access_account AS a WHERE a.id = login_account.id AND a.removed = 0 "
+    "AND a.created_s <= login_account.created_s)"
+)
+"""A log-in belongs to the user that it was made for, and not to a later one of the same name."""
+
+
+def find_account(connection: Connection, account: str, *, change: bool = False) -> LocalAccount | None:
+    """Return a person's log-in; None: they have no password here. `change`: lock it for a change in the same
+    transaction.
+    """
+    query = f"SELECT * FROM login_account WHERE id = :id AND {_THERE}" + (row_lock(connection) if change else "")
+    row = execute(connection, query, id=account).mappings().first()
+    return None if row is None else _with_passkeys(connection, _account(row))
+
+
+def list_accounts(connection: Connection, *, after: str, limit: int) -> tuple[LocalAccount, ...]:
+    """Return local accounts by id, after `after`."""
+    query = f"SELECT * FROM login_account WHERE id > :after AND {_THERE} ORDER BY id LIMIT :limit"
+    rows = execute(connection, query, after=after, limit=limit).mappings().all()
+    return tuple(_with_passkeys(connection, _account(row)) for row in rows)
+
+
+def save_account(connection: Connection, account: LocalAccount) -> None:
+    """Store a person's log-in, replacing the one of the same id."""
+    values = _plain(account, _ACCOUNT)
+    for name in ("former", "recovery"):
+        values[name] = msgspec.json.encode(values[name]).decode()
+    execute(connection, _insert("login_account", _ACCOUNT, "id"), **values)
+
+
+# --- passkeys
+
+
+def _with_passkeys(connection: Connection, local: LocalAccount) -> LocalAccount:
+    """Return an account with its passkeys, without those of an earlier account of the same name."""
+    query = "SELECT * FROM login_passkey WHERE account = :id AND created_s >= :created_s ORDER BY created_s, id"
+    rows = execute(connection, query, id=local.id, created_s=local.created_s).mappings()
+    return replace(local, passkeys=tuple(Passkey(**{name: row[name] for name in _PASSKEY}) for row in rows))
+
+
+def add_passkey(connection: Connection, passkey: Passkey) -> bool:
+    """Store a passkey; return whether it is new. An existing one keeps its owner."""
+    values = ", ".join(f":{one}" for one in _PASSKEY)
+    query = f"INSERT INTO login_passkey ({', '.join(_PASSKEY)}) VALUES ({values}) ON CONFLICT (id) DO NOTHING"
+    bump(connection, SESSIONS_EPOCH)
+    return bool(execute(connection, query, **_plain(passkey, _PASSKEY)).rowcount)
+
+
+def use_passkey(connection: Connection, name: str, *, counter: int, now_s: int) -> bool:
+    """Store the counter of a proof; return whether it is higher than before, or the authenticator does not count."""
+    query = (
+        "UPDATE login_passkey SET counter = :counter, last_s = :now_s "
+        "WHERE id = :id AND (counter < :counter OR (counter = 0 AND :counter = 0))"
+    )
+    return bool(execute(connection, query, id=name, counter=counter, now_s=now_s).rowcount)
+
+
+def remove_passkeys_of(connection: Connection, account: str, *, only: str = "") -> bool:
+    """Remove all passkeys of a person, or the one with that id; return whether there was any."""
+    query = "DELETE FROM login_passkey WHERE account = :account AND (:only = '' OR id = :only)"
+    bump(connection, SESSIONS_EPOCH)
+    return bool(execute(connection, query, account=account, only=only).rowcount)
+
+
+def save_challenge(connection: Connection, digest: str, kind: str, challenge: str, ends_s: int) -> None:
+    """Store the challenge of a session, replacing an earlier one. Raises no epoch."""
+    query = "UPDATE login_session SET challenge = :challenge WHERE digest = :digest"
+    execute(connection, query, digest=digest, challenge=f"{kind}:{ends_s}:{challenge}")
+
+
+def take_challenge(connection: Connection, digest: str, kind: str, now_s: int) -> str:
+    """Return the challenge of a session, once; empty: none, another one, or expired."""
+    query = "SELECT challenge FROM login_session WHERE digest = :digest" + row_lock(connection)
+    kept = execute(connection, query, digest=digest).scalar_one_or_none()
+    execute(connection, "UPDATE login_session SET challenge = '' WHERE digest = :digest", digest=digest)
+    what, _, rest = str(kept or "").partition(":")
+    ends_s, _, challenge = rest.partition(":")
+    return challenge if what == kind and ends_s.isdecimal() and now_s < int(ends_s) else ""
+
+
+# --- secrets of authenticator apps
+
+
+def seal_factor(connection: Connection, account: str, secret: bytes) -> str:
+    """Return the stored form of an authenticator's secret."""
+    return written_secret(connection, f"login-factor/{account}", secret)
+
+
+def open_factor(connection: Connection, account: str, kept: str) -> bytes:
+    """Return the secret from the output of `seal_factor`."""
+    return opened_secret(connection, f"login-factor/{account}", kept)
+
+
+# --- sessions
+
+
+def find_session(connection: Connection, digest: str) -> SessionRow | None:
+    """Return the session of a cookie."""
+    row = execute(connection, "SELECT * FROM login_session WHERE digest = :digest", digest=digest).mappings().first()
+    return None if row is None else _session(row)
+
+
+def session_named(connection: Connection, session: str) -> SessionRow | None:
+    """Return a session by its public name."""
+    row = execute(connection, "SELECT * FROM login_session WHERE id = :id", id=session).mappings().first()
+    return None if row is None else _session(row)
+
+
+def list_sessions(
+    connection: Connection, *, owner: str = "", after: str = "", limit: int = 1000, open_only: bool = False
+) -> tuple[SessionRow, ...]:
+    """Return sessions by public name, after `after`."""
+    query = (
+        "SELECT * FROM login_session WHERE id > :after AND (:owner = '' OR owner = :owner) "
+        "AND (:open = 0 OR stage = 'open') ORDER BY id LIMIT :limit"
+    )
+    rows = execute(connection, query, owner=owner, after=after, limit=limit, open=int(open_only)).mappings()
+    return tuple(_session(row) for row in rows)
+
+
+def save_session(connection: Connection, row: SessionRow) -> None:
+    """Store a session."""
+    values = _plain(row, _SESSION)
+    values["factors"] = " ".join(row.factors)
+    execute(connection, _insert("login_session", _SESSION, "digest"), **values)
+
+
+def end_session(connection: Connection, digest: str) -> bool:
+    """Delete a session everywhere; return whether it existed."""
+    gone = execute(connection, "DELETE FROM login_session WHERE digest = :digest", digest=digest).rowcount
+    bump(connection, SESSIONS_EPOCH)
+    return bool(gone)
+
+
+def end_sessions_of(connection: Connection, owner: str, *, but: str = "") -> tuple[str, ...]:
+    """End all sessions of a person except the one with the digest `but`; return their names."""
+    query = "DELETE FROM login_session WHERE owner = :owner AND digest <> :but RETURNING id"
+    gone = tuple(str(row[0]) for row in execute(connection, query, owner=owner, but=but))
+    bump(connection, SESSIONS_EPOCH)
+    return gone
+
+
+def end_sessions_of_provider(connection: Connection, prefix: str, *, owner: str, sid: str) -> tuple[SessionRow, ...]:
+    """End the sessions of a provider's person, or of one of the provider's own sessions; return them."""
+    query = (
+        "SELECT * FROM login_session WHERE way = 'provider' AND owner LIKE :prefix AND (:owner = '' OR owner = :owner) "
+        "AND (:sid = '' OR sid = :sid)"
+    )
+    rows = execute(connection, query, prefix=f"{prefix}:%", owner=owner, sid=sid).mappings()
+    gone = tuple(_session(row) for row in rows)
+    for row in gone:
+        execute(connection, "DELETE FROM login_session WHERE digest = :digest", digest=row.digest)
+    bump(connection, SESSIONS_EPOCH)
+    return gone
+
+
+def note_active(connection: Connection, active: dict[str, int]) -> None:
+    """Store when sessions were last used. Raises no epoch."""
+    execute_many(
+        connection,
+        "UPDATE login_session SET active_s = :at WHERE digest = :digest AND active_s < :at",
+        [{"digest": digest, "at": at} for digest, at in sorted(active.items())],
+    )
+
+
+def clear_old(connection: Connection, now_s: int, *, idle_s: int) -> tuple[SessionRow, ...]:
+    """Delete what has expired; return the open sessions among it."""
+    over = "ends_s <= :now_s OR active_s <= :idle_s"
+    rows = execute(connection, f"SELECT * FROM login_session WHERE {over}", now_s=now_s, idle_s=now_s - idle_s)
+    gone = tuple(_session(row) for row in rows.mappings())
+    execute(connection, f"DELETE FROM login_session WHERE {over}", now_s=now_s, idle_s=now_s - idle_s)
+    for table in ("login_flow", "login_link", "login_logout"):
+        execute(connection, f"DELETE FROM {table} WHERE ends_s <= :now_s", now_s=now_s)
+    execute(connection, f"DELETE FROM login_account WHERE NOT {_THERE}")
+    execute(connection, "DELETE FROM login_passkey WHERE account NOT IN (SELECT id FROM login_account)")
+    execute(connection, "DELETE FROM login_device WHERE account NOT IN (SELECT id FROM login_account)")
+    query = "DELETE FROM login_tries WHERE at_s <= :calm_s AND locked_until_s <= :now_s"
+    execute(connection, query, calm_s=now_s - CALM_S, now_s=now_s)
+    return gone
+
+
+# --- tries and browsers
+
+
+def find_tries(connection: Connection, subject: str) -> Tries:
+    """Return the failures of a name."""
+    row = execute(connection, "SELECT * FROM login_tries WHERE subject = :subject", subject=subject).mappings().first()
+    return Tries() if row is None else Tries(**{name: row[name] for name in _TRIES})
+
+
+def save_tries(connection: Connection, subject: str, tries: Tries) -> None:
+    """Store the failures of a name."""
+    execute(
+        connection, _insert("login_tries", ("subject", *_TRIES), "subject"), subject=subject, **_plain(tries, _TRIES)
+    )
+
+
+def forget_tries(connection: Connection, subject: str) -> bool:
+    """Clear the failures of a name; return whether there were any."""
+    return bool(execute(connection, "DELETE FROM login_tries WHERE subject = :subject", subject=subject).rowcount)
+
+
+_TRIES: Final = tuple(one.name for one in fields(Tries))
+
+
+def is_device_of(connection: Connection, digest: str, account: str) -> bool:
+    """Return whether a browser has logged in to an account before."""
+    query = "SELECT COUNT(*) FROM login_device WHERE digest = :digest AND account = :account"
+    return bool(execute(connection, query, digest=digest, account=account).scalar_one())
+
+
+def save_device(connection: Connection, digest: str, account: str, now_s: int) -> None:
+    """Store a known browser of an account; the oldest are deleted."""
+    execute(
+        connection, _insert("login_device", ("digest", "account", "last_s"), "digest"),
+        digest=digest, account=account, last_s=now_s,
+    )  # fmt: skip
+    query = "SELECT digest FROM login_device WHERE account = :account ORDER BY last_s DESC, digest LIMIT 1000"
+    for row in execute(connection, query, account=account).all()[MOST_DEVICES:]:
+        forget_device(connection, str(row[0]))
+
+
+def forget_device(connection: Connection, digest: str) -> None:
+    """Delete a known browser."""
+    execute(connection, "DELETE FROM login_device WHERE digest = :digest", digest=digest)
+
+
+def forget_devices_of(connection: Connection, account: str) -> None:
+    """Delete all known browsers of an account."""
+    execute(connection, "DELETE FROM login_device WHERE account = :account", account=account)
+
+
+# --- one-time items
+
+
+def save_flow(connection: Connection, flow: Flow) -> None:
+    """Store a log-in in progress at a provider."""
+    execute(connection, _insert("login_flow", _FLOW, "state"), **_plain(flow, _FLOW))
+
+
+def take_flow(connection: Connection, state: str, now_s: int) -> Flow | None:
+    """Return a log-in that returned from a provider, once."""
+    query = "DELETE FROM login_flow WHERE state = :state RETURNING *"
+    row = execute(connection, query, state=state).mappings().first()
+    if row is None or row["ends_s"] <= now_s:
+        return None
+    return Flow(**{name: row[name] for name in _FLOW})
+
+
+def count_flows(connection: Connection, now_s: int, origin: str) -> tuple[int, int]:
+    """Return how many log-ins are in progress at providers: in all, and from one address."""
+    query = (
+        "SELECT COUNT(*) AS everyone, COALESCE(SUM(CASE WHEN origin = :origin THEN 1 ELSE 0 END), 0) AS mine "
+        "FROM login_flow WHERE ends_s > :now_s"
+    )
+    row = execute(connection, query, now_s=now_s, origin=origin).mappings().one()
+    return int(row["everyone"]), int(row["mine"])
+
+
+def save_link(connection: Connection, digest: str, *, key_id: str, ends_s: int) -> None:
+    """Store a one-time link of a first key, replacing the previous one."""
+    execute(connection, "DELETE FROM login_link WHERE key_id = :key_id", key_id=key_id)
+    query = "INSERT INTO login_link (digest, key_id, ends_s) VALUES (:digest, :key_id, :ends_s)"
+    execute(connection, query, digest=digest, key_id=key_id, ends_s=ends_s)
+
+
+def take_link(connection: Connection, digest: str, now_s: int) -> str:
+    """Return the first key of a link, once; empty: unknown or used."""
+    query = "DELETE FROM login_link WHERE digest = :digest RETURNING key_id, ends_s"
+    row = execute(connection, query, digest=digest).first()
+    return "" if row is None or int(row.ends_s) <= now_s else str(row.key_id)
+
+
+def take_logout(connection: Connection, jti: str, ends_s: int) -> bool:
+    """Return whether a logout token is new."""
+    query = "INSERT INTO login_logout (jti, ends_s) VALUES (:jti, :ends_s) ON CONFLICT (jti) DO NOTHING"
+    return bool(execute(connection, query, jti=jti, ends_s=ends_s).rowcount)
+
+
+def _account(row: RowMapping) -> LocalAccount:
+    values = {name: row[name] for name in _ACCOUNT}
+    for name in ("former", "recovery"):
+        values[name] = tuple(msgspec.json.decode(values[name]))
+    return LocalAccount(**{**values, "disabled": bool(values["disabled"])})
+
+
+def _session(row: RowMapping) -> SessionRow:
+    values = {name: row[name] for name in _SESSION}
+    return SessionRow(**{**values, "factors": tuple(str(row["factors"]).split())})

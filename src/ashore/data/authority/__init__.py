@@ -1,0 +1,24 @@
+"""Who a caller is and what they may do: keys, tokens, the compiled policy, and the act that changes it.
+
+Owns: the read side of accounts, keys and policy, and budgets. Refuses: to decide what an administrator wants changed.
+"""
+
+from ashore.data.authority.actions import ACTIONS, INFER, KEY_CREATE_OWN, STORED_REMOVE, STORED_SHOW
+from ashore.data.authority.acts import SYSTEM, Actor, Acts
+from ashore.data.authority.authority import Compiled, Decision, PolicyAuthority, raised_by, withheld
+from ashore.data.authority.denials import denial_of
+from ashore.data.authority.directory import Claims, Directory
+from ashore.data.authority.doorkeeper import Doorkeeper
+from ashore.data.authority.jwt import Issuer, JwtVerifier, check_issuer
+from ashore.data.authority.keyfile import make_first_key, read_first_key
+from ashore.data.authority.keys import digest_of, looks_like_key, new_key
+from ashore.data.authority.memory import KeyTable, OpenDoor
+from ashore.data.authority.model import DEFAULT_TENANT, NOBODY, KeyScope, Principal
+from ashore.data.authority.names import SqlNames
+from ashore.data.authority.onbehalf import OURSELVES, OnBehalf, make_internal_token, read_internal_token
+from ashore.data.authority.policy import Binding, Policy, Role, Rule, parse_rule
+from ashore.data.authority.ports import Authenticator, Authority
+from ashore.data.authority.records import Account, KeyRecord, Tenant
+from ashore.data.authority.roles import BUILT_IN, OFFICERS
+from ashore.data.authority.section import AccessSection, PriceSection
+from ashore.data.authority.sql import keep_first_key, save_key

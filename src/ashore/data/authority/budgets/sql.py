@@ -1,0 +1,207 @@
+"""Rules, counts and usage in the state, on SQLite and Postgres."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Final, cast
+
+import msgspec
+
+from ashore.data.authority.budgets.model import BudgetRule, Count, Kind, Usage, WindowName
+from ashore.data.authority.budgets.ports import CountRow
+from ashore.data.authority.budgets.usage import NUMBERS
+from ashore.kit.state import Database, bump, execute, execute_many
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+
+BUDGETS_EPOCH: Final = "budgets"
+"""Bumped whenever a rule changes."""
+
+_encode = msgspec.json.Encoder().encode
+_subject = msgspec.json.Decoder(tuple[str, str, str, str]).decode
+
+
+class SqlAuthority:
+    """Durable rules, counts and usage. Each call is one transaction; all of them may be repeated."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def rules(self) -> tuple[BudgetRule, ...]:
+        """Return every rule, sorted by name."""
+        with self._database.read() as connection:
+            rows = execute(connection, "SELECT * FROM budget_rule ORDER BY rule_id").mappings()
+            return tuple(
+                BudgetRule(
+                    kind=cast(Kind, row["kind"]),
+                    window=cast(WindowName, row["time_window"]),
+                    cap=int(row["cap"]),
+                    key=row["api_key"],
+                    user=row["principal"],
+                    tenant=row["tenant"],
+                    model=row["model"],
+                    offset_min=int(row["offset_min"]),
+                )
+                for row in rows
+            )
+
+    def put_rule(self, rule: BudgetRule, record: Callable[[Connection, bool], None] = lambda *_: None) -> bool:
+        """Save a rule, and notify every process; return whether it is new. `record` is called in the transaction."""
+        with self._database.write() as connection:
+            known = execute(connection, "SELECT 1 FROM budget_rule WHERE rule_id = :name", name=rule.rule_id).first()
+            execute(
+                connection,
+                "INSERT INTO budget_rule VALUES (:rule_id, :kind, :time_window, :cap, :api_key, :principal, :tenant, "
+                ":model, :offset_min) ON CONFLICT (rule_id) DO UPDATE SET cap = excluded.cap",
+                rule_id=rule.rule_id,
+                kind=rule.kind,
+                time_window=rule.window,
+                cap=rule.cap,
+                api_key=rule.key,
+                principal=rule.user,
+                tenant=rule.tenant,
+                model=rule.model,
+                offset_min=rule.offset_min,
+            )
+            bump(connection, BUDGETS_EPOCH)
+            record(connection, known is None)
+            return known is None
+
+    def remove_rule(self, rule_id: str, record: Callable[[Connection], None] = lambda _: None) -> bool:
+        """Remove a rule, and notify every process; return whether there was one. Its counts stay stored. `record` is
+        called in the transaction, if there was one."""
+        with self._database.write() as connection:
+            gone = execute(connection, "DELETE FROM budget_rule WHERE rule_id = :name", name=rule_id).rowcount
+            if gone:
+                bump(connection, BUDGETS_EPOCH)
+                record(connection)
+            return bool(gone)
+
+    def earlier(self, now_ms: int) -> tuple[CountRow, ...]:
+        """Return the counts of earlier ledgers in windows that have not ended, open or settled.
+
+        Open amounts are settled: no process is left that could release them.
+        """
+        with self._database.write() as connection:
+            rows = execute(
+                connection,
+                "SELECT rule_id, subject, starts_ms, MAX(ends_ms) AS ends_ms, SUM(settled + opened) AS settled "
+                "FROM budget_count GROUP BY rule_id, subject, starts_ms",
+            ).mappings()
+            merged = [dict(row) for row in rows if row["ends_ms"] == 0 or row["ends_ms"] > now_ms]
+            execute(connection, "DELETE FROM budget_count")
+            execute_many(
+                connection,
+                "INSERT INTO budget_count (rule_id, subject, starts_ms, ends_ms, source, settled, opened) "
+                "VALUES (:rule_id, :subject, :starts_ms, :ends_ms, '', :settled, 0)",
+                [{**row, "settled": int(row["settled"])} for row in merged],
+            )
+        return tuple(
+            CountRow(
+                rule_id=row["rule_id"],
+                subject=_subject(row["subject"]),
+                starts_ms=int(row["starts_ms"]),
+                ends_ms=int(row["ends_ms"]),
+                settled=int(row["settled"]),
+                open=0,
+            )
+            for row in merged
+        )
+
+    def report(self, source: str, counts: Iterable[CountRow], usages: Iterable[Usage]) -> None:
+        """Save the counts of one ledger. The figures are totals of that ledger, so a repeated report is harmless."""
+        count_rows: list[dict[str, object]] = [
+            {
+                "rule_id": row.rule_id,
+                "subject": _encode(row.subject).decode(),
+                "starts_ms": row.starts_ms,
+                "ends_ms": row.ends_ms,
+                "source": source,
+                "settled": row.settled,
+                "opened": row.open,
+            }
+            for row in counts
+        ]
+        usage_rows: list[dict[str, object]] = [
+            {
+                "day": usage.day,
+                "tenant": usage.tenant,
+                "principal": usage.user,
+                "model": usage.model,
+                "source": source,
+                **{name: getattr(usage, name) for name in NUMBERS},
+            }
+            for usage in usages
+        ]
+        if not count_rows and not usage_rows:
+            return
+        with self._database.write() as connection:
+            execute_many(
+                connection,
+                "INSERT INTO budget_count (rule_id, subject, starts_ms, ends_ms, source, settled, opened) "
+                "VALUES (:rule_id, :subject, :starts_ms, :ends_ms, :source, :settled, :opened) "
+                "ON CONFLICT (rule_id, subject, starts_ms, source) "
+                "DO UPDATE SET settled = excluded.settled, opened = excluded.opened",
+                count_rows,
+            )
+            changed = ", ".join(f"{name} = excluded.{name}" for name in NUMBERS)
+            values = ", ".join(f":{name}" for name in NUMBERS)
+            execute_many(
+                connection,
+                f"INSERT INTO usage_day VALUES (:day, :tenant, :principal, :model, :source, {values}) "
+                f"ON CONFLICT (day, tenant, principal, model, source) DO UPDATE SET {changed}",
+                usage_rows,
+            )
+
+    def forget(self, before_ms: int) -> None:
+        """Delete the counts of windows that ended before a moment. Usage stays."""
+        with self._database.write() as connection:
+            execute(connection, "DELETE FROM budget_count WHERE ends_ms <> 0 AND ends_ms < :ms", ms=before_ms)
+
+    def counts(self, rule_id: str, now_ms: int) -> tuple[Count, ...]:
+        """Return the counts of a rule in windows that have not ended, over all ledgers."""
+        with self._database.read() as connection:
+            rows = execute(
+                connection,
+                "SELECT subject, starts_ms, MAX(ends_ms) AS ends_ms, SUM(settled) AS settled, SUM(opened) AS opened "
+                "FROM budget_count WHERE rule_id = :rule_id AND (ends_ms = 0 OR ends_ms > :now_ms) "
+                "GROUP BY subject, starts_ms ORDER BY subject, starts_ms",
+                rule_id=rule_id,
+                now_ms=now_ms,
+            ).mappings()
+            return tuple(
+                Count(
+                    subject=_subject(row["subject"]),
+                    starts_ms=int(row["starts_ms"]),
+                    ends_ms=int(row["ends_ms"]),
+                    settled=int(row["settled"]),
+                    open=int(row["opened"]),
+                )
+                for row in rows
+            )
+
+    def usage(self, *, first_day: str, last_day: str, tenant: str = "") -> tuple[Usage, ...]:
+        """Return usage by day, tenant, user and model, both days included."""
+        sums = ", ".join(f"SUM({name}) AS {name}" for name in NUMBERS)
+        with self._database.read() as connection:
+            rows = execute(
+                connection,
+                f"SELECT day, tenant, principal, model, {sums} FROM usage_day "
+                "WHERE day >= :first_day AND day <= :last_day AND (:tenant = '' OR tenant = :tenant) "
+                "GROUP BY day, tenant, principal, model ORDER BY day, tenant, principal, model",
+                first_day=first_day,
+                last_day=last_day,
+                tenant=tenant,
+            ).mappings()
+            return tuple(
+                Usage(
+                    day=row["day"],
+                    tenant=row["tenant"],
+                    user=row["principal"],
+                    model=row["model"],
+                    **{name: int(row[name]) for name in NUMBERS},
+                )
+                for row in rows
+            )

@@ -1,0 +1,149 @@
+"""The directory and the policy of one worker, synchronised with the state.
+
+Read whole at the start and on reload; when the epoch of keys or of the policy changes, only changes are read. Without a
+state, the first key's own file is used; without a key, requests need none.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from pathlib import Path
+from typing import Final
+
+from ashore.core.clock import Clock
+from ashore.core.errors import AshoreError
+from ashore.data.authority import sql as access_sql
+from ashore.data.authority.authority import PolicyAuthority
+from ashore.data.authority.directory import Directory
+from ashore.data.authority.doorkeeper import Doorkeeper, TokenVerifier
+from ashore.data.authority.keyfile import read_first_key
+from ashore.data.authority.memory import KeyTable, OpenDoor
+from ashore.data.authority.model import Principal
+from ashore.data.authority.ports import Authenticator
+from ashore.data.authority.sql import KEYS_EPOCH, POLICY_EPOCH
+from ashore.kit.recorder import Recorder
+from ashore.kit.state import Database, EpochWatch, read_epochs
+
+FLUSH_EVERY_S: Final = 15.0
+"""Delay until the state learns of a key's last use, and of its expiry."""
+
+log = logging.getLogger("ashore.worker")
+
+
+class Keys:
+    """Authenticator and authority of one worker."""
+
+    def __init__(
+        self,
+        first_key: Path | None,
+        database: Database | None,
+        watch: EpochWatch | None = None,
+        *,
+        clock: Clock,
+        recorder: Recorder,
+        verifier: TokenVerifier | None = None,
+    ) -> None:
+        """Create it. `first_key`: the file of the first key; None: requests need no key.
+
+        Reads everything, and later the changes of each epoch that `watch` reports, on its own thread.
+
+        Raises:
+            AshoreError: the state cannot be read, or there is neither a state nor a readable first key.
+        """
+        self._database = None if first_key is None else database
+        self._clock = clock
+        self._reading = threading.Lock()
+        self._seen = -1
+        self._mark = (-1, -1)
+        """Mark of the last policy read."""
+        self.directory: Final = Directory()
+        self.authority: Final = PolicyAuthority()
+        self._doorkeeper = Doorkeeper(self.directory, clock, recorder, verifier=verifier)
+        self.authenticator: Authenticator = self._doorkeeper
+        if first_key is None:
+            self.authenticator = OpenDoor()
+        elif database is None:
+            self.authenticator = KeyTable.with_first_key(read_first_key(first_key))
+        else:
+            if watch is not None:
+                watch.on_change(self._changed)
+            self._take(whole=True)  # after the line above, so that no change falls between them
+
+    @property
+    def database(self) -> Database | None:
+        """The state with the keys; None without one."""
+        return self._database
+
+    async def reread(self, *, whole: bool = True) -> None:
+        """Read again: everything, as on `reload`, or the changes since the last time.
+
+        Raises:
+            AshoreError: the state cannot be read; the keys stay as they were.
+        """
+        if self._database is not None:
+            await asyncio.to_thread(self._take, whole=whole)
+
+    def acting(self, name: str, tenant: str) -> Principal:
+        """Return the current principal of a job.
+
+        Raises:
+            PermissionDenied: its submitter is not authorised any more.
+        """
+        return self.directory.acting(name, tenant, self._clock.now_s())
+
+    def forget(self) -> None:
+        """Clear cached results: the keys of an issuer have changed."""
+        self._doorkeeper.forget()
+
+    def use(self, verifier: TokenVerifier | None) -> None:
+        """Use this verifier from now on."""
+        self._doorkeeper.use(verifier)
+
+    async def keep_flushing(self) -> None:
+        """Periodically save when keys were last used, and revoke expired ones. Ends when it is cancelled, after a
+        last save."""
+        try:
+            while True:
+                await asyncio.sleep(FLUSH_EVERY_S)
+                await asyncio.to_thread(self.flush)
+        finally:
+            await asyncio.to_thread(self.flush)
+
+    def flush(self) -> None:
+        """Save now. A failure is logged, and retried with the next uses."""
+        if self._database is None:
+            return
+        uses = self._doorkeeper.take_uses()
+        try:
+            with self._database.read() as connection:
+                over = access_sql.has_expired(connection, int(self._clock.now_s()))
+            if uses or over:
+                with self._database.write() as connection:
+                    access_sql.note_uses(connection, uses)
+                    if over:
+                        access_sql.expire_keys(connection, int(self._clock.now_s()))
+        except AshoreError as fault:
+            log.warning("cannot save the last uses of %d keys: %s", len(uses), fault.message)
+
+    def _changed(self, kind: str, value: int) -> None:
+        if kind in (KEYS_EPOCH, POLICY_EPOCH):
+            self._take(whole=False)
+
+    def _take(self, *, whole: bool) -> None:
+        assert self._database is not None
+        with self._reading:
+            since = -1 if whole else self._seen
+            with self._database.read() as connection:
+                seen = read_epochs(connection).get(KEYS_EPOCH, 0)
+                tenants = access_sql.list_tenants(connection)
+                accounts, gone = access_sql.changed_accounts(connection, since)
+                keys = access_sql.changed_keys(connection, since)
+                mark = access_sql.policy_mark(connection)
+                policy = access_sql.load_policy(connection) if whole or mark != self._mark else None
+            self.directory.take(tenants=tenants, accounts=accounts, gone=gone, keys=keys, whole=whole)
+            if policy is not None and policy != self.authority.compiled.policy:
+                self.authority.take(policy)
+            self._seen, self._mark = seen, mark
+            self._doorkeeper.forget()

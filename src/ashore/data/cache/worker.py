@@ -1,0 +1,94 @@
+"""Opens the cache of an API worker, with its connection to the state."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import threading
+from concurrent.futures import Future
+from functools import partial
+from typing import Final
+
+from ashore.data.cache.curated import CuratedAnswers
+from ashore.data.cache.memory import FixedEpochs
+from ashore.data.cache.ports import SharedTier
+from ashore.data.cache.rules import CURATED_EPOCH, hidden_by
+from ashore.data.cache.section import RedisSection
+from ashore.data.cache.service import AnswerCache
+from ashore.data.cache.sql import cache_secret, load_pairs
+from ashore.kit.metrics import Metrics
+from ashore.kit.rooms import Context, Opened, Room
+from ashore.kit.state import Database
+
+
+async def open_cache(context: Context) -> Opened:
+    """Open the cache. Runs inside the worker's event loop.
+
+    Raises:
+        AshoreError: the state cannot be read, or a Redis URL is malformed.
+    """
+    database, watch = context.database, context.watch
+    cache = AnswerCache(
+        context.told("cache"),
+        secret=secrets.token_bytes(32) if database is None else await asyncio.to_thread(_secret, database),
+        epochs=watch or FixedEpochs(),
+        clock=context.clock,
+        shared=_shared(context),
+        curated=CuratedAnswers(()),
+        behind=context.behind,
+    )
+    if watch is not None and database is not None:
+        curated = _Curated(cache, database, asyncio.get_running_loop())
+        watch.on_change(partial(_changed, cache, curated))
+        # after the line above, so that no change falls between them
+        await asyncio.wrap_future(await asyncio.to_thread(curated.read))
+    return Opened(gives={AnswerCache: cache}, close=cache.close)
+
+
+class _Curated:
+    """Passes the imported pairs from the state to the cache on the loop. The last read wins."""
+
+    def __init__(self, cache: AnswerCache, database: Database, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop: Final = loop
+        self._cache = cache
+        self._database = database
+        self._reading = threading.Lock()
+
+    def read(self) -> Future[None]:
+        """Read them, from any thread but the loop's; the returned object is set once the cache has them."""
+        with self._reading:
+            with self._database.read() as connection:
+                pairs = load_pairs(connection)
+            return asyncio.run_coroutine_threadsafe(self._cache.take_pairs(pairs), self.loop)
+
+
+def _changed(cache: AnswerCache, curated: _Curated, kind: str, value: int) -> None:
+    """Runs on the thread of the watch."""
+    if kind == CURATED_EPOCH:
+        curated.read()
+    if hidden_by(kind) is not None:
+        asyncio.run_coroutine_threadsafe(cache.let_go(kind), curated.loop)
+
+
+def _secret(database: Database) -> bytes:
+    with database.write() as connection:
+        return cache_secret(connection)
+
+
+def _shared(context: Context) -> SharedTier | None:
+    redis: RedisSection = context.told("redis")
+    if not redis.url:
+        context.metrics.drop("ashore_shared_cache_up")  # 0 would report it as down
+        return None
+    from ashore.data.cache.valkey import ValkeyTier, connect
+
+    metrics: Metrics = context.metrics
+
+    def told(state: str) -> None:
+        metrics.set("ashore_shared_cache_up", float(state == "up"))
+
+    metrics.set("ashore_shared_cache_up", 1.0)
+    return ValkeyTier(connect(redis.url), timeout_s=redis.timeout_s, clock=context.clock, told=told)
+
+
+ROOM: Final = Room(name="cache", serve=open_cache)

@@ -1,0 +1,198 @@
+"""Embeddings and scores, computed in slices between the steps of running sequences."""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from ashore.core.errors import AshoreError, UnsupportedByEngine
+from ashore.data.engines.failures import failure_of
+from ashore.data.engines.frames import CallFailed, Distribute, Rows, Score, Scores, ToWorker, Vectors
+from ashore.data.engines.host.link import Link
+from ashore.data.engines.ports import CanEmbed, CanScore, CanTellDistributions, Engine
+
+SLICE_SEQUENCES: Final = 32
+SLICE_TOKENS: Final = 2048
+"""Most that one slice computes, so that streams are not held up for long by a large batch of embeddings."""
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True, eq=False)
+class _EmbedCall:
+    link: Link
+    call_id: int
+    batch: list[list[int]]
+    vectors: list[list[float]] = field(default_factory=list)
+
+
+@dataclass(slots=True, eq=False)
+class _Telling:
+    """Scores or distributions on their way: a piece is computed between two steps, when what was sent before it has
+    been read."""
+
+    link: Link
+    call_id: int
+    pieces: Iterator[ToWorker | None]
+    """Messages; None where a piece makes none."""
+
+
+_Slice = list[tuple[_EmbedCall, list[list[int]]]]
+
+
+class Calls:
+    """The waiting calls of all links. Small embedding calls of several workers are computed together."""
+
+    def __init__(self, engine: Engine, kind: str, deliver: Callable[[Link, ToWorker], None]) -> None:
+        self._engine = engine
+        self._kind = kind
+        self._deliver = deliver
+        self._embeds: deque[_EmbedCall] = deque()
+        self._scores: deque[tuple[Link, Score | Distribute]] = deque()
+        self._telling: _Telling | None = None
+
+    def __bool__(self) -> bool:
+        return bool(self._embeds or self._scores or self._telling)
+
+    @property
+    def can_go_on(self) -> bool:
+        """False where nothing is to be computed before a worker has read what it has been sent."""
+        tells = not self._telling.link.has_backlog if self._telling is not None else bool(self._scores)
+        return tells or any(not call.link.has_backlog for call in self._embeds)
+
+    def add_embed(self, link: Link, call_id: int, batch: list[list[int]]) -> None:
+        """Queue a call; its answer goes to `link`."""
+        self._embeds.append(_EmbedCall(link, call_id, batch))
+
+    def add_score(self, link: Link, call: Score | Distribute) -> None:
+        """Queue a call; its answer goes to `link`."""
+        self._scores.append((link, call))
+
+    def forget(self, link: Link) -> None:
+        """Drop the calls of a link that is gone."""
+        self._embeds = deque(call for call in self._embeds if call.link is not link)
+        self._scores = deque((owner, call) for owner, call in self._scores if owner is not link)
+        if self._telling is not None and self._telling.link is link:
+            self._telling = None
+
+    def cancel(self, link: Link, call_id: int) -> None:
+        """Drop one call: nobody waits for it any more. Unknown numbers are ignored."""
+        self._embeds = deque(one for one in self._embeds if not (one.link is link and one.call_id == call_id))
+        self._scores = deque(one for one in self._scores if not (one[0] is link and one[1].call_id == call_id))
+        if self._telling is not None and self._telling.link is link and self._telling.call_id == call_id:
+            self._telling = None
+
+    def run_slice(self) -> None:
+        """Compute one slice of embeddings, and one piece of scores or distributions; hand over what is whole by
+        then."""
+        if taken := self._next_slice():
+            first = self._embeds[0]
+            self._run_embeds(taken)
+            if self._embeds and self._embeds[0] is first:  # a large one: the next slices go to those behind it
+                self._embeds.rotate(-1)
+        if self._telling is None and self._scores:
+            link, call = self._scores.popleft()
+            self._telling = _Telling(link, call.call_id, self._told(call))
+        telling = self._telling
+        if telling is not None and not telling.link.has_backlog:
+            error = _attempt(lambda: self._tell_piece(telling))
+            if error is not None:
+                self._telling = None
+                self._deliver(telling.link, CallFailed(telling.call_id, failure_of(error)))
+
+    def _next_slice(self) -> _Slice:
+        """Take sequences from the front of the queue up to the bounds of a slice, at least one."""
+        taken: _Slice = []
+        sequences = tokens = 0
+        for call in self._embeds:
+            if call.link.has_backlog:
+                continue
+            part: list[list[int]] = []
+            for sequence in call.batch[len(call.vectors) :]:
+                full = sequences >= SLICE_SEQUENCES or tokens + len(sequence) > SLICE_TOKENS
+                if full and sequences:
+                    break
+                part.append(sequence)
+                sequences += 1
+                tokens += len(sequence)
+            if part or not call.batch:
+                taken.append((call, part))
+            if len(part) + len(call.vectors) < len(call.batch):
+                break
+        return taken
+
+    def _run_embeds(self, taken: _Slice) -> None:
+        error = _attempt(lambda: self._embed(taken))
+        if error is None:
+            self._answer_whole(call for call, _ in taken)
+            return
+        if len(taken) > 1:  # one bad text must not fail its neighbours
+            for one in taken:
+                self._run_embeds([one])
+            return
+        call = taken[0][0]
+        self._end(call, CallFailed(call.call_id, failure_of(error)))
+
+    def _embed(self, taken: _Slice) -> None:
+        if not isinstance(self._engine, CanEmbed):
+            raise UnsupportedByEngine(
+                f"the engine {self._kind!r} does not produce embeddings with this model",
+                hint="use a model whose features include 'embed'",
+            )
+        batch: Sequence[Sequence[int]] = [sequence for _, part in taken for sequence in part]
+        vectors = self._engine.embed(batch) if batch else []
+        at = 0
+        for call, part in taken:
+            call.vectors.extend(vectors[at : at + len(part)])
+            at += len(part)
+
+    def _answer_whole(self, calls: Iterable[_EmbedCall]) -> None:
+        for call in calls:
+            if len(call.vectors) == len(call.batch):
+                self._end(call, Vectors(call.call_id, call.vectors))
+
+    def _end(self, call: _EmbedCall, answer: ToWorker) -> None:
+        if call in self._embeds:  # otherwise its link was dropped by the answer to another call of this slice
+            self._embeds.remove(call)
+            self._deliver(call.link, answer)
+
+    def _told(self, call: Score | Distribute) -> Iterator[ToWorker | None]:
+        if isinstance(call, Distribute):
+            if not isinstance(self._engine, CanTellDistributions):
+                raise UnsupportedByEngine(
+                    f"the engine {self._kind!r} returns only the most likely tokens, not the whole vocabulary",
+                    hint="use an engine whose features include 'distributions'",
+                )
+            for rows_NV in self._engine.distributions(call.text):
+                yield Rows(call.call_id, rows_NV.astype("<f4", copy=False).tobytes(), last=False)
+            yield Rows(call.call_id, b"", last=True)
+            return
+        if not isinstance(self._engine, CanScore):
+            raise UnsupportedByEngine(
+                f"the engine {self._kind!r} does not score texts", hint="use an engine whose features include 'score'"
+            )
+        for place, rows in self._engine.score(call.texts, top_logprobs=call.top_logprobs):
+            yield Scores(call.call_id, place, rows, last=False) if rows else None
+        yield Scores(call.call_id, 0, [], last=True)
+
+    def _tell_piece(self, telling: _Telling) -> None:
+        for message in telling.pieces:
+            if message is not None:
+                self._deliver(telling.link, message)
+            return
+        self._telling = None
+
+
+def _attempt(work: Callable[[], None]) -> Exception | None:
+    """Do `work` and return what it raised: one call fails, the host goes on."""
+    try:
+        work()
+    except AshoreError as error:
+        return error
+    except Exception as error:  # noqa: BLE001 - as in the loop: the outermost place that knows whose call it is
+        _log.exception("a call to the engine failed")
+        return error
+    return None

@@ -1,0 +1,282 @@
+"""Encoders of the BERT family: token ids in, one unit vector or one score out. The graph is built from safetensors.
+
+A cross-encoder is such an encoder with a head on its first token: a sequence-classification checkpoint of one label,
+which reads a question and a text together and scores how well the text answers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import msgspec
+import numpy as np
+
+from ashore.core.errors import ContextTooLong, EngineFailed, InvalidRequest, UnsupportedModel
+from ashore.data.engines.model import EngineInfo, EngineOptions, Feature
+from ashore.data.engines.openvino.card import ENCODERS
+from ashore.data.engines.openvino.config import run_config
+from ashore.data.engines.openvino.encodergraph import Drawing
+from ashore.data.engines.openvino.modernbert import ModernBertConfig, build_modernbert
+from ashore.data.engines.openvino.runtime import import_openvino, openvino_version
+from ashore.kit.store import EMBEDDING, Embedding
+
+_MOST_TOKENS_AT_ONCE = 4096
+
+
+class BertConfig(msgspec.Struct, frozen=True):
+    """The part of `config.json` that shapes the graph."""
+
+    model_type: str
+    hidden_size: int
+    num_hidden_layers: int
+    num_attention_heads: int
+    vocab_size: int
+    max_position_embeddings: int
+    layer_norm_eps: float = 1e-12
+    hidden_act: str = "gelu"
+    type_vocab_size: int = 2
+    pad_token_id: int = 0
+    architectures: tuple[str, ...] = ()
+    id2label: dict[str, str] | None = None
+
+    @property
+    def is_roberta(self) -> bool:
+        """Whether its positions begin after the padding's, and its head has layers of its own."""
+        return self.model_type == "xlm-roberta"
+
+    @property
+    def first_position(self) -> int:
+        return self.pad_token_id + 1 if self.is_roberta else 0
+
+    @property
+    def most_tokens(self) -> int:
+        """Longest text."""
+        return self.max_position_embeddings - self.first_position
+
+    @property
+    def ranks(self) -> bool:
+        """Whether it has the head of a cross-encoder."""
+        return any(name.endswith("ForSequenceClassification") for name in self.architectures)
+
+
+class _ModelType(msgspec.Struct, frozen=True):
+    model_type: str = ""
+
+
+def open_encoder(directory: Path, weights: str, options: EngineOptions) -> BertEmbedder | None:
+    """Return the encoder in a folder, built and compiled; None for another kind of model.
+
+    Raises:
+        UnsupportedModel: a tensor is missing, the activation is not supported, or the head has several labels.
+        EngineFailed: the plugin refused the graph.
+    """
+    path = directory / "config.json"
+    if not path.is_file() or msgspec.json.decode(path.read_bytes(), type=_ModelType).model_type not in ENCODERS:
+        return None
+    if msgspec.json.decode(path.read_bytes(), type=_ModelType).model_type == "modernbert":
+        modern = msgspec.json.decode(path.read_bytes(), type=ModernBertConfig)
+        return ModernBertRanker(directory, modern, weights, options)
+    config = msgspec.json.decode(path.read_bytes(), type=BertConfig)
+    return (BertRanker if config.ranks else BertEmbedder)(directory, config, weights, options)
+
+
+class BertEmbedder:
+    """Embeds texts as unit vectors: the state of the first token or the mean of all, as `embedding.json` configures."""
+
+    FEATURES: ClassVar[tuple[Feature, ...]] = ("embed",)
+    PROPERTIES: ClassVar[Mapping[str, str]] = {}
+    """Default plugin properties."""
+
+    def __init__(self, directory: Path, config: BertConfig, weights: str, options: EngineOptions) -> None:
+        """Build and compile the graph; use `open_encoder`, which chooses the class."""
+        self.config = config
+        told = directory / EMBEDDING
+        self._embedding = msgspec.json.decode(told.read_bytes(), type=Embedding) if told.is_file() else Embedding()
+        most = min(self._embedding.max_tokens or 10**9, config.most_tokens)
+        self._context = min(options.context_tokens or 10**9, most)
+        self._check()
+        ov = import_openvino()
+        model = self._model(_tensors(directory / (weights or "model.safetensors")))
+        properties: dict[str, Any] = dict(run_config(options).properties)
+        for name in ("KV_CACHE_PRECISION", "DYNAMIC_QUANTIZATION_GROUP_SIZE"):
+            properties.pop(name, None)
+        for name, value in self.PROPERTIES.items():
+            properties.setdefault(name, value)
+        try:
+            self._request = ov.Core().compile_model(model, "CPU", properties).create_infer_request()
+        except RuntimeError as error:
+            raise EngineFailed(f"OpenVINO cannot compile {directory.name}: {error}") from error
+
+    def _model(self, tensors: dict[str, Any]) -> Any:
+        """Return the graph."""
+        return _build(self.config, tensors, self._head)
+
+    def info(self, name: str) -> EngineInfo:
+        return EngineInfo(
+            kind="openvino",
+            version=openvino_version(),
+            model=name,
+            precision="fp32",
+            context_tokens=self._context,
+            vocab_size=self.config.vocab_size,
+            kv_tokens=0,
+            max_sequences=64,
+            features=self.FEATURES,
+            embedding_size=self._embedding_size,
+        )
+
+    @property
+    def _embedding_size(self) -> int:
+        return self.config.hidden_size
+
+    def _check(self) -> None:
+        """Check that the model may be served.
+
+        Raises:
+            UnsupportedModel: it may not.
+        """
+
+    def _head(self, draw: Drawing, x: Any) -> Any:
+        """Return the state of the first token of each text, or the mean over its tokens, of length one."""
+        pooled = draw.first_state(x) if self._embedding.pooling == "cls" else draw.mean_state(x)
+        return draw.op.normalize_l2(pooled, draw.ints(1), 1e-12, "add")
+
+    def embed(self, batch: Sequence[Sequence[int]]) -> list[list[float]]:
+        """Return one vector for each sequence, in the order given. Texts of similar length are computed together.
+
+        For a cross-encoder a sequence is a pair, and its vector is one number: its unbounded score.
+
+        Raises:
+            InvalidRequest: an empty sequence or an id beyond the vocabulary.
+            ContextTooLong: a sequence is longer than the model's positions.
+        """
+        for index, ids in enumerate(batch):
+            if not ids or min(ids) < 0 or max(ids) >= self.config.vocab_size:
+                raise InvalidRequest(f"input {index} is empty or has a token id beyond {self.config.vocab_size - 1}")
+            if len(ids) > self._context:
+                raise ContextTooLong(
+                    f"input {index} has {len(ids)} tokens; the limit of this model is {self._context}",
+                    hint="split the text",
+                )
+        vectors: list[list[float]] = [[] for _ in batch]
+        order = sorted(range(len(batch)), key=lambda i: len(batch[i]))
+        while order:
+            group = [order.pop()]
+            longest = len(batch[group[0]])
+            while order and (len(group) + 1) * longest <= _MOST_TOKENS_AT_ONCE and len(batch[order[-1]]) * 2 > longest:
+                group.append(order.pop())
+            for index, vector in zip(group, self._run([batch[i] for i in group], longest), strict=True):
+                vectors[index] = vector
+        return vectors
+
+    def _run(self, texts: list[Sequence[int]], longest: int) -> list[list[float]]:
+        ids_BT = np.zeros((len(texts), longest), np.int64)
+        mask_BT = np.zeros((len(texts), longest), np.float32)
+        types_BT = np.zeros((len(texts), longest), np.int64)
+        for row, text in enumerate(texts):
+            ids_BT[row, : len(text)] = text
+            mask_BT[row, : len(text)] = 1
+            types_BT[row, self._second(text) : len(text)] = 1
+        self._request.infer({"ids": ids_BT, "mask": mask_BT, "types": types_BT})
+        vectors: list[list[float]] = self._request.get_output_tensor(0).data.tolist()
+        return vectors
+
+    def _second(self, text: Sequence[int]) -> int:
+        """Return where the second text of a pair begins; its length if there is none."""
+        return len(text)
+
+
+class BertRanker(BertEmbedder):
+    """Scores of pairs: each sequence of ids is a question and a text, and its vector is one number, a logit."""
+
+    FEATURES: ClassVar[tuple[Feature, ...]] = ("rank",)
+    PROPERTIES: ClassVar[Mapping[str, str]] = {"INFERENCE_PRECISION_HINT": "f32"}
+    """Scores are compared with thresholds that were found in single precision."""
+
+    @property
+    def _embedding_size(self) -> int:
+        return 0
+
+    def _check(self) -> None:
+        labels = self.config.id2label or {"0": "", "1": ""}
+        if len(labels) != 1:
+            raise UnsupportedModel(
+                f"the classifier has {len(labels)} labels; a reranker has one",
+                hint="serve a cross-encoder for ranking, such as one made from ms-marco or of the BGE family",
+            )
+
+    def _head(self, draw: Drawing, x: Any) -> Any:
+        """Return the one logit of the first token of each pair."""
+        first = draw.first_state(x)
+        if self.config.is_roberta:
+            return draw.linear(draw.op.tanh(draw.linear(first, "classifier.dense")), "classifier.out_proj")
+        return draw.linear(draw.op.tanh(draw.linear(first, "pooler.dense")), "classifier")
+
+    def _second(self, text: Sequence[int]) -> int:
+        """The second text begins after the first separator."""
+        if self.config.type_vocab_size < 2:
+            return len(text)
+        return list(text).index(text[-1]) + 1
+
+
+class ModernBertRanker(BertRanker):
+    """The same for the ModernBERT family, whose pairs have no token types."""
+
+    def __init__(self, directory: Path, config: ModernBertConfig, weights: str, options: EngineOptions) -> None:
+        self._modern = config
+        known = {name: getattr(config, name) for name in BertConfig.__struct_fields__ if hasattr(config, name)}
+        super().__init__(directory, BertConfig(**known, type_vocab_size=0), weights, options)
+
+    def _check(self) -> None:
+        if not self._modern.ranks:
+            raise UnsupportedModel(
+                "ModernBERT models are served as rerankers only, and this one has no head of one label",
+                hint="serve a BERT embedder, such as minilm",
+            )
+        super()._check()
+
+    def _model(self, tensors: dict[str, Any]) -> Any:
+        return build_modernbert(self._modern, tensors)
+
+
+def _tensors(path: Path) -> dict[str, Any]:
+    from safetensors.numpy import load_file
+
+    try:
+        loaded = load_file(path)
+    except (OSError, ValueError) as error:
+        raise EngineFailed(f"cannot read {path.name}: {error}") from error
+    return {name.removeprefix("bert.").removeprefix("roberta."): value for name, value in loaded.items()}
+
+
+def _build(config: BertConfig, tensors: dict[str, Any], head: Callable[[Drawing, Any], Any]) -> Any:
+    if config.hidden_act != "gelu":
+        raise UnsupportedModel(f"the activation {config.hidden_act!r} is not supported; expected 'gelu'")
+    draw = Drawing(tensors)
+    op, ints, linear = draw.op, draw.ints, draw.linear
+    heads, size = config.num_attention_heads, config.hidden_size // config.num_attention_heads
+
+    def norm(x: Any, name: str) -> Any:
+        unit = draw.normed(x, config.layer_norm_eps)
+        return op.add(op.multiply(unit, draw.weight(name + ".weight")), draw.weight(name + ".bias"))
+
+    def by_head(x: Any) -> Any:
+        return op.transpose(op.reshape(x, ints(0, 0, heads, size), True), ints(0, 2, 1, 3))
+
+    first = draw.whole(config.first_position)
+    places = op.range(first, op.add(draw.length, first), draw.whole(1), "i64")
+    words = draw.embedded(draw.ids_BT, "embeddings.word_embeddings.weight")
+    positions = draw.embedded(places, "embeddings.position_embeddings.weight")
+    kind = draw.embedded(draw.types_BT, "embeddings.token_type_embeddings.weight")
+    x = norm(op.add(op.add(words, positions), kind), "embeddings.LayerNorm")
+    bias = draw.unseen()
+    for layer in range(config.num_hidden_layers):
+        at = f"encoder.layer.{layer}."
+        query, key, value = (by_head(linear(x, f"{at}attention.self.{n}")) for n in ("query", "key", "value"))
+        read = draw.attended(query, key, value, bias, heads=heads, size=size)
+        x = norm(op.add(x, linear(read, at + "attention.output.dense")), at + "attention.output.LayerNorm")
+        wide = op.gelu(linear(x, at + "intermediate.dense"), "erf")
+        x = norm(op.add(x, linear(wide, at + "output.dense")), at + "output.LayerNorm")
+    return draw.model(head(draw, x))

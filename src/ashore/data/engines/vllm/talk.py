@@ -1,0 +1,175 @@
+"""The connection to one server: requests, size limits, and the meaning of errors."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator, AsyncIterator
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import httpx
+
+from ashore.core.errors import AshoreError, EngineFailed, PermissionDenied, SourceUnreachable
+from ashore.data.engines.model import GenerateOrder
+from ashore.data.engines.vllm import wire
+from ashore.kit.decode import UNDECODABLE
+
+MOST_LINE_BYTES: Final = 8 << 20
+"""Limit of one stream event: a token with its alternatives has a few KiB."""
+MOST_ERROR_BYTES: Final = 64 << 10
+"""Limit of an error body; the rest is cut."""
+MOST_ANSWER_BYTES: Final = 256 << 20
+"""Limit of a whole answer: scores of a long text, or vectors of many."""
+MOST_PROBE_BYTES: Final = 4 << 20
+PROBE_TIMEOUT_S: Final = 2.0
+"""The longest that one probe may take."""
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Live:
+    """A running order at a server. Touched by the network thread only, except `task`, which the host's thread
+    cancels."""
+
+    order: GenerateOrder
+    task: asyncio.Task[None] | None = None
+    made: int = 0
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    gave_up: str = ""
+    """Why it was taken from a silent server."""
+
+
+class Elsewhere(Exception):
+    """A server failed on an order without tokens; another one may succeed."""
+
+    def __init__(self, error: AshoreError, *, refused: bool = False, taken: bool = True, busy: bool = False) -> None:
+        super().__init__(error.message)
+        self.error = error
+        self.refused = refused
+        """Nobody listens there."""
+        self.taken = taken
+        """The server had the order, and may have broken on it."""
+        self.busy = busy
+        """It lives, and has no room."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Talk:
+    """The connection to one server, and its known state."""
+
+    url: str
+    client: httpx.AsyncClient
+    heard_s: float = 0.0
+    """When it last sent anything, or had nothing to send."""
+    probing: asyncio.Task[None] | None = None
+    entry: wire.ModelEntry | None = None
+    adapters: set[str] = field(default_factory=set)
+    orders: set[Live] = field(default_factory=set)
+    fault: AshoreError | None = None
+    """Why retrying is pointless until a configuration changes."""
+
+    async def get(self, path: str) -> bytes:
+        """GET a path within `PROBE_TIMEOUT_S` and return the answer.
+
+        Raises:
+            Elsewhere, AshoreError: it does not answer, or refuses.
+        """
+        async with translated(self.url), self.client.stream("GET", path, timeout=PROBE_TIMEOUT_S) as answer:
+            await check(self.url, answer)
+            return await _read(self.url, answer, MOST_PROBE_BYTES)
+
+    async def post(self, path: str, body: dict[str, Any]) -> bytes:
+        """POST and return the answer.
+
+        Raises:
+            Elsewhere, AshoreError: it does not answer, or refuses.
+        """
+        async with translated(self.url), self.client.stream("POST", path, json=body) as answer:
+            await check(self.url, answer)
+            return await _read(self.url, answer, MOST_ANSWER_BYTES)
+
+
+async def check(url: str, answer: httpx.Response) -> None:
+    """Check that a server accepted a request.
+
+    Raises:
+        Elsewhere, AshoreError: it did not.
+    """
+    if answer.status_code == 200:
+        return
+    words = bytearray()
+    async with contextlib.aclosing(_pieces(answer)) as pieces:
+        async for piece in pieces:
+            words += piece
+            if len(words) >= MOST_ERROR_BYTES:
+                break
+    raise _verdict(url, answer.status_code, words[:MOST_ERROR_BYTES].decode("utf-8", "replace"))
+
+
+async def _read(url: str, answer: httpx.Response, most: int) -> bytes:
+    """Return a whole answer.
+
+    Raises:
+        EngineFailed: it has more than `most` bytes.
+    """
+    found = bytearray()
+    async with contextlib.aclosing(_pieces(answer)) as pieces:
+        async for piece in pieces:
+            found += piece
+            if len(found) > most:
+                raise EngineFailed(f"vLLM at {url} sent an answer of more than {most:,} bytes")
+    return bytes(found)
+
+
+async def _pieces(answer: httpx.Response) -> AsyncGenerator[bytes]:
+    async for piece in answer.aiter_bytes():
+        yield piece
+
+
+async def lines(url: str, answer: httpx.Response) -> AsyncGenerator[bytes]:
+    """Yield the lines of a stream without their ends.
+
+    Raises:
+        EngineFailed: one has more than `MOST_LINE_BYTES`.
+    """
+    rest = bytearray()
+    async with contextlib.aclosing(_pieces(answer)) as pieces:
+        async for piece in pieces:
+            *whole, last = piece.split(b"\n")
+            for line in whole:
+                yield bytes(rest + line)
+                rest.clear()
+            rest += last
+            if len(rest) > MOST_LINE_BYTES:
+                raise EngineFailed(f"vLLM at {url} sent a line of more than {MOST_LINE_BYTES:,} bytes")
+    if rest:
+        yield bytes(rest)
+
+
+def _verdict(url: str, status: int, words: str) -> Exception:
+    """Return the meaning of an error answer: the order's own fault, or the server's."""
+    error = wire.error_for(url, status, words)
+    if status in (429, 503):
+        return Elsewhere(error, taken=False, busy=status == 429)
+    return Elsewhere(error) if status >= 500 or status == 408 else error
+
+
+@contextlib.asynccontextmanager
+async def translated(url: str) -> AsyncIterator[None]:
+    """Turn the HTTP library's errors into verdicts."""
+    try:
+        yield
+    except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+        told = SourceUnreachable(f"vLLM cannot be reached at {url}: {type(error).__name__} {error}")
+        raise Elsewhere(told, refused=True, taken=False) from error
+    except httpx.TimeoutException as error:
+        told = SourceUnreachable(f"vLLM at {url} did not answer in time ({type(error).__name__})")
+        raise Elsewhere(told) from error
+    except httpx.HTTPError as error:
+        told = SourceUnreachable(f"the connection to vLLM at {url} broke: {type(error).__name__} {error}")
+        raise Elsewhere(told) from error
+    except UNDECODABLE as error:
+        raise EngineFailed(f"vLLM at {url} sent an invalid response: {error}") from error
+    except PermissionDenied as error:
+        raise Elsewhere(error, refused=True, taken=False) from error

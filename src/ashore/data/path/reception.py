@@ -1,0 +1,196 @@
+"""Entry of every request: check load, authorise, resolve the model."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from msgspec.structs import replace
+
+from ashore.core.clock import Clock
+from ashore.core.errors import AshoreError, Overloaded
+from ashore.core.ids import RequestId
+from ashore.data.authority import INFER, Authority, Principal
+from ashore.data.path.concurrency import ConcurrencyLimit
+from ashore.data.path.guards import Guards
+from ashore.data.path.model import Arrival, GenerationRequest
+from ashore.data.path.model_registry import Roster
+from ashore.data.path.models import LoadedModel
+from ashore.data.path.recording import Watch
+from ashore.data.path.replicas import deaths_of
+from ashore.kit.metrics import Metrics
+
+MOST_RELEASES = 3
+"""Releases that a request may be sent to in turn, while none has answered and each gives way to another."""
+
+
+class Reception:
+    """Entry of the request path. Every call is made on one event loop."""
+
+    def __init__(
+        self,
+        roster: Roster,
+        *,
+        authority: Authority,
+        guards: Guards,
+        clock: Clock,
+        metrics: Metrics,
+        limit: ConcurrencyLimit,
+    ) -> None:
+        self._roster = roster
+        self._authority = authority
+        self._guards = guards
+        self._clock = clock
+        self._metrics = metrics
+        self._limit = limit
+        self._in_flight = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    @property
+    def in_flight(self) -> int:
+        """Requests that run or wait to be admitted."""
+        return self._in_flight
+
+    async def idle(self) -> None:
+        """Wait until there are none."""
+        await self._idle.wait()
+
+    @contextmanager
+    def noted(self, watch: Watch) -> Iterator[None]:
+        """Count a request as in flight within this context, and audit how it ended."""
+        self._in_flight += 1
+        self._idle.clear()
+        try:
+            yield
+            watch.outcome = "answered"
+        except AshoreError as fault:
+            watch.failed(fault)
+            raise
+        finally:
+            self._in_flight -= 1
+            if self._in_flight == 0:
+                self._idle.set()
+            watch.note()
+
+    @property
+    def pressed(self) -> bool:
+        """Whether this worker has been short of processor time for more than a moment."""
+        return self._limit.pressed
+
+    def check_pressure(self, *, may_be_kept: bool = False) -> None:
+        """Refuse a request before its body is read, while the worker is overloaded and could not admit it.
+
+        Args:
+            may_be_kept: The answer may be cached, and then costs no more than a refusal.
+
+        Raises:
+            Overloaded: the worker drowns, or is pressed and the queue of every model is full.
+        """
+        self._limit.look()
+        if self._limit.drowning or (self._limit.pressed and not may_be_kept and self._roster.is_full):
+            self._metrics.add("ashore_refused", 1, "-", "loop")
+            raise Overloaded(
+                f"no processor time: the worker has not rested, and comes round to a request every "
+                f"{self._limit.pulse.lag_s * 1e3:.0f} ms",
+                hint="send it again after the time in `retry-after`, or add a worker with --workers",
+                retry_after_s=1,
+            )
+
+    def check_room(self) -> None:
+        """Refuse an unread request that the cache cannot answer, if no model has room for it.
+
+        Raises:
+            Overloaded: the queues of all releases that may answer are full.
+        """
+        gates = self._roster.gates
+        if len(gates) == 1:
+            gates[0].check_queue()
+        elif gates and all(gate.is_full for gate in gates):
+            self._metrics.add("ashore_refused", 1, "-", "queue")
+            raise Overloaded(
+                "no room: the queue of every model is full",
+                hint="send it again after the time in `retry-after`, or raise [admission]",
+                retry_after_s=min(gate.retry_after_s for gate in gates),
+            )
+
+    def check_queue(self, alias: str) -> None:
+        """Refuse a request by its model alone, if the queue of that model is full.
+
+        Raises:
+            Overloaded: the queue is full.
+        """
+        lead = self._roster.known(alias)
+        if lead is not None:
+            lead.first.gate.check_queue()
+
+    def turn_away(self, model: LoadedModel) -> None:
+        """Refuse early, while processor time is short, a request that would be refused anyway.
+
+        Raises:
+            Overloaded: the queue of the model is full.
+        """
+        self._limit.look()
+        if self._limit.pressed:
+            model.gate.check_queue()
+
+    def may_ask(self, principal: Principal, alias: str) -> bool:
+        """Return whether a principal may use a model, and each model behind an alias."""
+        names = (alias, *self._roster.behind(alias))
+        return all(self._authority.decide(principal, INFER, f"model/{name}").allowed for name in names)
+
+    def authorise(self, principal: Principal, alias: str) -> None:
+        """Check that the principal may use the model. Runs before the lookup of the model.
+
+        For an alias that leads to releases of other models, the principal needs the right to those models too: an alias
+        grants nothing.
+
+        Raises:
+            PermissionDenied: it may not.
+        """
+        self._authority.require(principal, INFER, f"model/{alias}")
+        for name in self._roster.behind(alias):
+            self._authority.require(principal, INFER, f"model/{name}")
+
+    def watch(
+        self,
+        request_id: RequestId,
+        alias: str,
+        principal: Principal,
+        prompt: bytes,
+        *,
+        arrival: Arrival,
+        operation: str,
+    ) -> Watch:
+        """Return the observer that audits a request, and traces it as `operation` (OpenTelemetry) if sampled."""
+        tracer = self._guards.tracer
+        span = None if tracer is None else tracer.begin(operation, alias, arrival)
+        if span is not None:
+            arrival = replace(arrival, trace=span.trace_id, traceparent=span.traceparent)
+        return Watch(
+            self._guards.auditor,
+            self._clock,
+            request_id=request_id,
+            alias=alias,
+            principal=principal,
+            prompt=prompt,
+            arrival=arrival,
+            span=span,
+        )
+
+    def elsewhere(
+        self,
+        model: LoadedModel,
+        fault: AshoreError,
+        name: str,
+        principal: Principal,
+        request: GenerationRequest | None = None,
+    ) -> LoadedModel | None:
+        """Return another release that answers under a name by now, or the same one if a crashed host is back; else
+        None."""
+        lead = self._roster.known(name)
+        other = None if lead is None else lead.pick(principal, request)
+        if other is None or other.served.release != model.served.release:
+            return other
+        return other if deaths_of(fault) and other.replicas.ready else None

@@ -1,0 +1,25 @@
+"""Minimum precision that a client accepts, given as HTTP header or gRPC metadata."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from ashore.core.errors import InvalidRequest
+
+MIN_PRECISION: Final = "x-ashore-min-precision"
+MOST_CHARS: Final = 16
+
+
+def min_precision(given: str) -> str:
+    """Return the precision in `x-ashore-min-precision`, empty if it is not given.
+
+    Raises:
+        InvalidRequest: it is not the name of a precision.
+    """
+    if given and (len(given) > MOST_CHARS or not (given.isascii() and given.isalnum())):
+        raise InvalidRequest(
+            f"the header {MIN_PRECISION} is {given[:40]!r}; expected a precision of the model, such as fp16",
+            hint="correct the header, or omit it",
+            param=MIN_PRECISION,
+        )
+    return given

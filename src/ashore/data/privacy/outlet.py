@@ -1,0 +1,214 @@
+"""Unmasks a streamed answer: stand-ins become values again, and new personal data from the model is masked or stops the
+answer. The output does not depend on where the pieces end.
+
+Only text that could still become a match is held back, at most `MOST_HELD_CHARS`.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Final
+
+from ashore.data.privacy.matching import StandIns
+from ashore.data.privacy.model import Entity, Finder
+from ashore.data.privacy.policy import AnswerAction
+from ashore.data.privacy.table import Table, blocked, plain_of
+from ashore.data.privacy.tables import PLATE_PLACES
+
+MOST_HELD_CHARS: Final = 24_000
+CONTEXT_CHARS: Final = 48
+"""Sent text that is read again with the next piece: a label explains the number after it."""
+AFTERWARDS_CHARS: Final = 14
+"""Distance at which a word after a number may still explain it."""
+WORDS_HELD_CHARS: Final = 64
+"""Held back always where names, addresses or the operator's own kinds are looked for: they have no form that tells."""
+
+_CHAIN_CHARS: Final = 96
+_RUN: Final = re.compile(r"[^\s\u3001-\u3002\u4e00-\u9fff，；！？]*\Z")
+_LIVE: Final = re.compile(r"[0-9０-９@＠\u0660-\u0669\u06f0-\u06f9]")
+_NUMERALS: Final = re.compile(r"[〇零幺一二三四五六七八九壹贰叁肆伍陆柒捌玖]+\Z")
+_FORMLESS: Final = frozenset(("name", "address"))
+_BEGIN: Final = "-----BEGIN"
+_END: Final = re.compile("-----END [A-Z0-9 ]{0,60}-----")
+
+
+class AnswerGuard:
+    """Finds personal data that the request did not contain. One for each request."""
+
+    def __init__(self, finder: Finder, actions: Mapping[str, AnswerAction], table: Table) -> None:
+        self._finder = finder
+        self._actions = {kind: action for kind, action in actions.items() if action != "allow"}
+        self._table = table
+        self._always = WORDS_HELD_CHARS if any(_is_formless(kind) for kind in self._actions) else 0
+        self.counts: dict[tuple[str, str], int] = {}
+
+    def find(self, text: str) -> list[tuple[Entity, AnswerAction]]:
+        """Return new entities in a text that must not be sent as they are."""
+        found: list[tuple[Entity, AnswerAction]] = []
+        for one in self._finder.find(text):
+            action = self._actions.get(one.kind)
+            if action and not self._table.knows(one.kind, plain_of(one.kind, text[one.start : one.end])):
+                found.append((one, action))
+        return found
+
+    def count(self, kind: str, action: AnswerAction) -> None:
+        """Count the entities found.
+
+        Raises:
+            PersonalDataBlocked: it must not be sent at all.
+        """
+        self.counts[kind, action] = self.counts.get((kind, action), 0) + 1
+        if action == "block":
+            raise blocked({kind: 1}, "the answer")
+
+    def open_from(self, text: str, at: int) -> int:
+        """Return the start in `text[at:]` of an ending that more text could complete to personal data."""
+        held = max(at, len(text) - self._always)
+        key = text.rfind(_BEGIN, at)
+        if key >= 0 and not _END.search(text, key):
+            return min(held, key)
+        dashes = len(text) - len(text.rstrip("-BEGIN"))
+        if dashes and text[len(text) - dashes] == "-":
+            held = min(held, max(at, len(text) - dashes))
+        numerals = _NUMERALS.search(text, at)
+        if numerals:
+            held = min(held, numerals.start())
+        last = _RUN.search(text, max(at, len(text) - MOST_HELD_CHARS))
+        if last is not None:
+            held = min(held, last.start())
+        place = max((m.start() for m in _LIVE.finditer(text, max(at, held - AFTERWARDS_CHARS))), default=-1)
+        if place >= 0:
+            held = min(held, _chain(text, at, place))
+        return _with_neighbour(text, at, _chain(text, at, held) if held < len(text) else held)
+
+
+class Outlet:
+    """One text stream of an answer: a choice's content, its reasoning, or the arguments of one call."""
+
+    def __init__(self, stand_ins: StandIns, guard: AnswerGuard | None, *, as_json: bool = False) -> None:
+        """Create it.
+
+        Args:
+            stand_ins: The stand-ins to restore.
+            guard: Finds new personal data; None: it is not checked.
+            as_json: The text is JSON, so values are escaped as in a string.
+        """
+        self._stand_ins = stand_ins
+        self._guard = guard
+        self._as_json = as_json
+        self._text = ""
+        self._at = 0
+        self.num_masked = 0
+        """Number of newly masked entities."""
+
+    @property
+    def holds(self) -> bool:
+        """Whether text is held back."""
+        return self._at < len(self._text)
+
+    def feed(self, piece: str) -> str:
+        """Take the next piece and return the text to send.
+
+        Raises:
+            PersonalDataBlocked: the answer contains data that must not be sent.
+        """
+        self._text += piece
+        return self._flush(final=False)
+
+    def end(self) -> str:
+        """Return the rest.
+
+        Raises:
+            PersonalDataBlocked: the answer contains data that must not be sent.
+        """
+        return self._flush(final=True)
+
+    def _flush(self, *, final: bool) -> str:
+        text, at = self._text, self._at
+        if at == len(text):
+            return ""
+        back = self._stand_ins.find(text[at:]) if self._stand_ins else []
+        spots: list[tuple[int, int, str, tuple[str, AnswerAction] | None]] = [
+            (at + start, at + end, self._written(one.original), None) for start, end, one in back
+        ]
+        behind = spots[-1][1] if spots else at
+        cut = len(text)
+        if not final:
+            if self._stand_ins:
+                cut = self._stand_ins.open_from(text, behind)
+            if self._guard is not None:
+                cut = min(cut, self._guard.open_from(text, behind))
+            if len(text) - cut > MOST_HELD_CHARS:
+                cut = len(text)
+            if cut <= at:
+                return ""
+        if self._guard is not None:
+            for entity, action in self._guard.find(text):
+                start, end = max(entity.start, at), entity.end
+                if end <= at or any(s < end and start < e for s, e, _, _ in spots):
+                    continue
+                if end > cut:
+                    cut = min(cut, _chain(text, at, start))
+                    continue
+                spots.append((start, end, f"[{entity.kind.upper()}]", (entity.kind, action)))
+            spots.sort()
+        parts: list[str] = []
+        for start, end, written, new in spots:
+            if start >= cut:
+                break
+            if new is not None:
+                assert self._guard is not None
+                self._guard.count(*new)
+                self.num_masked += 1
+            parts.append(text[at:start])
+            parts.append(written)
+            at = end
+        parts.append(text[at:cut] if cut > at else "")
+        at = max(at, cut)
+        kept = max(0, at - CONTEXT_CHARS)
+        self._text, self._at = text[kept:], at - kept
+        return "".join(parts)
+
+    def _written(self, value: str) -> str:
+        return json.dumps(value, ensure_ascii=False)[1:-1] if self._as_json else value
+
+
+def _is_formless(kind: str) -> bool:
+    from ashore.data.privacy.model import KINDS
+
+    return kind in _FORMLESS or kind not in KINDS
+
+
+def _chain(text: str, at: int, place: int) -> int:
+    """Return the start of the groups of which the one at `place` may be the last: `GB82 WEST 12`."""
+    start = place
+    floor = max(at, place - _CHAIN_CHARS)
+    while start > floor:
+        run = _RUN.search(text, floor, start)
+        begin = run.start() if run is not None else start
+        word = text[begin:start]
+        if (
+            word
+            and not _LIVE.search(word)
+            and not (len(word) <= 4 and (word.isupper() or not word.isalpha()))
+            and start != place
+        ):
+            break
+        start = begin
+        if start > floor and text[start - 1] in " \t\u00a0\u3000":
+            start -= 1
+            if start > floor and text[start - 1] in " \t\u00a0\u3000":
+                start -= 1
+            continue
+        break
+    while start < place and text[start] in " \t\u00a0\u3000":
+        start += 1
+    return start
+
+
+def _with_neighbour(text: str, at: int, start: int) -> int:
+    """Return the start of a licence plate, whose first character is Chinese."""
+    before = start - 1 if start > at and text[start - 1] == " " else start
+    return before - 1 if before > at and text[before - 1] in PLATE_PLACES else start

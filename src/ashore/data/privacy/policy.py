@@ -1,0 +1,166 @@
+"""The action for each kind, by tenant and model. Pure."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Annotated, Final, Literal, TypeVar
+
+import msgspec
+from msgspec import Meta
+
+from ashore.data.privacy.model import IDENTIFIERS, KINDS, Action
+from ashore.kit.section import Section, toml
+
+T = TypeVar("T")
+
+EVERY: Final = "*"
+"""Any kind, tenant or alias."""
+
+AnswerAction = Literal["allow", "mask", "block"]
+"""What is done with what the model utters by itself."""
+DetectorName = Literal["own", "presidio"]
+TraceContent = Literal["off", "masked"]
+LabelMode = Literal["off", "metadata", "notice"]
+"""off. metadata: the answer says in its metadata that it was generated. notice: its text says so too."""
+
+PROMPT_DEFAULTS: Final[Mapping[str, Action]] = dict.fromkeys(IDENTIFIERS, "mask")
+"""What a home does that nobody has told otherwise: see docs/adr/0010-masking.md."""
+
+
+class Expression(Section, frozen=True, kw_only=True):
+    """A kind of the operator's own, by an expression in RE2's syntax."""
+
+    kind: Annotated[str, Meta(examples=['"contract"'])]
+    """Name of the kind."""
+    pattern: Annotated[str, Meta(examples=["'C-[0-9]{6}'"])]
+    """Expression that finds it."""
+    ignore_case: bool = False
+    """Whether capital and small letters are the same."""
+
+
+class Dictionary(Section, frozen=True, kw_only=True):
+    """A kind of the operator's own, by its words."""
+
+    kind: Annotated[str, Meta(examples=['"project"'])]
+    """Name of the kind."""
+    words: Annotated[tuple[str, ...], Meta(examples=['["Blue Heron"]'])]
+    """Words and phrases that are of it."""
+    ignore_case: bool = True
+    """Whether capital and small letters are the same."""
+
+
+class PrivacyRoute(Section, frozen=True, kw_only=True):
+    """What holds for one tenant, one alias, or one tenant at one alias."""
+
+    tenant: str = EVERY
+    """Tenant that it holds for; `*`: every one."""
+    alias: str = EVERY
+    """Alias that it holds for; `*`: every one."""
+    prompts: dict[str, Action] = msgspec.field(default_factory=dict)
+    """What is done with what prompts contain, by kind; `*` is any that is not named."""
+    answers: dict[str, AnswerAction] = msgspec.field(default_factory=dict)
+    """What is done with what the model utters by itself, by kind."""
+    label: LabelMode | None = None
+    """Left out: as for everybody."""
+    trace_content: TraceContent | None = None
+    """Left out: as for everybody."""
+
+
+class PrivacyPolicy(Section, frozen=True, kw_only=True):
+    """What is masked, for whom; also the body of `/admin/v1/privacy/policy`."""
+
+    detector: DetectorName = "own"
+    """What finds personal data: our own detectors, or Presidio where it is installed."""
+    prompts: Annotated[dict[str, Action], Meta(extra={"absent": "as built in"})] = msgspec.field(default_factory=dict)
+    """What is done with what prompts contain, by kind; `*` is any that is not named."""
+    answers: Annotated[dict[str, AnswerAction], Meta(extra={"absent": "as built in"})] = msgspec.field(
+        default_factory=dict
+    )
+    """What is done with what the model utters by itself, by kind."""
+    label: LabelMode = "off"
+    """Whether answers say that they were generated: `metadata`, or `notice` in the text too."""
+    trace_content: TraceContent = "off"
+    """Whether traces (`[otel]`) carry prompts and answers: `masked`, with everything masked that is found, also what
+    the model may see."""
+    routes: Annotated[tuple[PrivacyRoute, ...], toml("route")] = ()
+    expressions: Annotated[tuple[Expression, ...], toml("expression")] = ()
+    dictionaries: Annotated[tuple[Dictionary, ...], toml("dictionary")] = ()
+
+    def custom_kinds(self) -> tuple[str, ...]:
+        """Return the operator's own kinds, each once."""
+        return tuple(dict.fromkeys([*(one.kind for one in self.expressions), *(one.kind for one in self.dictionaries)]))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rules:
+    """The rules of one request."""
+
+    prompts: Mapping[str, Action]
+    """Of every kind that may be found."""
+    answers: Mapping[str, AnswerAction]
+    label: LabelMode
+    trace_content: TraceContent = "off"
+    reads_answers: bool = field(init=False)
+    """Whether anything is done with what the model utters by itself."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "reads_answers", any(action != "allow" for action in self.answers.values()))
+
+
+def rules_for(
+    policy: PrivacyPolicy, tenant: str, alias: str, kinds: Iterable[str] = KINDS, *, behind: Sequence[str] = ()
+) -> Rules:
+    """Return the rules of a tenant at an alias: for each kind, the most specific route decides.
+
+    The order is: tenant at the alias, tenant, alias, everybody. If the alias leads to models of other names (`behind`),
+    their routes count as its own, after those that name it.
+    """
+    names = (alias, *behind)
+    levels = [
+        route
+        for wanted in (
+            *((tenant, name) for name in names),
+            (tenant, EVERY),
+            *((EVERY, name) for name in names),
+            (EVERY, EVERY),
+        )
+        for route in policy.routes
+        if route.tenant == wanted[0] and _is_alias(route.alias, wanted[1])
+    ]
+    prompts: dict[str, Action] = {}
+    answers: dict[str, AnswerAction] = {}
+    for kind in kinds:
+        prompts[kind] = _first(
+            kind, [route.prompts for route in levels] + [policy.prompts], PROMPT_DEFAULTS.get(kind, _unnamed(kind))
+        )
+        answers[kind] = _first(kind, [route.answers for route in levels] + [policy.answers], "allow")
+    label = next((route.label for route in levels if route.label is not None), policy.label)
+    traced = next((route.trace_content for route in levels if route.trace_content is not None), policy.trace_content)
+    return Rules(prompts=prompts, answers=answers, label=label, trace_content=traced)
+
+
+def stamp_of(policy: PrivacyPolicy, finder: str) -> bytes:
+    """Return a stamp that changes with the policy or the detectors."""
+    return hashlib.blake2b(
+        finder.encode() + b"\n" + msgspec.json.encode(policy, order="deterministic"), digest_size=16
+    ).digest()
+
+
+def _is_alias(named: str, alias: str) -> bool:
+    """Return whether a route's alias matches; a route of a model also applies to its adapters, `ALIAS:NAME`."""
+    return named == alias or alias.startswith(named + ":")
+
+
+def _unnamed(kind: str) -> Action:
+    """The operator's own kinds without an action are masked by default."""
+    return "allow" if kind in KINDS else "mask"
+
+
+def _first(kind: str, levels: Iterable[Mapping[str, T]], default: T) -> T:
+    for level in levels:
+        found = level.get(kind, level.get(EVERY))
+        if found is not None:
+            return found
+    return default

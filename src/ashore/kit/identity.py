@@ -1,0 +1,54 @@
+"""The TLS identity of a machine in a fleet, and its trusted authority."""
+
+from __future__ import annotations
+
+import ssl
+from dataclasses import dataclass
+from pathlib import Path
+
+from ashore.core.errors import InvalidSpec
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identity:
+    """Three PEM files in one folder, as `ashore fleet certificate` makes them."""
+
+    folder: Path
+
+    @property
+    def authority(self) -> Path:
+        return self.folder / "ca.pem"
+
+    @property
+    def certificate(self) -> Path:
+        return self.folder / "node.pem"
+
+    @property
+    def key(self) -> Path:
+        return self.folder / "node.key"
+
+    def context(self, *, server: bool) -> ssl.SSLContext:
+        """Return the TLS context: TLS 1.3, with a certificate of the authority required from the peer.
+
+        Raises:
+            InvalidSpec: a file is missing, or they do not match.
+        """
+        try:
+            purpose = ssl.PROTOCOL_TLS_SERVER if server else ssl.PROTOCOL_TLS_CLIENT
+            context = ssl.SSLContext(purpose)
+            context.minimum_version = ssl.TLSVersion.TLSv1_3
+            context.verify_mode = ssl.CERT_REQUIRED
+            context.load_verify_locations(self.authority)
+            context.load_cert_chain(self.certificate, self.key)
+        except (OSError, ssl.SSLError) as fault:
+            raise InvalidSpec(
+                f"the certificate of this machine in {self.folder} cannot be used: {fault}",
+                hint="make one where the fleet's authority is, `ashore fleet certificate NAME --address HOST --to "
+                "FOLDER`, and copy the folder to fleet/ in the home of this machine",
+            ) from fault
+        return context
+
+    @property
+    def is_there(self) -> bool:
+        """Whether this machine has an identity."""
+        return self.certificate.is_file()

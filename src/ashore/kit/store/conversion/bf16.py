@@ -1,0 +1,59 @@
+"""Tensors of safetensors files as numpy arrays, BF16 included, one at a time."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ashore.core.errors import UnsupportedModel
+from ashore.kit.store.conversion.safetensorsmeta import TensorPlace, read_header
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import numpy as np
+    import numpy.typing as npt
+
+F16_MAX = 65504.0
+
+
+def read_tensor(place: TensorPlace) -> npt.NDArray[np.float32]:
+    """Return one tensor as float32.
+
+    Raises:
+        UnsupportedModel: a type other than F32, F16 and BF16.
+    """
+    import numpy as np
+
+    def raw(kind: str) -> npt.NDArray[Any]:
+        return np.memmap(place.file, dtype=kind, mode="r", offset=place.offset, shape=place.shape)
+
+    match place.dtype:
+        case "F32":
+            return np.asarray(raw("<f4"), dtype=np.float32)
+        case "F16":
+            return np.asarray(raw("<f2"), dtype=np.float32)
+        case "BF16":
+            # A BF16 number is the upper half of a float32.
+            return (np.asarray(raw("<u2")).astype(np.uint32) << 16).view(np.float32)
+        case _:
+            raise UnsupportedModel(
+                f"{place.file.name} has tensors of type {place.dtype}",
+                hint="expected F32, F16 or BF16; serve FP8 weights with vllm",
+            )
+
+
+def read_tensors(path: Path) -> dict[str, npt.NDArray[np.float32]]:
+    """Return every tensor of a safetensors file as float32, by name.
+
+    Raises:
+        CorruptBlob: not a safetensors file, or cut short.
+        UnsupportedModel: a type other than F32, F16 and BF16.
+    """
+    return {name: read_tensor(place) for name, place in read_header(path).items()}
+
+
+def fits_f16(values: npt.NDArray[np.float32]) -> bool:
+    """Return whether every value is in the range of F16, so that none becomes infinite."""
+    import numpy as np
+
+    return not values.size or bool(np.abs(values).max() <= F16_MAX)

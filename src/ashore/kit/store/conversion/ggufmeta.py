@@ -1,0 +1,146 @@
+"""Metadata of a GGUF file."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ashore.core.errors import UnsupportedModel
+from ashore.core.foreign import foreign_errors
+from ashore.core.shapes import ModelShape
+from ashore.kit.store.conversion.checkedshape import checked_shape
+
+MAX_ARRAY = 1 << 24
+"""Most entries of one list: sixteen times the largest vocabulary."""
+PRECISIONS = {
+    "F32": "fp32", "F16": "fp16", "BF16": "bf16", "Q8_0": "q8_0", "Q4_0": "q4_0", "Q4_1": "q4_1", "Q4_K": "q4_k",
+    "Q5_K": "q5_k", "Q6_K": "q6_k",
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TensorInfo:
+    """One tensor of a GGUF file."""
+
+    name: str
+    type_name: str
+    num_elements: int
+
+
+@dataclass(frozen=True, slots=True)
+class GgufMeta:
+    """The key-value part of a GGUF file, read once, and its list of tensors."""
+
+    values: dict[str, Any]
+    tensors: tuple[TensorInfo, ...]
+
+    @property
+    def architecture(self) -> str:
+        return str(self.values.get("general.architecture", ""))
+
+    def own(self, key: str, default: Any = None) -> Any:
+        """Return a value under the architecture's own prefix: `own("block_count")`."""
+        return self.values.get(f"{self.architecture}.{key}", default)
+
+
+def read_gguf_meta(path: Path) -> GgufMeta:
+    """Return the metadata in the file's header. Reads no weights.
+
+    Raises:
+        CorruptBlob: not a GGUF file, or cut short.
+    """
+    with gguf_reader(path) as reader:
+        values: dict[str, Any] = {}
+        for name, field in reader.fields.items():
+            values[name] = field.contents()
+        tensors = tuple(
+            TensorInfo(name=t.name, type_name=t.tensor_type.name, num_elements=int(t.n_elements))
+            for t in reader.tensors
+        )
+    return GgufMeta(values=values, tensors=tensors)
+
+
+@contextlib.contextmanager
+def gguf_reader(path: Path) -> Iterator[Any]:
+    """Yield an open `gguf.GGUFReader`, with its errors translated."""
+    with foreign_errors(f"{path.name} is not a complete GGUF file"):
+        yield _bounded_reader()(path)
+
+
+@functools.cache
+def _bounded_reader() -> Any:
+    """Return the library's reader, limited to the file's size: by itself it reads past the end if a count says so."""
+    import gguf
+    import numpy as np
+
+    class BoundedReader(gguf.GGUFReader):  # type: ignore[misc]
+        def _get(self, offset: int, dtype: Any, count: int = 1, override_order: Any = None) -> Any:
+            if int(count) * np.dtype(dtype).itemsize > len(self.data) - int(offset):
+                raise ValueError(f"it ends before byte {int(offset)} + {int(count)}")
+            return super()._get(int(offset), dtype, int(count), override_order)
+
+        def _get_field_parts(self, orig_offs: int, raw_type: int) -> Any:
+            if int(raw_type) == gguf.GGUFValueType.ARRAY:
+                many = int(self._get(orig_offs + 4, np.uint64)[0])
+                if many > MAX_ARRAY:
+                    raise ValueError(f"it has a list of {many} entries")
+            return super()._get_field_parts(orig_offs, raw_type)
+
+    return BoundedReader
+
+
+def shape_of_gguf(meta: GgufMeta) -> ModelShape:
+    """Return the shape of the decoder in a GGUF file.
+
+    Raises:
+        UnsupportedModel: the file lacks a number that every decoder has.
+    """
+    what = f"the GGUF file says architecture {meta.architecture[:40]!r} and lacks a dimension that every decoder has"
+    with foreign_errors(what, UnsupportedModel, hint="expected a decoder such as llama, qwen2, qwen3 or deepseek2"):
+        hidden = int(meta.own("embedding_length"))
+        heads = _first(meta.own("attention.head_count"))
+        latent = int(meta.own("attention.kv_lora_rank", 0))
+        rope = int(meta.own("rope.dimension_count", 0))
+        total = sum(t.num_elements for t in meta.tensors)
+        return checked_shape(
+            {
+                "architecture": meta.architecture,
+                "num_layers": int(meta.own("block_count")),
+                "hidden_size": hidden,
+                "num_heads": heads,
+                "num_kv_heads": _first(meta.own("attention.head_count_kv", heads)),
+                "head_dim": int(meta.own("attention.key_length", hidden // heads)),
+                "vocab_size": int(meta.own("vocab_size", 0)) or len(meta.values.get("tokenizer.ggml.tokens", ())),
+                "context_tokens": int(meta.own("context_length")),
+                "num_parameters": total,
+                "num_active_parameters": _active(meta, total),
+                "latent_rank": latent + rope if latent else 0,
+            },
+            what="the GGUF file",
+        )
+
+
+def precision_of(meta: GgufMeta) -> str:
+    """Return the type that most weights have: `fp16`, `q8_0`, `q4_k`…"""
+    counts: dict[str, int] = {}
+    for tensor in meta.tensors:
+        counts[tensor.type_name] = counts.get(tensor.type_name, 0) + tensor.num_elements
+    top = max(counts, key=lambda name: counts[name]) if counts else "F16"
+    return PRECISIONS.get(top, top.lower())
+
+
+def _first(value: Any) -> int:
+    """Return the number, or the largest where layers differ."""
+    return max(int(v) for v in value) if isinstance(value, list) else int(value)
+
+
+def _active(meta: GgufMeta, total: int) -> int:
+    experts = int(meta.own("expert_count", 0))
+    if not experts:
+        return 0
+    routed = sum(t.num_elements for t in meta.tensors if "_exps." in t.name)
+    return total - routed + routed * int(meta.own("expert_used_count", 0)) // experts

@@ -1,0 +1,90 @@
+"""Everything that a student's weights depend on besides models and data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Final, Literal
+
+import msgspec
+
+from ashore.core.errors import InvalidRequest
+from ashore.lab.optimize.surgery import LossMix
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StudentShape:
+    """The requested size; None keeps the teacher's."""
+
+    layers: int | None = None
+    hidden: int | None = None
+    intermediate: int | None = None
+
+    @property
+    def changes(self) -> bool:
+        return any(value is not None for value in (self.layers, self.hidden, self.intermediate))
+
+
+RANGES: Final[Mapping[str, tuple[float, float]]] = MappingProxyType({
+    "rank": (1, 1024), "most": (1, 255), "tail": (0, 0.5), "input_share": (0, 1), "epochs": (0.001, 1_000),
+    "max_tokens": (0, 1e15), "learning_rate": (0, 1), "batch_tokens": (1, 1 << 20), "row_tokens": (1, 1 << 20),
+    "window_tokens": (2, 1 << 17),
+})  # fmt: skip
+"""What numbers may be, both ends included."""
+FLAGS: Final[Mapping[str, str]] = MappingProxyType({"most": "top"})
+"""What the command line calls them, where that is another word."""
+
+
+class DistilSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything that a student's weights depend on besides models and data; defaults are written into its recipe."""
+
+    layers: int | None = None
+    hidden: int | None = None
+    intermediate: int | None = None
+    method: Literal["full", "lora"] = "full"
+    """Train the student's own weights, or adapters beside them, which are merged at the end."""
+    rank: int = 16
+    """Of the adapters."""
+    most: int = 64
+    """Tokens that the teacher tells of at each position, at most."""
+    tail: float = 1e-4
+    """Probability that it may leave out before that."""
+    divergence_share: float = 1.0
+    text_share: float = 0.0
+    temperature: float = 1.0
+    input_share: float = 0.3
+    """Part of the loss that is for what stands before the answers, where there are answers."""
+    epochs: float = 1.0
+    max_tokens: int = 0
+    """0: as many as `epochs` make."""
+    learning_rate: float = 5e-4
+    batch_tokens: int = 512
+    """Of one step."""
+    row_tokens: int = 1024
+    """Most tokens of one forward pass, which memory bounds."""
+    window_tokens: int = 256
+    """Pieces that plain text is cut into, and the longest example."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    seed: int = 0
+
+    @property
+    def shape(self) -> StudentShape:
+        return StudentShape(layers=self.layers, hidden=self.hidden, intermediate=self.intermediate)
+
+    @property
+    def mix(self) -> LossMix:
+        return LossMix(divergence=self.divergence_share, text=self.text_share, temperature=self.temperature)
+
+    def check(self) -> None:
+        """Check the values. Raises `InvalidRequest`, which names the option."""
+        _ = self.mix
+        for name, (low, high) in RANGES.items():
+            value = getattr(self, name)
+            if not low <= value <= high:
+                option = FLAGS.get(name, name).replace("_", "-")
+                raise InvalidRequest(f"--{option} is {value:g}; expected {low:g} to {high:g}", param=name)
+
+    def to_parameters(self) -> dict[str, str]:
+        """Return the settings as texts for a recipe."""
+        return {name: msgspec.json.encode(getattr(self, name)).decode() for name in self.__struct_fields__}

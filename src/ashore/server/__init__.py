@@ -1,9 +1,0 @@
-"""Views for operators: figures of the last hours and days, logs, the effective configuration, stored models.
-
-Owns: the ring of figures in the state, and following the events in it. Refuses to own: what is measured (`metrics`, and
-each room its own), events (stored by the room where they happen), and the supervisor's data, which it queries.
-
-Where to add what: a figure of the ring is a row of `SERIES` in `series.py`.
-"""
-
-from ashore.server.events import Feed
