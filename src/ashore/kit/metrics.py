@@ -159,7 +159,7 @@ HOST_TABLE: Final[tuple[Metric, ...]] = (
     Metric("ashore_host_backend_orders", "counter", "Orders sent to a server of another machine.", _BY_BACKEND),
     Metric("ashore_host_backend_ejections", "counter", "Times a server of another machine was put out.", _BY_BACKEND),
 )  # fmt: skip
-"""Of engine hosts, as each reports them: `serving` sets the whole of each before a page is made."""
+"""Of engine hosts, as each reports them: `data/path` sets the whole of each before a page is made."""
 
 
 class Metrics:

@@ -4,7 +4,7 @@ A room is a folder with a line in `listed.py`. It contains:
 
 - `room.py`: `ROOM = Room(...)`, its calls, metrics, section of ashore.toml, and what it opens: in every process, in
   API workers alone, in the control process alone;
-- `data.py`: the part of that which API workers open, where there is one; it imports no calls;
+- the module that `listed.py` names as `data`: what API workers open, where there is something; it imports no calls;
 - `actions.json`: its actions, and the built-in roles that include them;
 - `tables/0018.sql`: a schema step that adds its tables, named by the resulting version of the state.
 

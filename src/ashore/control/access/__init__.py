@@ -1,7 +1,7 @@
-"""Authentication and authorisation: principals, keys as digests, roles, the policy, and the authority that applies it.
+"""Accounts, keys, roles and the policy, as administrators change them.
 
-Owns: the form, storage and comparison of keys, the names of actions, which rule decides. Refuses to own: requests, HTTP
-headers, and what a right protects (each use case checks its own).
+Owns: the calls `access`, the keyring, the book of policies, the repair of a lost first key. Refuses to own: what a
+request is checked against (`data/authority`), and what a right protects (each use case checks its own).
 
 Where to add what:
 

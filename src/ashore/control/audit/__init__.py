@@ -1,12 +1,12 @@
-"""The audit log, which cannot be changed unnoticed: who requested, decided and did what, with which outcome.
+"""The audit log as its readers use it: verified, searched, exported, anchored and archived.
 
-Owns: the lines on disk and their hashes, the writer of each process, checkpoints and anchors, verifying, searching,
-exporting, archiving. Refuses to own: what is recorded (each room reports it through `core.Recorder`), who may read.
+Owns: the calls `audit`, verdicts, anchors, the archive. Refuses to own: how a record is written (`data/audit`), what is
+recorded (each room reports it to its `Recorder`), who may read.
 
 Where to add what:
 
 - Something an auditor must find: an `Act` (kit/recorder.py) passed to the `Recorder` of a use case.
-- An anchor or an archive: audit/anchors/ (its `__init__` opens it by the form of the place), the form in
+- An anchor or an archive: control/audit/anchors/ (its `__init__` opens it by the form of the place), the form in
   data/audit/section.py, control/audit/archive.py (scheduled: archivist.py), and a parameter of
   tests/contract/test_audit_anchors.py.
 """

@@ -1,7 +1,7 @@
-"""Work that may wait: a durable queue, the files it reads and writes, conversations, and the workers that run it.
+"""Work that may wait, as it is run: the job worker, operations, batches, webhooks, and the schedule.
 
-Owns: leases, retries, dead letters, fairness, deadlines, results with an end, batches, webhooks.
-Refuses to own: what a job does (it knows only a `Handler`), HTTP routes, keys.
+Owns: which handler runs what, operations in processes of their own, the calls `job`. Refuses to own: the queue and its
+rules (`data/jobs`), what a job does (it knows only a `Handler`), HTTP routes, keys.
 
 Where to add what:
 

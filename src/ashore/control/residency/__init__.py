@@ -1,5 +1,5 @@
-"""Models on demand in memory: loading, eviction, and their status for operators.
+"""Models on demand in memory, for operators.
 
-Owns: the eviction rule, the status of models on demand, `[tiers]`, the calls `model ps|warm|cool|pin|unpin`. Refuses:
-starting and ending engine hosts, which `deployment` does; moving bytes, which `store` does.
+Owns: the calls `model ps|warm|cool|pin|unpin`. Refuses: eviction (`machine/residency`), starting and ending engine
+hosts (`machine/deployment`), moving bytes (`kit/store`).
 """

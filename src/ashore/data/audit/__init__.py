@@ -1,6 +1,7 @@
-"""The audit log as each process writes it: notes, chains, segments and checkpoints.
+"""The audit log as each process writes it, so that it cannot be changed unnoticed: who did what, with which outcome.
 
-Owns: the form of a record and its durability. Refuses: to search for people, to export and to archive.
+Owns: the lines on disk and their hashes, one chain for each process, segments, checkpoints. Refuses to own: what is
+recorded (each room reports it to its `Recorder`), verifying, exporting and archiving (`control/audit`).
 """
 
 from ashore.data.audit.checkpoints import Checkpoints

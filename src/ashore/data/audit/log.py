@@ -81,7 +81,7 @@ class Sealer(Protocol):
 
 
 class AuditLog:
-    """Implements `core.Recorder` and the `Auditor` of the request path. `start` before use, `close` after."""
+    """Implements `Recorder` and the `Auditor` of the request path. `start` before use, `close` after."""
 
     def __init__(
         self,
@@ -140,7 +140,7 @@ class AuditLog:
         """From now on encrypt the content of notes with `sealer`."""
         self._sealer = sealer
 
-    # --- core.Recorder
+    # --- Recorder
 
     def record(self, act: Act, *, on: Any = None) -> None:
         """Take one act. Returns at once. What changed nothing and is equal to an earlier one is counted (`Knocks`)."""

@@ -1,6 +1,7 @@
 """Who a caller is and what they may do: keys, tokens, the compiled policy, and the act that changes it.
 
-Owns: the read side of accounts, keys and policy, and budgets. Refuses: to decide what an administrator wants changed.
+Owns: the form, storage and comparison of keys, the names of actions, which rule decides, budgets. Refuses to own:
+requests, HTTP headers, and what a right protects (each use case checks its own).
 """
 
 from ashore.data.authority.actions import ACTIONS, INFER, KEY_CREATE_OWN, STORED_REMOVE, STORED_SHOW

@@ -1,6 +1,8 @@
 """Votes and their receipts: what a worker writes when a client judges an answer, and the rows that learning reads.
 
-Owns: votes, consent, sealed texts, datasets and runs as rows. Refuses: to train.
+Owns: receipts, votes and corrections, consent by tenant, data sets made of them, held votes and runs, as rows. Refuses:
+to learn from a text that was not masked, from a tenant that did not consent, or from a person who did not get the
+answer; to train.
 """
 
 from ashore.data.feedback.receipts import Receipts

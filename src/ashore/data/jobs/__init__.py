@@ -1,6 +1,6 @@
 """Deferred requests: the queue, files, batches, conversations and stored responses of clients.
 
-Owns: the rows and the rules of the queue. Refuses: to run a job.
+Owns: leases, retries, dead letters, fairness, deadlines, results with an end, as rows and rules. Refuses: to run a job.
 """
 
 from ashore.data.jobs.batchlines import ENDPOINTS

@@ -1,7 +1,7 @@
 """Masking: detects personal data in texts, hides it from the model and restores it in answers.
 
 Owns: detectors, the policy by tenant and alias, placeholders and pseudonyms, the way back through a stream. Refuses to
-own: requests and their protocols (`serving` walks through them), the audit, what is cached.
+own: requests and their protocols (`data/path` walks through them), the audit, what is cached.
 
 Where to add what:
 

@@ -1,6 +1,7 @@
 """Releases as the request path knows them: the book, routes, pairs, bets and judges.
 
-Owns: rows and pure rules. Refuses: to move a release.
+Owns: states and the moves between them, weights, the comparison of a candidate with the live release and its verdict,
+as rows and rules. Refuses: to decide what operators want.
 """
 
 from ashore.data.releases.allowed import check_adapters, check_options

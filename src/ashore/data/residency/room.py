@@ -24,7 +24,7 @@ METRICS = (
     Metric("ashore_model_failed_loads", "gauge", "Number of loads of a model on demand that failed.", ("model",)),
     Metric("ashore_model_waiting", "gauge", "Requests that wait for a model on demand to load.", ("model",)),
 )
-"""Counted by the supervisor, but for those that wait; set by `serving`, which reads what the supervisor says."""
+"""Counted by the supervisor, but for those that wait; set by `data/path`, which reads what the supervisor says."""
 
 
 def ask_supervisor(socket: Path, question: Mapping[str, Any]) -> Standings:
