@@ -13,7 +13,9 @@ from typing import Any
 import httpx
 import pytest
 
-from ashore.data.authority import OpenDoor
+from ashore.control.faces.chat import WorkerChat
+from ashore.core.ids import TenantId
+from ashore.data.authority import OpenDoor, Principal
 from ashore.data.http import Face, HttpServer, Relay, listen
 from ashore.data.http import relay as relay_module
 from ashore.data.http.exchange import Exchange, Receive, Scope, Send
@@ -22,6 +24,7 @@ from ashore.data.path import HttpListen, Limits
 from ashore.kit.metrics import Metrics
 
 LIMITS = Limits(max_body_bytes=100_000)
+ANN = Principal(id="ann", tenant=TenantId("acme"), kind="key", key_id="ash_1")
 
 
 class Front(Face):
@@ -32,7 +35,15 @@ class Front(Face):
         self.relay = relay
 
     async def _pass_on(self, exchange: Exchange) -> bool:
-        await self.relay.pass_on(exchange, LIMITS)
+        await self.relay.pass_on(exchange, LIMITS, whose=exchange.headers.get(b"x-whose", b"").decode())
+        return True
+
+
+class Chats(Front):
+    """One that asks as the page Chat does."""
+
+    async def _pass_on(self, exchange: Exchange) -> bool:
+        await WorkerChat(self.relay, "inner-token")(self, exchange, ANN)
         return True
 
 
@@ -56,7 +67,9 @@ async def told(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 @asynccontextmanager
-async def running(behind: Callable[..., Awaitable[None]] | None) -> AsyncIterator[httpx.AsyncClient]:
+async def running(
+    behind: Callable[..., Awaitable[None]] | None, front: type[Front] = Front
+) -> AsyncIterator[httpx.AsyncClient]:
     """Yield a client of a front on a port, whose other process runs `behind`; None: there is none."""
     with tempfile.TemporaryDirectory(prefix="ashore-") as folder:
         path = str(Path(folder) / "control.sock")
@@ -65,7 +78,7 @@ async def running(behind: Callable[..., Awaitable[None]] | None) -> AsyncIterato
             servers.append(HttpServer(Peers(behind), listen(HttpListen(uds=path)), LIMITS))
         sock = listen(HttpListen(port=0))
         port = sock.getsockname()[1]
-        servers.append(HttpServer(Front(Relay(path)), sock, LIMITS))
+        servers.append(HttpServer(front(Relay(path)), sock, LIMITS))
         for one in servers:
             one.start()
         try:
@@ -76,9 +89,13 @@ async def running(behind: Callable[..., Awaitable[None]] | None) -> AsyncIterato
                 await one.stop(0.1)
 
 
-def run(test: Callable[[httpx.AsyncClient], Awaitable[Any]], behind: Callable[..., Awaitable[None]] | None) -> Any:
+def run(
+    test: Callable[[httpx.AsyncClient], Awaitable[Any]],
+    behind: Callable[..., Awaitable[None]] | None,
+    front: type[Front] = Front,
+) -> Any:
     async def all_of_it() -> Any:
-        async with running(behind) as client:
+        async with running(behind, front) as client:
             return await test(client)
 
     return asyncio.run(all_of_it())
@@ -156,14 +173,15 @@ def test_where_the_other_process_is_away_the_client_is_told_to_come_back(monkeyp
 
 
 def test_no_more_than_a_number_of_requests_wait_for_a_process_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(relay_module, "MOST_AT_ONCE", 2)
+    monkeypatch.setattr(relay_module, "MOST_AT_ONCE", 3)
+    monkeypatch.setattr(relay_module, "MOST_OF_ONE", 2)
     began, go_on = asyncio.Event(), asyncio.Event()
     asked = 0
 
     async def hangs(scope: Scope, receive: Receive, send: Send) -> None:
         nonlocal asked
         asked += 1
-        if asked == 2:
+        if asked in (2, 3):
             began.set()
         await go_on.wait()
         await told(scope, receive, send)
@@ -171,8 +189,26 @@ def test_no_more_than_a_number_of_requests_wait_for_a_process_that_hangs(monkeyp
     async def ask(client: httpx.AsyncClient) -> list[int]:
         waiting = [asyncio.create_task(client.get("/a")) for _ in range(2)]
         await began.wait()
-        refused = await client.get("/a")
+        began.clear()
+        of_one = await client.get("/a")
+        waiting.append(asyncio.create_task(client.get("/a", headers={"x-whose": "another"})))
+        await began.wait()
+        of_all = await client.get("/a", headers={"x-whose": "a third"})
         go_on.set()
-        return [refused.status_code, *(one.status_code for one in await asyncio.gather(*waiting))]
+        ended = await asyncio.gather(*waiting)
+        return [of_one.status_code, of_all.status_code, *(one.status_code for one in (*ended, await client.get("/a")))]
 
-    assert run(ask, hangs) == [429, 207, 207]
+    assert run(ask, hangs) == [429, 429, 207, 207, 207, 207]
+
+
+def test_a_browser_says_nothing_beside_the_token_with_which_a_worker_is_asked_for_a_person() -> None:
+    async def ask(client: httpx.AsyncClient) -> httpx.Response:
+        forged = ("authorization", "x-ashore-on-behalf-of", "x-ashore-urgency", "x-forwarded-for", "cookie")
+        headers = dict.fromkeys((*forged, "x-ashore-job", "x-ashore-attempt"), "forged")
+        return await client.post("/console/ask", content=b"{}", headers=headers)
+
+    said = run(ask, told, Chats).json()
+    assert said["path"] == "/v1/chat/completions" and said["headers"]["authorization"] == "Bearer inner-token"
+    assert said["headers"]["x-ashore-on-behalf-of"] == "ann%23key%3Dash_1/acme"
+    assert said["headers"]["x-ashore-urgency"] == "interactive"
+    assert "forged" not in said["headers"].values()

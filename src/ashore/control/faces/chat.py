@@ -20,6 +20,8 @@ from ashore.data.http.relay import Relay
 from ashore.kit.decode import UNDECODABLE
 
 PATH: Final = "/v1/chat/completions"
+NOT_FOR_PEOPLE: Final = (b"cookie", b"x-ashore-job", b"x-ashore-attempt")
+"""Headers of a browser that a worker does not get: it believes what stands beside the token of our processes."""
 
 
 class WorkerChat:
@@ -39,10 +41,10 @@ class WorkerChat:
             (b"x-ashore-on-behalf-of", named.encode()),
             (b"x-ashore-urgency", b"interactive"),
             (b"x-forwarded-for", exchange.origin.encode()),
-            (b"cookie", b""),
+            *((name, b"") for name in NOT_FOR_PEOPLE),
         ]
         await self._relay.pass_on(
-            exchange, app.limits, path=PATH, extra=extra, reword=partial(_reworded, words_of(visit))
+            exchange, app.limits, whose=named, path=PATH, extra=extra, reword=partial(_reworded, words_of(visit))
         )
 
 

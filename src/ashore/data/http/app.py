@@ -88,7 +88,7 @@ class HttpApp(Face):
         if self._relay is None or not self._relay.takes(exchange.path):
             return False
         exchange.route = "control"
-        await self._relay.pass_on(exchange, self.limits)
+        await self._relay.pass_on(exchange, self.limits, whose=self.origin_of(exchange))
         return True
 
     async def _answer(self, route: Route, exchange: Exchange, principal: Principal) -> None:

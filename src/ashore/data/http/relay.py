@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Final
@@ -36,8 +37,10 @@ OF_CONNECTION: Final = frozenset(
     )
 )
 """Headers that each connection has for itself."""
-MOST_AT_ONCE: Final = 512
+MOST_AT_ONCE: Final = 2_048
 """Requests of one worker that wait for another process, so that clients of a hung one leave connections to others."""
+MOST_OF_ONE: Final = 128
+"""Those of one client, so that slow bodies and open streams of events leave room for others."""
 PIECE_BYTES: Final = 65_536
 CONNECT_S: Final = 3.0
 """How long a request waits for a process that is being started."""
@@ -51,7 +54,8 @@ class Relay:
         """Create it. `socket`: where that process listens for HTTP. `what`: its name in errors."""
         self._socket = socket
         self._what = what
-        self._at_once = 0
+        self._waiting: Counter[str] = Counter()
+        """Requests by client address."""
 
     def takes(self, path: str) -> bool:
         """Return whether a path is the control process's."""
@@ -62,6 +66,7 @@ class Relay:
         exchange: Exchange,
         limits: Limits,
         *,
+        whose: str,
         path: str = "",
         extra: Headers = (),
         reword: Callable[[bytes], bytes] | None = None,
@@ -71,18 +76,21 @@ class Relay:
         Args:
             exchange: The request.
             limits: Bounds of its body.
+            whose: Address or name of the client that it counts for.
             path: Asked instead of the request's own.
             extra: Headers in place of the client's of the same names.
             reword: Changes the body of an error.
 
         Raises:
             NotReady: the process does not answer; it is being started again.
-            Overloaded: too many requests wait for it.
+            Overloaded: too many requests wait for it, or too many of this client.
             AshoreError: the body is too long, or did not come in time.
         """
-        if self._at_once >= MOST_AT_ONCE:
+        if self._waiting.total() >= MOST_AT_ONCE:
             raise Overloaded(f"{MOST_AT_ONCE} requests wait for {self._what}", hint="try again in a few seconds")
-        self._at_once += 1
+        if self._waiting[whose] >= MOST_OF_ONE:
+            raise Overloaded(f"{MOST_OF_ONE} requests of yours wait for {self._what}", hint="end some of them first")
+        self._waiting[whose] += 1
         try:
             reader, writer = await self._connect()
             sending = asyncio.create_task(_send(exchange, writer, limits, _head(exchange, path, extra)))
@@ -94,7 +102,9 @@ class Relay:
                     await sending
                 writer.close()
         finally:
-            self._at_once -= 1
+            self._waiting[whose] -= 1
+            if not self._waiting[whose]:
+                del self._waiting[whose]
 
     async def _answer(
         self,
