@@ -44,7 +44,7 @@ from ashore.control.drills.network import Network
 from ashore.control.drills.run import Stage, run_on
 from ashore.control.drills.twin import TwinServer
 from ashore.control.drills.undoing import Undoing
-from ashore.kit.processes import read_holder
+from ashore.kit.processes.lock import read_holder
 from ashore.kit.settings import Home
 
 MARK: Final = "ASHORE_REHEARSAL"

@@ -31,7 +31,9 @@ from ashore.cli.bootstrap import stored_files
 from ashore.core.clock import ManualClock
 from ashore.core.kinds import EngineKind
 from ashore.data.engines import EngineOptions, HostClient, HostLaunch, host_command, write_launch
-from ashore.kit.sealing import KeyringKeeper, new_data_key, open_file, seal_file
+from ashore.kit.sealing import new_data_key
+from ashore.kit.sealing.keyring import KeyringKeeper
+from ashore.kit.sealing.sealedfile import open_file, seal_file
 from ashore.kit.store import ModelStore
 
 BAR, AIM = 1.15, 1.03

@@ -43,7 +43,7 @@ from ashore.cli.bootstrap import build_store
 from ashore.lab.learning.batches import FeedbackBatches, Learned
 from ashore.lab.learning.objectives import FeedbackLoss
 from ashore.lab.learning.teaching import SMALLEST_ROW, Teaching, adapted
-from ashore.kit.processes import become_idle
+from ashore.kit.processes.priority import become_idle
 from ashore.kit.settings import Home
 from ashore.data.text import TextModel
 from ashore.lab.training import LoopOptions, faster_precision, mlp_size, train

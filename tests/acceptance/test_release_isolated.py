@@ -15,7 +15,8 @@ from ashore.control.releases import ReleaseOffice
 from ashore.control.releases.memory import MemoryWorkshop
 from ashore.core.clock import SystemClock
 from ashore.data.authority import SYSTEM, Acts
-from ashore.data.releases import ReleaseKeeper, ReleaseWish, Way
+from ashore.data.releases import ReleaseWish, Way
+from ashore.data.releases.keeper import ReleaseKeeper
 from ashore.kit.recorder import MemoryRecorder
 from ashore.kit.state import Database, open_state
 

@@ -13,7 +13,7 @@ import pytest
 from served import Served, host_of
 from waiting import eventually
 
-from ashore.kit.processes import open_shares
+from ashore.kit.processes.shares import open_shares
 
 
 def config(*, cpus: float, memory_bytes: int = 0) -> str:
@@ -72,7 +72,7 @@ def test_more_than_the_machine_has_is_refused_before_anything_starts(tmp_path: P
 
 
 def test_a_host_that_takes_more_memory_than_its_share_ends_alone(tmp_path: Path) -> None:
-    from ashore.kit.processes import Share
+    from ashore.kit.processes.shares import Share
 
     shares = open_shares()
     if not shares.kind.startswith("cgroup"):

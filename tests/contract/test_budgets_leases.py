@@ -20,14 +20,14 @@ from ashore.data.authority.budgets import (
     CountRow,
     LedgerBudgets,
     Line,
-    MachineLender,
     MappedLedger,
     Part,
     Pulse,
     Reporter,
     SqlAuthority,
-    SqlLeases,
 )
+from ashore.data.authority.budgets.leases import SqlLeases
+from ashore.data.authority.budgets.lender import MachineLender
 from ashore.kit.recorder import MemoryRecorder
 from ashore.kit.state import open_scratch, open_state
 

@@ -34,11 +34,12 @@ from ashore.data.authority import (
     parse_rule,
 )
 from ashore.data.authority import sql as access_sql
-from ashore.data.authority.budgets import BudgetOffice, BudgetRule, SqlAuthority, Usage
+from ashore.data.authority.budgets import BudgetRule, SqlAuthority, Usage
+from ashore.data.authority.budgets.calls import BudgetOffice
 from ashore.data.engines import EngineOptions, Inventory, ModelPlan, Plan
 from ashore.data.http import HttpApp
 from ashore.data.path import BytesText, Limits, MemoryReplica, ServingService, Topology
-from ashore.data.releases import ReleaseKeeper
+from ashore.data.releases.keeper import ReleaseKeeper
 from ashore.kit.metrics import Metrics
 from ashore.kit.recorder import MemoryRecorder
 from ashore.kit.rooms import Rooms

@@ -21,7 +21,7 @@ from ashore.data.engines import EngineOptions, HostLaunch, ModelFiles, ModelPlan
 from ashore.data.jobs import Job, JobQueue, NewJob, SqlJobs
 from ashore.data.jobs.model import Lease
 from ashore.data.jobs.operations import Request, progress_of
-from ashore.kit.processes import Holder, HomeLock
+from ashore.kit.processes.lock import Holder, HomeLock
 from ashore.kit.settings import Home
 from ashore.kit.state import open_scratch
 

@@ -20,7 +20,7 @@ from ashore.data.engines import (
     Sampling,
     host_process,
 )
-from ashore.kit.processes import use_huge_pages
+from ashore.kit.processes.hugepages import use_huge_pages
 
 LEAST_KIB = 64 << 10
 """About half of what the weights of the demo model take; 106 to 112 MiB were seen."""

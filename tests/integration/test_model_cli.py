@@ -15,7 +15,7 @@ from tiny_models import make_tiny_model
 from ashore.cli.main import main
 from ashore.cli.status import accelerators
 from ashore.core.bytesize import human_bytes
-from ashore.kit.processes import Holder, HomeLock
+from ashore.kit.processes.lock import Holder, HomeLock
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 

@@ -17,7 +17,8 @@ from ashore.control.releases.memory import MemoryWorkshop
 from ashore.core.clock import ManualClock
 from ashore.data.authority import SYSTEM, Acts
 from ashore.data.engines import EngineOptions, Inventory, ModelPlan, Plan
-from ashore.data.releases import ReleaseKeeper, ReleaseWish, Way, sql
+from ashore.data.releases import ReleaseWish, Way, sql
+from ashore.data.releases.keeper import ReleaseKeeper
 from ashore.kit.recorder import MemoryRecorder
 from ashore.kit.state import Database, open_state
 

@@ -12,7 +12,7 @@ from tiny_models import make_tiny_model
 
 from ashore.core.clock import ManualClock
 from ashore.core.errors import CorruptBlob, SealingKeyMissing, SourceUnreachable, UnknownModel
-from ashore.kit.sealing import MemoryKeeper
+from ashore.kit.sealing.memory import MemoryKeeper
 from ashore.kit.store import ManifestRemote, ModelStore, open_source, silent
 from ashore.kit.store.manifest import descriptors
 

@@ -16,7 +16,11 @@ from waiting import eventually
 
 from ashore.core.clock import SystemClock
 from ashore.core.errors import Conflict, EngineFailed, NotReady
-from ashore.kit.processes import Caller, ChildSpec, ControlServer, RestartPolicy, Supervisor, ask, rotate
+from ashore.kit.processes import Caller, ControlServer, ask
+from ashore.kit.processes.child import ChildSpec
+from ashore.kit.processes.logs import rotate
+from ashore.kit.processes.restart import RestartPolicy
+from ashore.kit.processes.supervisor import Supervisor
 
 FAST = RestartPolicy(first_wait_s=0.01, longest_wait_s=0.02, most_failures=3)
 OBEDIENT = "import signal; signal.pause()"
@@ -228,7 +232,7 @@ SUPERVISING = """
 import sys
 from pathlib import Path
 from ashore.core import SystemClock
-from ashore.kit.processes import ChildSpec, Supervisor
+from ashore.kit.processes.child import ChildSpec; from ashore.kit.processes.supervisor import Supervisor
 folder = Path(sys.argv[1])
 program = (
     "import subprocess, signal, os; p = subprocess.Popen(['sleep', '60']); "

@@ -22,7 +22,8 @@ from training_bench import small_run
 
 from ashore.core.clock import ManualClock
 from ashore.core.errors import DiskFull
-from ashore.kit.sealing import MemoryKeeper, new_data_key
+from ashore.kit.sealing import new_data_key
+from ashore.kit.sealing.memory import MemoryKeeper
 from ashore.kit.store import ModelStore
 from ashore.lab.training import RunState, SftRun, plan_sft
 from ashore.lab.training.checkpointing.form import PIECE_BYTES, Position, spare_bytes, write_file

@@ -39,7 +39,7 @@ from ashore.data.authority import (
 from ashore.data.authority.budgets import LedgerBudgets
 from ashore.data.authority.issuers import Fetch
 from ashore.data.cache import AnswerCache
-from ashore.data.feedback import FeedbackService
+from ashore.data.feedback.service import FeedbackService
 from ashore.data.http import HttpApp, HttpServer, listen
 from ashore.data.http.openai import handlers as openai
 from ashore.data.issuers import fetch_jwks

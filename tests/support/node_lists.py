@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 
 from ashore.data.engines import FLEET_FILE, FLEET_IDENTITY, FleetServer
-from ashore.kit.processes import write_launch_file
+from ashore.kit.processes.launchfiles import write_launch_file
 
 _numbers = itertools.count()
 

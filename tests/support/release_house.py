@@ -9,7 +9,8 @@ from ashore.control.releases.memory import MemoryWorkshop
 from ashore.core.clock import ManualClock
 from ashore.data.authority import SYSTEM, Acts
 from ashore.data.engines import EngineOptions, Inventory, ModelPlan, Plan
-from ashore.data.releases import ReleaseKeeper, ReleasePolicy, ReleaseWish, Way
+from ashore.data.releases import ReleasePolicy, ReleaseWish, Way
+from ashore.data.releases.keeper import ReleaseKeeper
 from ashore.data.releases.ports import GateVerdict
 from ashore.kit.recorder import MemoryRecorder
 from ashore.kit.state import Database, read_epochs

@@ -19,7 +19,7 @@ from ashore.control.releases.memory import MemoryWorkshop
 from ashore.core.clock import SystemClock
 from ashore.data.authority import SYSTEM, Acts
 from ashore.data.engines import EngineOptions, Inventory, ModelPlan, Plan
-from ashore.data.releases import ReleaseKeeper
+from ashore.data.releases.keeper import ReleaseKeeper
 from ashore.kit.call import ADMIN
 from ashore.kit.recorder import MemoryRecorder
 from ashore.kit.state import Database, open_state

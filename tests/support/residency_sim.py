@@ -15,7 +15,7 @@ from typing import Final
 
 from ashore.core.clock import ManualClock
 from ashore.data.engines import EngineOptions, ModelPlan, OnDemand
-from ashore.data.releases import Wanted
+from ashore.data.releases.keeper import Wanted
 from ashore.data.releases.model import Course
 from ashore.machine.deployment.demand import Demand, Phase
 

@@ -19,7 +19,7 @@ from store_making import make_store, pull_tiny
 
 from ashore.core.clock import ManualClock
 from ashore.core.errors import AshoreError
-from ashore.kit.sealing import KeyringKeeper
+from ashore.kit.sealing.keyring import KeyringKeeper
 from ashore.kit.store import ModelStore
 
 EVENTS = ("open", "os.rename", "os.link", "os.remove", "os.mkdir", "os.rmdir", "os.chmod", "shutil.rmtree")

@@ -18,19 +18,11 @@ from ashore.core.clock import ManualClock, SystemClock
 from ashore.core.errors import BudgetExceeded, InvalidRequest
 from ashore.core.ids import TenantId
 from ashore.data.authority import Principal
-from ashore.data.authority.budgets import (
-    KINDS,
-    BudgetOffice,
-    BudgetRule,
-    CountRow,
-    LedgerBudgets,
-    Price,
-    SqlAuthority,
-    Usage,
-    check_rule,
-)
+from ashore.data.authority.budgets import KINDS, BudgetRule, CountRow, LedgerBudgets, SqlAuthority, Usage, check_rule
+from ashore.data.authority.budgets.calls import BudgetOffice
 from ashore.data.authority.budgets.model import NOW_KINDS, QUOTA_KINDS
 from ashore.data.authority.budgets.opening import open_budgets
+from ashore.data.authority.budgets.usage import Price
 from ashore.data.jobs import JobQueue, NewJob, SqlFiles, SqlJobs, StoredFile
 from ashore.kit.recorder import MemoryRecorder
 from ashore.kit.state import open_scratch, open_state

@@ -17,19 +17,15 @@ from ashore.data.authority.budgets import (
     WINDOWS,
     Asker,
     BudgetRule,
-    Price,
     RuleBook,
     Standing,
     Usage,
-    as_csv,
     check_rule,
-    columns_of,
     rate_headers,
-    sum_by,
 )
 from ashore.data.authority.budgets.model import Quota, WindowName
 from ashore.data.authority.budgets.standing import refusal
-from ashore.data.authority.budgets.usage import safe_cell
+from ashore.data.authority.budgets.usage import Price, as_csv, columns_of, safe_cell, sum_by
 from ashore.data.authority.budgets.windows import duration, window_at
 from ashore.machine.config import parse_spec
 

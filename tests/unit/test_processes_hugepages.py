@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ashore.kit.processes import use_huge_pages
+from ashore.kit.processes.hugepages import use_huge_pages
 
 HUGE = 2 << 20
 pytestmark = pytest.mark.skipif(sys.platform != "linux" or mmap.PAGESIZE != 4096, reason="Linux with pages of 4 KiB")

@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 from ashore.core.clock import ManualClock
-from ashore.kit.processes import Idleness
-from ashore.kit.processes.idleness import LEAST_S
+from ashore.kit.processes.idleness import LEAST_S, Idleness
 
 
 def test_it_is_that_of_the_time_since_it_was_asked_before(tmp_path: Path) -> None:

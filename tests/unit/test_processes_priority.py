@@ -10,7 +10,7 @@ import pytest
 
 IDLE = """
 import os
-from ashore.kit.processes import become_idle
+from ashore.kit.processes.priority import become_idle
 become_idle()
 print(os.environ["OMP_WAIT_POLICY"])
 """

@@ -14,8 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ashore.kit.processes import Share, Shares, divide, open_shares
-from ashore.kit.processes.shares import Affinity, Cgroup1, Cgroup2
+from ashore.kit.processes.shares import Affinity, Cgroup1, Cgroup2, Share, Shares, divide, open_shares
 
 
 def tree2(root: Path, *, controllers: str = "cpuset cpu memory hugetlb") -> Path:

@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from ashore.core.errors import CorruptBlob
-from ashore.kit.sealing import DataKey, hash_of_sealed, new_data_key, open_file, read_sealed_header, seal_file
+from ashore.kit.sealing import DataKey, new_data_key
 from ashore.kit.sealing.chunks import CHUNK_BYTES, HEADER_BYTES, TAG_BYTES
+from ashore.kit.sealing.sealedfile import hash_of_sealed, open_file, read_sealed_header, seal_file
 
 SEALED_CHUNK = CHUNK_BYTES + TAG_BYTES
 CLEAR = random.Random(7).randbytes(2 * CHUNK_BYTES + 12_345)  # three chunks

@@ -18,20 +18,12 @@ from ashore.core.errors import (
     RemoteRefused,
     SealingKeyMissing,
 )
-from ashore.kit.sealing import (
-    DataKeys,
-    KeyringKeeper,
-    MemoryKeeper,
-    PassphraseKeeper,
-    SecretBox,
-    TransitKeeper,
-    Wrapped,
-    format_key_source,
-    is_ours_alone,
-    new_data_key,
-    no_key_source,
-    parse_key_source,
-)
+from ashore.kit.sealing import DataKeys, SecretBox, Wrapped, is_ours_alone, new_data_key
+from ashore.kit.sealing.keyring import KeyringKeeper
+from ashore.kit.sealing.keysource import format_key_source, no_key_source, parse_key_source
+from ashore.kit.sealing.memory import MemoryKeeper
+from ashore.kit.sealing.passphrase import PassphraseKeeper
+from ashore.kit.sealing.transit import TransitKeeper
 from ashore.machine.config import parse_spec, read_spec
 
 

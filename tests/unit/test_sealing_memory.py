@@ -13,22 +13,20 @@ from pathlib import Path
 import pytest
 
 from ashore.core.errors import CorruptBlob, EnvironmentFault, MemoryFull, SealingKeyMissing
-from ashore.kit.sealing import (
+from ashore.kit.sealing import DataKey, new_data_key
+from ashore.kit.sealing.clearfiles import (
     ClearFiles,
-    DataKey,
     KeyInMemory,
     SealedFile,
     SealedFiles,
-    memory_scratch,
-    new_data_key,
     opened_files,
     refuse_without_memory,
-    seal_file,
     swap_in_use,
     take_key,
 )
 from ashore.kit.sealing.ownfolder import OwnFolder, sweep
-from ashore.kit.sealing.scratch import is_on_tmpfs
+from ashore.kit.sealing.scratch import is_on_tmpfs, memory_scratch
+from ashore.kit.sealing.sealedfile import seal_file
 
 CLEAR = {"model.gguf": b"weights" * 1000, "sub/config.json": b"{}", "empty": b""}
 LATER_S = 4e9
@@ -69,7 +67,7 @@ def test_another_process_opens_them_with_the_key_that_this_one_holds(tmp_path: P
     held = KeyInMemory(key)
     sealed = _sealed(tmp_path, key, held.path)
     program = (
-        "import sys, msgspec\nfrom ashore.kit.sealing import SealedFiles, opened_files\n"
+        "import sys, msgspec\nfrom ashore.kit.sealing.clearfiles import SealedFiles, opened_files\n"
         "sealed = msgspec.json.decode(sys.stdin.buffer.read(), type=SealedFiles)\n"
         "with opened_files(sealed) as clear:\n    sys.stdout.buffer.write((clear.path / 'model.gguf').read_bytes())"
     )

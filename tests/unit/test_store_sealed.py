@@ -13,7 +13,9 @@ from store_making import alter, blob_of, pull_tiny
 from ashore.core.clock import ManualClock
 from ashore.core.errors import Conflict, CorruptBlob, InvalidRequest, SealingKeyMissing, UnknownModel
 from ashore.kit.recorder import MemoryRecorder
-from ashore.kit.sealing import KeyKeeper, KeyringKeeper, MemoryKeeper
+from ashore.kit.sealing import KeyKeeper
+from ashore.kit.sealing.keyring import KeyringKeeper
+from ashore.kit.sealing.memory import MemoryKeeper
 from ashore.kit.store import ModelStore, StoredModel
 
 CRASHES = Path(__file__).parents[1] / "support" / "seal_crashes.py"

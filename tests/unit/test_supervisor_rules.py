@@ -16,25 +16,13 @@ import pytest
 
 from ashore.core.clock import ManualClock
 from ashore.core.errors import EngineFailed, HomeBusy, InvalidSpec, PortTaken
-from ashore.kit.processes import (
-    SILENCE_S,
-    ChildSpec,
-    GiveUp,
-    Holder,
-    HomeLock,
-    LoopLife,
-    Restart,
-    RestartPolicy,
-    Supervisor,
-    check_port,
-    check_ports,
-    child_environment,
-    decide,
-    read_holder,
-    rotate,
-    tail,
-)
-from ashore.kit.processes.ports import owner_of_port
+from ashore.kit.processes import SILENCE_S, LoopLife, child_environment
+from ashore.kit.processes.child import ChildSpec
+from ashore.kit.processes.lock import Holder, HomeLock, read_holder
+from ashore.kit.processes.logs import rotate, tail
+from ashore.kit.processes.ports import check_port, check_ports, owner_of_port
+from ashore.kit.processes.restart import GiveUp, Restart, RestartPolicy, decide
+from ashore.kit.processes.supervisor import Supervisor
 from ashore.kit.reserve import Reserve
 
 POLICY = RestartPolicy(first_wait_s=1, longest_wait_s=10, jitter=0.5, healthy_after_s=60, most_failures=5)
@@ -194,7 +182,7 @@ def test_a_home_has_one_holder_and_the_second_is_told_who(tmp_path: Path) -> Non
 
 def test_a_lock_dies_with_its_holder_and_is_not_inherited(tmp_path: Path) -> None:
     program = (
-        "import subprocess, sys\nfrom pathlib import Path\nfrom ashore.kit.processes import Holder, HomeLock\n"
+        "import subprocess, sys\nfrom pathlib import Path\nfrom ashore.kit.processes.lock import Holder, HomeLock\n"
         f"lock = HomeLock.acquire(Path({str(tmp_path / 'lock')!r}), Holder(pid=1, address='x'))\n"
         "child = subprocess.Popen(['sleep', '30'], stdout=subprocess.DEVNULL, close_fds=False)\n"
         "print(child.pid, flush=True)\n"

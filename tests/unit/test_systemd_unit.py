@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from ashore.core.errors import InvalidSpec
-from ashore.kit.processes import tell_manager
+from ashore.kit.processes.notify import tell_manager
 from ashore.machine.deployment import Service, render_unit
 
 PLAIN = Service(

@@ -19,7 +19,7 @@ from ashore.control.backup import BackupSection
 from ashore.core.addresses import split_url
 from ashore.core.errors import InvalidSpec
 from ashore.data.engines import card_of
-from ashore.kit.sealing import parse_key_source
+from ashore.kit.sealing.keysource import parse_key_source
 from ashore.kit.settings import Settings
 from ashore.kit.textfile import read_toml_text
 from ashore.machine.config import Spec

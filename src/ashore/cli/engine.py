@@ -45,7 +45,8 @@ from ashore.data.engines.tuning import (
     require_choices,
     save_report,
 )
-from ashore.kit.processes import open_log, python_command
+from ashore.kit.processes import python_command
+from ashore.kit.processes.logs import open_log
 from ashore.kit.settings import Settings, read_settings
 
 if TYPE_CHECKING:

@@ -14,7 +14,8 @@ from ashore.data.authority import make_first_key
 from ashore.data.engines import EngineInfo, read_inventory
 from ashore.data.path import HttpListen
 from ashore.kit.identity import Identity
-from ashore.kit.processes import Supervisor, check_port
+from ashore.kit.processes.ports import check_port
+from ashore.kit.processes.supervisor import Supervisor
 from ashore.kit.settings import read_settings
 from ashore.machine.config import Spec
 from ashore.machine.deployment import serve_engine

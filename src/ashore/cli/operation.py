@@ -74,7 +74,7 @@ def _told(work: Callable[[], int]) -> int:
 
 def main() -> int:
     """Do what standard input says. Returns the exit code; errors go to stderr as those of a command do."""
-    from ashore.kit.processes import become_idle
+    from ashore.kit.processes.priority import become_idle
 
     become_idle()
     with suppress(OSError):

@@ -25,7 +25,8 @@ def stop() -> None:
     Stop a server that systemd runs with systemctl.
     """
     from ashore.core.errors import HomeBusy
-    from ashore.kit.processes import Holder, HomeLock, ask, read_holder
+    from ashore.kit.processes import ask
+    from ashore.kit.processes.lock import Holder, HomeLock, read_holder
 
     home = read_settings().home
     try:

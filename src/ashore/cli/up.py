@@ -58,16 +58,11 @@ from ashore.core.errors import AshoreError, Bug
 from ashore.data.audit import Outbox
 from ashore.data.authority import Acts, keep_first_key, make_first_key
 from ashore.data.engines import EngineInfo, ModelPlan, Plan
-from ashore.kit.processes import (
-    Caller,
-    ControlServer,
-    Holder,
-    HomeLock,
-    Supervisor,
-    address_of_this_machine,
-    is_managed,
-    tell_manager,
-)
+from ashore.kit.processes import Caller, ControlServer
+from ashore.kit.processes.lock import Holder, HomeLock
+from ashore.kit.processes.notify import is_managed, tell_manager
+from ashore.kit.processes.ports import address_of_this_machine
+from ashore.kit.processes.supervisor import Supervisor
 from ashore.kit.reserve import Reserve
 from ashore.kit.settings import Settings
 from ashore.kit.state import EpochWatch

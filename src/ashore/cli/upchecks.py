@@ -22,7 +22,8 @@ from ashore.core.timespan import human_seconds
 from ashore.data.cache import valkey_program
 from ashore.data.engines import Choice, Plan, reads_store
 from ashore.data.privacy import PROMPT_DEFAULTS, PrivacyPolicy
-from ashore.kit.processes import check_ports, read_holder
+from ashore.kit.processes.lock import read_holder
+from ashore.kit.processes.ports import check_ports
 from ashore.kit.settings import Home, Settings
 from ashore.machine.config import Listening, Spec
 from ashore.machine.edge import check_files, find_envoy

@@ -34,7 +34,7 @@ from ashore.data.authority.budgets.caps import Caps
 from ashore.data.authority.issuers import Fetch
 from ashore.data.authority.onbehalf import read_internal_token
 from ashore.data.background import Background
-from ashore.data.feedback import FeedbackService
+from ashore.data.feedback.service import FeedbackService
 from ashore.data.http import AccessLog, Face, HttpServer, Relay, Siblings, listen
 from ashore.data.http.relay import Peers
 from ashore.data.issuers import fetch_jwks

@@ -243,7 +243,7 @@ def _endpoint(value: str) -> str:
 
 
 def _key_source(value: str) -> str:
-    from ashore.kit.sealing import format_key_source, parse_key_source
+    from ashore.kit.sealing.keysource import format_key_source, parse_key_source
 
     return format_key_source(parse_key_source(value)) if value else ""
 

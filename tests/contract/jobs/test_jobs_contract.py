@@ -16,7 +16,7 @@ from ashore.core.clock import ManualClock
 from ashore.core.errors import Conflict, NotFound
 from ashore.data.jobs import Again, Cancelled, CutOff, Done, Failed, Job, JobQueue, Lease, Outcome, SqlJobs
 from ashore.data.jobs.rules import MOST_DEATHS
-from ashore.kit.processes import RestartPolicy
+from ashore.kit.processes.restart import RestartPolicy
 from ashore.kit.state import Database, open_database
 
 

@@ -9,7 +9,8 @@ from release_house import House
 
 from ashore.core.errors import Conflict, InvalidRequest, NotFound
 from ashore.data.authority import SYSTEM
-from ashore.data.releases import ReleaseKeeper, ReleasePolicy, ReleaseWish, Way
+from ashore.data.releases import ReleasePolicy, ReleaseWish, Way
+from ashore.data.releases.keeper import ReleaseKeeper
 
 
 def test_up_makes_a_release_and_an_alias_once(house: House) -> None:

@@ -10,7 +10,8 @@ from backup_rig import Rig, fill_home, same_files
 from store_making import pull_tiny
 
 from ashore.core.errors import Conflict, CorruptBlob, NotFound, RecoveryKeyWrong, TooFewNodes
-from ashore.kit.sealing import MemoryKeeper, SecretFolder, opened_by_keeper
+from ashore.kit.sealing import SecretFolder, opened_by_keeper
+from ashore.kit.sealing.memory import MemoryKeeper
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from ashore.core.clock import ManualClock
-from ashore.kit.processes import Supervisor
+from ashore.kit.processes.supervisor import Supervisor
 from ashore.machine.edge import EdgeKeeper, EdgePlan, EdgeSection, keeper
 
 SPEC = EdgeSection(kind="envoy")

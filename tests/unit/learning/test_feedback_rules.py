@@ -29,12 +29,13 @@ from ashore.core.ids import RequestId, TenantId
 from ashore.data.audit import RequestNote, SqlSubjectKeys
 from ashore.data.authority import Authority, PolicyAuthority, Principal
 from ashore.data.authority.policy import Binding, Policy, Role, parse_rule
-from ashore.data.feedback import Feedback, FeedbackService, Given, Receipts, Score, feedback_of_score
+from ashore.data.feedback import Feedback, Receipts, Score, feedback_of_score
 from ashore.data.feedback import receipts as receipts_module
 from ashore.data.feedback.consent import Consents
 from ashore.data.feedback.dataset import make_dataset, rows_of
 from ashore.data.feedback.receipts import MOST_WAITING
 from ashore.data.feedback.runs import Run, num_gone, save_examples, save_run
+from ashore.data.feedback.service import FeedbackService, Given
 from ashore.data.feedback.sql import count_votes, prune, votes_on
 from ashore.data.feedback.texts import SealedTexts
 from ashore.data.feedback.votes import AT_ONCE, MOST_CORRECTION_CHARS, MOST_VOTERS, PER_S, VotePace, answer_key

@@ -12,7 +12,8 @@ import pytest
 from ashore.core.clock import ManualClock
 from ashore.core.errors import AshoreError, Conflict, CorruptBlob, DiskFull, InvalidRequest, Overloaded
 from ashore.data.engines import EngineInfo, EngineOptions, ModelPlan
-from ashore.data.releases import Course, ReleaseState, Wanted
+from ashore.data.releases import Course, ReleaseState
+from ashore.data.releases.keeper import Wanted
 from ashore.machine.deployment.hosting import LOOK_EVERY_S, Hosting
 from ashore.machine.deployment.hosts import Replica, Running
 

@@ -12,7 +12,7 @@ from ashore.control.releases.memory import MemoryWorkshop
 from ashore.core.clock import ManualClock
 from ashore.data.authority import SYSTEM, Acts
 from ashore.data.engines import EngineOptions, Inventory, ModelPlan, Plan
-from ashore.data.releases import ReleaseKeeper
+from ashore.data.releases.keeper import ReleaseKeeper
 from ashore.kit.call import perform
 from ashore.kit.recorder import MemoryRecorder
 from ashore.kit.state import open_database

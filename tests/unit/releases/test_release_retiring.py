@@ -20,7 +20,8 @@ from ashore.data.engines.failures import failure_of
 from ashore.data.engines.fake.engine import FakeEngine
 from ashore.data.engines.fake.files import fake_model_files
 from ashore.data.engines.frames import PROTOCOL_VERSION, LoadFailed, encode
-from ashore.kit.processes import Supervisor, listen_on
+from ashore.kit.processes import listen_on
+from ashore.kit.processes.supervisor import Supervisor
 from ashore.kit.settings import Home, Settings
 from ashore.machine.deployment.hosts import Hosts, Replica, Running
 

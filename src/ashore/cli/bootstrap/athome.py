@@ -22,7 +22,7 @@ def settings_of(config: Path | None) -> Settings:
 @contextmanager
 def home_alone(home: Home, what: str) -> Iterator[None]:
     """Lock the home, so that no server reads what is changed or deleted. Raises `HomeBusy` if one runs."""
-    from ashore.kit.processes import Holder, HomeLock
+    from ashore.kit.processes.lock import Holder, HomeLock
 
     home.create()
     lock = HomeLock.acquire(home.lock, Holder(pid=os.getpid(), address=what))

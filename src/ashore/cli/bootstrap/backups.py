@@ -38,7 +38,7 @@ def backup_schedule(settings: Settings) -> tuple[str, ...]:
     """Return, in words, what the server of a home does by itself for its backup; nothing, if it never did."""
     from ashore.control.backup.scheduled import standing
     from ashore.data.jobs.schedule import read_turns
-    from ashore.kit.processes import is_held
+    from ashore.kit.processes.lock import is_held
 
     home = settings.home
     if not settings.state_url and not home.state_db.is_file():
@@ -160,7 +160,7 @@ def restore_home(restore: Restore, settings: Settings) -> RestoreReport:
         HomeBusy: it runs.
         Conflict: it is not empty.
     """
-    from ashore.kit.processes import Holder, HomeLock
+    from ashore.kit.processes.lock import Holder, HomeLock
     from ashore.kit.store import ModelStore
 
     home = settings.home

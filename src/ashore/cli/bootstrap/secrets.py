@@ -10,7 +10,8 @@ from typing import Final, Literal
 from ashore.cli.bootstrap.state import hold_state_secrets, open_state
 from ashore.cli.bootstrap.stores import Keeper
 from ashore.core.errors import InvalidRequest
-from ashore.kit.sealing import KeyInMemory, SecretFolder, hold_secrets_key, secret_rows
+from ashore.kit.sealing import SecretFolder, hold_secrets_key, secret_rows
+from ashore.kit.sealing.clearfiles import KeyInMemory
 from ashore.kit.settings import Home, Settings
 from ashore.kit.state import Database
 

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from ashore.control.releases.calls import ReleaseDesk
     from ashore.data.cache import CachePolicy
     from ashore.data.privacy import Privacy, PrivacyPolicy
-    from ashore.data.releases import ReleaseKeeper, Workshop
+    from ashore.data.releases import Workshop
+    from ashore.data.releases.keeper import ReleaseKeeper
     from ashore.kit.state import Database
     from ashore.kit.store import ModelStore
     from ashore.machine.config import Listening
@@ -89,7 +90,7 @@ def release_keeper(
 ) -> ReleaseKeeper:
     """Return the supervisor's interface to releases."""
     from ashore.data.authority import Acts
-    from ashore.data.releases import ReleaseKeeper
+    from ashore.data.releases.keeper import ReleaseKeeper
 
     workshop = build_workshop(lambda: store, privacy=lambda: listening.privacy, kept=lambda: listening.cache)
     return ReleaseKeeper(Acts(database, recorder, SystemClock()), workshop, home=shared_name(settings))

@@ -14,7 +14,8 @@ from ashore.kit.recorder import Act, Recorder
 from ashore.kit.settings import Home, Settings
 
 if TYPE_CHECKING:
-    from ashore.kit.sealing import KeyInMemory, KeyKeeper
+    from ashore.kit.sealing import KeyKeeper
+    from ashore.kit.sealing.clearfiles import KeyInMemory
     from ashore.kit.state import Database
     from ashore.kit.store import ModelStore, RekeyReport
 

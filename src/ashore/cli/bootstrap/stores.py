@@ -71,7 +71,7 @@ def key_keeper(settings: Settings | None) -> Keeper:
 
     The result reads nothing until called, and raises `SealingKeyMissing` if no key source is configured.
     """
-    from ashore.kit.sealing import no_key_source
+    from ashore.kit.sealing.keysource import no_key_source
 
     source = settings.sealing_key if settings else ""
     return cache(lambda: open_key_source(source) if source else no_key_source())
@@ -80,7 +80,7 @@ def key_keeper(settings: Settings | None) -> Keeper:
 def open_key_source(text: str) -> KeyKeeper:
     """Return the keeper behind `keyring:FILE`, `passphrase:FILE` or `transit:URL`. Raises `InvalidSpec`."""
     from ashore.kit.processes import forbid_core_dumps
-    from ashore.kit.sealing import open_keeper, parse_key_source
+    from ashore.kit.sealing.keysource import open_keeper, parse_key_source
 
     forbid_core_dumps()
     return open_keeper(parse_key_source(text), SystemClock())
@@ -88,7 +88,7 @@ def open_key_source(text: str) -> KeyKeeper:
 
 def sealing_notes(store: ModelStore, plan: Plan) -> tuple[str, ...]:
     """Return what the operator must know about the sealed models of a plan."""
-    from ashore.kit.sealing import swap_in_use
+    from ashore.kit.sealing.clearfiles import swap_in_use
 
     areas = swap_in_use()
     sealed = [m.reference for m in plan.models if m.in_store and m.reference and _is_sealed(store, m)]

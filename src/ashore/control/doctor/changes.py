@@ -20,7 +20,7 @@ from ashore.control.doctor.journal import Entry, Journal
 from ashore.control.doctor.model import Change, Finding
 from ashore.control.doctor.probes.files import text_of
 from ashore.core.errors import AshoreError, Conflict, EnvironmentFault, InvalidRequest
-from ashore.kit.processes import set_idle
+from ashore.kit.processes.priority import set_idle
 
 GONE: Final = "gone"
 BOOT_BOUND: Final = frozenset(("files-limit", "idle-class", "continue", "kernel"))

@@ -19,7 +19,8 @@ from ashore.control.doctor.readings import Configuration, Disk, Readings, Server
 from ashore.control.doctor.survey import LATE, Sources, Survey, Surveying, backup_nodes
 from ashore.control.doctor.topology import TopologyPart, read_topology_part
 from ashore.core.errors import AshoreError
-from ashore.kit.processes import ask, get_from, read_holder, role_of
+from ashore.kit.processes import ask, get_from, role_of
+from ashore.kit.processes.lock import read_holder
 
 ANSWER_S: Final = 2.5
 """Longest wait for the server, or its supervisor, to say something."""

@@ -10,7 +10,8 @@ import msgspec
 from ashore.core.errors import AshoreError, InvalidRequest, SwitchedOff
 from ashore.core.outward import outward
 from ashore.data.authority import Principal
-from ashore.data.feedback import Feedback, FeedbackService, Given, Score, feedback_of_score
+from ashore.data.feedback import Feedback, Score, feedback_of_score
+from ashore.data.feedback.service import FeedbackService, Given
 from ashore.data.http.dialect import plain_body
 from ashore.data.http.exchange import Exchange
 from ashore.data.http.streaming import JSON

@@ -7,7 +7,8 @@ from typing import Final
 from ashore.control.faces import console, feedback
 from ashore.control.faces.admin import routes_of
 from ashore.control.figures import own_metrics
-from ashore.data.feedback import Feedback, Given, Score
+from ashore.data.feedback import Feedback, Score
+from ashore.data.feedback.service import Given
 from ashore.data.http.inner import inner
 from ashore.data.http.openai.chat import ChatCompletion
 from ashore.data.http.openai.types import ChatRequest

@@ -12,7 +12,7 @@ from ashore.control.fleet.sql import FLEET_EPOCH, load_nodes
 from ashore.core.errors import PermissionDenied
 from ashore.data.engines import FleetServer
 from ashore.kit.egress import LOOPBACK
-from ashore.kit.processes import write_launch_file
+from ashore.kit.processes.launchfiles import write_launch_file
 from ashore.kit.state import Database, EpochWatch
 
 

@@ -9,7 +9,8 @@ import msgspec
 from ashore.core.errors import InvalidSpec
 from ashore.data.engines.model import EngineOptions, ModelFiles
 from ashore.kit.decode import UNDECODABLE
-from ashore.kit.processes import python_command, write_launch_file
+from ashore.kit.processes import python_command
+from ashore.kit.processes.launchfiles import write_launch_file
 
 
 class HostLaunch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -15,7 +15,8 @@ from typing import Final
 from ashore.core.errors import HostDied
 from ashore.data.engines.client import HostClient
 from ashore.data.engines.hostlaunch import HostLaunch, host_command, write_launch
-from ashore.kit.processes import open_log, resident_bytes_of
+from ashore.kit.processes import resident_bytes_of
+from ashore.kit.processes.logs import open_log
 
 STOP_S: Final = 5.0
 """A host that still runs so long after SIGTERM is killed: nothing of a measurement is worth keeping."""

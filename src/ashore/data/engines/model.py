@@ -13,7 +13,7 @@ import msgspec
 from ashore.core.ids import OrderId
 from ashore.core.kinds import EngineKind, ServedFormat
 from ashore.core.sampling import Sampling
-from ashore.kit.sealing import SealedFiles
+from ashore.kit.sealing.clearfiles import SealedFiles
 
 Feature = Literal[
     "temperature",

@@ -7,5 +7,4 @@ answer; to train.
 
 from ashore.data.feedback.receipts import Receipts
 from ashore.data.feedback.section import LearningSection
-from ashore.data.feedback.service import FeedbackService, Given
 from ashore.data.feedback.votes import Feedback, Score, feedback_of_score

@@ -12,7 +12,7 @@ from typing import Final
 from ashore.core.clock import Clock
 from ashore.core.errors import AshoreError
 from ashore.data.path.shadow import Copy
-from ashore.kit.processes import Idleness
+from ashore.kit.processes.idleness import Idleness
 
 QUEUE: Final = 16
 """Copies that wait, and chores; more are dropped."""

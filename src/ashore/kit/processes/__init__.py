@@ -14,25 +14,12 @@ from ashore.kit.processes.allowance import (
     free_memory_bytes,
     resident_bytes_of,
 )
-from ashore.kit.processes.child import ChildSpec, tied
 from ashore.kit.processes.control import Caller, ControlServer, ask
 from ashore.kit.processes.environment import child_environment, python_command
 from ashore.kit.processes.hangup import take_hangups
-from ashore.kit.processes.hugepages import use_huge_pages
-from ashore.kit.processes.idleness import Idleness
-from ashore.kit.processes.launch import die_with_parent
-from ashore.kit.processes.launchfiles import write_launch_file
-from ashore.kit.processes.lock import Holder, HomeLock, is_held, read_holder
-from ashore.kit.processes.logs import open_log, rotate, tail
 from ashore.kit.processes.look import connection_to, get_from
-from ashore.kit.processes.notify import is_managed, tell_manager
-from ashore.kit.processes.ports import address_of_this_machine, check_port, check_ports
-from ashore.kit.processes.priority import become_idle, set_idle
 from ashore.kit.processes.pulse import SILENCE_S, LoopLife, Pulse, beat_in_thread, keep_beating, take_pulse
-from ashore.kit.processes.restart import GiveUp, Restart, RestartPolicy, decide
 from ashore.kit.processes.roles import BY_MODULE, Role, role_of
 from ashore.kit.processes.room import is_no_room, no_room
-from ashore.kit.processes.shares import NoShares, Share, Shares, divide, open_shares
 from ashore.kit.processes.silence import forbid_core_dumps, silence_dependencies, silence_host
-from ashore.kit.processes.supervisor import Supervisor, ending
 from ashore.kit.processes.unixsocket import listen_on, unix_address

@@ -7,11 +7,13 @@ import socket
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from ashore.core.errors import NotReady, RemoteRefused
-from ashore.kit.processes.supervisor import Supervisor
 from ashore.kit.processes.unixsocket import listen_on, unix_address
+
+if TYPE_CHECKING:
+    from ashore.kit.processes.supervisor import Supervisor
 
 MAX_QUESTION_BYTES: Final = 4 << 20
 CALL_TIMEOUT_S: Final = 600.0

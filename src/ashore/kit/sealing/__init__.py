@@ -23,16 +23,6 @@ from ashore.kit.sealing.chunks import (
     read_header,
 )
 from ashore.kit.sealing.chunks import HEADER_BYTES as SEALED_HEADER_BYTES
-from ashore.kit.sealing.clearfiles import (
-    ClearFiles,
-    KeyInMemory,
-    SealedFile,
-    SealedFiles,
-    opened_files,
-    refuse_without_memory,
-    swap_in_use,
-    take_key,
-)
 from ashore.kit.sealing.datakeys import (
     MAX_ENVELOPE_BYTES,
     DataKey,
@@ -44,17 +34,9 @@ from ashore.kit.sealing.datakeys import (
     read_envelope,
 )
 from ashore.kit.sealing.keyfile import is_ours_alone, read_secret_file
-from ashore.kit.sealing.keyring import KeyringKeeper
-from ashore.kit.sealing.keysource import format_key_source, no_key_source, open_keeper, parse_key_source
-from ashore.kit.sealing.memory import MemoryKeeper
-from ashore.kit.sealing.passphrase import PassphraseKeeper
 from ashore.kit.sealing.ports import KeyKeeper, Wrapped
-from ashore.kit.sealing.scratch import memory_scratch
-from ashore.kit.sealing.sealedfile import hash_of_sealed, open_file, read_sealed_header, seal_file
-from ashore.kit.sealing.sealedstream import SealedStream
 from ashore.kit.sealing.secretfolder import ENVELOPE as ENVELOPE_FILE
 from ashore.kit.sealing.secretfolder import OpenEnvelope, SecretFolder, opened_by_keeper, opened_by_link
-from ashore.kit.sealing.section import SealingSection
 from ashore.kit.sealing.statesecrets import (
     are_secrets_sealed,
     hold_secrets_key,
@@ -65,4 +47,3 @@ from ashore.kit.sealing.statesecrets import (
     secrets_by_link,
     unseal_secrets,
 )
-from ashore.kit.sealing.transit import TransitKeeper

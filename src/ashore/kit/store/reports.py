@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ashore.core.ids import Digest
 from ashore.core.kinds import ModelFormat
-from ashore.kit.sealing import SealedFiles
+from ashore.kit.sealing.clearfiles import SealedFiles
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,7 +18,9 @@ from typing import Final
 from ashore.core.bytesize import human_bytes
 from ashore.core.errors import Conflict, CorruptBlob, DiskFull, InvalidRequest, SealingKeyMissing, UnsupportedModel
 from ashore.core.ids import Digest
-from ashore.kit.sealing import DataKey, DataKeys, SealedFile, hash_of_sealed, open_file, read_sealed_header, seal_file
+from ashore.kit.sealing import DataKey, DataKeys
+from ashore.kit.sealing.clearfiles import SealedFile
+from ashore.kit.sealing.sealedfile import hash_of_sealed, open_file, read_sealed_header, seal_file
 from ashore.kit.store.attachments import moved
 from ashore.kit.store.diskerrors import disk_errors
 from ashore.kit.store.fingerprint import sha256_file

@@ -13,17 +13,10 @@ from ashore.core.errors import AshoreError, InvalidRequest, UnknownModel, Unsupp
 from ashore.core.ids import Digest
 from ashore.core.kinds import ModelFormat
 from ashore.kit.recorder import Act, MemoryRecorder, Recorder
-from ashore.kit.sealing import (
-    ClearFiles,
-    DataKey,
-    DataKeys,
-    KeyInMemory,
-    KeyKeeper,
-    SealedFiles,
-    memory_scratch,
-    no_key_source,
-    opened_files,
-)
+from ashore.kit.sealing import DataKey, DataKeys, KeyKeeper
+from ashore.kit.sealing.clearfiles import ClearFiles, KeyInMemory, SealedFiles, opened_files
+from ashore.kit.sealing.keysource import no_key_source
+from ashore.kit.sealing.scratch import memory_scratch
 from ashore.kit.store import attachments, transfer, upkeep
 from ashore.kit.store.catalog import Catalog
 from ashore.kit.store.conversion.safetensorsmeta import INDEX, check_shards

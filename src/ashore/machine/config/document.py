@@ -20,7 +20,8 @@ from ashore.data.releases import ReleasePolicy
 from ashore.kit.egress import LOOPBACK, check_url, parse_allow
 from ashore.kit.listed import LISTED
 from ashore.kit.rooms import room_in
-from ashore.kit.sealing import SealingSection, parse_key_source
+from ashore.kit.sealing.keysource import parse_key_source
+from ashore.kit.sealing.section import SealingSection
 from ashore.kit.section import Section, read_section, toml
 from ashore.kit.settings import Home
 from ashore.kit.state import StateSection

@@ -12,7 +12,10 @@ from ashore.data.cache import valkey_command
 from ashore.data.jobs import LOGINS, JobsLaunch, jobs_command
 from ashore.kit.egress import CHILD_EGRESS
 from ashore.kit.folders import CHILD_FOLDERS
-from ashore.kit.processes import ChildSpec, Supervisor, python_command, write_launch_file
+from ashore.kit.processes import python_command
+from ashore.kit.processes.child import ChildSpec
+from ashore.kit.processes.launchfiles import write_launch_file
+from ashore.kit.processes.supervisor import Supervisor
 from ashore.kit.settings import Home, Settings
 from ashore.machine.config import Listening
 from ashore.machine.deployment.listening import api_address, worker_listen

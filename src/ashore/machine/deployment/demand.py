@@ -14,7 +14,7 @@ from ashore.core.bytesize import human_bytes
 from ashore.core.clock import Clock
 from ashore.core.errors import Conflict, InvalidSpec
 from ashore.data.engines import EngineInfo, ModelPlan, OnDemand
-from ashore.data.releases import Wanted
+from ashore.data.releases.keeper import Wanted
 from ashore.data.residency import Residence, ResidenceState, Served
 from ashore.machine.residency import RATE_SPAN_S, Resident, plan_room, rate_after, worth
 

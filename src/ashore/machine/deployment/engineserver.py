@@ -14,7 +14,7 @@ from ashore.core.clock import Clock
 from ashore.data.cache import CachePolicy
 from ashore.data.engines import EngineInfo, ModelFiles, ModelPlan
 from ashore.data.path import HttpListen, MetricsSection, Topology, write_topology
-from ashore.kit.processes import Supervisor
+from ashore.kit.processes.supervisor import Supervisor
 from ashore.kit.settings import Home, Settings
 from ashore.machine.deployment.children import API, api_child
 from ashore.machine.deployment.hosts import Hosts

@@ -15,7 +15,8 @@ from ashore.core.errors import NotReady
 from ashore.data.authority import make_internal_token
 from ashore.data.path import Topology, make_board, write_topology
 from ashore.kit.decode import UNDECODABLE
-from ashore.kit.processes import Supervisor, get_from
+from ashore.kit.processes import get_from
+from ashore.kit.processes.supervisor import Supervisor
 from ashore.kit.settings import Home, Settings
 from ashore.machine.config import Listening
 from ashore.machine.deployment.children import (

@@ -11,8 +11,12 @@ from typing import TYPE_CHECKING, Final, Protocol
 from ashore.core.clock import Clock
 from ashore.core.errors import AshoreError
 from ashore.data.engines import EngineInfo, ModelPlan
-from ashore.data.releases import ALIASES_EPOCH, ReleaseKeeper, Wanted
-from ashore.kit.processes import NoShares, Supervisor, resident_bytes_of, set_idle
+from ashore.data.releases import ALIASES_EPOCH
+from ashore.data.releases.keeper import ReleaseKeeper, Wanted
+from ashore.kit.processes import resident_bytes_of
+from ashore.kit.processes.priority import set_idle
+from ashore.kit.processes.shares import NoShares
+from ashore.kit.processes.supervisor import Supervisor
 from ashore.machine.deployment.acts import MOST_WHY_CHARS, why_of
 from ashore.machine.deployment.children import START_ATTEMPTS
 from ashore.machine.deployment.demand import Demand, Phase

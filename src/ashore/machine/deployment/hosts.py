@@ -25,7 +25,8 @@ from ashore.data.engines import (
     why_file,
     write_launch,
 )
-from ashore.kit.processes import ChildSpec, Supervisor
+from ashore.kit.processes.child import ChildSpec
+from ashore.kit.processes.supervisor import Supervisor
 from ashore.kit.settings import Home, Settings
 from ashore.machine.deployment.children import DRAIN_MARGIN_S, check_alive
 

@@ -13,7 +13,9 @@ from typing import Final, Literal, Protocol
 
 from ashore.core.errors import AshoreError, Conflict
 from ashore.data.engines import ModelPlan
-from ashore.kit.processes import open_log, python_command, tail, tied
+from ashore.kit.processes import python_command
+from ashore.kit.processes.child import tied
+from ashore.kit.processes.logs import open_log, tail
 from ashore.kit.settings import Home
 
 WHY_CHARS: Final = 300

@@ -14,9 +14,10 @@ from ashore.core.clock import Clock
 from ashore.core.errors import AshoreError, Draining, NotFound, NotReady, UnsupportedModel
 from ashore.data.engines import Change, EngineInfo, ModelPlan, Plan
 from ashore.data.path import Topology
-from ashore.data.releases import ReleaseKeeper
+from ashore.data.releases.keeper import ReleaseKeeper
 from ashore.data.residency import Standings
-from ashore.kit.processes import Supervisor, open_shares
+from ashore.kit.processes.shares import open_shares
+from ashore.kit.processes.supervisor import Supervisor
 from ashore.kit.recorder import MemoryRecorder, Recorder
 from ashore.kit.settings import Home, Settings
 from ashore.machine.config import Listening

@@ -11,7 +11,7 @@ from typing import Final
 import msgspec
 
 from ashore.data.engines import Promise
-from ashore.kit.processes import Share, Shares, divide
+from ashore.kit.processes.shares import Share, Shares, divide
 
 REST: Final = "rest"
 """Group of the models without a reserved share."""

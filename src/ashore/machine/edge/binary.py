@@ -9,7 +9,7 @@ from typing import Final
 
 from ashore.core.errors import MissingExtra
 from ashore.kit.extras import how_to_install
-from ashore.kit.processes import ChildSpec
+from ashore.kit.processes.child import ChildSpec
 from ashore.machine.edge.model import EdgePlan
 
 EDGE: Final = "edge"

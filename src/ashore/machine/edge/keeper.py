@@ -11,7 +11,8 @@ from typing import Final
 from ashore.core.clock import Clock
 from ashore.core.errors import AshoreError
 from ashore.data.engines import read_inventory
-from ashore.kit.processes import Supervisor, get_from
+from ashore.kit.processes import get_from
+from ashore.kit.processes.supervisor import Supervisor
 from ashore.machine.edge.binary import EDGE, edge_child, find_envoy, threads_for
 from ashore.machine.edge.certificate import remove_other_keys
 from ashore.machine.edge.model import EdgePlan

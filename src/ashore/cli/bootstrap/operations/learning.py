@@ -37,7 +37,7 @@ def plan(asked: LearnIn, work: Work) -> Shown:
 
 def run(asked: LearnIn, work: Work) -> Shown:
     """Train, judge and release."""
-    from ashore.kit.processes import become_idle
+    from ashore.kit.processes.priority import become_idle
 
     settings = read_settings()
     section = learning_section(settings)

@@ -19,7 +19,8 @@ from ashore.control.drills.model import Check, Drill
 from ashore.control.drills.network import Network
 from ashore.control.drills.undoing import Undoing
 from ashore.core.errors import EnvironmentFault, NotReady
-from ashore.kit.processes import get_from, read_holder, role_of
+from ashore.kit.processes import get_from, role_of
+from ashore.kit.processes.lock import read_holder
 from ashore.kit.settings import Home
 
 ROOT: Final = Path("/")

@@ -22,7 +22,9 @@ from ashore.data.jobs.model import Done, Failed, Interrupted, Lease, Outcome
 from ashore.data.jobs.operations.model import Progress, Request, Unit
 from ashore.data.jobs.queue import JobQueue
 from ashore.kit.decode import UNDECODABLE
-from ashore.kit.processes import child_environment, ending, python_command, tied
+from ashore.kit.processes import child_environment, python_command
+from ashore.kit.processes.child import tied
+from ashore.kit.processes.supervisor import ending
 
 MODULE: Final = "ashore.cli.operation"
 KEEP_EVERY_S: Final = 1.0

@@ -14,10 +14,7 @@ Where to add what:
   is a field of `BudgetRule`, with its column in kit/state/schema.py and a migration.
 """
 
-from ashore.data.authority.budgets.calls import BudgetOffice
-from ashore.data.authority.budgets.leases import SqlLeases
 from ashore.data.authority.budgets.ledger import MappedLedger
-from ashore.data.authority.budgets.lender import MachineLender
 from ashore.data.authority.budgets.model import (
     KINDS,
     UNBOUND,
@@ -37,4 +34,3 @@ from ashore.data.authority.budgets.rulebook import RuleBook
 from ashore.data.authority.budgets.service import LedgerBudgets
 from ashore.data.authority.budgets.sql import SqlAuthority
 from ashore.data.authority.budgets.standing import rate_headers
-from ashore.data.authority.budgets.usage import Price, as_csv, columns_of, sum_by

@@ -7,17 +7,20 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ashore.core.behind import Behind, nothing_behind
 from ashore.core.clock import Clock
 from ashore.data.authority.budgets.leases import LEASE_S, WANT_EPOCH, SqlLeases
 from ashore.data.authority.budgets.ledger import MappedLedger
-from ashore.data.authority.budgets.lender import MachineLender
 from ashore.data.authority.budgets.reporter import Pulse, Reporter
 from ashore.data.authority.budgets.service import LedgerBudgets
 from ashore.data.authority.budgets.sql import BUDGETS_EPOCH, SqlAuthority
 from ashore.kit.recorder import Recorder
 from ashore.kit.state import Database, EpochWatch, is_postgres
+
+if TYPE_CHECKING:
+    from ashore.data.authority.budgets.lender import MachineLender
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +71,11 @@ def open_budgets(
     def hand() -> MappedLedger:
         return MappedLedger(folder, clock, takes_row=False, shared=shared, owner=ledger.owner)
 
-    lender = MachineLender(folder, hand, leases) if shared else None
+    lender: MachineLender | None = None
+    if shared:
+        from ashore.data.authority.budgets.lender import MachineLender
+
+        lender = MachineLender(folder, hand, leases)
     pulse = Pulse(leases, lease_s=LEASE_S) if shared else None
     try:
         budgets = LedgerBudgets(ledger, recorder, hits_cost_tokens=charge_hits, lender=lender, behind=behind)

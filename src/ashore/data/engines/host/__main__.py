@@ -31,16 +31,10 @@ from ashore.data.engines.host.loop import HostLoop
 from ashore.data.engines.hostlaunch import HostLaunch, read_launch
 from ashore.data.engines.model import EngineInfo
 from ashore.data.engines.ports import CanImport, CanLoadAdapter, Engine
-from ashore.kit.processes import (
-    Pulse,
-    beat_in_thread,
-    die_with_parent,
-    listen_on,
-    silence_host,
-    take_pulse,
-    use_huge_pages,
-)
-from ashore.kit.sealing import ClearFiles, SealedFiles, take_key
+from ashore.kit.processes import Pulse, beat_in_thread, listen_on, silence_host, take_pulse
+from ashore.kit.processes.hugepages import use_huge_pages
+from ashore.kit.processes.launch import die_with_parent
+from ashore.kit.sealing.clearfiles import ClearFiles, SealedFiles, take_key
 
 _TELL_FAILURE_S: Final = 2.0
 """How long a host that failed to load reports that to workers that wait for its greeting."""

@@ -16,7 +16,7 @@ from typing import IO, Final
 from ashore.core.errors import EngineFailed, MissingExtra, UnsupportedModel
 from ashore.data.engines.model import EngineOptions, ModelFiles
 from ashore.data.engines.vllm.card import CARD
-from ashore.kit.processes import die_with_parent
+from ashore.kit.processes.launch import die_with_parent
 
 OWN_OPTIONS: Final = frozenset({*CARD.options.operators, "start_timeout_s", "task"})
 """Options that are ours; every other one becomes a flag of `vllm serve`, unchanged."""

@@ -26,7 +26,9 @@ from numpy.typing import NDArray
 
 from ashore.core.errors import CorruptBlob
 from ashore.kit.decode import UNDECODABLE
-from ashore.kit.sealing import DataKey, SealedStream, open_file
+from ashore.kit.sealing import DataKey
+from ashore.kit.sealing.sealedfile import open_file
+from ashore.kit.sealing.sealedstream import SealedStream
 from ashore.kit.wholefile import sync_folder
 
 NAME: Final = re.compile(r"step-(\d{8})-([0-9a-f]{32})\.(safetensors|sealed)")

@@ -14,7 +14,7 @@ from urllib.parse import parse_qsl, unquote
 
 from ashore.core.addresses import split_url
 from ashore.core.errors import Bug, InvalidSpec
-from ashore.kit.sealing import format_key_source, parse_key_source
+from ashore.kit.sealing.keysource import format_key_source, parse_key_source
 from ashore.kit.section import FROM_FILE, is_from_file
 from ashore.machine.deployment.forms.leaves import Leaf, changed
 
