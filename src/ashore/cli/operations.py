@@ -69,7 +69,8 @@ def operation_command(name: str) -> Callable[..., int | None]:
         if not operation.asks_server and (server.url or server.key):
             raise InvalidRequest("--url and --key name a server, but the command works in this home", hint="add --job")
         asked = asked_of(operation.takes, parameters, args, options)
-        if operation.sure and not go_ahead(operation.sure(asked), yes=yes, dry_run=dry_run, as_json=as_json):
+        asks = operation.sure is not None and (dry_run or not yes)  # what is done looks again, for time has passed
+        if operation.sure and asks and not go_ahead(operation.sure(asked), yes=yes, dry_run=dry_run, as_json=as_json):
             return None
         do = operation.plan if dry_run and operation.plan else operation.do
         return print_shown(run(operation, asked, server, config=config, do=do), as_json=as_json)

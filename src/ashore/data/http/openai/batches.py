@@ -15,6 +15,7 @@ from ashore.data.http.dialect import plain_body
 from ashore.data.http.exchange import Exchange
 from ashore.data.http.openai.common import priority_of
 from ashore.data.http.openai.files import LONGEST_LIFE_S, SHORTEST_LIFE_S, find_file
+from ashore.data.http.openai.paging import ends_of
 from ashore.data.http.openai.responses_types import InputDetails, OutputDetails, ResponsesUsage
 from ashore.data.http.stored import find_job, models_of, page_of_jobs
 from ashore.data.jobs import (
@@ -190,13 +191,7 @@ async def list_batches(app: HttpApp, exchange: Exchange, principal: Principal) -
 
     def write(jobs: list[Job], has_more: bool) -> bytes:
         data = [_out(queue, job) for job in jobs]
-        answer = BatchList(
-            data=data,
-            has_more=has_more,
-            first_id=data[0].id if data else None,
-            last_id=data[-1].id if data else None,
-        )
-        return _encode(answer)
+        return _encode(BatchList(data=data, has_more=has_more, **ends_of([one.id for one in data])))
 
     await exchange.respond(200, [JSON], await page_of_jobs(app, exchange, principal, write, kinds=KINDS))
 

@@ -15,7 +15,7 @@ from ashore.data.authority import STORED_REMOVE, STORED_SHOW, Principal
 from ashore.data.http.dialect import Dialect, Reader, Said
 from ashore.data.http.exchange import Exchange
 from ashore.data.http.openai.dialects import adapt_items
-from ashore.data.http.openai.paging import page_of
+from ashore.data.http.openai.paging import ends_of, page_of
 from ashore.data.http.openai.responses_parse import item_of, listed, messages_of, stored_item
 from ashore.data.http.openai.responses_render import ID_PREFIXES
 from ashore.data.http.openai.responses_types import Item, ItemList, MetadataText
@@ -288,13 +288,8 @@ def _kept_of(request: ConversationRequest | ItemsRequest) -> list[KeptItem]:
 
 
 def _list(items: Sequence[KeptItem], *, has_more: bool) -> bytes:
-    answer = ItemList(
-        data=[_shown(one) for one in items],
-        has_more=has_more,
-        first_id=items[0].item_id if items else None,
-        last_id=items[-1].item_id if items else None,
-    )
-    return _encode(answer)
+    data, ids = [_shown(one) for one in items], [one.item_id for one in items]
+    return _encode(ItemList(data=data, has_more=has_more, **ends_of(ids)))
 
 
 def _expiry(app: HttpApp) -> int:

@@ -14,7 +14,7 @@ from ashore.core.wholenumber import whole_number
 from ashore.data.authority import STORED_REMOVE, STORED_SHOW, Principal
 from ashore.data.http.exchange import Exchange
 from ashore.data.http.multipart import Data, FormReader, Part, boundary_of
-from ashore.data.http.openai.paging import page_of
+from ashore.data.http.openai.paging import ends_of, page_of
 from ashore.data.http.stored import may, models_of, shown
 from ashore.data.jobs import PIECE_BYTES, StoredFile, new_id
 
@@ -194,13 +194,7 @@ async def list_files(app: HttpApp, exchange: Exchange, principal: Principal) -> 
 
     def write(files: list[StoredFile], has_more: bool) -> bytes:
         data = [file_out(file) for file in files]
-        answer = FileList(
-            data=data,
-            has_more=has_more,
-            first_id=data[0].id if data else None,
-            last_id=data[-1].id if data else None,
-        )
-        return _encode(answer)
+        return _encode(FileList(data=data, has_more=has_more, **ends_of([one.id for one in data])))
 
     answer = await shown(
         app,

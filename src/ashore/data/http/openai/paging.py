@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypedDict
 
 from ashore.core.errors import InvalidRequest, UnknownField
 from ashore.core.wholenumber import whole_number
@@ -41,3 +42,15 @@ def page_of(exchange: Exchange, *, default: int, most: int, extra: Sequence[str]
     if order not in ("asc", "desc"):
         raise InvalidRequest(f"order is {order[:20]!r}; expected asc or desc", param="order")
     return Page(limit=limit, after=query.get("after", ""), oldest_first=order == "asc", query=query)
+
+
+class Ends(TypedDict):
+    """The first and the last id of a page; None where it is empty."""
+
+    first_id: str | None
+    last_id: str | None
+
+
+def ends_of(ids: Sequence[str]) -> Ends:
+    """Return the first and the last id of a page, as answers name them."""
+    return {"first_id": ids[0] if ids else None, "last_id": ids[-1] if ids else None}

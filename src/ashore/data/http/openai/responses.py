@@ -20,7 +20,7 @@ from ashore.data.http.exchange import Exchange
 from ashore.data.http.openai.common import deadline_of
 from ashore.data.http.openai.conversations import append, find_conversation, kept_items, kept_output, messages_in
 from ashore.data.http.openai.dialects import RESPONSES_READER
-from ashore.data.http.openai.paging import page_of
+from ashore.data.http.openai.paging import ends_of, page_of
 from ashore.data.http.openai.responses_follow import FIRST, EventKeeper, follow, keeper_of
 from ashore.data.http.openai.responses_parse import items_of, listed, messages_of, stored_item, to_generation
 from ashore.data.http.openai.responses_render import ResponseWriter, event_of, response_out
@@ -339,13 +339,8 @@ async def input_items(app: HttpApp, exchange: Exchange, principal: Principal) ->
             if shown and num_bytes > PAGE_BYTES:
                 break
             shown.append(written)
-        answer = ItemList(
-            data=shown,
-            has_more=len(items) > first + len(shown),
-            first_id=ids[first] if shown else None,
-            last_id=ids[first + len(shown) - 1] if shown else None,
-        )
-        return _encode(answer)
+        ends = ends_of(ids[first : first + len(shown)])
+        return _encode(ItemList(data=shown, has_more=len(items) > first + len(shown), **ends))
 
     await exchange.respond(200, [JSON], await _read_stored(app, exchange, principal, job, work))
 

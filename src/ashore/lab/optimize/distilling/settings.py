@@ -10,6 +10,7 @@ from typing import Final, Literal
 import msgspec
 
 from ashore.core.errors import InvalidRequest
+from ashore.data.jobs.operations.asks import Distill
 from ashore.lab.optimize.surgery import LossMix
 
 
@@ -32,6 +33,8 @@ RANGES: Final[Mapping[str, tuple[float, float]]] = MappingProxyType({
     "window_tokens": (2, 1 << 17),
 })  # fmt: skip
 """What numbers may be, both ends included."""
+_ASKED: Final = Distill(teacher="-")
+"""What is not asked for; the defaults of the command."""
 FLAGS: Final[Mapping[str, str]] = MappingProxyType({"most": "top"})
 """What the command line calls them, where that is another word."""
 
@@ -42,31 +45,31 @@ class DistilSettings(msgspec.Struct, frozen=True, kw_only=True):
     layers: int | None = None
     hidden: int | None = None
     intermediate: int | None = None
-    method: Literal["full", "lora"] = "full"
+    method: Literal["full", "lora"] = _ASKED.method
     """Train the student's own weights, or adapters beside them, which are merged at the end."""
-    rank: int = 16
+    rank: int = _ASKED.rank
     """Of the adapters."""
-    most: int = 64
+    most: int = _ASKED.most
     """Tokens that the teacher tells of at each position, at most."""
     tail: float = 1e-4
     """Probability that it may leave out before that."""
     divergence_share: float = 1.0
-    text_share: float = 0.0
-    temperature: float = 1.0
-    input_share: float = 0.3
+    text_share: float = _ASKED.text_share
+    temperature: float = _ASKED.temperature
+    input_share: float = _ASKED.input_share
     """Part of the loss that is for what stands before the answers, where there are answers."""
-    epochs: float = 1.0
-    max_tokens: int = 0
+    epochs: float = _ASKED.epochs
+    max_tokens: int = _ASKED.max_tokens
     """0: as many as `epochs` make."""
-    learning_rate: float = 5e-4
-    batch_tokens: int = 512
+    learning_rate: float = _ASKED.learning_rate
+    batch_tokens: int = _ASKED.batch_tokens
     """Of one step."""
     row_tokens: int = 1024
     """Most tokens of one forward pass, which memory bounds."""
-    window_tokens: int = 256
+    window_tokens: int = _ASKED.window_tokens
     """Pieces that plain text is cut into, and the longest example."""
     precision: Literal["float32", "bfloat16"] = "float32"
-    seed: int = 0
+    seed: int = _ASKED.seed
 
     @property
     def shape(self) -> StudentShape:
