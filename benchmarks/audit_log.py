@@ -198,7 +198,7 @@ def tamper(folder: Path, *, deeds: int) -> list[Row]:
 KILLED = """
 import sys
 from pathlib import Path
-from ashore.control.audit import AuditLog, ChainName, ChainWriter
+from ashore.data.audit import AuditLog, ChainName, ChainWriter
 from benchmarks.audit_log import a_note
 log = AuditLog(ChainWriter(Path(sys.argv[1]), ChainName("api-0"), segment_bytes=200_000)).start()
 number = int(sys.argv[2])

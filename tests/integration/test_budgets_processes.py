@@ -26,7 +26,7 @@ HOLDER = """
 import sys, time
 from pathlib import Path
 from ashore.data.authority.budgets import Asker, BudgetRule, MappedLedger, RuleBook
-from ashore.core import SystemClock
+from ashore.core.clock import SystemClock
 ledger = MappedLedger(Path(sys.argv[1]), SystemClock())
 rules = [BudgetRule(kind="tokens", window="day", cap=100, tenant="acme")]
 sheet = RuleBook(rules).sheet(Asker("ash_1", "alice", "acme", "chat"), ledger.now_ms())

@@ -195,7 +195,7 @@ def test_what_was_killed_leaves_nothing_and_can_be_given_again(store: ModelStore
 import os, signal, sys
 from pathlib import Path
 from ashore.cli.bootstrap import quantiser
-from ashore.core import SystemClock
+from ashore.core.clock import SystemClock
 from ashore.data.jobs.operations.asks import QuantizeIn
 from ashore.kit.store import ModelStore
 

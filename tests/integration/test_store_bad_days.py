@@ -22,7 +22,7 @@ from ashore.kit.store import Endpoints, ModelStore, open_source
 PULL = """
 import sys, time
 from pathlib import Path
-from ashore.core import SystemClock
+from ashore.core.clock import SystemClock
 from ashore.kit.store import Endpoints, ModelStore, open_source
 from functools import partial
 home, source, endpoint, stall = Path(sys.argv[1]), sys.argv[2], sys.argv[3], sys.argv[4]

@@ -231,7 +231,7 @@ def test_a_long_log_is_emptied_on_a_disk_without_room_while_its_child_goes_on_wr
 SUPERVISING = """
 import sys
 from pathlib import Path
-from ashore.core import SystemClock
+from ashore.core.clock import SystemClock
 from ashore.kit.processes.child import ChildSpec; from ashore.kit.processes.supervisor import Supervisor
 folder = Path(sys.argv[1])
 program = (

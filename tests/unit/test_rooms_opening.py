@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from functools import partial
 
 import pytest
@@ -76,9 +77,13 @@ def test_a_room_that_cannot_take_a_reload_keeps_none_of_the_others_from_it() -> 
 
 
 def test_every_room_that_says_what_it_brings_is_listed_and_no_two_bring_the_same() -> None:
-    files = [file for file in PACKAGE.rglob("room.py") if "ROOM: Final = Room(" in file.read_text()]
-    folders = {str(file.parent.relative_to(PACKAGE)).replace("/", ".") for file in files}
-    assert folders == {one.folder for one in LISTED}
+    files = [file for name in ("room.py", "worker.py") for file in PACKAGE.rglob(name)]
+    bring = {
+        str(file.relative_to(PACKAGE).with_suffix("")).replace("/", ".")
+        for file in files
+        if re.search("^ROOM: Final = |import ROOM$", file.read_text(), re.MULTILINE)
+    }
+    assert bring == {f"{one.folder}.room" for one in LISTED} | {one.data for one in LISTED if one.data}
     names = [room.name for room in rooms()]
     metrics = [*(one.name for one in TABLE), *(one.name for room in rooms() for one in room.metrics)]
     assert len(set(names)) == len(names) and len(set(metrics)) == len(metrics)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import gc
 import logging
 import signal
 import sys
@@ -39,7 +38,7 @@ from ashore.data.http import AccessLog, Face, HttpServer, Relay, Siblings, liste
 from ashore.data.http.relay import Peers
 from ashore.data.issuers import fetch_jwks
 from ashore.data.jobs import Quotas
-from ashore.data.opening import one_heap, open_the_state, trusted_proxies
+from ashore.data.opening import one_heap, open_the_state, opened_for_good, trusted_proxies
 from ashore.data.origin import Origins
 from ashore.data.path import HttpListen, Topology, read_topology
 from ashore.data.recording import LogRecorder
@@ -154,8 +153,7 @@ async def serve(topology_path: Path, *, pulse: Pulse | None = None) -> int:
     background.keep("standing of the workers", view.keep_looking)
     for name, work in opened.background():
         background.keep(name, work)
-    gc.collect()
-    gc.freeze()
+    opened_for_good()
     log.info("administering")
     await stop.wait()
 

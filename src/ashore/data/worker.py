@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import gc
 import logging
 import os
 import signal
@@ -36,7 +35,7 @@ from ashore.data.http import DATA_ROUTES, AccessLog, HttpApp, HttpServer, Relay,
 from ashore.data.http.inner import INNER
 from ashore.data.issuers import fetch_jwks
 from ashore.data.jobs import Quotas
-from ashore.data.opening import one_heap, open_the_state, trusted_proxies
+from ashore.data.opening import one_heap, open_the_state, opened_for_good, trusted_proxies
 from ashore.data.origin import Origins
 from ashore.data.path import (
     BEAT_S,
@@ -245,8 +244,7 @@ async def serve(
         background.keep(name, work)
     if board is not None:
         background.keep("beat on the board", partial(_beat, board))
-    gc.collect()
-    gc.freeze()
+    opened_for_good()
     log.info("serving %s", ", ".join(model.alias for model in topology.models))
     await stop.wait()
 
