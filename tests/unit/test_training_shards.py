@@ -180,6 +180,7 @@ def hostile(**fields: Any) -> bytes:
         (b"\x1f" * 1024, "bad checksum"),
         (hostile(size=-512), "cannot be read"),
         (hostile(name="x", type=tarfile.XHDTYPE, size=-512), "cannot be read"),
+        (hostile(name="g", type=tarfile.XGLTYPE, size=0) * 3_000 + hostile(), "recursion"),
         (b"", "empty file"),
     ],
 )

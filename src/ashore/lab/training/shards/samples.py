@@ -71,7 +71,7 @@ def walk(file: BinaryIO, shard: Shard) -> Iterator[Sample]:
                 yield from _texts(plain)
             case _:
                 yield from _lines(plain)
-    except (ValueError, EOFError, gzip.BadGzipFile, zlib.error, tarfile.TarError) as error:
+    except (ValueError, EOFError, RecursionError, gzip.BadGzipFile, zlib.error, tarfile.TarError) as error:
         raise BrokenData(f"{shard.name} cannot be read: {error}", hint="fetch or write it again") from error
 
 
