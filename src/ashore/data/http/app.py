@@ -94,9 +94,9 @@ class HttpApp(Face):
     async def _answer(self, route: Route, exchange: Exchange, principal: Principal) -> None:
         repeats = route.repeats and CACHE_HEADERS.isdisjoint(exchange.headers)
         if route.is_admitted:
-            self.serving.reception.check_pressure(may_be_kept=repeats)
+            self.serving.reception.check_pressure(principal, may_be_kept=repeats)
             if route.repeats and not repeats and exchange.urgency == "interactive" and wants_no_store(exchange):
-                self.serving.reception.check_room()
+                self.serving.reception.check_room(principal)
         if repeats:
             await self._repeat(route, exchange, principal)
         else:
@@ -138,7 +138,7 @@ class HttpApp(Face):
     async def _handle(self, route: Route, exchange: Exchange, principal: Principal) -> None:
         """Call the handler. While the worker is overloaded, only if the queue of the model it names has room."""
         if route.is_admitted and self.serving.reception.pressed:
-            self.serving.reception.check_queue(model_in(await exchange.body(self.limits)))
+            self.serving.reception.check_queue(model_in(await exchange.body(self.limits)), principal)
         await route.handler(self, exchange, principal)
 
     async def _answer_fault(

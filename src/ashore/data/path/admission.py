@@ -1,8 +1,9 @@
 """Admission control: pure rules over counts that admit, queue or refuse a request, and a thin asynchronous gate.
 
 A gate belongs to one alias. It never hangs: a request runs, waits in a bounded queue until its deadline, or is refused
-at once. In the queue, higher priority goes first, then earlier arrival. No request overtakes a big one that is first in
-line, so it cannot starve.
+at once. In the queue, tenants take turns (`fairness`); within a tenant higher priority goes first. No request overtakes
+a big one whose turn it is, so it cannot starve. A tenant that has nothing running and nothing waiting is never refused
+because of what others have.
 
 The concurrency that an engine reports is its upper bound. `concurrency` measures how much of that this worker can
 drive; `queueing` estimates the time in the queue, and a request that would miss its deadline is refused at once.
@@ -11,16 +12,16 @@ drive; `queueing` estimates the time in the queue, and a request that would miss
 from __future__ import annotations
 
 import asyncio
-import heapq
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Final, Literal, Protocol
 
 import msgspec
 
 from ashore.core.errors import DeadlineExceeded, Draining, Overloaded, Preempted
 from ashore.data.path.concurrency import ConcurrencyLimit
+from ashore.data.path.fairness import Cost, First, Lines, Shares, Waiter, digest_of, next_of
 from ashore.data.path.model import Urgency
 from ashore.data.path.queueing import QueuePace, comes_too_late, expected_service_s, expected_wait_s
 
@@ -44,18 +45,6 @@ class Capacity:
     max_tokens: int
 
 
-@dataclass(frozen=True, slots=True)
-class Cost:
-    """Cost of one request: sequences, and tokens of prompt and expected answer over all of them."""
-
-    sequences: int
-    tokens: int
-
-
-_ANYBODY: Final = Cost(1, 0)
-"""The minimum cost of any request."""
-
-
 class Load(msgspec.Struct, frozen=True, gc=False):
     """The current load of a gate. Created for every check, so it is a struct (a tenth of a dataclass's time)."""
 
@@ -71,9 +60,6 @@ class Load(msgspec.Struct, frozen=True, gc=False):
 NO_LOAD: Final = Load()
 
 
-Rank = tuple[int, int]
-"""Place in line: negative priority, then the moment of arrival (`time.monotonic_ns`). The lowest goes first."""
-NOBODY: Final[Rank] = (1 << 62, 1 << 62)
 POLL_S: Final = 0.002
 """Interval at which a waiting gate checks whether another worker has freed a slot."""
 
@@ -85,16 +71,16 @@ class OtherGates(Protocol):
         """Return their total load."""
         ...
 
-    def first(self) -> Rank:
-        """Return the best place in line among their waiting requests, `NOBODY` if none waits."""
+    def firsts(self) -> Sequence[First]:
+        """Return the first in line of each that has one."""
         ...
 
     def called_per_s(self) -> float:
         """Return how many sequences per second leave their queues."""
         ...
 
-    def publish(self, load: Load, first: Rank, called_per_s: float = 0.0) -> None:
-        """Publish this gate's load, its first place in line and the pace of its queue."""
+    def publish(self, load: Load, first: First | None, called_per_s: float = 0.0) -> None:
+        """Publish this gate's load, its first in line and the pace of its queue."""
         ...
 
 
@@ -104,19 +90,20 @@ class Alone:
     def load(self) -> Load:
         return NO_LOAD
 
-    def first(self) -> Rank:
-        return NOBODY
+    def firsts(self) -> Sequence[First]:
+        return ()
 
     def called_per_s(self) -> float:
         return 0.0
 
-    def publish(self, load: Load, first: Rank, called_per_s: float = 0.0) -> None:
+    def publish(self, load: Load, first: First | None, called_per_s: float = 0.0) -> None:
         """Do nothing: there is no other worker."""
 
 
-def cost_of(*, prompt_tokens: int, max_new_tokens: int, sequences: int) -> Cost:
+def cost_of(*, prompt_tokens: int, max_new_tokens: int, sequences: int, tenant: str = "", principal: str = "") -> Cost:
     """Return the cost of a request. The prompt is counted once per sequence: the engine may have to hold it so."""
-    return Cost(sequences, sequences * (prompt_tokens + min(max_new_tokens, EXPECTED_ANSWER_TOKENS)))
+    tokens = sequences * (prompt_tokens + min(max_new_tokens, EXPECTED_ANSWER_TOKENS))
+    return Cost(sequences, tokens, tenant, principal)
 
 
 def capacity_for(
@@ -131,13 +118,32 @@ def capacity_for(
     )
 
 
-def verdict(load: Load, capacity: Capacity, cost: Cost, *, has_room: bool = True) -> Verdict:
-    """Return whether a request that arrives now runs, waits or is refused. `has_room`: this worker can drive it."""
-    if load.tokens + cost.tokens > capacity.max_tokens and load.running + load.waiting > 0:
+def verdict(
+    load: Load,
+    capacity: Capacity,
+    cost: Cost,
+    *,
+    has_room: bool = True,
+    goes_first: bool = False,
+    may_hold: bool = False,
+    may_wait: bool = False,
+) -> Verdict:
+    """Return whether a request that arrives now runs, waits or is refused.
+
+    Args:
+        load: The load of all workers.
+        capacity: The bounds.
+        cost: The cost of the request.
+        has_room: This worker can drive it.
+        goes_first: It is the turn of its tenant, whoever waits.
+        may_hold: Its tenant is within its part of the tokens.
+        may_wait: Its tenant is within its part of the queue.
+    """
+    if load.tokens + cost.tokens > capacity.max_tokens and load.running + load.waiting > 0 and not may_hold:
         return "refuse"
-    if has_room and not load.waiting and may_start(load, capacity, cost):
+    if has_room and (goes_first or not load.waiting) and may_start(load, capacity, cost):
         return "run"
-    return "wait" if load.waiting + cost.sequences <= capacity.max_waiting else "refuse"
+    return "wait" if may_wait or load.waiting + cost.sequences <= capacity.max_waiting else "refuse"
 
 
 def may_start(load: Load, capacity: Capacity, cost: Cost) -> bool:
@@ -192,13 +198,10 @@ def preempted() -> Preempted:
     return Preempted(hint="send it again; it goes on when the server is idle", retry_after_s=1)
 
 
-@dataclass(slots=True, order=True)
-class _Waiter:
-    rank: Rank
-    cost: Cost = field(compare=False)
-    called: asyncio.Future[None] = field(compare=False)
-    background: Background | None = field(default=None, compare=False)
-    gone: bool = field(default=False, compare=False)
+@dataclass(slots=True, eq=False, kw_only=True)
+class _Waiter(Waiter):
+    called: asyncio.Future[None]
+    background: Background | None
 
 
 class Gate:
@@ -214,7 +217,7 @@ class Gate:
     ) -> None:
         """Create the gate. With `neighbours`, the bounds hold for all workers of the machine together.
 
-        The first in line over all workers goes first. A slot that one worker frees for another is found there within
+        Tenants take turns over all workers. A slot that one worker frees for another is found there within
         `POLL_S`.
 
         Args:
@@ -227,9 +230,9 @@ class Gate:
         self._neighbours: OtherGates = neighbours or Alone()
         self._is_alone = neighbours is None
         self._look: asyncio.TimerHandle | None = None
-        self._running = self._waiting = self._tokens = 0
-        self._queue: list[_Waiter] = []
-        self._background: list[_Waiter] = []
+        self._running, self._tokens = Shares(), Shares()
+        self._queue = Lines[_Waiter]()
+        self._background = Lines[_Waiter]()
         """Waiting background requests. They do not count until they run, so they block none."""
         self._yielding: dict[Background, Cost] = {}
         """Requests of batches that run, the newest last."""
@@ -243,7 +246,7 @@ class Gate:
 
     @property
     def load(self) -> Load:
-        return Load(self._running, self._waiting, self._tokens)
+        return Load(self._running.total, self._queue.waiting.total, self._tokens.total)
 
     @property
     def load_of_all(self) -> Load:
@@ -254,24 +257,28 @@ class Gate:
     def capacity(self) -> Capacity:
         return self._capacity
 
-    @property
-    def is_full(self) -> bool:
-        """Whether new requests are refused: all slots are taken, none can be preempted, and the queue is full."""
-        return not self._yielding and self._verdict(_ANYBODY) == "refuse"
+    def is_full(self, tenant: str | None = None) -> bool:
+        """Return whether new requests of a tenant are refused: all slots are taken, none can be preempted, and the
+        queue is full. None: of a tenant that has more than its part."""
+        if self._yielding:
+            return False
+        if tenant is None:
+            return verdict(self.load_of_all, self._capacity, Cost(1, 0)) == "refuse"
+        return self._verdict(Cost(1, 0, tenant)) == "refuse"
 
     @property
     def retry_after_s(self) -> float:
         """Seconds after which a refused client may expect room."""
         return retry_after_s(self.load_of_all, self._capacity, self._mean_service_s)
 
-    def check_queue(self) -> None:
-        """Refuse a request early if the queue has no room for it, before more work is spent on it.
+    def check_queue(self, tenant: str) -> None:
+        """Refuse a request of a tenant early if the queue has no room for it, before more work is spent on it.
 
         Raises:
             Overloaded: the queue is full.
         """
-        if self.is_full:
-            raise self._refusal(_ANYBODY)
+        if self.is_full(tenant):
+            raise self._refusal(Cost(1, 0, tenant))
 
     def close(self) -> None:
         """Unregister from the worker's shared limit. Nothing runs or waits here any more.
@@ -316,18 +323,17 @@ class Gate:
             await self._enter_behind(cost, priority, wait_s, background)
             return
         self._limit.look()
-        self._make_room(lambda: self._verdict(cost) == "run")
-        match self._verdict(cost):
+        self._make_room(lambda: self._verdict(cost, priority) == "run")
+        match self._verdict(cost, priority):
             case "refuse":
                 raise self._refusal(cost)
             case "run":
                 self._begin(cost)
-                self._tokens += cost.tokens
+                self._tokens.add(cost.tenant, cost.tokens)
                 self._tell()
             case "wait":
                 self._check_in_time(cost, priority, wait_s)
-                self._waiting += cost.sequences
-                self._tokens += cost.tokens
+                self._tokens.add(cost.tenant, cost.tokens)
                 await self._wait(self._queue, cost, priority, wait_s)
 
     def leave(self, cost: Cost, *, service_s: float, background: Background | None = None) -> None:
@@ -337,7 +343,7 @@ class Gate:
             if background.preempted:
                 return  # preempted: another request has the slot
         self._end(cost)
-        self._tokens -= cost.tokens
+        self._tokens.add(cost.tenant, -cost.tokens)
         self._num_served += 1
         share = max(0.1, 1 / self._num_served)
         self._mean_service_s += share * (service_s - self._mean_service_s)
@@ -346,29 +352,45 @@ class Gate:
         self._call_next()
 
     def _begin(self, cost: Cost) -> None:
-        self._running += cost.sequences
-        self._limit.took(cost.sequences)
+        self._running.add(cost.tenant, cost.sequences)
+        self._limit.took(cost.sequences, cost.tenant)
 
     def _end(self, cost: Cost) -> None:
-        self._running -= cost.sequences
-        self._limit.gave_back(cost.sequences)
+        self._running.add(cost.tenant, -cost.sequences)
+        self._limit.gave_back(cost.sequences, cost.tenant)
 
-    def _verdict(self, cost: Cost) -> Verdict:
-        has_room = self._limit.has_room(cost.sequences)
-        return verdict(self.load_of_all, self._capacity, cost, has_room=has_room)
+    def _has_room(self, cost: Cost) -> bool:
+        return self._limit.has_room(cost.sequences, cost.tenant)
 
-    def _may_start(self, cost: Cost) -> bool:
-        return self._limit.has_room(cost.sequences) and may_start(self.load_of_all, self._capacity, cost)
+    def _verdict(self, cost: Cost, priority: int = 0) -> Verdict:
+        load, capacity = self.load_of_all, self._capacity
+        return verdict(
+            load,
+            capacity,
+            cost,
+            has_room=self._has_room(cost),
+            goes_first=bool(load.waiting) and self._goes_first(cost, priority),
+            may_hold=self._tokens.within_part(cost.tenant, cost.tokens, capacity.max_tokens),
+            may_wait=self._queue.waiting.within_part(cost.tenant, cost.sequences, capacity.max_waiting),
+        )
+
+    def _goes_first(self, cost: Cost, priority: int) -> bool:
+        """Return whether a request that arrives now would be called next, although others wait."""
+        if self._queue.waiting.of(cost.tenant):
+            return False
+        now = time.monotonic_ns()
+        firsts = [*self._neighbours.firsts(), *([] if (head := self._head()) is None else [self._first(head)])]
+        mine = First(digest_of(cost.tenant), self._running.of(cost.tenant), now, -priority, now)
+        return next_of([*firsts, mine]) is mine
 
     def _check_in_time(self, cost: Cost, priority: int, left_s: float) -> None:
         """Refuse a request that has to wait and would miss its deadline."""
         pace = self._pace.per_s(time.monotonic()) + self._neighbours.called_per_s()
         if pace <= 0:
             return
-        ahead = self.load_of_all.waiting
-        if priority > 0 and self._waiting:  # assume that the other workers' queues are alike
-            before = sum(w.cost.sequences for w in self._queue if not w.gone and w.rank[0] <= -priority)
-            ahead = round(ahead * before / self._waiting)
+        ahead = self._queue.ahead(cost, priority)
+        if self._queue.waiting.total:  # assume that the other workers' queues are alike
+            ahead = round(ahead * self.load_of_all.waiting / self._queue.waiting.total)
         service_s = expected_service_s(self._mean_service_s, cost.tokens, self._mean_tokens)
         if comes_too_late(ahead=ahead, called_per_s=pace, service_s=service_s, left_s=left_s):
             wait_s = expected_wait_s(ahead, pace)
@@ -385,37 +407,43 @@ class Gate:
         while self._yielding and not enough():
             background, cost = self._yielding.popitem()
             self._end(cost)
-            self._tokens -= cost.tokens
+            self._tokens.add(cost.tenant, -cost.tokens)
             background.preempt()
             self._tell()
 
     async def _enter_behind(self, cost: Cost, priority: int, wait_s: float, background: Background) -> None:
-        if not self.load_of_all.waiting and not self._background and self._fits(cost):
+        waiting, most = self._background.waiting, self._capacity.max_waiting
+        if not self.load_of_all.waiting and not waiting.total and self._fits(cost):
             self._start_behind(cost, background)
             return
-        if sum(not waiter.gone for waiter in self._background) >= self._capacity.max_waiting:
+        if waiting.total >= most and not waiting.within_part(cost.tenant, cost.sequences, most):
             raise self._refusal(cost)
         await self._wait(self._background, cost, priority, wait_s, background)
 
     def _fits(self, cost: Cost) -> bool:
         load = self.load_of_all
         within = load.tokens + cost.tokens <= self._capacity.max_tokens or not load.running
-        return within and not load.waiting and self._may_start(cost)
+        return within and not load.waiting and self._has_room(cost) and may_start(load, self._capacity, cost)
 
     def _start_behind(self, cost: Cost, background: Background) -> None:
         self._begin(cost)
-        self._tokens += cost.tokens
+        self._tokens.add(cost.tenant, cost.tokens)
         if background.yields:
             self._yielding[background] = cost
         self._tell()
 
     async def _wait(
-        self, queue: list[_Waiter], cost: Cost, priority: int, wait_s: float, background: Background | None = None
+        self, queue: Lines[_Waiter], cost: Cost, priority: int, wait_s: float, background: Background | None = None
     ) -> None:
         loop = asyncio.get_running_loop()
-        self._last_arrival = max(self._last_arrival + 1, time.monotonic_ns())
-        waiter = _Waiter((-priority, self._last_arrival), cost, loop.create_future(), background)
-        heapq.heappush(queue, waiter)
+        waiter = _Waiter(
+            cost=cost,
+            priority=priority,
+            arrival=self._now_ns(),
+            called=loop.create_future(),
+            background=background,
+        )
+        queue.join(waiter)
         if queue is self._queue:
             self._pace.begin(time.monotonic())
         self._tell()
@@ -432,16 +460,22 @@ class Gate:
         finally:
             alarm.cancel()
 
+    def _now_ns(self) -> int:
+        """Return the time; never the same twice."""
+        self._last_arrival = max(self._last_arrival + 1, time.monotonic_ns())
+        return self._last_arrival
+
     def _forget(self, waiter: _Waiter) -> None:
-        waiter.gone = True
-        queue = self._queue if waiter.background is None else self._background
-        if waiter.background is None:
-            self._waiting -= waiter.cost.sequences
-            self._tokens -= waiter.cost.tokens
-        if len(queue) > 64 and sum(w.gone for w in queue) * 2 > len(queue):
-            queue[:] = [w for w in queue if not w.gone]
-            heapq.heapify(queue)
+        self._drop(waiter)
         self._call_next()
+
+    def _drop(self, waiter: _Waiter) -> None:
+        """Take a request that has given up out of its line. May be called twice."""
+        if waiter.background is not None:
+            self._background.leave(waiter)
+        elif not waiter.gone:
+            self._queue.leave(waiter)
+            self._tokens.add(waiter.cost.tenant, -waiter.cost.tokens)
 
     def _call_next(self) -> None:
         self._call_own()
@@ -450,61 +484,72 @@ class Gate:
 
     def _call_own(self) -> None:
         self._call_waiting()
-        if not self._waiting:
+        if not self._queue.waiting.total:
             self._pace.end(time.monotonic())
         self._tell()
 
     def _call_waiting(self) -> None:
         now_s = time.monotonic()
-        while self._queue:
-            first = self._queue[0]
-            if first.gone or first.called.done():
-                heapq.heappop(self._queue)
-                continue
-            if not self._may_start(first.cost) or self._neighbours.first() < first.rank:
+        while (head := self._head()) is not None:
+            if not may_start(self.load_of_all, self._capacity, head.cost) or self._goes_elsewhere(head):
                 return
-            heapq.heappop(self._queue)
-            self._waiting -= first.cost.sequences
-            self._begin(first.cost)
-            self._pace.called(first.cost.sequences, now_s)
-            first.called.set_result(None)
-        while self._background:
-            first = self._background[0]
-            if first.gone or first.called.done():
-                heapq.heappop(self._background)
-                continue
-            if not self._fits(first.cost):
-                return
-            heapq.heappop(self._background)
-            assert first.background is not None
-            self._start_behind(first.cost, first.background)
-            first.called.set_result(None)
+            self._queue.leave(head, called_at=self._now_ns())
+            self._begin(head.cost)
+            self._pace.called(head.cost.sequences, now_s)
+            head.called.set_result(None)
+        while (head := self._next(self._background)) is not None and self._fits(head.cost):
+            self._background.leave(head, called_at=self._now_ns())
+            assert head.background is not None
+            self._start_behind(head.cost, head.background)
+            head.called.set_result(None)
+
+    def _head(self) -> _Waiter | None:
+        """Return the request to call next, of those that this worker can drive."""
+        return self._next(self._queue) if self._queue.waiting.total else None
+
+    def _next(self, lines: Lines[_Waiter]) -> _Waiter | None:
+        best, turn = None, (0, 0)
+        for head in lines.heads():
+            if head.called.done():  # it gave up a moment ago
+                self._drop(head)
+                return self._next(lines)
+            its = self._running.of(head.cost.tenant), lines.turn(head.cost.tenant)
+            if (best is None or its < turn) and self._has_room(head.cost):
+                best, turn = head, its
+        return best
+
+    def _first(self, head: _Waiter) -> First:
+        tenant = head.cost.tenant
+        held, turn = self._running.of(tenant), self._queue.turn(tenant)
+        return First(digest_of(tenant), held, turn, -head.priority, head.arrival)
+
+    def _goes_elsewhere(self, head: _Waiter) -> bool:
+        """Return whether another worker calls next."""
+        others = self._neighbours.firsts()
+        return bool(others) and next_of([mine := self._first(head), *others]) is not mine
 
     def _tell(self) -> None:
         """Publish this gate's load to the other workers; read theirs if that may change a decision here."""
         if self._is_alone:
             return
-        first = self._first() if self._limit.has_room(1) else NOBODY  # waiting for this worker blocks no other
+        head = self._head()  # none that this worker cannot drive: it would block the others
+        first = None if head is None else self._first(head)
         self._neighbours.publish(self.load, first, self._pace.per_s(time.monotonic()))
-        if self._look is None and (self._queue or self._background or self._yielding):
+        waits = self._queue.waiting.total or self._background.waiting.total or self._yielding
+        if self._look is None and waits:
             self._look = asyncio.get_running_loop().call_later(POLL_S, self._look_around)
-
-    def _first(self) -> Rank:
-        if self._queue and not self._queue[0].gone and not self._queue[0].called.done():
-            return self._queue[0].rank
-        return min((w.rank for w in self._queue if not w.gone and not w.called.done()), default=NOBODY)
 
     def _look_around(self) -> None:
         self._look = None
         self._limit.look()
         if self._neighbours.load().waiting:
-            self._make_room(lambda: may_start(self.load_of_all, self._capacity, _ANYBODY))
+            self._make_room(lambda: may_start(self.load_of_all, self._capacity, Cost(1, 0)))
         self._call_next()
 
     def _refusal(self, cost: Cost) -> Overloaded:
         load, capacity = self.load_of_all, self._capacity
         self._refused("queue")
-        at_most = f" of at most {self._limit.limit} here" if not self._limit.has_room(cost.sequences) else ""
+        at_most = f" of at most {self._limit.limit} here" if not self._has_room(cost) else ""
         return Overloaded(
             f"no room: {load.running} sequences run{at_most}, {load.waiting} wait (at most {capacity.max_waiting}), "
             f"{load.tokens} tokens in flight (at most {capacity.max_tokens}); "

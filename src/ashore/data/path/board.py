@@ -1,7 +1,7 @@
 """Shared-memory board on which the API workers of one machine publish their load to each other.
 
 Each worker writes its own row and reads the others', so nothing is locked. A row has a heartbeat cell, and cells for
-each release: running and waiting sequences, tokens, the rank of the first in line, and the pace of the queue. A cell is
+each release: running and waiting sequences, tokens, the first in line, and the pace of the queue. A cell is
 eight aligned bytes, which the processor writes whole.
 
 A reading may be some microseconds old, so two workers may hand out the last slot at the same moment: the limits of
@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Final
 
 from ashore.core.errors import InvalidSpec
-from ashore.data.path.admission import NOBODY, Load, Rank
+from ashore.data.path.admission import Load
+from ashore.data.path.fairness import First
 from ashore.kit.wholefile import write_whole
 
 SLOTS: Final = 256
@@ -27,12 +28,12 @@ STALE_S: Final = 2.0
 BEAT_S: Final = 0.5
 
 _WORD: Final = 8
-_MAGIC: Final = 0x4153484F52453032
+_MAGIC: Final = 0x4153484F52453033
 _HEAD: Final = 8
 """Words before the first row: magic, workers, and room."""
-_CELLS: Final = 6
-"""Words per release: running, waiting, tokens, negative priority and arrival of the first in line (0: nobody), and
-sequences called from the line in a thousand seconds."""
+_CELLS: Final = 9
+"""Words per release: running, waiting, tokens, sequences called from the line in a thousand seconds, and the five of
+the first in line (`First`; arrival 0: none)."""
 _ROW: Final = 8 + SLOTS * _CELLS
 """Words per worker; the first is the beat."""
 
@@ -115,27 +116,23 @@ class BoardNeighbours:
             tokens += words[cell + 2]
         return Load(running, waiting, tokens)
 
-    def first(self) -> Rank:
-        words, at = self._board.words, self._at
-        best = NOBODY
-        for row in self._board.alive():
-            cell = row + at
-            arrival = words[cell + 4]
-            if arrival:
-                best = min(best, (words[cell + 3], arrival))
-        return best
+    def firsts(self) -> list[First]:
+        words, at = self._board.words, self._at + 4
+        rows = (words[row + at : row + at + 5] for row in self._board.alive())
+        return [First(*row) for row in rows if row[4]]
 
     def called_per_s(self) -> float:
         words, at = self._board.words, self._at
-        return sum(words[row + at + 5] for row in self._board.alive()) / 1000
+        return sum(words[row + at + 3] for row in self._board.alive()) / 1000
 
-    def publish(self, load: Load, first: Rank, called_per_s: float = 0.0) -> None:
+    def publish(self, load: Load, first: First | None, called_per_s: float = 0.0) -> None:
         words, cell = self._board.words, self._board.own + self._at
         words[cell] = load.running
         words[cell + 1] = load.waiting
         words[cell + 2] = load.tokens
-        words[cell + 5] = int(called_per_s * 1000)
-        if first == NOBODY:
-            words[cell + 4] = 0
-        else:
-            words[cell + 3], words[cell + 4] = first
+        words[cell + 3] = int(called_per_s * 1000)
+        if first is None:
+            words[cell + 8] = 0
+            return
+        for place, word in enumerate(first, cell + 4):
+            words[place] = word

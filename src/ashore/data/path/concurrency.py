@@ -17,6 +17,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final, Protocol
 
+from ashore.data.path.fairness import Shares
+
 LOOK_S: Final = 0.05
 """Least time between two looks at the loop."""
 FORGET_S: Final = 1.0
@@ -148,7 +150,7 @@ class ConcurrencyLimit:
         self._is_metered = meter is not None
         self._clock = clock
         self._limit = float(CEILING)
-        self._running = 0
+        self._running = Shares()
         self._before = self._now = CALM
         self._is_pressed = self._is_drowning = False
         """Whether the last two readings both showed pressure."""
@@ -170,26 +172,28 @@ class ConcurrencyLimit:
         """Whether the loop has been short of processor time for more than a moment."""
         return self._is_pressed and not self._is_stale()
 
-    @property
-    def drowning(self) -> bool:
-        """Whether the loop is so overloaded that requests should be refused before their body is read.
+    def drowning(self, tenant: str) -> bool:
+        """Return whether the loop is so overloaded that requests of a tenant should be refused before their body is
+        read.
 
         Cached answers do not count: they take no slot, and cost no more than a refusal. One reading is not enough: a
         pause of the machine of some tens of milliseconds is one long turn of a loop that keeps up.
         """
-        return self._is_drowning and not self.has_room(1) and not self._is_stale()
+        return self._is_drowning and not self.has_room(1, tenant) and not self._is_stale()
 
-    def has_room(self, sequences: int) -> bool:
-        """Return whether so many more may be driven. A single request may always run alone."""
-        return self._running + sequences <= self._limit or self._running == 0
+    def has_room(self, sequences: int, tenant: str) -> bool:
+        """Return whether so many more of a tenant may be driven: within the limit, or within the tenant's part of it,
+        whatever others hold. A single request may always run alone."""
+        running = self._running
+        return running.total + sequences <= self._limit or running.within_part(tenant, sequences, self.limit)
 
-    def took(self, sequences: int) -> None:
-        """Count sequences that were started."""
-        self._running += sequences
+    def took(self, sequences: int, tenant: str) -> None:
+        """Count sequences of a tenant that were started."""
+        self._running.add(tenant, sequences)
 
-    def gave_back(self, sequences: int) -> None:
+    def gave_back(self, sequences: int, tenant: str) -> None:
         """Count sequences that have ended."""
-        self._running -= sequences
+        self._running.add(tenant, -sequences)
 
     def look(self) -> None:
         """Read the meter, at most once per interval. Called as requests come and go: costs one clock reading."""
@@ -203,7 +207,9 @@ class ConcurrencyLimit:
         self._before, self._now = self._now if elapsed_s < FORGET_S else CALM, self._meter.take()
         self._is_pressed = self._now.pressed and self._before.pressed
         self._is_drowning = self._now.drowning and self._before.drowning
-        self._limit = next_limit(self._limit, self._before, self._now, running=self._running, looks=elapsed_s / LOOK_S)
+        self._limit = next_limit(
+            self._limit, self._before, self._now, running=self._running.total, looks=elapsed_s / LOOK_S
+        )
 
     def join(self, call_next: Callable[[], None]) -> None:
         """Register `call_next`, called when a slot freed by one gate may be used by another."""

@@ -213,7 +213,7 @@ class Embeddings:
             reception.authorise(principal, model)
             found, tried, deaths = self._roster.lead(model).pick(principal), 1, 0
             while True:
-                reception.turn_away(found)
+                reception.turn_away(found, principal)
                 watch.release = found.served.release
                 await self._fresh.awake(found, work.deadline_at, principal, model, work.request_id)
                 work.check(found.info)
@@ -253,7 +253,7 @@ class Embeddings:
         model, deadline_at = work.model, work.deadline_at
         prompt_tokens = sum(len(ids) for ids in batch)
         reservation = await self._guards.budgets.reserve(principal, model, prompt_tokens, request_id=work.request_id)
-        cost = Cost(1, prompt_tokens)
+        cost = Cost(1, prompt_tokens, principal.tenant, principal.id)
         # a running one ends before it could be preempted: it only waits behind others
         background = background_of("interactive" if work.urgency == "interactive" else "background")
         try:

@@ -153,7 +153,7 @@ class FreshAnswers:
         check_features(request, info)
         check_scores(request, model.served)
         if request.urgency == "interactive":
-            model.gate.check_queue()  # fail before tokenising for nothing
+            model.gate.check_queue(principal.tenant)  # fail before tokenising for nothing
         if request.grammar is not None:
             check = partial(self._check_grammar, request.grammar)
             await self._grammars.run(principal, check, deadline_at=deadline.begin_by)
@@ -173,7 +173,11 @@ class FreshAnswers:
                 raise Shortened
             prompt = prompt.within(reservation.tokens, request.num_choices)
         cost = cost_of(
-            prompt_tokens=len(prompt.ids), max_new_tokens=prompt.max_new_tokens, sequences=request.num_choices
+            prompt_tokens=len(prompt.ids),
+            max_new_tokens=prompt.max_new_tokens,
+            sequences=request.num_choices,
+            tenant=principal.tenant,
+            principal=principal.id,
         )
         place.take(reservation)
         background = background_of(request.urgency)
@@ -261,7 +265,7 @@ class FreshAnswers:
         lead = None if self._aside else self._roster.known(name)
         if lead is None or (len(lead.models) == 1 and lead.standby is None and lead.leads_to(model)):
             return
-        if not lead.leads_to(model) and lead.first.replicas.ready and not lead.first.gate.is_full:
+        if not lead.leads_to(model) and lead.first.replicas.ready and not lead.first.gate.is_full():
             why, hint = f"{name} is answered by {lead.first.served.release} by now", "it goes there by itself"
         elif not model.replicas.ready and any(one.replicas.ready for one in lead.all_models):
             why, hint = f"no host of {model.served.release} is there", "another release answers meanwhile"

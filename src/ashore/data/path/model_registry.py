@@ -123,10 +123,9 @@ class Roster:
     def routes(self) -> Mapping[str, AliasRoute]:
         return self._routes
 
-    @property
-    def is_full(self) -> bool:
-        """Whether the queues of all models are full."""
-        return all(gate.is_full for gate in self._gates)
+    def is_full(self, tenant: str) -> bool:
+        """Return whether the queues of all models are full for a tenant."""
+        return all(gate.is_full(tenant) for gate in self._gates)
 
     @property
     def gates(self) -> tuple[Gate, ...]:

@@ -79,17 +79,19 @@ class Reception:
         """Whether this worker has been short of processor time for more than a moment."""
         return self._limit.pressed
 
-    def check_pressure(self, *, may_be_kept: bool = False) -> None:
+    def check_pressure(self, principal: Principal, *, may_be_kept: bool = False) -> None:
         """Refuse a request before its body is read, while the worker is overloaded and could not admit it.
 
         Args:
+            principal: The caller. Overload that other tenants make refuses none that has nothing running.
             may_be_kept: The answer may be cached, and then costs no more than a refusal.
 
         Raises:
             Overloaded: the worker drowns, or is pressed and the queue of every model is full.
         """
         self._limit.look()
-        if self._limit.drowning or (self._limit.pressed and not may_be_kept and self._roster.is_full):
+        tenant = principal.tenant
+        if self._limit.drowning(tenant) or (self._limit.pressed and not may_be_kept and self._roster.is_full(tenant)):
             self._metrics.add("ashore_refused", 1, "-", "loop")
             raise Overloaded(
                 f"no processor time: the worker has not rested, and comes round to a request every "
@@ -98,7 +100,7 @@ class Reception:
                 retry_after_s=1,
             )
 
-    def check_room(self) -> None:
+    def check_room(self, principal: Principal) -> None:
         """Refuse an unread request that the cache cannot answer, if no model has room for it.
 
         Raises:
@@ -106,8 +108,8 @@ class Reception:
         """
         gates = self._roster.gates
         if len(gates) == 1:
-            gates[0].check_queue()
-        elif gates and all(gate.is_full for gate in gates):
+            gates[0].check_queue(principal.tenant)
+        elif gates and all(gate.is_full(principal.tenant) for gate in gates):
             self._metrics.add("ashore_refused", 1, "-", "queue")
             raise Overloaded(
                 "no room: the queue of every model is full",
@@ -115,7 +117,7 @@ class Reception:
                 retry_after_s=min(gate.retry_after_s for gate in gates),
             )
 
-    def check_queue(self, alias: str) -> None:
+    def check_queue(self, alias: str, principal: Principal) -> None:
         """Refuse a request by its model alone, if the queue of that model is full.
 
         Raises:
@@ -123,9 +125,9 @@ class Reception:
         """
         lead = self._roster.known(alias)
         if lead is not None:
-            lead.first.gate.check_queue()
+            lead.first.gate.check_queue(principal.tenant)
 
-    def turn_away(self, model: LoadedModel) -> None:
+    def turn_away(self, model: LoadedModel, principal: Principal) -> None:
         """Refuse early, while processor time is short, a request that would be refused anyway.
 
         Raises:
@@ -133,7 +135,7 @@ class Reception:
         """
         self._limit.look()
         if self._limit.pressed:
-            model.gate.check_queue()
+            model.gate.check_queue(principal.tenant)
 
     def may_ask(self, principal: Principal, alias: str) -> bool:
         """Return whether a principal may use a model, and each model behind an alias."""

@@ -298,7 +298,7 @@ class ServingService:
         """Emit one release's answer, unmasked for the client."""
         auditor = self._guards.auditor
         check_writes(request.model, embedder=model.served.embedder)
-        self.reception.turn_away(model)
+        self.reception.turn_away(model, principal)
         deadline = deadline_of(self._roster.topology.admission, request.deadline_s, arrived_at)
         await self._fresh.known(model, deadline.begin_by, principal, request.model, request.request_id)
         request = await self._reader.with_tools(request, model.text, principal, deadline.begin_by)
