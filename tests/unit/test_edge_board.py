@@ -11,7 +11,8 @@ import pytest
 
 from ashore.core.errors import InvalidSpec, Overloaded
 from ashore.data.path import Board, Capacity, Cost, Gate, make_board
-from ashore.data.path.admission import NOBODY, Background, Load
+from ashore.data.path.admission import Background, Load
+from ashore.data.path.fairness import First
 
 ONE = Cost(1, 10)
 
@@ -33,25 +34,26 @@ def gates(boards: list[Board], *, running: int = 4, waiting: int = 100, slot: in
 
 
 def test_each_worker_reads_what_the_others_carry_and_not_its_own(boards: list[Board]) -> None:
-    boards[0].neighbours(1).publish(Load(1, 2, 30), (-5, 77))
-    boards[1].neighbours(1).publish(Load(10, 0, 1), NOBODY)
-    boards[1].neighbours(2).publish(Load(99, 99, 99), (0, 1))
+    first = First(tenant=3_000_000_000, held=4, turn=70, order=-5, arrival=77)
+    boards[0].neighbours(1).publish(Load(1, 2, 30), first)
+    boards[1].neighbours(1).publish(Load(10, 0, 1), None)
+    boards[1].neighbours(2).publish(Load(99, 99, 99), first)
     assert boards[2].neighbours(1).load() == Load(11, 2, 31)
     assert boards[0].neighbours(1).load() == Load(10, 0, 1)
-    assert boards[2].neighbours(1).first() == (-5, 77)
-    assert boards[0].neighbours(1).first() == NOBODY
+    assert boards[2].neighbours(1).firsts() == [first]
+    assert boards[0].neighbours(1).firsts() == []
 
 
 def test_a_worker_that_starts_again_has_a_clean_row_and_a_silent_one_counts_nothing(
     boards: list[Board], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    boards[0].neighbours(1).publish(Load(4, 1, 50), (0, 1))
+    boards[0].neighbours(1).publish(Load(4, 1, 50), First(0, 0, 1, 0, 1))
     again = Board(tmp_path / "board", 0)
     assert boards[1].neighbours(1).load() == Load()
-    again.neighbours(1).publish(Load(4, 1, 50), (0, 1))
+    again.neighbours(1).publish(Load(4, 1, 50), First(0, 0, 1, 0, 1))
     assert boards[1].neighbours(1).load() == Load(4, 1, 50)
     monkeypatch.setattr("ashore.data.path.board.STALE_S", 0.0)
-    assert boards[1].neighbours(1).load() == Load() and boards[1].neighbours(1).first() == NOBODY
+    assert boards[1].neighbours(1).load() == Load() and not boards[1].neighbours(1).firsts()
     again.close()
 
 
@@ -108,6 +110,39 @@ def test_who_came_first_goes_first_whichever_worker_has_it(boards: list[Board]) 
         return order
 
     assert asyncio.run(scenario()) == ["urgent", "a", "b", "c"]
+
+
+def test_tenants_take_turns_over_all_workers_and_priorities_count_within_a_tenant(boards: list[Board]) -> None:
+    async def scenario() -> list[str]:
+        first, second, _ = gates(boards, running=1)
+        order: list[str] = []
+
+        async def client(gate: Gate, name: str, priority: int = 0) -> None:
+            cost = Cost(1, 10, name.partition("-")[0])
+            await gate.enter(cost, wait_s=5, priority=priority)
+            order.append(name)
+            await asyncio.sleep(0)
+            gate.leave(cost, service_s=0.001)
+
+        await first.enter(ONE, wait_s=1)
+        tasks = []
+        for gate, name, priority in (
+            (first, "bob-1", 0),
+            (second, "bob-2", 5),
+            (first, "bob-3", 100),
+            (second, "alice-1", 0),
+            (first, "alice-2", 1),
+        ):
+            tasks.append(asyncio.create_task(client(gate, name, priority)))
+            await asyncio.sleep(0)
+        first.leave(ONE, service_s=0.001)
+        await asyncio.gather(*tasks)
+        return order
+
+    order = asyncio.run(scenario())
+    assert [one for one in order if one < "b"] == ["alice-2", "alice-1"]
+    assert [one for one in order if one > "b"] == ["bob-3", "bob-2", "bob-1"]
+    assert order.index("alice-1") < order.index("bob-1")
 
 
 def test_a_full_queue_is_full_for_all(boards: list[Board]) -> None:

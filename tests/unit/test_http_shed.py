@@ -135,10 +135,9 @@ async def rig(*, full: tuple[str, ...] = ()) -> AsyncIterator[Rig]:
     while not all(card.ready for card in one.serving.models()):
         await asyncio.sleep(0.001)
     tasks = [asyncio.create_task(one.ask(model, text=f"{at}", headers=FRESH)) for model in full for at in range(2)]
-    for _ in range(20):
-        await asyncio.sleep(0)
-    await one.serving.measure()
-    assert all(one.metrics.value("ashore_waiting_sequences", model) == 1 for model in full)
+    while not all(one.metrics.value("ashore_waiting_sequences", model) == 1 for model in full):
+        await asyncio.sleep(0.001)
+        await one.serving.measure()
     one.text.encoded = 0
     yield one
     for task in tasks:
@@ -154,7 +153,7 @@ def refused(one: Rig, model: str, reason: str) -> float:
 def test_a_worker_that_drowns_refuses_before_it_reads_the_body() -> None:
     async def scenario() -> None:
         async with rig(full=("chat",)) as one:
-            one.limit.took(200)
+            one.limit.took(200, "default")
             one.say(DROWNING)
             assert await one.ask("chat") == ["429", "body"]
             assert refused(one, "-", "loop") == 1

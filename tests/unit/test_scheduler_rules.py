@@ -159,6 +159,18 @@ def test_higher_priority_goes_first_and_may_displace() -> None:
     assert s.preemptions == 1
 
 
+def test_a_free_place_goes_to_the_tenant_with_the_fewest_sequences() -> None:
+    s = scheduler(max_sequences=2)
+    for number in range(4):
+        s.add(sequence(f"a{number}", [number, 2, 3], tenant="a"))
+    advance(s)
+    s.add(sequence("b", [4, 5, 6], tenant="b"))
+    s.remove(s.running[0])
+    assert names(advance(s)) == ["a1", "b"]
+    s.remove(s.running[0])
+    assert names(advance(s)) == ["b", "a2"]
+
+
 def test_equal_priority_never_displaces() -> None:
     s = scheduler(max_sequences=1)
     s.add(sequence("first", [1, 2, 3]))

@@ -179,7 +179,7 @@ def test_draining_refuses_the_new_and_keeps_the_old() -> None:
 class Full(ConcurrencyLimit):
     """Of a worker that drives what it can."""
 
-    def has_room(self, sequences: int) -> bool:
+    def has_room(self, sequences: int, tenant: str) -> bool:
         return False
 
 
@@ -203,3 +203,130 @@ def test_more_capacity_calls_those_who_wait() -> None:
         await asyncio.wait_for(waiting, 1)
 
     asyncio.run(scenario())
+
+
+# --- between tenants
+
+
+def of(tenant: str, principal: str = "", *, sequences: int = 1, tokens: int = 10) -> Cost:
+    return Cost(sequences, tokens, tenant, principal)
+
+
+class Crowd:
+    """Clients of one gate, and the order in which they were let in."""
+
+    def __init__(self, gate: Gate) -> None:
+        self.gate = gate
+        self.order: list[str] = []
+        self.tasks: list[asyncio.Task[None]] = []
+
+    async def ask(self, name: str, cost: Cost, *, priority: int = 0) -> None:
+        """Send one request that leaves in the turn after it was let in."""
+
+        async def client() -> None:
+            await self.gate.enter(cost, priority=priority, wait_s=30)
+            self.order.append(name)
+            await asyncio.sleep(0)
+            self.gate.leave(cost, service_s=0.1)
+
+        self.tasks.append(asyncio.create_task(client()))
+        await asyncio.sleep(0)
+
+    async def rest(self) -> list[str]:
+        await asyncio.gather(*self.tasks)
+        assert self.gate.load == Load()
+        return self.order
+
+
+def test_free_places_go_round_by_tenant_however_many_requests_one_has() -> None:
+    async def scenario() -> list[str]:
+        crowd = Crowd(gate(running=1, waiting=100))
+        await crowd.gate.enter(of("bob"), wait_s=1)
+        for number in range(8):
+            await crowd.ask(f"bob{number}", of("bob"), priority=100)  # a priority puts off no other tenant
+        for number in range(2):
+            await crowd.ask(f"alice{number}", of("alice"))
+            await crowd.ask(f"carol{number}", of("carol"), priority=-100)
+        crowd.gate.leave(of("bob"), service_s=0.1)
+        return await crowd.rest()
+
+    order = asyncio.run(scenario())
+    assert sorted(order[:3]) == ["alice0", "bob0", "carol0"]
+    assert sorted(order[3:6]) == ["alice1", "bob1", "carol1"]
+    assert order[6:] == [f"bob{number}" for number in range(2, 8)]
+
+
+def test_a_free_place_goes_to_the_tenant_that_holds_the_fewest() -> None:
+    async def scenario() -> list[str]:
+        crowd = Crowd(gate(running=4, waiting=100))
+        for _ in range(4):
+            await crowd.gate.enter(of("bob"), wait_s=1)
+        await crowd.ask("bob", of("bob"))
+        await crowd.ask("wide", of("alice", sequences=2))  # the turn is hers: none overtakes her
+        crowd.gate.leave(of("bob"), service_s=0.1)
+        await asyncio.sleep(0)
+        assert crowd.order == []
+        for _ in range(3):
+            crowd.gate.leave(of("bob"), service_s=0.1)
+        return await crowd.rest()
+
+    assert asyncio.run(scenario()) == ["wide", "bob"]
+
+
+def test_principals_of_a_tenant_take_turns_within_a_priority() -> None:
+    async def scenario() -> list[str]:
+        crowd = Crowd(gate(running=1, waiting=100))
+        await crowd.gate.enter(of("bank"), wait_s=1)
+        for number in range(4):
+            await crowd.ask(f"ann{number}", of("bank", "ann"))
+        await crowd.ask("bea0", of("bank", "bea"))
+        await crowd.ask("bea1", of("bank", "bea"))
+        await crowd.ask("urgent", of("bank", "ann"), priority=1)
+        crowd.gate.leave(of("bank"), service_s=0.1)
+        return await crowd.rest()
+
+    assert asyncio.run(scenario()) == ["urgent", "ann0", "bea0", "ann1", "bea1", "ann2", "ann3"]
+
+
+def test_a_full_queue_refuses_the_tenant_that_fills_it_and_none_that_has_nothing() -> None:
+    async def scenario() -> list[str]:
+        refused: list[str] = []
+        crowd = Crowd(Gate(Capacity(max_running=1, max_waiting=4, max_tokens=60), refused=refused.append))
+        await crowd.gate.enter(of("bob"), wait_s=1)
+        for number in range(4):
+            await crowd.ask(f"bob{number}", of("bob"))
+        for tokens in (10, 1000):
+            with pytest.raises(Overloaded, match="4 wait"):
+                await crowd.gate.enter(of("bob", tokens=tokens), wait_s=30)
+        with pytest.raises(Overloaded):
+            crowd.gate.check_queue("bob")
+        crowd.gate.check_queue("alice")
+        for number in range(2):
+            await crowd.ask(f"alice{number}", of("alice"))
+        with pytest.raises(Overloaded):  # half of the places are her part
+            await crowd.gate.enter(of("alice"), wait_s=30)
+        assert len(refused) == 4
+        crowd.gate.leave(of("bob"), service_s=0.1)
+        return await crowd.rest()
+
+    assert asyncio.run(scenario())[:4] == ["bob0", "alice0", "bob1", "alice1"]
+
+
+def test_requests_that_gave_up_put_their_principal_behind_none() -> None:
+    async def scenario() -> list[str]:
+        crowd = Crowd(gate(running=1, waiting=200))
+        await crowd.gate.enter(of("bank"), wait_s=1)
+        for _ in range(80):
+            await crowd.ask("gone", of("bank", "ann"))
+        await crowd.ask("bea0", of("bank", "bea"))
+        await crowd.ask("bea1", of("bank", "bea"))
+        gone, crowd.tasks = crowd.tasks[:80], crowd.tasks[80:]
+        for task in gone:
+            task.cancel()
+        await asyncio.wait(gone)
+        await crowd.ask("ann", of("bank", "ann"))
+        assert crowd.gate.load == Load(1, 3, 40)
+        crowd.gate.leave(of("bank"), service_s=0.1)
+        return await crowd.rest()
+
+    assert asyncio.run(scenario()) == ["bea0", "ann", "bea1"]

@@ -97,7 +97,7 @@ def limit_of(*pulses: Pulse, running: int = 0) -> tuple[ConcurrencyLimit, list[f
     """Return a limit that saw these pulses, one look apart, and the clock that it goes by."""
     now = [100.0]
     limit = ConcurrencyLimit(Script(*pulses), clock=lambda: now[0])
-    limit.took(running)
+    limit.took(running, "")
     for _ in pulses:
         now[0] += 1.01 * LOOK_S
         limit.look()
@@ -107,9 +107,9 @@ def limit_of(*pulses: Pulse, running: int = 0) -> tuple[ConcurrencyLimit, list[f
 def test_pressure_needs_two_looks_and_passes_with_time() -> None:
     assert not limit_of(DROWNING, running=200)[0].pressed
     limit, now = limit_of(DROWNING, DROWNING, running=200)
-    assert limit.pressed and limit.drowning
+    assert limit.pressed and limit.drowning("")
     now[0] += FORGET_S + 0.1
-    assert not limit.pressed and not limit.drowning
+    assert not limit.pressed and not limit.drowning("")
     limit.look()
     assert not limit.pressed
     assert not limit_of(WIDE, WIDE, running=8)[0].pressed
@@ -117,30 +117,30 @@ def test_pressure_needs_two_looks_and_passes_with_time() -> None:
 
 def test_a_worker_busy_with_kept_answers_alone_does_not_drown() -> None:
     limit, _ = limit_of(DROWNING, DROWNING)
-    assert limit.pressed and not limit.drowning
+    assert limit.pressed and not limit.drowning("")
 
 
 def test_a_machine_that_stands_still_for_a_moment_does_not_make_a_full_loop_drown() -> None:
     limit, _ = limit_of(FULL, FULL, DROWNING, running=200)
-    assert limit.pressed and not limit.has_room(1) and not limit.drowning
+    assert limit.pressed and not limit.has_room(1, "") and not limit.drowning("")
 
 
 def test_thirty_two_clients_are_never_refused_unread() -> None:
     limit, _ = limit_of(*[DROWNING] * 20, running=31)
-    assert limit.has_room(1) and not limit.drowning
+    assert limit.has_room(1, "") and not limit.drowning("")
 
 
 def test_without_a_meter_nothing_is_limited() -> None:
     limit = ConcurrencyLimit()
-    limit.took(100_000)
+    limit.took(100_000, "")
     limit.look()
-    assert limit.has_room(1) and not limit.pressed and limit.limit == CEILING
+    assert limit.has_room(1, "") and not limit.pressed and limit.limit == CEILING
 
 
 def test_what_an_engine_promises_is_not_given_to_it_by_a_worker_without_time() -> None:
     async def scenario() -> None:
         limit, _ = limit_of(FULL, FULL, running=200)  # now at 100
-        limit.gave_back(200)
+        limit.gave_back(200, "")
         one = Gate(Capacity(max_running=4096, max_waiting=5, max_tokens=1 << 20), limit=limit)
         for _ in range(100):
             await one.enter(ONE, wait_s=1)
@@ -160,7 +160,7 @@ def test_what_an_engine_promises_is_not_given_to_it_by_a_worker_without_time() -
 def test_a_slot_that_one_model_gives_back_goes_to_who_waits_for_another() -> None:
     async def scenario() -> None:
         limit, _ = limit_of(FULL, FULL, running=2 * FLOOR)
-        limit.gave_back(2 * FLOOR)
+        limit.gave_back(2 * FLOOR, "")
         capacity = Capacity(max_running=100, max_waiting=5, max_tokens=10_000)
         chat, code = Gate(capacity, limit=limit), Gate(capacity, limit=limit)
         for _ in range(FLOOR):
@@ -173,5 +173,30 @@ def test_a_slot_that_one_model_gives_back_goes_to_who_waits_for_another() -> Non
         code.leave(ONE, service_s=0.1)
         code.close()
         chat.leave(ONE, service_s=0.1)  # nobody is called any more at a gate that was closed
+
+    asyncio.run(scenario())
+
+
+def test_a_worker_without_time_lets_in_who_holds_less_than_its_part_and_refuses_who_holds_more() -> None:
+    async def scenario() -> None:
+        limit, _ = limit_of(DROWNING, DROWNING, running=2 * FLOOR)
+        assert limit.limit == FLOOR
+        limit.gave_back(2 * FLOOR, "")
+        limit.took(8 * FLOOR, "bob")  # they ran before the limit fell
+        capacity = Capacity(max_running=4096, max_waiting=5, max_tokens=1 << 20)
+        chat, code = Gate(capacity, limit=limit), Gate(capacity, limit=limit)
+        bobs = [asyncio.create_task(code.enter(Cost(1, 10, "bob"), wait_s=5)) for _ in range(5)]
+        await asyncio.sleep(0)
+        with pytest.raises(Overloaded):
+            await code.enter(Cost(1, 10, "bob"), wait_s=5)
+        assert limit.drowning("bob") and not limit.drowning("alice")
+        for gate in (code, chat):  # whatever waits, and wherever it runs
+            for _ in range(FLOOR // 4):
+                await gate.enter(Cost(1, 10, "alice"), wait_s=1)
+        assert limit.drowning("alice") and not limit.has_room(1, "alice")
+        assert limit.has_room(8, "carol")
+        limit.gave_back(8 * FLOOR, "bob")
+        code.leave(Cost(1, 10, "alice"), service_s=0.1)
+        await asyncio.gather(*bobs)
 
     asyncio.run(scenario())

@@ -9,7 +9,7 @@ import pytest
 
 from ashore.core.errors import Overloaded
 from ashore.data.path import Board, Capacity, Cost, Gate, make_board
-from ashore.data.path.admission import NOBODY, Load
+from ashore.data.path.admission import Load
 from ashore.data.path.queueing import (
     FORGET_S,
     LEAST_CALLS,
@@ -93,11 +93,14 @@ def test_who_would_come_too_late_is_refused_at_once_and_who_would_not_waits() ->
         assert refusal.value.retry_after_s is not None and 1 <= refusal.value.retry_after_s < 10
         patient = asyncio.create_task(gate.enter(ONE, wait_s=30))
         urgent = asyncio.create_task(gate.enter(ONE, wait_s=0.5, priority=5))  # nobody goes before it
+        other = asyncio.create_task(gate.enter(Cost(1, 10, "other"), wait_s=0.5))  # one goes before it
         await asyncio.sleep(0)
-        assert gate.load.waiting == 42
+        assert gate.load.waiting == 43
         gate.leave(ONE, service_s=0.05)
-        await urgent
-        for task in (*waiting, patient):
+        await asyncio.wait({urgent, other}, return_when=asyncio.FIRST_COMPLETED)
+        gate.leave(ONE, service_s=0.05)
+        await asyncio.gather(urgent, other)
+        for task in (*waiting, patient, other):
             task.cancel()
 
     asyncio.run(scenario())
@@ -120,8 +123,8 @@ def test_a_first_burst_is_let_in_whatever_its_deadlines() -> None:
 def test_workers_tell_each_other_how_quickly_their_queues_move(tmp_path: Path) -> None:
     make_board(tmp_path / "board", num_workers=3)
     boards = [Board(tmp_path / "board", index) for index in range(3)]
-    boards[1].neighbours(1).publish(Load(1, 2, 3), NOBODY, 12.5)
-    boards[2].neighbours(1).publish(Load(1, 2, 3), NOBODY, 7.5)
+    boards[1].neighbours(1).publish(Load(1, 2, 3), None, 12.5)
+    boards[2].neighbours(1).publish(Load(1, 2, 3), None, 7.5)
     assert boards[0].neighbours(1).called_per_s() == 20.0
     assert boards[1].neighbours(1).called_per_s() == 7.5
     assert boards[0].neighbours(2).called_per_s() == 0.0

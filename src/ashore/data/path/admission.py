@@ -135,7 +135,7 @@ def verdict(
         capacity: The bounds.
         cost: The cost of the request.
         has_room: This worker can drive it.
-        goes_first: It is the turn of its tenant, whoever waits.
+        goes_first: It is the turn of its tenant, although others wait.
         may_hold: Its tenant is within its part of the tokens.
         may_wait: Its tenant is within its part of the queue.
     """
@@ -364,24 +364,35 @@ class Gate:
 
     def _verdict(self, cost: Cost, priority: int = 0) -> Verdict:
         load, capacity = self.load_of_all, self._capacity
+        may_hold = self._tokens.within_part(cost.tenant, cost.tokens, capacity.max_tokens)
+        goes_first = may_wait = False
+        if load.waiting:
+            goes_first, may_wait = self._beside_waiting(cost, priority)
         return verdict(
             load,
             capacity,
             cost,
             has_room=self._has_room(cost),
-            goes_first=bool(load.waiting) and self._goes_first(cost, priority),
-            may_hold=self._tokens.within_part(cost.tenant, cost.tokens, capacity.max_tokens),
-            may_wait=self._queue.waiting.within_part(cost.tenant, cost.sequences, capacity.max_waiting),
+            goes_first=goes_first,
+            may_hold=may_hold,
+            may_wait=may_wait,
         )
 
-    def _goes_first(self, cost: Cost, priority: int) -> bool:
-        """Return whether a request that arrives now would be called next, although others wait."""
-        if self._queue.waiting.of(cost.tenant):
-            return False
+    def _beside_waiting(self, cost: Cost, priority: int) -> tuple[bool, bool]:
+        """Return whether a request that arrives now goes before all that wait, and whether its tenant is within its
+        part of the queue."""
+        waiting, tenant = self._queue.waiting, digest_of(cost.tenant)
+        firsts = list(self._neighbours.firsts())
+        waits = waiting.of(cost.tenant) > 0
+        may_wait = waiting.within_part(cost.tenant, cost.sequences, self._capacity.max_waiting)
+        may_wait = may_wait and (waits or all(one.tenant != tenant for one in firsts))
+        if waits:
+            return False, may_wait
+        if (head := self._head()) is not None:
+            firsts.append(self._first(head))
         now = time.monotonic_ns()
-        firsts = [*self._neighbours.firsts(), *([] if (head := self._head()) is None else [self._first(head)])]
-        mine = First(digest_of(cost.tenant), self._running.of(cost.tenant), now, -priority, now)
-        return next_of([*firsts, mine]) is mine
+        firsts.append(First(tenant, self._running.of(cost.tenant), now, -priority, now))
+        return next_of(firsts) is firsts[-1], may_wait
 
     def _check_in_time(self, cost: Cost, priority: int, left_s: float) -> None:
         """Refuse a request that has to wait and would miss its deadline."""

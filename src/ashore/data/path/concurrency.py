@@ -31,9 +31,10 @@ LAG_S: Final = 0.0025
 DROWNING_LAG_S: Final = 0.010
 """Turns so long that requests are refused before their body is read."""
 FLOOR: Final = 32
-"""Sequences that are let in whatever the loop does. It may be busy with something else, kept answers for instance; and
-where a request takes half a millisecond, the ends of one turn (`hostlink.ENDED_AT_ONCE`) are a turn too long already,
-so that a few clients who are all answered in time bring the limit as low as it goes. With more, refusals come later."""
+"""Sequences that are let in whatever the loop does. It may be busy with something else, cached answers for instance;
+and where a request takes half a millisecond, the ends of one turn (`hostlink.ENDED_AT_ONCE`) are a turn too long
+already, so that a few clients who are all answered in time bring the limit as low as it goes. With more, refusals come
+later."""
 CEILING: Final = 1 << 20
 """More than any engine runs: no limit."""
 SHARPEST: Final = 0.5

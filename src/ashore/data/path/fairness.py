@@ -13,9 +13,9 @@ from __future__ import annotations
 import heapq
 import zlib
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Generic, NamedTuple, TypeVar
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ class Shares:
         its part with it. A tenant alone has no part: the limit itself bounds it."""
         held = self._held.get(tenant, 0)
         if not held:
-            return limit > len(self._held)
+            return 0 < limit >= len(self._held)
         return len(self._held) > 1 and held + amount <= limit // len(self._held)
 
 
@@ -75,8 +75,11 @@ class Waiter:
         return (-self.priority, self.place, self.arrival) < (-other.priority, other.place, other.arrival)
 
 
+W = TypeVar("W", bound=Waiter)
+
+
 @dataclass(slots=True)
-class _Line[W: Waiter]:
+class _Line(Generic[W]):
     """The waiting requests of one tenant. The first of the heap has never gone."""
 
     turn: int
@@ -88,7 +91,7 @@ class _Line[W: Waiter]:
     """The last place called, by priority."""
 
 
-class Lines[W: Waiter]:
+class Lines(Generic[W]):
     """Waiting requests, a line for each tenant."""
 
     def __init__(self) -> None:
@@ -173,13 +176,12 @@ def digest_of(tenant: str) -> int:
     return zlib.crc32(tenant.encode())
 
 
-def next_of(firsts: Iterable[First]) -> First:
+def next_of(firsts: Sequence[First]) -> First:
     """Return the one of several workers that goes next: the tenant is chosen over all of them, then its request."""
-    of: dict[int, list[First]] = {}
+    held: Counter[int] = Counter()
+    turn: Counter[int] = Counter()
     for one in firsts:
-        of.setdefault(one.tenant, []).append(one)
-    return min(min(of.values(), key=_tenants_turn), key=lambda one: (one.order, one.arrival))
-
-
-def _tenants_turn(firsts: list[First]) -> tuple[int, int, int]:
-    return sum(one.held for one in firsts), max(one.turn for one in firsts), firsts[0].tenant
+        held[one.tenant] += one.held
+        turn[one.tenant] = max(turn[one.tenant], one.turn)
+    tenant = min(turn, key=lambda tenant: (held[tenant], turn[tenant], tenant))
+    return min((one for one in firsts if one.tenant == tenant), key=lambda one: (one.order, one.arrival))

@@ -245,11 +245,11 @@ class FreshAnswers:
         """
         most = self._roster.topology.admission.max_waiting
         if model.replicas.residence is None or model.replicas.ready:
-            await self._summons.awake(model, deadline_at, most_waiting=most)
+            await self._summons.awake(model, deadline_at, tenant=principal.tenant, most_waiting=most)
             return
         reservation = await self._budgets.reserve(principal, alias, 1, request_id=request_id)
         try:
-            await self._summons.awake(model, deadline_at, most_waiting=most)
+            await self._summons.awake(model, deadline_at, tenant=principal.tenant, most_waiting=most)
         finally:
             reservation.release(forgive=True)
 

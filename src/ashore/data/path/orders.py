@@ -183,7 +183,7 @@ def make_orders(
             grammar=request.grammar,
             adapter=adapter or None,
             ignore_eos=request.ignore_eos and not request.stop_token_ids,
-            priority=request.priority,
+            priority=min(0, request.priority),  # above 0 it orders the requests of its tenant alone: see `fairness`
             prefix_partition=_partition("" if shared_prefix_cache else tenant, request.prefix_salt),
             tenant=tenant,
             min_precision=min_precision,

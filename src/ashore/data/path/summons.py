@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from ashore.core.clock import Clock
 from ashore.core.errors import AshoreError, NotReady, Overloaded
+from ashore.data.path.fairness import Shares
 from ashore.data.path.models import LoadedModel
 from ashore.kit.metrics import Metrics
 
@@ -34,18 +35,19 @@ class Summons:
         self._metrics = metrics
         self._called_s: dict[str, float] = {}
         """When each release was called last."""
-        self._waiting: Counter[str] = Counter()
+        self._waiting: defaultdict[str, Shares] = defaultdict(Shares)
         self._uses: Counter[tuple[str, str]] = Counter()
         self._tasks: set[asyncio.Task[None]] = set()
         self._telling: asyncio.Task[None] | None = None
 
-    async def awake(self, model: LoadedModel, deadline_at: float, *, most_waiting: int) -> None:
+    async def awake(self, model: LoadedModel, deadline_at: float, *, tenant: str, most_waiting: int) -> None:
         """Wait until a model has a host; returns at once if it has one or is not loaded on demand.
 
         Args:
             model: The model to load.
             deadline_at: Latest time, in the clock's seconds.
-            most_waiting: Limit of waiting requests per model.
+            tenant: Tenant of the caller.
+            most_waiting: Limit of waiting requests per model; a tenant within its part of it is let in beyond.
 
         Raises:
             NotReady: it cannot be loaded, or was not in time.
@@ -58,19 +60,20 @@ class Summons:
         if replicas.ready:
             return
         release = model.served.release
-        if self._waiting[release] >= most_waiting:
+        waiting = self._waiting[release]
+        if waiting.total >= most_waiting and not waiting.within_part(tenant, 1, most_waiting):
             raise Overloaded(
-                f"{self._waiting[release]} requests wait for {model.served.alias} to load",
+                f"{waiting.total} requests wait for {model.served.alias} to load",
                 hint="send it again after the time in `retry-after`, or raise [admission] max_waiting",
                 retry_after_s=max(1, round(replicas.residence.load_s)),
             )
-        self._waiting[release] += 1
-        self._metrics.set("ashore_model_waiting", self._waiting[release], _alias(model))
+        waiting.add(tenant, 1)
+        self._metrics.set("ashore_model_waiting", waiting.total, _alias(model))
         try:
             await self._wait(model, deadline_at)
         finally:
-            self._waiting[release] -= 1
-            self._metrics.set("ashore_model_waiting", self._waiting[release], _alias(model))
+            waiting.add(tenant, -1)
+            self._metrics.set("ashore_model_waiting", waiting.total, _alias(model))
 
     async def _wait(self, model: LoadedModel, deadline_at: float) -> None:
         replicas = model.replicas

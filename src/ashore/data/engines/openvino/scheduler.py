@@ -3,7 +3,8 @@
 Every generating sequence advances by one token in every step; those of a tenant whose long contexts would make the step
 too long take turns. Prompts share the rest of the step's token budget, fairly between tenants, so that a long prompt
 delays the others by a bounded time and a new short prompt starts in the next step. When blocks run out, the least
-important sequence is preempted and recomputed later.
+important sequence is preempted and recomputed later. A waiting sequence of the tenant with the fewest running goes
+first.
 """
 
 from __future__ import annotations
@@ -236,9 +237,11 @@ class Scheduler:
     def _admit(self, copies: list[tuple[int, int]]) -> None:
         held_back: list[Sequence] = []
         while self.waiting:
-            sequence = self.waiting[0]
+            running = Counter(s.tenant for s in self.running)
+            sequence = min(self.waiting, key=lambda s: (-s.priority, running[s.tenant], s.arrival))
             if self._prefix_cache and self._shares_running_prompt(sequence):
-                held_back.append(self.waiting.pop(0))
+                self.waiting.remove(sequence)
+                held_back.append(sequence)
                 continue
             while not self._has_room(sequence):
                 worst = max(self.running, key=_importance, default=None)
