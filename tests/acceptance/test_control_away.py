@@ -15,6 +15,7 @@ from home_processes import processes_of
 from served import Served, call
 from waiting import eventually
 
+CONTROL = "ashore.control\0--run"
 STREAMS = 32
 TOKENS = 60
 MODEL = f"fake:random?tok_per_s=20&tokens={TOKENS}"
@@ -22,7 +23,7 @@ MODEL = f"fake:random?tok_per_s=20&tokens={TOKENS}"
 
 
 def pid_of(server: Served) -> int:
-    (pid,) = eventually(lambda: processes_of(server.home, "ashore.control"))
+    (pid,) = eventually(lambda: processes_of(server.home, CONTROL))
     return pid
 
 
@@ -75,7 +76,7 @@ def test_streams_end_whole_while_it_is_killed_again_and_again_and_it_comes_back(
 
     def kill(over: threading.Event) -> None:
         while not over.is_set():
-            for pid in processes_of(server.home, "ashore.control"):
+            for pid in processes_of(server.home, CONTROL):
                 killed.add(pid)
                 os.kill(pid, signal.SIGKILL)
             over.wait(0.3)
