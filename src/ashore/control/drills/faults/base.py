@@ -24,6 +24,8 @@ from ashore.kit.processes.lock import read_holder
 from ashore.kit.settings import Home
 
 ROOT: Final = Path("/")
+ASK_S: Final = 10.0
+"""Longest wait for the first page of metrics: a worker loads what writes it, and asks the other processes."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -96,7 +98,7 @@ class Scene:
         listen = topology.workers[0].http if topology.workers else topology.http
         where: Path | tuple[str, int] = Path(listen.uds) if listen.uds else (listen.host, listen.port)
         token = self.home.internal_token.read_text().strip()
-        page = get_from(where, "/metrics", headers={"authorization": f"Bearer {token}"}) or b""
+        page = get_from(where, "/metrics", headers={"authorization": f"Bearer {token}"}, timeout_s=ASK_S) or b""
         return int(Samples(page.decode()).total("ashore_replicas_ready", model=self.asked.model) or 0)
 
 
