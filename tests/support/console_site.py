@@ -320,16 +320,17 @@ async def _serve(folder: Path, port: int, ready: list[Site], end: asyncio.Event,
     opened.give({RequestPath: serving, Quotas: opened.find(LedgerBudgets), **releasing_of(topology)})
     await opened.open("serving")
     authenticator = opened.context.need(Authenticator)
-    console = Console(
-        rooms(), opened.desks, sessions=CookieSessions(authenticator), authenticator=authenticator, authority=authority,
-        recorder=opened.context.recorder, serving=serving, votes=opened.find(FeedbackService),
-    )  # fmt: skip
-    await console.start()
     watch = opened.context.need(EpochWatch)
 
     async def settle() -> None:
         await asyncio.to_thread(watch.look)
 
+    console = Console(
+        rooms(), opened.desks, sessions=CookieSessions(authenticator), authenticator=authenticator, authority=authority,
+        recorder=opened.context.recorder, serving=serving, votes=opened.find(FeedbackService),
+        settle=settle,
+    )  # fmt: skip
+    await console.start()
     app = HttpApp(
         serving, opened.context.need(Authenticator), metrics, ROUTES, limits=Limits(), authority=authority,
         recorder=opened.context.recorder, origins=Origins(), rooms=opened,
