@@ -212,3 +212,28 @@ def test_a_browser_says_nothing_beside_the_token_with_which_a_worker_is_asked_fo
     assert said["headers"]["x-ashore-on-behalf-of"] == "ann%23key%3Dash_1/acme"
     assert said["headers"]["x-ashore-urgency"] == "interactive"
     assert "forged" not in said["headers"].values()
+
+
+def test_few_of_many_requests_connect_at_a_time_and_the_loop_has_turns_between_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(relay_module, "MOST_STARTING", 2)
+    starting, most = 0, 0
+    connect = asyncio.open_unix_connection
+
+    async def counted(*words: Any, **more: Any) -> Any:
+        nonlocal starting, most
+        starting += 1
+        most = max(most, starting)
+        await asyncio.sleep(0)
+        try:
+            return await connect(*words, **more)
+        finally:
+            starting -= 1
+
+    monkeypatch.setattr(asyncio, "open_unix_connection", counted)
+
+    async def ask(client: httpx.AsyncClient) -> list[int]:
+        return [one.status_code for one in await asyncio.gather(*(client.get("/a") for _ in range(12)))]
+
+    assert run(ask, told) == [207] * 12 and most == 2

@@ -37,10 +37,12 @@ OF_CONNECTION: Final = frozenset(
     )
 )
 """Headers that each connection has for itself."""
-MOST_AT_ONCE: Final = 2_048
+MOST_AT_ONCE: Final = 1_024
 """Requests of one worker that wait for another process, so that clients of a hung one leave connections to others."""
-MOST_OF_ONE: Final = 128
+MOST_OF_ONE: Final = 64
 """Those of one client, so that slow bodies and open streams of events leave room for others."""
+MOST_STARTING: Final = 8
+"""Of them, those that connect at the same time: between two of them, streams have their turns."""
 PIECE_BYTES: Final = 65_536
 CONNECT_S: Final = 3.0
 """How long a request waits for a process that is being started."""
@@ -55,7 +57,8 @@ class Relay:
         self._socket = socket
         self._what = what
         self._waiting: Counter[str] = Counter()
-        """Requests by client address."""
+        """Requests by client."""
+        self._starting = asyncio.Semaphore(MOST_STARTING)
 
     def takes(self, path: str) -> bool:
         """Return whether a path is the control process's."""
@@ -147,7 +150,8 @@ class Relay:
         ends_s = time.monotonic() + CONNECT_S
         while True:
             try:
-                return await asyncio.open_unix_connection(self._socket, limit=PIECE_BYTES)
+                async with self._starting:
+                    return await asyncio.open_unix_connection(self._socket, limit=PIECE_BYTES)
             except OSError as fault:
                 if time.monotonic() > ends_s:
                     raise self._is_away() from fault
