@@ -39,7 +39,7 @@ OF_CONNECTION: Final = frozenset(
 """Headers that each connection has for itself."""
 MOST_AT_ONCE: Final = 1_024
 """Requests of one worker that wait for another process, so that clients of a hung one leave connections to others."""
-MOST_OF_ONE: Final = 64
+MOST_OF_ONE: Final = 128
 """Those of one client, so that slow bodies and open streams of events leave room for others."""
 MOST_STARTING: Final = 8
 """Of them, those that connect at the same time: between two of them, streams have their turns."""
