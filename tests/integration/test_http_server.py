@@ -271,6 +271,22 @@ def test_an_upgrade_is_answered_as_what_it_was_before() -> None:
     run(body)
 
 
+def test_a_body_behind_an_offer_of_an_upgrade_is_read() -> None:
+    """As Java's HttpClient sends its first request."""
+    offer = b"connection: Upgrade, HTTP2-Settings\r\nupgrade: h2c\r\nhttp2-settings: AAEAAEAA\r\n"
+    head = b"POST /u HTTP/1.1\r\nhost: x\r\n" + offer
+
+    async def body() -> None:
+        async with serving(echo) as (_, port):
+            next_one = b"GET /v HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"
+            seen = await talk(port, head + b"content-length: 5\r\n\r\nhello" + next_one)
+            assert b"POST /u  hello" in seen and seen.endswith(b"GET /v  "), seen
+            seen = await talk(port, head + b"transfer-encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n" + next_one)
+            assert b"POST /u  hello" in seen and seen.endswith(b"GET /v  "), seen
+
+    run(body)
+
+
 def test_an_application_that_announced_another_length_is_cut_off() -> None:
     async def short(scope: Any, receive: Any, send: Any) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"9")]})

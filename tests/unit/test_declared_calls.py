@@ -204,8 +204,9 @@ def test_a_call_is_a_route_with_its_body_and_path(app: AdminApp) -> None:
     assert app.ask("GET", "/admin/v1/books", query="only_long=perhaps")["status"] == 400
 
 
-def test_a_change_is_answered_once_it_is_in_force_and_a_look_waits_for_nothing(app: AdminApp) -> None:
+def test_a_change_is_answered_once_it_is_in_force_and_a_look_waits_for_nothing() -> None:
     shelf = Shelf()
+    app = AdminApp("system-administrator", routes=routes_of("books", CALLS), settle=shelf.settle)
     app.desks["books"] = shelf
     app.ask("GET", "/admin/v1/books")
     app.ask("POST", "/admin/v1/books/none/notes", {"text": "refused"})

@@ -77,8 +77,7 @@ class InferenceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ChatStream(self, request, context):
-        """Answers a conversation while it is generated: Started, then Delta and ChoiceEnded for each choice, then
-        Usage.
+        """Answers a conversation while it is generated: Started, then Delta and ChoiceEnded for each choice, then Usage.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

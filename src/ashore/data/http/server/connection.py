@@ -93,6 +93,7 @@ class Connection(asyncio.BufferedProtocol):
     """The connection of one client."""
 
     __slots__ = (
+        "_again",
         "_ahead",
         "_begun",
         "_closing_since",
@@ -130,6 +131,8 @@ class Connection(asyncio.BufferedProtocol):
         self._parsed: Cycle | None = None
         """Request whose body is being read: the one being answered, or one ahead of it."""
         self._ahead: deque[Cycle] = deque()
+        self._again = b""
+        """Head of a request that offers an upgrade and has a body, without the offer."""
         self._headers: list[tuple[bytes, bytes]] = []
         self._target = b""
         self._head_bytes = 0
@@ -248,7 +251,13 @@ class Connection(asyncio.BufferedProtocol):
             self._quiet_bytes += nbytes
         try:
             self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
+        except httptools.HttpParserUpgrade as stop:
+            if self._again:
+                again, self._again = self._again, b""
+                self._parser = httptools.HttpRequestParser(self)
+                self._parser.feed_data(again)
+                self._parse_piece(data[stop.args[0] :])
+                return
             self._last = True  # the request is answered as HTTP/1.1; what follows it is not
         except httptools.HttpParserCallbackError:
             self._fault = self._fault or 500
@@ -308,6 +317,9 @@ class Connection(asyncio.BufferedProtocol):
         if _is_ambiguous(headers, named, version):
             self._fault = 400
             return
+        if parser.should_upgrade() and (b"transfer-encoding" in named or named.get(b"content-length", b"0") != b"0"):
+            self._again = _without_offer(parser.get_method(), target, headers, version)
+            return
         try:
             scope = _scope(parser.get_method(), target, headers, version, self.client)
         except httptools.HttpParserInvalidURLError:
@@ -331,7 +343,7 @@ class Connection(asyncio.BufferedProtocol):
             self._parsed.feed(body)
 
     def on_message_complete(self) -> None:
-        if self._fault:
+        if self._fault or self._again:
             return
         if self._parsed is not None:
             self._parsed.feed_end()
@@ -541,6 +553,15 @@ def _fault_in_body(status: int) -> AshoreError:
             hint="send that data in the headers or the body; ashore ignores trailers",
         )
     return InvalidRequest("the chunked body is malformed", hint="check the chunk sizes and line ends")
+
+
+def _without_offer(method: bytes, target: bytes, headers: list[tuple[bytes, bytes]], version: str) -> bytes:
+    """Return the head of a request without its offer to go on in another protocol, as Java's client makes with each
+    first request. llhttp reads no body behind an offer; a server that does not take it must (RFC 9110, 7.8)."""
+    closes = any(name == b"connection" and b"close" in value.lower() for name, value in headers)
+    kept = [one for one in headers if one[0] not in (b"connection", b"upgrade", b"http2-settings")]
+    lines = [b"%s: %s\r\n" % one for one in (*kept, *([(b"connection", b"close")] if closes else ()))]
+    return b"%s %s HTTP/%s\r\n%s\r\n" % (method, target, version.encode(), b"".join(lines))
 
 
 def _scope(
