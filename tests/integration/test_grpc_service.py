@@ -188,7 +188,7 @@ def test_every_parameter_reaches_the_engine() -> None:
             model="echo",
             tokens=pb.TokenIds(ids=[72, 105]),
             generation=pb.Generation(
-                sampling=sampling, max_tokens=9, num_choices=2, top_logprobs=2, priority=3, ignore_eos=True,
+                sampling=sampling, max_tokens=9, num_choices=2, top_logprobs=2, priority=-3, ignore_eos=True,
                 grammar=pb.Grammar(regex="[a-z]+"),
             ),
         )  # fmt: skip
@@ -202,7 +202,7 @@ def test_every_parameter_reaches_the_engine() -> None:
         assert (got.presence_penalty, got.frequency_penalty, got.repetition_penalty) == (0.5, -0.5, 1.1)
         assert got.logit_bias == {65: -100.0, 66: 1.5}
         assert (got.seed, second.sampling.seed) == (42, 43)
-        assert (first.max_new_tokens, first.top_logprobs, first.priority, first.ignore_eos) == (9, 2, 3, True)
+        assert (first.max_new_tokens, first.top_logprobs, first.priority, first.ignore_eos) == (9, 2, -3, True)
         assert first.grammar is not None and (first.grammar.kind, first.grammar.text) == ("regex", "[a-z]+")
         assert first.prefix_partition == "t"
 
