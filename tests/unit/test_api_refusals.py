@@ -20,12 +20,13 @@ from ashore.core.errors import (
     InvalidRequest,
     NotReady,
     Overloaded,
+    PermissionDenied,
     StateUnavailable,
     UnknownRoute,
     UnsupportedByEngine,
 )
 from ashore.core.ids import TenantId
-from ashore.data.authority import Decision, Principal
+from ashore.data.authority import Decision, KeyScope, PolicyAuthority, Principal
 from ashore.data.authority.authority import refusal
 from ashore.data.decode import decode
 from ashore.data.engines import Grammar
@@ -114,8 +115,29 @@ def test_the_first_key_is_told_what_it_is_for() -> None:
     denied = Decision(allowed=False, action="release:read", resource="server", why="no rule allows it")
     first = Principal(id="first-key", tenant=TenantId("default"), kind="first-key")
     assert "ashore access user create" in refusal(first, denied).hint
-    alice = Principal(id="alice", tenant=TenantId("default"))
-    assert "a security officer can grant it" in refusal(alice, denied).hint
+
+
+@pytest.mark.parametrize(
+    ("action", "hint"),
+    [
+        ("release:read", "a security officer can grant it"),
+        ("budget:write", "this belongs to the system-administrator; ask one of them"),
+        ("role:grant", "this belongs to the security-officer; ask one of them"),
+    ],
+)
+def test_a_refusal_names_who_may_help(action: str, hint: str) -> None:
+    officer = Principal(id="sec", tenant=TenantId("default"), roles=frozenset({"viewer"}))
+    with pytest.raises(PermissionDenied) as refused:
+        PolicyAuthority().require(officer, action, "elsewhere")
+    assert hint in refused.value.hint
+
+
+def test_a_holder_of_the_office_is_not_sent_to_itself() -> None:
+    narrow = KeyScope(actions=("infer",))
+    admin = Principal(id="op", tenant=TenantId("default"), roles=frozenset({"system-administrator"}), scope=narrow)
+    with pytest.raises(PermissionDenied) as refused:
+        PolicyAuthority().require(admin, "budget:write", "server")
+    assert "belongs to" not in refused.value.hint
 
 
 @pytest.mark.parametrize(

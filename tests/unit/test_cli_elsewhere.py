@@ -14,6 +14,9 @@ from pathlib import Path
 import pytest
 
 from ashore.cli.main import main
+from ashore.cli.target import ServerTarget, unreachable
+from ashore.kit.processes.lock import Holder, HomeLock
+from ashore.kit.settings import read_settings
 
 ESCAPES = "\x1b]0;owned\x07\x1b[2J\u202e"
 FOUND = {"worst": None, "at_s": 1, "span_s": 1, "running": True, "rules": 1, "unknown": []}
@@ -299,3 +302,16 @@ def test_a_server_may_take_its_time_to_make_an_export(
     monkeypatch.setattr("ashore.cli.calls.FILE_WAIT_S", 0.2)
     assert main(["audit", "export", str(tmp_path / "late"), "--url", far.url]) == 4
     assert "does not answer: timed out" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("is_running", "hint"), [(True, "its API is restarted now"), (False, "`ashore up`")])
+def test_a_server_of_this_home_that_does_not_answer_runs_or_has_stopped(
+    is_running: bool, hint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ASHORE_HOME", str(tmp_path))
+    lock = HomeLock.acquire(read_settings().home.lock, Holder(pid=1, address="http://h")) if is_running else None
+    try:
+        assert hint in unreachable(ServerTarget(url="http://127.0.0.1:1", local=True), OSError("refused")).hint
+    finally:
+        if lock is not None:
+            lock.release()

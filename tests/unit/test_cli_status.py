@@ -6,12 +6,15 @@ import json
 import os
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from ashore.cli.backends import BackendShown
 from ashore.cli.main import main
 from ashore.cli.recorded import acts_as_owner
-from ashore.cli.status import Status, accelerators, figures, models_of, needs_of, show
+from ashore.cli.status import Status, accelerators, figures, last_backup_at, models_of, needs_of, show
+from ashore.control.backup import BackupHome
+from ashore.control.backup.model import FORMAT, Vault
 from ashore.control.doctor import Readings
 from ashore.control.doctor.probes.home import failed_of, read_releases
 from ashore.control.doctor.probes.serving import read_backup
@@ -41,13 +44,19 @@ def test_what_the_page_of_metrics_tells() -> None:
     metrics.set("ashore_waiting_sequences", 0, "chat")
     for result, times in (("miss", 3), ("hit-exact", 4), ("hit-reworded", 1)):
         metrics.add("ashore_cache_lookups", times, "chat", result)
-    metrics.set("ashore_backup_time_seconds", 1_700_000_000, "run", "good")
-    metrics.set("ashore_backup_time_seconds", 1_800_000_000, "run", "due")
     found = figures(Samples(metrics.page().decode()), RUNNING)
     assert (found.requests_running, found.requests_waiting, found.cache_hit_rate) == (3, 0, 5 / 8)
-    assert found.last_backup_at == 1_700_000_000
     empty = figures(Samples(""), RUNNING)
-    assert (empty.requests_running, empty.cache_hit_rate, empty.last_backup_at) == (None, None, None)
+    assert (empty.requests_running, empty.cache_hit_rate) == (None, None)
+
+
+def test_the_newest_backup_is_that_of_the_home_however_it_was_made(tmp_path: Path) -> None:
+    assert last_backup_at(tmp_path) is None
+    vault = Vault(format=FORMAT, vault_id="v", code="2+1", places=(), node_ids=(), writer="w")
+    BackupHome(tmp_path).write(vault)
+    assert last_backup_at(tmp_path) is None, "set up, and none made"
+    BackupHome(tmp_path).write(msgspec.structs.replace(vault, backed_up_s=1_700_000_000))
+    assert last_backup_at(tmp_path) == 1_700_000_000
 
 
 def test_a_server_that_is_well_needs_nobody() -> None:

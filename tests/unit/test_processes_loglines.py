@@ -45,7 +45,7 @@ def test_every_format_is_read(line: str, when: str, level: str, message: str) ->
     assert (shown_time(entry.at_s), entry.level, entry.message) == (when, level, message)
 
 
-@pytest.mark.parametrize(("status", "level"), [(200, "info"), (429, "warning"), (503, "error")])
+@pytest.mark.parametrize(("status", "level"), [(200, "info"), (429, "warning"), (499, "info"), (503, "error")])
 def test_a_request_is_as_serious_as_its_status(status: int, level: str) -> None:
     (entry,) = entries_of([ASKED.replace("STATUS", str(status))])
     assert entry.level == level and entry.request["by"] == "user/op"

@@ -118,7 +118,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     cache_hit_rate: float | None = None
     """Of the requests that could be answered from the cache, since the start; null where there was none."""
     last_backup_at: int | None = None
-    """Seconds since 1970; null: none was made by the server itself."""
+    """Of the newest backup of the home, however it was made, in seconds since 1970; null: there is none."""
     anchors: list[str] = []
     """Where copies of the checkpoints of the audit log go."""
     silent_anchors: list[SilentAnchor] = []
@@ -182,6 +182,7 @@ def look(settings: Settings) -> Status:
             memory_bytes=int(str(residents["memory_bytes"])),
             anchors=[*topology.audit.section.anchors],
             silent_anchors=silent_anchors(settings.home.audit),
+            last_backup_at=last_backup_at(settings.home.root),
             accelerators=gpus,
             needs=needs_of(examined),
         ),
@@ -209,7 +210,6 @@ def figures(samples: Samples, status: Status) -> Status:
 
     lookups = samples.total("ashore_cache_lookups_total")
     misses = samples.total("ashore_cache_lookups_total", result="miss") or 0.0
-    good = samples.total("ashore_backup_time_seconds", kind="run", what="good")
     return msgspec.structs.replace(
         status,
         requests_running=whole("ashore_running_sequences"),
@@ -217,7 +217,6 @@ def figures(samples: Samples, status: Status) -> Status:
         routed=routed_of(samples),
         ladders=ladders_of(samples),
         cache_hit_rate=(lookups - misses) / lookups if lookups else None,
-        last_backup_at=int(good) if good else None,
     )
 
 
@@ -285,6 +284,18 @@ def models_of(book: Book, residents: Mapping[str, Mapping[str, Any]] = MappingPr
                 )
             )
     return sorted(shown, key=lambda one: (one.alias, one.state != "live", one.release))
+
+
+def last_backup_at(home: Path) -> int | None:
+    """Return when the newest backup of a home was made. None: there is none.
+
+    Raises:
+        BackupDamaged: the file that says so cannot be read.
+    """
+    from ashore.control.backup import BackupHome
+
+    kept = BackupHome(home)
+    return (kept.read().backed_up_s or None) if kept.has_vault else None
 
 
 def silent_anchors(audit: Path) -> list[SilentAnchor]:

@@ -18,6 +18,7 @@ import msgspec
 from ashore.cli.refusals import raise_refusal
 from ashore.core.addresses import split_url
 from ashore.core.errors import InvalidRequest, NotReady, RemoteRefused, SourceUnreachable
+from ashore.kit.processes.lock import is_held
 from ashore.kit.settings import Settings, read_settings
 
 if TYPE_CHECKING:
@@ -211,6 +212,8 @@ def api_base(url: str) -> str:
 def unreachable(target: ServerTarget, fault: Exception) -> SourceUnreachable:
     """Return the error for a server that nobody reaches."""
     what = f"{target.url} does not answer: {fault or type(fault).__name__}"
+    if target.local and is_held(read_settings().home.lock):
+        return SourceUnreachable(what, hint="its API is restarted now; try again, or look at `ashore logs`")
     if target.local:
         return SourceUnreachable(what, hint="the server of this home has stopped; start it again with `ashore up`")
     return SourceUnreachable(what, hint="check the address, and that the server is running")

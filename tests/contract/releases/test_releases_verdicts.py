@@ -104,6 +104,8 @@ def test_what_is_live_and_worse_than_the_one_before_is_taken_back_once_with_the_
     assert live_worse(house, "chat-2") == "worse"
     assert (house.state("chat-2"), house.state("chat-1")) == ("failed", "live")
     assert house.weights() == {"chat-1": 1000}
+    whys = [house.office.standing(SYSTEM, name).course.why for name in ("chat-1", "chat-2")]
+    assert whys[0] == f"back from chat-2: {whys[1]}" and whys[1].startswith("found worse after")
     events = house.office.history(SYSTEM, alias="chat")
     back = next(event for event in events if event.verb == "rollback")
     assert (back.release, back.actor) == ("chat-1", "system") and "found worse after" in back.why

@@ -15,12 +15,13 @@ from ashore.core.errors import PermissionDenied
 from ashore.data.authority.actions import ACTIONS, matches_action
 from ashore.data.authority.model import WIDE, KeyScope, Principal
 from ashore.data.authority.policy import Policy, Role, Rule
-from ashore.data.authority.roles import BUILT_IN
+from ashore.data.authority.roles import BUILT_IN, office_role
 
 MAX_REMEMBERED: Final = 2_048
 """Limit of memoised decisions; above it, all are dropped."""
 MAX_RESOURCE_CHARS: Final = 300
 """Decisions about longer ones are made each time: a client names models as it likes."""
+NO_RULE: Final = "no rule allows it"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -181,7 +182,7 @@ class Compiled:
         grant = allowed.find(resource)
         if grant is not None:
             return _decided(grant, True, action, resource, "allowed by ")
-        why = view.disqualified or "no rule allows it"
+        why = view.disqualified or NO_RULE
         return Decision(allowed=False, action=action, resource=resource, why=why)
 
     def _view(self, principal: Principal) -> _View:
@@ -257,6 +258,9 @@ def refusal(principal: Principal, decision: Decision, *, hint: str = "") -> Perm
             "the first key may only use models, read, and create the three administrators: "
             "`ashore access user create NAME --role system-administrator`, then security-officer and auditor"
         )
+    owner = office_role(decision.action) if decision.why == NO_RULE else ""  # else its holders are refused as well
+    if owner:
+        hint = hint or f"this belongs to the {owner}; ask one of them"
     return PermissionDenied(
         f"{principal.id} may not {decision.action} on {resource}: {decision.why}",
         hint=hint

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from ashore.data.authority.actions import ACTIONS, Office
+from ashore.data.authority.actions import ACTIONS, BY_NAME, Office
 from ashore.data.authority.policy import Role, Rule
 
 SYSTEM_ADMINISTRATOR: Final = "system-administrator"
@@ -21,6 +21,12 @@ OFFICERS: Final = (SYSTEM_ADMINISTRATOR, SECURITY_OFFICER, AUDITOR)
 _OFFICES: Final[Mapping[str, Office]] = {SYSTEM_ADMINISTRATOR: "system", SECURITY_OFFICER: "security", AUDITOR: "audit"}
 _READERS: Final = (AUDITOR, FIRST_KEY)
 """Read everything but prompts and answers."""
+
+
+def office_role(action: str) -> str:
+    """Return the role whose office an action belongs to; empty: it belongs to none."""
+    office = BY_NAME[action].office if action in BY_NAME else None
+    return next((role for role, own in _OFFICES.items() if own == office), "")
 
 
 def _role(name: str, title: str, *, protected: bool = False, grantable: bool = True) -> Role:

@@ -343,7 +343,8 @@ class Face:
         if exchange.error_code:
             self.metrics.add("ashore_errors", 1, exchange.error_code)
         is_routine = exchange.status in (200, 304) and exchange.route.startswith(UNNOTED)
-        if self._access_log is not None and not is_routine:
+        is_noted_there = exchange.gone and exchange.route == "control"  # the control process logs that the client left
+        if self._access_log is not None and not is_routine and not is_noted_there:
             self._access_log.add(exchange, seconds)
 
     async def _sweep(self) -> None:

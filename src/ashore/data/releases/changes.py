@@ -155,6 +155,7 @@ def arrive(book: Book, alias: Alias, course: Course, by: By) -> Moved:
 def go_live(book: Book, alias: Alias, course: Course, by: By, *, verb: str, failed: bool) -> Moved:
     """Point an alias at one release. The release that answered before stays warm, ends, or fails."""
     others = [(weight, name) for name, weight in alias.weights if name != course.release]
+    before = max(others)[1] if others else ""
     live = replace(
         course,
         state="live" if course.state == "live" else after(course.release, course.state, "promote"),
@@ -162,8 +163,8 @@ def go_live(book: Book, alias: Alias, course: Course, by: By, *, verb: str, fail
         steps=(),
         until_s=0,
         since_s=by.now_s,
-        why=by.why,
-        replaced=max(others)[1] if others and verb == "promote" else "",
+        why=f"back from {before}: {by.why}" if before and verb == "rollback" else by.why,
+        replaced=before if verb == "promote" else "",
     )
     courses, events = [live], [event_of(alias.name, live, verb, by)]
     for name in alias.releases:
@@ -182,7 +183,7 @@ def go_live(book: Book, alias: Alias, course: Course, by: By, *, verb: str, fail
         if was_standby and earlier.release != course.release and not book.named_by(earlier.release, but=alias.name):
             courses.append(end_of(earlier, "retire", replace(by, why=f"{course.release} went live")))
             events.append(event_of(alias.name, courses[-1], "retire", by))
-    led = replace(moved_alias(alias, ((course.release, WHOLE),), by), before=max(others)[1] if others else alias.before)
+    led = replace(moved_alias(alias, ((course.release, WHOLE),), by), before=before or alias.before)
     return Moved(courses=tuple(courses), aliases=(led,), events=tuple(events))
 
 

@@ -93,7 +93,8 @@ def _of_request(text: str) -> Entry | None:
 
 
 def _level_of(status: int) -> Level:
-    return "error" if status >= 500 else "warning" if status >= 400 else "info"
+    """Return how serious a status is; 499: the client left, as a browser does that leaves a page."""
+    return "info" if status == 499 else "error" if status >= 500 else "warning" if status >= 400 else "info"
 
 
 def shown_time(at_s: float) -> str:
