@@ -125,7 +125,7 @@ class AdmissionSection(Section, frozen=True, kw_only=True):
     max_running: AtLeast0 = 0
     """Most sequences that the engines of an alias run at once; 0: as many as its replicas report."""
     max_waiting: AtLeast0 = 256
-    """Most sequences of an alias that wait; further ones are refused with 429."""
+    """Most sequences of an alias that wait; further ones are refused with 429, first of a tenant beyond its part."""
     max_tokens_in_flight: AtLeast0 = 0
     """Most prompt and expected answer tokens, running and waiting; 0: 2^20, or 8 KV caches if that is more."""
     default_deadline_s: Annotated[float, Meta(gt=0, le=86_400)] = 120.0
