@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import pytest
 from ashore.core.errors import MissingExtra
 from ashore.data.engines import torch_libraries
 from ashore.kit.extras import BESIDE_ENGINES, SOURCE, how_to_install
+from ashore.kit.store.sources.selection import RemoteFile, choose_files
 
 
 def test_a_checkout_names_its_own_target(tmp_path: Path) -> None:
@@ -60,6 +62,24 @@ def test_a_model_of_this_machine_needs_the_extra_and_is_refused_before_it_is_fet
     assert "smollm2 needs openvino, nncf" in done.stderr
     assert how_to_install("cpu") in " ".join(done.stderr.split())
     assert not (tmp_path / "home" / "models").exists()
+
+
+def test_the_catalogue_says_what_is_not_installed_and_a_pull_is_refused_before_it_downloads(tmp_path: Path) -> None:
+    program = (
+        "from ashore.cli.main import main\n"
+        "main(['model', 'catalog', '--json'])\n"
+        "raise SystemExit(main(['model', 'pull', 'smollm2']))"
+    )
+    done = without_cpu(tmp_path, "-c", program)
+    here = {one["name"]: one["here"] for one in json.loads(done.stdout)["items"]}
+    assert here["smollm2"] == "openvino int8, not installed"
+    assert done.returncode == 4 and "smollm2 needs gguf, not installed here" in done.stderr
+
+
+def test_a_repository_of_gguf_files_is_refused_before_it_is_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ashore.kit.extras.find_spec", lambda _: None)
+    with pytest.raises(MissingExtra, match="hf:a/b needs gguf"):
+        choose_files([RemoteFile(path="a.gguf", num_bytes=1)], "", "hf:a/b")
 
 
 def test_the_front_of_engines_elsewhere_needs_nothing_of_the_extra(tmp_path: Path) -> None:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Final, Literal
+
+from ashore.core.errors import MissingExtra
 
 Extra = Literal["cpu", "edge", "fleet", "otel", "postgres", "presidio", "redis", "train"]
 
@@ -25,3 +29,32 @@ def how_to_install(extra: Extra, *, source: Path = SOURCE) -> str:
     if extra == "train":
         return f"make -C {source} train"
     return f"{source}/.venv/bin/pip install -e '{source}[{extra}]'"
+
+
+def absent(modules: Iterable[str]) -> list[str]:
+    """Return those of these modules that are not installed."""
+    return [module for module in modules if find_spec(module) is None]
+
+
+def require(modules: Iterable[str], extra: Extra, what: str) -> None:
+    """Check that modules of an extra are installed.
+
+    Args:
+        modules: The modules.
+        extra: The extra that brings them.
+        what: What needs them.
+
+    Raises:
+        MissingExtra: one is not.
+    """
+    if lacking := absent(modules):
+        raise MissingExtra(f"{what} needs {', '.join(lacking)}, not installed here", hint=how_to_install(extra))
+
+
+def require_gguf(what: str) -> None:
+    """Check, before a download, that GGUF files can be read.
+
+    Raises:
+        MissingExtra: the reader is not installed.
+    """
+    require(("gguf",), "cpu", what)

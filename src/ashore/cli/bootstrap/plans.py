@@ -118,7 +118,8 @@ def served_here(entries: Iterable[CatalogEntry], *, has_gpu: bool) -> dict[str, 
     """Return, by name, what would serve a model of the catalogue on this machine, or what else could. `has_gpu`:
     weights beyond the memory of the machine may fit into that of its GPUs.
     """
-    from ashore.data.engines import CARDS, Wish, read_inventory
+    from ashore.data.engines import CARDS, Wish, card_of, read_inventory
+    from ashore.kit.extras import absent
     from ashore.machine.planning import make_plan
 
     inventory, found = read_inventory(), {}
@@ -134,8 +135,10 @@ def served_here(entries: Iterable[CatalogEntry], *, has_gpu: bool) -> dict[str, 
             is_large |= not has_gpu and (entry.weight_bytes or 0) > inventory.memory_bytes
             found[entry.name] = f"{elsewhere}; too large here" if is_large else elsewhere
         else:
-            known = model.options.kind in entry.engines
-            found[entry.name] = " ".join(filter(None, (model.options.kind, model.variant))) if known else elsewhere
+            kind = model.options.kind
+            lacks = card_of(kind).extra and absent(card_of(kind).modules)
+            by = " ".join(filter(None, (kind, model.variant))) + (", not installed" if lacks else "")
+            found[entry.name] = by if kind in entry.engines else elsewhere
     return found
 
 

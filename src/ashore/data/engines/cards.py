@@ -6,11 +6,10 @@ Loads no engine's library: a card is data, and a `module:name` in it is imported
 from __future__ import annotations
 
 from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
-from ashore.core.errors import InvalidSpec, MissingExtra
+from ashore.core.errors import InvalidSpec
 from ashore.core.kinds import EngineKind, ServedFormat
 from ashore.core.nearest import did_you_mean
 from ashore.data.engines.card import EngineCard
@@ -21,7 +20,7 @@ from ashore.data.engines.openvino.card import CARD as _OPENVINO
 from ashore.data.engines.ports import Engine
 from ashore.data.engines.torch.card import CARD as _TORCH
 from ashore.data.engines.vllm.card import CARD as _VLLM
-from ashore.kit.extras import how_to_install
+from ashore.kit.extras import require
 
 CARDS: Final[tuple[EngineCard, ...]] = (_OPENVINO, _LLAMACPP, _TORCH, _VLLM, _FAKE)
 """Every engine, the default first."""
@@ -60,9 +59,8 @@ def refuse_uninstalled(card: EngineCard, name: str) -> None:
     Raises:
         MissingExtra: one is not.
     """
-    absent = [module for module in card.modules if find_spec(module) is None]
-    if absent and card.extra:
-        raise MissingExtra(f"{name} needs {', '.join(absent)}, not installed here", hint=how_to_install(card.extra))
+    if card.extra:
+        require(card.modules, card.extra, name)
 
 
 def needed_bytes_of(name: str) -> int:

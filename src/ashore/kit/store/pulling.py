@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ashore.core.errors import CorruptBlob, LicenceNotAccepted, UnsupportedModel
+from ashore.kit.extras import require_gguf
 from ashore.kit.sealing import DataKeys
 from ashore.kit.store.attachments import MAX_ATTACHED_BYTES, MAX_REFERRERS, adopt, is_attachment
 from ashore.kit.store.catalog import Catalog, CatalogEntry
@@ -48,6 +49,8 @@ class Puller:
         where = entry.source if entry and source == entry.name else source
         if entry and (present := self._shelf.present(name or entry.name, where, TEXT if text_only else "")):
             return present
+        if where.endswith(".gguf") or (entry and entry.format == "gguf"):
+            require_gguf(source)
         sha256, hosts = (entry.sha256, entry.hosts) if entry else ("", ())
         adapter = self._sources(where, sha256=sha256, hosts=hosts, text_only=text_only)
         if isinstance(adapter, ManifestRemote):

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from ashore.core.errors import UnknownModel, UnsupportedModel
 from ashore.core.nearest import did_you_mean
+from ashore.kit.extras import require_gguf
 from ashore.kit.store.conversion.safetensorsmeta import INDEX
 from ashore.kit.store.prepare import (
     DOCS,
@@ -44,6 +45,7 @@ def choose_files(
         UnknownModel: there is no such file.
         UnsafeWeights: the only weights are pickles.
         UnsupportedModel: no weights, no tokenizer that works without code, or several GGUF models and none named.
+        MissingExtra: it is a GGUF model, and their reader is not installed.
     """
     offered = {f.path: f for f in files}
     docs = [f for p, f in offered.items() if DOCS.fullmatch(p)]
@@ -51,6 +53,7 @@ def choose_files(
     if wanted:
         if wanted not in offered:
             raise UnknownModel(f"{where} has no file {wanted!r}", hint=did_you_mean(wanted, ggufs))
+        require_gguf(where)
         return (*_parts_of(wanted, offered), *docs)
     tensors = [f for p, f in offered.items() if p.endswith(".safetensors") and "/" not in p]
     if INDEX in offered:  # a second copy in the form of the makers' own program, as Mistral's have it
@@ -62,6 +65,7 @@ def choose_files(
         return (*tensors, *(offered[p] for p in BESIDE_SAFETENSORS if p in offered), *docs)
     heads = [p for p in ggufs if not (m := SPLIT_GGUF.search(p)) or m[1] == "00001"]
     if len(heads) == 1:
+        require_gguf(where)
         return (*_parts_of(heads[0], offered), *docs)
     if heads:
         raise UnsupportedModel(
