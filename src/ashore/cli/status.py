@@ -353,7 +353,8 @@ def show(found: Status) -> None:
     _line("answers", "every model" if found.answers else "not every model yet")
     _line("requests", f"{_or(found.requests_running)} running, {_or(found.requests_waiting)} waiting")
     _line("cache", "no lookups yet" if found.cache_hit_rate is None else f"{found.cache_hit_rate:.0%} of lookups hit")
-    _line("backup", "none yet: `ashore backup init`" if found.last_backup_at is None else _moment(found.last_backup_at))
+    last = found.last_backup_at
+    _line("backup", "none yet: `ashore backup init`, then `ashore backup run`" if last is None else _moment(last))
     _line("anchors", ", ".join(found.anchors) or "none: [audit] anchors copies checkpoints of the audit log elsewhere")
     for one in found.silent_anchors:
         _line("", f"{one.place} FAILING since {_time(one.since)}: {one.error}")
