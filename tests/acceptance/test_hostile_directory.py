@@ -57,7 +57,7 @@ at_examples = 1000
 key_file = "{home}/learning.key"
 """
     server = served(config=config, prefix=("env", "-C", str(traps)))
-    roles = ("engines.host", "api.worker", "jobs.worker", "cli.operation")
+    roles = ("data.engines.host", "data.worker", "control", "control.jobs.worker", "cli.operation")
     for role in roles:
         eventually(lambda role=role: processes_of(home, f"ashore.{role}"), told=server.everything_said)
     eventually((home / "backup" / "tally.json").exists, told=server.everything_said)  # a backup was made

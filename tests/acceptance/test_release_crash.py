@@ -54,7 +54,7 @@ def check(server: Served, key: str, alias: str, killed_s: float, asked: list[Ask
     history = call(server, "GET", f"/admin/v1/aliases/{alias}/history?limit=10", key)["items"]
     (back,) = [one for one in history if one["verb"] == "rollback"]
     assert (back["release"], back["actor"], back["why"]) == (standby, "system", "a host crashed")
-    assert any("killed" in str(value).lower() for value in back["evidence"].values()), "with how it fell"
+    assert any("killed" in str(value).lower() for value in back["evidence"].values()), f"with how it fell: {back}"
 
 
 def wait_for_rollback(server: Served, key: str, alias: str) -> dict[str, Any]:

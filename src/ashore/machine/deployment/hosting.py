@@ -536,7 +536,8 @@ class Hosting:
             return
         evidence: dict[str, str | int | float] = {"restarts": self._restarts(one.running) - one.restarts}
         for replica in one.running.replicas:
-            evidence[replica.child] = str(self._supervisor.failure_of(replica.child).message)[-MOST_LOG_CHARS:]
+            how, _, last = str(self._supervisor.failure_of(replica.child).message).partition("\n")
+            evidence[replica.child] = f"{how}\n{last[len(how) - MOST_LOG_CHARS :]}"
         if one.phase == "loading" and one.fault:
             why = f"{why}: {one.fault}"[:MOST_WHY_CHARS]
         self._say(f"release {release}: {why}")
