@@ -68,6 +68,6 @@ def zone_named(name: str, where: str) -> ZoneInfo:
         return ZoneInfo(name)
     except (ValueError, OSError, KeyError) as fault:  # KeyError: ZoneInfoNotFoundError
         raise InvalidSpec(
-            f"{where} zone = {name[:60]!r} is no time zone that this machine knows",
+            f"{where} zone = {name[:60]!r} is not a time zone of this machine",
             hint="write an IANA name such as UTC, Europe/Berlin or Asia/Shanghai; the package tzdata has them all",
         ) from fault

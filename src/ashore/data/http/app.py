@@ -92,18 +92,15 @@ class HttpApp(Face):
         return True
 
     async def _answer(self, route: Route, exchange: Exchange, principal: Principal) -> None:
+        """Answer a repeated request by its bytes; otherwise call the handler, and remember a response that may repeat."""
         repeats = route.repeats and CACHE_HEADERS.isdisjoint(exchange.headers)
         if route.is_admitted:
             self.serving.reception.check_pressure(principal, may_be_kept=repeats)
             if route.repeats and not repeats and exchange.urgency == "interactive" and wants_no_store(exchange):
                 self.serving.reception.check_room(principal)
-        if repeats:
-            await self._repeat(route, exchange, principal)
-        else:
+        if not repeats:
             await self._handle(route, exchange, principal)
-
-    async def _repeat(self, route: Route, exchange: Exchange, principal: Principal) -> None:
-        """Answer a repeated request by its bytes; otherwise call the handler, and remember the response."""
+            return
         body = exchange.body_at_hand(self.limits)
         if body is None:
             body = await exchange.body(self.limits)

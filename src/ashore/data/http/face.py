@@ -156,9 +156,13 @@ class Face:
         principal: Principal | None = None
         passed_on = False
         try:
-            passed_on = await self._pass_on(exchange)
-            if not passed_on:
+            try:
                 route, exchange.arguments = self.table.find(exchange.method, exchange.path)
+            except AshoreError:  # not a route of this process
+                passed_on = await self._pass_on(exchange)
+                if not passed_on:
+                    raise
+            if route is not None:
                 exchange.route = route.path
                 if route.guard == "session":
                     principal = await self._of_session(exchange)
@@ -193,7 +197,7 @@ class Face:
                 self._note(exchange)
 
     async def _pass_on(self, exchange: Exchange) -> bool:
-        """Have another process answer, if the request is for it; return whether it did."""
+        """Have another process answer a request without a route here, if it is for it; return whether it did."""
         return False
 
     async def _answer(self, route: Route, exchange: Exchange, principal: Principal) -> None:
