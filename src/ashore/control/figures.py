@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from ashore.data.authority import Principal
+from ashore.data.http import Face
 from ashore.data.http.exchange import Exchange
-from ashore.data.http.face import Face
 from ashore.data.http.operate import METRICS_TEXT
 
 

@@ -28,10 +28,9 @@ from ashore.control.workers import WorkersView
 from ashore.core.clock import Clock as ClockPort
 from ashore.core.clock import SystemClock
 from ashore.core.errors import AshoreError, NotReady
-from ashore.data.authority import Authenticator, Authority
+from ashore.data.authority import Authenticator, Authority, read_internal_token
 from ashore.data.authority.budgets.caps import Caps
 from ashore.data.authority.issuers import Fetch
-from ashore.data.authority.onbehalf import read_internal_token
 from ashore.data.background import Background
 from ashore.data.feedback.service import FeedbackService
 from ashore.data.http import AccessLog, Face, HttpServer, Relay, Siblings, listen

@@ -9,14 +9,11 @@ from typing import Final
 from ashore.core.errors import Conflict, InvalidRequest, NotFound
 from ashore.core.nearest import did_you_mean
 from ashore.core.visible import check_line
-from ashore.data.authority import sql
+from ashore.data.authority import BUILT_IN, DEFAULT_TENANT, Compiled, Decision, Principal, sql
 from ashore.data.authority.actions import BY_NAME, POLICY_READ, POLICY_WRITE, ROLE_GRANT
 from ashore.data.authority.acts import SYSTEM, Actor, Acts, Desk, check_separated, principal_of
-from ashore.data.authority.authority import Compiled, Decision
-from ashore.data.authority.model import DEFAULT_TENANT, Principal
 from ashore.data.authority.policy import Binding, Policy, Role, check_policy, check_role, check_subject
 from ashore.data.authority.records import PolicyVersion
-from ashore.data.authority.roles import BUILT_IN
 
 MAX_TOLD_CHANGES: Final = 20
 

@@ -7,11 +7,9 @@ from pathlib import Path
 
 from ashore.control.access.book import save
 from ashore.core.errors import Conflict
-from ashore.data.authority import sql
+from ashore.data.authority import Binding, make_first_key, sql
 from ashore.data.authority.acts import SYSTEM, Acts, Desk
-from ashore.data.authority.keyfile import make_first_key
 from ashore.data.authority.offices import bindings_in_the_way, missing_offices, standing_of
-from ashore.data.authority.policy import Binding
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,10 +6,8 @@ from collections.abc import Sequence
 from typing import Final
 
 from ashore.core.errors import Conflict, InvalidRequest, PermissionDenied
-from ashore.data.authority import sql
+from ashore.data.authority import Account, KeyRecord, raised_by, sql, withheld
 from ashore.data.authority.acts import Desk, principal_of
-from ashore.data.authority.authority import raised_by, withheld
-from ashore.data.authority.records import Account, KeyRecord
 
 MOST_OWN: Final = 20
 """Live keys that an account has made for itself. Those that an officer made for it are not counted."""

@@ -7,8 +7,8 @@ from typing import Final
 
 from ashore.control.access.calls import CALLS, open_desk
 from ashore.core.names import Names
+from ashore.data.authority import ACTIONS
 from ashore.data.authority import room as data
-from ashore.data.authority.actions import ACTIONS
 from ashore.data.authority.keeping import Keys
 from ashore.kit.rooms import Context, Opened
 

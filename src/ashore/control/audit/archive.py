@@ -21,8 +21,8 @@ import msgspec
 
 from ashore.control.audit.s3 import BucketFolder
 from ashore.core.errors import NotFound, SourceUnreachable, TamperedAudit
+from ashore.data.audit import ChainName, Record
 from ashore.data.audit.checkpoints import ChainHead, Checkpoints
-from ashore.data.audit.model import ChainName, Record
 from ashore.data.audit.segments import SEGMENT, Line, chains_in, is_closing, last_record, segment_path, segments_of
 from ashore.kit.folders import make_folder
 from ashore.kit.wholefile import write_whole

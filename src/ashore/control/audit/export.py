@@ -21,10 +21,10 @@ import msgspec
 from ashore import __version__
 from ashore.control.audit.verify import Problem
 from ashore.core.errors import Conflict, NotFound
+from ashore.data.audit import Query, shown_moment
 from ashore.data.audit.canonical import printable
 from ashore.data.audit.checkpoints import CHECKPOINTS
 from ashore.data.audit.model import FORMAT
-from ashore.data.audit.query import Query, shown_moment
 from ashore.data.audit.search import Hit, oldest_first
 from ashore.data.audit.segments import LocalShelf, chains_in, segment_path, segments_of
 from ashore.data.audit.signing import PublicKey, SigningKey

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from ashore.data.audit.checkpoints import Checkpoints
+from ashore.data.audit import Checkpoints
 from ashore.data.audit.digests import DIGEST_KEY
 from ashore.data.audit.signing import NEXT_KEY, SIGNING_KEY, closed_keys_told
 from ashore.kit.sealing import DataKey, KeyKeeper, OpenEnvelope, SecretFolder

@@ -9,9 +9,8 @@ from typing import Any, Final
 
 import msgspec
 
+from ashore.data.audit import Record, shown_moment
 from ashore.data.audit.canonical import printable
-from ashore.data.audit.model import Record
-from ashore.data.audit.query import shown_moment
 from ashore.data.audit.search import Hit
 
 _PLACE: Final = ("at", "chain", "segment")

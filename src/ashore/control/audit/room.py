@@ -10,8 +10,8 @@ from typing import Final
 
 from ashore.control.audit.calls import CALLS
 from ashore.control.audit.service import AuditService
+from ashore.data.audit import AuditLink
 from ashore.data.audit import room as data
-from ashore.data.audit.launch import AuditLink
 from ashore.data.audit.records import BEGIN, INFER
 from ashore.data.audit.writer import CLOSE, JUMP, OPEN
 from ashore.kit.metrics import Metric, Metrics

@@ -21,13 +21,20 @@ from ashore.control.audit.notary import AnchorStanding, read_anchors
 from ashore.control.audit.verifyfolder import VerifyReport, verify_folder
 from ashore.core.errors import InvalidRequest, NotFound
 from ashore.core.nearest import did_you_mean
-from ashore.data.audit.checkpoints import Checkpoints
-from ashore.data.audit.content import ContentSealer, SqlSubjectKeys
-from ashore.data.audit.model import ChainName, Record
+from ashore.data.audit import (
+    PUBLIC_KEYS,
+    ChainName,
+    Checkpoints,
+    ContentSealer,
+    PublicKey,
+    Record,
+    SqlSubjectKeys,
+    load_signing_key,
+    read_public_keys,
+)
 from ashore.data.audit.query import MOST_HITS, Query, check_query
 from ashore.data.audit.search import Hit, find_record, search
 from ashore.data.audit.segments import LocalShelf, Shelf, chains_in
-from ashore.data.audit.signing import PUBLIC_KEYS, PublicKey, load_signing_key, read_public_keys
 from ashore.kit.call import Actor
 from ashore.kit.recorder import ActOutcome, Recorder
 from ashore.kit.rooms import rooms

@@ -10,10 +10,9 @@ from pathlib import Path
 from ashore.control.audit.anchors import open_anchor
 from ashore.control.audit.verify import ChainReport, Problem, verify_chain
 from ashore.control.audit.vouching import CheckpointReport, verify_checkpoints, vouched_of
+from ashore.data.audit import ChainName, PublicKey
 from ashore.data.audit.checkpoints import CHECKPOINTS, ChainHead, read_checkpoints
-from ashore.data.audit.model import ChainName
 from ashore.data.audit.segments import LocalShelf, Shelf
-from ashore.data.audit.signing import PublicKey
 from ashore.kit.decode import UNDECODABLE
 
 

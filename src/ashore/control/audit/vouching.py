@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ashore.control.audit.verify import Problem, Vouched
+from ashore.data.audit import PublicKey
 from ashore.data.audit.checkpoints import BEGINNING, Checkpoint, SignedLine, heads_root, read_checkpoints
 from ashore.data.audit.model import FORMAT
-from ashore.data.audit.signing import PublicKey
 from ashore.kit.decode import UNDECODABLE
 
 

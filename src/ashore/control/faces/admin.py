@@ -19,7 +19,7 @@ from ashore.kit.call import ADMIN, Actor, Call, Download, perform
 from ashore.kit.decode import convert
 
 if TYPE_CHECKING:
-    from ashore.data.http.face import Face
+    from ashore.data.http import Face
 
 CHUNK_BYTES: Final = 1 << 20
 NO_STORE: Final = (b"cache-control", b"no-store")

@@ -22,7 +22,7 @@ from ashore.data.path import Limits
 from ashore.kit.call import Download
 
 if TYPE_CHECKING:
-    from ashore.data.http.face import Face
+    from ashore.data.http import Face
 
 CONSOLE: Final = "/console"
 CHUNK_BYTES: Final = 1 << 20

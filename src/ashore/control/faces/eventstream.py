@@ -10,7 +10,7 @@ from ashore.core.wholenumber import whole_number
 from ashore.data.http.exchange import Exchange
 
 if TYPE_CHECKING:
-    from ashore.data.http.face import Face
+    from ashore.data.http import Face
 
 MOST: Final = 2**62
 """More than any event has."""

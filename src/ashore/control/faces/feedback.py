@@ -19,7 +19,7 @@ from ashore.kit.call import Actor
 from ashore.kit.decode import decode
 
 if TYPE_CHECKING:
-    from ashore.data.http.face import Face
+    from ashore.data.http import Face
 
 MOST_EVENTS: Final = 100
 CHARS_PER_TOKEN: Final = 8

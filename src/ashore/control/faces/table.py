@@ -9,12 +9,12 @@ from ashore.control.faces.admin import routes_of
 from ashore.control.figures import own_metrics
 from ashore.data.feedback import Feedback, Score
 from ashore.data.feedback.service import Given
+from ashore.data.http import DATA_ROUTES
 from ashore.data.http.inner import inner
 from ashore.data.http.openai.chat import ChatCompletion
 from ashore.data.http.openai.types import ChatRequest
 from ashore.data.http.operate import OWN_METRICS
 from ashore.data.http.routes import Route
-from ashore.data.http.table import DATA_ROUTES
 from ashore.kit.rooms import rooms
 
 CONTROL_ROUTES: Final[tuple[Route, ...]] = (

@@ -14,10 +14,10 @@ from ashore.control.jobs.schedule import Schedule
 from ashore.core.errors import AshoreError, NotReady
 from ashore.core.names import Names
 from ashore.data.authority import Authenticator
+from ashore.data.feedback import LearningSection
 from ashore.data.feedback import room as data
 from ashore.data.feedback.receipts import WRITTEN, WRITTEN_S, Receipts
 from ashore.data.feedback.room import read_consents
-from ashore.data.feedback.section import LearningSection
 from ashore.data.feedback.service import FeedbackService
 from ashore.data.feedback.sql import prune
 from ashore.data.jobs import NoQuotas, Quotas

@@ -20,7 +20,7 @@ from ashore.kit.call import Actor
 
 if TYPE_CHECKING:
     from ashore.data.authority import Authenticator
-    from ashore.data.feedback.section import LearningSection
+    from ashore.data.feedback import LearningSection
     from ashore.kit.state import Database
 
 RUN: Final = "learn run"

@@ -16,13 +16,10 @@ from typing import Final
 
 import msgspec
 
+from ashore.data.jobs import PIECE_BYTES, BatchTokens, Call, JobQueue, Reply, SqlFiles, add_tokens
 from ashore.data.jobs.batchlines import BatchError, check_line, check_lines, requests_of, split_lines
 from ashore.data.jobs.batchorder import BatchOrder, BatchProgress, Phase, expires_of, progress_of
-from ashore.data.jobs.batchtokens import BatchTokens, add_tokens
-from ashore.data.jobs.filesql import PIECE_BYTES, SqlFiles
 from ashore.data.jobs.model import Again, Cancelled, Done, Failed, Job, JobBody, Lease, NewJob, Outcome, StoredFile
-from ashore.data.jobs.queue import JobQueue
-from ashore.data.jobs.request import Call, Reply
 
 LINE_KIND: Final = "line"
 LINES_AT_ONCE: Final = 500

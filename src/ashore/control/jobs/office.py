@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from ashore.control.jobs.operations.sources import Reach
-from ashore.data.jobs.queue import JobQueue
+from ashore.data.jobs import JobQueue
 from ashore.kit.call import Rights
 from ashore.kit.recorder import Recorder
 

@@ -14,8 +14,8 @@ from ashore.control.jobs.operations.recording import EndsRecorder
 from ashore.control.jobs.operations.sources import Reach
 from ashore.control.jobs.schedule import Schedule, home_in
 from ashore.core.errors import AshoreError
+from ashore.data.jobs import JobDesk
 from ashore.data.jobs import room as data
-from ashore.data.jobs.desk import JobDesk
 from ashore.data.jobs.operations.model import name_of
 from ashore.data.jobs.schedule import read_turns
 from ashore.kit.egress import parse_allow

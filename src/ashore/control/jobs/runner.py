@@ -17,11 +17,8 @@ from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
 from ashore.core.errors import AshoreError
-from ashore.data.jobs.conversations import SqlConversations
-from ashore.data.jobs.filesql import SqlFiles
-from ashore.data.jobs.model import Again, CutOff, Done, Failed, Lease, Outcome
+from ashore.data.jobs import Again, CutOff, Done, Failed, JobQueue, Lease, Outcome, SqlConversations, SqlFiles
 from ashore.data.jobs.ports import Handler
-from ashore.data.jobs.queue import JobQueue
 from ashore.kit.state import Changes
 
 log = logging.getLogger("ashore.jobs")

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from ashore.data.jobs.model import Job, JobState
+from ashore.data.jobs import Job, JobState
 from ashore.data.jobs.operations.model import Progress, name_of, progress_of, words_of
 
 

@@ -20,7 +20,7 @@ import msgspec
 
 from ashore.core.clock import Clock
 from ashore.core.errors import PermissionDenied
-from ashore.data.jobs.model import Again, Done, Failed, Lease, Outcome
+from ashore.data.jobs import Again, Done, Failed, Lease, Outcome
 from ashore.data.jobs.rules import WebhookCall
 from ashore.kit.egress import Allowed, Resolve, resolve
 from ashore.kit.state import kept_secret

@@ -23,16 +23,13 @@ from ashore.control.jobs.runner import Lane, Runner
 from ashore.control.jobs.webhook import WebhookHandler, webhook_secret
 from ashore.core.clock import SystemClock
 from ashore.core.errors import AshoreError, NotReady
+from ashore.data.jobs import JobQueue, SqlConversations, SqlFiles, SqlJobs
 from ashore.data.jobs.batchorder import KIND as BATCH_KIND
-from ashore.data.jobs.conversations import SqlConversations
-from ashore.data.jobs.filesql import SqlFiles
 from ashore.data.jobs.launch import LOGINS, ApiAddress, JobsLaunch, read_launch
 from ashore.data.jobs.model import WEBHOOK_KIND, Lease, Outcome
 from ashore.data.jobs.operations.model import BACKUP, HEAVY, LIGHT, kind_of
 from ashore.data.jobs.ports import Handler
-from ashore.data.jobs.queue import JobQueue
 from ashore.data.jobs.request import CALL_TIMEOUT_S, CONNECT_TIMEOUT_S, AskWhetherAllowed, CallHandler
-from ashore.data.jobs.sql import SqlJobs
 from ashore.kit.egress import parse_allow
 from ashore.kit.processes import keep_beating, take_pulse
 from ashore.kit.sealing import secrets_by_link

@@ -9,10 +9,9 @@ import msgspec
 
 from ashore.control.releases.office import Standing
 from ashore.control.releases.words import verdict_words
-from ashore.data.releases.betting import Finding
+from ashore.data.releases import Finding, Pair
 from ashore.data.releases.burn import Burning
 from ashore.data.releases.model import WHOLE, Alias, Event
-from ashore.data.releases.pairs import Pair
 from ashore.data.releases.ports import GateVerdict
 
 

@@ -37,10 +37,7 @@ from ashore.control.releases.office import RELEASE_READ as READ
 from ashore.control.releases.office import RELEASE_WRITE as WRITE
 from ashore.control.releases.office import ReleaseOffice
 from ashore.core.errors import InvalidRequest
-from ashore.data.releases.changes import Way
-from ashore.data.releases.model import HOSTED
-from ashore.data.releases.policy import ReleasePolicy
-from ashore.data.releases.ports import ReleaseWish
+from ashore.data.releases import HOSTED, ReleasePolicy, ReleaseWish, Way
 from ashore.kit.call import Actor, Call, Nothing
 
 T = TypeVar("T")

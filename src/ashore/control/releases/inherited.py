@@ -6,7 +6,7 @@ from collections.abc import Collection
 
 from ashore.core.errors import Conflict, InvalidRequest
 from ashore.core.nearest import did_you_mean
-from ashore.data.releases.model import Book
+from ashore.data.releases import Book
 
 Adapters = tuple[tuple[str, str], ...]
 

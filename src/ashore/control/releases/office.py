@@ -13,15 +13,12 @@ from ashore.control.releases.words import needs_override
 from ashore.core.errors import Conflict
 from ashore.core.visible import check_line
 from ashore.data.authority import INFER, Actor, Acts
-from ashore.data.releases import changes, moves, sql
+from ashore.data.releases import EVERYTHING, Finding, Pair, ReleasePolicy, changes, look, moves, sql, step_slice
 from ashore.data.releases.allowed import check_adapters, check_options, kind_named
-from ashore.data.releases.betting import EVERYTHING, Finding, look, step_slice
 from ashore.data.releases.burn import Burning, Slo, burn_rates
 from ashore.data.releases.changes import By, Way
 from ashore.data.releases.digests import content_of_parts
 from ashore.data.releases.model import HOSTED, Alias, Book, Course, Event, Moved, Release, Sticky
-from ashore.data.releases.pairs import Pair
-from ashore.data.releases.policy import ReleasePolicy
 from ashore.data.releases.ports import EvaluationGate, GateVerdict, NoGate, ReleaseWish, Workshop
 from ashore.data.releases.rules import MemoryFigures, check_memory, check_name, next_name
 

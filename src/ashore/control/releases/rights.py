@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Literal
 
+from ashore.data.releases import Book, Release
 from ashore.data.releases.changes import alias_of, release_of
-from ashore.data.releases.model import Book, Release
 from ashore.data.releases.moves import release_before
 
 Move = Literal["create", "shadow", "canary", "promote", "standby", "retire", "rollback", "set", "remove"]

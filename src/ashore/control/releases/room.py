@@ -11,9 +11,8 @@ from msgspec import structs
 from ashore.control.releases.calls import CALLS, ReleaseDesk
 from ashore.control.releases.office import ReleaseOffice
 from ashore.data.authority import Acts
+from ashore.data.releases import EvaluationGate, ReleasePolicy, Workshop
 from ashore.data.releases import room as data
-from ashore.data.releases.policy import ReleasePolicy
-from ashore.data.releases.ports import EvaluationGate, Workshop
 from ashore.data.releases.room import has_releases
 from ashore.kit.rooms import Context, Opened
 from ashore.kit.settings import Home

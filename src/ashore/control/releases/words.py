@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
-from ashore.data.releases.betting import CHECK, MUCH_SLOWER, PREFERENCE, SLOWER, Finding, measure_of
+from ashore.data.releases import CHECK, MUCH_SLOWER, PREFERENCE, SLOWER, Finding, measure_of
 
 
 def verdict_words(found: Finding) -> str:

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 
 from ashore.core.errors import Conflict, EnvironmentFault, InvalidRequest, NotReady
-from ashore.data.residency.model import AsksSupervisor, Residence, Standings
+from ashore.data.residency import AsksSupervisor, Residence, Standings
 from ashore.kit.call import Actor, Call, Nothing, Rights
 from ashore.kit.recorder import Recorder
 

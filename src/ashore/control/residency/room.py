@@ -6,8 +6,8 @@ from dataclasses import replace
 from typing import Final
 
 from ashore.control.residency.calls import CALLS, ResidencyDesk
+from ashore.data.residency import AsksSupervisor
 from ashore.data.residency import room as data
-from ashore.data.residency.model import AsksSupervisor
 from ashore.kit.rooms import Context, Opened
 
 

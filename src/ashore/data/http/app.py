@@ -92,7 +92,7 @@ class HttpApp(Face):
         return True
 
     async def _answer(self, route: Route, exchange: Exchange, principal: Principal) -> None:
-        """Answer a repeated request by its bytes; otherwise call the handler, and remember a response that may repeat."""
+        """Answer a repeated request by its bytes; otherwise call the handler, and remember what may repeat."""
         repeats = route.repeats and CACHE_HEADERS.isdisjoint(exchange.headers)
         if route.is_admitted:
             self.serving.reception.check_pressure(principal, may_be_kept=repeats)

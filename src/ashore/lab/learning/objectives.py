@@ -14,7 +14,7 @@ from typing import Any, Final, Literal
 
 import numpy as np
 
-from ashore.lab.training.batches import Batch
+from ashore.lab.training import Batch
 from ashore.lab.training.losses import CHUNK, answer_loss, hidden_states
 
 BETA: Final = 0.1

@@ -23,15 +23,15 @@ import msgspec
 
 from ashore.core.clock import Clock
 from ashore.core.errors import Conflict, InvalidRequest, InvalidSpec, UnsupportedModel
+from ashore.data.feedback import LearningSection
 from ashore.data.feedback.consent import Consents, Purpose
 from ashore.data.feedback.dataset import Dataset, make_dataset, rows_of
 from ashore.data.feedback.filters import plain
 from ashore.data.feedback.leases import Lease, leased
 from ashore.data.feedback.runs import Run, load_runs, num_gone, pauses, save_examples, save_run
-from ashore.data.feedback.section import LearningSection
 from ashore.data.feedback.sql import votes_on
 from ashore.data.feedback.texts import SealedTexts
-from ashore.data.releases.sql import load_book
+from ashore.data.releases import load_book
 from ashore.data.text import TextModel
 from ashore.kit.decode import UNDECODABLE
 from ashore.kit.folders import make_folder

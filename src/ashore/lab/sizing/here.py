@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from ashore.data.engines.inventory import read_inventory
+from ashore.data.engines import read_inventory
 from ashore.lab.sizing.chips import Chip
 from ashore.lab.sizing.own import Rates, this_machine
 

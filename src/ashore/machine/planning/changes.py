@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ashore.data.engines.plan import Change, ModelPlan, Plan
+from ashore.data.engines import Change, ModelPlan, Plan
 from ashore.machine.planning.shares import share_text
 
 

@@ -7,8 +7,7 @@ from collections.abc import Sequence
 
 from ashore.core.bytesize import human_bytes
 from ashore.core.errors import InvalidRequest
-from ashore.data.engines import EngineCard
-from ashore.data.engines.plan import RESERVED_BYTES, Inventory, Promise, Wish
+from ashore.data.engines import RESERVED_BYTES, EngineCard, Inventory, Promise, Wish
 
 
 def check_shares(wishes: Sequence[Wish], inventory: Inventory) -> None:

@@ -13,7 +13,7 @@ from ashore.control.access.people import People
 from ashore.core.clock import Clock
 from ashore.core.names import EVERY_NAME
 from ashore.core.names import Names as KnownNames
-from ashore.data.authority.acts import Acts
+from ashore.data.authority import Acts
 from ashore.kit.recorder import Recorder
 
 if TYPE_CHECKING:

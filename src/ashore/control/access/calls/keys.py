@@ -9,10 +9,9 @@ import msgspec
 from ashore.control.access.calls.desk import AccessDesk, Argument, Page, Several, Title
 from ashore.control.access.keyring import LONGEST_LIFE_S, LONGEST_OVERLAP_S, KeyWish, NewKey
 from ashore.core.names import Names
+from ashore.data.authority import KeyRecord, KeyScope
 from ashore.data.authority.actions import ACCESS_WRITE, KEY_CREATE_OWN
 from ashore.data.authority.keys import key_id_in
-from ashore.data.authority.model import KeyScope
-from ashore.data.authority.records import KeyRecord
 from ashore.kit.call import Actor, Call
 
 

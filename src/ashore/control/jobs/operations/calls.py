@@ -15,7 +15,7 @@ from ashore.control.jobs.operations.sources import check_stored, pulled_name
 from ashore.control.jobs.standing import JobOut, job_out
 from ashore.core.errors import InvalidRequest, Overloaded
 from ashore.core.share import read_share
-from ashore.data.jobs.model import Job, NewJob, new_id
+from ashore.data.jobs import Job, NewJob, new_id
 from ashore.data.jobs.operations.asks import (
     PATH,
     BackupRunIn,

@@ -18,9 +18,9 @@ from typing import Final
 
 import msgspec
 
+from ashore.data.jobs import JobQueue
 from ashore.data.jobs.model import Done, Failed, Interrupted, Lease, Outcome
 from ashore.data.jobs.operations.model import Progress, Request, Unit
-from ashore.data.jobs.queue import JobQueue
 from ashore.kit.decode import UNDECODABLE
 from ashore.kit.processes import child_environment, python_command
 from ashore.kit.processes.child import tied

@@ -13,9 +13,9 @@ from typing import Final
 import msgspec
 
 from ashore.core.errors import AshoreError, NotFound
+from ashore.data.jobs import JobQueue
 from ashore.data.jobs.model import FINAL, REFUSED, Job
 from ashore.data.jobs.operations.model import Request, name_of
-from ashore.data.jobs.queue import JobQueue
 from ashore.kit.recorder import Act, ActOutcome, Recorder
 from ashore.kit.state import EVENTS as EPOCH
 from ashore.kit.state import Database, EpochWatch, Event, events_after, events_read, events_span, keep_events_read

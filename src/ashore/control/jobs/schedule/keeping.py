@@ -17,7 +17,7 @@ import msgspec
 from ashore.control.jobs.office import JobOffice
 from ashore.control.jobs.operations.calls import BY_NAME, submit
 from ashore.core.errors import AshoreError, HomeBusy, NotFound, Overloaded
-from ashore.data.jobs.model import Job, new_id
+from ashore.data.jobs import Job, new_id
 from ashore.data.jobs.operations.model import RESULT, kind_of, progress_of
 from ashore.data.jobs.schedule.rows import Turn, claim, end, note_plan, read_turns, see
 from ashore.data.jobs.schedule.rules import AGAIN_S, Next
