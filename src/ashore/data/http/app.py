@@ -53,7 +53,7 @@ class HttpApp(Face):
             serving: The request path.
             authenticator: Reads keys.
             metrics: Counts requests.
-            routes: What it answers itself.
+            routes: What it answers itself, but for those that `relay` takes.
             limits: Bounds of requests.
             vllm_names: Whether `/metrics` has vLLM's names, too.
             number: Index of this worker on the machine.
@@ -62,7 +62,8 @@ class HttpApp(Face):
             has_console: Whether the first page links the console.
             common: The rest, as `Face` takes it.
         """
-        super().__init__(serving, authenticator, metrics, routes, limits=limits, **common)
+        own = [one for one in routes if relay is None or not relay.takes(one.path)]
+        super().__init__(serving, authenticator, metrics, own, limits=limits, **common)
         self.serving: Final = serving
         self.vllm_names: Final = vllm_names
         self.number: Final = number
