@@ -1,0 +1,10 @@
+"""Sites: a centre, and branch offices that are each a whole ashore of their own, behind links that fail.
+
+The centre publishes a tree of plain files: signed metadata, what each site shall serve, and models in segments of at
+most 4 MiB. A site reads that tree over HTTPS, from a bucket, or from a stick that was carried there, verifies it, and
+serves on what it has while there is no link.
+
+Owns: the tree, differences between models, the trust between centre and site, the sites of a centre and their waves,
+the loop of a site and what it reports. Refuses: serving models, routing requests, and deciding whether a release is
+good; those are the rooms of a whole ashore, and a site asks them as its operator would.
+"""

@@ -1,0 +1,124 @@
+"""Ports between the centre's tree, the site that reads it, and the site's own store.
+
+Links block: python-tuf's fetcher does, hashing and patching would, and a site's loop is a process of its own. Call them
+from a thread where an event loop runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Protocol
+
+from ashore.control.sites.model import Progress
+from ashore.core.errors import CorruptBlob, DiskFull, NotFound, RemoteRefused, SourceUnreachable
+
+
+class Away(SourceUnreachable):
+    """The centre, or what stands for it, cannot be reached.
+
+    The site goes on with what it has, and tries again later. Check the link if it stays so.
+    """
+
+
+class TooSlow(Away):
+    """The other end sends so slowly that it may be an attack.
+
+    Try again later, or from another mirror. What has arrived is kept.
+    """
+
+
+class Absent(NotFound):
+    """The tree has no file of that path.
+
+    Publish it again at the centre, or export the stick again.
+    """
+
+
+class Refused(RemoteRefused):
+    """The other end does not let this site read or write.
+
+    The centre may have revoked this site; ask who runs the centre.
+    """
+
+
+class WrongBytes(CorruptBlob):
+    """What arrived is not what the signed list says: other bytes, too many, or none that can be unpacked.
+
+    Nothing of it is kept. If it repeats, the mirror, the stick or a machine between alters files.
+    """
+
+
+class NoSpace(DiskFull):
+    """The disk has no room for the new version beside the old one.
+
+    Free the space that the message names; nothing was fetched.
+    """
+
+
+class CentreLink(Protocol):
+    """Reads the published tree, and hands reports in."""
+
+    def read(self, path: str, *, start: int = 0, limit: int) -> Iterator[bytes]:
+        """Yield the bytes of a file of the tree from `start` on, as they arrive.
+
+        May be called again with a later `start` after it broke: what was yielded is good to keep. Several threads may
+        read at once.
+
+        Args:
+            path: Below the tree, with `/`; as checked by `checked_path`.
+            start: Bytes that the caller has already.
+            limit: Most bytes of the whole file. One more raises, however many the other end sends.
+
+        Raises:
+            Away: there is no link, or it broke in the middle; `TooSlow` below the least rate.
+            Absent: there is no such file. Refused: this site may not read it. WrongBytes: it is larger than `limit`.
+        """
+        ...
+
+    def put(self, path: str, body: bytes) -> None:
+        """Write a file, a report, whole or not at all. May be called twice with the same bytes.
+
+        Raises:
+            Away, Refused.
+        """
+        ...
+
+
+class Tree(CentreLink, Protocol):
+    """A tree that the centre writes: a directory or a bucket."""
+
+    def has(self, path: str) -> bool:
+        """Return whether there is such a file."""
+        ...
+
+    def names(self, under: str) -> Iterator[tuple[str, int]]:
+        """Yield path and size of the files below a folder, in any order."""
+        ...
+
+    def remove(self, path: str) -> None:
+        """Delete a file. May be called twice."""
+        ...
+
+
+class Have(Protocol):
+    """What the site has already."""
+
+    def models(self) -> frozenset[str]:
+        """Return the digests of whole models, `sha256:…`."""
+        ...
+
+    def file(self, sha256: str) -> Path | None:
+        """Return a file of these clear bytes, to be read only; None if there is none."""
+        ...
+
+
+class OnProgress(Protocol):
+    """Called often and cheaply; must not raise."""
+
+    def __call__(self, progress: Progress, /) -> None: ...
+
+
+def read_whole(link: CentreLink, path: str, *, limit: int) -> bytes:
+    """Return a small file of the tree. Raises as `CentreLink.read`."""
+    return b"".join(link.read(path, limit=limit))
