@@ -27,10 +27,12 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from tests.support.memory_replica import MemoryReplica
+
 from ashore.core.clock import SystemClock
 from ashore.data.audit import AuditLink
 from ashore.data.authority import keep_first_key, make_first_key
-from ashore.data.path import HttpListen, MemoryReplica, ServedModel, StateLink, Topology, write_topology
+from ashore.data.path import HttpListen, ServedModel, StateLink, Topology, write_topology
 from ashore.data.worker import serve
 from ashore.kit.state import open_database
 

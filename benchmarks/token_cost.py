@@ -20,6 +20,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from tests.support.memory_replica import ECHO_INFO
+
 from ashore.control.faces.table import ROUTES
 from ashore.core.clock import SystemClock
 from ashore.core.ids import OrderId
@@ -29,7 +31,6 @@ from ashore.data.engines import EngineEvent, Finished, HostClient, Token
 from ashore.data.engines import frames as wire
 from ashore.data.http import HttpApp, HttpServer, listen
 from ashore.data.path import BytesText, HttpListen, Limits, ServedModel, ServingService, Topology
-from ashore.data.path.memory import ECHO_INFO
 from ashore.kit.metrics import Metrics
 
 WAYS = {

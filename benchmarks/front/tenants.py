@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from benchmarks.front.cached import CHAT, Effort
 from benchmarks.front.load import Tools
 from benchmarks.row import Row
+from tests.support.memory_replica import MemoryReplica
 
 from ashore.control.faces.table import ROUTES
 from ashore.core.clock import SystemClock
@@ -27,7 +28,7 @@ from ashore.data.authority import Principal
 from ashore.data.cache import AnswerCache, CachePolicy, FixedEpochs
 from ashore.data.engines import CancelOrder, EngineEvent, Finished, GenerateOrder, OrderHearer, Token
 from ashore.data.http import HttpApp
-from ashore.data.path import BytesText, Limits, MemoryReplica, ServedModel, ServingService, Topology
+from ashore.data.path import BytesText, Limits, ServedModel, ServingService, Topology
 from ashore.kit.metrics import Metrics
 
 PROBES = 1_000_000

@@ -8,11 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from memory_workshop import MemoryWorkshop
 from served import Served, call, owner_key, start_served
 from sqlalchemy import text
 
 from ashore.control.releases import ReleaseOffice
-from ashore.control.releases.memory import MemoryWorkshop
 from ashore.core.clock import SystemClock
 from ashore.data.authority import SYSTEM, Acts
 from ashore.data.releases import ReleaseWish, Way

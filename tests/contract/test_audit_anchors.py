@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 from audit_notes import write_chain
+from memory_anchor import MemoryAnchor
 from s3_server import KEYS
 
 from ashore.control.audit import Anchor, open_anchor
-from ashore.control.audit.anchors.memory import MemoryAnchor
 from ashore.core.errors import InvalidRequest, SourceUnreachable, TamperedAudit
 from ashore.data.audit import Checkpoints
 from ashore.data.audit.checkpoints import read_checkpoints

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 from audit_notes import a_note
 from crash_steps import run_crashes
+from memory_archive import MemoryArchive
 from s3_server import KEYS
 
-from ashore.control.audit import Archive, Archivist, AuditService, MemoryArchive, open_archive, verify_folder
+from ashore.control.audit import Archive, Archivist, AuditService, open_archive, verify_folder
 from ashore.control.audit.archive import ArchiveShelf
 from ashore.control.audit.archivist import ARCHIVED, read_standing
 from ashore.core.clock import ManualClock

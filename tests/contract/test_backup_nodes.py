@@ -9,9 +9,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from memory_node import MemoryNode
 from s3_server import KEYS
 
-from ashore.control.backup import MemoryNode, Node, open_node
+from ashore.control.backup import Node, open_node
 from ashore.control.backup.ports import read_small, write_small
 from ashore.core.errors import BackupDamaged, NodeUnavailable, NotFound
 

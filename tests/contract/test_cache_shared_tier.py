@@ -19,11 +19,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from memory_tier import MemoryTier
 from valkey_server import ValkeyServer, binary, free_port
 
 from ashore.core.clock import SystemClock
 from ashore.core.errors import InvalidSpec
-from ashore.data.cache import MemoryTier, SharedTier, valkey
+from ashore.data.cache import SharedTier, valkey
 from ashore.data.cache.valkey import ValkeyTier, connect, parse_sentinels
 from ashore.machine.edge import keep_certificate
 

@@ -17,6 +17,11 @@ import ashore
 
 SOURCE = Path(ashore.__file__).parent
 SUITES = Path(__file__).parent
+TWINS = [
+    SUITES.parent / "support" / f"memory_{one}.py"
+    for one in ("anchor", "archive", "keeper", "node", "replica", "tier", "workshop")
+]
+"""The adapters that tests alone use."""
 
 COVERED = {
     "audit/anchors:Anchor": (
@@ -100,7 +105,7 @@ def _methods(node: ast.ClassDef) -> set[str]:
 @cache
 def _classes() -> dict[str, list[ast.ClassDef]]:
     found: dict[str, list[ast.ClassDef]] = {}
-    for file in SOURCE.rglob("*.py"):
+    for file in (*SOURCE.rglob("*.py"), *TWINS):
         for node in ast.parse(file.read_text(encoding="utf-8")).body:
             if isinstance(node, ast.ClassDef):
                 found.setdefault(node.name, []).append(node)

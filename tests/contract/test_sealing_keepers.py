@@ -8,13 +8,13 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from memory_keeper import MemoryKeeper
 from transit_double import TOKEN, running_transit
 
 from ashore.core.clock import ManualClock
 from ashore.core.errors import CorruptBlob, InvalidRequest, KeyServiceUnreachable, RemoteRefused, SealingKeyMissing
 from ashore.kit.sealing import KeyKeeper, close_envelope, new_data_key, open_envelope
 from ashore.kit.sealing.keyring import KeyringKeeper
-from ashore.kit.sealing.memory import MemoryKeeper
 from ashore.kit.sealing.passphrase import PassphraseKeeper
 from ashore.kit.sealing.transit import TransitKeeper
 

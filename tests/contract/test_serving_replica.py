@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from memory_replica import MemoryReplica
 
 from ashore.core.errors import AshoreError, Draining, HostDied
 from ashore.core.ids import OrderId
@@ -31,7 +32,7 @@ from ashore.data.engines import (
     write_launch,
 )
 from ashore.data.engines.fake.files import fake_model_files
-from ashore.data.path import MemoryReplica, Replica
+from ashore.data.path import Replica
 
 Connect = Callable[[], Any]
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from grammars import check_grammar
+from memory_replica import MemoryReplica
 from tests.fuzz.files import ODD_JSON
 from tests.fuzz.target import Target
 
@@ -17,7 +18,7 @@ from ashore.core.clock import SystemClock
 from ashore.data.authority import OnBehalf, OpenDoor
 from ashore.data.http import HttpApp
 from ashore.data.jobs import EgressSection, JobDesk, JobsSection, make_desk
-from ashore.data.path import BytesText, MemoryReplica, ServedModel, ServingService, Topology
+from ashore.data.path import BytesText, ServedModel, ServingService, Topology
 from ashore.kit.metrics import Metrics
 from ashore.kit.rooms import Rooms
 from ashore.kit.state import open_database

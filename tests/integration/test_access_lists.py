@@ -11,12 +11,13 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from memory_replica import MemoryReplica
+from memory_workshop import MemoryWorkshop
 from scratch import FewNames
 
 from ashore.control.access import AccountWish, Keyring, KeyWish, People, PolicyBook
 from ashore.control.faces.table import ROUTES
 from ashore.control.releases import ReleaseOffice
-from ashore.control.releases.memory import MemoryWorkshop
 from ashore.core.clock import ManualClock
 from ashore.core.errors import PermissionDenied
 from ashore.core.ids import TenantId
@@ -38,7 +39,7 @@ from ashore.data.authority.budgets import BudgetRule, SqlAuthority, Usage
 from ashore.data.authority.budgets.calls import BudgetOffice
 from ashore.data.engines import EngineOptions, Inventory, ModelPlan, Plan
 from ashore.data.http import HttpApp
-from ashore.data.path import BytesText, Limits, MemoryReplica, ServingService, Topology
+from ashore.data.path import BytesText, Limits, ServingService, Topology
 from ashore.data.releases.keeper import ReleaseKeeper
 from ashore.kit.metrics import Metrics
 from ashore.kit.recorder import MemoryRecorder

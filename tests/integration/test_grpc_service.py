@@ -14,6 +14,7 @@ import pytest
 from google.protobuf import any_pb2, descriptor_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+from memory_replica import MemoryReplica
 from rawh2 import INITIAL_WINDOW, RawH2
 
 from ashore.core.clock import SystemClock
@@ -24,7 +25,7 @@ from ashore.data.cache import AnswerCache, CachePolicy, FixedEpochs
 from ashore.data.grpc import GrpcServer
 from ashore.data.grpc.gen import inference_pb2 as pb
 from ashore.data.grpc.gen import inference_pb2_grpc, status_pb2
-from ashore.data.path import AdmissionSection, BytesText, Limits, MemoryReplica, ServedModel, ServingService, Topology
+from ashore.data.path import AdmissionSection, BytesText, Limits, ServedModel, ServingService, Topology
 from ashore.kit.metrics import Metrics
 
 KEY, WEAK_KEY = new_key(), new_key()

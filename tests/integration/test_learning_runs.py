@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 from eval_subjects import Scripted
+from memory_workshop import MemoryWorkshop
 from release_house import House
 from tiny_models import make_tiny_model
 
 from ashore.cli.bootstrap import build_store
-from ashore.control.releases.memory import MemoryWorkshop
 from ashore.core.clock import ManualClock
 from ashore.core.errors import Conflict, DiskFull, InvalidRequest, NotReady
 from ashore.data.audit import SqlSubjectKeys

@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from memory_keeper import MemoryKeeper
 from store_making import make_store, pull_tiny
 from tiny_models import make_tiny_model
 
@@ -20,7 +21,6 @@ from ashore.core.errors import AshoreError, BrokenData, Conflict, DiskFull, Inva
 from ashore.data.engines import EngineKind, EngineOptions, ModelFiles, RoundOrder, ScoreText, scored
 from ashore.data.engines.cards import make_engine
 from ashore.data.engines.openvino.prepare import prepare_openvino
-from ashore.kit.sealing.memory import MemoryKeeper
 from ashore.kit.store import ModelStore, VariantRecipe, convert_safetensors_to_gguf, read_tensors
 from ashore.lab.optimize.pruning import Kind, Pruner, PruneWish, Sizes, anatomy_of
 from ashore.lab.training import StepReport

@@ -6,13 +6,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from memory_keeper import MemoryKeeper
 from s3_server import KEYS
 from store_making import make_store, pull_tiny
 from tiny_models import make_tiny_model
 
 from ashore.core.clock import ManualClock
 from ashore.core.errors import CorruptBlob, SealingKeyMissing, SourceUnreachable, UnknownModel
-from ashore.kit.sealing.memory import MemoryKeeper
 from ashore.kit.store import ManifestRemote, ModelStore, open_source, silent
 from ashore.kit.store.manifest import descriptors
 

@@ -16,6 +16,7 @@ import checkpoint_bench
 import pytest
 import training_bench
 from checkpoint_bench import Numbers
+from memory_keeper import MemoryKeeper
 from store_making import pull_tiny
 from test_training_sft import PLENTY, asked
 from training_bench import small_run
@@ -23,7 +24,6 @@ from training_bench import small_run
 from ashore.core.clock import ManualClock
 from ashore.core.errors import DiskFull
 from ashore.kit.sealing import new_data_key
-from ashore.kit.sealing.memory import MemoryKeeper
 from ashore.kit.store import ModelStore
 from ashore.lab.training import RunState, SftRun, plan_sft
 from ashore.lab.training.checkpointing.form import PIECE_BYTES, Position, spare_bytes, write_file

@@ -9,6 +9,7 @@ from typing import Any, BinaryIO
 
 import cyclopts
 import pytest
+from memory_replica import MemoryReplica
 
 from ashore.cli.target import ServerTarget
 from ashore.control.faces.table import ROUTES
@@ -17,7 +18,7 @@ from ashore.core.errors import AshoreError
 from ashore.data.authority import Authenticator, Binding, OpenDoor, Policy, PolicyAuthority, Principal, Role
 from ashore.data.http import HttpApp
 from ashore.data.http.routes import Route
-from ashore.data.path import BytesText, Limits, MemoryReplica, ServingService, Topology
+from ashore.data.path import BytesText, Limits, ServingService, Topology
 from ashore.kit.metrics import Metrics
 from ashore.kit.recorder import MemoryRecorder, Recorder
 from ashore.kit.rooms import Rooms

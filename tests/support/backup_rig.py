@@ -8,7 +8,9 @@ import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
 
-from ashore.control.backup import BackupHome, BackupService, Code, HomeContents, KeepNamed, MemoryNode, Node, parse_code
+from memory_node import MemoryNode
+
+from ashore.control.backup import BackupHome, BackupService, Code, HomeContents, KeepNamed, Node, parse_code
 from ashore.core.clock import ManualClock
 from ashore.kit.recorder import MemoryRecorder
 from ashore.kit.store import ModelStore

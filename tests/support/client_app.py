@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from memory_replica import ECHO_INFO, MemoryReplica
 
 from ashore.control.faces.table import ROUTES
 from ashore.core.clock import SystemClock
@@ -19,8 +20,7 @@ from ashore.data.engines import CancelOrder, GenerateOrder, OrderHearer
 from ashore.data.engines.fake.engine import spoken
 from ashore.data.engines.fake.files import VOCAB_SIZE, fake_model_files
 from ashore.data.http import HttpApp
-from ashore.data.path import Limits, MemoryReplica, ServedModel, ServingService, Topology
-from ashore.data.path.memory import ECHO_INFO
+from ashore.data.path import Limits, ServedModel, ServingService, Topology
 from ashore.data.text import TextModel
 from ashore.kit.metrics import Metrics
 from ashore.kit.rooms import Rooms

@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import unquote, urlencode, urlsplit
 
+from memory_replica import MemoryReplica
+
 from ashore.control.access import AccountWish, KeyWish, People
 from ashore.control.console import Console
 from ashore.control.console.pages import PAGES
@@ -46,16 +48,7 @@ from ashore.data.issuers import fetch_jwks
 from ashore.data.jobs import Quotas
 from ashore.data.opening import open_the_state
 from ashore.data.origin import Origins
-from ashore.data.path import (
-    BytesText,
-    HttpListen,
-    Limits,
-    MemoryReplica,
-    ServedModel,
-    ServingService,
-    StateLink,
-    Topology,
-)
+from ashore.data.path import BytesText, HttpListen, Limits, ServedModel, ServingService, StateLink, Topology
 from ashore.data.recording import LogRecorder
 from ashore.data.releases.room import RequestPath
 from ashore.data.worker import guards_of

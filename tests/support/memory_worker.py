@@ -14,8 +14,10 @@ import logging
 import sys
 from pathlib import Path
 
+from memory_replica import MemoryReplica
+
 from ashore.core.errors import NotReady
-from ashore.data.path import MemoryReplica, Replica
+from ashore.data.path import Replica
 from ashore.data.worker import serve
 
 

@@ -12,10 +12,10 @@ from urllib.parse import quote, urlencode
 
 import pytest
 from http_worker import Worker, http_worker, state_link
+from memory_workshop import MemoryWorkshop
 
 from ashore.control.access import AccountWish, KeyWish, People
 from ashore.control.releases.calls import CALLS
-from ashore.control.releases.memory import MemoryWorkshop
 from ashore.core.clock import SystemClock
 from ashore.data.authority import SYSTEM, Acts
 from ashore.data.engines import EngineOptions, Inventory, ModelPlan, Plan

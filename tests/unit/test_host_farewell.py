@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from host_in_thread import Nowhere, collect, echo_order, host_running, host_runs
+from memory_replica import ECHO_INFO
 from waiting import eventually
 
 from ashore.core.errors import Draining, HostDied
@@ -25,7 +26,6 @@ from ashore.data.engines.host import HostLoop
 from ashore.data.engines.host import loop as host_loop
 from ashore.data.engines.hostlink import HostLink
 from ashore.data.engines.orderstream import OrderStream
-from ashore.data.path.memory import ECHO_INFO
 from ashore.kit.processes import listen_on, unix_address
 
 

@@ -9,21 +9,14 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
+from memory_replica import MemoryReplica
 
 from ashore.control.faces.table import ROUTES
 from ashore.core.clock import SystemClock
 from ashore.data.authority import OnBehalf, OpenDoor
 from ashore.data.decode import model_in
 from ashore.data.http import HttpApp
-from ashore.data.path import (
-    AdmissionSection,
-    BytesText,
-    ConcurrencyLimit,
-    MemoryReplica,
-    ServedModel,
-    ServingService,
-    Topology,
-)
+from ashore.data.path import AdmissionSection, BytesText, ConcurrencyLimit, ServedModel, ServingService, Topology
 from ashore.data.path.concurrency import CALM, LOOK_S, Pulse
 from ashore.kit.metrics import Metrics
 from ashore.kit.rooms import Rooms

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from memory_replica import MemoryReplica
 
 from ashore.control.faces.table import ROUTES
 from ashore.core.clock import SystemClock
@@ -17,7 +18,7 @@ from ashore.data.authority import OnBehalf, OpenDoor
 from ashore.data.http import HttpApp
 from ashore.data.jobs import EgressSection, JobDesk, JobsSection, make_desk
 from ashore.data.jobs.reserve import RESERVED_BYTES
-from ashore.data.path import BytesText, CountingAuditor, Guards, MemoryReplica, ServedModel, ServingService, Topology
+from ashore.data.path import BytesText, CountingAuditor, Guards, ServedModel, ServingService, Topology
 from ashore.kit.metrics import Metrics
 from ashore.kit.rooms import Rooms
 from ashore.kit.state import Database, open_database

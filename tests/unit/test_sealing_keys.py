@@ -7,6 +7,7 @@ import threading
 from pathlib import Path
 
 import pytest
+from memory_keeper import MemoryKeeper
 from transit_double import TOKEN, running_transit
 
 from ashore.core.clock import ManualClock
@@ -21,7 +22,6 @@ from ashore.core.errors import (
 from ashore.kit.sealing import DataKeys, SecretBox, Wrapped, is_ours_alone, new_data_key
 from ashore.kit.sealing.keyring import KeyringKeeper
 from ashore.kit.sealing.keysource import format_key_source, no_key_source, parse_key_source
-from ashore.kit.sealing.memory import MemoryKeeper
 from ashore.kit.sealing.passphrase import PassphraseKeeper
 from ashore.kit.sealing.transit import TransitKeeper
 from ashore.machine.config import parse_spec, read_spec

@@ -6,6 +6,7 @@ import threading
 from pathlib import Path
 
 import pytest
+from memory_keeper import MemoryKeeper
 
 from ashore.cli.bootstrap import build_store, hold_state_secrets, open_state, rekey
 from ashore.control.jobs import webhook_secret
@@ -13,7 +14,6 @@ from ashore.core.clock import ManualClock
 from ashore.core.errors import CorruptBlob, SealingKeyMissing
 from ashore.data.cache import cache_secret
 from ashore.kit.sealing import SecretBox, new_data_key, seal_secrets, secrets_by_keeper, secrets_by_link, unseal_secrets
-from ashore.kit.sealing.memory import MemoryKeeper
 from ashore.kit.settings import Home, Settings
 from ashore.kit.state import Database, execute, kept_secret, open_database
 from ashore.machine.config import parse_spec

@@ -10,6 +10,8 @@ from typing import Any
 
 import msgspec
 import pytest
+from memory_replica import MemoryReplica
+from memory_tier import MemoryTier
 
 from ashore.core.chat import Message
 from ashore.core.clock import SystemClock
@@ -17,7 +19,7 @@ from ashore.core.errors import AshoreError, DeadlineExceeded, HostDied, Overload
 from ashore.core.ids import RequestId, TenantId
 from ashore.data.authority import OpenDoor, Principal
 from ashore.data.authority.budgets import Standing
-from ashore.data.cache import AnswerCache, CachePolicy, Directive, FixedEpochs, MemoryTier
+from ashore.data.cache import AnswerCache, CachePolicy, Directive, FixedEpochs
 from ashore.data.engines import EngineOptions, ModelFiles, Sampling, content_of
 from ashore.data.path import (
     BytesText,
@@ -26,7 +28,6 @@ from ashore.data.path import (
     Delta,
     GenerationRequest,
     Guards,
-    MemoryReplica,
     Reservation,
     ServedModel,
     ServingEvent,

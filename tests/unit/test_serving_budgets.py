@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 import pytest
+from memory_replica import MemoryReplica
 from scratch import a_ledger, usages
 
 from ashore.core.chat import Message
@@ -23,7 +24,6 @@ from ashore.data.path import (
     Delta,
     GenerationRequest,
     Guards,
-    MemoryReplica,
     ServedModel,
     ServingEvent,
     ServingService,

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Sequence
 
 import pytest
+from memory_replica import ECHO_INFO, MemoryReplica
 from msgspec.structs import replace
 
 from ashore.core.chat import Message
@@ -18,14 +19,12 @@ from ashore.data.path import (
     BytesText,
     DispatchSection,
     GenerationRequest,
-    MemoryReplica,
     RouteByCost,
     ServedModel,
     ServingService,
     Started,
     Topology,
 )
-from ashore.data.path.memory import ECHO_INFO
 from ashore.kit.metrics import Metrics
 
 ALICE = Principal(id="alice", tenant=TenantId("acme"), roles=frozenset({"developer"}))

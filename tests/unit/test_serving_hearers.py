@@ -8,6 +8,7 @@ from contextlib import aclosing, nullcontext
 from typing import Any
 
 import pytest
+from memory_replica import MemoryReplica
 
 from ashore.core.chat import Message
 from ashore.core.clock import SystemClock
@@ -24,7 +25,6 @@ from ashore.data.path import (
     Delta,
     GenerationRequest,
     Guards,
-    MemoryReplica,
     SeesNothing,
     ServedModel,
     ServingEvent,

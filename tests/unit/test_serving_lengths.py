@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from memory_replica import ECHO_INFO, MemoryReplica
 
 from ashore.core.chat import Message, ToolCall, ToolSpec
 from ashore.core.clock import SystemClock
@@ -21,7 +22,6 @@ from ashore.data.path import (
     BytesText,
     GenerationRequest,
     Guards,
-    MemoryReplica,
     SeesNothing,
     ServedModel,
     ServingEvent,
@@ -30,7 +30,6 @@ from ashore.data.path import (
     Usage,
 )
 from ashore.data.path.guards import Unmasked
-from ashore.data.path.memory import ECHO_INFO
 from ashore.kit.metrics import Metrics
 
 ANYONE = OpenDoor().authenticate(None)

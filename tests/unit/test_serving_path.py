@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from memory_replica import ECHO_INFO, MemoryReplica
 
 from ashore.core.chat import Message, ToolSpec
 from ashore.core.clock import SystemClock
@@ -36,7 +37,6 @@ from ashore.data.path import (
     ChoiceEnded,
     Delta,
     GenerationRequest,
-    MemoryReplica,
     ServedModel,
     ServingEvent,
     ServingService,
@@ -45,7 +45,6 @@ from ashore.data.path import (
     Usage,
 )
 from ashore.data.path.embedding import NUMBER_BYTES
-from ashore.data.path.memory import ECHO_INFO
 from ashore.data.path.orders import room_for_answer
 from ashore.data.path.scoring import prompt_tokens_told
 from ashore.kit.metrics import Metrics

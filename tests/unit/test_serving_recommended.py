@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from memory_replica import MemoryReplica
 
 from ashore.core.chat import Message
 from ashore.core.clock import SystemClock
@@ -26,7 +27,7 @@ from ashore.data.http.openai.embeddings import model_out
 from ashore.data.http.openai.responses_parse import to_generation as from_responses
 from ashore.data.http.openai.responses_types import ResponsesRequest
 from ashore.data.http.openai.types import ChatRequest, CompletionRequest
-from ashore.data.path import BytesText, GenerationRequest, MemoryReplica, ServedModel, ServingService, Topology
+from ashore.data.path import BytesText, GenerationRequest, ServedModel, ServingService, Topology
 from ashore.data.path.recommended import recommendations, with_recommended
 from ashore.kit.metrics import Metrics
 

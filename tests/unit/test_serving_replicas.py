@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 import pytest
+from memory_replica import MemoryReplica
 
 from ashore.core.chat import Message
 from ashore.core.clock import SystemClock
@@ -13,16 +14,7 @@ from ashore.core.errors import CorruptBlob, NotReady, Overloaded
 from ashore.core.ids import RequestId, TenantId
 from ashore.data.authority import Principal
 from ashore.data.engines import Sampling
-from ashore.data.path import (
-    BytesText,
-    GenerationRequest,
-    MemoryReplica,
-    ServedModel,
-    ServingService,
-    Started,
-    Topology,
-    Usage,
-)
+from ashore.data.path import BytesText, GenerationRequest, ServedModel, ServingService, Started, Topology, Usage
 from ashore.data.path.replicas import ReplicaSet
 from ashore.data.releases.room import keep_judging
 from ashore.kit.metrics import Metrics

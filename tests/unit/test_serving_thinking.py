@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+from memory_replica import MemoryReplica
 from tiny_text import R1, byte_level
 
 from ashore.core.chat import Message
@@ -13,7 +14,7 @@ from ashore.core.errors import AshoreError
 from ashore.core.ids import OrderId, RequestId
 from ashore.data.authority import OpenDoor
 from ashore.data.engines import CancelOrder, EngineEvent, Finished, GenerateOrder, OrderHearer, Token
-from ashore.data.path import BytesText, GenerationRequest, MemoryReplica, ServedModel, ServingService, Topology, Usage
+from ashore.data.path import BytesText, GenerationRequest, ServedModel, ServingService, Topology, Usage
 from ashore.data.path.thinking import CLOSER, ThinksAtMost
 from ashore.data.text import TextModel
 from ashore.kit.metrics import Metrics

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from crash_steps import run_crashes
+from memory_keeper import MemoryKeeper
 from store_making import alter, blob_of, pull_tiny
 
 from ashore.core.clock import ManualClock
@@ -15,7 +16,6 @@ from ashore.core.errors import Conflict, CorruptBlob, InvalidRequest, SealingKey
 from ashore.kit.recorder import MemoryRecorder
 from ashore.kit.sealing import KeyKeeper
 from ashore.kit.sealing.keyring import KeyringKeeper
-from ashore.kit.sealing.memory import MemoryKeeper
 from ashore.kit.store import ModelStore, StoredModel
 
 CRASHES = Path(__file__).parents[1] / "support" / "seal_crashes.py"

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from memory_workshop import MemoryWorkshop
 from postgres_server import fresh_state
 from release_house import GIB, House
 
-from ashore.control.releases.memory import MemoryWorkshop
 from ashore.core.clock import ManualClock
 from ashore.kit.recorder import MemoryRecorder
 from ashore.kit.state import open_state

@@ -14,10 +14,11 @@ import pytest
 from audit_notes import a_note, an_act, write_chain
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from memory_archive import MemoryArchive
 
 import ashore
 from ashore.cli.recorded import ACTS
-from ashore.control.audit import AuditService, Follower, MemoryArchive, archive_segments, verify_export, verify_folder
+from ashore.control.audit import AuditService, Follower, archive_segments, verify_export, verify_folder
 from ashore.control.audit.archive import ArchiveShelf, FolderArchive
 from ashore.control.audit.export import cef_row, csv_row, jsonl_row
 from ashore.control.audit.service import actions, is_known

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 from backup_rig import Rig, fill_home, same_files
+from memory_keeper import MemoryKeeper
 from store_making import pull_tiny
 
 from ashore.core.errors import Conflict, CorruptBlob, NotFound, RecoveryKeyWrong, TooFewNodes
 from ashore.kit.sealing import SecretFolder, opened_by_keeper
-from ashore.kit.sealing.memory import MemoryKeeper
 
 
 @pytest.fixture

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 from backup_rig import Rig, fill_home, same_files
+from memory_node import MemoryNode, MemorySink, MemorySource
 
-from ashore.control.backup import BackupHome, BackupService, HomeContents, KeepNamed, MemoryNode
-from ashore.control.backup.memory import MemorySink, MemorySource
+from ashore.control.backup import BackupHome, BackupService, HomeContents, KeepNamed
 from ashore.core.errors import Conflict, NotFound
 from ashore.kit.recorder import MemoryRecorder
 

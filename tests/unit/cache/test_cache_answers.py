@@ -7,6 +7,7 @@ import dataclasses
 from typing import Any
 
 import pytest
+from memory_tier import MemoryTier
 
 from ashore.core.clock import ManualClock
 from ashore.core.errors import InvalidRequest
@@ -20,7 +21,6 @@ from ashore.data.cache import (
     FixedEpochs,
     KeptAnswer,
     KeptChoice,
-    MemoryTier,
     Pair,
     Question,
     Ready,

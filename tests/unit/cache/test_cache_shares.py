@@ -8,6 +8,7 @@ import random
 from typing import Any
 
 import pytest
+from memory_tier import MemoryTier
 from test_cache_answers import ANSWER, ASK
 
 from ashore.core.clock import ManualClock
@@ -17,7 +18,6 @@ from ashore.data.cache import (
     CachePolicy,
     Directive,
     FixedEpochs,
-    MemoryTier,
     Ready,
     RoutePolicy,
     SharedTier,

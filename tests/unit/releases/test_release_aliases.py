@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 import pytest
+from memory_replica import MemoryReplica
 from msgspec import structs
 from scratch import a_ledger
 
@@ -18,16 +19,7 @@ from ashore.data.authority.budgets import BudgetRule, LedgerBudgets
 from ashore.data.authority.policy import Binding, Policy, Role, parse_rule
 from ashore.data.cache import AnswerCache, CachePolicy, FixedEpochs, RoutePolicy
 from ashore.data.engines import Sampling
-from ashore.data.path import (
-    BytesText,
-    GenerationRequest,
-    Guards,
-    MemoryReplica,
-    ServedModel,
-    ServingService,
-    Started,
-    Topology,
-)
+from ashore.data.path import BytesText, GenerationRequest, Guards, ServedModel, ServingService, Started, Topology
 from ashore.data.path.masking import PrivacyMasker
 from ashore.data.privacy import Privacy, PrivacyPolicy, PrivacyRoute
 from ashore.data.releases import AliasRoute

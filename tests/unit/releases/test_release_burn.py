@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from memory_replica import MemoryReplica
 from test_release_serving import Bench, ask, run
 
 from ashore.core.errors import AshoreError, InvalidSpec
-from ashore.data.path import MemoryReplica
 from ashore.data.releases import AliasRoute, Count, ReleasePolicy, Slo, burning
 from ashore.machine.config import parse_spec
 

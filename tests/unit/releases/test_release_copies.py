@@ -7,12 +7,13 @@ import gc
 from dataclasses import replace
 
 import pytest
+from memory_replica import MemoryReplica
 from msgspec import structs
 from test_release_serving import ALICE, Bench, ask, run, until
 
 from ashore.core.clock import ManualClock
 from ashore.data.engines import ScoredText, ScoreText, TokenLogprob
-from ashore.data.path import Delta, MemoryReplica, Usage, answer_listener
+from ashore.data.path import Delta, Usage, answer_listener
 from ashore.data.path.admission import Load
 from ashore.data.path.background import FRESH_S, QUEUE, REST, Aside
 from ashore.data.path.canary import DROPPED

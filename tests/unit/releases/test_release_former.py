@@ -8,10 +8,10 @@ import time
 from collections.abc import Iterator
 
 import pytest
+from memory_replica import MemoryReplica
 from test_release_serving import Bench, ask, run
 
 from ashore.core.errors import AshoreError, EngineFailed
-from ashore.data.path import MemoryReplica
 from ashore.data.path.canary import HEAR_EVERY_S
 from ashore.data.path.differences import Observation
 from ashore.data.path.predecessor import KEPT, LEAST, RATE_S, Arrivals, Former

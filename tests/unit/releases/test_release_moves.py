@@ -6,9 +6,10 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
+from memory_workshop import MemoryWorkshop
+
 from ashore.control.releases import ReleaseOffice
 from ashore.control.releases.calls import CALLS, ReleaseDesk
-from ashore.control.releases.memory import MemoryWorkshop
 from ashore.core.clock import ManualClock
 from ashore.data.authority import SYSTEM, Acts
 from ashore.data.engines import EngineOptions, Inventory, ModelPlan, Plan

@@ -9,14 +9,14 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from memory_replica import ECHO_INFO, MemoryReplica
 from test_release_serving import Bench, ask, run
 
 from ashore.core.chat import Message
 from ashore.core.errors import InvalidSpec
 from ashore.data.cache import Directive
 from ashore.data.engines import CancelOrder, GenerateOrder, OrderHearer
-from ashore.data.path import GenerationRequest, Guards, MemoryReplica, PrivacyMasker
-from ashore.data.path.memory import ECHO_INFO
+from ashore.data.path import GenerationRequest, Guards, PrivacyMasker
 from ashore.data.privacy import Privacy, PrivacyPolicy
 from ashore.data.releases import AliasRoute, Pair, ReleasePolicy, Shadowing, Widest, wording_distance
 from ashore.kit.metrics import Metrics

@@ -6,12 +6,12 @@ import asyncio
 from dataclasses import replace
 
 import pytest
+from memory_replica import ECHO_INFO, MemoryReplica
 from msgspec import structs
 from test_release_serving import Bench, ask, run
 
 from ashore.core.errors import ContextTooLong, UnsupportedByEngine
-from ashore.data.path import GenerationRequest, MemoryReplica
-from ashore.data.path.memory import ECHO_INFO
+from ashore.data.path import GenerationRequest
 from ashore.data.releases import EVERYTHING, AliasRoute, Shadowing
 
 NARROW = structs.replace(ECHO_INFO, context_tokens=230)

@@ -9,13 +9,14 @@ from collections.abc import Callable
 
 import msgspec
 import pytest
+from memory_replica import MemoryReplica
 from test_release_serving import ALICE, Bench, ask, run
 
 from ashore.core.clock import SystemClock
 from ashore.core.errors import DeadlineExceeded, InvalidSpec
 from ashore.data.authority import Principal
 from ashore.data.engines import CancelOrder, GenerateOrder, Grammar, OrderHearer
-from ashore.data.path import GenerationRequest, MemoryReplica
+from ashore.data.path import GenerationRequest
 from ashore.data.path.prompt import INLINE_CHARS
 from ashore.data.path.schemas import MOST_SCHEMA_CHARS, MOST_STEPS, AnswerSchemas
 from ashore.data.releases import EVERYTHING, AliasRoute, Shadowing

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from memory_replica import MemoryReplica
 
 from ashore.core.chat import Message
 from ashore.core.clock import SystemClock
@@ -20,7 +21,6 @@ from ashore.data.path import (
     BytesText,
     GenerationRequest,
     Guards,
-    MemoryReplica,
     ServedModel,
     ServingEvent,
     ServingService,

@@ -12,7 +12,7 @@ Where to add what:
 """
 
 from ashore.control.audit.anchors import Anchor, open_anchor
-from ashore.control.audit.archive import Archive, MemoryArchive, archive_segments, open_archive
+from ashore.control.audit.archive import Archive, archive_segments, open_archive
 from ashore.control.audit.archivist import Archivist
 from ashore.control.audit.export import verify_export
 from ashore.control.audit.following import Follower

@@ -16,7 +16,6 @@ from ashore.control.backup.contents import HomeContents
 from ashore.control.backup.finding import find_backup, find_own
 from ashore.control.backup.home import BackupHome
 from ashore.control.backup.keys import read_recovery
-from ashore.control.backup.memory import MemoryNode
 from ashore.control.backup.model import (
     Finding,
     KeptBackup,

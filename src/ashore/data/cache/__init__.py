@@ -15,10 +15,9 @@ Where to add what:
 
 from ashore.data.cache.curated import CuratedAnswers
 from ashore.data.cache.embedded import valkey_command, valkey_program
-from ashore.data.cache.memory import FixedEpochs, MemoryTier
 from ashore.data.cache.model import Ask, Directive, Found, KeptAnswer, KeptChoice, Pair, Question, Ready, ShareStats
 from ashore.data.cache.pairsfile import read_pairs
-from ashore.data.cache.ports import SharedTier
+from ashore.data.cache.ports import FixedEpochs, SharedTier
 from ashore.data.cache.rules import directive_of
 from ashore.data.cache.section import OF_A_FILE, CachePolicy, RedisSection, RoutePolicy, check_shared_url
 from ashore.data.cache.service import AnswerCache

@@ -13,8 +13,22 @@ class Epochs(Protocol):
         ...
 
 
+class FixedEpochs:
+    """Epochs that a test, or a process without a state, raises by hand."""
+
+    def __init__(self) -> None:
+        self._values: dict[str, int] = {}
+
+    def get(self, kind: str) -> int:
+        return self._values.get(kind, 0)
+
+    def bump(self, kind: str) -> None:
+        """Raise one number."""
+        self._values[kind] = self.get(kind) + 1
+
+
 class SharedTier(Protocol):
-    """Bytes by key that several processes see. `valkey.ValkeyTier` is one; `memory.MemoryTier` is its twin.
+    """Bytes by key that several processes see. `valkey.ValkeyTier` is one.
 
     It is a cache: it may lose anything at any time, and must never block a caller.
     """

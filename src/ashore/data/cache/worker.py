@@ -10,8 +10,7 @@ from functools import partial
 from typing import Final
 
 from ashore.data.cache.curated import CuratedAnswers
-from ashore.data.cache.memory import FixedEpochs
-from ashore.data.cache.ports import SharedTier
+from ashore.data.cache.ports import FixedEpochs, SharedTier
 from ashore.data.cache.rules import CURATED_EPOCH, hidden_by
 from ashore.data.cache.section import RedisSection
 from ashore.data.cache.service import AnswerCache

@@ -35,7 +35,6 @@ from ashore.data.path.guards import (
     Unlimited,
 )
 from ashore.data.path.masking import PrivacyMasker
-from ashore.data.path.memory import MemoryReplica
 from ashore.data.path.model import (
     NOWHERE,
     Arrival,

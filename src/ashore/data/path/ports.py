@@ -21,7 +21,7 @@ class StartsOrders(Protocol):
 
 
 class Replica(StartsOrders, Protocol):
-    """A connection to one engine host. `ashore.data.engines.HostClient` is one; `memory.MemoryReplica` is its twin."""
+    """A connection to one engine host. `ashore.data.engines.HostClient` is one."""
 
     @property
     def info(self) -> EngineInfo:

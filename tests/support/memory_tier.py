@@ -1,4 +1,4 @@
-"""Twins that run inside the process."""
+"""In-memory tier of the answer cache: the twin of `ValkeyTier`."""
 
 from __future__ import annotations
 
@@ -6,22 +6,8 @@ from ashore.core.clock import Clock
 from ashore.data.cache.tinylfu import TinyLfu
 
 
-class FixedEpochs:
-    """Epochs that a test, or a process without a state, raises by hand."""
-
-    def __init__(self) -> None:
-        self._values: dict[str, int] = {}
-
-    def get(self, kind: str) -> int:
-        return self._values.get(kind, 0)
-
-    def bump(self, kind: str) -> None:
-        """Raise one number."""
-        self._values[kind] = self.get(kind) + 1
-
-
 class MemoryTier:
-    """The twin of `valkey.ValkeyTier`. Several caches of one process may share it."""
+    """Several caches of one process may share it."""
 
     def __init__(self, clock: Clock, max_bytes: int = 64 << 20) -> None:
         self._clock = clock
