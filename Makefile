@@ -8,7 +8,7 @@ DEV := $(VENV)/.stamps/dev
 PIP_FLAGS := --disable-pip-version-check --no-input --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up up-front test fuzz check bench bench-optimise bench-front trace docs train test-train test-full test-clients test-vllm test-fleet test-ray test-schemas test-lm-eval test-langchain test-openapi test-learn test-training-kills bench-training bundle test-bundle lock proto format clean test-wheel test-prometheus record test-image test-kubernetes test-doctor test-drills bench-doctor bench-drills test-console test-ledger
+.PHONY: help setup up up-front test fuzz check bench bench-optimise bench-front trace docs train test-train test-full test-clients test-vllm test-fleet test-ray test-schemas test-lm-eval test-langchain test-openapi test-learn test-training-kills bench-training bundle test-bundle lock proto format clean test-wheel test-prometheus record test-image test-kubernetes test-doctor test-drills bench-doctor bench-drills test-console test-ledger examples
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -132,6 +132,11 @@ test-openapi: dev ## Install schemathesis apart, and send what it makes of /open
 
 test-console: dev ## Install Playwright apart, and let Chromium go through the console (ARGS="-k auditor"; ASHORE_PICTURES=1 writes its pictures)
 	@$(BIN)/python -m pytest -m full -rs -s tests/acceptance/test_console_browser.py tests/acceptance/test_console_journeys.py tests/acceptance/test_console_operator.py $(ARGS)
+
+examples: dev ## Install what the examples need, and run each whole; their reports go to .cache/examples (ARGS=--small)
+	@for one in examples/*/about.toml; do name=$$(basename $$(dirname $$one)); \
+		$(BIN)/python -m pip install $(PIP_FLAGS) -r examples/$$name/requirements.txt && \
+		$(BIN)/ashore example run $$name --out .cache/examples/$$name $(ARGS) || exit 1; done
 
 test-ledger: dev ## Reserve 100,000 times in 8 processes that are killed, on SQLite and Postgres; install dp-accounting apart, and compare
 	@$(BIN)/python -m pytest -m full -rs tests/contract/test_privacy_ledger_processes.py tests/unit/ledger $(ARGS)

@@ -45,6 +45,7 @@ _OWN = {
     "privacy": "Show and set masking; ask datasets with noise.",
     "access": "Manage accounts, keys, roles, policy and budgets.",
     "bench": "Measure a server under load.",
+    "example": "Run an application built on ashore; write its report.",
     "config": "Show every key of ashore.toml and its value.",
     "deploy": "Render images, containers and Kubernetes objects from ashore.toml.",
     "fleet": "Add engine nodes to a model, drain them and remove them.",

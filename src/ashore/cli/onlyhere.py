@@ -52,10 +52,10 @@ _COMMANDS: Final = {
         "certificate, job webhook-secret, model rekey, model unseal, secret list, secret seal, secret unseal, "
         "session link"
     ),
-    CLIENT: "bench serve, chat, completion install, completion show, deploy check k8s, launch",
+    CLIENT: "bench serve, chat, completion install, completion show, deploy check k8s, example run, launch",
     COMPUTES: (
-        "config example, engine list, model catalog, plan, plan calibrate, plan check, plan gpus, plan size, "
-        "privacy mask"
+        "config example, engine list, example list, model catalog, plan, plan calibrate, plan check, plan gpus, "
+        "plan size, privacy mask"
     ),
     PROGRAMS: "drill run, drill schedule, drill stop, engine tune",
     DESTROYS: "model gc",

@@ -1,0 +1,1 @@
+"""What every example uses: a server of its own, and a report."""
