@@ -96,10 +96,10 @@ trace: dev ## Drive the front while every process is killed in turn, and judge (
 docs: dev ## Write the generated references, then check the links, paths and commands that the documentation names
 	@$(BIN)/python -m ashore.machine.config.reference > docs/reference/ashore-toml.md
 	@$(BIN)/python -m ashore.machine.deployment.forms.reference > docs/reference/places-toml.md
-	@$(BIN)/python -m ashore.cli.reference > docs/reference/commands.md
-	@$(BIN)/python -m ashore.cli.errorsreference > docs/reference/errors.md
-	@$(BIN)/python -m ashore.cli.metricsreference > docs/reference/metrics.md
-	@$(BIN)/python -m ashore.lab.sizing.reference > docs/reference/sizing.md
+	@$(BIN)/python -m deploy.make_commands_page > docs/reference/commands.md
+	@$(BIN)/python -m deploy.make_errors_page > docs/reference/errors.md
+	@$(BIN)/python -m deploy.make_metrics_page > docs/reference/metrics.md
+	@$(BIN)/python -m deploy.make_sizing_page > docs/reference/sizing.md
 	@$(BIN)/python deploy/make_doctor_page.py > docs/reference/doctor.md
 	@$(BIN)/python deploy/check_docs.py
 

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import cyclopts
 import pytest
+from deploy.make_commands_page import commands_of, entries_of, reference
 
 from ashore import __version__
 from ashore.cli.commands import COMMANDS, USUAL_ELSEWHERE
 from ashore.cli.helptext import all_examples, examples_of, text_of
 from ashore.cli.main import build_app, main
-from ashore.cli.reference import commands_of, entries_of, reference
 
 APP = build_app()
 
@@ -30,7 +30,7 @@ def words_of(line: str) -> list[str]:
 
 
 def test_the_page_is_what_the_commands_say() -> None:
-    again = "python -m ashore.cli.reference > docs/reference/commands.md"
+    again = "python -m deploy.make_commands_page > docs/reference/commands.md"
     assert PAGE.read_text(encoding="utf-8") == reference(), f"write it again: {again}"
 
 

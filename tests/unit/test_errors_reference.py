@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from deploy.make_errors_page import reference
 
-from ashore.cli.errorsreference import reference
 from ashore.core.errors import AshoreError, UnknownModel, error_class, error_codes
 
 PAGE = Path(__file__).parents[2] / "docs/reference/errors.md"
@@ -14,7 +14,7 @@ KINDS = [kind for code in error_codes() if (kind := error_class(code)) and kind 
 
 
 def test_the_page_is_what_the_classes_say() -> None:
-    again = "python -m ashore.cli.errorsreference > docs/reference/errors.md"
+    again = "python -m deploy.make_errors_page > docs/reference/errors.md"
     assert PAGE.read_text(encoding="utf-8") == reference(), f"write it again: {again}"
 
 

@@ -14,7 +14,7 @@ from ashore.kit.metrics import TABLE
 from ashore.kit.store import Catalog
 
 DOCS = Path(__file__).parents[2] / "docs/reference"
-PAGES = {"metrics": "ashore.cli.metricsreference", "sizing": "ashore.lab.sizing.reference"}
+PAGES = {"metrics": "deploy.make_metrics_page", "sizing": "deploy.make_sizing_page"}
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from deploy.make_commands_page import commands_of
+from deploy.only_here import INSTEAD, ONLY_HERE
+
 from ashore.cli.main import build_app
-from ashore.cli.onlyhere import INSTEAD, ONLY_HERE
-from ashore.cli.reference import commands_of
 from ashore.control.console.pages import Atlas
 from ashore.kit.rooms import rooms
 
@@ -22,7 +23,7 @@ IN_OTHER_WORDS = {
 
 def test_a_command_without_a_call_has_a_reason() -> None:
     lacking = COMMANDS - set(CALLS) - set(INSTEAD)
-    assert lacking == set(ONLY_HERE), "write the reason into ashore/cli/onlyhere.py, or declare a call"
+    assert lacking == set(ONLY_HERE), "write the reason into deploy/only_here.py, or declare a call"
     assert all(reason for reason in ONLY_HERE.values())
 
 

@@ -1,6 +1,6 @@
 """The reference of errors, generated from their classes.
 
-`python -m ashore.cli.errorsreference > docs/reference/errors.md` writes the page, and a test compares them.
+`python -m deploy.make_errors_page > docs/reference/errors.md` writes the page, and a test compares them.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from ashore.data.grpc.status import CODE_NAMES
 
 _INTRO: Final = """# Errors
 
-Written by `python -m ashore.cli.errorsreference` from the classes in the code; do not edit.
+Written by `python -m deploy.make_errors_page` from the classes in the code; do not edit.
 
 Every error has a `code`, which does not change between versions. Look it up here. The message and hint of the
 error say more, because they name the object. HTTP returns
