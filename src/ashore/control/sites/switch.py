@@ -1,0 +1,435 @@
+"""Changes what a site serves: every alias of a want is switched, or none is.
+
+A reconcile loop over one journal, `switch.json`. Each step may be repeated, and what the release book says decides; so
+a site that lost power at any moment wakes with the old releases or the new ones, and `advance` finishes or undoes the
+rest. The former release stays loaded: the way back needs no byte from the centre.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Final, Literal, Protocol
+
+import msgspec
+
+from ashore.control.releases import ReleaseOffice
+from ashore.core.clock import Clock
+from ashore.core.errors import AshoreError, Conflict, CorruptBlob, MemoryFull, NotFound
+from ashore.core.ids import Digest, TenantId
+from ashore.core.principal import Principal
+from ashore.data.authority import Actor
+from ashore.data.releases import HOSTED, Book, Course, ReleaseWish, Way
+from ashore.kit.decode import UNDECODABLE
+from ashore.kit.store import ModelCopy, ModelStore
+from ashore.kit.store.refs import parse_reference
+from ashore.kit.wholefile import write_whole
+
+Gate = Literal["smoke", "shadow", "none"]
+Phase = Literal["idle", "preparing", "switching", "judging", "undoing"]
+
+SITE: Final = Actor(principal=Principal(id="site", kind="internal", tenant=TenantId("")))
+"""Who moves releases here, in the audit log."""
+JUDGE_S: Final = 60
+"""How long a new version is watched before the one before may leave memory and disk."""
+STANDBY_S: Final = 86_400
+WARM_S: Final = 1800
+"""Longest time for loading a new version and passing its gate, unless the want says until when."""
+SHADOW_SHARE: Final = 100
+"""Thousandths of the requests that a shadow gets."""
+MOST_FAILED: Final = 64
+"""Failed versions that are remembered."""
+
+log = logging.getLogger("ashore.sites")
+
+
+class Assigned(msgspec.Struct, frozen=True, kw_only=True):
+    """One alias, and the model that it shall answer with."""
+
+    alias: str
+    digest: str
+    name: str
+    """`name` or `name@variant` at the centre."""
+    gate: Gate = "smoke"
+    until_s: float = 0
+    """When an undecided shadow passes by its probe alone; 0: after `WARM_S`."""
+
+
+class Item(Assigned, frozen=True, kw_only=True):
+    """An assignment on its way."""
+
+    release: str
+    """Its name here: made of alias, sequence and digest, so that it is created once."""
+
+
+class Version(msgspec.Struct, frozen=True, kw_only=True):
+    """What answered for an alias, by the word of the centre."""
+
+    digest: str
+    release: str
+    sequence: int
+
+
+class FailedVersion(msgspec.Struct, frozen=True, kw_only=True):
+    """A version that this site does not try again before a newer want."""
+
+    digest: str
+    sequence: int
+    why: str
+    at_s: float
+
+
+class Journal(msgspec.Struct, frozen=True, kw_only=True):
+    """All that a restart needs to know."""
+
+    phase: Phase = "idle"
+    sequence: int = 0
+    """Of the want that is, or was last, applied."""
+    items: tuple[Item, ...] = ()
+    began_s: float = 0
+    until_s: float = 0
+    """End of the judging."""
+    why: str = ""
+    """What it is undone for."""
+    culprit: str = ""
+    """Digest that it is undone for."""
+    current: Mapping[str, Version] = {}
+    """By alias."""
+    former: Mapping[str, Version] = {}
+    """The way back, by alias."""
+    failed: tuple[FailedVersion, ...] = ()
+
+
+class Probe(Protocol):
+    """Asks a loaded release something that needs no account."""
+
+    def __call__(self, release: str, *, beside: str) -> str:
+        """Return what is wrong with its answers, also compared with the release `beside`; empty: nothing.
+
+        Raises:
+            NotReady: its hosts cannot be asked yet.
+        """
+        ...
+
+
+def local_reference(name: str, digest: str) -> str:
+    """Return under which name the store of a site has a version: versions of one model lie beside each other."""
+    reference = parse_reference(name)
+    short = digest.removeprefix("sha256:")[:12]
+    variant = f"@{reference.variant}" if reference.variant else ""
+    return f"{reference.name[: 127 - len(short)]}-{short}{variant}"
+
+
+def items_of(assigned: Sequence[Assigned], sequence: int) -> tuple[Item, ...]:
+    """Return the assignments with the names of their releases."""
+    return tuple(
+        Item(
+            **msgspec.structs.asdict(one),
+            release=f"{one.alias}-{one.digest.removeprefix('sha256:')[:8]}-{sequence}",
+        )
+        for one in assigned
+    )
+
+
+def missing(journal: Journal, assigned: Sequence[Assigned], sequence: int) -> tuple[Assigned, ...]:
+    """Return the assignments that differ from what is served; empty also if one of them has failed under this want."""
+    if journal.phase != "idle" or any(
+        one.sequence >= sequence and any(one.digest == wanted.digest for wanted in assigned) for one in journal.failed
+    ):
+        return ()
+    now = journal.current
+    return tuple(one for one in assigned if one.alias not in now or now[one.alias].digest != one.digest)
+
+
+class Switch:
+    """Applies wants to the releases of this site. One process has it; not for an event loop."""
+
+    def __init__(
+        self,
+        office: ReleaseOffice,
+        store: ModelStore,
+        journal: Path,
+        *,
+        clock: Clock,
+        probe: Probe,
+        ready: Callable[[str], str] = lambda reference: reference,
+        in_use: Callable[[], Collection[str]] = frozenset,
+        judge_s: float = JUDGE_S,
+    ) -> None:
+        """Create it; reads the journal.
+
+        Args:
+            office: Of this server's releases.
+            store: Of this home.
+            journal: File; its folder exists.
+            clock: Time.
+            probe: Asks releases.
+            ready: Makes what the engine needs of a stored model, and returns the reference of that.
+            in_use: Returns the digests that releases refer to.
+            judge_s: How long a new version is watched.
+        """
+        self._office, self._store, self._path, self._clock = office, store, journal, clock
+        self._probe, self._ready, self._in_use, self._judge_s = probe, ready, in_use, judge_s
+        self.journal = _read(journal)
+
+    # --- commands
+
+    def begin(
+        self, assigned: Sequence[Assigned], sequence: int, staged: Callable[[str], tuple[ModelCopy, Path]]
+    ) -> None:
+        """Put the models of a want into the store, and begin to switch to them. May be called again after a kill.
+
+        Args:
+            assigned: From `missing`.
+            sequence: Of the want.
+            staged: Returns what to register for a digest under its local reference, and the folder of its blobs, whose
+                files are named by their hashes. Called for what the store lacks.
+
+        Raises:
+            AshoreError: the disk is full, a name is taken. Nothing has changed but the store.
+        """
+        for one in assigned:
+            reference = local_reference(one.name, one.digest)
+            if not self._has(reference, one.digest):
+                copy, folder = staged(one.digest)
+                self._store.put_back([copy], partial(_blob_in, folder))
+        now_s = self._clock.now_s()
+        self._note(
+            msgspec.structs.replace(
+                self.journal, phase="preparing", sequence=sequence, items=items_of(assigned, sequence), began_s=now_s,
+                why="", culprit="",
+            )
+        )  # fmt: skip
+
+    def advance(self) -> bool:
+        """Do what can be done now; return whether there is more to do later. May be called at any time.
+
+        Raises:
+            AshoreError: the state cannot be used now; call again.
+        """
+        before = None
+        while self.journal.phase != "idle" and self.journal != before:
+            before = self.journal
+            {
+                "preparing": self._prepare,
+                "switching": self._switch,
+                "judging": self._judge,
+                "undoing": self._undo,
+            }[self.journal.phase]()
+        return self.journal.phase != "idle"
+
+    def back(self, alias: str) -> None:
+        """Go back to the former version of an alias by hand: an operator or the centre's freeze asks.
+
+        Raises:
+            NotFound: there is none.
+        """
+        former = self.journal.former.get(alias)
+        if former is None:
+            raise NotFound(
+                f"{alias} has no former version from the centre", hint=f"`ashore release rollback {alias} --to RELEASE`"
+            )
+        self._office.roll_back(SITE, alias, to=former.release, why="site: back to the former version")
+        now = self.journal
+        current = {**now.current, alias: former}
+        rest = {name: one for name, one in now.former.items() if name != alias}
+        self._note(msgspec.structs.replace(now, current=current, former=rest))
+
+    # --- phases
+
+    def _prepare(self) -> None:
+        """Load every release and let it pass its gate; then switch."""
+        book, passed = self._office.book(SITE), 0
+        for item in self.journal.items:
+            try:
+                passed += self._passes(item, book)
+            except MemoryFull:
+                passed += 1  # no memory for two: it is loaded in place of the live one, and probed then
+            except AshoreError as fault:
+                may_pass = fault.retryable or isinstance(fault, Conflict)  # an operator's own candidate ends one day
+                if may_pass and not self._is_late(item):
+                    raise
+                self._give_up(item, fault.message)
+                return
+            if self.journal.phase == "undoing":
+                return
+        if passed == len(self.journal.items):
+            self._note(msgspec.structs.replace(self.journal, phase="switching"))
+
+    def _passes(self, item: Item, book: Book) -> bool:
+        course = book.courses.get(item.release) or self._create(item)
+        match course.state:
+            case "created":
+                goal: Literal["shadow", "standby"] = "shadow" if item.gate == "shadow" else "standby"
+                share = SHADOW_SHARE if goal == "shadow" else 0
+                self._office.roll_out(SITE, item.release, Way(goal=goal, share=share), why=self._why())
+                return False
+            case "warming" if self._is_late(item):
+                self._give_up(item, "it was not loaded in time")
+                return False
+            case "warming":
+                return False
+            case "failed" | "retired":
+                self._give_up(item, course.why or f"it is {course.state}")
+                return False
+            case "shadow":
+                verdict = next((one.verdict for stage, one in self._office.evidence(SITE, item.release)
+                                if stage == "shadow"), "go on")  # fmt: skip
+                if verdict == "go on" and not self._is_late(item):
+                    return False
+                if verdict == "worse":
+                    self._give_up(item, "its shadow was found worse")
+                    return False
+            case "standby" | "canary" | "live":
+                pass
+        return item.gate == "none" or self._answers(item, book)
+
+    def _answers(self, item: Item, book: Book) -> bool:
+        live = next((one.release for one in book.live_of(item.alias)), "")
+        wrong = self._probe(item.release, beside=live if live != item.release else "")
+        if wrong:
+            self._give_up(item, wrong)
+        return not wrong
+
+    def _create(self, item: Item) -> Course:
+        reference = self._ready(local_reference(item.name, item.digest))
+        wish = ReleaseWish(model=reference, alias=item.alias)
+        return self._office.create(SITE, wish, name=item.release, override=self._why()).course
+
+    def _switch(self) -> None:
+        """Promote every release that is not live yet."""
+        book = self._office.book(SITE)
+        for item in self.journal.items:
+            course = book.courses[item.release]
+            if _answers_alone(book, item):
+                continue
+            if course.state in ("failed", "retired") or self._is_late(item):
+                self._give_up(item, course.why or f"it is {course.state}")
+                return
+            if course.state == "warming" and course.goal == "live":
+                return  # it loads in place of the live one
+            try:
+                self._promote(item, cold=False)
+            except MemoryFull:
+                self._promote(item, cold=True)
+            if not _answers_alone(self._office.book(SITE), item):
+                return
+        until_s = self._clock.now_s() + self._judge_s
+        self._note(msgspec.structs.replace(self.journal, phase="judging", until_s=until_s))
+
+    def _promote(self, item: Item, *, cold: bool) -> None:
+        way = Way(goal="live", standby_s=STANDBY_S, cold=cold)
+        self._office.roll_out(SITE, item.release, way, why=self._why(), override=f"gate at this site: {item.gate}")
+
+    def _judge(self) -> None:
+        """Watch the new releases: the release room takes back what fails; one that is back takes all back."""
+        book = self._office.book(SITE)
+        for item in self.journal.items:
+            course = book.courses[item.release]
+            if course.state != "live" or not _answers_alone(book, item):
+                self._give_up(item, course.why or f"it is {course.state}")
+                return
+            if course.cold and item.gate != "none" and not self._answers(item, book):
+                return
+        if self._clock.now_s() >= self.journal.until_s:
+            self._settle()
+
+    def _settle(self) -> None:
+        now, items = self.journal, self.journal.items
+        fresh = {i.alias: Version(digest=i.digest, release=i.release, sequence=now.sequence) for i in items}
+        former = {**now.former, **{alias: one for alias, one in now.current.items() if alias in fresh}}
+        self._note(
+            msgspec.structs.replace(now, phase="idle", items=(), current={**now.current, **fresh}, former=former)
+        )
+        self.free()
+
+    def _give_up(self, item: Item, why: str) -> None:
+        log.warning("%s does not stay on %s: %s", item.alias, item.digest, why)
+        self._note(msgspec.structs.replace(self.journal, phase="undoing", why=why[:500], culprit=item.digest))
+
+    def _undo(self) -> None:
+        """Point every alias back, and end what was begun."""
+        why = f"site: {self.journal.why}"[:300]
+        for item in self.journal.items:
+            book = self._office.book(SITE)
+            course = book.courses.get(item.release)
+            if course is None or course.state in ("created", "failed", "retired"):
+                continue
+            if item.release in (alias := book.aliases[item.alias]).releases:
+                self._office.roll_back(SITE, item.alias, to=alias.before, why=why)
+                if _leads_to(self._office.book(SITE), item):
+                    return  # the one before loads first
+                book = self._office.book(SITE)
+            if book.courses[item.release].state in HOSTED and not book.named_by(item.release):
+                self._office.retire(SITE, item.release, why=why)
+        now = self.journal
+        failed = FailedVersion(
+            digest=now.culprit, sequence=now.sequence, why=now.why, at_s=self._clock.now_s()
+        )  # fmt: skip
+        others = [one for one in now.failed if one.digest != now.culprit]
+        self._note(msgspec.structs.replace(now, phase="idle", items=(), failed=(*others, failed)[-MOST_FAILED:]))
+        self.free()
+
+    def free(self) -> int:
+        """Delete the versions from the centre that are neither current nor the way back; return the freed bytes."""
+        now = self.journal
+        kept = {one.digest for one in (*now.current.values(), *now.former.values())} | {one.digest for one in now.items}
+        book, old = self._office.book(SITE), set()
+        for release in book.releases.values():
+            ours = release.created_by == SITE.principal.id and book.courses[release.name].state not in HOSTED
+            if ours and not any(_is_of(release.plan.name, digest) for digest in kept):
+                old.add(release.plan.name)
+        digests = {one.digest for one in self._store.list() if one.name in old}
+        if not digests:
+            return 0
+        for name in sorted({one.name for one in self._store.list() if one.name in old}):
+            self._store.remove(name, variants=True)
+        return self._store.gc(keep=frozenset(self._in_use()) - digests).freed_bytes
+
+    # --- pieces
+
+    def _has(self, reference: str, digest: str) -> bool:
+        try:
+            return self._store.resolve(reference).digest == digest
+        except AshoreError:
+            return False
+
+    def _is_late(self, item: Item) -> bool:
+        return self._clock.now_s() >= (item.until_s or self.journal.began_s + WARM_S)
+
+    def _why(self) -> str:
+        return f"the centre's want {self.journal.sequence}"
+
+    def _note(self, journal: Journal) -> None:
+        write_whole(self._path, msgspec.json.encode(journal))
+        self.journal = journal
+
+
+def _blob_in(folder: Path, digest: Digest) -> Path:
+    return folder / digest.removeprefix("sha256:")
+
+
+def _is_of(name: str, digest: str) -> bool:
+    return name.endswith(f"-{digest.removeprefix('sha256:')[:12]}")
+
+
+def _leads_to(book: Book, item: Item) -> bool:
+    return item.release in book.aliases[item.alias].releases
+
+
+def _answers_alone(book: Book, item: Item) -> bool:
+    alias = book.aliases.get(item.alias)
+    return alias is not None and alias.releases == (item.release,) and book.courses[item.release].state == "live"
+
+
+def _read(path: Path) -> Journal:
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Journal)
+    except FileNotFoundError:
+        return Journal()
+    except UNDECODABLE as fault:
+        raise CorruptBlob(
+            f"{path} is damaged: {fault}", hint="delete it: the site compares with its releases, and begins again"
+        ) from fault

@@ -1,0 +1,284 @@
+"""A site switches to what the centre wants: whole or not, back by itself, and through a kill at every step."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from memory_workshop import MemoryWorkshop
+from release_house import House
+from tiny_models import make_tiny_model
+
+from ashore.control.sites import switch as switching
+from ashore.control.sites.switch import SITE, Assigned, Switch, local_reference, missing
+from ashore.core.clock import ManualClock
+from ashore.core.errors import AshoreError
+from ashore.kit.recorder import MemoryRecorder
+from ashore.kit.state import open_state
+from ashore.kit.store import ModelCopy, ModelStore
+
+ALIASES = ("chat", "sort")
+
+
+@dataclass
+class Site:
+    """One home: its store, its releases, and what the supervisor would do."""
+
+    root: Path
+    parcels: dict[str, tuple[ModelCopy, Path]]
+    wrong: dict[str, str] = field(default_factory=dict)
+    """By digest: what the probe finds."""
+    free: int = 1 << 40
+    wrap: Callable[[Any], Any] = lambda one: one
+
+    def __post_init__(self) -> None:
+        self.root.mkdir(exist_ok=True)
+        self.clock = ManualClock()
+        database = open_state("", default=self.root / "state.db", snapshots=self.root / "snapshots", clock=self.clock)
+        needed = {local_reference("tiny", digest): 1 << 20 for digest in self.parcels}
+        self.house = House(database, self.clock, MemoryRecorder(), MemoryWorkshop(needed=needed, free=self.free))
+        self.store = ModelStore(self.root / "store", self.root / "run", self.clock)
+        if not self.house.office.book(SITE).aliases:
+            self.house.up(*(f"{alias}=fake:echo" for alias in ALIASES))
+        self.switch = self.fresh()
+
+    def fresh(self) -> Switch:
+        def probe(release: str, *, beside: str) -> str:
+            plan = self.house.office.book(SITE).releases[release].plan
+            return next((why for digest, why in self.wrong.items() if plan.name == local_reference("tiny", digest)), "")
+
+        return Switch(
+            self.wrap(self.house.office), self.wrap(self.store), self.root / "switch.json", clock=self.clock,
+            probe=probe, in_use=lambda: self.house.office.book(SITE).manifests,
+        )  # fmt: skip
+
+    def want(self, sequence: int, **digests: str) -> bool:
+        """Begin to apply a want; return whether there was something to do."""
+        found = missing(self.switch.journal, self.assigned(**digests), sequence)
+        if found:
+            self.switch.begin(found, sequence, self.staged)
+        return bool(found)
+
+    def staged(self, digest: str) -> tuple[ModelCopy, Path]:
+        copy, folder = self.parcels[digest]
+        reference = local_reference("tiny", digest)
+        return ModelCopy(**{name: getattr(copy, name) for name in ("digest", "tagged", "created_s", "blobs")},
+                         name=reference, variant=""), folder  # fmt: skip
+
+    @staticmethod
+    def assigned(**digests: str) -> list[Assigned]:
+        return [Assigned(alias=alias, digest=digest, name="tiny") for alias, digest in digests.items()]
+
+    def supervise(self) -> None:
+        """Load what should be loaded."""
+        for course in self.house.office.book(SITE).courses.values():
+            if course.state == "warming":
+                self.house.keeper.warmed(course.release)
+
+    def settle(self) -> None:
+        """Go on until nothing is left to do, as time passes."""
+        for _ in range(20):
+            if not self.switch.advance():
+                return
+            self.supervise()
+            self.clock.advance(switching.JUDGE_S / 2)
+        raise AssertionError(f"still {self.switch.journal}")
+
+    def serving(self) -> dict[str, str]:
+        """Return the model of the release that alone answers, by alias."""
+        book = self.house.office.book(SITE)
+        found = {}
+        for alias in ALIASES:
+            (release,) = book.aliases[alias].releases
+            assert book.courses[release].state == "live"
+            found[alias] = book.releases[release].plan.name
+        return found
+
+
+@pytest.fixture(scope="module")
+def parcels(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[ModelCopy, Path]]:
+    """Three versions of a tiny model as they are staged at a site: blobs named by their hashes."""
+    root = tmp_path_factory.mktemp("centre")
+    found = {}
+    for seed in range(3):
+        store = ModelStore(root / f"store{seed}", root / "run", ManualClock())
+        store.pull(str(make_tiny_model(root / f"tiny{seed}", "llama", seed=seed, layers=1)), name="tiny")
+        (copy,) = store.copies()
+        staged = root / f"staged{seed}"
+        staged.mkdir()
+        for blob in copy.blobs:
+            os.link(store.blob_path(blob.digest), staged / blob.digest.removeprefix("sha256:"))
+        found[str(copy.digest)] = (copy, staged)
+    return found
+
+
+@pytest.fixture
+def in_memory(tmp_path: Path) -> Iterator[Path]:
+    """A folder where a forced write costs nothing."""
+    place = Path("/dev/shm")
+    with tempfile.TemporaryDirectory(dir=place if place.is_dir() else tmp_path) as folder:
+        yield Path(folder)
+
+
+@pytest.fixture
+def site(tmp_path: Path, parcels: dict[str, tuple[ModelCopy, Path]]) -> Iterator[Site]:
+    one = Site(tmp_path / "site", parcels)
+    yield one
+    one.house.database.close()
+
+
+def names(parcels: dict[str, Any]) -> tuple[str, str, str]:
+    first, second, third = parcels
+    return first, second, third
+
+
+def test_a_want_is_applied_whole_and_the_one_before_is_the_way_back(site: Site, parcels: dict[str, Any]) -> None:
+    first, second, third = names(parcels)
+    for sequence, digest in enumerate((first, second, third), start=1):
+        assert site.want(sequence, chat=digest, sort=digest)
+        site.settle()
+        assert set(site.serving().values()) == {local_reference("tiny", digest)}
+    assert not site.want(4, chat=third, sort=third)
+    kept = {one.digest for one in site.store.list()}
+    assert kept == {second, third}, "the way back stays, older ones free the disk"
+    site.switch.back("chat")
+    assert site.serving()["chat"] == local_reference("tiny", second)
+
+
+def test_one_bad_version_holds_up_the_whole_want_and_is_not_tried_again(site: Site, parcels: dict[str, Any]) -> None:
+    first, second, _ = names(parcels)
+    before = site.serving()
+    site.wrong[second] = "it answers nothing"
+    site.want(7, chat=first, sort=second)
+    site.settle()
+    assert site.serving() == before
+    (failed,) = site.switch.journal.failed
+    assert (failed.digest, failed.sequence, failed.why) == (second, 7, "it answers nothing")
+    hosted = [c.release for c in site.house.office.book(SITE).courses.values() if c.state not in ("live", "retired")]
+    assert hosted == [] and not site.store.list()
+    assert not site.want(7, chat=first, sort=second)
+    site.wrong.clear()
+    assert site.want(8, chat=first, sort=second)
+    site.settle()
+    assert site.serving() == {"chat": local_reference("tiny", first), "sort": local_reference("tiny", second)}
+
+
+def test_what_the_release_room_takes_back_takes_the_whole_want_back(site: Site, parcels: dict[str, Any]) -> None:
+    first, second, _ = names(parcels)
+    before = site.serving()
+    site.want(1, chat=first, sort=second)
+    while site.switch.journal.phase != "judging":
+        site.switch.advance()
+        site.supervise()
+    new = site.house.office.book(SITE).aliases["sort"].releases[0]
+    site.house.keeper.fell(new, "its hosts keep crashing", {})
+    site.settle()
+    assert site.serving() == before
+    assert [one.digest for one in site.switch.journal.failed] == [second]
+
+
+def test_without_memory_for_two_it_loads_in_place_of_the_live_one(
+    tmp_path: Path, parcels: dict[str, tuple[ModelCopy, Path]]
+) -> None:
+    first, second, _ = names(parcels)
+    site = Site(tmp_path / "site", parcels, free=1 << 10)
+    site.want(1, chat=first)
+    with pytest.raises(AshoreError):
+        site.settle()  # not even one fits beside what makes no memory free
+    site.house.workshop.free = 1 << 40
+    site.settle()
+    site.house.workshop.free = (256 << 20) + (1 << 19)  # what must be spare, and half of what one more needs
+    site.wrong[second] = "it answers nothing"
+    site.want(2, chat=second)
+    site.settle()
+    assert site.serving()["chat"] == local_reference("tiny", first)
+    site.house.database.close()
+
+
+class _Deadly:
+    """Kills this process before or after the n-th call of what it wraps."""
+
+    def __init__(self, inner: Any, count: list[int], step: int) -> None:
+        self._inner, self._count, self._step = inner, count, step
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._inner, name)
+        if not callable(found):
+            return found
+
+        def call(*args: Any, **more: Any) -> Any:
+            self._tick()
+            done = found(*args, **more)
+            self._tick()
+            return done
+
+        return call
+
+    def _tick(self) -> None:
+        self._count[0] += 1
+        if self._count[0] == self._step:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+@contextmanager
+def killed_at(step: int, work: Callable[[Callable[[Any], Any], list[int]], None]) -> Iterator[bool]:
+    """Do it in a child that is killed at a step; yield whether it came through."""
+    pid = os.fork()
+    if pid == 0:
+        code = 1
+        try:
+            count = [0]
+            work(lambda one: _Deadly(one, count, step), count)
+            code = 0
+        finally:
+            os._exit(code)
+    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    assert code in (0, -signal.SIGKILL)
+    yield code == 0
+
+
+@pytest.mark.parametrize("bad", [False, True], ids=["good", "bad"])
+def test_a_kill_at_every_step_leaves_old_or_new(in_memory: Path, parcels: dict[str, Any], bad: bool) -> None:
+    first, second, _ = names(parcels)
+    old = {"chat": local_reference("tiny", first), "sort": local_reference("tiny", first)}
+    new = {"chat": local_reference("tiny", second), "sort": local_reference("tiny", second)}
+    wrong = {second: "it answers nothing"} if bad else {}
+    base = Site(in_memory / "base", parcels)
+    base.want(1, chat=first, sort=first)
+    base.settle()
+    base.house.database.close()
+    seen, step, came_through = set(), 0, False
+    while not came_through:
+        step += 2 if bad else 1  # the way there is the same: every other step of it is enough
+        root = in_memory / f"s{step}"
+        shutil.copytree(base.root, root, symlinks=True)
+
+        def work(wrap: Callable[[Any], Any], count: list[int], root: Path = root) -> None:
+            one = Site(root, parcels, wrong=wrong, wrap=wrap)
+            one.want(2, chat=second, sort=second)
+            one.settle()
+
+        with killed_at(step, work) as came_through:
+            pass
+        after = Site(root, parcels, wrong=wrong)
+        at_once = after.serving()  # each alias has one release that answers
+        assert all(at_once[alias] in (old[alias], new[alias]) for alias in ALIASES)
+        after.settle()
+        if after.want(2, chat=second, sort=second):  # it died before it had begun
+            after.settle()
+        assert after.serving() == (old if bad else new)
+        assert after.switch.journal.phase == "idle" and bool(after.switch.journal.failed) == bad
+        states = {c.state for c in after.house.office.book(SITE).courses.values()}
+        assert not states & {"warming", "shadow", "canary", "created"}
+        seen.add(tuple(at_once.values()))
+        after.house.database.close()
+    assert step > 20
+    assert bad or {tuple(old.values()), tuple(new.values())} <= seen
