@@ -1,0 +1,271 @@
+"""What a site believes: the centre's metadata, verified by python-tuf against the root that was pinned at joining.
+
+Whatever a mirror, a link or a stick gives, the last trusted state stays until a newer one is whole and verified.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from ashore.control.sites.model import ModelParts, Want
+from ashore.control.sites.ports import Absent, CentreLink, TooSlow, WrongBytes
+from ashore.control.sites.report import Attack
+from ashore.control.sites.roles import METADATA, SITES, model_path, stored_path, want_path
+from ashore.core.errors import CorruptBlob, HomeBusy
+from ashore.kit.decode import UNDECODABLE
+from ashore.kit.folders import make_folder
+from ashore.kit.wholefile import write_whole
+
+if TYPE_CHECKING:
+    from tuf.ngclient import Updater
+
+LEAST_RATE: Final = 256
+"""Bytes a second, after the first `GRACE_S`: python-tuf itself would wait for ever on a trickle."""
+GRACE_S: Final = 30.0
+WANT_BYTES: Final = 1 << 20
+MANIFEST_BYTES: Final = 256 << 20
+_want = msgspec.json.Decoder(Want).decode
+_parts = msgspec.json.Decoder(ModelParts).decode
+
+
+class CentreRefused(CorruptBlob):
+    """What should come from the centre is not what the centre signed, or not the newest.
+
+    The site goes on with the last state that it trusts, and tries again. If it repeats, somebody alters or holds back
+    what the site reads: the mirror, the stick, or a machine between.
+    """
+
+    def __init__(self, attack: Attack, message: str, *, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.attack: Final[Attack] = attack
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trusted:
+    """The newest state of the centre that is verified."""
+
+    root: int
+    """Version of the root."""
+    signed_s: int
+    """When the centre signed the newest timestamp, by its clock."""
+    want: Want | None
+    """What this site shall serve; None: the centre does not know the site, or no longer."""
+    parts: dict[str, ModelParts]
+    """Every model of `want`, by digest."""
+
+
+def refresh(
+    link: CentreLink,
+    trusted: Path,
+    *,
+    site: str,
+    root: bytes,
+    now_s: float,
+    ticks: Callable[[], float] = time.monotonic,
+) -> Trusted:
+    """Read what is new, verify it, and return it. With nothing new that costs two small requests.
+
+    Args:
+        link: Where the tree is read.
+        trusted: Folder of what was verified; made if missing. One process at a time.
+        site: Name of this site.
+        root: The root that was pinned at joining; later ones are signed by it, one after the other.
+        now_s: Unix time by this machine's clock; the newest signed time counts where that is later.
+        ticks: Seconds that only rise.
+
+    Raises:
+        CentreRefused: an attack, by name; the trusted state stays.
+        Away, Refused: as the link.
+        HomeBusy: another process refreshes this folder.
+    """
+    with _held(trusted):
+        floor = _signed_s(trusted)
+        try:
+            return _refresh(link, trusted, site, root, max(now_s, floor), ticks)
+        except CentreRefused as fault:
+            if fault.attack != "frozen" or _signed_s(trusted) == floor:
+                raise
+        # a key that had signed a time far ahead was replaced by the root that came just now
+        return _refresh(link, trusted, site, root, max(now_s, _signed_s(trusted)), ticks)
+
+
+def last_trusted(trusted: Path) -> Trusted | None:
+    """Return the last verified state, without a link; None if there is none."""
+    path = trusted / "want.json"
+    if not path.exists():
+        return None
+    want = _want(path.read_bytes())
+    models = {one.model for one in (*want.serve, *want.adapters)}
+    parts = {digest: _parts(_kept(trusted, digest).read_bytes()) for digest in models}
+    return Trusted(root=_root_version(trusted), signed_s=_signed_s(trusted), want=want, parts=parts)
+
+
+def _refresh(
+    link: CentreLink, trusted: Path, site: str, root: bytes, now_s: float, ticks: Callable[[], float]
+) -> Trusted:
+    from tuf.ngclient import Updater, UpdaterConfig
+
+    limits = UpdaterConfig(
+        root_max_length=64 << 10, timestamp_max_length=4 << 10, snapshot_max_length=1 << 20,
+        targets_max_length=4 << 20, max_delegations=4,
+    )  # fmt: skip
+    with _named_attacks(now_s):
+        fetcher = _fetcher(link, ticks)
+        updater = Updater(str(trusted), METADATA, fetcher=fetcher, config=limits, bootstrap=root)
+        updater._trusted_set.reference_time = datetime.fromtimestamp(now_s, UTC)  # python-tuf takes no other clock
+        updater.refresh()
+        info = updater.get_targetinfo(want_path(site))
+        if info is None:
+            known: Any = updater._trusted_set[SITES]
+            if f"site-{site}" in known.delegations.roles:
+                raise CentreRefused("wrong site", f"what came as the assignment of {site} is that of another site")
+            return Trusted(root=_root_version(trusted), signed_s=_signed_s(trusted), want=None, parts={})
+        data = _verified(link, info, WANT_BYTES, trusted / "want.json", ticks)
+        try:
+            want = _want(data)
+        except UNDECODABLE as fault:
+            raise CentreRefused("forged", f"the assignment of {site} cannot be read: {str(fault)[:200]}") from fault
+        if want.site != site:
+            raise CentreRefused("wrong site", f"what came as the assignment of {site} is that of {want.site}")
+        before = last_trusted(trusted)
+        if before is not None and before.want is not None and want.sequence < before.want.sequence:
+            raise CentreRefused(
+                "rolled back", f"assignment {want.sequence} came after {before.want.sequence}, which is trusted"
+            )
+        parts = {}
+        for digest in sorted({one.model for one in (*want.serve, *want.adapters)}):
+            parts[digest] = _model(updater, link, trusted, digest, ticks)
+    if before is None or before.want != want:
+        write_whole(trusted / "want.json", data)
+    return Trusted(root=_root_version(trusted), signed_s=_signed_s(trusted), want=want, parts=parts)
+
+
+def _model(updater: Updater, link: CentreLink, trusted: Path, digest: str, ticks: Callable[[], float]) -> ModelParts:
+    """Return the parts of a model, which must be released by `targets`, whatever the director wants."""
+    info = updater._trusted_set.targets.targets.get(model_path(digest))
+    if info is None:
+        raise CentreRefused("forged", f"the centre wants {digest} here, and nobody who may release models released it")
+    path = _kept(trusted, digest)
+    data = _verified(link, info, MANIFEST_BYTES, path, ticks)
+    try:
+        parts = _parts(data)
+    except UNDECODABLE as fault:
+        raise CentreRefused("forged", f"the parts of {digest} cannot be read: {str(fault)[:200]}") from fault
+    if parts.digest != digest:
+        raise CentreRefused("mixed", f"the parts of {digest} are those of {parts.digest}")
+    make_folder(path.parent, mode=0o700)
+    write_whole(path, data)
+    return parts
+
+
+def _verified(link: CentreLink, info: Any, most: int, kept: Path, ticks: Callable[[], float]) -> bytes:
+    """Return the file of a target: the kept one, where it is still the right one."""
+    if kept.exists() and sha256(data := kept.read_bytes()).hexdigest() == info.hashes["sha256"]:
+        return data
+    data = _read(link, stored_path(info.path, info.hashes["sha256"]), min(info.length, most), ticks)
+    info.verify_length_and_hashes(data)
+    return data
+
+
+def _read(link: CentreLink, path: str, limit: int, ticks: Callable[[], float]) -> bytes:
+    """Return a file, unless it comes more slowly than `LEAST_RATE`."""
+    begun_s, pieces, length = ticks(), [], 0
+    for piece in link.read(path, limit=limit):
+        pieces.append(piece)
+        length += len(piece)
+        if length > limit:
+            raise WrongBytes(f"{path} is longer than {limit:,} bytes")
+        if (spent_s := ticks() - begun_s) > GRACE_S + length / LEAST_RATE:
+            raise TooSlow(f"{path}: {length:,} bytes came in {spent_s:.0f} s")
+    return b"".join(pieces)
+
+
+def _fetcher(link: CentreLink, ticks: Callable[[], float]) -> Any:
+    from tuf.api.exceptions import DownloadHTTPError
+    from tuf.ngclient import FetcherInterface
+
+    class Fetcher(FetcherInterface):
+        """Reads by our link."""
+
+        def _fetch(self, url: str) -> Iterator[bytes]:
+            raise AssertionError(url)  # python-tuf reads metadata by download_bytes alone
+
+        def download_bytes(self, url: str, max_length: int) -> bytes:
+            try:
+                return _read(link, url, max_length, ticks)
+            except Absent as fault:
+                raise DownloadHTTPError(str(fault), 404) from fault
+
+    return Fetcher()
+
+
+@contextmanager
+def _named_attacks(now_s: float) -> Iterator[None]:
+    """Say what python-tuf refuses by the name of the attack."""
+    from tuf.api import exceptions
+
+    try:
+        yield
+    except TooSlow as fault:
+        raise CentreRefused("slow", f"the centre sends too slowly: {fault.message}") from fault
+    except (WrongBytes, exceptions.DownloadLengthMismatchError) as fault:
+        raise CentreRefused("endless", f"the centre sends more than it should: {fault}") from fault
+    except exceptions.ExpiredMetadataError as fault:
+        raise CentreRefused(
+            "frozen",
+            f"the newest that comes has expired: {fault} at {datetime.fromtimestamp(now_s, UTC):%Y-%m-%d %H:%M} UTC",
+            hint="if the clock of this machine is right, the centre has stopped signing, or news is held back",
+        ) from fault
+    except exceptions.BadVersionNumberError as fault:
+        is_older = "must be >=" in str(fault) or ".json version" in str(fault)  # than the trusted one; else than named
+        raise CentreRefused("rolled back" if is_older else "mixed", f"a version does not fit: {fault}") from fault
+    except (exceptions.LengthOrHashMismatchError, exceptions.DownloadHTTPError) as fault:
+        raise CentreRefused("mixed", f"files of different states came together: {fault}") from fault
+    except exceptions.RepositoryError as fault:
+        raise CentreRefused("forged", f"a signature is missing or wrong: {fault}") from fault
+
+
+def _kept(trusted: Path, digest: str) -> Path:
+    return trusted / "models" / f"{digest.removeprefix('sha256:')}.json"
+
+
+def _root_version(trusted: Path) -> int:
+    return int(Path(os.readlink(trusted / "root.json")).name.partition(".")[0])
+
+
+def _signed_s(trusted: Path) -> int:
+    """Return when the newest timestamp was signed that the newest root's key signed; 0 if there is none."""
+    from tuf.api.exceptions import RepositoryError
+    from tuf.api.metadata import Metadata
+
+    try:
+        stamp = Metadata[Any].from_bytes((trusted / "timestamp.json").read_bytes())
+        root = Metadata[Any].from_bytes((trusted / "root.json").read_bytes())
+        root.signed.verify_delegate("timestamp", stamp.signed_bytes, stamp.signatures)
+    except (OSError, RepositoryError):
+        return 0
+    return int(stamp.signed.version)
+
+
+@contextmanager
+def _held(trusted: Path) -> Iterator[None]:
+    make_folder(trusted, mode=0o700)
+    with (trusted / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as fault:
+            raise HomeBusy(
+                f"another process refreshes {trusted}", hint="run one `ashore site sync` at a time"
+            ) from fault
+        yield

@@ -1,0 +1,140 @@
+"""A centre in memory, and a mirror between it and a site that does what a test says."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+
+from ashore.control.sites.model import ModelParts, PartFile, Segment, Serve, Want
+from ashore.control.sites.ports import Absent, WrongBytes
+from ashore.control.sites.roles import (
+    Lives,
+    Model,
+    Signing,
+    model_path,
+    new_key_file,
+    read_metadata,
+    sign_file,
+    stored_path,
+)
+from ashore.control.sites.trust import Trusted, refresh
+
+NOW_S = 1_800_000_000
+DAY_S = 86_400
+
+
+class MemoryTree:
+    """A tree; counts what is read."""
+
+    def __init__(self, files: Mapping[str, bytes] | None = None) -> None:
+        self.files = dict(files or {})
+        self.requests: list[str] = []
+        self.num_bytes = 0
+
+    def read(self, path: str, *, start: int = 0, limit: int) -> Iterator[bytes]:
+        self.requests.append(path)
+        if path not in self.files:
+            raise Absent(f"no {path}")
+        if len(self.files[path]) > limit:
+            raise WrongBytes(f"{path} is longer than {limit}")
+        self.num_bytes += len(self.files[path]) - start
+        yield self.files[path][start:]
+
+    def put(self, path: str, body: bytes) -> None:
+        self.files[path] = body
+
+    def has(self, path: str) -> bool:
+        return path in self.files
+
+    def names(self, under: str) -> Iterator[tuple[str, int]]:
+        yield from [(name, len(data)) for name, data in self.files.items() if name.startswith(under + "/")]
+
+    def remove(self, path: str) -> None:
+        self.files.pop(path, None)
+
+
+class Mirror(MemoryTree):
+    """Gives what the tree has, but for what `change` says."""
+
+    def __init__(self, tree: MemoryTree, change: Callable[[str, bytes | None], Iterator[bytes] | bytes | None]) -> None:
+        super().__init__()
+        self.tree, self.change = tree, change
+
+    def read(self, path: str, *, start: int = 0, limit: int) -> Iterator[bytes]:
+        given = self.change(path, self.tree.files.get(path))
+        if given is None:
+            raise Absent(f"no {path}")
+        yield from [given] if isinstance(given, bytes) else given
+
+
+def parts_of(name: str) -> ModelParts:
+    """Return the parts of a made-up model."""
+    sha = hashlib.sha256(name.encode()).hexdigest()
+    files = tuple(
+        PartFile(path=path, size=4, sha256=sha, segments=(Segment(sha256=sha, stored=4, clear=4),))
+        for path in ("manifest", "config", "model.bin")
+    )
+    return ModelParts(digest=f"sha256:{sha}", name=name, files=files)
+
+
+@dataclass
+class Centre:
+    """The centre of a test: its keys, its tree, its sites."""
+
+    folder: Path
+    lives: Lives = field(default_factory=Lives)
+    now_s: float = NOW_S
+    tree: MemoryTree = field(default_factory=MemoryTree)
+    secrets: dict[str, bytes] = field(default_factory=dict)
+    models: dict[str, Model] = field(default_factory=dict)
+    wants: dict[str, Want] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.keys = [self.folder / f"root-{number}.pem" for number in (1, 2, 3)]
+        publics = [new_key_file(path) for path in self.keys]
+        self.install(self.signing.first_root(publics, 2, None))
+        self.root = self.tree.files["metadata/1.root.json"]
+
+    @property
+    def signing(self) -> Signing:
+        return Signing(self.tree, self.secret, self.lives, self.now_s)
+
+    def secret(self, name: str) -> bytes:
+        return self.secrets.setdefault(name, secrets.token_bytes(32))
+
+    def install(self, staged, keys: int = 2) -> str:
+        path = self.folder / "staged.json"
+        path.write_bytes(staged.to_bytes())
+        for key in self.keys[:keys]:
+            sign_file(path, key)
+        return self.signing.install(read_metadata(path))
+
+    def release(self, name: str) -> str:
+        """Release a model, and return its digest."""
+        parts = parts_of(name)
+        data = msgspec.json.encode(parts)
+        sha = hashlib.sha256(data).hexdigest()
+        self.tree.put(stored_path(model_path(parts.digest), sha), data)
+        self.models[parts.digest] = Model(sha, len(data))
+        return parts.digest
+
+    def want(self, site: str, *digests: str) -> None:
+        """Have a site serve models, and publish it."""
+        serve = tuple(Serve(alias="chat", model=one, name="chat") for one in digests)
+        last = self.wants[site].sequence if site in self.wants else 0
+        self.wants[site] = Want(site=site, sequence=max(last + 1, int(self.now_s)), serve=serve)
+        self.publish(site)
+
+    def publish(self, *changed: str, **more) -> tuple[str, ...]:
+        encoded = {site: msgspec.json.encode(want) for site, want in self.wants.items()}
+        return self.signing.publish(self.models, encoded, changed, **more)
+
+    def at_site(self, folder: Path, site: str = "north", link=None, *, now_s: float | None = None, **more) -> Trusted:
+        return refresh(
+            link or self.tree, folder, site=site, root=self.root, now_s=self.now_s if now_s is None else now_s, **more
+        )
