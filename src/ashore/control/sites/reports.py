@@ -1,0 +1,233 @@
+"""What a site hands in: usage, checkpoints of its audit log, votes, and how it stands.
+
+One report is under way at a time. Making one writes it, and how far it reaches, in one step; it is sent until the
+centre has taken it, which counts each sequence once. So a month without a link, or a kill at any moment, loses nothing
+and counts nothing twice: what was not reported yet lies where it always lies, in the usage table and the audit log.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from ashore.control.sites.identity import SiteKey
+from ashore.control.sites.ports import CentreLink
+from ashore.control.sites.report import SiteReport, Usage, Vote, sign_report
+from ashore.core.errors import CorruptBlob
+from ashore.data.audit.checkpoints import SignedLine, read_checkpoints
+from ashore.data.authority.budgets import SqlAuthority
+from ashore.data.feedback.sql import votes_on
+from ashore.kit.decode import UNDECODABLE
+from ashore.kit.state import Database
+from ashore.kit.wholefile import write_whole
+
+PART_BYTES: Final = 16_000
+"""Most bytes of usage, of checkpoints, and of votes in one report; three of them leave room for the rest."""
+LINE_BYTES: Final = 16_384
+MOST_VOTES: Final = 200
+OPEN_DAYS: Final = 3
+"""Days whose usage may still grow: a worker writes its counts late, but not as late as that."""
+HOUR_US: Final = 3_600_000_000
+
+Totals = tuple[int, int, int]
+
+
+class Spool(msgspec.Struct, frozen=True, kw_only=True):
+    """How far the reports reach; the file `reports.json`."""
+
+    sequence: int = 0
+    """Of the last report that was made."""
+    waiting: str = ""
+    """That report as it travels; empty: the centre has it."""
+    usage: dict[str, Totals] = {}
+    """What was reported of days that may still grow, by day, tenant and model."""
+    day: str = ""
+    """First day that may not be reported whole."""
+    checkpoint: int = 0
+    """Number of the last one that was reported."""
+    votes_ms: int = 0
+    """When the last vote was changed that was reported."""
+    votes_ids: tuple[str, ...] = ()
+    """The votes of that millisecond that were reported."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sources:
+    """Where a report is made of."""
+
+    database: Database
+    audit: Path
+    models: Sequence[str] = ()
+    """Aliases whose votes may be handed in."""
+
+
+class Reports:
+    """Makes the reports of one site, and hands them in. One process has it; not for an event loop."""
+
+    def __init__(self, path: Path, site: str, key: SiteKey) -> None:
+        """Create it; `path` is the file, whose folder exists."""
+        self._path, self._site, self._key = path, site, key
+        try:
+            self.spool = msgspec.json.decode(path.read_bytes(), type=Spool)
+        except FileNotFoundError:
+            self.spool = Spool()
+        except UNDECODABLE as fault:
+            raise CorruptBlob(
+                f"{path} is damaged: {fault}",
+                hint="restore it from the backup of this home; without it the usage of open days is counted twice",
+            ) from fault
+
+    @property
+    def place(self) -> str:
+        """Path in the tree of the report that waits."""
+        return f"reports/{self._site}/{self.spool.sequence}.json"
+
+    def make(self, told: Mapping[str, Any], sources: Sources, now_s: float) -> bool:
+        """Make the next report, unless one waits; return whether there is more than fits into it.
+
+        Args:
+            told: Fields of `SiteReport` that the agent knows.
+            sources: Of the others.
+            now_s: Unix time. Sequences also rise with it, so that a site restored from a backup repeats none.
+        """
+        before = self.spool
+        if before.waiting:
+            return True
+        usage, totals, day, more_usage = _usage(before, sources.database, now_s)
+        lines, checkpoint, more_lines = _checkpoints(before, sources.audit)
+        votes, votes_ms, votes_ids, more_votes = _votes(before, sources)
+        sequence = max(before.sequence + 1, int(now_s))
+        report = SiteReport(
+            site=self._site, sequence=sequence, at_s=now_s, usage=usage, checkpoints=lines, votes=votes, **told
+        )  # fmt: skip
+        self._note(
+            Spool(
+                sequence=sequence, waiting=sign_report(report, self._key.private).decode(), usage=totals, day=day,
+                checkpoint=checkpoint, votes_ms=votes_ms, votes_ids=votes_ids,
+            )
+        )  # fmt: skip
+        return more_usage or more_lines or more_votes
+
+    def hand_in(self, link: CentreLink, *, acknowledges: bool = True) -> None:
+        """Send the report that waits. May be called again: the centre counts it once.
+
+        Args:
+            link: To the centre.
+            acknowledges: Whether the centre has it once it is written; a stick still has to arrive there.
+
+        Raises:
+            Away, Refused: as the link; the report still waits.
+        """
+        if self.spool.waiting:
+            link.put(self.place, self.spool.waiting.encode())
+            if acknowledges:
+                self.taken(self.spool.sequence)
+
+    def taken(self, sequence: int) -> None:
+        """Note that the centre has the reports up to a sequence."""
+        if self.spool.waiting and sequence >= self.spool.sequence:
+            self._note(msgspec.structs.replace(self.spool, waiting=""))
+
+    def _note(self, spool: Spool) -> None:
+        write_whole(self._path, msgspec.json.encode(spool))
+        self.spool = spool
+
+
+def _usage(before: Spool, database: Database, now_s: float) -> tuple[tuple[Usage, ...], dict[str, Totals], str, bool]:
+    """Return what was used since the last report, the totals then reported, the first open day, and whether there is
+    more."""
+    today = datetime.fromtimestamp(now_s, UTC).date()
+    totals: dict[str, list[int]] = {}
+    for one in SqlAuthority(database).usage(first_day=before.day, last_day="9999"):
+        sums = totals.setdefault(f"{one.day}\0{one.tenant[:200]}\0{one.model[:200]}", [0, 0, 0])
+        for place, number in enumerate((one.requests, one.prompt_tokens, one.completion_tokens)):
+            sums[place] += number
+    found: list[Usage] = []
+    reported, open_from = dict(before.usage), (today - timedelta(days=OPEN_DAYS)).isoformat()
+    num_bytes, last_day = 0, ""
+    for key, sums in sorted(totals.items()):
+        day, tenant, model = key.split("\0")
+        known = reported.get(key, (0, 0, 0))
+        fresh = [max(0, now - then) for now, then in zip(sums, known, strict=True)]
+        if any(fresh):
+            row = Usage(
+                day=day, tenant=tenant, model=model, requests=fresh[0], prompt_tokens=fresh[1],
+                completion_tokens=fresh[2],
+            )  # fmt: skip
+            num_bytes += len(msgspec.json.encode(row))
+            if num_bytes > PART_BYTES:
+                open_from = min(open_from, day)
+                last_day = day
+                break
+            found.append(row)
+            reported[key] = (sums[0], sums[1], sums[2])
+    kept = {key: sums for key, sums in reported.items() if key.partition("\0")[0] >= open_from}
+    return tuple(found), kept, max(open_from, before.day), bool(last_day)
+
+
+def _checkpoints(before: Spool, audit: Path) -> tuple[tuple[str, ...], int, bool]:
+    """Return lines since the last reported one, the number of the last, and whether there are more.
+
+    Each line vouches for all that came before it, so one of each hour is enough, with those that change the key, and
+    the newest.
+    """
+    found: list[str] = []
+    number, num_bytes = before.checkpoint, 0
+    for line, reached in _hourly(read_checkpoints(audit / "checkpoints.log"), after=before.checkpoint):
+        num_bytes += len(line.raw)
+        if found and num_bytes > PART_BYTES:
+            return tuple(found), number, True
+        if len(line.raw) <= LINE_BYTES:
+            found.append(line.raw.decode())
+        number = reached
+    return tuple(found), number, False
+
+
+def _hourly(lines: Iterator[SignedLine], *, after: int) -> Iterator[tuple[SignedLine, int]]:
+    held: tuple[SignedLine, int, int] | None = None
+    for line in lines:
+        try:
+            checkpoint = line.checkpoint()
+        except UNDECODABLE:
+            return  # it is being written
+        if checkpoint.number <= after or not line.whole:
+            continue
+        hour = checkpoint.at_us // HOUR_US
+        if held is not None and held[2] != hour:
+            yield held[0], held[1]
+        held = (line, checkpoint.number, hour)
+        if checkpoint.next_key:
+            yield line, checkpoint.number
+            held = None
+    if held is not None:
+        yield held[0], held[1]
+
+
+def _votes(before: Spool, sources: Sources) -> tuple[tuple[Vote, ...], int, tuple[str, ...], bool]:
+    """Return votes since the last reported one: rating and tags, and no text of a person."""
+    rows = sorted(
+        (
+            one
+            for model in sources.models
+            for one in votes_on(sources.database, model, since_ms=before.votes_ms)
+            if one.feedback_id not in before.votes_ids
+        ),
+        key=lambda one: (one.changed_ms, one.feedback_id),
+    )
+    found: list[Vote] = []
+    ms, ids, num_bytes = before.votes_ms, before.votes_ids, 0
+    for at, row in enumerate(rows):
+        vote = Vote(model=row.model[:200], rating="up" if row.rating == "up" else "down", reason=", ".join(row.tags))
+        num_bytes += len(msgspec.json.encode(vote))
+        if len(found) == MOST_VOTES or num_bytes > PART_BYTES:
+            return tuple(found), ms, ids, at < len(rows)
+        if row.rating in ("up", "down"):
+            found.append(vote)
+        ids = (*(ids if row.changed_ms == ms else ()), row.feedback_id)
+        ms = row.changed_ms
+    return tuple(found), ms, ids, False
