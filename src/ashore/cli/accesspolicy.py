@@ -10,6 +10,7 @@ import cyclopts
 import msgspec
 
 from ashore.cli.calls import HERE, Server, noun_of, reworded
+from ashore.cli.sure import AsJson
 from ashore.control.access.calls import policy as c
 from ashore.core.errors import InvalidRequest
 from ashore.kit.decode import convert
@@ -119,7 +120,7 @@ def can(
     /,
     *,
     explain: Flag = False,
-    as_json: Annotated[bool, cyclopts.Parameter(name="--json", negative=(), help="Print JSON.")] = False,
+    as_json: AsJson = False,
     server: Annotated[Server, cyclopts.Parameter(name="*")] = HERE,
 ) -> int:
     """Check whether an account may do something. Exits with 0 if it may, and with 5 if not.
@@ -129,8 +130,6 @@ def can(
         action: As `ashore access role actions` lists them.
         resource: model/ALIAS, server, tenant/NAME/…
         explain: Print the rule that decides, and every role that applies.
-        as_json: Print JSON.
-        server: The server to ask.
     """
     subject = user if "/" in user else f"user/{user}"
     answer: c.CanOut = server.ask(c.CAN, c.CanIn(subject=subject, action=action, resource=resource))

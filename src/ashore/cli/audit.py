@@ -27,7 +27,7 @@ from ashore.cli.calls import (
     show,
 )
 from ashore.cli.recorded import owner
-from ashore.cli.sure import DryRun, Yes, go_ahead, say_only
+from ashore.cli.sure import AsJson, DryRun, Yes, go_ahead, say_only
 from ashore.control.audit.calls import (
     CALLS,
     ExportIn,
@@ -64,7 +64,6 @@ OWN_FIELDS: Final = (
 )  # fmt: skip
 """Of the records of requests, what their sender is shown; `--json` has all."""
 
-AsJson = Annotated[bool, Parameter(name="--json", negative=())]
 W = TypeVar("W", bound=Which)
 
 
@@ -158,7 +157,6 @@ def verify(
         anchor: Where copies of the checkpoints are: a folder, s3://BUCKET/PATH, or a file from a syslog server. With
             --url: `configured`, the first anchor of the server's ashore.toml.
         archive: Verify the archive too: a folder or s3://BUCKET/PATH.
-        as_json: Print JSON.
         server: The server that verifies; default: none, this command does.
     """
     from ashore.control.audit import verify_folder
@@ -256,8 +254,6 @@ def archive(
         place: The archive: a folder or s3://BUCKET/PATH; default: [audit] archive of --config.
         config: Path of an ashore.toml.
         after_days: Days that a segment stays on this machine; default: [audit] archive_after_days, at least 1.
-        dry_run: Show which segments would be copied and removed, and change nothing.
-        as_json: Print JSON.
     """
     import msgspec
 
@@ -297,7 +293,6 @@ def content(place: str, /, *, as_json: AsJson = False) -> None:
 
     Args:
         place: CHAIN#NUMBER, as search shows it.
-        as_json: Print JSON.
     """
     from ashore.data.audit import ContentSealer, SqlSubjectKeys
 
@@ -319,9 +314,6 @@ def erase(person: str, /, *, yes: Yes = False, dry_run: DryRun = False, as_json:
 
     Args:
         person: Name of the principal, as search shows it.
-        yes: Do not ask for confirmation. Required without a terminal.
-        dry_run: Show how many keys would be destroyed, and change nothing.
-        as_json: Print JSON.
     """
     from ashore.data.audit import SqlSubjectKeys
 

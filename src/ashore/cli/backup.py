@@ -17,7 +17,7 @@ from ashore.cli.columns import table
 from ashore.cli.operations import operation_command, print_shown
 from ashore.cli.progress import TerminalProgress
 from ashore.cli.recorded import os_user
-from ashore.cli.sure import DryRun, Yes, go_ahead
+from ashore.cli.sure import AsJson, DryRun, Yes, go_ahead
 from ashore.core.bytesize import human_bytes
 from ashore.core.counted import counted
 from ashore.core.errors import InvalidRequest
@@ -34,7 +34,6 @@ for _word in ("run", "scrub", "repair", "rehearse"):
 EXIT_DAMAGED: Final = 4
 """Something is wrong that could not be repaired, or could be lost now."""
 
-AsJson = Annotated[bool, Parameter(name="--json", negative=())]
 RecoveryKey = Annotated[Path, Parameter(name=("--recovery-key", "--key"))]
 Flag = Annotated[bool, Parameter(negative=())]
 
@@ -60,7 +59,6 @@ def init(*, nodes: str = "", code: str = "", config: Path | None = None, as_json
         nodes: Nodes, separated by commas: folders (mounts of other disks or machines) and s3://BUCKET/PATH.
         code: K+M nodes, any M of which may be lost: 2+1 to 10+4.
         config: An ashore.toml with [backup] nodes and code.
-        as_json: Print JSON.
     """
     from ashore.cli.bootstrap import command_recorder, open_backup
     from ashore.control.backup import parse_code
@@ -99,7 +97,6 @@ def restore(
         nodes: Nodes, separated by commas; default: those of this home's own backup.
         key: File with the recovery key; default: the key of this home's own backup.
         generation: Number of the backup; default: the newest.
-        as_json: Print JSON.
     """
     settings = read_settings()
     with TerminalProgress() as progress:
@@ -110,11 +107,7 @@ def restore(
 
 @app.command(name="list")
 def list_(*, as_json: AsJson = False) -> int:
-    """List the backups that lie on the nodes, the newest first: `ashore backup restore --generation N` takes one.
-
-    Args:
-        as_json: Print JSON.
-    """
+    """List the backups that lie on the nodes, the newest first: `ashore backup restore --generation N` takes one."""
     with backup_of(read_settings().home, os_user()) as service:
         found = service.kept()
     if as_json:
@@ -135,11 +128,7 @@ def _row(one: KeptBackup) -> tuple[str, ...]:
 
 @app.command
 def status(*, as_json: AsJson = False) -> int:
-    """Show the state of the backup, and what could be lost now. Reads names and sizes; `scrub` reads everything.
-
-    Args:
-        as_json: Print JSON.
-    """
+    """Show the state of the backup, and what could be lost now. Reads names and sizes; `scrub` reads everything."""
     from ashore.cli.bootstrap import backup_contents, backup_schedule
 
     settings = read_settings()
@@ -160,7 +149,6 @@ def replace(node: str, place: str = "", /, *, as_json: AsJson = False) -> int:
     Args:
         node: The node: its place, or its number, counted from 0.
         place: New place of the node; default: its old place, where there may be a new disk.
-        as_json: Print JSON.
     """
     settings = read_settings()
     with backup_of(settings.home, os_user()) as service, TerminalProgress() as progress:

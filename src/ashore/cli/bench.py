@@ -39,42 +39,25 @@ def serve(
 ) -> int:
     """Load-test an OpenAI-compatible server, and report the latency and throughput that its users see.
 
-    Parameters
-    ----------
-    url
-        Address, `http://host:port` with or without `/v1`; default: the server of this home.
-    model
-        Model to use; default: the first that the server offers.
-    api
-        Route to use: chat or completions.
-    rate
-        Open loop: requests per second, arriving at random (Poisson), however slowly the server answers.
-    concurrency
-        Closed loop: number of users; each sends a request when its last one is answered. Default: 16, unless --rate is
-        given.
-    requests
-        Requests to send; default: four for each user, or 100.
-    duration
-        Seconds after which no new request is sent.
-    prompt_tokens
-        Length of a prompt, template included, as the server counts it.
-    output_tokens
-        Length of an answer.
-    system_tokens
-        Length of a system prompt that all requests share.
-    slo_ttft_ms
-        Objective: first token within this many milliseconds. Adds goodput to the report.
-    slo_tpot_ms
-        Objective: at most this many milliseconds per token after the first.
-    seed
-        Seed of prompts and arrivals.
-    key
-        API key; default: ASHORE_API_KEY, or this home's first key for loopback addresses.
-    extra
-        More fields for each request body, as a JSON object, such as {"temperature": 1}. A value
-        of null leaves a field out: {"ignore_eos": null} for servers that refuse it.
-    json_
-        File for the report as JSON; `-` for stdout.
+    Args:
+        url: Address, `http://host:port` with or without `/v1`; default: the server of this home.
+        model: Model to use; default: the first that the server offers.
+        api: Route to use: chat or completions.
+        rate: Open loop: requests per second, arriving at random (Poisson), however slowly the server answers.
+        concurrency: Closed loop: number of users; each sends a request when its last one is answered. Default: 16,
+            unless --rate is given.
+        requests: Requests to send; default: four for each user, or 100.
+        duration: Seconds after which no new request is sent.
+        prompt_tokens: Length of a prompt, template included, as the server counts it.
+        output_tokens: Length of an answer.
+        system_tokens: Length of a system prompt that all requests share.
+        slo_ttft_ms: Objective: first token within this many milliseconds. Adds goodput to the report.
+        slo_tpot_ms: Objective: at most this many milliseconds per token after the first.
+        seed: Seed of prompts and arrivals.
+        key: API key; default: ASHORE_API_KEY, or this home's first key for loopback addresses.
+        extra: More fields for each request body, as a JSON object, such as {"temperature": 1}. A value of null leaves a
+            field out: {"ignore_eos": null} for servers that refuse it.
+        json_: File for the report as JSON; `-` for stdout.
     """
     import asyncio
 

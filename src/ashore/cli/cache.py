@@ -16,7 +16,7 @@ from cyclopts import App, Parameter
 from ashore.cli.calls import HERE, Server
 from ashore.cli.columns import table
 from ashore.cli.recorded import MAX_TARGET_CHARS, Owned, acting, note_owner, owner
-from ashore.cli.sure import DryRun, Yes, go_ahead
+from ashore.cli.sure import AsJson, DryRun, Yes, go_ahead
 from ashore.core.bytesize import human_bytes
 from ashore.core.counted import counted
 from ashore.core.errors import InvalidRequest, NotFound, NotReady, SourceUnreachable
@@ -43,7 +43,6 @@ app = App(name="cache", help="Show, purge and fill the answer cache.")
 MOST_ROWS: Final = 20
 """Of the table of tenants and models."""
 
-AsJson = Annotated[bool, Parameter(name="--json", negative=())]
 Where = Annotated[Server, Parameter(name="*")]
 
 
@@ -55,8 +54,6 @@ def stats(*, tenant: str = "", model: str = "", entry: str = "", server: Where =
         tenant: Only this tenant; * for the answers of public routes.
         model: Only this alias.
         entry: Show one entry, by its name in x-ashore-cache-entry: its tenant, age, size and worker.
-        server: The server to ask.
-        as_json: Print JSON.
     """
     told: CacheList = server.ask(STATS, CacheIn(tenant=tenant, model=model, entry=entry))
     if entry and not told.held:
@@ -145,10 +142,6 @@ def purge_(
         entry: Only this entry, by its name in x-ashore-cache-entry.
         everything: All cached answers.
         curated: Remove curated pairs instead: those of --tenant, or all with --all.
-        yes: Do not ask for confirmation. Required for --all without a terminal.
-        dry_run: Show what would be done, and change nothing.
-        server: The server to ask.
-        as_json: Print JSON.
     """
     asked = PurgeIn(tenant=tenant, model=model, entry=entry, all=everything)
     chosen = [f"{name} {value}" for name, value in asked.named().items() if name != "all"]
@@ -202,7 +195,6 @@ def import_(
     Args:
         file: File with the pairs; - reads standard input.
         dry_run: Check the file, its tenants and models, and import nothing.
-        as_json: Print JSON.
     """
     source = str(file)[:MAX_TARGET_CHARS]
     with _at_home("cache:import", f"cache/{source}") as desk:

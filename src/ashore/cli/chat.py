@@ -51,22 +51,14 @@ def chat(
     """Talk to a model. Piped input is one question: `echo hi | ashore chat`. A line that is a command, such as /reset
     or /exit, ends the question and runs as in a terminal.
 
-    Parameters
-    ----------
-    model
-        Model to talk to; default: the first that the server offers.
-    url
-        Address of any OpenAI-compatible server; default: the server of this home.
-    key
-        API key; default: ASHORE_API_KEY, or this home's first key for loopback addresses.
-    system
-        System prompt.
-    temperature
-        0 is greedy; default: the server's.
-    max_tokens
-        Longest answer, in tokens.
-    stats
-        Show tokens and speed after each answer.
+    Args:
+        model: Model to talk to; default: the first that the server offers.
+        url: Address of any OpenAI-compatible server; default: the server of this home.
+        key: API key; default: ASHORE_API_KEY, or this home's first key for loopback addresses.
+        system: System prompt.
+        temperature: 0 is greedy; default: the server's.
+        max_tokens: Longest answer, in tokens.
+        stats: Show tokens and speed after each answer.
     """
     from ashore.cli.chatclient import ChatClient, Conversation
 

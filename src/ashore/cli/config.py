@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated
 
 import msgspec
-from cyclopts import App, Parameter
+from cyclopts import App
+
+from ashore.cli.sure import AsJson
 
 app = App(name="config", help="Show every key of ashore.toml and its value.")
 
@@ -17,7 +18,7 @@ def show(
     *,
     config: Path | None = None,
     changed: bool = False,
-    as_json: Annotated[bool, Parameter(name="--json", negative=())] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Show the value of every key, and whether it is the default, from the file, or from the environment.
 
@@ -26,7 +27,6 @@ def show(
     Args:
         config: Path of an ashore.toml; default: none, which shows the defaults and the environment.
         changed: Leave out keys that have their default.
-        as_json: Print JSON.
     """
     from ashore.kit.textfile import read_toml
     from ashore.machine.config import Spec, read_spec

@@ -11,6 +11,7 @@ import msgspec
 from cyclopts import App, Parameter
 
 from ashore.cli.progress import TerminalProgress
+from ashore.cli.sure import AsJson, OwnJson
 from ashore.core.bytesize import human_bytes
 from ashore.core.counted import counted
 
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 
 app = App(name="data", help="Write and verify shards of training data.")
 
-AsJson = Annotated[bool, Parameter(name="--json", negative=())]
 Flag = Annotated[bool, Parameter(negative=())]
 EXIT_BROKEN = 1
 
@@ -39,18 +39,12 @@ def pack(
     Reads JSONL, Parquet, text and other shards. Equal data gives equal bytes. SHA256SUMS is written last: a set without
     it is not complete.
 
-    Parameters
-    ----------
-    data
-        Files, folders or s3://BUCKET/PATH.
-    out
-        Folder or s3://BUCKET/PATH. Shards that are there are never overwritten.
-    shard_mib
-        Size of a shard, about, in MiB.
-    skip_broken
-        Leave out shards and examples that are broken, and name them; default: a broken one stops the command.
-    as_json
-        Print JSON.
+    Args:
+        data: Files, folders or s3://BUCKET/PATH.
+        out: Folder or s3://BUCKET/PATH. Shards that are there are never overwritten.
+        shard_mib: Size of a shard, about, in MiB.
+        skip_broken: Leave out shards and examples that are broken, and name them; default: a broken one stops the
+            command.
     """
     from ashore.lab.training import pack_shards
 
@@ -69,15 +63,12 @@ def pack(
 
 
 @app.command
-def verify(data: str, /, *, as_json: AsJson = False) -> int:
+def verify(data: str, /, *, as_json: OwnJson = False) -> int:
     """Read every shard and every example, and compare the shards with SHA256SUMS. Exit status 1 if anything is broken.
 
-    Parameters
-    ----------
-    data
-        A file, a folder or s3://BUCKET/PATH.
-    as_json
-        Print JSON, with every shard.
+    Args:
+        data: A file, a folder or s3://BUCKET/PATH.
+        as_json: Print JSON, with every shard.
     """
     with TemporaryDirectory(prefix="ashore-data-") as cache:
         found = _look(data, Path(cache))

@@ -13,6 +13,7 @@ import msgspec
 from cyclopts import Parameter
 
 from ashore.cli.bootstrap import find_programs
+from ashore.cli.sure import AsJson, OwnJson
 from ashore.cli.target import is_loopback
 from ashore.cli.upplan import NOTHING_ASKED, Asked, Request, wishes_of
 from ashore.control.backup import BackupSection
@@ -47,8 +48,6 @@ check = cyclopts.App(name="check", help="Check rendered configuration where it i
 app.command(render)
 app.command(check)
 
-AsJson = Annotated[bool, Parameter(name="--json", negative=())]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FormWords:
@@ -67,7 +66,7 @@ class FormWords:
     places: Path | None = None
     out: Path | None = None
     dry_run: Annotated[bool, Parameter(negative=())] = False
-    as_json: AsJson = False
+    as_json: OwnJson = False
 
 
 Words = Annotated[FormWords, Parameter(name="*")]
@@ -87,18 +86,12 @@ def envoy(
 ) -> int:
     """Print Envoy's configuration as `ashore up --edge envoy` writes it. Starts and writes nothing.
 
-    Parameters
-    ----------
-    config
-        Path of an ashore.toml. The options below override it.
-    host
-        Address that the edge listens on.
-    port
-        Port of the edge; default 8443.
-    workers
-        API workers behind it; default 1.
-    file
-        Print only one of the files, as Envoy reads it.
+    Args:
+        config: Path of an ashore.toml. The options below override it.
+        host: Address that the edge listens on.
+        port: Port of the edge; default 8443.
+        workers: API workers behind it; default 1.
+        file: Print only one of the files, as Envoy reads it.
     """
     request = Request(
         models=("fake:echo",) if config is None else (),
@@ -136,16 +129,11 @@ def systemd(*models: str, asked: Asked = NOTHING_ASKED, home: Path | None = None
     The service counts as started when every model answers. A reload drops no stream. The service may write only to its
     home, and to backup and audit folders that ashore.toml names. All paths are those of this machine.
 
-    Parameters
-    ----------
-    models
-        As for `ashore up`.
-    asked
-        As for `ashore up`.
-    home
-        Home of the service; default: ASHORE_HOME, else /var/lib/ashore, which systemd then creates.
-    user
-        System user that runs the service; default ashore.
+    Args:
+        models: As for `ashore up`.
+        asked: As for `ashore up`.
+        home: Home of the service; default: ASHORE_HOME, else /var/lib/ashore, which systemd then creates.
+        user: System user that runs the service; default ashore.
     """
     request = asked.request(models)
     if is_secret("redis", request.redis):
@@ -181,10 +169,8 @@ def systemd(*models: str, asked: Asked = NOTHING_ASKED, home: Path | None = None
 def image(*, words: Words = AS_USUAL) -> int:
     """Render the Containerfile of ashore's image, for CPU or CUDA. Buildah, podman and docker build it.
 
-    Parameters
-    ----------
-    words
-        What is rendered, and where to.
+    Args:
+        words: What is rendered, and where to.
     """
     return _form("image", words)
 
@@ -193,10 +179,8 @@ def image(*, words: Words = AS_USUAL) -> int:
 def compose(*, words: Words = AS_USUAL) -> int:
     """Render a compose file for one machine, for docker compose and podman-compose.
 
-    Parameters
-    ----------
-    words
-        What is rendered, and where to.
+    Args:
+        words: What is rendered, and where to.
     """
     return _form("compose", words)
 
@@ -205,10 +189,8 @@ def compose(*, words: Words = AS_USUAL) -> int:
 def quadlet(*, words: Words = AS_USUAL) -> int:
     """Render units of podman under systemd (quadlet) for one machine.
 
-    Parameters
-    ----------
-    words
-        What is rendered, and where to.
+    Args:
+        words: What is rendered, and where to.
     """
     return _form("quadlet", words)
 
@@ -217,10 +199,8 @@ def quadlet(*, words: Words = AS_USUAL) -> int:
 def k8s(*, words: Words = AS_USUAL) -> int:
     """Render the objects of Kubernetes: servers, services, network policies, and engines that vLLM runs.
 
-    Parameters
-    ----------
-    words
-        What is rendered, and where to.
+    Args:
+        words: What is rendered, and where to.
     """
     return _form("k8s", words)
 
@@ -229,10 +209,8 @@ def k8s(*, words: Words = AS_USUAL) -> int:
 def helm(*, words: Words = AS_USUAL) -> int:
     """Render a Helm chart of the same objects as `k8s`, with images, replicas and sizes as values.
 
-    Parameters
-    ----------
-    words
-        What is rendered, and where to.
+    Args:
+        words: What is rendered, and where to.
     """
     return _form("helm", words)
 
@@ -243,10 +221,8 @@ def bundle(*, words: Words = AS_USUAL) -> int:
 
     A form that cannot express what is asked is left out; README in the bundle says why.
 
-    Parameters
-    ----------
-    words
-        What is rendered, and where to.
+    Args:
+        words: What is rendered, and where to.
     """
     return _form("bundle", words)
 
@@ -264,18 +240,11 @@ def check_k8s(
 
     Exits with 2 if an object is refused.
 
-    Parameters
-    ----------
-    config
-        Path of ashore.toml.
-    places
-        Path of places.toml.
-    context
-        Context of kubectl's configuration; default: the current one.
-    kubectl
-        Path of kubectl.
-    as_json
-        Print JSON.
+    Args:
+        config: Path of ashore.toml.
+        places: Path of places.toml.
+        context: Context of kubectl's configuration; default: the current one.
+        kubectl: Path of kubectl.
     """
     program = find_kubectl(kubectl)
     found = check_objects(kubernetes_objects(_described(config, places)), kubectl=program, context=context)

@@ -15,6 +15,7 @@ from cyclopts import Parameter
 
 from ashore.cli.calls import Errand, here_first, noun_of, refuse_elsewhere, show_consent
 from ashore.cli.recorded import acting, owner
+from ashore.cli.sure import OwnJson
 from ashore.control.drills.book import Book
 from ashore.control.drills.calls import (
     CALLS,
@@ -46,7 +47,6 @@ if TYPE_CHECKING:
     from ashore.control.drills.model import Drill
     from ashore.control.drills.section import DrillsSection
 
-AsJson = Annotated[bool, Parameter(name="--json", negative=())]
 Flag = Annotated[bool, Parameter(negative=())]
 Html = Annotated[bool, Parameter(negative=(), help="Print where its HTML file is, on this machine.")]
 STOP_S: Final = 20.0
@@ -173,7 +173,7 @@ def run(
     reason: str = "",
     model: str = "",
     dry_run: Flag = False,
-    as_json: AsJson = False,
+    as_json: OwnJson = False,
 ) -> int:
     """Run drills, one after the other, and keep a report of each in the audit log.
 

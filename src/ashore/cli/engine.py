@@ -15,6 +15,7 @@ from cyclopts import App, Parameter
 from cyclopts.validators import Number
 
 from ashore.cli.bootstrap import build_store, open_state, stored_files
+from ashore.cli.sure import AsJson, OwnJson
 from ashore.core.bytesize import human_bytes
 from ashore.core.clock import SystemClock
 from ashore.core.errors import (
@@ -54,7 +55,6 @@ if TYPE_CHECKING:
 
 app = App(name="engine", help="List engines; measure which one suits this machine; serve one alone.")
 
-AsJson = Annotated[bool, Parameter(name="--json", negative=())]
 
 LONGEST_BUDGET_S = 3600
 WEIGHT_SUFFIXES = (".gguf", ".safetensors", ".bin")
@@ -62,13 +62,7 @@ WEIGHT_SUFFIXES = (".gguf", ".safetensors", ".bin")
 
 @app.command(name="list")
 def list_(*, as_json: AsJson = False) -> None:
-    """List the engines: version, formats, features, and how to install what is missing.
-
-    Parameters
-    ----------
-    as_json
-        Print JSON.
-    """
+    """List the engines: version, formats, features, and how to install what is missing."""
     cards = engines_here()
     if as_json:
         print(msgspec.json.format(msgspec.json.encode({"items": [asdict(c) for c in cards]}), indent=2).decode())
@@ -100,31 +94,19 @@ def serve(
     audit log: those are in front of it. Routes: /v1/completions, /v1/chat/completions, /v1/embeddings, /v1/models,
     /tokenize, /detokenize, /health, /readyz, /version, and /metrics with vLLM's names.
 
-    Parameters
-    ----------
-    model
-        Catalogue or store name, name@variant, a source, or fake:echo.
-    host
-        Address to listen on.
-    port
-        Port to listen on.
-    served_model_name
-        Name that requests give in `model`; default: the name of the model.
-    engine
-        Engine; auto chooses, as `ashore up` does.
-    context_tokens
-        Longest prompt and answer together; 0: the plan chooses.
-    kv_tokens
-        Tokens that the KV cache holds; 0: the plan chooses.
-    max_sequences
-        Sequences that run at once; 0: the plan chooses.
-    threads
-        Threads; 0: the plan chooses.
-    key_file
-        File with the key that requests must send as a bearer token; made if it is absent. Default: no key.
-    tls
-        Serve over TLS, for machines with a certificate of the same fleet alone. Needs one in fleet/ of this home
-        (`ashore fleet certificate`).
+    Args:
+        model: Catalogue or store name, name@variant, a source, or fake:echo.
+        host: Address to listen on.
+        port: Port to listen on.
+        served_model_name: Name that requests give in `model`; default: the name of the model.
+        engine: Engine; auto chooses, as `ashore up` does.
+        context_tokens: Longest prompt and answer together; 0: the plan chooses.
+        kv_tokens: Tokens that the KV cache holds; 0: the plan chooses.
+        max_sequences: Sequences that run at once; 0: the plan chooses.
+        threads: Threads; 0: the plan chooses.
+        key_file: File with the key that requests must send as a bearer token; made if it is absent. Default: no key.
+        tls: Serve over TLS, for machines with a certificate of the same fleet alone. Needs one in fleet/ of this home
+            (`ashore fleet certificate`).
     """
     from ashore.cli.engineserve import serve_alone
     from ashore.machine.planning import EngineSection, ModelSection
@@ -150,22 +132,17 @@ def tune(
     *,
     budget_s: float = 300.0,
     goal: Annotated[Goal, Parameter(name="--for")] = "balanced",
-    as_json: AsJson = False,
+    as_json: OwnJson = False,
 ) -> None:
     """Measure which engine, precision, threads and options suit a model on this machine. `ashore up` uses the choice.
 
     Ctrl-C stops early. The report and the choice then come from what was measured so far.
 
-    Parameters
-    ----------
-    model
-        Catalogue or store name, without a variant: tuning tries the variants.
-    budget_s
-        Time limit in seconds, not counting downloads.
-    goal
-        What to optimise for: latency (one stream), throughput (16 streams), or balanced.
-    as_json
-        Print the whole report as JSON.
+    Args:
+        model: Catalogue or store name, without a variant: tuning tries the variants.
+        budget_s: Time limit in seconds, not counting downloads.
+        goal: What to optimise for: latency (one stream), throughput (16 streams), or balanced.
+        as_json: Print the whole report as JSON.
     """
     from ashore.cli.enginetables import TuningProgress, show_report
 

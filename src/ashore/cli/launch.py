@@ -106,20 +106,13 @@ def launch(
 ) -> int:
     """Start claude, codex or opencode, set up for this server. No file of the client is changed.
 
-    Parameters
-    ----------
-    client
-        claude, codex or opencode.
-    words
-        Options and arguments for the client itself; after `--` where they are options of ashore, too.
-    model
-        Model to use; default: the first that the server offers with enough context.
-    url
-        Address of the server; default: the one that runs from this home.
-    key
-        API key; default: ASHORE_API_KEY, or that of this home for loopback addresses.
-    print_
-        Print the commands for a shell, and start nothing.
+    Args:
+        client: claude, codex or opencode.
+        words: Options and arguments for the client itself; after `--` where they are options of ashore, too.
+        model: Model to use; default: the first that the server offers with enough context.
+        url: Address of the server; default: the one that runs from this home.
+        key: API key; default: ASHORE_API_KEY, or that of this home for loopback addresses.
+        print_: Print the commands for a shell, and start nothing.
     """
     chosen = CLIENTS.get(client)
     if chosen is None:

@@ -10,6 +10,7 @@ from cyclopts import Parameter
 
 from ashore.cli.calls import Server, noun_of, table
 from ashore.cli.operations import operation_command
+from ashore.cli.sure import AsJson
 from ashore.control.feedback.calls import CALLS, Explained, LearningStatus
 from ashore.core.errors import Conflict
 from ashore.core.timespan import human_seconds
@@ -19,7 +20,6 @@ from ashore.kit.settings import read_settings
 if TYPE_CHECKING:
     pass
 
-AsJson = Annotated[bool, Parameter(name="--json", negative=())]
 Flag = Annotated[bool, Parameter(negative=())]
 LOOK_EVERY_S = 2.0
 UNLIKE = "likelihood"
@@ -85,12 +85,8 @@ app.command(operation_command("learn run"), name="run")
 def dataset(model: str, /, *, as_json: AsJson = False) -> None:
     """Show the data set of a model's votes as it is now: examples by kind, and what is held back from it and why.
 
-    Parameters
-    ----------
-    model
-        Alias whose answers were voted on.
-    as_json
-        Print JSON.
+    Args:
+        model: Alias whose answers were voted on.
     """
     from ashore.cli.bootstrap import open_learning
     from ashore.cli.bootstrap.operations.learning import learning_section
@@ -112,16 +108,11 @@ def dataset(model: str, /, *, as_json: AsJson = False) -> None:
 def revert(model: str, /, *, why: str = "", url: str | None = None, key: str | None = None) -> None:
     """Go back to what answered before the release that was learned, and learn nothing more until `ashore learn resume`.
 
-    Parameters
-    ----------
-    model
-        Alias.
-    why
-        Reason, shown in the history.
-    url
-        Address of the server; default: the server of this home.
-    key
-        API key; default: ASHORE_API_KEY, or the home's first key.
+    Args:
+        model: Alias.
+        why: Reason, shown in the history.
+        url: Address of the server; default: the server of this home.
+        key: API key; default: ASHORE_API_KEY, or the home's first key.
     """
     from ashore.control.feedback.calls import PauseIn
     from ashore.control.releases.calls import CALLS as RELEASE_CALLS

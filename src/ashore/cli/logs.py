@@ -14,6 +14,7 @@ from typing import IO, Annotated, Final
 
 from cyclopts import App, Parameter
 
+from ashore.cli.sure import OwnJson
 from ashore.core.errors import InvalidRequest, NotFound
 from ashore.core.nearest import did_you_mean
 from ashore.core.visible import on_a_screen
@@ -64,7 +65,7 @@ def logs(
     lines: Annotated[int, Parameter(name=("--lines", "-n"))] = 20,
     level: Level = "debug",
     follow: Annotated[bool, Parameter(name=("--follow", "-f"), negative=())] = False,
-    as_json: Annotated[bool, Parameter(name="--json", negative=())] = False,
+    as_json: OwnJson = False,
 ) -> None:
     """Print the last lines of the logs in the order of time: time, process, level, message. Needs no running server.
 

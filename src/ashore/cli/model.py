@@ -17,11 +17,11 @@ from ashore.cli.bootstrap.homestore import model_json, open_store
 from ashore.cli.calls import Errand, command_of
 from ashore.cli.columns import table
 from ashore.cli.modelkeys import rekey, unseal
-from ashore.cli.modelstore import AsJson, print_json
+from ashore.cli.modelstore import print_json
 from ashore.cli.operations import operation_command
 from ashore.cli.progress import TerminalProgress
 from ashore.cli.status import accelerators
-from ashore.cli.sure import DryRun, Yes, go_ahead
+from ashore.cli.sure import AsJson, DryRun, Yes, go_ahead
 from ashore.control.residency.calls import CALLS, LIST, ModelIn, ResidenceList
 from ashore.core.bytesize import human_bytes
 from ashore.core.counted import counted
@@ -104,7 +104,6 @@ def fetch(ref: str, /, *, as_json: AsJson = False) -> None:
 
     Args:
         ref: Model, or one variant of it: name@variant.
-        as_json: Print JSON.
     """
     store = open_store()
     with TerminalProgress() as progress:
@@ -122,7 +121,6 @@ def push(ref: str, target: str, /, *, as_json: AsJson = False) -> None:
     Args:
         ref: Model, or one variant of it: name@variant.
         target: oci://HOST/NAME[:TAG] or s3://BUCKET/PATH.
-        as_json: Print JSON.
     """
     with TerminalProgress() as progress:
         digest = open_store().push(ref, target, progress=progress)
@@ -137,9 +135,6 @@ def catalog(*, as_json: AsJson = False) -> None:
     """List the models that ashore knows by name, and what this machine would serve them with.
 
     Any other model is pulled by its source, such as hf:ORG/NAME.
-
-    Args:
-        as_json: Print JSON.
     """
     entries = open_store().catalog.entries
     here = served_here(entries, has_gpu=bool(accelerators()))
@@ -153,11 +148,7 @@ def catalog(*, as_json: AsJson = False) -> None:
 
 @app.command(name="list")
 def list_(*, as_json: AsJson = False) -> None:
-    """List the models in the store.
-
-    Args:
-        as_json: Print JSON.
-    """
+    """List the models in the store."""
     store = open_store()
     models, broken = store.survey()
     gates = {model.reference: _gate(store, model) for model in models}
@@ -193,7 +184,6 @@ def show(ref: str, /, *, as_json: AsJson = False) -> None:
 
     Args:
         ref: Model, one variant of it (name@variant), or a name in the catalogue.
-        as_json: Print JSON.
     """
     store = open_store()
     stored = [m for m in store.list() if m.name == ref.partition("@")[0]]
@@ -235,13 +225,7 @@ def _words(value: object) -> str:
 
 @app.command
 def gc(*, yes: Yes = False, dry_run: DryRun = False, as_json: AsJson = False) -> None:
-    """Delete data that no model name, release or running server needs, and pulls abandoned for a week.
-
-    Args:
-        yes: Do not ask for confirmation. Required without a terminal.
-        dry_run: Show what would be deleted, and change nothing.
-        as_json: Print JSON.
-    """
+    """Delete data that no model name, release or running server needs, and pulls abandoned for a week."""
     from ashore.cli.bootstrap import manifests_in_use
 
     store, keep = open_store(), manifests_in_use(read_settings())
@@ -264,7 +248,6 @@ def export(ref: str, tar: Path, /, *, as_json: AsJson = False) -> None:
     Args:
         ref: Model, or one variant of it: name@variant.
         tar: File to write. An existing file is replaced once the new one is complete.
-        as_json: Print JSON.
     """
     if not tar.absolute().parent.is_dir():
         raise InvalidRequest(f"the folder {tar.absolute().parent} does not exist", hint="create it first")
@@ -282,7 +265,6 @@ def import_(tar: Path, /, *, as_json: AsJson = False) -> None:
 
     Args:
         tar: The tar file.
-        as_json: Print JSON.
     """
     if not tar.is_file():
         raise InvalidRequest(f"{tar} is not a file", hint="give the path of a tar written by `ashore model export`")

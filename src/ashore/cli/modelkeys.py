@@ -10,10 +10,10 @@ from cyclopts import Parameter
 
 from ashore.cli.bootstrap.athome import home_alone, settings_of
 from ashore.cli.bootstrap.homestore import open_store, recorded_store
-from ashore.cli.modelstore import AsJson, print_json
+from ashore.cli.modelstore import print_json
 from ashore.cli.progress import TerminalProgress
 from ashore.cli.recorded import os_user
-from ashore.cli.sure import DryRun, Yes, go_ahead
+from ashore.cli.sure import AsJson, DryRun, Yes, go_ahead
 from ashore.core.counted import counted
 from ashore.kit.settings import read_settings
 
@@ -32,9 +32,7 @@ def unseal(
     Args:
         name: Model, without a variant.
         config: An ashore.toml whose [sealing] names the key source; default: ASHORE_SEALING_KEY.
-        yes: Do not ask for confirmation. Required without a terminal.
         dry_run: Show what would be decrypted, and change nothing.
-        as_json: Print JSON.
     """
     open_store(config).resolve(name)
     what = f"decrypt {name} and its variants: anyone who can read the disk can then read the weights"
@@ -65,7 +63,6 @@ def rekey(
         new_key: First create a new key in the keyring or the key service.
         to: Move to another key source: keyring:FILE, passphrase:FILE or transit:URL. Then set [sealing] key to it.
         config: An ashore.toml whose [sealing] names the present key source; default: ASHORE_SEALING_KEY.
-        as_json: Print JSON.
     """
     from ashore.cli import bootstrap
 

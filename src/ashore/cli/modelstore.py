@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated, Any
-
-from cyclopts import Parameter
-
-AsJson = Annotated[bool, Parameter(name="--json", negative=())]
+from typing import Any
 
 
 def print_json(document: Any) -> None:

@@ -9,10 +9,9 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from ashore.cli.bootstrap.homestore import open_store
+from ashore.cli.sure import AsJson
 from ashore.core.errors import InvalidRequest, NotFound
 from ashore.kit.folders import make_folder
-
-AsJson = Annotated[bool, Parameter(name="--json", negative=())]
 
 
 def compare(
@@ -27,7 +26,6 @@ def compare(
     Args:
         models: Names[@variant] that were evaluated.
         out: Folder to write compare.md to.
-        as_json: Print JSON.
     """
     import msgspec
 

@@ -5,16 +5,13 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Literal
-
-from cyclopts import Parameter
+from typing import Literal
 
 from ashore.cli.columns import table
+from ashore.cli.sure import AsJson
 from ashore.core.errors import InvalidRequest
 from ashore.kit.folders import make_folder
 from ashore.kit.settings import read_settings
-
-AsJson = Annotated[bool, Parameter(name="--json", negative=(), help="Print JSON.")]
 
 
 def calibrate(
@@ -40,7 +37,6 @@ def calibrate(
         chip: Device of the catalogue; default: this machine's processor.
         devices: How many of them.
         out: Write here in place of the home.
-        as_json: Print JSON.
     """
     from ashore.lab.sizing import find_chip
     from ashore.lab.sizing.here import chip_here, measure_rates

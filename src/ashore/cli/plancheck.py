@@ -5,13 +5,9 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
-
-from cyclopts import Parameter
 
 from ashore.cli.columns import table
-
-AsJson = Annotated[bool, Parameter(name="--json", negative=(), help="Print JSON.")]
+from ashore.cli.sure import AsJson
 
 
 def check(*, points: Path, as_json: AsJson = False) -> None:
@@ -25,7 +21,6 @@ def check(*, points: Path, as_json: AsJson = False) -> None:
     Args:
         points: CSV file. Columns: model, hardware; where known quant, n, tp, isl, osl, load_kind (closed, all_at_once,
             rate, saturated), load, engine, ttft_ms, tpot_ms, tok_s, params_b, active_b.
-        as_json: Print JSON.
     """
     from ashore.lab.sizing import HELD_OUT, check, read_points, shipped
 

@@ -5,15 +5,12 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import asdict
-from typing import Annotated
-
-from cyclopts import Parameter
 
 from ashore.cli.columns import table
+from ashore.cli.sure import AsJson
 from ashore.core.errors import InvalidRequest
 from ashore.machine.planning.fractions import FractionWay, Part, device_plugin, mig_commands, plan_parts
 
-AsJson = Annotated[bool, Parameter(name="--json", negative=(), help="Print JSON.")]
 _PART = re.compile(r"(?P<name>[^=]+)=(?P<compute>0?\.\d+|1(?:\.0*)?|\d+%):(?P<memory>\d+(?:\.\d+)?)(?P<unit>GB|GiB|G)")
 
 
@@ -27,7 +24,6 @@ def gpus(*parts: str, gpu: str = "h100-80", way: FractionWay = "mig", as_json: A
         parts: NAME=COMPUTE:MEMORY, such as chat=0.5:40GB or chat=50%:40GB; one for each model.
         gpu: Kind of GPU: a100-40, a100-80, h100-80 or h200.
         way: mig, mps or slices.
-        as_json: Print JSON.
     """
     if not parts:
         raise InvalidRequest(

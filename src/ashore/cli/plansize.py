@@ -8,11 +8,10 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final
-
-from cyclopts import Parameter
+from typing import TYPE_CHECKING, Final
 
 from ashore.cli.columns import table
+from ashore.cli.sure import AsJson
 from ashore.core.bytesize import human_bytes
 from ashore.core.errors import InvalidRequest
 from ashore.core.timespan import parse_seconds
@@ -20,7 +19,6 @@ from ashore.core.timespan import parse_seconds
 if TYPE_CHECKING:
     from ashore.lab.sizing import Choice, Costs, Figure, Level, Load, Miss, Network, Option
 
-AsJson = Annotated[bool, Parameter(name="--json", negative=(), help="Print JSON.")]
 ENGINES: Final = ("vllm", "sglang", "trtllm")
 _PRECISION: Final = re.compile(
     r"bf16|fp16|fp32|(mx)?fp8|(mx|nv)?fp4|int8|w8a8|gptq-int8|int4|w4a8|w4a16|awq|gptq|q[48]\w*"
@@ -100,7 +98,6 @@ def size(
         tariff: US dollars for a kWh.
         top: Options to print.
         write: Write an ashore.toml for the cheapest option.
-        as_json: Print JSON.
     """
     from ashore.lab.sizing import Costs, Level, Load, choose, missing, priced, refuse_without
 

@@ -13,6 +13,7 @@ from cyclopts import App, Parameter
 from ashore.cli.calls import command_of, noun_of, show_consent
 from ashore.cli.columns import table
 from ashore.cli.privacypolicy import policy_app
+from ashore.cli.sure import OwnJson
 from ashore.control.ledger.calls import CALLS as LEDGER_CALLS
 from ashore.control.ledger.calls import QUERY, AnswerOut
 from ashore.core.errors import InvalidRequest
@@ -69,7 +70,7 @@ class Where:
     tenant: str = "default"
     model: str = "*"
     config: Path | None = None
-    as_json: Annotated[bool, Parameter(name="--json", negative=())] = False
+    as_json: OwnJson = False
 
 
 Asked = Annotated[Where, Parameter(name="*")]

@@ -10,6 +10,7 @@ import cyclopts
 import msgspec
 
 from ashore.cli.calls import HERE, Server
+from ashore.cli.sure import AsJson
 from ashore.core.errors import InvalidRequest
 from ashore.data.privacy.calls import CHANGE, SHOW, PolicyChange, PolicyOut
 from ashore.kit.call import Nothing
@@ -21,19 +22,17 @@ if TYPE_CHECKING:
 
 policy_app = cyclopts.App(name="policy", help="Show and change the policy.")
 
-Json = Annotated[bool, cyclopts.Parameter(name="--json", negative=())]
 Flag = Annotated[bool, cyclopts.Parameter(negative=())]
 Where = Annotated[Server, cyclopts.Parameter(name="*")]
 
 
 @policy_app.command
-def show(*, config: Path | None = None, toml: Flag = False, json_: Json = False, server: Where = HERE) -> None:
+def show(*, config: Path | None = None, toml: Flag = False, json_: AsJson = False, server: Where = HERE) -> None:
     """Print the policy in force.
 
     Args:
         config: An ashore.toml with the policy; default: the policy in this home's state, else the built-in one.
         toml: Ask a server, and print its policy as a file that `set` takes.
-        json_: Print JSON.
         server: The server that `--toml` asks.
     """
     if toml:
@@ -66,7 +65,7 @@ def set_(
     *,
     replaces: int | None = None,
     dry_run: Flag = False,
-    json_: Json = False,
+    json_: AsJson = False,
     server: Where = HERE,
 ) -> None:
     """Apply the policy in a file to a server. Takes effect within one second, and overrides ashore.toml.
@@ -77,8 +76,6 @@ def set_(
         file: `[privacy]` as in ashore.toml, and `version`, as `policy show --toml` prints them.
         replaces: The version that was read before the change; default: `version` of the file.
         dry_run: Only show the difference.
-        json_: Print JSON.
-        server: The server to ask.
     """
     version, policy = read(file)
     version = version if replaces is None else replaces
@@ -91,14 +88,12 @@ def set_(
 
 
 @policy_app.command
-def reset(*, replaces: int, dry_run: Flag = False, json_: Json = False, server: Where = HERE) -> None:
+def reset(*, replaces: int, dry_run: Flag = False, json_: AsJson = False, server: Where = HERE) -> None:
     """Return to the policy of ashore.toml.
 
     Args:
         replaces: The version in force, as `policy show --toml` prints it.
         dry_run: Only check whether it could be done.
-        json_: Print JSON.
-        server: The server to ask.
     """
     _change(replaces, None, dry_run=dry_run, as_json=json_, server=server)
 

@@ -35,14 +35,10 @@ def reload(
     their last answer. If the change cannot be served, everything stays as it was. A second reload waits for the first.
     A release that was promoted stays live, and the output says where ashore.toml disagrees.
 
-    Parameters
-    ----------
-    take
-        Alias to serve as ashore.toml says, in place of the release that was promoted.
-    dry_run
-        Show the difference and change nothing.
-    json_
-        Print the difference as JSON.
+    Args:
+        take: Alias to serve as ashore.toml says, in place of the release that was promoted.
+        dry_run: Show the difference and change nothing.
+        json_: Print the difference as JSON.
     """
     home = read_settings().home
     status = _ask({"op": "status"})

@@ -12,6 +12,7 @@ from cyclopts import App, Parameter
 
 from ashore.cli.bootstrap.athome import home_alone, settings_of
 from ashore.cli.recorded import os_user
+from ashore.cli.sure import AsJson
 from ashore.core.counted import counted
 from ashore.kit.settings import Settings
 
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 
 app = App(name="secret", help="Show which secrets of a home are sealed; seal them.")
 
-AsJson = Annotated[bool, Parameter(name="--json", negative=())]
 DryRun = Annotated[bool, Parameter(negative=())]
 
 
@@ -30,7 +30,6 @@ def list_(*, config: Path | None = None, as_json: AsJson = False) -> None:
 
     Args:
         config: An ashore.toml, if it says where the state is.
-        as_json: Print JSON.
     """
     from ashore.cli.bootstrap.secrets import list_home_secrets
 
@@ -53,7 +52,6 @@ def seal(*, config: Path | None = None, dry_run: DryRun = False, as_json: AsJson
     Args:
         config: An ashore.toml whose [sealing] names the key source; default: ASHORE_SEALING_KEY.
         dry_run: Show what would be sealed, and change nothing.
-        as_json: Print JSON.
     """
     _change("seal", settings_of(config), dry_run=dry_run, as_json=as_json)
 
@@ -65,7 +63,6 @@ def unseal(*, config: Path | None = None, dry_run: DryRun = False, as_json: AsJs
     Args:
         config: An ashore.toml whose [sealing] names the key source; default: ASHORE_SEALING_KEY.
         dry_run: Show what would be unsealed, and change nothing.
-        as_json: Print JSON.
     """
     _change("unseal", settings_of(config), dry_run=dry_run, as_json=as_json)
 

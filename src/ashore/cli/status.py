@@ -7,13 +7,14 @@ import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
-from cyclopts import App, Parameter
+from cyclopts import App
 
 from ashore.cli.backends import BackendShown, backends_of
 from ashore.cli.doctor import examine_once
+from ashore.cli.sure import AsJson
 from ashore.control.doctor.samples import Samples
 from ashore.core.bytesize import human_bytes
 from ashore.core.errors import NotReady
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 app = App(name="status", help="Show what the server of this home runs; needs no key.")
 
 EXIT_NOT_RUNNING: Final = NotReady.exit_code
-AsJson = Annotated[bool, Parameter(name="--json", negative=())]
 _ACCELERATORS: Final = (("dev/nvidia[0-9]*", "NVIDIA"), ("dev/kfd", "AMD"), ("dev/davinci[0-9]*", "Ascend"))
 
 
@@ -138,9 +138,6 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
 def status(*, as_json: AsJson = False) -> int:
     """Show what runs, whether it is well, and what needs you, with the command for that. Exits with 4 if no server is
     running.
-
-    Args:
-        as_json: Print JSON.
     """
     found = look(read_settings())
     if as_json:

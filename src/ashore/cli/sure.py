@@ -1,4 +1,4 @@
-"""Confirmation of destructive acts, and the text of `--dry-run`: one form for all commands."""
+"""Confirmation of destructive acts, and the options `--yes`, `--dry-run` and `--json`: one form for all commands."""
 
 from __future__ import annotations
 
@@ -13,6 +13,9 @@ from ashore.core.errors import InvalidRequest
 Yes = Annotated[
     bool, Parameter(name="--yes", negative=(), help="Do not ask for confirmation. Required without a terminal.")
 ]
+AsJson = Annotated[bool, Parameter(name="--json", negative=(), help="Print JSON.")]
+OwnJson = Annotated[bool, Parameter(name="--json", negative=())]
+"""As `AsJson`; the docstring of the command says what it prints."""
 DryRun = Annotated[bool, Parameter(name="--dry-run", negative=(), help="Show what would be done, and change nothing.")]
 
 

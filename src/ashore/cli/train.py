@@ -11,6 +11,7 @@ import msgspec
 from cyclopts import App, Parameter
 
 from ashore.cli.operations import operation_command
+from ashore.cli.sure import OwnJson
 from ashore.cli.trainprivate import private
 from ashore.core.bytesize import human_bytes
 from ashore.core.timespan import parse_seconds
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 
 app = App(name="train", help="Fine-tune a model on your own examples: adapters or all weights.")
 
-AsJson = Annotated[bool, Parameter(name="--json", negative=())]
 Flag = Annotated[bool, Parameter(negative=())]
 EXIT_INTERRUPTED = 130
 
@@ -38,26 +38,19 @@ def log(
     since: str = "",
     archive: str = "",
     older_than: str = "",
-    as_json: AsJson = False,
+    as_json: OwnJson = False,
 ) -> None:
     """Show and search the logs of training runs: loss, rate, throughput, waits, stalls and memory of every step.
 
     Without a name, all runs in figures. Logs stay when a run ends.
 
-    Parameters
-    ----------
-    run
-        Name of the run, which is the name of its result.
-    grep
-        Only lines with this word, such as begin, stop or "step":120.
-    since
-        Only what is not older, such as 2h or 7d.
-    archive
-        s3://BUCKET/PATH of archived logs; they are searched too.
-    older_than
-        With --archive: move logs whose last line is older than this into the bucket first, such as 30d.
-    as_json
-        Print JSON: a line for each step, or the figures of all runs.
+    Args:
+        run: Name of the run, which is the name of its result.
+        grep: Only lines with this word, such as begin, stop or "step":120.
+        since: Only what is not older, such as 2h or 7d.
+        archive: s3://BUCKET/PATH of archived logs; they are searched too.
+        older_than: With --archive: move logs whose last line is older than this into the bucket first, such as 30d.
+        as_json: Print JSON: a line for each step, or the figures of all runs.
     """
     from ashore.kit.settings import read_settings
     from ashore.lab.training import LogBucket, RunLogs

@@ -12,12 +12,12 @@ from cyclopts import Parameter
 
 from ashore.cli.progress import TerminalProgress
 from ashore.cli.recorded import owner
+from ashore.cli.sure import AsJson
 from ashore.core.errors import AshoreError, InvalidRequest
 
 if TYPE_CHECKING:
     from ashore.lab.training import PrivateOptions
 
-AsJson = Annotated[bool, Parameter(name="--json", negative=())]
 Flag = Annotated[bool, Parameter(negative=())]
 SHOWN = (0.5, 1.0, 2.0)
 """Values of epsilon whose noise a dry run shows beside the one that was asked for."""
@@ -52,46 +52,26 @@ def private(
     examples. The run is paid in full before its first step, and a run that is cut off stays paid. It has no seed and
     shows no loss.
 
-    Parameters
-    ----------
-    model
-        Name in the store.
-    data
-        Examples to learn from; see docs/reference/training-data.md.
-    budget
-        Dataset whose budget pays; see `ashore privacy budget list`.
-    num_examples
-        How many examples there are, or people with --unit person, at least. This is public: a round number below the
-        truth.
-    unit
-        Whom the promise is made to. person: all examples of a person together count as one.
-    person
-        Field of each document that names the person, for --unit person. Examples without it are left out.
-    epsilon
-        Privacy loss of the run, in nats.
-    delta
-        Probability that the promise does not hold; default: a tenth of one by --num-examples.
-    steps
-        Steps of the run.
-    batch
-        Examples or people of a step, on average; default: a tenth of --num-examples, at most 256. Larger ones need
-        less noise.
-    tenant
-        Tenant of the dataset.
-    name
-        Name of the adapter; default: MODEL-private.
-    rank
-        Rank of the adapter. Smaller ones get less noise.
-    learning_rate
-        Learning rate of Adam.
-    clip
-        Longest gradient of one example or person.
-    max_length
-        Longest example, in tokens.
-    dry_run
-        Show the noise that this epsilon needs, and what others would; pay and train nothing.
-    as_json
-        Print JSON.
+    Args:
+        model: Name in the store.
+        data: Examples to learn from; see docs/reference/training-data.md.
+        budget: Dataset whose budget pays; see `ashore privacy budget list`.
+        num_examples: How many examples there are, or people with --unit person, at least. This is public: a round
+            number below the truth.
+        unit: Whom the promise is made to. person: all examples of a person together count as one.
+        person: Field of each document that names the person, for --unit person. Examples without it are left out.
+        epsilon: Privacy loss of the run, in nats.
+        delta: Probability that the promise does not hold; default: a tenth of one by --num-examples.
+        steps: Steps of the run.
+        batch: Examples or people of a step, on average; default: a tenth of --num-examples, at most 256. Larger ones
+            need less noise.
+        tenant: Tenant of the dataset.
+        name: Name of the adapter; default: MODEL-private.
+        rank: Rank of the adapter. Smaller ones get less noise.
+        learning_rate: Learning rate of Adam.
+        clip: Longest gradient of one example or person.
+        max_length: Longest example, in tokens.
+        dry_run: Show the noise that this epsilon needs, and what others would; pay and train nothing.
     """
     from ashore.cli import bootstrap
     from ashore.control.ledger import training_noise

@@ -90,18 +90,14 @@ def up(
 ) -> int:
     """Serve models over HTTP and gRPC until Ctrl-C or SIGTERM. Running answers may finish; a second signal ends them.
 
-    Parameters
-    ----------
-    models
-        Catalogue names, store names or sources; fake:echo needs no model. Default: smollm2 and minilm.
-    asked
-        Options beside the models.
-    dry_run
-        Print the plan with the reason for every choice, and start nothing. Reports what would make a start fail.
-    json_
-        Print the plan of --dry-run as JSON.
-    new_state
-        Start with an empty state because the state of this home is lost. Keys, policy, budgets and releases are gone.
+    Args:
+        models: Catalogue names, store names or sources; fake:echo needs no model. Default: smollm2 and minilm.
+        asked: Options beside the models.
+        dry_run: Print the plan with the reason for every choice, and start nothing. Reports what would make a start
+            fail.
+        json_: Print the plan of --dry-run as JSON.
+        new_state: Start with an empty state because the state of this home is lost. Keys, policy, budgets and releases
+            are gone.
     """
     request = asked.request(models)
     spec, settings = request.spec(), request.settings()
