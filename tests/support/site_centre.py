@@ -9,9 +9,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
+from ashore.control.sites.centre import Office
+from ashore.control.sites.joining import ask, take_answer
 from ashore.control.sites.model import ModelParts, PartFile, Segment, Serve, Want
 from ashore.control.sites.ports import Absent, WrongBytes
+from ashore.control.sites.report import Served, SiteReport, sign_report
 from ashore.control.sites.roles import (
     Lives,
     Model,
@@ -22,7 +28,15 @@ from ashore.control.sites.roles import (
     sign_file,
     stored_path,
 )
+from ashore.control.sites.section import SitesSection
 from ashore.control.sites.trust import Trusted, refresh
+from ashore.core.clock import ManualClock
+from ashore.core.ids import TenantId
+from ashore.core.principal import Principal
+from ashore.data.audit.signing import new_signing_key
+from ashore.kit.call import Actor
+from ashore.kit.recorder import MemoryRecorder
+from ashore.kit.state import open_scratch
 
 NOW_S = 1_800_000_000
 DAY_S = 86_400
@@ -138,3 +152,82 @@ class Centre:
         return refresh(
             link or self.tree, folder, site=site, root=self.root, now_s=self.now_s if now_s is None else now_s, **more
         )
+
+
+ACTOR = Actor(principal=Principal(id="olga", kind="user", tenant=TenantId("default")))
+
+
+def open_office(folder: Path, *, tree: MemoryTree | None = None, sites: int = 0) -> Office:
+    """Return a centre on a scratch state, with its keys in `folder/keys`."""
+    office = Office(
+        database=open_scratch(), recorder=MemoryRecorder(), clock=ManualClock(now_s=NOW_S), folder=folder / "sites",
+        tree=tree or MemoryTree(), section=SitesSection,
+    )  # fmt: skip
+    (folder / "keys").mkdir()
+    keys = [folder / "keys" / f"root-{number}.pem" for number in (1, 2, 3)]
+    sign_and_install(office, office.signing.first_root([new_key_file(key) for key in keys], 2, None), keys)
+    return office
+
+
+def sign_and_install(office: Office, staged, keys) -> str:
+    """Sign a staged file with the first two keys, and install it."""
+    path = keys[0].parent / "staged.json"
+    path.write_bytes(staged.to_bytes())
+    for key in keys[:2]:
+        sign_file(path, key)
+    return office.signing.install(read_metadata(path))
+
+
+class SiteTwin:
+    """A site without models: it joins, believes, serves what it is told, and reports."""
+
+    def __init__(self, office: Office, folder: Path, name: str, *, group: str = "") -> None:
+        self.office, self.folder, self.name = office, folder / name, name
+        self.key = ec.generate_private_key(ec.SECP256R1())
+        self.audit = new_signing_key()
+        self.token = office.create(ACTOR, name, group)
+        self.sequence = 0
+        self.clock = office.clock
+        self.bad: frozenset[str] = frozenset()
+        """Models that are worse here."""
+        self.serving: dict[str, str] = {}
+
+    def csr(self, key=None) -> bytes:
+        name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, self.name)])
+        made = x509.CertificateSigningRequestBuilder().subject_name(name).sign(key or self.key, hashes.SHA256())
+        return made.public_bytes(serialization.Encoding.DER)
+
+    def join(self) -> SiteTwin:
+        """Join, with the token of the centre."""
+        answer = self.office.join(ask(self.token, self.csr(), self.audit.public.text))
+        self.joined = take_answer(self.token, answer)
+        certificate = x509.load_pem_x509_certificate(self.joined.certificate.encode())
+        self.fingerprint = certificate.fingerprint(hashes.SHA256()).hex()
+        return self
+
+    def sync(self, link=None) -> Trusted:
+        """Believe what is new, and serve it; go back where it is worse here."""
+        found = refresh(
+            link or self.office.tree, self.folder, site=self.name, root=self.joined.root, now_s=self.clock.now_s()
+        )
+        assert found.want is not None
+        self.want = found.want
+        served = []
+        for one in found.want.serve:
+            if one.model in self.bad:
+                kept = self.serving.get(one.alias, one.model)
+                served.append(Served(alias=one.alias, digest=kept, state="went back", wanted=one.model))
+            else:
+                self.serving[one.alias] = one.model
+                served.append(Served(alias=one.alias, digest=one.model))
+        self.served = tuple(served)
+        return found
+
+    def report(self, **more) -> bytes:
+        """Return the next report, signed."""
+        self.sequence += 1
+        made = SiteReport(
+            site=self.name, sequence=self.sequence, at_s=self.clock.now_s(), version="1.0", want=self.want.sequence,
+            root=1, served=self.served, **more,
+        )  # fmt: skip
+        return sign_report(made, self.key)
