@@ -22,7 +22,7 @@ from ashore.control.sessions.office import LogInOffice, make_first_link
 from ashore.control.sessions.providers import Providers
 from ashore.control.sessions.rules import DEFAULT, MLPS3, Rules
 from ashore.control.sessions.section import ProviderSection
-from ashore.control.sessions.service import ConsoleSessions
+from ashore.control.sessions.service import Sessions
 from ashore.control.sessions.steps import InForce, Steps
 from ashore.data.authority import Acts, Directory, Doorkeeper, Issuer, PolicyAuthority
 from ashore.data.authority import sql as access_sql
@@ -70,7 +70,7 @@ class ConsoleHouse:
         self.provided = Providers(
             self.keeper, self.steps, self.clock, fetch=self.fetch, all_strong=lambda: self.rules.factor == "all"
         )
-        self.sessions = ConsoleSessions(self.keeper, self.steps, self.provided, self.authority)
+        self.sessions = Sessions(self.keeper, self.steps, self.provided, self.authority)
         self.reread()
 
     def forget(self) -> None:

@@ -34,7 +34,6 @@ from ashore.data.authority import (
     Acts,
     Authenticator,
     Authority,
-    Principal,
     keep_first_key,
     make_first_key,
 )
@@ -87,10 +86,6 @@ class CookieSessions:
             csrf=f"token-of-{principal.id}", opened_s=1, active_s=1, ends_s=2_000_000_000, idle_ends_s=2_000_000_000,
             is_fresh=True, account=principal.id,
         )  # fmt: skip
-
-    async def principal_of(self, visit: Visit, *, active: bool = True) -> Principal | None:
-        session = await self.session_of(visit, active=active)
-        return None if session is None else session.principal
 
     def check_post(self, visit: Visit, session: Session, fields: Mapping[str, str], *, token: str = "") -> None:
         if visit.fetch_site not in ("same-origin", "") or session.csrf not in (fields.get("csrf"), token):

@@ -25,4 +25,4 @@ Where to add what:
 """
 
 from ashore.control.sessions.model import CONSOLE, FIELDS, Enrolment, Outcome, Provider, Session, Visit
-from ashore.control.sessions.ports import Sessions
+from ashore.control.sessions.service import Sessions

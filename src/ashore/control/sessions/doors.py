@@ -31,6 +31,7 @@ class Doors:
         self._factors = factors
 
     async def log_in_form(self, visit: Visit, query: Fields) -> Outcome:
+        """Return the first form, or that of the next step; a logged-in person goes to `next`. [GET /console/log-in]"""
         page = next_of(visit, query.get("next", ""))
         found = await self._steps.keeper.find(visit)
         if found is not None:
@@ -38,6 +39,9 @@ class Doors:
         return self._steps.first_form(visit, page=page)
 
     async def log_in(self, visit: Visit, fields: Fields) -> Outcome:
+        """Check account and password. Answer and timing are the same for an unknown account and a wrong password. [POST
+        /console/log-in]
+        """
         page, name = next_of(visit, fields.get("next", "")), fields.get("account", "").strip()[:MOST_NAME_CHARS]
         try:
             self._steps.check_first(visit, fields)
@@ -63,6 +67,7 @@ class Doors:
             return self._steps.first_form(visit, page=page, error=fault, account=name)
 
     async def give_code(self, visit: Visit, fields: Fields) -> Outcome:
+        """Check the code of the second factor, or a recovery code. [POST /console/log-in/code]"""
         page = next_of(visit, fields.get("next", ""))
         found: Found | None = None
         try:
@@ -87,6 +92,9 @@ class Doors:
             return await self._steps.again(visit, found, page, fault)
 
     async def first(self, visit: Visit, token: str) -> Outcome:
+        """Open a session with the link that `ashore up` printed: once, within minutes, from this machine.
+        [GET /console/first/TOKEN]
+        """
         hint = "`ashore session link` prints a new one on the machine of the server"
         if not is_here(visit):
             fault: AshoreError = PermissionDenied(
@@ -116,6 +124,7 @@ class Doors:
         return going(home(visit), await self._steps.keeper.open(visit, row))
 
     async def step_up_form(self, visit: Visit, query: Fields) -> Outcome:
+        """Return the form that asks for a fresh proof. [GET /console/step-up]"""
         page = next_of(visit, query.get("next", ""))
         found = await self._steps.keeper.find(visit)
         if found is None or found.row.stage != "open":
@@ -124,6 +133,7 @@ class Doors:
         return self._with_provider(outcome, found)
 
     async def step_up(self, visit: Visit, fields: Fields) -> Outcome:
+        """Check a fresh proof; the session continues under a new cookie. [POST /console/step-up]"""
         page = next_of(visit, fields.get("next", ""))
         found: Found | None = None
         try:
@@ -170,6 +180,7 @@ class Doors:
         return replace(outcome, providers=offered, local=found.row.way == "password")
 
     async def log_out(self, visit: Visit, fields: Fields) -> Outcome:
+        """End this session. [POST /console/log-out]"""
         try:
             found = await self._steps.check_posted(visit, fields)
         except Unauthenticated:

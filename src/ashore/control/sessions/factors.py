@@ -92,6 +92,9 @@ class Factors:
         return "passkey" if await asyncio.to_thread(save) else ""
 
     async def enrol(self, visit: Visit, fields: Fields) -> Outcome:
+        """Start to set up a second factor (no `code` in fields), or confirm it by its first code, which shows the
+        recovery codes. For an unfinished log-in that must have one, and for an open session. [POST /console/me/factor]
+        """
         page = next_of(visit, fields.get("next", ""))
         found: Found | None = None
         try:
@@ -111,6 +114,9 @@ class Factors:
             return await self._steps.again(visit, found, page, fault, form="enrol")
 
     async def passkeys(self, visit: Visit, fields: Fields) -> Outcome:
+        """Show the passkeys of a person and request a new one (neither `credential` nor `remove` in fields), store it,
+        or remove one. As `enrol`, for an unfinished log-in and for an open session. [POST /console/me/passkey]
+        """
         page = next_of(visit, fields.get("next", ""))
         found: Found | None = None
         try:

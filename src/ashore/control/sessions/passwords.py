@@ -31,6 +31,7 @@ class Passwords:
         self._steps = steps
 
     async def change_password(self, visit: Visit, fields: Fields) -> Outcome:
+        """Set a new password. Other sessions of the account end. [POST /console/me/password]"""
         page = next_of(visit, fields.get("next", ""))
         found: Found | None = None
         try:
@@ -86,9 +87,11 @@ class Passwords:
         return replace(local, password=phc, former=former, password_set_s=self._steps.keeper.now_s, invitation="")
 
     def invitation_form(self, visit: Visit, query: Fields) -> Outcome:
+        """Return the form for an invitation. [GET /console/invitation]"""
         return self._steps.first_form(visit, form="invitation", account=query.get("account", ""))
 
     async def redeem(self, visit: Visit, fields: Fields) -> Outcome:
+        """Redeem an invitation once, with the person's own first password. [POST /console/invitation]"""
         name = fields.get("account", "").strip()[:MOST_NAME_CHARS]
         try:
             self._steps.check_first(visit, fields)

@@ -115,6 +115,7 @@ class Providers:
     # --- there
 
     async def to_provider(self, visit: Visit, name: str, fields: Mapping[str, str]) -> Outcome:
+        """Send the browser to an OpenID provider. [POST /console/oidc/NAME]"""
         page = next_of(visit, fields.get("next", ""))
         row: SessionRow | None = None
         try:
@@ -175,6 +176,7 @@ class Providers:
     # --- and back
 
     async def from_provider(self, visit: Visit, query: Mapping[str, str]) -> Outcome:
+        """Process the redirect from the provider. [GET /console/oidc]"""
         page = home(visit)
         try:
             flow = await self._take_flow(visit, query.get("state", ""))
@@ -292,6 +294,10 @@ class Providers:
     # --- log-out from its side
 
     async def ended_by_provider(self, fields: Mapping[str, str]) -> Outcome:
+        """End the sessions that a logout token names (OpenID Connect Back-Channel Logout 1.0). Called by the provider
+        itself, without a cookie: respond with the status, no body, `Cache-Control: no-store`. [POST
+        /console/oidc/ended]
+        """
         try:
             name, owner, sid = await self._logged_out(fields.get("logout_token", "")[:65_536])
         except AshoreError as fault:

@@ -14,10 +14,9 @@ from ashore.control.sessions.hashing import Hasher
 from ashore.control.sessions.keeper import Keeper
 from ashore.control.sessions.model import Provider
 from ashore.control.sessions.office import LogInOffice
-from ashore.control.sessions.ports import Sessions
 from ashore.control.sessions.providers import Providers
 from ashore.control.sessions.section import ConsoleSection
-from ashore.control.sessions.service import ConsoleSessions
+from ashore.control.sessions.service import Sessions
 from ashore.control.sessions.sql import SESSIONS_EPOCH
 from ashore.control.sessions.steps import InForce, Steps
 from ashore.data.authority import AccessSection, Acts, Authenticator, Authority, Directory
@@ -82,7 +81,7 @@ async def open_sessions(context: Context) -> Opened:
         "sessions that have ended": keeper.keep_clearing,
     }
     gives: dict[Any, Any] = {
-        Sessions: ConsoleSessions(keeper, steps, providers, context.need(Authority)),
+        Sessions: Sessions(keeper, steps, providers, context.need(Authority)),
     }
     desk = SessionsDesk(
         office=LogInOffice(acts, changed=keeper.forget), rules=lambda: held.in_force.rules, now_s=clock.now_s,

@@ -1,4 +1,4 @@
-"""The port of this room in one worker: forms, providers and the session keeper behind one interface."""
+"""Forms, providers and the session keeper of one worker behind one interface."""
 
 from __future__ import annotations
 
@@ -11,19 +11,23 @@ from ashore.control.sessions.gate import check_site, check_token
 from ashore.control.sessions.keeper import Keeper
 from ashore.control.sessions.model import Outcome, Session, Visit
 from ashore.control.sessions.passwords import Passwords
-from ashore.control.sessions.ports import Fields
 from ashore.control.sessions.providers import Providers
-from ashore.control.sessions.steps import Steps
+from ashore.control.sessions.steps import Fields, Steps
 from ashore.core.errors import AshoreError, PermissionDenied
 from ashore.core.principal import WIDE
-from ashore.data.authority import Authority, Principal, withheld
+from ashore.data.authority import Authority, withheld
 from ashore.kit.rights import SERVER
 
 NO_FACTOR: Final = "Set up a second factor to do what belongs to an office."
 
 
-class ConsoleSessions:
-    """See `Sessions` in ports.py."""
+class Sessions:
+    """Sessions and the steps of logging in. Used by the event loop of one worker; hashing and SQL run on threads.
+
+    `opened.find(Sessions)` gives it; None: the console is off. A step that takes `fields` of a POST checks
+    `Sec-Fetch-Site`, `Origin` and the field `csrf` itself, and returns a form with `error` if they are wrong. The path
+    of the console is in brackets.
+    """
 
     def __init__(self, keeper: Keeper, steps: Steps, providers: Providers, authority: Authority) -> None:
         factors, passwords = Factors(steps), Passwords(steps)
@@ -47,23 +51,38 @@ class ConsoleSessions:
         self._passwords = passwords
 
     async def session_of(self, visit: Visit, *, active: bool = True) -> Session | None:
+        """Return the open session of the cookie; None: none, ended, or not open yet.
+
+        Costs no I/O within a few seconds of the last call. `active=False` for requests of the page itself (polling, an
+        event stream), which do not renew a session.
+        """
         session = await self._keeper.session_of(visit, active=active)
         if session is None or session.whole.scope == WIDE or not withheld(self._authority, session.whole):
             return session
         return replace(session, notices=(*session.notices, NO_FACTOR))
 
-    async def principal_of(self, visit: Visit, *, active: bool = True) -> Principal | None:
-        session = await self.session_of(visit, active=active)
-        return None if session is None else session.principal
-
     async def invitation_form(self, visit: Visit, query: Fields) -> Outcome:
         return self._passwords.invitation_form(visit, query)
 
     def check_post(self, visit: Visit, session: Session, fields: Fields, *, token: str = "") -> None:
+        """Check that a page of this session requested a change. Call it before every act of the console.
+
+        Args:
+            visit: The request.
+            session: Its session.
+            fields: The form; `csrf` is checked.
+            token: The header `X-CSRF-Token`, for requests that post no form.
+
+        Raises:
+            PermissionDenied: the request came from another site, or from a page of another session.
+        """
         check_site(visit)
         check_token(session.csrf, token or fields.get("csrf", ""))
 
     def needs_proof(self, session: Session, fault: AshoreError) -> bool:
+        """Return whether a call was refused only because it needs a fresh proof: then show `step_up_form`, and repeat
+        the call.
+        """
         if not isinstance(fault, PermissionDenied) or session.principal == session.whole or not fault.action:
             return False
         if fault.resource == SERVER and self._authority.holds(session.whole, fault.action):
