@@ -53,6 +53,7 @@ from ashore.data.path import (
     ServingService,
     Topology,
     Tracer,
+    centre_of,
     read_topology,
 )
 from ashore.data.privacy import Privacy
@@ -192,6 +193,7 @@ async def serve(
         metrics=metrics, cache=opened.context.need(AnswerCache), authority=authority, board=board,
         guards=guards_of(opened.context), limit=ConcurrencyLimit(meter),
         tell_supervisor=opened.context.find(AsksSupervisor),
+        centre=centre_of(topology.sections.get("sites", {}), topology.home, authority=authority, clock=clock),
     )  # fmt: skip
     where = topology.listens(index)
     sock = listen(where.http)

@@ -11,7 +11,8 @@ import asyncio
 import socket
 import ssl
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -166,26 +167,46 @@ async def ask_checked(
         PermissionDenied: the host may not be called. SourceUnreachable: the answer is larger than `most_bytes`.
         httpx.HTTPError, OSError, TimeoutError: there is no answer.
     """
+    async with (
+        asyncio.timeout(timeout_s),
+        httpx.AsyncClient(trust_env=False, verify=verify) as client,
+        stream_checked(
+            client, url, allow, method=method, headers=headers, content=content, form=form, resolver=resolver
+        ) as answer,
+    ):
+        body = bytearray()
+        if most_bytes:
+            async for part in answer.aiter_raw():
+                body += part
+                _check_size(len(body), most_bytes, url)
+        return Answer(status=answer.status_code, headers=answer.headers, body=bytes(body), url=url)
+
+
+@asynccontextmanager
+async def stream_checked(
+    client: httpx.AsyncClient,
+    url: str,
+    allow: Sequence[Allowed],
+    *,
+    method: str = "GET",
+    headers: Mapping[str, str] | None = None,
+    content: bytes | None = None,
+    form: Mapping[str, str] | None = None,
+    resolver: Resolve = resolve,
+) -> AsyncIterator[httpx.Response]:
+    """Make one request to a checked address, and yield its answer as it begins. Arguments and errors as of
+    `ask_checked`; the client must use no proxy and follow no redirects."""
     target = check_url(url, allow)
-    async with asyncio.timeout(timeout_s):
-        found = [target.host] if target.literal else await resolver(target.host, target.port)
-        async with (
-            httpx.AsyncClient(trust_env=False, verify=verify) as client,
-            client.stream(
-                method,
-                _at(target, check_addresses(target, found)),
-                headers={"host": target.authority, **_HEADERS, **(headers or {})},
-                content=content,
-                data=form,
-                extensions={"sni_hostname": target.host},
-            ) as answer,
-        ):
-            body = bytearray()
-            if most_bytes:
-                async for part in answer.aiter_raw():
-                    body += part
-                    _check_size(len(body), most_bytes, url)
-            return Answer(status=answer.status_code, headers=answer.headers, body=bytes(body), url=url)
+    found = [target.host] if target.literal else await resolver(target.host, target.port)
+    async with client.stream(
+        method,
+        _at(target, check_addresses(target, found)),
+        headers={"host": target.authority, **_HEADERS, **(headers or {})},
+        content=content,
+        data=form,
+        extensions={"sni_hostname": target.host},
+    ) as answer:
+        yield answer
 
 
 def _at(target: Target, address: str) -> str:

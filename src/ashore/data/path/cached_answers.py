@@ -143,7 +143,7 @@ def worth_keeping(events: Sequence[ServingEvent], usage: Usage, num_choices: int
                 ends[event.choice] = event
             case Started():
                 started = event
-    if started is None:
+    if started is None or started.answered_by:  # an entry belongs to the release that would have answered
         return None
     choices = []
     for text, reasoning, end in zip(texts, reasonings, ends, strict=True):

@@ -132,6 +132,8 @@ class Started(msgspec.Struct, frozen=True, kw_only=True):
     precision: str
     prompt_tokens: int
     created_s: int
+    answered_by: str = ""
+    """`centre`, where this site did not answer itself; empty: it did."""
     cache: Literal["miss", "hit-exact", "hit-reworded"] = "miss"
     age_s: int = 0
     """Age of a cached answer."""

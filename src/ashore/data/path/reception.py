@@ -47,6 +47,8 @@ class Reception:
         self._in_flight = 0
         self._idle = asyncio.Event()
         self._idle.set()
+        self.overflows = False
+        """Whether the centre may answer what finds no room here."""
 
     @property
     def in_flight(self) -> int:
@@ -106,7 +108,7 @@ class Reception:
         Raises:
             Overloaded: the queues of all releases that may answer are full.
         """
-        gates = self._roster.gates
+        gates = () if self.overflows else self._roster.gates
         if len(gates) == 1:
             gates[0].check_queue(principal.tenant)
         elif gates and all(gate.is_full(principal.tenant) for gate in gates):

@@ -22,6 +22,7 @@ from ashore.data.engines import EngineStats, Grammar
 from ashore.data.path.board import Board
 from ashore.data.path.cached_answers import find_question, no_cache
 from ashore.data.path.canary import Trials
+from ashore.data.path.centre import CENTRE_CONTEXTS, Centre, EscalatedAnswers
 from ashore.data.path.concurrency import ConcurrencyLimit
 from ashore.data.path.deadlines import ASIDE_S, deadline_of
 from ashore.data.path.embedding import Embeddings
@@ -69,6 +70,7 @@ class ServingService:
         board: Board | None = None,
         limit: ConcurrencyLimit | None = None,
         tell_supervisor: CallsModels | None = None,
+        centre: Centre | None = None,
     ) -> None:
         limit = limit or ConcurrencyLimit()
         self._roster = Roster(
@@ -100,7 +102,12 @@ class ServingService:
         self._summons = Summons(tell_supervisor, clock, metrics)
         self._texts, self._grammars = FairThreads("texts", clock), FairThreads("grammars", clock)
         self._reader = PromptReader(self._texts, self._guards.masker)
-        self._fresh = FreshAnswers(
+        self._centre = centre
+        self._contexts = 1 if centre is None else CENTRE_CONTEXTS
+        """How many contexts of its model a prompt may fill: the centre's model may have a longer one."""
+        self.reception.overflows = centre is not None
+        kind = FreshAnswers if centre is None else partial(EscalatedAnswers, centre=centre)
+        self._fresh = kind(
             self._roster,
             reader=self._reader,
             grammars=self._grammars,
@@ -303,7 +310,9 @@ class ServingService:
         await self._fresh.known(model, deadline.begin_by, principal, request.model, request.request_id)
         request = await self._reader.with_tools(request, model.text, principal, deadline.begin_by)
         request = with_recommended(request, model.recommended, model.info)
-        masked = await self._reader.masked(request, model.text, model.info, principal, deadline.begin_by)
+        masked = await self._reader.masked(
+            request, model.text, model.info, principal, deadline.begin_by, contexts=self._contexts
+        )
         request, watch.masked, outward, span = masked.request, masked.counts, masked.outward, watch.span
         question = find_question(self._cache, request, model.as_kept, principal, masked)
         if span is not None:
@@ -323,8 +332,8 @@ class ServingService:
             if span is not None:
                 span.hear(event)
             if trial is not None:
-                if isinstance(event, Started) and event.cache != "miss":
-                    trial = None  # nothing was generated for it
+                if isinstance(event, Started) and (event.cache != "miss" or event.answered_by):
+                    trial = None  # this release generated nothing for it
                 else:
                     trial.hear(event, self._clock.monotonic_s())
             for one in (event,) if outward is None else outward.take(event):
@@ -444,6 +453,8 @@ class ServingService:
     async def close(self) -> None:
         """Disconnect from every host. May be called twice."""
         await self._summons.close()
+        if self._centre is not None:
+            await self._centre.close()
         await self.trials.close()
         await self._roster.close()
         self._texts.close()
