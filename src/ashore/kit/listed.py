@@ -22,6 +22,8 @@ class Listed:
     section: str = ""
     """The part of ashore.toml that it brings; empty: `machine/config/document.py` has it, for others read it too, or
     none."""
+    child: str = ""
+    """Module of a process that the supervisor keeps running where the room's section asks for it (`Section.runs`)."""
     data: str = ""
     """Module below `ashore` with the part that API workers open; empty: the control process alone opens the room."""
 

@@ -81,6 +81,11 @@ class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         """Addresses that the section has ashore call, by key: those of other hosts must be in `[egress] allow`."""
         return {}
 
+    @property
+    def runs(self) -> bool:
+        """Whether the room needs its process (`listed.py`) beside the others."""
+        return False
+
     def kept(self) -> dict[str, object]:
         """Return what a running server does not change, by key."""
         return {key.field: getattr(self, key.field) for key in keys_of(type(self)) if key.kept}

@@ -79,6 +79,8 @@ class FailedVersion(msgspec.Struct, frozen=True, kw_only=True):
     sequence: int
     why: str
     at_s: float
+    answered: bool = False
+    """Whether it had answered users before the site went back."""
 
 
 class Journal(msgspec.Struct, frozen=True, kw_only=True):
@@ -95,6 +97,8 @@ class Journal(msgspec.Struct, frozen=True, kw_only=True):
     """What it is undone for."""
     culprit: str = ""
     """Digest that it is undone for."""
+    answered: bool = False
+    """Whether that had gone live."""
     current: Mapping[str, Version] = {}
     """By alias."""
     former: Mapping[str, Version] = {}
@@ -347,7 +351,12 @@ class Switch:
 
     def _give_up(self, item: Item, why: str) -> None:
         log.warning("%s does not stay on %s: %s", item.alias, item.digest, why)
-        self._note(msgspec.structs.replace(self.journal, phase="undoing", why=why[:500], culprit=item.digest))
+        answered = self.journal.phase == "judging"
+        self._note(
+            msgspec.structs.replace(
+                self.journal, phase="undoing", why=why[:500], culprit=item.digest, answered=answered
+            )
+        )
 
     def _undo(self) -> None:
         """Point every alias back, and end what was begun."""
@@ -366,7 +375,7 @@ class Switch:
                 self._office.retire(SITE, item.release, why=why)
         now = self.journal
         failed = FailedVersion(
-            digest=now.culprit, sequence=now.sequence, why=now.why, at_s=self._clock.now_s()
+            digest=now.culprit, sequence=now.sequence, why=now.why, at_s=self._clock.now_s(), answered=now.answered
         )  # fmt: skip
         others = [one for one in now.failed if one.digest != now.culprit]
         self._note(msgspec.structs.replace(now, phase="idle", items=(), failed=(*others, failed)[-MOST_FAILED:]))

@@ -12,6 +12,7 @@ from ashore.data.cache import valkey_command
 from ashore.data.jobs import LOGINS, JobsLaunch, jobs_command
 from ashore.kit.egress import CHILD_EGRESS
 from ashore.kit.folders import CHILD_FOLDERS
+from ashore.kit.listed import Listed
 from ashore.kit.processes import python_command
 from ashore.kit.processes.child import ChildSpec
 from ashore.kit.processes.launchfiles import write_launch_file
@@ -68,6 +69,21 @@ def control_child(*, home: Home, settings: Settings) -> ChildSpec:
         control_flag="",
         stage=-1,
         drain_s=API_MARGIN_S,
+        rereads=True,
+    )
+
+
+def room_child(room: Listed, *, home: Home, settings: Settings) -> ChildSpec:
+    """The process of a room that asks for one. Requests are answered as before without it."""
+    name = room.section
+    return ChildSpec(
+        name=name,
+        argv=tuple(python_command(room.child, "--run", str(home.run), "--log-level", settings.log_level)),
+        log=home.logs / f"{name}.log",
+        control_flag="",
+        stage=-1,
+        drain_s=DRAIN_MARGIN_S,
+        env=settings.as_environment(),
         rereads=True,
     )
 

@@ -15,8 +15,10 @@ from ashore.core.errors import NotReady
 from ashore.data.authority import make_internal_token
 from ashore.data.path import Topology, make_board, write_topology
 from ashore.kit.decode import UNDECODABLE
+from ashore.kit.listed import LISTED
 from ashore.kit.processes import get_from
 from ashore.kit.processes.supervisor import Supervisor
+from ashore.kit.section import Section
 from ashore.kit.settings import Home, Settings
 from ashore.machine.config import Listening
 from ashore.machine.deployment.children import (
@@ -25,6 +27,7 @@ from ashore.machine.deployment.children import (
     check_alive,
     control_child,
     jobs_child,
+    room_child,
     valkey_child,
     worker_name,
 )
@@ -110,6 +113,9 @@ class Front:
         if self._edge is not None:
             self._edge.start(listening.edge)
         self._supervisor.add(jobs_child(listening=listening, home=home, settings=settings, config=self._config))
+        for room in LISTED:
+            if room.child and listening.section(room.section, Section).runs:
+                self._supervisor.add(room_child(room, home=home, settings=settings))
 
     def wait_ready(self, deadline_s: float) -> None:
         """Return when every worker and the edge answer, or when a stop is requested.
