@@ -40,7 +40,10 @@ COVERED = {
     "cache:SharedTier": ("test_cache_shared_tier.py", {"MemoryTier": "MemoryTier", "ValkeyTier": "ValkeyTier"}),
     "engines:Engine": (
         "test_engine_contract.py",
-        dict.fromkeys(("FakeEngine", "LlamaCppEngine", "OpenVinoEngine", "TorchEngine", "VllmEngine"), "CARDS"),
+        {
+            **dict.fromkeys(("FakeEngine", "LlamaCppEngine", "OpenVinoEngine", "TorchEngine", "VllmEngine"), "CARDS"),
+            "TabularEngine": "CARDS",
+        },
     ),
     "engines:CanSleep": ("test_engine_contract.py", {"FakeEngine": "CanSleep", "VllmEngine": "CanSleep"}),
     "sealing:KeyKeeper": (

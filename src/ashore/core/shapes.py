@@ -9,6 +9,8 @@ from ashore.core.errors import UnsupportedModel
 
 ENCODERS: Final = frozenset({"bert", "modernbert", "xlm-roberta"})
 """Architectures that read texts and write none."""
+HEAD: Final = "head"
+"""Architecture of small models on features, without layers: `data/engines/tabular`."""
 Attention = Literal["grouped", "latent"]
 
 

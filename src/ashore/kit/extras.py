@@ -9,7 +9,7 @@ from typing import Final, Literal
 
 from ashore.core.errors import MissingExtra
 
-Extra = Literal["cpu", "edge", "fleet", "otel", "postgres", "presidio", "redis", "site", "train"]
+Extra = Literal["cpu", "edge", "examples", "fleet", "otel", "postgres", "presidio", "redis", "site", "train"]
 
 BESIDE_ENGINES: Final = ("gguf", "scipy")
 """What the extra `cpu` brings beside the packages of its engines, for readers of models and for statistics."""

@@ -12,6 +12,7 @@ import msgspec
 
 from ashore.core.clock import SystemClock
 from ashore.core.errors import InvalidRequest, UnknownModel, UnknownVariant, UnsupportedModel
+from ashore.core.shapes import HEAD
 from ashore.kit.recorder import Recorder
 from ashore.kit.settings import Home, Settings
 
@@ -123,7 +124,7 @@ def open_model_files(store: ModelStore, home: Home, model: ModelPlan, *, without
     remote = not reads_store(model.options)
     reference = text_of(store, model.name).reference if remote else model.reference
     files = stored_files(store, reference, without_weights=without_weights or remote)
-    if not (Path(files.directory) / "tokenizer.json").is_file():
+    if not files.plain_bytes and not (Path(files.directory) / "tokenizer.json").is_file():
         raise UnsupportedModel(
             f"{files.name} has no tokenizer.json in {files.directory}",
             hint=f"pull it again: `ashore model pull {model.name}{' --text-only' if remote else ''}`",
@@ -176,4 +177,5 @@ def stored_files(store: ModelStore, reference: str, *, without_weights: bool = F
         format=opened.format,
         weights=opened.weights,
         sealed=opened.sealed,
+        plain_bytes=store.resolve(reference).shape.architecture == HEAD,
     )

@@ -35,6 +35,7 @@ Feature = Literal[
     "score",
     "distributions",
     "sleep",
+    "head",
 ]
 """What an engine may be able to do beyond greedy generation. The request path refuses, with a 400 that names the
 engine and its list, what the engine behind the model lacks."""

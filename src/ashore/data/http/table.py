@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ashore.data.http import jobs, operate
+from ashore.data.http import heads, jobs, operate
 from ashore.data.http.anthropic import handlers as anthropic
 from ashore.data.http.anthropic.types import CountOut, CountRequest, MessageOut, MessagesRequest
 from ashore.data.http.jobs import JobList, JobOut
@@ -77,6 +77,18 @@ DATA_ROUTES: tuple[Route, ...] = (
     Route(
         method="POST", path="/v1/score", guard="key", handler=rerank.score, tag="Ranking",
         summary="Score pairs of texts", request=ScoreRequest, response=ScoreList,
+    ),
+    Route(
+        method="POST", path="/v1/heads/{head}/score", guard="key", handler=heads.score, tag="Heads",
+        operation="score_rows", summary="Score rows of features", request=heads.HeadRequest, response=heads.HeadScores,
+    ),
+    Route(
+        method="POST", path="/v1/heads/{head}/score-encrypted", guard="key", handler=heads.score_encrypted,
+        tag="Heads", summary="Score an encrypted row", content_type="application/octet-stream",
+    ),
+    Route(
+        method="GET", path="/v1/heads/{head}", guard="key", handler=heads.card, tag="Heads", operation="head_card",
+        summary="Get the features of a head, and what its clients encrypt with",
     ),
     Route(
         method="POST", path="/v1/messages", guard="key", handler=anthropic.messages, tag="Anthropic", streams=True,

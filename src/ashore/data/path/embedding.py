@@ -5,6 +5,7 @@ settle, record.
 from __future__ import annotations
 
 import math
+from array import array
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -59,6 +60,14 @@ class Ranking:
     prompt_tokens: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Encrypted:
+    """Encrypted scores."""
+
+    release: str
+    ciphertext: bytes
+
+
 NUMBER_BYTES: Final = 32
 """Of memory that a number of a vector takes, in the engine's host and here."""
 Room = Callable[[int, float], Awaitable[None]]
@@ -84,6 +93,11 @@ class _Work:
     urgency: Urgency
     deadline_at: float
     room: Room
+    is_encrypted: bool = False
+    """Whether the inputs are ciphertexts: each counts as one token, and nothing in them can be masked."""
+
+    def tokens_of(self, batch: list[list[int]]) -> int:
+        return len(batch) if self.is_encrypted else sum(len(ids) for ids in batch)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -201,6 +215,42 @@ class Embeddings:
             prompt_tokens=made.prompt_tokens,
         )
 
+    async def score_encrypted(
+        self,
+        model: str,
+        ciphertext: bytes,
+        principal: Principal,
+        *,
+        request_id: RequestId,
+        priority: int = 0,
+        deadline_s: float | None = None,
+        arrival: Arrival = NOWHERE,
+    ) -> Encrypted:
+        """Return the encrypted scores of an encrypted row.
+
+        Raises:
+            AshoreError: the model is no head, the ciphertext cannot be read, or the deadline passed.
+        """
+        made = await self._make(
+            _Work(
+                model=model,
+                inputs=[list(ciphertext)],
+                encode=encode_inputs,
+                check=partial(check_head, model),
+                request_id=request_id,
+                priority=priority,
+                urgency="interactive",
+                deadline_at=self._deadline_at(deadline_s),
+                room=anywhere,
+                is_encrypted=True,
+            ),
+            principal,
+            arrival,
+        )
+        size, *words = made.vectors[0]
+        found = array("I", map(int, words)).tobytes()[: int(size)]
+        return Encrypted(release=made.found.served.release, ciphertext=found)
+
     def _deadline_at(self, deadline_s: float | None) -> float:
         return deadline_of(self._roster.topology.admission, deadline_s, self._clock.monotonic_s()).begin_by
 
@@ -232,7 +282,7 @@ class Embeddings:
                         raise
                     found, tried = other, tried + 1
                     deaths = max(deaths, deaths_of(fault))
-            prompt_tokens = sum(len(ids) for ids in batch)
+            prompt_tokens = work.tokens_of(batch)
             watch.hear(Usage(prompt_tokens=prompt_tokens, cached_tokens=0, completion_tokens=0))
             if auditor.strict:
                 await watch.ended()
@@ -243,6 +293,8 @@ class Embeddings:
         """Return the tokens of every sequence, masked, and the entities found in them. May run on a thread."""
         text, info = found.text, found.info
         check_lengths(work.inputs, text, info)
+        if work.is_encrypted:
+            return work.encode(work.inputs, text, info), {}
         masked, counts = self._guards.masker.mask_inputs(work.model, work.inputs, principal, text.decode)
         return work.encode(masked, text, info), counts
 
@@ -251,7 +303,7 @@ class Embeddings:
     ) -> list[list[float]]:
         """Reserve, admit, and embed on one release."""
         model, deadline_at = work.model, work.deadline_at
-        prompt_tokens = sum(len(ids) for ids in batch)
+        prompt_tokens = work.tokens_of(batch)
         reservation = await self._guards.budgets.reserve(principal, model, prompt_tokens, request_id=work.request_id)
         cost = Cost(1, prompt_tokens, principal.tenant, principal.id)
         # a running one ends before it could be preempted: it only waits behind others
@@ -269,6 +321,19 @@ class Embeddings:
             return vectors
         finally:
             reservation.release()
+
+
+def not_a_head(alias: str) -> UnsupportedByEngine:
+    """Return the error for a model that scores no rows."""
+    return UnsupportedByEngine(
+        f"{alias!r} is not a head", hint="GET /v1/models lists the features of each model", param="head"
+    )
+
+
+def check_head(alias: str, info: EngineInfo) -> None:
+    """Check that the model is a head. Raises `UnsupportedByEngine`."""
+    if "head" not in info.features:
+        raise not_a_head(alias)
 
 
 def check_ranks(alias: str, info: EngineInfo) -> None:

@@ -18,14 +18,14 @@ from ashore.core.errors import AshoreError, AuditUnavailable
 from ashore.data.authority import Authority, PolicyAuthority, Principal
 from ashore.data.authority.budgets import Standing
 from ashore.data.cache import AnswerCache
-from ashore.data.engines import EngineStats, Grammar
+from ashore.data.engines import EngineStats, Grammar, card_of
 from ashore.data.path.board import Board
 from ashore.data.path.cached_answers import find_question, no_cache
 from ashore.data.path.canary import Trials
 from ashore.data.path.centre import CENTRE_CONTEXTS, Centre, EscalatedAnswers
 from ashore.data.path.concurrency import ConcurrencyLimit
 from ashore.data.path.deadlines import ASIDE_S, deadline_of
-from ashore.data.path.embedding import Embeddings
+from ashore.data.path.embedding import Embeddings, not_a_head
 from ashore.data.path.fairthreads import FairThreads
 from ashore.data.path.generation import FreshAnswers
 from ashore.data.path.guards import Guards, Unlimited
@@ -162,6 +162,18 @@ class ServingService:
 
     def _features_of(self, model: str) -> Sequence[str]:
         return next((card.features for card in self.models() if card.alias == model), ())
+
+    def check_head(self, alias: str, principal: Principal) -> None:
+        """Check that an alias that the principal may use is not a model of another kind than a head.
+
+        Raises:
+            UnsupportedByEngine: it is.
+        """
+        lead = self._roster.known(alias)
+        if lead is None or "head" in card_of(lead.first.served.kind).features:
+            return
+        if self.reception.may_ask(principal, alias):
+            raise not_a_head(alias)
 
     @property
     def now_s(self) -> int:

@@ -18,7 +18,7 @@ import msgspec
 from ashore.core.errors import UnsafeWeights, UnsupportedModel
 from ashore.core.foreign import foreign_errors
 from ashore.core.kinds import ModelFormat
-from ashore.core.shapes import ModelShape
+from ashore.core.shapes import HEAD, ModelShape
 from ashore.kit.folders import make_folder
 from ashore.kit.store.conversion.configshape import check_generates, shape_of_config
 from ashore.kit.store.conversion.dequantise import dequantise
@@ -255,12 +255,13 @@ def _from_safetensors(
     weights = [] if text_only else _weights_of(folder)
     beside = [n for n in KEPT_BESIDE_SAFETENSORS if not (text_only and n == INDEX)]
     kept = [Part(path=n, file=folder / n) for n in (*weights, *beside) if (folder / n).exists()]
-    _check_tokenizer(folder)
+    if shape.architecture != HEAD:
+        _check_tokenizer(folder)
     made: tuple[Part, ...] = ()
     if is_embedder(config, reading(folder)):
         (scratch / EMBEDDING).write_bytes(msgspec.json.encode(embedding_of(reading(folder))))
         made = (Part(path=EMBEDDING, file=scratch / EMBEDDING),)
-    elif not shape.is_encoder:
+    elif not shape.is_encoder and shape.architecture != HEAD:
         template = chat_template_from_folder(folder)
         check_generates(config, has_template=bool(template))
         generation = with_recommended(generation_from_folder(folder), recommended)

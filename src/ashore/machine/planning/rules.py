@@ -297,6 +297,9 @@ def _choose_engine(wish: Wish, facts: ModelFacts, tuned: Tuned | None) -> tuple[
         return _asked_for(card_of(wish.kind), wish, facts)
     assert facts.shape is not None
     architecture = facts.shape.architecture
+    for card in CARDS:
+        if not card.choosing.rank and card.decoders is not None and architecture in card.decoders:
+            return card.kind, "", card.choosing.why
     ranked = sorted((card for card in CARDS if card.choosing.rank), key=lambda card: card.choosing.rank)
     for card in ranked:
         if architecture in card.encoders:

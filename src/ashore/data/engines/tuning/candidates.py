@@ -76,7 +76,7 @@ def propose(source: ModelSource, *, installed: Mapping[EngineKind, str], here: H
     own = card_by_name(source.name)
     found: list[tuple[int, Candidate]] = []
     skipped: list[Rejected] = []
-    for card in (own,) if own else (card for card in CARDS if not card.prefix):
+    for card in (own,) if own else (card for card in CARDS if not card.prefix and "head" not in card.features):
         missing = "" if own else card.tuning.why_not or installed.get(card.kind, "it is not installed")
         if missing:
             skipped.append(Rejected(label=card.kind, reason=missing))

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from ashore.core.errors import UnsupportedModel
 from ashore.core.foreign import foreign_errors
-from ashore.core.shapes import ENCODERS, HEAVY_RATIO, LIGHT_RATIO, ModelShape
+from ashore.core.shapes import ENCODERS, HEAD, HEAVY_RATIO, LIGHT_RATIO, ModelShape
 from ashore.kit.store.conversion.checkedshape import checked_shape
 
 GGUF_NAMES: Final = {
@@ -37,6 +37,9 @@ _LEFT_OUT: Final[Mapping[str, Mapping[str, int]]] = {
 }
 """By `model_type`, what published files leave out because it is the default. Source: `Gemma3TextConfig` of
 transformers 5."""
+_OF_A_HEAD: Final = (
+    "num_layers", "hidden_size", "num_heads", "num_kv_heads", "head_dim", "vocab_size", "context_tokens",
+)  # fmt: skip
 _WRITES: Final = ("ForCausalLM", "ForConditionalGeneration", "LMHeadModel")
 
 
@@ -46,6 +49,9 @@ def shape_of_config(config: dict[str, Any], num_parameters: int) -> ModelShape:
     Raises:
         UnsupportedModel: no `model_type`, or a missing number.
     """
+    if model_type_of(config) == HEAD:  # no layers, and no tokens but bytes
+        sizes = dict.fromkeys(_OF_A_HEAD, 1)
+        return checked_shape({**sizes, "architecture": HEAD, "num_parameters": num_parameters}, what="config.json")
     kind, text = model_type_of(config), text_part(config)
     with foreign_errors(f"config.json of a {kind} model lacks a dimension", UnsupportedModel, hint="fetch it again"):
         values = {
