@@ -7,7 +7,9 @@ from io import StringIO
 
 import pytest
 
+from ashore.cli.bootstrap.operations import Shown
 from ashore.cli.calls import Errand, Server
+from ashore.cli.operations import print_shown
 from ashore.control.drills.calls import CALLS
 from ashore.control.releases.office import check_reason
 from ashore.core.errors import InvalidRequest
@@ -66,6 +68,11 @@ def test_what_a_server_says_neither_moves_a_cursor_nor_names_a_window(monkeypatc
     screen.is_there = False
     Errand(call=CALLS[0], server=Server(), view=lambda answer: print(answer, end="")).tell(said)
     assert screen.getvalue().endswith(said), "a file gets what was said"
+
+
+def test_what_a_model_says_of_itself_is_shown_without_controls(capsys: pytest.CaptureFixture[str]) -> None:
+    print_shown(Shown(document=None, lines=("licence: \x1b[2Jfree",)), as_json=False)
+    assert capsys.readouterr().out == "licence: \ufffd[2Jfree\n"
 
 
 class Screen(StringIO):

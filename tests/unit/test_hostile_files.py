@@ -13,6 +13,7 @@ import random
 import shutil
 import struct
 import tarfile
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,9 @@ from ashore.core.errors import AshoreError, CorruptBlob, InvalidRequest, Unsuppo
 from ashore.data.engines.openvino.peft import read_adapter
 from ashore.data.text import TextModel
 from ashore.kit.store.archive import unpack_archive
+from ashore.kit.store.conversion.ggufmeta import GgufMeta, read_gguf_meta
 from ashore.kit.store.conversion.safetensorsmeta import read_header
+from ashore.kit.store.conversion.vocabulary import tokenizer_from_gguf
 from ashore.kit.store.layout import IndexEntry
 from ashore.kit.store.manifest import hash_of, parse_manifest
 from ashore.kit.store.paths import check_paths
@@ -88,6 +91,50 @@ def test_lists_in_lists_of_a_gguf_file(small_gguf: bytes, tmp_path: Path) -> Non
     (tmp_path / "x.gguf").write_bytes(small_gguf.replace(old, b"tokens\x09\0\0\0" + inner))
     with pytest.raises(CorruptBlob, match="nested too deeply"):
         prepared(tmp_path / "x.gguf", tmp_path)
+
+
+def gguf(*fields: bytes) -> bytes:
+    return b"GGUF" + struct.pack("<IQQ", 3, 0, len(fields)) + b"".join(fields)
+
+
+def gguf_field(name: str, kind: int, value: bytes) -> bytes:
+    return struct.pack("<Q", len(name)) + name.encode() + struct.pack("<I", kind) + value
+
+
+def test_a_long_list_of_a_gguf_file_takes_little_memory(tmp_path: Path) -> None:
+    texts = struct.pack("<IQ", 8, 50_000) + struct.pack("<Q1s", 1, b"a") * 50_000
+    (tmp_path / "x.gguf").write_bytes(gguf(gguf_field("tokens", 9, texts)))
+    tracemalloc.start()
+    try:
+        assert read_gguf_meta(tmp_path / "x.gguf").values["tokens"] == ["a"] * 50_000
+        assert tracemalloc.get_traced_memory()[1] < 500 * 50_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_counts_of_a_gguf_file_are_bounded(tmp_path: Path) -> None:
+    many = [gguf_field(f"k{number}", 0, b"\1") for number in range(5_000)]
+    (tmp_path / "x.gguf").write_bytes(gguf(*many))
+    with pytest.raises(CorruptBlob, match="5000 fields"):
+        read_gguf_meta(tmp_path / "x.gguf")
+    (tmp_path / "x.gguf").write_bytes(b"GGUF" + struct.pack("<IQQ", 3, 100_000, 0))
+    with pytest.raises(CorruptBlob, match="100000 tensors"):
+        read_gguf_meta(tmp_path / "x.gguf")
+
+
+def test_a_token_too_long_to_rebuild_its_merges_is_refused() -> None:
+    words = {"general.architecture": "llama", "tokenizer.ggml.model": "llama", "tokenizer.ggml.tokens": ["a" * 5_000]}
+    with pytest.raises(UnsupportedModel, match="5000 characters"):
+        tokenizer_from_gguf(GgufMeta({**words, "tokenizer.ggml.scores": [0.0]}, ()))
+
+
+@pytest.mark.parametrize("name", ["README.md", "config.json", "model.safetensors"])
+def test_a_pipe_in_a_folder_is_not_waited_for(folder: Path, tmp_path: Path, name: str) -> None:
+    shutil.copytree(folder, tmp_path / "model")
+    (tmp_path / "model" / name).unlink(missing_ok=True)
+    os.mkfifo(tmp_path / "model" / name)
+    with pytest.raises(UnsupportedModel, match="not a regular file"):
+        prepared(tmp_path / "model", tmp_path)
 
 
 def safetensors(header: str, data: bytes = b"\0" * 16) -> bytes:

@@ -56,8 +56,10 @@ def test_members_that_leave_the_layout_are_refused(tmp_path: Path, name: str) ->
     assert store.list() == ()
 
 
-@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.FIFOTYPE])
-def test_links_and_devices_are_refused(tmp_path: Path, kind: bytes) -> None:
+@pytest.mark.parametrize(
+    "kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.FIFOTYPE, tarfile.GNUTYPE_SPARSE]
+)
+def test_links_devices_and_sparse_files_are_refused(tmp_path: Path, kind: bytes) -> None:
     store = make_store(tmp_path / "home")
     tar = tmp_path / "evil.tar"
     with tarfile.open(tar, "w") as out:
@@ -65,7 +67,7 @@ def test_links_and_devices_are_refused(tmp_path: Path, kind: bytes) -> None:
         member.type = kind
         member.linkname = "/etc/passwd"
         out.addfile(member)
-    with pytest.raises(CorruptBlob, match="link or a device"):
+    with pytest.raises(CorruptBlob, match="a link, a device or sparse"):
         store.import_tar(tar)
 
 

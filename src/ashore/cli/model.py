@@ -26,6 +26,7 @@ from ashore.control.residency.calls import CALLS, LIST, ModelIn, ResidenceList
 from ashore.core.bytesize import human_bytes
 from ashore.core.counted import counted
 from ashore.core.errors import InvalidRequest
+from ashore.core.visible import on_a_screen
 from ashore.data.residency import Residence
 from ashore.kit.call import Nothing
 from ashore.kit.decode import UNDECODABLE
@@ -217,10 +218,10 @@ def show(ref: str, /, *, as_json: AsJson = False) -> None:
 
 
 def _words(value: object) -> str:
-    """Return a value as text."""
+    """Return a value as text, safe for a terminal: a licence or a source may be what a stranger wrote."""
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+    return on_a_screen(", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value))
 
 
 @app.command

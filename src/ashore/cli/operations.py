@@ -19,6 +19,7 @@ from ashore.cli.progress import TerminalProgress
 from ashore.cli.recorded import os_user
 from ashore.cli.sure import go_ahead
 from ashore.core.errors import InvalidRequest
+from ashore.core.visible import on_a_screen
 from ashore.kit.call import Call
 from ashore.kit.decode import convert
 
@@ -116,7 +117,7 @@ def print_shown(shown: Shown, *, as_json: bool) -> int:
     if as_json:
         print_json(msgspec.to_builtins(shown.document, enc_hook=str))
     for line in () if as_json else shown.lines:
-        print(line)
+        print(on_a_screen(line))
     return shown.code
 
 

@@ -119,7 +119,7 @@ def read(client: httpx.Client, method: str, url: str, **asked: Any) -> Answer:
 
     Raises:
         SourceUnreachable: the answer is too large or takes too long. PermissionDenied: the host may not be called.
-        httpx.TransportError: the host could not be reached.
+        httpx.RequestError: the host could not be reached, or redirects without end.
     """
     end_s = time.monotonic() + DOCUMENT_S
     try:

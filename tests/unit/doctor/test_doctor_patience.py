@@ -144,6 +144,13 @@ def test_a_pipe_among_the_logs_holds_up_nobody(tmp_path: Path) -> None:
     assert found.tracebacks == {"host.log": 1}
 
 
+def test_a_path_that_a_stranger_asks_the_edge_for_is_no_fault_of_an_engine(tmp_path: Path) -> None:
+    (tmp_path / "edge.log").write_text("2026-12-01T12:00:00Z GET /MemoryError HTTP/1.1 401\n")
+    (tmp_path / "host-m-0.log").write_text("MemoryError\n")
+    found = read_logs(tmp_path, tmp_path / "runs", since_s=0.0, kernel=False)
+    assert found.out_of_memory == ("host-m-0: MemoryError",)
+
+
 def test_who_waited_for_a_look_that_failed_does_not_look_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     looks = 0
 

@@ -73,8 +73,8 @@ def unpack_archive(tar_path: Path, scratch: Path, progress: Progress) -> Layout:
     """Unpack a tar into a layout under `scratch`, hashing every blob.
 
     Raises:
-        CorruptBlob: a path that leaves the folder, a link, a device, a blob that is not what its name says, or a
-            manifest whose blobs are not all there.
+        CorruptBlob: a path that leaves the folder, a link, a device, a sparse file, a blob that is not what its name
+            says, or a manifest whose blobs are not all there.
     """
     layout = Layout(scratch)
     layout.create()
@@ -87,9 +87,9 @@ def unpack_archive(tar_path: Path, scratch: Path, progress: Progress) -> Layout:
             if member.isdir():
                 continue
             check_path(member.name.removeprefix("./"))
-            source = tar.extractfile(member) if member.isreg() else None
+            source = tar.extractfile(member) if member.isreg() and not member.issparse() else None
             if source is None:
-                raise CorruptBlob(f"{tar_path.name}: {member.name!r} is a link or a device", hint=_HINT)
+                raise CorruptBlob(f"{tar_path.name}: {member.name!r} is a link, a device or sparse", hint=_HINT)
             _take(layout, member.name.removeprefix("./"), member.size, source, tar_path)
             done += member.size
             progress("import", done, total)

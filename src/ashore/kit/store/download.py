@@ -25,7 +25,8 @@ SLOW_S = 300.0
 SLOW_BYTES = 300 << 10
 """A source that brings fewer bytes in this time would hold a job for ever, and counts as gone."""
 MAX_FRUITLESS_TRIES = 4
-"""Tries in a row that brought not one byte, after which the source counts as gone."""
+"""Tries in a row that brought less than `LEAST_BYTES`, after which the source counts as gone."""
+LEAST_BYTES = 4 << 10
 
 
 def download(
@@ -58,15 +59,15 @@ def download(
         return
     part = target.with_name(target.name + ".part")
     make_folder(part.parent)
-    fruitless = 0
+    fruitless, restarted = 0, False
     while True:
         have = part.stat().st_size if part.exists() else 0
         if num_bytes and have >= num_bytes:
             break
         try:
             whole = _one_try(client, url, part, have, num_bytes, stage, progress, headers or {})
-        except httpx.TransportError as error:
-            gained = (part.stat().st_size if part.exists() else 0) > have
+        except httpx.RequestError as error:
+            gained = (part.stat().st_size if part.exists() else 0) >= have + LEAST_BYTES
             fruitless = 0 if gained else fruitless + 1
             if fruitless >= MAX_FRUITLESS_TRIES or (isinstance(error, httpx.ConnectError) and fruitless > 1):
                 raise unreachable(url, error, hint=mirror_hint) from error
@@ -74,6 +75,9 @@ def download(
             continue
         if whole:
             break
+        if restarted:
+            raise refused(url, 416)
+        restarted = True
     _accept(part, target, num_bytes, sha256, url)
 
 
@@ -87,7 +91,7 @@ def _one_try(
     progress: Progress,
     headers: Mapping[str, str],
 ) -> bool:
-    """Read once; return whether the server indicated the end."""
+    """Read once; return whether the server indicated the end. False: it has less than the part, which is deleted."""
     import httpx
 
     asked = dict(headers)

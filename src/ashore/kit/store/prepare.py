@@ -162,8 +162,15 @@ def files_of(raw: Path) -> list[Path]:
 
 
 def own_files(place: Path) -> list[Path]:
-    """Return the files directly in a folder, sorted, or the single file."""
-    return [place] if place.is_file() else sorted(p for p in place.iterdir() if p.is_file())
+    """Return the files directly in a folder, sorted, or the single file.
+
+    Raises:
+        UnsupportedModel: one is a pipe, a socket or a device: reading it may never end.
+    """
+    found = sorted(place.iterdir()) if place.is_dir() else [place]
+    if odd := next((p for p in found if p.exists() and not (p.is_file() or p.is_dir())), None):
+        raise UnsupportedModel(f"{odd} is not a regular file", hint="remove it: no model has pipes, sockets or devices")
+    return [p for p in found if p.is_file()]
 
 
 def is_weights(name: str) -> bool:

@@ -36,6 +36,8 @@ def read_logs(logs: Path, runs: Path, *, since_s: float, kernel: bool = True) ->
     memory: list[str] = []
     tracebacks: dict[str, int] = {}
     for path in sorted(logs.glob("*.log")):
+        if path.stem == "edge":
+            continue  # its lines quote the paths that strangers ask for
         lines = _lines_since(path, since_s)
         if number := sum(line.startswith("Traceback (most recent call last)") for line in lines):
             tracebacks[path.name] = number

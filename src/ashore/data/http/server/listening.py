@@ -61,7 +61,10 @@ def _listen_unix(path: Path) -> socket.socket:
     except OSError as fault:
         sock.close()
         raise PortTaken(
-            f"cannot listen on {path}: {fault.strerror}", hint="check that the directory exists and is writable"
+            f"cannot listen on {path}: {fault.strerror}",
+            hint="remove it: it is not a socket"
+            if fault.errno == errno.EADDRINUSE
+            else "check that the directory exists and is writable",
         ) from fault
     finally:
         os.umask(mask)

@@ -7,15 +7,17 @@ import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from ashore.core.errors import UnsupportedModel
 from ashore.core.foreign import foreign_errors
 from ashore.core.shapes import ModelShape
 from ashore.kit.store.conversion.checkedshape import checked_shape
 
-MAX_ARRAY = 1 << 24
-"""Most entries of one list: sixteen times the largest vocabulary."""
+MAX_ARRAY = 1 << 22
+"""Most entries of one list: four times the largest vocabulary."""
+MAX_FIELDS = 4_096
+MAX_TENSORS = 1 << 16
 PRECISIONS = {
     "F32": "fp32", "F16": "fp16", "BF16": "bf16", "Q8_0": "q8_0", "Q4_0": "q4_0", "Q4_1": "q4_1", "Q4_K": "q4_k",
     "Q5_K": "q5_k", "Q6_K": "q6_k",
@@ -73,7 +75,9 @@ def gguf_reader(path: Path) -> Iterator[Any]:
 
 @functools.cache
 def _bounded_reader() -> Any:
-    """Return the library's reader, limited to the file's size: by itself it reads past the end if a count says so."""
+    """Return the library's reader, limited to the file's size: by itself it reads past the end if a count says so, and
+    takes 1.6 KB and 30 µs for each entry of a list.
+    """
     import gguf
     import numpy as np
 
@@ -83,14 +87,45 @@ def _bounded_reader() -> Any:
                 raise ValueError(f"it ends before byte {int(offset)} + {int(count)}")
             return super()._get(int(offset), dtype, int(count), override_order)
 
+        def _build_fields(self, offs: int, count: int) -> Any:
+            _check_count(count, MAX_FIELDS, "fields")
+            return super()._build_fields(offs, count)
+
+        def _build_tensor_info(self, offs: int, count: int) -> Any:
+            _check_count(count, MAX_TENSORS, "tensors")
+            return super()._build_tensor_info(offs, count)
+
         def _get_field_parts(self, orig_offs: int, raw_type: int) -> Any:
-            if int(raw_type) == gguf.GGUFValueType.ARRAY:
-                many = int(self._get(orig_offs + 4, np.uint64)[0])
-                if many > MAX_ARRAY:
-                    raise ValueError(f"it has a list of {many} entries")
-            return super()._get_field_parts(orig_offs, raw_type)
+            if int(raw_type) != gguf.GGUFValueType.ARRAY:
+                return super()._get_field_parts(orig_offs, raw_type)
+            kind = gguf.GGUFValueType(int(self._get(orig_offs, np.uint32)[0]))
+            many, start = int(self._get(orig_offs + 4, np.uint64)[0]), int(orig_offs) + 12
+            _check_count(many, MAX_ARRAY, "entries in a list")
+            if (number := self.gguf_scalar_to_np.get(kind)) is not None:
+                numbers = self._get(start, number, many)
+                return 12 + int(numbers.nbytes), [numbers], [0], [gguf.GGUFValueType.ARRAY, kind]
+            if kind != gguf.GGUFValueType.STRING:
+                return super()._get_field_parts(orig_offs, raw_type)
+            order: Literal["little", "big"] = "little" if self.endianess == gguf.GGUFEndian.LITTLE else "big"
+            texts, at = [], start
+            for _ in range(many):
+                begin, end = at + 8, at + 8 + int.from_bytes(self._view[at : at + 8], order)
+                if end > len(self._view):
+                    raise ValueError(f"it ends before byte {end}")
+                texts.append(self._view[begin:end])
+                at = end
+            return at - int(orig_offs), texts, range(many), [gguf.GGUFValueType.ARRAY, kind]
+
+        @functools.cached_property
+        def _view(self) -> memoryview:
+            return memoryview(self.data)
 
     return BoundedReader
+
+
+def _check_count(count: int, most: int, what: str) -> None:
+    if count > most:
+        raise ValueError(f"it has {count} {what}; expected at most {most}")
 
 
 def shape_of_gguf(meta: GgufMeta) -> ModelShape:

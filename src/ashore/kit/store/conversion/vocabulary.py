@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 CONTROL, USER_DEFINED, UNUSED, BYTE = 3, 4, 5, 6
 """`tokenizer.ggml.token_type`. Source: GGUF specification."""
+MAX_TOKEN_CHARS = 1_024
+"""Longest token whose merges are rebuilt, which takes the square of its length."""
 
 
 def tokenizer_from_gguf(meta: GgufMeta) -> Tokenizer:
@@ -65,6 +67,8 @@ def _sentencepiece_bpe(meta: GgufMeta) -> Tokenizer:
 
     tokens: list[str] = meta.values["tokenizer.ggml.tokens"]
     scores: list[float] = meta.values["tokenizer.ggml.scores"]
+    if (longest := max(map(len, tokens), default=0)) > MAX_TOKEN_CHARS:
+        raise UnsupportedModel(f"the GGUF file has a token of {longest} characters", hint="fetch it again")
     vocab = {token: index for index, token in enumerate(tokens)}
     merges: list[tuple[float, int, str, str]] = []
     for index, token in enumerate(tokens):

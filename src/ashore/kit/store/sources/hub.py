@@ -114,7 +114,7 @@ class HubSource(ABC):
         return folder
 
     def _ask(self, path: str, params: Mapping[str, str]) -> Answer:
-        from httpx import TransportError
+        from httpx import RequestError
 
         from ashore.kit.outgoing import open_client, read
 
@@ -122,5 +122,5 @@ class HubSource(ABC):
         try:
             with open_client(self._allow) as client:
                 return read(client, "GET", url, params=params, headers=self.headers())
-        except TransportError as error:
+        except RequestError as error:
             raise unreachable(url, error, hint=self.mirror_hint) from error

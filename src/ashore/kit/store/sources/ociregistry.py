@@ -162,7 +162,7 @@ class RegistryRemote:
         self, method: str, url: str, *, headers: dict[str, str] | None = None, body: BodyMaker | None = None
     ) -> Answer:
         """Make one call; log in and repeat it once if the registry requires that."""
-        from httpx import TransportError
+        from httpx import RequestError
 
         from ashore.kit.outgoing import read
 
@@ -173,7 +173,7 @@ class RegistryRemote:
                     answer = read(client, method, url, headers=told, content=body() if body else None)
                     if answer.status != 401 or not self._log_in(client, answer):
                         break
-        except TransportError as error:
+        except RequestError as error:
             raise unreachable(url, error, hint=MIRROR_HINT) from error
         return answer
 

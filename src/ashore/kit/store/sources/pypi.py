@@ -141,7 +141,7 @@ class PypiSource:
         return open_client(None if self._allow is None else (*self._allow, *own), verify=verify)
 
     def _wheels_in_indexes(self, setup: IndexSetup) -> list[WheelFile]:
-        from httpx import TransportError
+        from httpx import RequestError
 
         from ashore.kit.outgoing import read
 
@@ -153,7 +153,7 @@ class PypiSource:
                 url = f"{index.rstrip('/')}/{self._package}/"
                 try:
                     answer = read(client, "GET", url, headers={"Accept": f"{_JSON}, text/html;q=0.1"})
-                except TransportError as error:
+                except RequestError as error:
                     raise unreachable(url, error, hint=MIRROR_HINT) from error
                 if answer.status == 404:
                     continue
