@@ -195,6 +195,24 @@ def test_a_marked_alias_is_asked_of_the_centre_first_and_answered_here_if_that_h
         assert (status, answer["error"]["code"]) == (400, "context_length_exceeded")
 
 
+def test_a_site_without_news_serves_as_long_as_its_centre_allows(tmp_path: Path) -> None:
+    (tmp_path / "sites").mkdir()
+    (tmp_path / "sites/until").write_text(f"{time.time() - 5:.0f} 30 centre.example")
+    with http_worker(
+        tmp_path / "run", models={"chat": "echo"}, state=state_link(tmp_path), home=str(tmp_path),
+        sections={"sites": {"role": "site"}},
+    ) as site:  # fmt: skip
+        status, _, answer = ask(site, "still there?")
+        assert status == 503 and "centre.example" in answer["error"]["message"]
+        assert "30 days" in answer["error"]["message"]
+    (tmp_path / "sites/until").write_text(f"{time.time() + 600:.0f} 30 centre.example")
+    with http_worker(
+        tmp_path / "run2", models={"chat": "echo"}, state=state_link(tmp_path / "run2"), home=str(tmp_path),
+        sections={"sites": {"role": "site"}},
+    ) as site:  # fmt: skip
+        assert ask(site, "still there?")[0] == 200
+
+
 @pytest.mark.parametrize(("rule", "expected"), [("", True), ("deny infer on model/*:centre for tenant/north", False)])
 def test_a_tenant_whose_policy_forbids_it_is_never_asked_for(tmp_path: Path, rule: str, expected: bool) -> None:
     class Ruled(PolicyAuthority):

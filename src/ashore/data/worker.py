@@ -54,6 +54,7 @@ from ashore.data.path import (
     Topology,
     Tracer,
     centre_of,
+    keep_to_word,
     read_topology,
 )
 from ashore.data.privacy import Privacy
@@ -244,6 +245,8 @@ async def serve(
     background.keep("pulse", partial(keep_beating, pulse or Pulse(None), PATIENCE_S))
     for name, work in opened.background():
         background.keep(name, work)
+    if topology.sections.get("sites", {}).get("role") == "site":
+        background.keep("word of the centre", partial(keep_to_word, serving.reception, Path(topology.home), clock))
     if board is not None:
         background.keep("beat on the board", partial(_beat, board))
     opened_for_good()

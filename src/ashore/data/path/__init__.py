@@ -22,7 +22,7 @@ Where to add what:
 from ashore.data.path.admission import Capacity, Cost, Gate, Load
 from ashore.data.path.board import BEAT_S, Board, make_board
 from ashore.data.path.bytes_text import BytesText
-from ashore.data.path.centre import centre_of
+from ashore.data.path.centre import centre_of, keep_to_word
 from ashore.data.path.concurrency import ConcurrencyLimit, LoopMeter
 from ashore.data.path.embedding import Embedding
 from ashore.data.path.guards import (

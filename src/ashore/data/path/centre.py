@@ -37,6 +37,7 @@ from ashore.data.path.model import (
     Usage,
 )
 from ashore.data.path.models import LoadedModel
+from ashore.data.path.reception import Reception
 from ashore.kit.decode import UNDECODABLE
 from ashore.kit.egress import Allowed, server_of
 
@@ -57,6 +58,8 @@ CHARS_PER_TOKEN: Final = 3
 ANSWER_TOKENS: Final = 1024
 """Reserved of a budget for an answer whose request names no limit."""
 LINE_BYTES: Final = 1 << 20
+WORD_S: Final = 10.0
+"""Between two looks at what the centre allows."""
 ASKED_DIRECTLY: Final = frozenset(SAMPLING_FIELDS) - {"logit_bias", "min_tokens"}
 _ENDS: Final[Mapping[str, FinishReason]] = {"length": "length", "tool_calls": "tool_calls"}
 
@@ -418,6 +421,20 @@ def _usage(told: Mapping[str, Any]) -> Usage:
         cached_tokens=int(details.get("cached_tokens") or 0),
         completion_tokens=int(told["completion_tokens"]),
     )
+
+
+async def keep_to_word(reception: Reception, home: Path, clock: Clock) -> None:
+    """Let a site serve without news for as long as its centre allows: `sites/until` says until when, and who."""
+    while True:
+        reception.lapsed = ""
+        with suppress(OSError, ValueError):
+            until_s, days, centre = (home / "sites" / "until").read_text().split(maxsplit=2)
+            if 0 < float(until_s) < clock.now_s():
+                reception.lapsed = (
+                    f"this site has had no news of its centre ({centre}) for {days} days, and the centre \
+allows no more"
+                )
+        await asyncio.sleep(WORD_S)
 
 
 def centre_of(

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from msgspec.structs import replace
 
 from ashore.core.clock import Clock
-from ashore.core.errors import AshoreError, Overloaded
+from ashore.core.errors import AshoreError, NotReady, Overloaded
 from ashore.core.ids import RequestId
 from ashore.data.authority import INFER, Authority, Principal
 from ashore.data.path.concurrency import ConcurrencyLimit
@@ -23,6 +23,11 @@ from ashore.kit.metrics import Metrics
 
 MOST_RELEASES = 3
 """Releases that a request may be sent to in turn, while none has answered and each gives way to another."""
+
+
+def lapse(why: str) -> NotReady:
+    """Return the refusal of a site that may not serve now."""
+    return NotReady(why, hint="bring back the link, or a stick: `ashore site import DIRECTORY`; `ashore site status`")
 
 
 class Reception:
@@ -49,6 +54,8 @@ class Reception:
         self._idle.set()
         self.overflows = False
         """Whether the centre may answer what finds no room here."""
+        self.lapsed = ""
+        """Why this site may not serve now: its centre allows no more time without news. Empty: it may."""
 
     @property
     def in_flight(self) -> int:
@@ -91,6 +98,8 @@ class Reception:
         Raises:
             Overloaded: the worker drowns, or is pressed and the queue of every model is full.
         """
+        if self.lapsed:
+            raise lapse(self.lapsed)
         self._limit.look()
         tenant = principal.tenant
         if self._limit.drowning(tenant) or (self._limit.pressed and not may_be_kept and self._roster.is_full(tenant)):
@@ -151,8 +160,10 @@ class Reception:
         grants nothing.
 
         Raises:
-            PermissionDenied: it may not.
+            PermissionDenied: it may not. NotReady: this site may not serve without news of its centre.
         """
+        if self.lapsed:
+            raise lapse(self.lapsed)
         self._authority.require(principal, INFER, f"model/{alias}")
         for name in self._roster.behind(alias):
             self._authority.require(principal, INFER, f"model/{name}")
