@@ -94,8 +94,8 @@ trace: dev ## Drive the front while every process is killed in turn, and judge (
 	@$(BIN)/python -m benchmarks.live_trace $(ARGS)
 
 docs: dev ## Write the generated references, then check the links, paths and commands that the documentation names
-	@$(BIN)/python -m ashore.machine.config.reference > docs/reference/ashore-toml.md
-	@$(BIN)/python -m ashore.machine.deployment.forms.reference > docs/reference/places-toml.md
+	@$(BIN)/python -m deploy.make_config_page > docs/reference/ashore-toml.md
+	@$(BIN)/python -m deploy.make_places_page > docs/reference/places-toml.md
 	@$(BIN)/python -m deploy.make_commands_page > docs/reference/commands.md
 	@$(BIN)/python -m deploy.make_errors_page > docs/reference/errors.md
 	@$(BIN)/python -m deploy.make_metrics_page > docs/reference/metrics.md

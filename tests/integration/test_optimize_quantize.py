@@ -24,7 +24,7 @@ from ashore.data.engines.openvino.prepare import prepare_openvino
 from ashore.data.engines.openvino.products import put_codes
 from ashore.data.engines.openvino.runtime import import_openvino
 from ashore.data.jobs.operations.asks import QuantizeIn
-from ashore.kit.store import ModelStore, StoredModel, VariantRecipe, convert_safetensors_to_gguf
+from ashore.kit.store import ModelStore, StoredModel, convert_safetensors_to_gguf
 
 TEXT = "".join(
     f"{number} bottles of {number * 7 % 31} kinds, passed around by {number % 13} people.\n" for number in range(110)
@@ -72,11 +72,11 @@ def test_int8_and_int4_are_served_and_each_is_what_it_says(store: ModelStore, te
 def test_the_recipe_tells_how_four_bits_were_found_and_with_which_text(store: ModelStore, text: Path) -> None:
     make(store, "int4", name="plain")
     make(store, "int4", name="tuned", calibration=text)
-    kept = {name: VariantRecipe.from_notes(store.resolve(f"tiny@{name}").recipe) for name in ("plain", "tuned")}
-    assert kept["plain"] is not None and "nearest" in kept["plain"].facts["rounding"]
-    assert kept["tuned"] is not None and "GPTQ" in kept["tuned"].facts["rounding"]
-    assert "four_bit_layers" not in kept["plain"].parameters and kept["tuned"].parameters["four_bit_layers"].split()
-    assert [d.name for d in kept["tuned"].data] == ["calibration.txt"]
+    kept = {name: store.resolve(f"tiny@{name}").recipe for name in ("plain", "tuned")}
+    assert "nearest" in kept["plain"]["rounding"] and "GPTQ" in kept["tuned"]["rounding"]
+    layers = "parameter.four_bit_layers"
+    assert layers not in kept["plain"] and kept["tuned"][layers].split()
+    assert kept["tuned"]["data.1"].endswith(" calibration.txt") and "data.2" not in kept["tuned"]
 
 
 def test_eight_bits_of_a_mixture_are_rounded_by_the_text(store: ModelStore, tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from ashore.core.errors import AshoreError, BrokenData, Conflict, DiskFull, Inva
 from ashore.data.engines import EngineKind, EngineOptions, ModelFiles, RoundOrder, ScoreText, scored
 from ashore.data.engines.cards import make_engine
 from ashore.data.engines.openvino.prepare import prepare_openvino
-from ashore.kit.store import ModelStore, VariantRecipe, convert_safetensors_to_gguf, read_tensors
+from ashore.kit.store import ModelStore, convert_safetensors_to_gguf, read_tensors
 from ashore.lab.optimize.pruning import Kind, Pruner, PruneWish, Sizes, anatomy_of
 from ashore.lab.training import StepReport
 
@@ -250,12 +250,11 @@ def test_the_recipe_tells_what_was_done(store: ModelStore, text: Path) -> None:
     made = pruner.make(
         pruner.plan(PruneWish(model="tiny", remove="0.3", kind="depth", heal=text, heal_tokens=4_000))
     ).model
-    recipe = VariantRecipe.from_notes(made.recipe)
-    assert recipe is not None
-    assert (recipe.maker, recipe.parameters["kind"], recipe.parameters["remove"]) == ("prune", "depth", "0.3")
-    assert [(used.role, used.name) for used in recipe.data] == [("heal", "text.txt")]
-    assert recipe.facts["layers"].split()[0] == "0"
-    assert int(recipe.facts["healed_tokens"]) <= 4_000
+    recipe = made.recipe
+    assert (recipe["maker"], recipe["parameter.kind"], recipe["parameter.remove"]) == ("prune", "depth", "0.3")
+    assert recipe["data.1"].startswith("heal ") and recipe["data.1"].endswith(" text.txt") and "data.2" not in recipe
+    assert recipe["layers"].split()[0] == "0"
+    assert int(recipe["healed_tokens"]) <= 4_000
 
 
 @pytest.mark.parametrize(

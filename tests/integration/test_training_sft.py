@@ -19,7 +19,7 @@ from ashore.data.engines import EngineOptions, ModelFiles, Sampling
 from ashore.data.engines.openvino.engine import OpenVinoEngine
 from ashore.data.engines.openvino.prepare import prepare_openvino
 from ashore.data.engines.rounding import RoundOrder
-from ashore.kit.store import ModelStore, VariantRecipe
+from ashore.kit.store import ModelStore
 from ashore.lab.training import RunLogs, SftReport, SftRequest, SftRun, load_checkpoint, plan_sft
 
 pytestmark = [pytest.mark.train, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
@@ -83,9 +83,9 @@ def test_a_model_of_its_own_name_is_kept_with_its_recipe(tmp_path: Path, method:
     assert report.loss_last < report.loss_first and report.peak_memory_bytes > 100 << 20
     made = store.resolve("taught")
     assert (made.parent, made.digest) == (parent.digest, report.digest)
-    recipe = VariantRecipe.from_notes(made.recipe)
-    assert recipe is not None and recipe.maker == "sft" and recipe.data[0].role == "train"
-    assert {"torch", "transformers"} <= recipe.versions.keys() and recipe.parameters["method"] == method
+    recipe = made.recipe
+    assert recipe["maker"] == "sft" and recipe["data.1"].startswith("train sha256:")
+    assert {"version.torch", "version.transformers"} <= recipe.keys() and recipe["parameter.method"] == method
     assert not (tmp_path / "runs" / "taught").exists(), "a run that is done leaves nothing"
     assert tune(store, tmp_path, **fields).digest == report.digest, "equal seeds give equal models"
 

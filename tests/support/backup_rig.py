@@ -5,15 +5,22 @@ from __future__ import annotations
 import os
 import random
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from memory_node import MemoryNode
 
-from ashore.control.backup import BackupHome, BackupService, Code, HomeContents, KeepNamed, Node, parse_code
+from ashore.control.backup import BackupHome, BackupService, Code, HomeContents, Node, parse_code
 from ashore.core.clock import ManualClock
 from ashore.kit.recorder import MemoryRecorder
 from ashore.kit.store import ModelStore
+
+
+class KeepNamed:
+    """Keeps only models with a name in the store: for homes without releases."""
+
+    def manifests(self) -> Collection[str]:
+        return ()
 
 
 class Rig:

@@ -49,7 +49,7 @@ class ScratchPackage:
             [sys.executable, str(SUPPORT / script), str(self.root / "run")],
             env={
                 **os.environ,
-                "PYTHONPATH": os.pathsep.join(map(str, (self.root, SUPPORT))),
+                "PYTHONPATH": os.pathsep.join(map(str, (self.root, SUPPORT, SUPPORT.parents[1]))),
                 "PYTHONDONTWRITEBYTECODE": "1",
                 "ASHORE_HOME": str(home),
             },

@@ -10,6 +10,7 @@ from contextlib import closing, redirect_stdout
 from pathlib import Path
 
 from admin_app import AdminApp
+from deploy.make_config_page import reference
 from http_worker import http_worker
 
 from ashore.cli.main import main
@@ -24,7 +25,6 @@ from ashore.kit.rooms import Context, room_in
 from ashore.kit.settings import read_settings
 from ashore.kit.state import Database, execute, open_database
 from ashore.machine.config import parse_spec
-from ashore.machine.config.reference import reference
 from ashore.machine.deployment.topology import topology_of
 
 NOTES = "/admin/v1/books/b1/notes"

@@ -7,20 +7,21 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from deploy.make_config_page import reference
 
 from ashore.kit.call import docs_under, field_docs
 from ashore.kit.section import Key, keys_of
 from ashore.kit.settings import READERS, Settings
 from ashore.machine.config import Spec, parse_spec
 from ashore.machine.config.effective import effective
-from ashore.machine.config.reference import example, reference
+from ashore.machine.config.example import example
 
 PAGE = Path(__file__).parents[2] / "docs/reference/ashore-toml.md"
 SECTIONS = [key for key in keys_of(Spec) if key.name != "settings"]
 
 
 def test_the_page_is_what_the_declarations_say() -> None:
-    again = "python -m ashore.machine.config.reference > docs/reference/ashore-toml.md"
+    again = "python -m deploy.make_config_page > docs/reference/ashore-toml.md"
     assert PAGE.read_text(encoding="utf-8") == reference(), f"write it again: {again}"
 
 

@@ -16,7 +16,6 @@ from ashore.data.engines.tuning.rules import (
     cautious,
     choose,
     contenders,
-    dominates,
     explain,
     fewer_threads,
     figures,
@@ -30,6 +29,11 @@ from ashore.data.engines.tuning.rules import (
     unlike,
     with_threads,
 )
+
+
+def dominates(a: tuple[float, float], b: tuple[float, float]) -> bool:
+    """Return whether `a` is at least as good as `b` in both and better in one."""
+    return a[0] >= b[0] and a[1] >= b[1] and a != b
 
 
 def row(one: float, many: float, *, name: str = "", rounds: int = 1, threads: int = 2) -> Measured:

@@ -49,6 +49,6 @@ def show(
 @app.command
 def example() -> None:
     """Print an ashore.toml with every key and its default, all commented out."""
-    from ashore.machine.config.reference import example as text
+    from ashore.machine.config.example import example as text
 
     print(text(), end="")

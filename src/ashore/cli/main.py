@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     import cyclopts
 
 EXIT_OK = 0
-EXIT_USER = 2
 EXIT_BUG = 70
 EXIT_INTERRUPTED = 130
 

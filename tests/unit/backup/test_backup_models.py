@@ -6,10 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from backup_rig import Rig, fill_home
+from backup_rig import KeepNamed, Rig, fill_home
 from store_making import alter, blob_of, make_store, pull_tiny
 
-from ashore.control.backup import HomeContents, KeepNamed, Restore, find_own
+from ashore.control.backup import HomeContents, Restore, find_own
 from ashore.core.errors import Conflict, CorruptBlob, UnknownModel
 
 

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
-from backup_rig import Rig, fill_home, same_files
+from backup_rig import KeepNamed, Rig, fill_home, same_files
 from memory_node import MemoryNode, MemorySink, MemorySource
 
-from ashore.control.backup import BackupHome, BackupService, HomeContents, KeepNamed
+from ashore.control.backup import BackupHome, BackupService, HomeContents
 from ashore.core.errors import Conflict, NotFound
 from ashore.kit.recorder import MemoryRecorder
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from deploy.make_places_page import reference
 from deploy_recipes import R1, RECIPES, VLLM
 
 from ashore.cli.main import main
@@ -23,7 +24,6 @@ from ashore.machine.deployment.forms import (
     parse_places,
     render_form,
 )
-from ashore.machine.deployment.forms.reference import reference
 
 ONE = '[[model]]\nname = "smollm2"\nalias = "chat"\n'
 HERE = VLLM + '[[volume]]\npath = "/models"\nhost = "/srv/models"\n[[model]]\nalias = "r1"\nweights = "/models/r1"\n'

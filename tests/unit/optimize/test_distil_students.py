@@ -17,7 +17,6 @@ from distil_bench import Watching, make_distiller, pull_teacher, wish_for
 from store_making import make_store
 
 from ashore.core.errors import BrokenData, Conflict, InvalidRequest, MemoryFull
-from ashore.kit.store import VariantRecipe
 from ashore.lab.training import StepReport
 
 pytestmark = [
@@ -62,11 +61,11 @@ def test_it_learns_and_tells_what_it_did(tmp_path: Path) -> None:
     assert 0 < report.logit_bytes_per_token <= 300
     assert watching.stages["teacher reads"] == (plan.num_examples, plan.num_examples)
     assert watching.steps[-1].step == watching.steps[-1].num_steps
-    recipe = VariantRecipe.from_notes(report.student.recipe)
-    assert recipe is not None and recipe.maker == "distill"
-    assert [used.role for used in recipe.data] == ["train", "text"]
-    assert recipe.parameters["teacher_digest"] == distiller._store.resolve("tiny").digest
-    assert recipe.parameters["layers"] == "1"
+    recipe = report.student.recipe
+    assert recipe["maker"] == "distill"
+    assert recipe["data.1"].startswith("train ") and recipe["data.2"].startswith("text ") and "data.3" not in recipe
+    assert recipe["parameter.teacher_digest"] == distiller._store.resolve("tiny").digest
+    assert recipe["parameter.layers"] == "1"
 
 
 def test_kill_minus_9_anywhere_changes_nothing(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ from ashore.control.backup.model import (
     StatusReport,
 )
 from ashore.control.backup.nodes import open_node
-from ashore.control.backup.ports import KeepNamed, Node
+from ashore.control.backup.ports import Node
 from ashore.control.backup.restoring import STAGING, Restore
 from ashore.control.backup.section import BackupSection
 from ashore.control.backup.service import BackupService

@@ -101,13 +101,6 @@ class Keep(Protocol):
         ...
 
 
-class KeepNamed:
-    """Keeps only models with a name in the store: for homes without releases."""
-
-    def manifests(self) -> Collection[str]:
-        return ()
-
-
 def read_small(node: Node, name: str, *, limit_bytes: int = 1 << 20) -> bytes:
     """Return a small file of a node.
 

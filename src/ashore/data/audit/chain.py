@@ -75,19 +75,5 @@ def inclusion_proof(leaves: list[bytes], index: int) -> list[bytes]:
     return [*inclusion_proof(leaves[split:], index - split), merkle_root(leaves[:split])]
 
 
-def root_from_proof(leaf: bytes, index: int, num_leaves: int, proof: list[bytes]) -> bytes:
-    """Return the root of a proof. Compare it with a root from a trusted source."""
-    node, last = hashlib.sha256(b"\x00" + leaf).digest(), num_leaves - 1
-    for beside in proof:
-        if index % 2 or index == last:
-            node = hashlib.sha256(b"\x01" + beside + node).digest()
-            while index and not index % 2:
-                index, last = index // 2, last // 2
-        else:
-            node = hashlib.sha256(b"\x01" + node + beside).digest()
-        index, last = index // 2, last // 2
-    return node
-
-
 def _largest_power_below(number: int) -> int:
     return 1 << ((number - 1).bit_length() - 1)

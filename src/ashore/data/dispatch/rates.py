@@ -54,10 +54,6 @@ class Rates:
     """Tokens a second of all streams of a full device together; 0: it was not seen full."""
     _seen: set[str] = field(default_factory=set)
 
-    @property
-    def is_learned(self) -> bool:
-        return self.answers >= LEARNED
-
     def decode_per_s(self, max_running: int) -> float:
         """Return the total tokens per second of a device that runs so many streams at once."""
         return max(self.stream.per_s, self.full_per_s or self.stream.per_s * min(max_running, BATCH))

@@ -13,9 +13,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
-from ashore.core.errors import CorruptBlob, InvalidRequest
+from ashore.core.errors import InvalidRequest
 from ashore.core.ids import Digest
-from ashore.kit.store.refs import is_digest
 
 _PARAMETER: Final = "parameter."
 _VERSION: Final = "version."
@@ -74,30 +73,6 @@ class VariantRecipe:
             notes[name] = value
         return notes
 
-    @classmethod
-    def from_notes(cls, notes: Mapping[str, str]) -> VariantRecipe | None:
-        """Return the recipe from a stored model's table; None if it has none: it was pulled, or is old.
-
-        Raises:
-            CorruptBlob: the recipe cannot be read.
-        """
-        if "maker" not in notes:
-            return None
-        try:
-            return cls(
-                maker=notes["maker"],
-                parameters=_under(_PARAMETER, notes),
-                data=tuple(
-                    _data_used(text)
-                    for _, text in sorted(_under(_DATA, notes).items(), key=lambda numbered: int(numbered[0]))
-                ),
-                versions=_under(_VERSION, notes),
-                seed=int(notes.get("seed", "0")),
-                facts={k: v for k, v in notes.items() if "." not in k and k not in ("maker", "seed")},
-            )
-        except ValueError as error:
-            raise CorruptBlob(f"the recipe cannot be read: {error}", hint="make the variant again") from error
-
 
 def data_used(path: Path, role: str) -> DataUsed:
     """Return digest and size of a file, or of a folder's data files, before use.
@@ -137,14 +112,3 @@ def set_digest(sums: Iterable[tuple[str, str]]) -> str:
 def versions_of(*packages: str) -> dict[str, str]:
     """Return the versions of ashore and of `packages`, which are installed, for `VariantRecipe.versions`."""
     return {name: version(name) for name in ("ashore", *packages)}
-
-
-def _under(prefix: str, notes: Mapping[str, str]) -> dict[str, str]:
-    return {name.removeprefix(prefix): value for name, value in notes.items() if name.startswith(prefix)}
-
-
-def _data_used(text: str) -> DataUsed:
-    role, digest, size, name = text.split(" ", 3)
-    if not is_digest(digest):
-        raise ValueError(f"{digest!r} is not a digest")
-    return DataUsed(role=role, digest=Digest(digest), num_bytes=int(size), name=name)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from math import ceil, sqrt
 from typing import Final, Literal
@@ -403,22 +403,3 @@ def _bottleneck(said: Estimate, row: int, requests: int, fits: int, load: Load) 
 def words_of(trust: Trust) -> str:
     """Return the derivation of a figure as text."""
     return TRUST[trust]
-
-
-def curve(
-    network: Network, load: Load, option: Option, calibration: Calibration | None = None
-) -> Iterator[tuple[int, Figure, Figure, Figure]]:
-    """Yield an option's performance at growing concurrency, for a plot.
-
-    Yields:
-        Requests at once; first token in seconds; seconds a token; tokens a second of one device.
-    """
-    at_once = [c for c in AT_ONCE if c * (load.isl + load.osl) <= option.kv_tokens] or [1]
-    cases = [_case(network, load, option.chip, option.precision, option.engine, option.tp, c) for c in at_once]
-    said = estimate(cases, calibration)
-    for row, requests in enumerate(at_once):
-        first, token, speed = (
-            Figure(value=said.value[row, i], low=said.low[row, i], high=said.high[row, i]) for i in range(3)
-        )
-        each = Figure(value=speed.value / option.tp, low=speed.low / option.tp, high=speed.high / option.tp)
-        yield requests, first, token, each

@@ -40,11 +40,6 @@ def figures(row: Measured) -> Figures:
     return typical.one_tok_per_s, typical.sixteen_tok_per_s
 
 
-def dominates(a: Figures, b: Figures) -> bool:
-    """Return whether `a` is at least as good as `b` in both and better in one."""
-    return a[0] >= b[0] and a[1] >= b[1] and a != b
-
-
 def frontier(points: Sequence[Figures]) -> tuple[int, ...]:
     """Return the indices of points that no other dominates, fastest single stream first. Equal points all stay."""
     order = sorted(range(len(points)), key=lambda i: (-points[i][0], -points[i][1]))
