@@ -45,12 +45,12 @@ _COMMANDS: Final = {
         "audit archive, backup replace, cache import, data pack, data verify, deploy render "
         "bundle, deploy render compose, deploy render envoy, deploy render helm, deploy render image, deploy "
         "render k8s, deploy render quadlet, deploy render systemd, doctor bundle, fleet ray, model export, "
-        "model import, model push, train log, train private"
+        "model import, model push, site collect, site verify, train log, train private"
     ),
     SECRETS: (
         "audit content, audit erase, audit rotate-key, backup confirm, backup init, backup rekey, fleet "
         "certificate, job webhook-secret, model rekey, model unseal, secret list, secret seal, secret unseal, "
-        "session link"
+        "session link, site keys create, site keys install, site keys rotate, site keys sign, site keys stage"
     ),
     CLIENT: "bench serve, chat, completion install, completion show, deploy check k8s, example run, launch",
     COMPUTES: (

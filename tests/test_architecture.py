@@ -243,7 +243,8 @@ SHARED_THREADS = {
         control/sessions/providers.py:Providers.ended_by_provider control/sessions/steps.py:Steps._enrolment
         control/sessions/steps.py:Steps._of_passkeys control/sessions/steps.py:Steps.change
         control/sessions/steps.py:Steps.end_others control/sessions/steps.py:Steps.local
-        control/sessions/steps.py:Steps.must_have_factor
+        control/sessions/steps.py:Steps.must_have_factor control/faces/sites.py:_reader control/faces/sites.py:join
+        control/faces/sites.py:read control/faces/sites.py:report control/sites/room.py:open_sites.keep_turning
     """,
     "a call whose texts are short; one that reads a long text says `reads_text` and goes aside": """
         kit/call.py:perform control/doctor/calls.py:apply control/releases/calls.py:_roll_out
@@ -258,7 +259,7 @@ SHARED_THREADS = {
         data/feedback/room.py:_opened data/feedback/room.py:serve_receipts control/feedback/room.py:administer_learning
         data/privacy/worker.py:open_privacy data/privacy/worker.py:open_privacy.reload
         control/server/room.py:administer_server data/path/model_registry.py:Roster._load
-        control/sessions/room.py:open_sessions data/tracing/worker.py:open_tracing
+        control/sessions/room.py:open_sessions control/sites/room.py:open_sites data/tracing/worker.py:open_tracing
     """,
     "figures of this process, whoever asks; the size does not grow with what a tenant sends": """
         data/http/accesslog.py:AccessLog.flush control/console/doors.py:door_page

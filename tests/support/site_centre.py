@@ -195,7 +195,7 @@ class SiteTwin:
     def csr(self, key=None) -> bytes:
         name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, self.name)])
         made = x509.CertificateSigningRequestBuilder().subject_name(name).sign(key or self.key, hashes.SHA256())
-        return made.public_bytes(serialization.Encoding.DER)
+        return made.public_bytes(serialization.Encoding.PEM)
 
     def join(self) -> SiteTwin:
         """Join, with the token of the centre."""

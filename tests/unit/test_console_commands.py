@@ -50,6 +50,19 @@ ONE_OF = {
     "cache purge": ({"all": True},),
     "release rollback": ({"alias": "chat", "why": "it is worse"},),
     "privacy budget grant": ({"dataset": "wards", "epsilon": 1.5, "delta": 1e-6},),
+    "site assign": (
+        {
+            "site": "@offices",
+            "serve": {"chat": "qwen"},
+            "adapters": {"legal": "lora"},
+            "gate": "shadow",
+            "offline_days": 30.0,
+            "escalate": "overflow",
+            "votes": True,
+            "rate": 1000,
+            "hours": "22:00-06:00",
+        },
+    ),
     "fleet join": ({"node": "n1", "address": "http://10.0.0.2:8101", "model": "chat"},),
 }
 """Calls that need more than any values: what a command can say of them at once."""

@@ -49,6 +49,7 @@ _OWN = {
     "config": "Show every key of ashore.toml and its value.",
     "deploy": "Render images, containers and Kubernetes objects from ashore.toml.",
     "fleet": "Add engine nodes to a model, drain them and remove them.",
+    "site": "Serve models at branch offices: assign, roll out, watch.",
     "job": "List, show and cancel background work.",
     "events": "Show what happens to jobs and releases.",
 }

@@ -21,8 +21,10 @@ from ashore.kit.recorder import Act, ActOutcome, Recorder
 
 Method = Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
 ADMIN: Final = "/admin/v1"
-CONTROL_PATHS: Final = ("/admin", "/console", "/v1/feedback", "/api/public", "/docs", "/openapi.json")
+CONTROL_PATHS: Final = ("/admin", "/console", "/v1/feedback", "/api/public", "/site/v1", "/docs", "/openapi.json")
 """What the control process answers, and everything below it: the edge sends it there, or a worker passes it on."""
+CLIENT: Final = "x-ashore-internal-client"
+"""Header with the SHA-256 of the certificate that a client showed to the edge, which removes what a client claims."""
 SETTLE_S: Final = 5.0
 """Longest wait for the record of a change."""
 EVENT_STREAM: Final = "text/event-stream"

@@ -52,5 +52,6 @@ LISTED: Final = (
     Listed("control.server", data="data.server.room"),
     Listed("control.doctor"),
     Listed("control.drills", section="drills"),
+    Listed("control.sites", section="sites"),
 )
 """In the order in which a process opens them; it closes them in the reverse one."""

@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Literal, cast, get_args
+from typing import Final, Literal, cast, get_args
 
 from ashore.core.errors import HomeBusy, InvalidRequest, InvalidSpec
 from ashore.core.nearest import did_you_mean
@@ -21,6 +21,10 @@ LogLevel = Literal["debug", "info", "warning", "error"]
 
 IGNORED_PREFIXES = ("ASHORE_TEST_", "ASHORE_CHILD_")
 """Variables of the test suite, and those that the supervisor gives its children."""
+
+
+SITES_AUTHORITY: Final = "sites/authority.pem"
+"""In the home of a centre: what signs certificates of sites. Once it is there, the edge asks clients for one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,6 +111,11 @@ class Home:
     def edge(self) -> Path:
         """Certificates of the edge."""
         return self.root / "edge"
+
+    @property
+    def sites(self) -> Path:
+        """What this home is to sites, or to its centre: published files, certificates, what is trusted."""
+        return self.root / "sites"
 
     @property
     def audit(self) -> Path:

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from ashore.core.errors import InvalidSpec
-from ashore.kit.call import CONTROL_PATHS
+from ashore.kit.call import CLIENT, CONTROL_PATHS
 from ashore.machine.edge import (
     EdgePlan,
     EdgeSection,
@@ -118,6 +118,7 @@ def test_what_needs_a_key_and_has_none_reaches_no_worker(machines: tuple[Machine
     paths = {path_of(one) for one in matches}
     assert not any(one.get("path_separated_prefix") == "/" for one in matches), "everything would be open"
     opened = {route.path.partition("/console/")[0] or "/console" for route in ROUTES if route.guard == "open"}
+    opened = {"/site/v1" if path.startswith("/site/v1/") else path for path in opened}
     assert paths == opened | {"/grpc.health.v1.Health"}
     chain = {one["name"]: one for one in http(PLAN)["http_filters"]}
     assert chain["longest_body_without_key"]["disabled"] is True
@@ -277,3 +278,19 @@ def test_envoy_has_two_threads_where_there_is_room_and_nobody_wants_otherwise(
     asked: int, cores: int, threads: int
 ) -> None:
     assert threads_for(asked, cores) == threads
+
+
+def test_a_branch_office_shows_its_certificate_to_the_centre_and_nobody_can_claim_one(tmp_path: Path) -> None:
+    plan = replace(PLAN, clients_ca="/home/a/.ashore/sites/authority.pem")
+    chain = read(plan, "listeners.yaml")["resources"][0]["filter_chains"][0]
+    tls = chain["transport_socket"]["typed_config"]
+    assert tls["common_tls_context"]["validation_context"] == {"trusted_ca": {"filename": plan.clients_ca}}
+    assert "require_client_certificate" not in tls, "people have none"
+    told = [one for one in routes_of(plan)[0] if "request_headers_to_add" in one]
+    assert [path_of(one["match"]) for one in told] == ["/site/v1"]
+    (header,) = told[0]["request_headers_to_add"]
+    assert header["header"] == {"key": CLIENT, "value": "%DOWNSTREAM_PEER_FINGERPRINT_256%"}
+    early = http(plan)["early_header_mutation_extensions"][0]["typed_config"]["mutations"]
+    prefixes = {one["remove_on_match"]["key_matcher"]["prefix"] for one in early if "remove_on_match" in one}
+    assert any(CLIENT.startswith(one) for one in prefixes)
+    assert not any("request_headers_to_add" in one for one in routes_of(PLAN)[0])

@@ -29,6 +29,7 @@ PAGES: Final = (
     Page(name="chat"),
     Page(name="connect"),
     Page(name="models", nouns=("model", "optimize", "train", "engine", "fleet"), calls=("server models",)),
+    Page(name="sites", nouns=("site", "site rollout", "site keys")),
     Page(name="releases", nouns=("release", "alias", "learn")),
     Page(name="jobs", nouns=("job", "events")),
     Page(name="usage", nouns=("access budget",), calls=("access usage",)),

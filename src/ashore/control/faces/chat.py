@@ -13,9 +13,8 @@ from ashore.control.console.words import Words
 from ashore.control.faces.visiting import visit_of
 from ashore.core.hints import with_hint, without_hint
 from ashore.data.authority import Principal
-from ashore.data.http import Face, Relay
+from ashore.data.http import Exchange, Face, Relay
 from ashore.data.http.errors import OpenAIError
-from ashore.data.http.exchange import Exchange
 from ashore.kit.decode import UNDECODABLE
 
 PATH: Final = "/v1/chat/completions"

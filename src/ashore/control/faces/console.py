@@ -17,7 +17,7 @@ from ashore.control.faces.visiting import session_of, visit_of
 from ashore.control.server import Feed
 from ashore.core.errors import AshoreError, InvalidRequest, NotReady, PayloadTooLarge, Unauthenticated, UnknownRoute
 from ashore.data.authority import Principal
-from ashore.data.http.exchange import Exchange
+from ashore.data.http import Exchange
 from ashore.data.path import Limits
 from ashore.kit.call import Download
 

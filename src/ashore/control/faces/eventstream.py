@@ -7,7 +7,7 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING, Final
 
 from ashore.core.wholenumber import whole_number
-from ashore.data.http.exchange import Exchange
+from ashore.data.http import Exchange
 
 if TYPE_CHECKING:
     from ashore.data.http import Face

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from ashore.control.faces import console, feedback
+from ashore.control.faces import console, feedback, sites
 from ashore.control.faces.admin import routes_of
 from ashore.control.figures import own_metrics
 from ashore.data.feedback import Feedback, Score
@@ -30,6 +30,18 @@ CONTROL_ROUTES: Final[tuple[Route, ...]] = (
         method="POST", path="/api/public/ingestion", guard="infer", handler=feedback.ingest, tag="Feedback",
         summary="Send scores as clients of Langfuse do, several at once", request=feedback.Ingestion,
         response=feedback.IngestionOut,
+    ),
+    Route(
+        method="POST", path="/site/v1/join", guard="open", handler=sites.join, tag="Site", operation="site_join",
+        summary="Join a centre with a token, as a branch office does",
+    ),
+    Route(
+        method="GET", path="/site/v1/{path}", guard="open", handler=sites.read, tag="Site", operation="site_read",
+        summary="Read what a centre publishes, as a branch office does", content_type="application/octet-stream",
+    ),
+    Route(
+        method="PUT", path="/site/v1/reports/{site}/{number}", guard="open", handler=sites.report, tag="Site",
+        operation="site_report", summary="Hand a report in, as a branch office does",
     ),
     Route(
         method="GET", path="/console", guard="open", handler=console.page, tag="Console", operation="console_home",

@@ -10,7 +10,7 @@ from typing import Final
 from ashore.control.console import Console
 from ashore.control.sessions import Session, Visit
 from ashore.core.errors import NotReady, Unauthenticated
-from ashore.data.http.exchange import Exchange
+from ashore.data.http import Exchange
 from ashore.data.http.face import FORWARDED
 from ashore.data.http.routes import HOST
 

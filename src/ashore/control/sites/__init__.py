@@ -8,3 +8,5 @@ Owns: the tree, differences between models, the trust between centre and site, t
 the loop of a site and what it reports. Refuses: serving models, routing requests, and deciding whether a release is
 good; those are the rooms of a whole ashore, and a site asks them as its operator would.
 """
+
+from ashore.control.sites.centre import Office

@@ -43,11 +43,12 @@ from ashore.control.sites.sql import (
 from ashore.control.sites.waves import step, waves_of
 from ashore.core.clock import Clock
 from ashore.core.errors import Conflict, InvalidRequest, NotFound, Unauthenticated
-from ashore.data.audit.checkpoints import SignedLine
+from ashore.data.audit import SignedLine
 from ashore.kit.call import Actor
 from ashore.kit.decode import UNDECODABLE
 from ashore.kit.folders import make_folder
 from ashore.kit.recorder import Act, Recorder
+from ashore.kit.settings import SITES_AUTHORITY
 from ashore.kit.state import Database, kept_secret
 from ashore.kit.wholefile import write_whole
 
@@ -59,8 +60,6 @@ log = logging.getLogger("ashore.sites")
 ALL: Final = "all"
 MOST_TRIES: Final = 10
 """Wrong attempts after which a token is void."""
-AUTHORITY: Final = "authority.pem"
-"""In the folder of sites; the edge asks clients for a certificate once it is there."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -161,7 +160,7 @@ class Office:
 
     def authority(self) -> str:
         """Return the certificate of the authority for sites, which the edge checks theirs against."""
-        path = self.folder / AUTHORITY
+        path = self.folder.parent / SITES_AUTHORITY
         if not path.exists():
             make_folder(self.folder, mode=0o700)
             write_whole(path, SiteAuthority(self.secret("sites-authority-1")).certificate(self.now_s).encode())
@@ -230,7 +229,7 @@ class Office:
             digest = next((one for one, (name, _) in known.items() if wanted in (one, name)), None)
             if wanted and digest is None:
                 raise NotFound(
-                    f"no model {wanted!r} is released to sites", hint="`ashore site publish MODEL` does that"
+                    f"no model {wanted!r} is released to sites", hint="`ashore site models` lists those that are"
                 )
             fields = {
                 "alias": alias,
@@ -358,7 +357,8 @@ class Office:
             with self.database.read() as connection:
                 sites = [one for one in load_sites(connection).values() if not one.revoked_s]
                 models = {digest: model for digest, (_, model) in load_models(connection).items()}
-            wants = {one.name: msgspec.json.encode(one.want) for one in sites}
+            taken = {one.name: 0 if one.report is None else one.report.sequence for one in sites}
+            wants = {one.name: msgspec.json.encode(replace(one.want, taken=taken[one.name])) for one in sites}
             fresh = {one.name: one.want.sequence for one in sites if one.published != one.want.sequence}
             done = self.signing.publish(models, wants, fresh, targets=staged)
             with self.database.write() as connection:
@@ -367,14 +367,31 @@ class Office:
                         save_site(connection, replace(site, published=fresh[name]))
         return done
 
-    def bump(self, actor: Actor) -> int:
+    def staged_targets(self) -> Any:
+        """Return the list of released models, for an operator to sign."""
+        with self.database.read() as connection:
+            models = {digest: model for digest, (_, model) in load_models(connection).items()}
+        return self.signing.stage_targets(models)
+
+    def install(self, actor: Actor, staged: Any) -> str:
+        """Publish what operators have signed, and return its name.
+
+        Raises:
+            Conflict: it lacks signatures, or does not follow what is published.
+        """
+        name = self.signing.install(staged)
+        with self.database.write() as connection:
+            actor.record(self.recorder, "site:install-keys", f"keys/{name}", on=connection)
+        return name
+
+    def bump(self, actor: Actor) -> list[str]:
         """Sign every assignment again above every version before: after this centre was restored from a backup."""
         with self.database.write() as connection:
             sites = load_sites(connection, lock=True)
             for site in sites.values():
                 save_site(connection, replace(site, want=replace(site.want, sequence=self._next(site.want.sequence))))
             actor.record(self.recorder, "site:bump", "site/all", on=connection)
-        return len(sites)
+        return list(sites)
 
     def _chosen(self, connection: Connection, whom: str) -> list[Site]:
         sites = load_sites(connection, lock=True)

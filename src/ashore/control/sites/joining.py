@@ -33,7 +33,7 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
 
     site: SiteName
     csr: Annotated[bytes, msgspec.Meta(max_length=4_096)]
-    """DER; its key is the site's."""
+    """PEM; its key is the site's."""
     audit_key: Annotated[str, msgspec.Meta(max_length=64)]
     """Public key of its audit log, as base64."""
     proof: bytes
@@ -136,12 +136,14 @@ class SiteAuthority:
         from cryptography.hazmat.primitives.asymmetric import ec
 
         try:
-            asked = x509.load_der_x509_csr(csr)
+            asked = x509.load_pem_x509_csr(csr)
             key = asked.public_key()
         except ValueError as fault:
             raise InvalidRequest(f"the certificate request cannot be read: {fault}") from fault
         if not (isinstance(key, ec.EllipticCurvePublicKey) and isinstance(key.curve, ec.SECP256R1)):
-            raise InvalidRequest("the key of a site must be EC P-256", hint="`ashore site join` makes such a key")
+            raise InvalidRequest(
+                "the key of a site must be EC P-256", hint="make the key with the same version of ashore"
+            )
         if not asked.is_signature_valid:
             raise InvalidRequest("the certificate request is not signed by its own key")
         made = self._signed(_name(f"site {site}"), key, now_s)

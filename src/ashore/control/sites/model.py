@@ -116,6 +116,8 @@ class Want(msgspec.Struct, frozen=True, kw_only=True):
     offline_days: float | None = None
     """How long it serves without news; None: for ever."""
     escalate: Literal["never", "overflow", "quality"] = "never"
+    taken: Annotated[int, msgspec.Meta(ge=0, le=1 << 53)] = 0
+    """Highest sequence of a report that the centre had taken when this was signed, for links that only carry files."""
     votes: bool = False
     """Whether masked votes are handed in."""
     rate: Annotated[int, msgspec.Meta(ge=0)] = 0

@@ -19,7 +19,7 @@ from ashore.control.sites.identity import SiteKey
 from ashore.control.sites.ports import CentreLink
 from ashore.control.sites.report import SiteReport, Usage, Vote, sign_report
 from ashore.core.errors import CorruptBlob
-from ashore.data.audit.checkpoints import SignedLine, read_checkpoints
+from ashore.data.audit import SignedLine, read_checkpoints
 from ashore.data.authority.budgets import SqlAuthority
 from ashore.data.feedback.sql import votes_on
 from ashore.kit.decode import UNDECODABLE

@@ -101,19 +101,35 @@ def sign_file(path: Path, key_file: Path) -> int:
     Raises:
         InvalidSpec: a file is not what it should be.
     """
+    staged = read_metadata(path)
+    staged.sign(_signer(_read_key(key_file)), append=True)
+    write_whole(path, staged.to_bytes())
+    return len(staged.signatures)
+
+
+def public_of(key_file: Path) -> Any:
+    """Return the public half of a key in a file.
+
+    Raises:
+        InvalidSpec: it has none.
+    """
+    return _signer(_read_key(key_file)).public_key
+
+
+def _read_key(path: Path) -> Ed25519PrivateKey:
     from cryptography.hazmat.primitives import serialization
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-    staged = read_metadata(path)
+    hint = "give a file of `ashore site keys create`"
     try:
-        key = serialization.load_pem_private_key(key_file.read_bytes(), password=None)
+        key = serialization.load_pem_private_key(path.read_bytes(), password=None)
     except (ValueError, TypeError) as fault:
-        raise InvalidSpec(f"{key_file} has no key: {fault}", hint="give a file of `ashore site keys create`") from fault
+        raise InvalidSpec(f"{path} has no key: {fault}", hint=hint) from fault
+    except OSError as fault:
+        raise InvalidSpec(f"{path}: {fault.strerror}", hint=hint) from fault
     if not isinstance(key, Ed25519PrivateKey):
-        raise InvalidSpec(f"{key_file} has a {type(key).__name__}", hint="give a file of `ashore site keys create`")
-    staged.sign(_signer(key), append=True)
-    write_whole(path, staged.to_bytes())
-    return len(staged.signatures)
+        raise InvalidSpec(f"{path} has a {type(key).__name__}", hint=hint)
+    return key
 
 
 def read_metadata(path: Path) -> Metadata[Any]:

@@ -265,7 +265,5 @@ def _held(trusted: Path) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as fault:
-            raise HomeBusy(
-                f"another process refreshes {trusted}", hint="run one `ashore site sync` at a time"
-            ) from fault
+            raise HomeBusy(f"another process refreshes {trusted}", hint="let one process refresh at a time") from fault
         yield

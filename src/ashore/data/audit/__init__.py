@@ -4,7 +4,7 @@ Owns: the lines on disk and their hashes, one chain for each process, segments, 
 recorded (each room reports it to its `Recorder`), verifying, exporting and archiving (`control/audit`).
 """
 
-from ashore.data.audit.checkpoints import Checkpoints
+from ashore.data.audit.checkpoints import Checkpoints, SignedLine, read_checkpoints
 from ashore.data.audit.content import SUBJECTS_EPOCH, ContentSealer, SqlSubjectKeys
 from ashore.data.audit.digests import Digester, digest_key
 from ashore.data.audit.forms import NoteForm

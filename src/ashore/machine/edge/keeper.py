@@ -13,6 +13,7 @@ from ashore.core.errors import AshoreError
 from ashore.data.engines import read_inventory
 from ashore.kit.processes import get_from
 from ashore.kit.processes.supervisor import Supervisor
+from ashore.kit.settings import SITES_AUTHORITY
 from ashore.machine.edge.binary import EDGE, edge_child, find_envoy, threads_for
 from ashore.machine.edge.certificate import remove_other_keys
 from ashore.machine.edge.model import EdgePlan
@@ -117,6 +118,7 @@ class EdgeKeeper:
             num_workers=self._num_workers,
             longest_answer_s=self._longest_answer_s,
             max_file_bytes=self._max_file_bytes,
+            clients_ca=self._certificates.parent / SITES_AUTHORITY,
         )
 
     def _write(self, plan: EdgePlan) -> tuple[Path, ...]:

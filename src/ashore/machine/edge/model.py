@@ -49,6 +49,8 @@ class EdgePlan:
     machines: tuple[Machine, ...] = ()
     machines_ca: str = ""
     """File with the certificates that the edges of other machines are checked against; empty: those of the system."""
+    clients_ca: str = ""
+    """File with the authority that signs certificates of clients; empty: none is asked for one."""
     max_body_bytes: int = 16 << 20
     max_file_bytes: int = 512 << 20
     """For `POST /v1/files`."""

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from ashore.kit.call import CLIENT
 from ashore.kit.yaml import write_yaml
 from ashore.machine.edge.model import EdgePlan
 from ashore.machine.edge.replies import local_replies
@@ -37,7 +38,7 @@ def render(plan: EdgePlan) -> Mapping[Path, str]:
     made.filters["q"] = _quoted
     names = {
         "plan": plan, "routes": list(routes_of(plan)), "replies": write_yaml(local_replies()), "hop": HOP,
-        "http": HTTP, "grpc": GRPC, "control": CONTROL, "local": LOCAL, "remote_machines": REMOTE,
+        "client": CLIENT, "http": HTTP, "grpc": GRPC, "control": CONTROL, "local": LOCAL, "remote_machines": REMOTE,
         "upstream_idle_s": UPSTREAM_IDLE_S, "buffer_bytes": BUFFER_BYTES, "access_line": ACCESS_LINE,
     }  # fmt: skip
     watched = ("clusters.yaml", "listeners.yaml", *(("secrets.yaml",) if plan.tls else ()))

@@ -18,7 +18,11 @@ CONTROL: Final = "api_control"
 """The cluster of this machine's control process."""
 HOP: Final = "x-ashore-hop"
 """Set by an edge on forwarded requests: another machine's edge answers or refuses it, and does not forward it again."""
-OPEN_PATHS: Final = ("/healthz", "/", "/docs", "/health", "/ping", "/readyz", "/console", "/grpc.health.v1.Health")
+SITES: Final = "/site/v1"
+"""What branch offices read of a centre. They show certificates in place of keys."""
+OPEN_PATHS: Final = (
+    "/healthz", "/", "/docs", "/health", "/ping", "/readyz", "/console", SITES, "/grpc.health.v1.Health",
+)  # fmt: skip
 """What a worker answers without a key; the console asks for its cookie. Everything else is refused here."""
 ASK_PATH: Final = "/console/ask"
 """The page Chat sends a whole conversation here, so with a cookie the body may be as long as with a key: the worker
@@ -38,6 +42,8 @@ class EdgeRoute:
     """Whether its body is limited as that of a request without a key."""
     files: bool = False
     """Whether files are uploaded, with a limit of their own."""
+    shows_client: bool = False
+    """Whether the process behind gets the SHA-256 of the client's certificate."""
     reads: bool = False
     """Whether it has no effect, so that another process may be asked again."""
     why: str = ""
@@ -57,7 +63,9 @@ def routes_of(plan: EdgePlan) -> Iterator[EdgeRoute]:
         kind = GRPC if path.startswith("/grpc.") else CONTROL if is_for_control(path) else HTTP
         if plan.machines and kind != CONTROL:  # the health check of another machine counts local workers only
             yield EdgeRoute(match={**match, "headers": from_edge}, cluster=kind + LOCAL, short=True)
-        yield EdgeRoute(match=match, cluster=first(kind), short=True)
+        yield EdgeRoute(
+            match=match, cluster=first(kind), short=True, shows_client=path == SITES and bool(plan.clients_ca)
+        )
     no_key = [{"name": name, "present_match": True, "invert_match": True} for name in KEY_HEADERS]
     yield EdgeRoute(
         match={"prefix": "/", "headers": no_key},

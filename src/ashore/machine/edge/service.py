@@ -32,6 +32,7 @@ def plan_edge(
     num_workers: int,
     longest_answer_s: float,
     max_file_bytes: int,
+    clients_ca: Path | None = None,
 ) -> EdgePlan:
     """Return the edge for `spec`, with `num_workers` API workers behind it. No side effects.
 
@@ -47,6 +48,7 @@ def plan_edge(
         control=str(run / CONTROL_SOCKET),
         machines=tuple(_machine(text) for text in spec.machines),
         machines_ca=spec.machines_ca,
+        clients_ca=str(clients_ca) if clients_ca is not None and clients_ca.exists() else "",
         max_body_bytes=spec.max_body_bytes,
         max_file_bytes=max_file_bytes,
         flood_per_s=spec.flood_per_s,
