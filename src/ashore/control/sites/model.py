@@ -45,7 +45,7 @@ class PartFile(msgspec.Struct, frozen=True, kw_only=True):
     """One blob of a model: its OCI manifest, its config, or a file."""
 
     path: _Text
-    """Path inside the model; `manifest` and `config` for the first two. Never a path on a disk of ours."""
+    """Path inside the model; `/manifest` and `/config` for the first two. Never a path on a disk of ours."""
     size: _Size
     sha256: Hex
     """Of the whole file. The only word on what is right: segments and deltas are ways to get there."""

@@ -23,7 +23,7 @@ from ashore.control.sites.delta.requantise import predict
 from ashore.control.sites.delta.steps import STEP_BYTES, Change, Copy, FileSteps, Fill, Index, Requantise, Step
 from ashore.control.sites.model import SEGMENT_BYTES, Delta, PartFile, Segment
 
-Keep = Callable[[Segment, bytes], None]
+Keep = Callable[[Segment, bytes], object]
 """Writes the frame of a segment where sites find it. Called again with the same one."""
 _MOVED: Final = 4096
 """Least bytes of a tensor that is looked for at another place."""

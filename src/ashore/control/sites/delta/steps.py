@@ -17,6 +17,8 @@ from ashore.control.sites.model import MAX_FILE_BYTES, SEGMENT_BYTES, Hex, PartF
 from ashore.control.sites.ports import WrongBytes
 from ashore.core.foreign import foreign_errors
 
+FULL: Final = "full"
+"""Key of the plan that needs no base."""
 STEP_BYTES: Final = 1 << 20
 """Most bytes that one step changes."""
 _At = Annotated[int, msgspec.Meta(ge=0, le=MAX_FILE_BYTES)]
@@ -134,7 +136,7 @@ def whole(files: Sequence[PartFile]) -> Plan:
         if to != file.size:
             raise WrongBytes(f"the segments of {file.path!a} have {to} bytes, expected {file.size}")
         made.append((file, tuple(steps)))
-    return Plan(key="full", bases=(), segments=tuple(segments), files=tuple(made))
+    return Plan(key=FULL, bases=(), segments=tuple(segments), files=tuple(made))
 
 
 def read_index(data: bytes, key: str, files: Sequence[PartFile]) -> Plan:

@@ -1,0 +1,409 @@
+"""Brings a model to a site: what is missing, by the cheapest way, over a link that may break anywhere.
+
+What is on the disk is the only state. A segment that has arrived whole is not fetched again; of one that has not, the
+bytes that arrived are kept. Steps that are done, `delta/apply.py` counts.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import logging
+import os
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Final, Literal
+
+from ashore.control.sites.delta import FULL, Plan, finish, making, read_index, unpack, whole
+from ashore.control.sites.model import Delta, ModelParts, PartFile, Progress, Segment
+from ashore.control.sites.ports import Away, CentreLink, Have, NoSpace, OnProgress, WrongBytes
+from ashore.core.bytesize import human_bytes
+from ashore.core.ids import Digest
+from ashore.kit.folders import make_folder
+from ashore.kit.store import BlobCopy, ModelCopy, ModelStore, disk_errors
+from ashore.kit.wholefile import sync_folder
+
+log = logging.getLogger("ashore.sites")
+
+PARALLEL: Final = 4
+"""Segments that are fetched at once."""
+AHEAD: Final = 16
+"""Segments that may lie on the disk before they are used."""
+SPARE_BYTES: Final = 64 << 20
+"""What a fetch leaves free on the disk."""
+FRUITLESS: Final = 4
+"""Tries in a row that bring no byte, after which there is no link."""
+PAUSE_S: Final = 0.5
+
+
+class NotNow(Away):
+    """The hours in which this site fetches models have ended.
+
+    It goes on in the next ones, with what has arrived. Change `[sites] hours` to fetch at other times.
+    """
+
+
+class Throttle:
+    """Shares a number of bytes a second among threads."""
+
+    def __init__(
+        self, rate: int, *, now: Callable[[], float] = time.monotonic, sleep: Callable[[float], None] = time.sleep
+    ) -> None:
+        """Create it. `rate` 0: no limit."""
+        self._rate, self._now, self._sleep = rate, now, sleep
+        self._lock = threading.Lock()
+        self._free_s = now()
+        self.taken = 0
+
+    def take(self, num_bytes: int) -> None:
+        """Count bytes that have arrived, and wait until they fit into the rate."""
+        with self._lock:
+            self.taken += num_bytes
+            if not self._rate:
+                return
+            self._free_s = max(self._free_s, self._now()) + num_bytes / self._rate
+            wait_s = self._free_s - self._now()
+        if wait_s > 0:
+            self._sleep(wait_s)
+
+
+def is_open(hours: str, at: datetime) -> bool:
+    """Return whether a local time lies in `22:00-06:00`; always if there are no hours."""
+    start, _, end = hours.partition("-")
+    minute = at.strftime("%H:%M")
+    return not hours or (start <= minute < end if start <= end else minute >= start or minute < end)
+
+
+class StoreHave:
+    """What a site's store has. Sealed models do not count: their clear bytes are on no disk."""
+
+    def __init__(self, store: ModelStore) -> None:
+        """Read what is there."""
+        models = [one for one in store.list() if one.sealed is None]
+        self._models = frozenset(str(one.digest) for one in models)
+        blobs = {file.digest for one in models for file in one.files}
+        self._files = {one.removeprefix("sha256:"): store.blob_path(one) for one in blobs}
+
+    def models(self) -> frozenset[str]:
+        return self._models
+
+    def file(self, sha256: str) -> Path | None:
+        found = self._files.get(sha256)
+        return found if found is not None and found.is_file() else None
+
+
+def model_copy(parts: ModelParts, *, name: str, created_s: int) -> ModelCopy:
+    """Return what `ModelStore.put_back` takes; its staged files are `into / hex` of `Puller.fetch`."""
+    blobs = tuple(BlobCopy(digest=Digest(f"sha256:{one.sha256}"), num_bytes=one.size) for one in parts.files)
+    bare, _, variant = name.partition("@")
+    digest = Digest(parts.digest)
+    return ModelCopy(name=bare, variant=variant, digest=digest, tagged=True, created_s=created_s, blobs=blobs)
+
+
+@dataclass(frozen=True, slots=True)
+class _With:
+    """What a site has, and the files of a model that it has fetched on the way to another one."""
+
+    have: Have
+    folder: Path
+
+    def models(self) -> frozenset[str]:
+        return self.have.models()
+
+    def file(self, sha256: str) -> Path | None:
+        found = self.folder / sha256
+        return found if found.is_file() else self.have.file(sha256)
+
+
+class Puller:
+    """Fetches models over one link."""
+
+    def __init__(
+        self,
+        link: CentreLink,
+        *,
+        throttle: Throttle | None = None,
+        may_fetch: Callable[[], bool] = lambda: True,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        """Create it.
+
+        Args:
+            link: Where segments are read.
+            throttle: The limit of the rate.
+            may_fetch: Returns whether the hours allow it; asked before each segment.
+            sleep: Waits between tries that bring nothing.
+        """
+        self._link, self._throttle, self._may_fetch, self._sleep = link, throttle or Throttle(0), may_fetch, sleep
+        self.wrong: list[str] = []
+        """What was not as the signed list says, for the site's report."""
+
+    @property
+    def fetched(self) -> int:
+        """Bytes that have come over the link."""
+        return self._throttle.taken
+
+    def fetch(
+        self,
+        parts: ModelParts,
+        *,
+        have: Have,
+        into: Path,
+        others: Mapping[str, ModelParts] | None = None,
+        on_progress: OnProgress = lambda _: None,
+    ) -> Path:
+        """Return a folder with every file of a model, whole and verified, named by its SHA-256.
+
+        May be called again after a kill or an error, and goes on where it was. A second call for the same folder waits
+        for the first. The files may be hard links of the store's: never write to them.
+
+        Args:
+            parts: The signed list.
+            have: What need not be fetched.
+            into: Folder for this model, on the file system of the store.
+            others: Signed lists of other models, one of which may stand between what the site has and this one.
+            on_progress: Called as segments arrive.
+
+        Raises:
+            NoSpace: before the first byte. Away, NotNow: later again. Absent, Refused.
+            WrongBytes: neither a delta nor the segments give what the signed list says.
+        """
+        with disk_errors(into):
+            make_folder(into)
+            with (into / "lock").open("wb") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                self._fetch(parts, have, into, others or {}, on_progress)
+        return into
+
+    def _fetch(
+        self, parts: ModelParts, have: Have, into: Path, others: Mapping[str, ModelParts], on_progress: OnProgress
+    ) -> None:
+        missing = [one for one in _unique(parts) if not _link(one, have, into)]
+        folder = into / "between"
+        for way in _ways(parts, missing, have, others):
+            bad = into / f"{way[0].index.sha256}.bad" if way else None
+            if not missing or (bad is not None and bad.exists()):
+                continue
+            try:
+                if len(way) == 2:
+                    make_folder(folder)
+                    between = others[way[1].base]
+                    lacking = [one for one in _unique(between) if not _link(one, have, folder)]
+                    self._make(between.digest, lacking, way[0], have, folder, on_progress)
+                last = way[-1] if way else None
+                self._make(parts.digest, missing, last, _With(have, folder), into, on_progress)
+                break
+            except WrongBytes as fault:
+                self.wrong.append(fault.message)
+                _clear(into, "*.part", "*.done")
+                if bad is None:
+                    raise
+                log.warning("the delta from %s is of no use: %s", way[0].base, fault)
+                bad.touch()
+        _clear(into, "*.bad", "*.part", "*.done")
+        for one in (folder, into / "segments"):
+            shutil.rmtree(one, ignore_errors=True)
+
+    def _make(
+        self,
+        model: str,
+        files: Sequence[PartFile],
+        delta: Delta | None,
+        have: Have,
+        into: Path,
+        on_progress: OnProgress,
+    ) -> None:
+        """Make files of a model out of a delta, or out of their segments."""
+        segments = into / "segments"
+        make_folder(segments)
+        _check_room(files, into)
+        if delta is None:
+            plan = whole(files)
+        else:
+            arrived = self._arrive(delta.index, segments, threading.Event())
+            plan = read_index(unpack(delta.index, arrived.read_bytes()), delta.index.sha256[:16], files)
+        bases = [have.file(one) for one in plan.bases]
+
+        def base(number: int) -> Path:
+            found = bases[number]
+            if found is None:
+                raise WrongBytes(f"the base {plan.bases[number][:16]} of a delta is not in the store")
+            return found
+
+        with self._arriving(model, plan, into, on_progress) as take:
+            for file, steps in plan.files:
+                if (into / file.sha256).exists():
+                    continue
+                with making(file, into, plan.key, base) as one:
+                    for placed in steps[one.done :]:
+                        if placed.segment >= 0:
+                            payload = take(placed.segment, one.commit)[placed.start : placed.start + placed.length]
+                        else:
+                            payload = memoryview(b"")
+                        one.apply(placed.step, payload)
+                    one.commit()
+                finish(file, into, plan.key)
+                sync_folder(into)
+        if delta is not None:
+            (segments / delta.index.sha256).unlink(missing_ok=True)
+
+    @contextmanager
+    def _arriving(
+        self, model: str, plan: Plan, into: Path, on_progress: OnProgress
+    ) -> Iterator[Callable[[int, Callable[[], None]], memoryview]]:
+        """Yield what returns the clear bytes of a segment, in the order in which the plan needs them; some are fetched
+        ahead. Before one is left for the next, the steps that read it are forced to the disk, and then it is deleted.
+        """
+        folder, stop = into / "segments", threading.Event()
+        order = [plan.segments[number] for number in _still_needed(plan, into)]
+        last = {one.sha256: number for number, one in enumerate(order)}
+        total = sum(plan.segments[number].stored for number in plan.needed())
+        done = total - sum(one.stored for one in order)
+        coming: dict[str, Future[Path]] = {}
+        at, now, clear = -1, -1, memoryview(b"")
+        pool = ThreadPoolExecutor(PARALLEL, thread_name_prefix="segments")
+
+        def take(number: int, commit: Callable[[], None]) -> memoryview:
+            nonlocal at, now, clear, done
+            if number == now:
+                return clear
+            commit()
+            if at >= 0 and last[order[at].sha256] == at:
+                (folder / order[at].sha256).unlink(missing_ok=True)
+            at, now = at + 1, number
+            for one in order[at : at + AHEAD]:
+                if one.sha256 not in coming:
+                    coming[one.sha256] = pool.submit(self._arrive, one, folder, stop)
+            arrived = coming[order[at].sha256].result()
+            try:
+                clear = memoryview(unpack(order[at], arrived.read_bytes()))
+            except WrongBytes:
+                arrived.unlink()
+                raise
+            done += order[at].stored
+            way: Literal["delta", "full"] = "full" if plan.key == FULL else "delta"
+            on_progress(Progress(model=model, way=way, fetched=self.fetched, done=done, total=total))
+            return clear
+
+        try:
+            yield take
+        finally:
+            stop.set()
+            pool.shutdown(cancel_futures=True)
+
+    def _arrive(self, segment: Segment, folder: Path, stop: threading.Event) -> Path:
+        """Return the file of a segment, verified; fetched where it is not there."""
+        target, part = folder / segment.sha256, folder / f"{segment.sha256}.part"
+        fruitless, again = 0, True
+        while not target.exists():
+            before = part.stat().st_size if part.exists() else 0
+            try:
+                if before < segment.stored:
+                    self._read(segment, part, before, stop)
+                seen = hashlib.sha256(part.read_bytes()).hexdigest()
+                if seen != segment.sha256:
+                    raise WrongBytes(f"segment {segment.sha256[:16]} arrived with the SHA-256 {seen[:16]}")
+            except Away:
+                gained = part.exists() and part.stat().st_size > before
+                fruitless = 0 if gained else fruitless + 1
+                if stop.is_set() or fruitless >= FRUITLESS or not self._may_fetch():
+                    raise
+                self._sleep(0 if gained else PAUSE_S * 2**fruitless)
+            except WrongBytes:
+                part.unlink(missing_ok=True)
+                if not again:
+                    raise
+                again = False
+            else:
+                with part.open("rb") as file:
+                    os.fsync(file.fileno())
+                part.replace(target)
+        return target
+
+    def _read(self, segment: Segment, part: Path, start: int, stop: threading.Event) -> None:
+        if not self._may_fetch():
+            raise NotNow("the hours in which this site fetches models have ended")
+        with disk_errors(part), part.open("ab", buffering=0) as file:
+            for piece in self._link.read(segment.path, start=start, limit=segment.stored):
+                file.write(piece)
+                self._throttle.take(len(piece))
+                if stop.is_set():
+                    raise Away("the fetch was stopped")
+        if part.stat().st_size < segment.stored:
+            raise Away(f"segment {segment.sha256[:16]} ended after {part.stat().st_size} of {segment.stored} bytes")
+
+
+def _still_needed(plan: Plan, into: Path) -> Iterator[int]:
+    """Yield the segments of steps that are not done, in the order in which they are taken."""
+    before = -1
+    for file, steps in plan.files:
+        ledger = into / f"{file.sha256}.{plan.key}.done"
+        done = len(steps) if (into / file.sha256).exists() else ledger.stat().st_size if ledger.exists() else 0
+        for placed in steps[done:]:
+            if placed.segment not in (-1, before):
+                before = placed.segment
+                yield before
+
+
+def _ways(
+    parts: ModelParts, missing: Sequence[PartFile], have: Have, others: Mapping[str, ModelParts]
+) -> list[tuple[Delta, ...]]:
+    """Return the ways to a model, the cheapest first: a delta, two in a row, or (empty) its segments."""
+    mine = have.models()
+    ways: list[tuple[Delta, ...]] = [(one,) for one in parts.deltas if one.base in mine]
+    for one in parts.deltas:
+        if one.base not in mine and one.base in others:
+            ways += [(first, one) for first in others[one.base].deltas if first.base in mine]
+    full = sum({segment.sha256: segment.stored for one in missing for segment in one.segments}.values())
+    return [*sorted((way for way in ways if _cost(way) < full), key=_cost), ()]
+
+
+def _unique(parts: ModelParts) -> Iterable[PartFile]:
+    return {one.sha256: one for one in parts.files}.values()
+
+
+def _clear(into: Path, *patterns: str) -> None:
+    for left in (one for pattern in patterns for one in into.glob(pattern)):
+        left.unlink()
+
+
+def _cost(way: tuple[Delta, ...]) -> int:
+    return sum(one.size for one in way)
+
+
+def _link(file: PartFile, have: Have, into: Path) -> bool:
+    """Return whether a file is in the folder, whole; put it there if the site has it."""
+    target, mine = into / file.sha256, have.file(file.sha256)
+    if target.exists():
+        return True
+    if mine is None or mine.stat().st_size != file.size:
+        return False
+    with suppress(WrongBytes):
+        part = into / f"{file.sha256}.have.part"
+        part.unlink(missing_ok=True)
+        try:
+            os.link(mine, part)
+        except OSError:
+            shutil.copyfile(mine, part)
+        (into / f"{file.sha256}.have.done").touch()
+        finish(file, into, "have")
+    return target.exists()
+
+
+def _check_room(files: Sequence[PartFile], into: Path) -> None:
+    """Raise `NoSpace` unless the new files fit on the disk beside what is there."""
+    here = sum(one.stat().st_blocks * 512 for one in into.glob("*.part"))
+    needed = sum(one.size for one in files if not (into / one.sha256).exists()) + SPARE_BYTES - here
+    free = shutil.disk_usage(into).free
+    if needed > free:
+        raise NoSpace(
+            f"the new version needs {human_bytes(needed)} at {into}; {human_bytes(free)} are free",
+            hint=f"free {human_bytes(needed - free)} (`ashore model gc` may help); nothing was fetched",
+        )
