@@ -231,3 +231,14 @@ class SiteTwin:
             root=1, served=self.served, **more,
         )  # fmt: skip
         return sign_report(made, self.key)
+
+
+def key_and_csr(name: str) -> tuple[str, bytes]:
+    """Return a new key and a certificate request with it, both as PEM."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    pem = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    ).decode()
+    subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
+    made = x509.CertificateSigningRequestBuilder().subject_name(subject).sign(key, hashes.SHA256())
+    return pem, made.public_bytes(serialization.Encoding.PEM)
