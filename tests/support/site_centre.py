@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from ashore.control.sites.centre import Office
 from ashore.control.sites.joining import ask, take_answer
 from ashore.control.sites.model import ModelParts, PartFile, Segment, Serve, Want
-from ashore.control.sites.ports import Absent, WrongBytes
+from ashore.control.sites.ports import Absent, Tree, WrongBytes
 from ashore.control.sites.report import Served, SiteReport, sign_report
 from ashore.control.sites.roles import (
     Lives,
@@ -36,7 +36,7 @@ from ashore.core.principal import Principal
 from ashore.data.audit.signing import new_signing_key
 from ashore.kit.call import Actor
 from ashore.kit.recorder import MemoryRecorder
-from ashore.kit.state import open_scratch
+from ashore.kit.state import Database, open_scratch
 
 NOW_S = 1_800_000_000
 DAY_S = 86_400
@@ -157,11 +157,11 @@ class Centre:
 ACTOR = Actor(principal=Principal(id="olga", kind="user", tenant=TenantId("default")))
 
 
-def open_office(folder: Path, *, tree: MemoryTree | None = None, sites: int = 0) -> Office:
+def open_office(folder: Path, *, tree: Tree | None = None, database: Database | None = None) -> Office:
     """Return a centre on a scratch state, with its keys in `folder/keys`."""
     office = Office(
-        database=open_scratch(), recorder=MemoryRecorder(), clock=ManualClock(now_s=NOW_S), folder=folder / "sites",
-        tree=tree or MemoryTree(), section=SitesSection,
+        database=database or open_scratch(), recorder=MemoryRecorder(), clock=ManualClock(now_s=NOW_S),
+        folder=folder / "sites", tree=tree or MemoryTree(), section=SitesSection,
     )  # fmt: skip
     (folder / "keys").mkdir()
     keys = [folder / "keys" / f"root-{number}.pem" for number in (1, 2, 3)]
