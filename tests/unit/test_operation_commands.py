@@ -6,13 +6,14 @@ import inspect
 import io
 import json
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
-from ashore.cli import operation
+from ashore.cli import bootstrap, operation
 from ashore.cli.bootstrap.operations import Shown, Work, find_operation
 from ashore.cli.bootstrap.operations import models as model_operations
 from ashore.cli.calls import Server
@@ -20,10 +21,11 @@ from ashore.cli.main import build_app
 from ashore.cli.operation import Order, do
 from ashore.cli.operations import calls_by_name, operation_command
 from ashore.cli.progress import PIPE, TerminalProgress
-from ashore.cli.recorded import acts_as_owner, is_act, os_user
+from ashore.cli.recorded import acts_as_owner, is_act, os_user, recorded
 from ashore.core.errors import InvalidRequest, NotFound
 from ashore.data.jobs.operations.asks import VerifyIn
 from ashore.data.jobs.operations.model import NAMES
+from ashore.kit.recorder import MemoryRecorder
 
 NEVER = {"config", "run", "out", "dry_run", "as_json", "take_over", "without_state", "keep", "checkpoints", "resume"}
 """Options that only the machine may say: files that are run, read or written, and what makes a second run unlike."""
@@ -130,3 +132,15 @@ def test_with_job_a_command_is_sent_and_not_done(monkeypatch: pytest.MonkeyPatch
 def test_a_command_with_job_is_no_act_of_the_owner() -> None:
     assert is_act(["model", "pull", "x"]) and not is_act(["model", "pull", "x", "--job"])
     assert acts_as_owner(["backup", "run"]) and not acts_as_owner(["backup", "run", "--job"])
+
+
+def test_an_act_on_files_that_is_killed_leaves_a_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recorder = MemoryRecorder()
+    monkeypatch.setenv("ASHORE_HOME", str(tmp_path))
+    monkeypatch.setattr(bootstrap, "command_recorder", lambda home: nullcontext(recorder))
+    with pytest.raises(SystemExit), recorded(["model", "gc"]):
+        raise SystemExit
+    assert [(one.action, one.outcome) for one in recorder.acts] == [("model:gc", "allowed")]
+    with recorded(["model", "gc"]):
+        pass
+    assert [one.outcome for one in recorder.acts[1:]] == ["allowed", "done"]

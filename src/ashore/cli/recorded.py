@@ -15,7 +15,7 @@ from ashore.core.errors import AshoreError
 from ashore.core.ids import TenantId
 from ashore.core.principal import Principal
 from ashore.kit.call import Actor
-from ashore.kit.recorder import Recorder
+from ashore.kit.recorder import Act, Recorder, begin
 
 ACTS: Final[Mapping[str, frozenset[str]]] = {
     "model": frozenset(("export", "gc", "import", "pull", "push", "rekey", "remove", "seal", "unseal")),
@@ -141,5 +141,6 @@ def recorded(words: Sequence[str]) -> Iterator[None]:
     noun, verb, target = words[0], words[1], target_of(words)
     action, resource = f"{noun}:{verb}", f"{noun}/{target}" if target else noun
     with acting(action, resource) as recorder:
+        begin(recorder, Act(action=action, actor=os_user(), resource=resource))
         yield
         owner().record(recorder, action, resource)

@@ -70,7 +70,7 @@ def unseal(*, config: Path | None = None, dry_run: DryRun = False, as_json: AsJs
 def _change(verb: Literal["seal", "unseal"], settings: Settings, *, dry_run: bool, as_json: bool) -> None:
     from ashore.cli.bootstrap import command_recorder, key_keeper
     from ashore.cli.bootstrap.secrets import seal_home_secrets, unseal_home_secrets
-    from ashore.kit.recorder import Act
+    from ashore.kit.recorder import Act, begin
 
     keeper = key_keeper(settings)
     change = seal_home_secrets if verb == "seal" else unseal_home_secrets
@@ -78,9 +78,11 @@ def _change(verb: Literal["seal", "unseal"], settings: Settings, *, dry_run: boo
         report = change(settings, keeper, dry_run=True)
     else:
         with home_alone(settings.home, f"ashore secret {verb}"), command_recorder(settings.home, keeper) as recorder:
+            act = Act(action=f"secret:{verb}", actor=os_user(), resource="secret/*")
+            begin(recorder, act)
             report = change(settings, keeper)
             detail: dict[str, str | int] = {"changed": len(report.changed), "already": len(report.already)}
-            recorder.record(Act(action=f"secret:{verb}", actor=os_user(), resource="secret/*", detail=detail))
+            recorder.record(dataclasses.replace(act, detail=detail))
     if as_json:
         print(json.dumps(dataclasses.asdict(report)))
     else:

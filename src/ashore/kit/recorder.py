@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from dataclasses import dataclass, field, replace
+from typing import Any, Final, Literal, Protocol
 
 ActOutcome = Literal["allowed", "denied", "done", "failed"]
 """allowed, denied: a decision. done, failed: something was tried."""
+BEGIN_S: Final = 10.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +63,17 @@ class Recorder(Protocol):
             AshoreError: it was not on disk in time, or cannot be written; a caller that needs it on disk must refuse.
         """
         ...
+
+
+def begin(recorder: Recorder, act: Act) -> None:
+    """Record that an act begins that changes files; the record is on disk when this returns. A kill before the act is
+    recorded as done leaves this record of it.
+
+    Raises:
+        AshoreError: it cannot be recorded, so the act must not begin.
+    """
+    recorder.record(replace(act, outcome="allowed", reason="it begins"))
+    recorder.settle(BEGIN_S)
 
 
 class Recollection(Protocol):

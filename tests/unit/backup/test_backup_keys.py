@@ -88,7 +88,8 @@ def test_a_recovery_key_that_nobody_shows_is_asked_for_by_status_and_by_run(rig:
     assert not any("recovery key" in note for note in rig.service.run(rig.contents).notes)
     rig.clock.advance(CONFIRM_EVERY_S + 86_400)
     assert any("nobody has confirmed the recovery key for 181 days" in line for line in rig.service.status().warnings)
-    assert "backup:confirm" in [act.action for act in rig.recorder.acts]
+    last = [(act.action, act.outcome) for act in rig.recorder.acts if act.action == "backup:confirm"]
+    assert last == [("backup:confirm", "allowed"), ("backup:confirm", "done")]
 
 
 def test_a_wrong_recovery_key_is_refused_and_changes_nothing(rig: Rig, tmp_path: Path) -> None:

@@ -56,6 +56,14 @@ def test_changes_are_made_and_undone_in_the_reverse_order(tmp_path: Path) -> Non
     assert remedies(tmp_path, world).undo() == ()
 
 
+def test_each_change_is_told_before_it_is_made_and_before_it_is_undone(tmp_path: Path) -> None:
+    world, told = World(a="1"), []
+    hands = Remedies(Journal(tmp_path), world, say=lambda one: told.append((one.stage, world.values["a"])))
+    hands.apply([finding("D1", "a", "9")])
+    hands.undo()
+    assert told == [("begun", "1"), ("made", "9"), ("begun", "9"), ("undone", "1")]
+
+
 def test_only_safe_changes_are_made_unless_their_rule_is_named(tmp_path: Path) -> None:
     found = [finding("D1", "a", "9"), finding("D2", "b", "8", safe=False)]
     one = remedies(tmp_path, World())

@@ -37,7 +37,7 @@ from ashore.control.backup.vault import Reading, look, place_of, read_mark, soun
 from ashore.control.backup.writing import STALL_S
 from ashore.core.clock import Clock
 from ashore.core.errors import AshoreError, BackupDamaged, Conflict, InvalidRequest, NotFound, TooFewNodes
-from ashore.kit.recorder import Act, Recorder
+from ashore.kit.recorder import Act, Recorder, begin
 
 KEPT_BACKUPS = 7
 SLICE_S = 300.0
@@ -206,7 +206,7 @@ class BackupService:
         Raises:
             TooFewNodes: too few nodes work to judge anything.
         """
-        with self._locked("scrub"), self._recorded("backup:scrub") as detail:
+        with self._locked("scrub"), self._recorded("backup:scrub", begins=False) as detail:
             vault, reading = self._look()
             self._refuse_blind(reading)
             marks, reading = self._mend_marks(vault, reading)
@@ -410,10 +410,13 @@ class BackupService:
             self._home.note_again(lost)
 
     @contextmanager
-    def _recorded(self, action: str) -> Iterator[dict[str, str | int]]:
-        """Write the audit record of the outcome, unless it is `quiet`; the block adds facts to the yielded dict."""
+    def _recorded(self, action: str, *, begins: bool = True) -> Iterator[dict[str, str | int]]:
+        """Write audit records of the beginning, and of the outcome unless it is `quiet`; the block adds facts to the
+        yielded dict."""
         detail: dict[str, str | int] = {}
         act = Act(action=action, actor=self._actor, resource="backup/home")
+        if begins:
+            begin(self._recorder, act)
         try:
             yield detail
         except AshoreError as error:

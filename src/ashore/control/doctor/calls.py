@@ -17,7 +17,7 @@ from ashore.core.errors import InvalidRequest, NotFound
 from ashore.core.nearest import did_you_mean
 from ashore.kit.call import Actor, Call, Nothing, Rights
 from ashore.kit.fieldmarks import COMMAS
-from ashore.kit.recorder import Recorder
+from ashore.kit.recorder import BEGIN_S, Recorder
 
 if TYPE_CHECKING:
     from ashore.control.doctor.rule import Rule
@@ -205,13 +205,14 @@ def undo(desk: DoctorDesk, actor: Actor, asked: UndoIn) -> ChangesShown:
 
 
 def _record(desk: DoctorDesk, actor: Actor, action: str, entry: Entry) -> None:
-    failed = entry.stage in ("begun", "failed") or (action == UNDO and entry.stage == "made")
+    begins = entry.stage == "begun"
+    failed = entry.stage == "failed" or (action == UNDO and entry.stage == "made")
     actor.record(
         desk.recorder,
         action,
         f"doctor/{entry.rule}",
-        outcome="failed" if failed else "done",
-        reason=entry.note,
+        outcome="allowed" if begins else "failed" if failed else "done",
+        reason="it begins" if begins else entry.note,
         detail={
             "change": entry.id,
             "kind": entry.kind,
@@ -220,6 +221,8 @@ def _record(desk: DoctorDesk, actor: Actor, action: str, entry: Entry) -> None:
             "after": entry.after,
         },
     )
+    if begins:
+        desk.recorder.settle(BEGIN_S)
 
 
 def _asked_rules(only: str, ignore: str) -> tuple[Rule, ...]:

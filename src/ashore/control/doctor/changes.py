@@ -138,7 +138,8 @@ class Remedies:
         now_s: Callable[[], float] = time.time,
         boot: Callable[[], str] = boot_id,
     ) -> None:
-        """Make it. `say` hears of each change that was made or undone, after it is written down."""
+        """Make it. `say` hears of each change before it is made, and once it was made or undone; it is written down
+        then."""
         self._journal = journal
         self._hands = hands
         self._say = say
@@ -173,6 +174,7 @@ class Remedies:
         if fault:
             return self._note(entry, "failed", fault)
         self._journal.write(entry)
+        self._say(entry)
         try:
             self._hands.put(change)
             after = self._hands.read(change)
@@ -223,6 +225,7 @@ class Remedies:
                 return self._note(entry, "gone", f"{entry.target} is not there any more")
             if now not in (entry.after, entry.before):
                 return self._note(entry, "gone", f"it is {now}: somebody changed it since, and that stays")
+            self._say(msgspec.structs.replace(entry, stage="begun", note=""))
             self._hands.put(change)
         except OSError as error:
             return msgspec.structs.replace(entry, note=error.strerror or str(error))
