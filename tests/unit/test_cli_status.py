@@ -12,7 +12,7 @@ import pytest
 from ashore.cli.backends import BackendShown
 from ashore.cli.main import main
 from ashore.cli.recorded import acts_as_owner
-from ashore.cli.status import Status, accelerators, figures, last_backup_at, models_of, needs_of, show
+from ashore.cli.status import Status, accelerators, figures, last_backup, models_of, needs_of, show
 from ashore.control.backup import BackupHome
 from ashore.control.backup.model import FORMAT, Vault
 from ashore.control.doctor import Readings
@@ -51,12 +51,19 @@ def test_what_the_page_of_metrics_tells() -> None:
 
 
 def test_the_newest_backup_is_that_of_the_home_however_it_was_made(tmp_path: Path) -> None:
-    assert last_backup_at(tmp_path) is None
+    assert last_backup(tmp_path) == (None, [])
     vault = Vault(format=FORMAT, vault_id="v", code="2+1", places=(), node_ids=(), writer="w")
     BackupHome(tmp_path).write(vault)
-    assert last_backup_at(tmp_path) is None, "set up, and none made"
+    assert last_backup(tmp_path) == (None, []), "set up, and none made"
     BackupHome(tmp_path).write(msgspec.structs.replace(vault, backed_up_s=1_700_000_000))
-    assert last_backup_at(tmp_path) == 1_700_000_000
+    assert last_backup(tmp_path) == (1_700_000_000, [])
+
+
+def test_a_damaged_file_of_the_backup_is_something_that_needs_somebody(tmp_path: Path) -> None:
+    (tmp_path / "backup").mkdir()
+    (tmp_path / "backup" / "vault.json").write_text("[]")
+    at_s, (need,) = last_backup(tmp_path)
+    assert at_s is None and "vault.json cannot be read" in need.what and "recovery key" in need.do
 
 
 def test_a_server_that_is_well_needs_nobody() -> None:

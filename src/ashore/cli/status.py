@@ -17,7 +17,7 @@ from ashore.cli.doctor import examine_once
 from ashore.cli.sure import AsJson
 from ashore.control.doctor.samples import Samples
 from ashore.core.bytesize import human_bytes
-from ashore.core.errors import NotReady
+from ashore.core.errors import BackupDamaged, NotReady
 from ashore.kit.settings import Settings, read_settings
 
 if TYPE_CHECKING:
@@ -165,6 +165,7 @@ def look(settings: Settings) -> Status:
         return Status(running=False, home=str(settings.home.root), accelerators=gpus)
     backends = asyncio.run(backends_of((*topology.models, *topology.beside)))
     examined, page = examine_once(settings, backends)
+    backed_up_s, damaged = last_backup(settings.home.root)
     return figures(
         Samples(page),
         Status(
@@ -179,9 +180,9 @@ def look(settings: Settings) -> Status:
             memory_bytes=int(str(residents["memory_bytes"])),
             anchors=[*topology.audit.section.anchors],
             silent_anchors=silent_anchors(settings.home.audit),
-            last_backup_at=last_backup_at(settings.home.root),
+            last_backup_at=backed_up_s,
             accelerators=gpus,
-            needs=needs_of(examined),
+            needs=damaged + needs_of(examined),
         ),
     )
 
@@ -283,16 +284,16 @@ def models_of(book: Book, residents: Mapping[str, Mapping[str, Any]] = MappingPr
     return sorted(shown, key=lambda one: (one.alias, one.state != "live", one.release))
 
 
-def last_backup_at(home: Path) -> int | None:
-    """Return when the newest backup of a home was made. None: there is none.
-
-    Raises:
-        BackupDamaged: the file that says so cannot be read.
-    """
+def last_backup(home: Path) -> tuple[int | None, list[Need]]:
+    """Return when the newest backup of a home was made, None where there is none; and what is wrong with the file that
+    says so."""
     from ashore.control.backup import BackupHome
 
     kept = BackupHome(home)
-    return (kept.read().backed_up_s or None) if kept.has_vault else None
+    try:
+        return (kept.read().backed_up_s or None) if kept.has_vault else None, []
+    except BackupDamaged as fault:
+        return None, [Need(what=fault.message, do=fault.hint)]
 
 
 def silent_anchors(audit: Path) -> list[SilentAnchor]:
