@@ -1,6 +1,6 @@
 """Fit the planner's efficiencies to published measurements, and say how far it misses what it was not fitted to.
 
-`python benchmarks/plan_fit.py --points points.csv` writes `efficiencies.json` and `measured.json` of
+`python -m benchmarks.plan_fit --points points.csv` writes `efficiencies.json` and `measured.json` of
 `src/ashore/lab/sizing`. It takes a minute on one core. Rows of grade C, and devices that nobody names, are not
 fitted to.
 
@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from benchmarks.plan_thumbs import thumbs
 
 from ashore.lab.sizing.calibration import Calibration, Trust, calibration_of, estimate
 from ashore.lab.sizing.case import Case
@@ -33,7 +34,6 @@ from ashore.lab.sizing.nearby import device_name, measurements_of, tell
 from ashore.lab.sizing.points import Point, read_points
 from ashore.lab.sizing.residual import correct, logarithms
 from ashore.lab.sizing.steps import COEFFICIENTS, LEVELS, Batch, Efficiencies, make_batch, times
-from ashore.lab.sizing.thumbs import thumbs
 
 GRADES = ("A", "B")
 WEIGHTS = np.array([1.0, 1.0, 0.5])

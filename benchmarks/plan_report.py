@@ -19,7 +19,7 @@ def lines(peers: str) -> Iterator[str]:
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
     yield f"# What the planner misses, {datetime.datetime.now(datetime.UTC).date().isoformat()}\n"
     yield f"Commit {commit.stdout.strip()}, Python {platform.python_version()}. Fitted to {using.fitted_on}."
-    yield "Made by `python benchmarks/plan_fit.py --points points.csv` and `python -m benchmarks.plan_report`.\n"
+    yield "Made by `python -m benchmarks.plan_fit --points points.csv` and `python -m benchmarks.plan_report`.\n"
     yield "Median errors on what was left out of the fit:\n"
     yield "| left out | points | first token | a token | throughput |\n|---|---|---|---|---|"
     for kind, words in HELD_OUT.items():
