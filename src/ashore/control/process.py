@@ -9,7 +9,6 @@ import argparse
 import asyncio
 import logging
 import signal
-import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache, partial
@@ -27,7 +26,7 @@ from ashore.control.sessions import Sessions
 from ashore.control.workers import WorkersView
 from ashore.core.clock import Clock as ClockPort
 from ashore.core.clock import SystemClock
-from ashore.core.errors import AshoreError, NotReady
+from ashore.core.errors import NotReady
 from ashore.data.authority import Authenticator, Authority, read_internal_token
 from ashore.data.authority.budgets.caps import Caps
 from ashore.data.authority.issuers import Fetch
@@ -46,6 +45,7 @@ from ashore.data.rereading import keep_rereading, take_each
 from ashore.data.underway import bodies_of
 from ashore.kit.metrics import Metrics
 from ashore.kit.processes import Pulse, keep_beating, take_hangups, take_pulse
+from ashore.kit.processes.entry import run_process
 from ashore.kit.recorder import Recorder
 from ashore.kit.rooms import ADMINISTER, Context, Rooms, Workers, rooms
 from ashore.kit.settings import Home
@@ -167,18 +167,13 @@ async def serve(topology_path: Path, *, pulse: Pulse | None = None) -> int:
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """Run the process. Returns the exit code; our errors go to stderr, one line each."""
+    """Run the process and return the exit code."""
     parser = argparse.ArgumentParser(prog="ashore.control", description="Administer one server.")
     parser.add_argument("--run", type=Path, required=True, help="directory with topology.json")
-    parser.add_argument("--log-level", default="info", choices=("debug", "info", "warning", "error"))
-    given = parser.parse_args(words)
+    return run_process(parser, words, _run)
+
+
+def _run(given: argparse.Namespace) -> int:
     pulse = take_pulse()
     one_heap()
-    logging.basicConfig(
-        level=given.log_level.upper(), stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
-    try:
-        return asyncio.run(serve(given.run / "topology.json", pulse=pulse))
-    except AshoreError as fault:
-        sys.stderr.write(f"{fault.code}: {fault.message}\n" + (f"  {fault.hint}\n" if fault.hint else ""))
-        return fault.exit_code
+    return asyncio.run(serve(given.run / "topology.json", pulse=pulse))

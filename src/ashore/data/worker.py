@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Protocol
 
 from ashore.core.clock import Clock, SystemClock
-from ashore.core.errors import AshoreError
 from ashore.core.kinds import EngineKind
 from ashore.data.audit import AuditLog
 from ashore.data.authority import Authenticator, Authority
@@ -66,6 +65,7 @@ from ashore.data.underway import bodies_of
 from ashore.kit.identity import Identity
 from ashore.kit.metrics import Metrics
 from ashore.kit.processes import Pulse, keep_beating, take_hangups, take_pulse
+from ashore.kit.processes.entry import run_process
 from ashore.kit.recorder import Recorder
 from ashore.kit.rooms import SERVE, Context, Rooms, data_rooms
 
@@ -278,28 +278,22 @@ async def _beat(board: Board) -> None:
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """Run the worker. Returns the exit code; our errors go to stderr, one line each."""
+    """Run the worker and return the exit code."""
     parser = argparse.ArgumentParser(prog="ashore.data.worker", description="Serve HTTP and gRPC for one topology.")
     parser.add_argument("--run", type=Path, required=True, help="directory with topology.json")
     parser.add_argument("--index", type=int, default=0, help="number of this worker in the topology")
-    parser.add_argument("--log-level", default="info", choices=("debug", "info", "warning", "error"))
-    given = parser.parse_args(words)
-    pulse = take_pulse()
+    return run_process(parser, words, _run)
+
+
+def _run(given: argparse.Namespace) -> int:
+    pulse, path = take_pulse(), given.run / "topology.json"
     one_heap()
-    logging.basicConfig(
-        level=given.log_level.upper(), stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
-    try:
-        path = given.run / "topology.json"
-        if waits_for_turns([model.kind for model in read_topology(path).models]):
-            wait_for_turns()
-        meter = LoopMeter()
-        serving = serve(path, index=given.index, meter=meter, pulse=pulse)
-        with asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(meter)) as runner:
-            return runner.run(serving)
-    except AshoreError as fault:
-        sys.stderr.write(f"{fault.code}: {fault.message}\n" + (f"  {fault.hint}\n" if fault.hint else ""))
-        return fault.exit_code
+    if waits_for_turns([model.kind for model in read_topology(path).models]):
+        wait_for_turns()
+    meter = LoopMeter()
+    serving = serve(path, index=given.index, meter=meter, pulse=pulse)
+    with asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(meter)) as runner:
+        return runner.run(serving)
 
 
 if __name__ == "__main__":

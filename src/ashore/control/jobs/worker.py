@@ -11,7 +11,6 @@ import asyncio
 import logging
 import os
 import signal
-import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -22,7 +21,7 @@ from ashore.control.jobs.operations.handler import OperationHandler
 from ashore.control.jobs.runner import Lane, Runner
 from ashore.control.jobs.webhook import WebhookHandler, webhook_secret
 from ashore.core.clock import SystemClock
-from ashore.core.errors import AshoreError, NotReady
+from ashore.core.errors import NotReady
 from ashore.data.jobs import JobQueue, SqlConversations, SqlFiles, SqlJobs
 from ashore.data.jobs.batchorder import KIND as BATCH_KIND
 from ashore.data.jobs.launch import LOGINS, ApiAddress, JobsLaunch, read_launch
@@ -32,6 +31,7 @@ from ashore.data.jobs.ports import Handler
 from ashore.data.jobs.request import CALL_TIMEOUT_S, CONNECT_TIMEOUT_S, AskWhetherAllowed, CallHandler
 from ashore.kit.egress import parse_allow
 from ashore.kit.processes import keep_beating, take_pulse
+from ashore.kit.processes.entry import run_process
 from ashore.kit.sealing import secrets_by_link
 from ashore.kit.state import Database, open_state
 
@@ -162,20 +162,15 @@ def _secret(database: Database, tenant: str) -> str:
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """Run the worker. Returns the exit code; our errors go to stderr, one line each."""
+    """Run the worker and return the exit code."""
     parser = argparse.ArgumentParser(prog="ashore.control.jobs.worker", description="Runs the jobs of one home.")
     parser.add_argument("--launch", type=Path, required=True, help="file written by the supervisor")
-    parser.add_argument("--log-level", default="info", choices=("debug", "info", "warning", "error"))
-    given = parser.parse_args(words)
-    logging.basicConfig(
-        level=given.log_level.upper(), stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
+    return run_process(parser, words, _run)
+
+
+def _run(given: argparse.Namespace) -> int:
     logging.getLogger("httpx").setLevel(logging.WARNING)
-    try:
-        asyncio.run(work(read_launch(given.launch)))
-    except AshoreError as fault:
-        sys.stderr.write(f"{fault.code}: {fault.message}\n" + (f"  {fault.hint}\n" if fault.hint else ""))
-        return fault.exit_code
+    asyncio.run(work(read_launch(given.launch)))
     return 0
 
 

@@ -2,8 +2,7 @@
 
 It shares the processor with the measured server, so it does as little as possible during an answer: once text has
 begun, it only records arrival times and bytes, and parses them when the answer has ended. It keeps the last few events
-and decodes them afterwards. Only the standard library's asyncio; one connection carries one request at a time and is
-reused.
+and decodes them afterwards. One connection carries one request at a time and is reused.
 """
 
 from __future__ import annotations
@@ -105,19 +104,23 @@ class Connection(asyncio.BufferedProtocol):
         copied out before the next one arrives.
         """
         self._buffer = memoryview(bytearray(READ_BYTES)) if buffer is None else buffer
-        self._later: list[tuple[bytes, float]] = []
-        """Pieces that were not taken apart yet."""
         self._transport: asyncio.Transport | None = None
         self._done: asyncio.Future[Reply] | None = None
-        self._answer = Reply(0.0)
-        self._head = bytearray()
-        self._pending = b""
-        self._separator = b""
-        self._in_body = self._chunked = self._is_stream = self._close_ends = False
-        self._left = -1
-        self._body_parts: list[bytes] = []
-        self._raw = b""
+        self._begin(0.0)
         self.reusable = True
+
+    def _begin(self, sent_at: float) -> None:
+        import httptools
+
+        self._answer = Reply(sent_at)
+        self._parser = httptools.HttpResponseParser(self)
+        self._now = 0.0
+        """When the bytes came that are parsed now."""
+        self._later: list[tuple[bytes, float]] = []
+        """Pieces that were not taken apart yet."""
+        self._pending = self._separator = b""
+        self._chunked = self._is_stream = self._has_length = False
+        self._body_parts: list[bytes] = []
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
@@ -128,16 +131,10 @@ class Connection(asyncio.BufferedProtocol):
         """Write a request and return the future of its response. `started_at` is when its user started to wait."""
         if self._transport is None:
             raise RuntimeError("send before connection_made")
-        self._answer = Reply(time.perf_counter() if started_at is None else started_at)
+        self._begin(time.perf_counter() if started_at is None else started_at)
         if keep_events:
             self._answer.events = []
         self._done = asyncio.get_running_loop().create_future()
-        self._head = bytearray()
-        self._pending = self._raw = self._separator = b""
-        self._later = []
-        self._in_body = self._chunked = self._is_stream = self._close_ends = False
-        self._left = -1
-        self._body_parts = []
         self._transport.write(request)
         return self._done
 
@@ -156,7 +153,7 @@ class Connection(asyncio.BufferedProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self.reusable = False
         self._catch_up()
-        whole = self._in_body and self._close_ends and exc is None
+        whole = self._answer.status and not self._has_length and exc is None
         self._finish("" if whole else "connection lost")
 
     def eof_received(self) -> None:
@@ -170,74 +167,41 @@ class Connection(asyncio.BufferedProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Take received data, in pieces of any size."""
-        now = time.perf_counter()
-        if self._in_body:
-            self._take(data, now)
-            return
-        self._head += data
-        end = self._head.find(b"\r\n\r\n")
-        if end < 0:
-            return
-        rest = bytes(self._head[end + 4 :])
-        self._read_head(bytes(self._head[:end]))
-        self._in_body = True
-        if rest or self._left == 0:
-            self._take(rest, now)
-
-    def _read_head(self, head: bytes) -> None:
-        lines = head.split(b"\r\n")
-        self._answer.status = int(lines[0].split(b" ", 2)[1])
-        headers = {}
-        for line in lines[1:]:
-            name, _, value = line.partition(b":")
-            headers[name.strip().lower()] = value.strip().lower()
-        self._is_stream = headers.get(b"content-type", b"").startswith(b"text/event-stream")
-        self._chunked = headers.get(b"transfer-encoding", b"").endswith(b"chunked")
-        if not self._chunked:
-            self._left = int(headers.get(b"content-length", b"-1"))
-            self._close_ends = self._left < 0
-        if headers.get(b"connection") == b"close":
-            self.reusable = False
-
-    def _take(self, data: bytes, now: float) -> None:
-        if self._chunked:
-            may_end = data.endswith(b"\r\n\r\n") or len(data) < len(LAST_CHUNK)
-            self._later.append((data, now))
-            if may_end or self._answer.first_text < 0 or len(self._later) >= PUT_OFF:
-                self._catch_up()
-            return
-        self._payload(data, now)
-        if self._left >= 0:
-            self._left -= len(data)
-            if self._left <= 0:
-                self._finish("")
+        self._later.append((data, time.perf_counter()))
+        may_end = data.endswith(b"\r\n\r\n") or len(data) < len(LAST_CHUNK)
+        if may_end or not self._chunked or self._answer.first_text < 0 or len(self._later) >= PUT_OFF:
+            self._catch_up()
 
     def _catch_up(self) -> None:
-        """Parse the responses buffered during the run."""
+        """Parse what came meanwhile."""
+        import httptools
+
         later, self._later = self._later, []
-        for data, now in later:
-            self._take_chunks(data, now)
+        try:
+            for data, self._now in later:
+                self._parser.feed_data(data)
+        except httptools.HttpParserError as fault:
+            self.reusable = False
+            self._finish(f"not HTTP: {fault}")
 
-    def _take_chunks(self, data: bytes, now: float) -> None:
-        raw = self._raw + data if self._raw else data
-        at = 0
-        while True:
-            line = raw.find(b"\r\n", at)
-            if line < 0:
-                break
-            size = int(raw[at:line].split(b";", 1)[0] or b"0", 16)
-            end = line + 2 + size
-            if len(raw) < end + 2:
-                break
-            if size == 0:
-                self._raw = b""
-                self._finish("")
-                return
-            self._payload(raw[line + 2 : end], now)
-            at = end + 2
-        self._raw = raw[at:]
+    def on_header(self, name: bytes, value: bytes) -> None:
+        name, value = name.lower(), value.lower()
+        if name == b"content-type":
+            self._is_stream = value.startswith(b"text/event-stream")
+        elif name == b"transfer-encoding":
+            self._chunked = self._has_length = value.endswith(b"chunked")
+        elif name == b"content-length":
+            self._has_length = True
+        elif name == b"connection" and value == b"close":
+            self.reusable = False
 
-    def _payload(self, data: bytes, now: float) -> None:
+    def on_headers_complete(self) -> None:
+        self._answer.status = self._parser.get_status_code()
+
+    def on_message_complete(self) -> None:
+        self._finish("")
+
+    def on_body(self, data: bytes) -> None:
         if not self._is_stream:
             self._body_parts.append(data)
             return
@@ -256,7 +220,7 @@ class Connection(asyncio.BufferedProtocol):
                 continue  # A keep-alive comment is not an event.
             if answer.first_text < 0 and has_text(event):
                 answer.first_text = len(answer.event_times)
-            answer.event_times.append(now)
+            answer.event_times.append(self._now)
             answer.tail.append(event)
             if answer.events is not None:
                 answer.events.append(event)
