@@ -45,7 +45,8 @@ _COMMANDS: Final = {
         "audit archive, backup replace, cache import, data pack, data verify, deploy render "
         "bundle, deploy render compose, deploy render envoy, deploy render helm, deploy render image, deploy "
         "render k8s, deploy render quadlet, deploy render systemd, doctor bundle, fleet ray, model export, "
-        "model import, model push, site collect, site verify, train log, train private"
+        "model import, model push, site collect, site export, site publish, site "
+        "verify, train log, train private"
     ),
     SECRETS: (
         "audit content, audit erase, audit rotate-key, backup confirm, backup init, backup rekey, fleet "

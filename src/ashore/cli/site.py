@@ -14,6 +14,7 @@ from cyclopts import App
 from ashore.cli.calls import noun_of, table
 from ashore.cli.recorded import owner
 from ashore.control.sites.calls import CALLS, RolloutRows, SiteRows, TokenOut
+from ashore.core.bytesize import human_bytes
 from ashore.core.counted import counted
 from ashore.core.errors import AshoreError, InvalidRequest, NotFound
 from ashore.kit.settings import read_settings
@@ -154,6 +155,45 @@ def install(file: Path, /, *, config: Path | None = None) -> None:
 
 
 @app.command
+def publish(model: str, /, *, config: Path | None = None) -> None:
+    """Release a model of this home's store to sites, with the differences from earlier ones.
+
+    Sites get it when they are assigned it: by `ashore site rollout start`, or at once by `ashore site assign`.
+
+    Args:
+        model: The model, `name` or `name@variant`.
+        config: The ashore.toml of the centre.
+    """
+    from ashore.cli.bootstrap import build_store
+    from ashore.control.sites.publish import publish_model
+
+    with _office(config, "publish") as office:
+        office.signing.root  # noqa: B018
+        parts = publish_model(build_store(read_settings().home), office.tree, model, earlier=office.released())
+        office.release(owner(), parts)
+        _publish(office)
+    print(f"{parts.name} is {parts.digest}: {human_bytes(parts.stored)} for a site that has nothing")
+    for one in parts.deltas:
+        print(f"  {human_bytes(one.size)} for a site that has {one.base}")
+
+
+@app.command
+def export(site: str, folder: Path, /, *, config: Path | None = None) -> None:
+    """Copy to a stick what one site needs: signed files, and the parts of models that it does not have yet.
+
+    Args:
+        site: Name of the site.
+        folder: Where the stick is mounted.
+        config: The ashore.toml of the centre.
+    """
+    from ashore.control.sites.links import FolderLink
+
+    with _office(config, "export") as office:
+        size = office.export(owner(), site, FolderLink(folder))
+    print(f"{human_bytes(size)} of models for {site} in {folder}")
+
+
+@app.command
 def verify(site: str, path: Path, /) -> int:
     """Verify a copy of a site's audit log against the checkpoints that the site handed in.
 
@@ -191,8 +231,12 @@ def _install(office: Office, file: Path) -> None:
 
     staged = read_metadata(file)
     print(f"installed {office.install(owner(), staged)}")
+    _publish(office, staged if staged.signed.type == "targets" else None)
+
+
+def _publish(office: Office, staged: Any = None) -> None:
     try:
-        office.publish(staged=staged if staged.signed.type == "targets" else None)
+        office.publish(staged=staged)
     except AshoreError as fault:
         print(f"not published yet: {fault.in_one_line}", file=sys.stderr)
 

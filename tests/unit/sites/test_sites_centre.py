@@ -285,3 +285,21 @@ def test_a_stick_brings_reports_back(office, north):
     stick.put("reports/north/x/y.json", b"")
     assert office.collect(stick) == 2 and stick.files == {}
     assert NOW_S == int(office.clock.now_s()) == sites_of(office)["north"].seen_s
+
+
+def test_a_stick_has_what_one_site_needs_and_says_which_reports_were_taken(office, north, tmp_path):
+    SiteTwin(office, tmp_path, "south").join()
+    for name in ("one", "two"):
+        parts = parts_of(name)
+        office.tree.put(parts.files[0].segments[0].path, b"1234")
+        office.release(ACTOR, parts)
+    office.assign(ACTOR, "all", {"serve": office.wishes({"chat": "one"}, "none")})
+    stick = MemoryTree()
+    assert office.export(ACTOR, "north", stick) == 4
+    found = north.sync(stick)
+    assert [one.name for one in found.parts.values()] == ["one"] and found.want.taken == 0
+    assert not [path for path in stick.files if "south" in path]
+    assert [path for path in stick.files if path.startswith("segments/")] == [parts_of("one").files[0].segments[0].path]
+    office.take("north", north.report())
+    again = MemoryTree()
+    assert office.export(ACTOR, "north", again) == 0 and north.sync(again).want.taken == 1

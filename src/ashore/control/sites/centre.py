@@ -9,7 +9,7 @@ import fcntl
 import hashlib
 import logging
 import secrets
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +21,7 @@ from msgspec.structs import replace
 from ashore.control.sites.joining import Joined, SiteAuthority, is_proven, new_token, proven, read_ask
 from ashore.control.sites.model import ModelParts, Serve, Want
 from ashore.control.sites.ports import Tree, read_whole
+from ashore.control.sites.publish import export
 from ashore.control.sites.report import REPORT_BYTES, open_report
 from ashore.control.sites.roles import METADATA, METADATA_BYTES, Lives, Model, Signing, model_path, stored_path
 from ashore.control.sites.section import SitesSection
@@ -58,6 +59,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("ashore.sites")
 
 ALL: Final = "all"
+PARTS_BYTES: Final = 256 << 20
 MOST_TRIES: Final = 10
 """Wrong attempts after which a token is void."""
 
@@ -199,6 +201,28 @@ class Office:
             detail = {"name": parts.name, "parts": model.sha256}
             actor.record(self.recorder, "site:release", f"model/{parts.digest}", detail=detail, on=connection)
 
+    def released(self) -> list[ModelParts]:
+        """Return every released model, the newest last."""
+        with self.database.read() as connection:
+            found = load_models(connection).items()
+        paths = [stored_path(model_path(digest), model.sha256) for digest, (_, model) in reversed(found)]
+        return [msgspec.json.decode(read_whole(self.tree, path, limit=PARTS_BYTES), type=ModelParts) for path in paths]
+
+    def export(self, actor: Actor, name: str, stick: Tree) -> int:
+        """Copy to a stick what a site needs, and return the bytes of models on it. May be called again.
+
+        Raises:
+            NotFound: there is no such site.
+        """
+        self.publish(again=(name,))
+        with self.database.write() as connection:
+            site = load_site(connection, name)
+            actor.record(self.recorder, "site:export", f"site/{name}", on=connection)
+        models = {one.model for one in (*site.want.serve, *site.want.adapters)}
+        wanted = [parts for parts in self.released() if parts.digest in models]
+        have = frozenset(one.digest for one in site.report.served) if site.report is not None else frozenset()
+        return export(self.tree, stick, papers=self.signing.papers(name), wanted=wanted, have=have)
+
     def assign(self, actor: Actor, whom: str, change: Mapping[str, Any], *, act: str = "site:assign") -> list[str]:
         """Change what sites shall serve and may do, and return their names.
 
@@ -229,7 +253,7 @@ class Office:
             digest = next((one for one, (name, _) in known.items() if wanted in (one, name)), None)
             if wanted and digest is None:
                 raise NotFound(
-                    f"no model {wanted!r} is released to sites", hint="`ashore site models` lists those that are"
+                    f"no model {wanted!r} is released to sites", hint="`ashore site publish MODEL` does that"
                 )
             fields = {
                 "alias": alias,
@@ -347,8 +371,9 @@ class Office:
                     self._record(connection, f"site:rollout-{after.state}", f"rollout/{after.id}", why=after.why)
         return self.publish()
 
-    def publish(self, *, staged: Any = None) -> tuple[str, ...]:
-        """Sign and write what is not in the tree yet, or has used half of its life; return what was signed.
+    def publish(self, *, staged: Any = None, again: Collection[str] = ()) -> tuple[str, ...]:
+        """Sign and write what is not in the tree yet, or has used half of its life, and the assignments of `again`;
+        return what was signed.
 
         Raises:
             NotFound: the centre has no keys. Conflict: the key of targets must sign first. Away: no tree.
@@ -360,7 +385,7 @@ class Office:
             taken = {one.name: 0 if one.report is None else one.report.sequence for one in sites}
             wants = {one.name: msgspec.json.encode(replace(one.want, taken=taken[one.name])) for one in sites}
             fresh = {one.name: one.want.sequence for one in sites if one.published != one.want.sequence}
-            done = self.signing.publish(models, wants, fresh, targets=staged)
+            done = self.signing.publish(models, wants, {*fresh, *again}, targets=staged)
             with self.database.write() as connection:
                 for name, site in load_sites(connection, lock=True).items():
                     if name in fresh:

@@ -377,6 +377,18 @@ class Signing:
                 at_centre = role != "targets" or bool(held["targets"])
                 yield role, found.signed.version, found.signed.expires.timestamp(), tuple(found.signatures), at_centre
 
+    def papers(self, site: str) -> Iterator[str]:
+        """Yield the paths of everything that is signed for one site and of what that names, the timestamp last."""
+        meta, snapshot, root = self._meta(), self._newest("snapshot"), self.root.signed
+        assert snapshot is not None
+        yield from (f"{METADATA}/{number + 1}.root.json" for number in range(root.version))
+        for role in ("targets", SITES, f"site-{site}"):
+            found = self._read(role, meta)
+            if found is not None:
+                yield from (stored_path(path, one.hashes["sha256"]) for path, one in found.signed.targets.items())
+                yield f"{METADATA}/{found.signed.version}.{role}.json"
+        yield from (f"{METADATA}/{snapshot.signed.version}.snapshot.json", f"{METADATA}/timestamp.json")
+
     def _targets(self, models: Mapping[str, Model], version: int, generation: int) -> Metadata[Any]:
         from tuf.api.metadata import DelegatedRole, Delegations, Metadata, TargetFile, Targets
 
