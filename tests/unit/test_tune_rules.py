@@ -11,7 +11,6 @@ from ashore.data.engines import EngineOptions
 from ashore.data.engines.tuning import GOALS, Candidate, Goal, Machine, Measured, Round, TunedChoice
 from ashore.data.engines.tuning.rules import (
     NOISE,
-    RACERS,
     by_promise,
     cautious,
     choose,
@@ -21,9 +20,7 @@ from ashore.data.engines.tuning.rules import (
     figures,
     frontier,
     leaner,
-    next_keep,
     stale,
-    survivors,
     thread_counts,
     tokens_for,
     unlike,
@@ -105,38 +102,9 @@ def test_a_difference_within_noise_does_not_cost_a_real_one() -> None:
     assert figures(choose(rows, "throughput")) == (100, 790)
 
 
-@given(points, st.integers(min_value=0, max_value=40))
-def test_survivors_keep_the_best_of_each_goal(given_points: list[tuple[float, float]], keep: int) -> None:
-    rows = [row(one, many, name=str(i)) for i, (one, many) in enumerate(given_points)]
-    kept = survivors(rows, keep)
-    assert len(kept) == min(keep, len(rows))
-    assert len({r.candidate.label for r in kept}) == len(kept)
-    if keep >= len(GOALS):
-        assert figures(choose(rows, "latency")) in [figures(r) for r in kept]
-        best_many = max(p[1] for p in given_points)
-        assert max(figures(r)[1] for r in kept) >= best_many * (1 - NOISE)
-
-
 def test_by_promise_takes_the_goals_in_turn() -> None:
     fast, busy, both = row(200, 100), row(50, 900), row(150, 800)
     assert by_promise([row(10, 10), busy, both, fast]) == (fast, busy, both, row(10, 10))
-
-
-@pytest.mark.parametrize(
-    ("count", "kept"), [(0, 0), (1, 1), (3, 3), (6, 6), (7, 6), (11, 6), (12, 6), (13, 7), (40, 20)]
-)
-def test_halving_keeps_half_and_two_for_each_goal(count: int, kept: int) -> None:
-    assert next_keep(count) == kept
-
-
-@given(st.integers(min_value=7, max_value=10_000))
-def test_halving_ends(count: int) -> None:
-    steps = 0
-    while count > RACERS:
-        assert next_keep(count) < count
-        count = next_keep(count)
-        steps += 1
-    assert steps <= 14
 
 
 def test_who_may_still_be_the_best_stays_in_the_race() -> None:

@@ -17,9 +17,6 @@ of what single rounds do."""
 ROUND_NOISE: Final = 0.10
 """How far a single round may be off, as a share: what rounds of one setting differed by on a quiet machine."""
 
-RACERS: Final = 2 * len(GOALS)
-"""How many the halving leaves: the best for each goal and the one that comes next."""
-
 _KV_OPTION: Final = "KV_CACHE_PRECISION"
 _KV_BITS: Final = {"u4": 4, "u8": 8, "f16": 16, "bf16": 16, "f32": 32}
 
@@ -128,11 +125,6 @@ def by_promise(rows: Sequence[Measured]) -> tuple[Measured, ...]:
     return tuple(ordered)
 
 
-def survivors(rows: Sequence[Measured], keep: int) -> tuple[Measured, ...]:
-    """Return the `keep` most promising rows, best for each goal first."""
-    return by_promise(rows)[: max(keep, 0)]
-
-
 def contenders(rows: Sequence[Measured]) -> tuple[Measured, ...]:
     """Return the rows that may still become the best for a goal, including the current best.
 
@@ -145,12 +137,6 @@ def contenders(rows: Sequence[Measured]) -> tuple[Measured, ...]:
 def _may_win(row: Measured, rows: Sequence[Measured], goal: Goal) -> bool:
     measure = _MERIT[goal]
     return measure(hopeful(row)) >= max(measure(cautious(other)) for other in rows)
-
-
-def next_keep(num_candidates: int) -> int:
-    """Return how many candidates the next round of the halving keeps: half, but at least two for each goal, which
-    then race."""
-    return max(min(num_candidates, RACERS), (num_candidates + 1) // 2)
 
 
 def thread_counts(cores: int) -> tuple[int, ...]:

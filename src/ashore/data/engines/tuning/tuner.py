@@ -1,8 +1,8 @@
-"""The course of one tuning: successive halving over candidates, then a race, within a budget of time.
+"""The course of one tuning: a look at every candidate, then a race, within a budget of time.
 
-Every candidate is measured once, the better half twice more, and so on, until two are left for each goal or the time is
-over. The best are tried with fewer threads. Then all that may still be the best take turns, in short visits, so that a
-machine whose speed varies favours none of them. Measurements before an interruption count.
+Every candidate is measured once, and the best are tried with fewer threads. Then all that may still be the best take
+turns, in short visits, so that a machine whose speed varies favours none of them. Measurements before an interruption
+count.
 """
 
 from __future__ import annotations
@@ -25,7 +25,6 @@ from ashore.data.engines.tuning.model import (
 )
 from ashore.data.engines.tuning.ports import Bench, Trial, Watcher
 from ashore.data.engines.tuning.rules import (
-    RACERS,
     by_promise,
     choose,
     contenders,
@@ -34,8 +33,6 @@ from ashore.data.engines.tuning.rules import (
     figures,
     frontier,
     leaner,
-    next_keep,
-    survivors,
 )
 
 LEAST_VISIT_S: Final = 2.0
@@ -112,24 +109,13 @@ class Tuner:
     def _measure(self, cores: int) -> None:
         first_end_s = self._left_s * (1 - FIRST_RUNG_SHARE)
         self._rung(tuple(self._waiting.values()), rounds=1, until_left_s=first_end_s)
-        self._halve()
-        more = fewer_threads(survivors(tuple(self._rows.values()), len(GOALS)), tuple(self._rows), cores=cores)
+        best = by_promise(tuple(self._rows.values()))[: len(GOALS)]
+        more = fewer_threads(best, tuple(self._rows), cores=cores)
         if more:
             new = tuple(c for c in more if c.label not in self._rejected)
             self._waiting.update((c.label, c) for c in new)
             self._rung(new, rounds=1)
         self._race()
-
-    def _halve(self) -> None:
-        """Measure the better half again, with twice the rounds, until few enough are left to race."""
-        rounds = 1
-        standing = len(self._rows)
-        while standing > RACERS:
-            standing = next_keep(standing)
-            rounds *= 2
-            chosen = survivors(tuple(self._rows.values()), standing)
-            if not self._rung(tuple(r.candidate for r in chosen), rounds=rounds):
-                return
 
     def _race(self) -> None:
         """Spend the remaining time on those that may still be chosen, least measured first, until more would change
