@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import cyclopts
 
+from ashore.cli.columns import table
 from ashore.cli.target import find_target
 from ashore.core.errors import InvalidRequest
+from ashore.core.visible import on_a_screen
 
 app = cyclopts.App(name="bench", help="Measure a server under load.")
 
@@ -134,42 +135,33 @@ class Counter:
 
 
 def _print(report: Any) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    console = Console(highlight=False, soft_wrap=True)
-    console.print(f"[bold]{report.model}[/] at {report.url}: {report.load}, {report.api}, {report.wall_s:.1f} s")
-    table = Table(box=None, pad_edge=False)
-    for column in ("", "mean", "p50", "p90", "p95", "p99", "max"):
-        table.add_column(column, justify="left" if not column else "right")
-    rows = {
+    print(f"{report.model} at {report.url}: {report.load}, {report.api}, {report.wall_s:.1f} s")
+    figures = {
         "time to first token, ms": report.ttft_ms,
         "time per token after it, ms": report.tpot_ms,
         "gap between events, ms": report.gap_ms,
         "longest gap of a stream, ms": report.worst_gap_ms,
         "whole answer, ms": report.e2e_ms,
     }
-    for name, values in rows.items():
-        numbers = asdict(values)
-        del numbers["count"]
-        table.add_row(name, *(f"{v:,.1f}" for v in numbers.values()))
-    console.print(table)
-    console.print(
+    columns = ("mean", "p50", "p90", "p95", "p99", "max")
+    rows = [(name, *(f"{getattr(one, column):,.1f}" for column in columns)) for name, one in figures.items()]
+    table(("", *columns), rows, names=1)
+    print(
         f"{report.succeeded} of {report.sent} answered, {report.requests_per_s:.2f}/s; "
-        f"[bold]{report.tok_per_s:,.1f} tokens/s[/] ({report.completion_tokens:,} out, {report.prompt_tokens:,} in, "
-        f"{report.cached_tokens:,} of these from cache)"
+        f"{report.tok_per_s:,.1f} tokens/s ({report.completion_tokens:,} out, "
+        f"{report.prompt_tokens:,} in, {report.cached_tokens:,} of these from cache)"
     )
-    console.print(f"{report.stalled_streams} streams stalled for more than {report.stall_ms:g} ms")
-    console.print(
+    print(f"{report.stalled_streams} streams stalled for more than {report.stall_ms:g} ms")
+    print(
         f"first token of the first request after {report.first_ttft_ms:,.1f} ms, "
         f"of later ones after {report.later_ttft_ms.p50:,.1f} ms (p50)"
     )
     if report.goodput is not None:
         good = report.goodput
-        console.print(
+        print(
             f"goodput: {good.requests_per_s:.2f} requests/s, {good.tok_per_s:,.1f} tokens/s; "
             f"{good.share:.1%} within the objectives"
         )
     for name, count in report.errors.items():
-        console.print(f"[red]{count} failed[/]: {name}")
-    console.print(f"[dim]the load client took {report.client_cpu_s / report.wall_s:.1%} of one core[/]")
+        print(on_a_screen(f"{count} failed: {name}"))
+    print(f"the load client took {report.client_cpu_s / report.wall_s:.1%} of one core")

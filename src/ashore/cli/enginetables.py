@@ -8,33 +8,29 @@ from types import TracebackType
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
-from rich.table import Table
 from rich.text import Text
 
+from ashore.cli.columns import table
 from ashore.data.engines.tuning import Candidate, EngineHere, Trial, TuneReport
-
-NARROWEST = 100
-"""Columns of a table that is not shown on a terminal."""
 
 
 def show_cards(cards: Sequence[EngineHere]) -> None:
     """Print one row for each engine."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("engine", "version", "takes", "architectures"):
-        table.add_column(name, overflow="fold")
-    for card in cards:
-        version = card.version or ("installed" if card.installed and not card.missing else "-")
-        table.add_row(card.kind, version, " ".join(card.takes), card.architectures)
-    console = _console()
-    console.print(table)
-    console.print()
-    for card in cards:
-        console.print(
-            f"{card.kind}: {card.what}"
-            + (f"\n  can: {', '.join(card.features)}" if card.features else "")
-            + (f"\n  missing: {card.missing}" if card.missing else ""),
-            markup=False,
+    rows = [
+        (
+            card.kind,
+            card.version or ("installed" if card.installed and not card.missing else "-"),
+            " ".join(card.takes),
+            card.architectures,
         )
+        for card in cards
+    ]
+    table(("engine", "version", "takes", "architectures"), rows)
+    print()
+    for card in cards:
+        print(f"{card.kind}: {card.what}")
+        print(f"  can: {', '.join(card.features)}\n" if card.features else "", end="")
+        print(f"  missing: {card.missing}\n" if card.missing else "", end="")
 
 
 def show_report(report: TuneReport) -> None:
@@ -48,44 +44,34 @@ def show_report(report: TuneReport) -> None:
             == (choice.kind, choice.variant, choice.options)
         )
         chosen.setdefault(label, []).append(choice.goal)
-    table = Table(box=None, pad_edge=False, header_style="bold", title_justify="left")
-    table.add_column("")
-    table.add_column("candidate", overflow="fold")
-    for name in ("1 stream", "4 streams", "16 streams", "prefill", "TTFT ms", "start s", "rounds"):
-        table.add_column(name, justify="right")
-    table.add_column("chosen for")
-    for row in sorted(report.measured, key=lambda r: -r.typical.sixteen_tok_per_s):
-        label, typical = row.candidate.label, row.typical
-        table.add_row(
-            "*" if label in report.frontier else "",
-            label,
-            f"{typical.one_tok_per_s:.1f}",
-            f"{typical.four_tok_per_s:.0f}",
-            f"{typical.sixteen_tok_per_s:.0f}",
-            f"{typical.prefill_tok_per_s:,.0f}",
-            f"{typical.ttft_ms:.1f}",
+    rows = [
+        (
+            "*" if row.candidate.label in report.frontier else "",
+            row.candidate.label,
+            ", ".join(chosen.get(row.candidate.label, [])),
+            f"{row.typical.one_tok_per_s:.1f}",
+            f"{row.typical.four_tok_per_s:.0f}",
+            f"{row.typical.sixteen_tok_per_s:.0f}",
+            f"{row.typical.prefill_tok_per_s:,.0f}",
+            f"{row.typical.ttft_ms:.1f}",
             f"{row.start_s:.1f}",
             str(len(row.rounds)),
-            ", ".join(chosen.get(label, [])),
         )
-    console = _console()
-    console.print(
-        f"{report.model} on {report.machine.cpu}, {report.machine.cores} cores; {report.took_s:.0f} s", markup=False
-    )
-    console.print(table)
-    console.print(
-        "in tokens/s; * is on the frontier: nothing else is faster both with 1 stream and with 16", style="dim"
-    )
+        for row in sorted(report.measured, key=lambda row: -row.typical.sixteen_tok_per_s)
+    ]
+    print(f"{report.model} on {report.machine.cpu}, {report.machine.cores} cores; {report.took_s:.0f} s")
+    speeds = ("1 stream", "4 streams", "16 streams", "prefill", "TTFT ms", "start s", "rounds")
+    table(("", "candidate", "chosen for", *speeds), rows, names=3)
+    print("in tokens/s; * is on the frontier: nothing else is faster both with 1 stream and with 16")
     if report.rejected:
-        console.print("\nnot measured:")
-        for rejected in report.rejected:
-            console.print(f"  {rejected.label}: {rejected.reason}", markup=False, highlight=False, soft_wrap=True)
-    console.print()
+        print("\nnot measured:")
+    for rejected in report.rejected:
+        print(f"  {rejected.label}: {rejected.reason}")
+    print()
     for choice in report.choices:
-        used = "  <- `ashore up` uses this" if choice.goal == report.goal else ""
-        console.print(f"{choice.goal}: {choice.reason}{used}", markup=False, highlight=False, soft_wrap=True)
+        print(f"{choice.goal}: {choice.reason}" + ("  <- `ashore up` uses this" if choice.goal == report.goal else ""))
     for note in report.notes:
-        console.print(f"note: {note}", markup=False, highlight=False, soft_wrap=True)
+        print(f"note: {note}")
 
 
 class TuningProgress:
@@ -141,8 +127,3 @@ class _Remaining(ProgressColumn):
     def render(self, task: Task) -> Text:
         left_s = max(0.0, (task.total or 0.0) - (task.elapsed or 0.0))
         return Text(f"at most {left_s // 60:.0f}:{left_s % 60:02.0f} left", style="progress.remaining")
-
-
-def _console() -> Console:
-    console = Console()
-    return console if console.is_terminal else Console(width=max(NARROWEST, console.width))
