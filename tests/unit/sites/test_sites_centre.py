@@ -7,7 +7,7 @@ from base64 import b64encode
 
 import pytest
 from msgspec.structs import replace
-from tests.support.site_centre import ACTOR, NOW_S, MemoryTree, SiteTwin, open_office, parts_of
+from tests.support.site_centre import ACTOR, NOW_S, MemoryTree, SiteTwin, key_and_csr, open_office, parts_of
 
 from ashore.control.sites.centre import MOST_TRIES
 from ashore.control.sites.joining import ask, take_answer
@@ -41,8 +41,10 @@ def acts(office):
 
 def test_a_site_joins_by_its_token_and_the_token_works_once(office, north):
     assert office.reader(north.fingerprint) == "north"
+    before = north.fingerprint
+    assert north.join().fingerprint == before, "an answer that was lost on the way is given again"
     with pytest.raises(Unauthenticated):
-        office.join(ask(north.token, north.csr(), north.audit.public.text))
+        office.join(ask(north.token, key_and_csr("north")[1], north.audit.public.text))
     assert acts(office) == ["site:create", "site:join"]
 
 
@@ -303,3 +305,15 @@ def test_a_stick_has_what_one_site_needs_and_says_which_reports_were_taken(offic
     office.take("north", north.report())
     again = MemoryTree()
     assert office.export(ACTOR, "north", again) == 0 and north.sync(again).want.taken == 1
+
+
+def test_what_a_site_reports_is_bounded(office, north, monkeypatch):
+    monkeypatch.setattr("ashore.control.sites.sql.MOST_ROWS", 3)
+    office.publish()
+    north.sync()
+    for day in range(1, 9):
+        office.take("north", north.report(usage=(Usage(day=f"2027-01-{day:02}", tenant="t", model="m", requests=1),)))
+    with office.database.read() as connection:
+        assert [row["day"] for row in load_usage(connection, "north")] == [
+            "2027-01-08", "2027-01-07", "2027-01-06", "2027-01-05",
+        ]  # fmt: skip

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from tests.support.admin_app import AdminApp
-from tests.support.site_centre import ACTOR, SiteTwin, open_office, parts_of
+from tests.support.site_centre import ACTOR, SiteTwin, key_and_csr, open_office, parts_of
 
 from ashore.control.sites import Office
 from ashore.control.sites.calls import SitesDesk
@@ -81,7 +81,7 @@ def test_joining_over_http(centre, tmp_path):
     site = SiteTwin(office, tmp_path / "n", "north")
     status, answer = app.send("POST", "/site/v1/join", ask(site.token, site.csr(), site.audit.public.text))
     assert status == 200 and take_answer(site.token, answer).certificate.startswith("-----BEGIN CERTIFICATE")
-    assert app.send("POST", "/site/v1/join", ask(site.token, site.csr(), ""))[0] == 401
+    assert app.send("POST", "/site/v1/join", ask(site.token, key_and_csr("north")[1], ""))[0] == 401
     assert app.send("POST", "/site/v1/join", b"{}")[0] == 400
 
 
@@ -103,7 +103,7 @@ def test_administration(centre, tmp_path):
     site.sync()
     office.take("north", site.report(attacks={"frozen": 2}, rate=9_000))
     rows = {row["site"]: row for row in app.ask("GET", "/admin/v1/sites")["items"]}
-    assert (rows["north"]["state"], rows["north"]["attacks"], rows["south"]["state"]) == ("current", 2, "silent")
+    assert (rows["north"]["state"], rows["north"]["attacks"], rows["south"]["state"]) == ("current", 2, "behind")
     office.clock.advance(60)
     begun = app.ask("POST", "/admin/v1/site-rollouts", {"serve": {"chat": "one"}, "to": "@offices", "soak_s": 0})
     assert begun["wave"] == "1 of 1"

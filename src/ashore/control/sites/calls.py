@@ -379,7 +379,7 @@ def row_of(site: Site, now_s: int) -> SiteRow:
         report.health != "good" or any(one.state in ("went back", "failed") for one in served.values())
     ):
         state = "worse"
-    if now_s - site.seen_s > SILENT_S:
+    if now_s - max(site.seen_s, site.joined_s) > SILENT_S:
         state = "silent"
     if not site.joined_s:
         state = "new"

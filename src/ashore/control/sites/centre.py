@@ -11,7 +11,8 @@ import logging
 import secrets
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -29,6 +30,7 @@ from ashore.control.sites.sql import (
     Rollout,
     Site,
     Token,
+    forget_oldest,
     forget_reports,
     keep_checkpoints,
     keep_report,
@@ -60,6 +62,10 @@ log = logging.getLogger("ashore.sites")
 
 ALL: Final = "all"
 PARTS_BYTES: Final = 256 << 20
+MOST_REPORTS: Final = 10_000
+"""Files that are taken from a tree at once."""
+RENEW_S: Final = 60.0
+"""How often signatures are looked at whose life may be half over."""
 MOST_TRIES: Final = 10
 """Wrong attempts after which a token is void."""
 
@@ -77,6 +83,7 @@ class Office:
     section: Callable[[], SitesSection]
     centre_ca: Callable[[], str] = str
     """Gives the certificate that the centre's HTTPS is signed with, where ashore made it."""
+    _looked_s: float = field(default=0.0, init=False)
 
     @property
     def now_s(self) -> int:
@@ -122,43 +129,53 @@ class Office:
         return token
 
     def join(self, body: bytes, origin: str = "") -> bytes:
-        """Return the answer to a site that asks to join.
+        """Return the answer to a site that asks to join. Where that was lost on the way, the site may ask again with
+        the same key, for as long as its token is good.
 
         Raises:
             InvalidRequest: the request cannot be read.
             Unauthenticated: it does not prove that it has the site's token, or that is void.
         """
         asked = read_ask(body)
-        refused = Unauthenticated("this token is not valid", hint="ask who runs the centre for a new one")
+        with self.database.read() as connection:  # who guesses names takes no turn of the writers
+            self._valid_token(connection, asked.site)
         with self.database.write() as connection:
-            try:
-                site = load_site(connection, asked.site, lock=True)
-            except NotFound as fault:
-                raise refused from fault
-            token = site.token
-            if token is None or token.until_s < self.now_s or token.tries >= MOST_TRIES:
-                raise refused
-            is_right = is_proven(asked, token.key)
-            if not is_right:
+            site, token = self._valid_token(connection, asked.site, lock=True)
+            certificate = token.certificate
+            if not (is_right := is_proven(asked, token.key)):
                 save_site(connection, replace(site, token=replace(token, tries=token.tries + 1)))
+                self._record(connection, "site:refuse", f"site/{site.name}", origin)
             else:
                 authority = SiteAuthority(kept_secret(connection, "sites-authority-1"))
-                certificate, fingerprint, key = authority.sign(site.name, asked.csr, self.now_s)
-                joined = replace(
-                    site, token=None, joined_s=self.now_s, fingerprint=fingerprint, public_key=key, report=None,
-                    audit_key=asked.audit_key, seen_s=0, forked=0,
-                )  # fmt: skip
-                save_site(connection, joined)
-                forget_reports(connection, site.name)
-            act = "site:join" if is_right else "site:refuse"
-            self._record(connection, act, f"site/{site.name}", origin, certificate=fingerprint if is_right else "")
+                made, fingerprint, key = authority.sign(site.name, asked.csr, self.now_s)
+                if certificate and key != site.public_key:
+                    raise _refused()
+                if not certificate:
+                    certificate = made
+                    joined = replace(
+                        site, token=replace(token, certificate=made), joined_s=self.now_s, fingerprint=fingerprint,
+                        public_key=key, audit_key=asked.audit_key,
+                    )  # fmt: skip
+                    save_site(connection, joined)
+                    forget_reports(connection, site.name)
+                    self._record(connection, "site:join", f"site/{site.name}", origin, certificate=fingerprint)
         if not is_right:
-            raise refused
+            raise _refused()
         answer = Joined(
             certificate=certificate, authority=self.authority(), centre_ca=self.centre_ca(),
             root=read_whole(self.tree, _root_path(token.root), limit=METADATA_BYTES),
         )  # fmt: skip
         return proven(answer, token.key)
+
+    def _valid_token(self, connection: Connection, name: str, *, lock: bool = False) -> tuple[Site, Token]:
+        try:
+            site = load_site(connection, name, lock=lock)
+        except NotFound as fault:
+            raise _refused() from fault
+        token = site.token
+        if token is None or token.until_s < self.now_s or token.tries >= MOST_TRIES:
+            raise _refused()
+        return site, token
 
     def authority(self) -> str:
         """Return the certificate of the authority for sites, which the edge checks theirs against."""
@@ -328,6 +345,7 @@ class Office:
             if not keep_report(connection, report if site.want.votes else replace(report, votes=())):
                 return False
             forked = keep_checkpoints(connection, name, lines)
+            forget_oldest(connection, name)
             is_newest = site.report is None or site.report.sequence < report.sequence
             bare = replace(report, usage=(), checkpoints=(), votes=()) if is_newest else site.report
             seen = replace(site, report=bare, seen_s=self.now_s, forked=site.forked + forked)
@@ -339,13 +357,14 @@ class Office:
     def collect(self, tree: Tree) -> int:
         """Take in the reports that lie in a tree, such as a stick, and remove them; return how many were new."""
         count = 0
-        for path, size in sorted(tree.names("reports"), key=lambda one: (len(one[0]), one[0])):
+        found = islice(tree.names("reports"), MOST_REPORTS)
+        for path, size in sorted(found, key=lambda one: (len(one[0]), one[0])):
             parts = path.split("/")
             try:
                 if len(parts) == 3 and size <= REPORT_BYTES:
                     count += self.take(parts[1], read_whole(tree, path, limit=REPORT_BYTES))
             except (InvalidRequest, Unauthenticated) as fault:
-                log.warning("left out the report %s: %s", path[:200], fault.message)
+                log.warning("left out the report %r: %s", path[:200], fault.message)
             tree.remove(path)
         return count
 
@@ -369,7 +388,12 @@ class Office:
                     log.warning("roll-out %s stopped in wave %d: %s", after.id, after.wave + 1, after.why)
                 if after.state != before.state:
                     self._record(connection, f"site:rollout-{after.state}", f"rollout/{after.id}", why=after.why)
-        return self.publish()
+            is_new = any(one.published != one.want.sequence for one in load_sites(connection).values())
+        if not is_new and self.now_s - self._looked_s < RENEW_S:
+            return ()
+        done = self.publish()
+        self._looked_s = self.now_s
+        return done
 
     def publish(self, *, staged: Any = None, again: Collection[str] = ()) -> tuple[str, ...]:
         """Sign and write what is not in the tree yet, or has used half of its life, and the assignments of `again`;
@@ -431,10 +455,10 @@ class Office:
 
     def _change(self, connection: Connection, site: Site, change: Mapping[str, Any]) -> Site:
         merged = dict(change)
-        for field in ("serve", "adapters"):
-            if field in change:
-                by_alias = {one.alias: one for one in (*getattr(site.want, field), *change[field])}
-                merged[field] = tuple(one for one in by_alias.values() if one.model != _NO_MODEL)
+        for part in ("serve", "adapters"):
+            if part in change:
+                by_alias = {one.alias: one for one in (*getattr(site.want, part), *change[part])}
+                merged[part] = tuple(one for one in by_alias.values() if one.model != _NO_MODEL)
         return self._put(connection, site, replace(site.want, **merged))
 
     def _put(self, connection: Connection, site: Site, want: Want) -> Site:
@@ -475,6 +499,10 @@ class Office:
 
 
 _NO_MODEL: Final = "sha256:" + "0" * 64
+
+
+def _refused() -> Unauthenticated:
+    return Unauthenticated("this token is not valid", hint="ask who runs the centre for a new one")
 
 
 def _root_path(version: int) -> str:

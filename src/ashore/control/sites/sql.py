@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 KEPT_REPORTS: Final = 10_000
 """Sequences that are remembered of a site; older reports do not count any more."""
+MOST_ROWS: Final = 100_000
 State = Literal["running", "paused", "stopped", "done"]
 
 
@@ -31,6 +32,8 @@ class Token(msgspec.Struct, frozen=True, kw_only=True):
     """Version of the root that it pins."""
     tries: int = 0
     """Wrong ones so far."""
+    certificate: str = ""
+    """What the site got for it."""
 
 
 class Site(msgspec.Struct, frozen=True, kw_only=True):
@@ -205,6 +208,13 @@ def keep_checkpoints(connection: Connection, site: str, lines: Sequence[tuple[in
             kept = "SELECT line FROM site_checkpoint WHERE site = :site AND number = :number"
             forked += execute(connection, kept, site=site, number=number).scalar_one() != line
     return forked
+
+
+def forget_oldest(connection: Connection, site: str) -> None:
+    """Keep no more than `MOST_ROWS` of each kind of what a site reports, so that one that lies fills no disk."""
+    for table, key in (("site_usage", "day"), ("site_vote", "sequence"), ("site_checkpoint", "number")):
+        last = f"SELECT {key} FROM {table} WHERE site = :site ORDER BY {key} DESC LIMIT 1 OFFSET :most"
+        execute(connection, f"DELETE FROM {table} WHERE site = :site AND {key} < ({last})", site=site, most=MOST_ROWS)
 
 
 def load_checkpoints(connection: Connection, site: str) -> list[str]:

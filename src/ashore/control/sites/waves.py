@@ -63,10 +63,10 @@ def _worse(rollout: Rollout, site: Site) -> str:
     report = site.report
     if report is None or site.revoked_s or report.want < site.want.sequence:
         return ""
-    new = {one.model for one in rollout.serve}
+    new = {one.model: one.alias for one in rollout.serve}
     for one in report.served:
         if one.state in ("went back", "failed") and one.wanted in new:
-            return f"{one.alias} {one.state}"
+            return f"{new[one.wanted]} {one.state}"
     if report.health != "good" and any(one.digest in new for one in report.served):
         return f"its health is {report.health} since it serves the version"
     return ""
