@@ -19,7 +19,7 @@ from ashore.control.jobs.operations.handler import Meter, OperationHandler
 from ashore.control.jobs.operations.recording import EndsRecorder
 from ashore.control.jobs.operations.sources import Reach, pulled_name
 from ashore.core.clock import SystemClock
-from ashore.core.errors import InvalidRequest, PermissionDenied, UnknownModel
+from ashore.core.errors import PermissionDenied, UnknownModel
 from ashore.data.jobs import Job, JobQueue, NewJob, SqlJobs
 from ashore.data.jobs.model import REFUSED, Again, Failed, Lease, Outcome
 from ashore.data.jobs.operations import Request, progress_of, words_of
@@ -276,13 +276,6 @@ def test_a_source_is_a_hub_or_what_the_operator_allows(reach: Reach, tmp_path: P
     for said in ("smollm2", "hf:org/name", "ms:org/name@v1", "oci://registry.corp/name:v1", "s3://bucket/data/m"):
         assert reach.source(said) == said
     assert reach.source(str(tmp_path / "models" / "inside")) == str(tmp_path / "models" / "inside")
-
-
-def test_a_file_that_is_not_there_is_refused_before_a_job_is_queued(reach: Reach, tmp_path: Path) -> None:
-    with pytest.raises(InvalidRequest, match="there is no"):
-        reach.path(str(tmp_path / "models" / "nothing.jsonl"))
-    many = str(tmp_path / "models" / "shard-{000..031}.tar")
-    assert reach.path(many) == many
 
 
 @pytest.mark.parametrize(

@@ -52,12 +52,6 @@ def dry(
     return run
 
 
-def test_a_cache_for_less_than_a_short_conversation_is_named(dry: Dry) -> None:
-    code, shown, _ = dry(f"{MODEL}[model.engine]\nkv_tokens = 10\n")
-    assert code == 0 and "chat: kv_tokens = 10, so no prompt and answer longer than that are served" in shown
-    assert "longer than that" not in dry(f"{MODEL}[model.engine]\nkv_tokens = 1024\n")[1]
-
-
 def test_more_threads_than_cores_are_refused(dry: Dry) -> None:
     cores = read_inventory().cores
     code, shown, told = dry(f"{MODEL}[model.engine]\nthreads = {cores + 1}\n")

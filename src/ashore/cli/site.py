@@ -13,6 +13,7 @@ from cyclopts import App
 
 from ashore.cli.calls import noun_of, table
 from ashore.cli.recorded import owner
+from ashore.cli.sitehere import HERE
 from ashore.control.sites.calls import CALLS, RolloutRows, SiteRows, TokenOut
 from ashore.core.bytesize import human_bytes
 from ashore.core.counted import counted
@@ -47,6 +48,8 @@ app = noun_of(
     {"list": _show_sites, "create": _show_token},
 )
 app.command(noun_of("site rollout", "Roll models out to sites in waves.", CALLS, {"list": _show_rollouts}))
+for one in HERE:
+    app.command(one)
 keys: App = noun_of("site keys", "Make, replace and show the keys that sites believe.", CALLS)
 app.command(keys)
 

@@ -34,15 +34,7 @@ from ashore.cli.bootstrap import (
 from ashore.cli.bootstrap.secrets import hold_home_secrets
 from ashore.cli.planexpect import expected_of
 from ashore.cli.recorded import os_user
-from ashore.cli.upchecks import (
-    check_home,
-    check_machine,
-    compared,
-    refuse_what_cannot_start,
-    sections_of,
-    small_caches,
-    warnings_of,
-)
+from ashore.cli.upchecks import check_home, check_machine, compared, refuse_what_cannot_start, sections_of, warnings_of
 from ashore.cli.upplan import (
     NOTHING_ASKED,
     Asked,
@@ -121,7 +113,7 @@ def up(
         commands = commands_of(plan, settings)
         choices = edge_of(spec, plan.inventory.cores, listening.address)
         others = sections_of(listening, settings)
-        notes = (*notes, *warnings_of(listening, settings), *small_caches(plan), *expected_of(plan, settings))
+        notes = (*notes, *warnings_of(listening, settings), *expected_of(plan, settings))
         shown = show_plan(plan, notes, _listens(listening), commands, choices, others)
         print(plan_json(plan, notes, commands, choices, others) if json_ else shown, flush=True)
         check_home(settings.home)
@@ -151,8 +143,7 @@ def _serve(request: Request, spec: Spec, settings: Settings, listening: Listenin
             _say(f"note: {note}")
         clock = SystemClock()
         refuse_what_cannot_start(spec, plan)
-        sealed = sealing_notes(build_store(home, settings), plan)
-        for note in (*warnings_of(listening, settings), *small_caches(plan), *sealed):
+        for note in (*warnings_of(listening, settings), *sealing_notes(build_store(home, settings), plan)):
             _say(f"warning: {note}")
         with (
             supervisor_recorder(listening.audit, home) as recorder,

@@ -20,7 +20,7 @@ from ashore.core.counted import counted
 from ashore.core.errors import AshoreError, InvalidSpec, NotFound
 from ashore.core.timespan import human_seconds
 from ashore.data.cache import valkey_program
-from ashore.data.engines import Choice, Plan, card_of, reads_store
+from ashore.data.engines import Choice, Plan, reads_store
 from ashore.data.privacy import PROMPT_DEFAULTS, PrivacyPolicy
 from ashore.kit.processes.lock import read_holder
 from ashore.kit.processes.ports import check_ports
@@ -31,7 +31,6 @@ from ashore.machine.edge import check_files, find_envoy
 if TYPE_CHECKING:
     from ashore.control.doctor.readings import Configuration
 
-SHORT_TOKENS: Final = 1_024
 ADAPTER_CONFIG: Final = "adapter_config.json"
 WHOSE: Final = "`ashore privacy policy show` shows whether an administrator set another policy"
 
@@ -124,16 +123,6 @@ def warnings_of(listening: Listening, settings: Settings) -> tuple[str, ...]:
             "`ashore backup init --nodes DIR,DIR,DIR --code 2+1`"
         )
     return tuple(warnings)
-
-
-def small_caches(plan: Plan) -> tuple[str, ...]:
-    """Return a warning for each model whose KV cache holds less than a short conversation."""
-    return tuple(
-        f"{model.alias}: kv_tokens = {model.options.kv_tokens}, so no prompt and answer longer than that are served; "
-        f"leave it out, or set at least {SHORT_TOKENS}"
-        for model in plan.models
-        if 0 < model.options.kv_tokens < SHORT_TOKENS and card_of(model.options.kind).memory.ours
-    )
 
 
 def compared(serving: Listening, request: Request, settings: Settings) -> Configuration:

@@ -41,6 +41,8 @@ class SitesSection(Section, frozen=True, kw_only=True):
     """About how often the centre is asked for news."""
     report_s: Seconds = 300
     """About how often the site reports where nothing changes."""
+    judge_s: Seconds = 60
+    """How long a new version is watched once it answers. Then it counts as served, and older ones free the disk."""
     rate: AtLeast0 = 0
     """Most bytes a second that models are fetched with; 0: no limit. The centre may set a lower one."""
     hours: Annotated[str, Meta(pattern=r"\A(\d\d:\d\d-\d\d:\d\d)?\Z")] = ""

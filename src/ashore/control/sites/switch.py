@@ -33,7 +33,6 @@ Phase = Literal["idle", "preparing", "switching", "judging", "undoing"]
 SITE: Final = Actor(principal=Principal(id="site", kind="internal", tenant=TenantId("")))
 """Who moves releases here, in the audit log."""
 JUDGE_S: Final = 60
-"""How long a new version is watched before the one before may leave memory and disk."""
 STANDBY_S: Final = 86_400
 WARM_S: Final = 1800
 """Longest time for loading a new version and passing its gate, unless the want says until when."""

@@ -23,6 +23,7 @@ from ashore.machine.edge.service import keep_tls, plan_edge, read_fullness, tell
 RENEWAL_LOOK_S: Final = 3600.0
 LOOK_S: Final = 0.5
 FULLNESS_LOOK_S: Final = 1.0
+SITES_LOOK_S: Final = 1.0
 
 
 class EdgeKeeper:
@@ -65,6 +66,8 @@ class EdgeKeeper:
         self._max_file_bytes = max_file_bytes
         self._spec = EdgeSection()
         self._fullness = 0.0
+        self._asks_sites = False
+        """Whether the configuration asks for certificates of sites."""
 
     def start(self, spec: EdgeSection) -> None:
         """Write the configuration and start Envoy. Returns at once.
@@ -81,6 +84,7 @@ class EdgeKeeper:
         threads = threads_for(spec.threads, read_inventory().cores)
         self._supervisor.add(edge_child(plan, program, log=self._log, threads=threads))
         self._supervisor.call_every("certificate of the edge", RENEWAL_LOOK_S, self._renew)
+        self._supervisor.call_every("sites of the edge", SITES_LOOK_S, self._ask_sites)
         self._supervisor.call_every("fullness of the edge", FULLNESS_LOOK_S, partial(self._tell_fullness, plan))
 
     def apply(self, spec: EdgeSection) -> tuple[Path, ...]:
@@ -107,7 +111,18 @@ class EdgeKeeper:
             return False
         return True
 
+    @property
+    def _sites_ca(self) -> Path:
+        return self._certificates.parent / SITES_AUTHORITY
+
+    def _ask_sites(self) -> None:
+        """Ask sites for their certificates once this home has an authority for them: at its first start as a centre
+        that comes after the edge."""
+        if self._asks_sites != self._sites_ca.exists():
+            self._write(self._plan())
+
     def _plan(self) -> EdgePlan:
+        self._asks_sites = self._sites_ca.exists()
         tls, made = keep_tls(self._spec, self._certificates, now_s=self._clock.now_s())
         if made:
             self._say(f"created a certificate for the edge: {made}")
@@ -118,7 +133,7 @@ class EdgeKeeper:
             num_workers=self._num_workers,
             longest_answer_s=self._longest_answer_s,
             max_file_bytes=self._max_file_bytes,
-            clients_ca=self._certificates.parent / SITES_AUTHORITY,
+            clients_ca=self._sites_ca,
         )
 
     def _write(self, plan: EdgePlan) -> tuple[Path, ...]:

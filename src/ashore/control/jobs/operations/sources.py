@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from ashore.core.errors import InvalidRequest, PermissionDenied
+from ashore.core.errors import PermissionDenied
 from ashore.kit.egress import Allowed, check_url
 from ashore.kit.folders import is_below
 from ashore.kit.store import Catalog, is_source, name_of_source, parse_reference, pip_addresses
@@ -60,7 +60,6 @@ class Reach:
 
         Raises:
             PermissionDenied: it is outside of them.
-            InvalidRequest: it does not exist.
         """
         if said.startswith("s3://"):
             roots = [one for one in self.folders if one.startswith("s3://")]
@@ -73,10 +72,6 @@ class Reach:
         if not inside:
             what = f"{said[:200]!r} is not in the folders that jobs may read"
             raise PermissionDenied(what, hint=HOW, resource=f"path/{said[:200]}")
-        if not said.startswith("s3://") and "{" not in said and not os.path.exists(found):
-            raise InvalidRequest(
-                f"there is no {said[:200]!r} on the machine of the server", hint="check the path; a job reads it there"
-            )
         return found + "/" if said.endswith("/") and not found.endswith("/") else found
 
 

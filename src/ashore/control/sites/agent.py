@@ -1,0 +1,397 @@
+"""The loop of a site: read what the centre wants, fetch it, switch to it, and report.
+
+Every turn is short but for a fetch, and may be cut off anywhere: what counts lies in files, each replaced whole.
+Without a link the site serves on; `until` tells the workers until when the centre allows that.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Final, Literal, TypeVar
+
+import msgspec
+
+from ashore import __version__
+from ashore.control.releases import ReleaseOffice
+from ashore.control.sites.fetch import NotNow, Puller, StoreHave, Throttle, is_open, model_copy
+from ashore.control.sites.model import ModelParts, Progress, Want
+from ashore.control.sites.ports import Away, CentreLink, NoSpace, Refused, WrongBytes
+from ashore.control.sites.report import Served
+from ashore.control.sites.reports import Reports, Sources
+from ashore.control.sites.section import SitesSection
+from ashore.control.sites.switch import SITE, Assigned, Switch, local_reference, missing
+from ashore.control.sites.trust import CentreRefused, Trusted, last_trusted, refresh
+from ashore.core.addresses import split_url
+from ashore.core.clock import Clock
+from ashore.core.errors import AshoreError
+from ashore.kit.decode import UNDECODABLE
+from ashore.kit.folders import make_folder
+from ashore.kit.store import ModelCopy, ModelStore
+from ashore.kit.wholefile import write_whole
+
+log = logging.getLogger("ashore.sites")
+T = TypeVar("T")
+
+TURN_S: Final = 1.0
+LONGEST_S: Final = 900.0
+"""Longest pause between two polls, however often the link failed."""
+MOST_REPORTS: Final = 50
+"""Reports that are handed in in one turn."""
+DAY_S: Final = 86_400
+NONE: Final = "sha256:" + "0" * 64
+"""Digest in a report where a model that is not of the centre answers."""
+
+
+class Joined(msgspec.Struct, frozen=True, kw_only=True):
+    """`joined.json`: whose site this is."""
+
+    site: str
+    centre: str
+    """Its address; empty: it is reached by sticks alone."""
+    joined_s: float
+
+
+class Memory(msgspec.Struct, frozen=True, kw_only=True):
+    """`agent.json`: what the loop knows beyond its files of journal and reports."""
+
+    news_s: float = 0
+    """When the centre was last heard."""
+    hold_until_s: float = 0
+    """Nothing is fetched and switched before; an operator asked for it."""
+    attacks: dict[str, int] = {}
+    rate: int = 0
+    reported_s: float = 0
+    reported: str = ""
+    """What the last report said of the served models: a change is reported at once."""
+
+
+class Status(msgspec.Struct, frozen=True, kw_only=True):
+    """`status.json`: what `ashore site status` shows."""
+
+    site: str
+    centre: str
+    at_s: float
+    phase: str
+    sequence: int
+    """Of the newest trusted want; 0: none."""
+    serving: dict[str, str]
+    """Digest by alias."""
+    failed: dict[str, str]
+    """Why, by digest."""
+    news_s: float
+    until_s: float
+    """Until when it may serve without news; 0: for ever."""
+    hold_until_s: float
+    frozen: bool
+    waiting: int
+    """Reports that the centre does not have yet."""
+    note: str
+    """What keeps it from more; empty: nothing."""
+    done: float = 1.0
+    """Share of what it fetches."""
+
+
+@dataclass(kw_only=True)
+class Agent:
+    """One site. Not for an event loop; one process has it."""
+
+    folder: Path
+    """`sites/` of the home."""
+    joined: Joined
+    link: Callable[[], CentreLink]
+    """Opens the link to the centre."""
+    switch: Switch
+    reports: Reports
+    sources: Sources
+    office: ReleaseOffice
+    store: ModelStore
+    section: Callable[[], SitesSection]
+    clock: Clock
+    answers: Callable[[str], bool] = lambda release: True
+    """Returns whether a release has a host that greets."""
+    stopping: Callable[[], bool] = lambda: False
+    luck: Callable[[], float] = random.random
+    note: str = ""
+    done: float = 1.0
+    _failures: int = 0
+    _poll_s: float = 0.0
+    _trusted: Trusted | None = None
+    _link: CentreLink | None = None
+    memory: Memory = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.memory = _read(self.folder / "agent.json", Memory) or Memory()
+        self._trusted = last_trusted(self.folder / "trusted")
+
+    @property
+    def want(self) -> Want | None:
+        """The newest want that is trusted."""
+        return None if self._trusted is None else self._trusted.want
+
+    def turn(self) -> float:
+        """Do what is due; return the seconds until there may be more. Raises nothing but faults of this machine."""
+        self._take_words()
+        now_s = self.clock.now_s()
+        try:
+            self.switch.advance()
+        except AshoreError as fault:
+            self.note = fault.message
+        if now_s >= self._poll_s and self.joined.centre:
+            self._talk(self._open(), acknowledges=True)
+        self._tell()
+        busy = self.switch.journal.phase != "idle"
+        return TURN_S if busy else max(TURN_S, min(self._poll_s - self.clock.now_s(), 5.0))
+
+    def bring(self, stick: CentreLink) -> None:
+        """Take from a stick what the centre wants, and leave the report that waits on it.
+
+        Raises:
+            AshoreError: the stick has nothing that this site trusts.
+        """
+        self._talk(stick, acknowledges=False)
+        self._tell()
+        if self.note:
+            raise WrongBytes(self.note, hint="export it again at the centre: `ashore site export`")
+
+    # --- the centre
+
+    def _talk(self, link: CentreLink, *, acknowledges: bool) -> None:
+        section, self.note = self.section(), ""
+        retry_s = 0.0
+        try:
+            self._refresh(link, is_live=acknowledges)
+            self._fetch(link)
+            self._report(link, acknowledges=acknowledges)
+            self._failures = 0
+        except CentreRefused as fault:
+            attacks = {**self.memory.attacks, fault.attack: self.memory.attacks.get(fault.attack, 0) + 1}
+            self._remember(attacks=attacks)
+            self._failed(f"{fault.attack}: {fault.message}")
+        except NotNow as fault:
+            self.note = fault.message
+        except (Away, Refused, NoSpace, WrongBytes) as fault:
+            retry_s = fault.retry_after_s or 0.0
+            self._failed(fault.message)
+        except AshoreError as fault:
+            self._failed(fault.message)
+        pause_s = min(section.poll_s * 2 ** min(self._failures, 10), LONGEST_S) if self._failures else section.poll_s
+        self._poll_s = self.clock.now_s() + max(retry_s, pause_s * (0.5 + self.luck()))
+
+    def _failed(self, why: str) -> None:
+        if why != self.note and not self._failures:
+            log.warning("the site goes on with what it has: %s", why)
+        self._failures, self.note = self._failures + 1, why
+        self._link = None
+
+    def _refresh(self, link: CentreLink, *, is_live: bool) -> None:
+        before = self._trusted
+        self._trusted = refresh(
+            link, self.folder / "trusted", site=self.joined.site, root=(self.folder / "root.json").read_bytes(),
+            now_s=self.clock.now_s(),
+        )  # fmt: skip
+        heard_s = self.clock.now_s() if is_live else float(self._trusted.signed_s)
+        self._remember(news_s=max(self.memory.news_s, heard_s))
+        want = self._trusted.want
+        if want is None:
+            self._trusted = before
+            raise Refused(f"the centre has no assignment for {self.joined.site}", hint="ask who runs the centre")
+        self.reports.taken(want.taken)
+        _write_if_new(self.folder / "escalate", want.escalate)
+        until_s = 0.0 if want.offline_days is None else self.memory.news_s + want.offline_days * DAY_S
+        allowed = f"{until_s:.0f} {want.offline_days or 0:g} {_host(self.joined.centre)}"
+        _write_if_new(self.folder / "until", allowed)
+
+    def _fetch(self, link: CentreLink) -> None:
+        """Fetch what is missing, and begin to switch to it."""
+        want, trusted = self.want, self._trusted
+        if want is None or trusted is None or want.frozen or self.clock.now_s() < self.memory.hold_until_s:
+            return
+        lacking = missing(self.switch.journal, assigned_of(want), want.sequence)
+        if not lacking:
+            return
+        until_s = min((one.deadline for one in want.serve if one.deadline is not None), default=0.0)
+        hours, limits = want.hours or self.section().hours, [one for one in (want.rate, self.section().rate) if one]
+
+        def may_fetch() -> bool:
+            now_s = self.clock.now_s()
+            open_now = is_open(hours, datetime.fromtimestamp(now_s)) or (0 < until_s <= now_s)
+            return open_now and not self.stopping()
+
+        throttle = Throttle(min(limits, default=0))
+        puller = Puller(link, throttle=throttle, may_fetch=may_fetch)
+        staged = {one.digest: self._staged(trusted.parts[one.digest], puller, trusted.parts) for one in lacking}
+        names = {one.digest: local_reference(one.name, one.digest) for one in lacking}
+
+        def copy_of(digest: str) -> tuple[ModelCopy, Path]:
+            created_s = int(self.clock.now_s())
+            return model_copy(trusted.parts[digest], name=names[digest], created_s=created_s), staged[digest]
+
+        self.switch.begin(lacking, want.sequence, copy_of)
+        self.done = 1.0
+        shutil.rmtree(self.folder / "staging", ignore_errors=True)
+        self.switch.advance()
+
+    def _staged(self, parts: ModelParts, puller: Puller, others: Mapping[str, ModelParts]) -> Path:
+        into = self.folder / "staging" / parts.digest.removeprefix("sha256:")
+        began_s, before = self.clock.monotonic_s(), puller.fetched
+
+        def on_progress(progress: Progress) -> None:
+            share = progress.done / max(1, progress.total)
+            if share - self.done > 0.01 or share < self.done:
+                self.done = share
+                self._tell()
+
+        make_folder(into.parent, mode=0o700)
+        try:
+            return puller.fetch(parts, have=StoreHave(self.store), into=into, others=others, on_progress=on_progress)
+        finally:
+            spent_s = self.clock.monotonic_s() - began_s
+            if puller.fetched > before and spent_s > 0:
+                self._remember(rate=int((puller.fetched - before) / spent_s))
+
+    # --- reports
+
+    def _report(self, link: CentreLink, *, acknowledges: bool) -> None:
+        served = self.served()
+        said = msgspec.json.encode(served).decode()
+        now_s = self.clock.now_s()
+        if said == self.memory.reported and now_s - self.memory.reported_s < self.section().report_s:
+            self.reports.hand_in(link, acknowledges=acknowledges)
+            return
+        for _ in range(MOST_REPORTS):
+            more = self.reports.make(self._told(served), self._sources(), self.clock.now_s())
+            self.reports.hand_in(link, acknowledges=acknowledges)
+            if not more or not acknowledges:
+                break
+        self._remember(reported=said, reported_s=now_s)
+
+    def _sources(self) -> Sources:
+        want = self.want
+        models = tuple(one.alias for one in want.serve) if want is not None and want.votes else ()
+        return Sources(database=self.sources.database, audit=self.sources.audit, models=models)
+
+    def _told(self, served: Sequence[Served]) -> dict[str, Any]:
+        went_back = any(one.state in ("went back", "failed") for one in served)
+        book = self.office.book(SITE)
+        live = [course.release for alias in book.aliases for course in book.live_of(alias)]
+        is_failing = not all(self.answers(one) for one in live)
+        want, root = self.want, 0 if self._trusted is None else self._trusted.root
+        return {
+            "version": __version__, "want": 0 if want is None else want.sequence, "root": root,
+            "served": tuple(served), "done": self.done, "rate": self.memory.rate, "attacks": self.memory.attacks,
+            "health": "failing" if is_failing else "worse" if went_back else "good", "note": self.note[:200],
+        }  # fmt: skip
+
+    def served(self) -> tuple[Served, ...]:
+        """Return how each alias of the want stands here."""
+        want, journal = self.want, self.switch.journal
+        if want is None:
+            return ()
+        found = []
+        for one in want.serve:
+            now = journal.current.get(one.alias)
+            failed = next((f for f in journal.failed if f.digest == one.model and f.sequence >= want.sequence), None)
+            state: Literal["serving", "trying", "fetching", "went back", "failed"] = "serving"
+            why = ""
+            if failed is not None:
+                state, why = "went back" if failed.answered else "failed", failed.why
+            elif any(item.alias == one.alias for item in journal.items):
+                state = "trying"
+            elif now is None or now.digest != one.model:
+                state = "fetching"
+            found.append(
+                Served(
+                    alias=one.alias, digest=NONE if now is None else now.digest, state=state, why=why[:200],
+                    wanted=None if state == "serving" else one.model,
+                )
+            )  # fmt: skip
+        return tuple(found)
+
+    # --- files
+
+    def _take_words(self) -> None:
+        """Do what commands left in `asked.json`."""
+        path = self.folder / "asked.json"
+        asked = _read(path, Asked)
+        if asked is None:
+            return
+        path.unlink(missing_ok=True)
+        if asked.hold_until_s is not None:
+            self._remember(hold_until_s=asked.hold_until_s)
+        self._poll_s = 0.0
+        if asked.bring:
+            from ashore.control.sites.links import FolderLink
+
+            why = ""
+            try:
+                self.bring(FolderLink(Path(asked.bring)))
+            except AshoreError as fault:
+                why = fault.message
+            write_whole(self.folder / "brought.json", msgspec.json.encode({"from": asked.bring, "why": why}))
+
+    def _tell(self) -> None:
+        want, journal = self.want, self.switch.journal
+        days = None if want is None else want.offline_days
+        said = Status(
+            site=self.joined.site, centre=self.joined.centre, at_s=self.clock.now_s(), phase=journal.phase,
+            sequence=0 if want is None else want.sequence,
+            serving={alias: one.digest for alias, one in journal.current.items()},
+            failed={one.digest: one.why for one in journal.failed}, news_s=self.memory.news_s,
+            until_s=0.0 if days is None else self.memory.news_s + days * DAY_S,
+            hold_until_s=self.memory.hold_until_s, frozen=want is not None and want.frozen,
+            waiting=int(bool(self.reports.spool.waiting)), note=self.note, done=self.done,
+        )  # fmt: skip
+        write_whole(self.folder / "status.json", msgspec.json.encode(said), durable=False)
+
+    def _remember(self, **changes: Any) -> None:
+        fresh = msgspec.structs.replace(self.memory, **changes)
+        if fresh != self.memory:
+            self.memory = fresh
+            write_whole(self.folder / "agent.json", msgspec.json.encode(fresh))
+
+    def _open(self) -> CentreLink:
+        if self._link is None:
+            self._link = self.link()
+        return self._link
+
+
+class Asked(msgspec.Struct, frozen=True, kw_only=True):
+    """`asked.json`: what a command asks of the loop. Any of it also has it poll at once."""
+
+    hold_until_s: float | None = None
+    bring: str = ""
+    """Folder of a stick."""
+
+
+def assigned_of(want: Want) -> list[Assigned]:
+    """Return the assignments of a want."""
+    return [
+        Assigned(alias=one.alias, digest=one.model, name=one.name, gate=one.gate, until_s=one.deadline or 0)
+        for one in want.serve
+    ]
+
+
+def _host(centre: str) -> str:
+    """Return how the centre is named to users."""
+    return (split_url(centre).hostname if "://" in centre else "") or "reached by sticks"
+
+
+def _write_if_new(path: Path, text: str) -> None:
+    if not path.is_file() or path.read_text() != text:
+        write_whole(path, text.encode())
+
+
+def _read(path: Path, kind: type[T]) -> T | None:
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=kind)
+    except FileNotFoundError:
+        return None
+    except UNDECODABLE as fault:
+        log.warning("%s is damaged and is made again: %s", path, fault)
+        return None

@@ -1,0 +1,199 @@
+"""The loop of a site, over a real tree of a real centre, with a link that a test cuts."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+from site_centre import ACTOR, open_office
+from site_home import Site, tiny_store
+
+from ashore.control.sites.agent import Agent, Joined, Status
+from ashore.control.sites.centre import Office
+from ashore.control.sites.identity import site_key
+from ashore.control.sites.joining import ask, take_answer
+from ashore.control.sites.links import FolderLink
+from ashore.control.sites.ports import Away
+from ashore.control.sites.publish import publish_model
+from ashore.control.sites.reports import Reports, Sources
+from ashore.control.sites.section import SitesSection
+from ashore.control.sites.sql import load_rollouts, load_site
+from ashore.control.sites.switch import local_reference
+from ashore.data.audit.signing import new_signing_key
+from ashore.kit.store import ModelStore
+
+
+class Line(FolderLink):
+    """The centre's tree over a line that breaks after so many bytes; reports go to the office."""
+
+    def __init__(self, folder: Path, office: Office) -> None:
+        super().__init__(folder)
+        self.office, self.left, self.paths = office, 1 << 60, list[str]()
+
+    def read(self, path: str, *, start: int = 0, limit: int) -> Iterator[bytes]:
+        self.paths.append(path)
+        for piece in super().read(path, start=start, limit=limit):
+            if self.left <= 0:
+                raise Away("the line is cut")
+            yield piece[: self.left]
+            self.left -= len(piece)
+            if self.left <= 0:
+                raise Away("the line is cut")
+
+    def put(self, path: str, body: bytes) -> None:
+        if self.left <= 0:
+            raise Away("the line is cut")
+        self.office.take(path.split("/")[1], body)
+
+
+class Branch:
+    """One site that has joined."""
+
+    def __init__(self, office: Office, tree: Path, root: Path, name: str, digests: list[str]) -> None:
+        self.site = Site(root, dict.fromkeys(digests))  # type: ignore[arg-type]
+        self.site.clock.jump(office.clock.now_s() - self.site.clock.now_s())
+        self.line, folder = Line(tree, office), root / "sites"
+        folder.mkdir()
+        key, token = site_key(self.site.house.database), office.create(ACTOR, name, "")
+        answer = office.join(ask(token, key.request(name), new_signing_key().public.text))
+        (folder / "root.json").write_bytes(take_answer(token, answer).root)
+        self.agent = Agent(
+            folder=folder, joined=Joined(site=name, centre="https://centre.example", joined_s=1),
+            link=lambda: self.line, switch=self.site.switch,
+            reports=Reports(folder / "reports.json", name, key),
+            sources=Sources(database=self.site.house.database, audit=root / "audit"), office=self.site.house.office,
+            store=self.site.store, section=SitesSection, clock=self.site.clock, luck=lambda: 0.5,
+        )  # fmt: skip
+
+    def run(self, office: Office, seconds: int = 300) -> None:
+        """Let time pass at the site, at its supervisor and at the centre."""
+        end_s = self.site.clock.now_s() + seconds
+        while self.site.clock.now_s() < end_s:
+            pause_s = self.agent.turn()
+            self.site.supervise()
+            self.site.clock.advance(max(1.0, pause_s))
+            if office.clock.now_s() < self.site.clock.now_s():
+                office.clock.advance(self.site.clock.now_s() - office.clock.now_s())
+                office.turn()
+
+    @property
+    def status(self) -> Status:
+        return msgspec.json.decode((self.agent.folder / "status.json").read_bytes(), type=Status)
+
+
+@pytest.fixture
+def tmp_path(tmp_path: Path) -> Iterator[Path]:
+    """A folder where a forced write costs nothing."""
+    place = Path("/dev/shm")
+    with tempfile.TemporaryDirectory(dir=place if place.is_dir() else tmp_path) as folder:
+        yield Path(folder)
+
+
+@pytest.fixture
+def office(tmp_path: Path) -> Iterator[Office]:
+    made = open_office(tmp_path, tree=FolderLink(tmp_path / "tree"))  # type: ignore[arg-type]
+    yield made
+    made.database.close()
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> ModelStore:
+    return tiny_store(tmp_path_factory.mktemp("centre"), range(2))
+
+
+def release(office: Office, store: ModelStore, name: str) -> str:
+    office.release(ACTOR, publish_model(store, office.tree, name))
+    return str(store.resolve(name).digest)
+
+
+@pytest.fixture
+def branches(office: Office, models: ModelStore, tmp_path: Path) -> Iterator[list[Branch]]:
+    digests = [str(models.resolve(name).digest) for name in ("tiny0", "tiny1")]
+    made = [Branch(office, tmp_path / "tree", tmp_path / name, name, digests) for name in ("north", "south")]
+    for one in made:
+        one.site.house.workshop.needed = {
+            local_reference(f"tiny{at}", digest): 1 << 20 for at, digest in enumerate(digests)
+        }
+    yield made
+    for one in made:
+        one.site.house.database.close()
+
+
+def test_a_version_comes_through_a_line_that_is_cut_again_and_again(
+    office: Office, models: ModelStore, branches: list[Branch]
+) -> None:
+    north, digest = branches[0], release(office, models, "tiny0")
+    office.assign(ACTOR, "north", {"serve": office.wishes({"chat": "tiny0"}, "smoke")})
+    office.publish()
+    for _ in range(40):
+        north.line.left = 300_000
+        north.run(office, 60)
+        if north.status.serving:
+            break
+    north.line.left = 1 << 60
+    north.run(office)
+    assert north.site.serving()["chat"] == local_reference("tiny0", digest)
+    with office.database.read() as connection:
+        seen = load_site(connection, "north").report
+    assert seen is not None and [(one.alias, one.digest, one.state) for one in seen.served] == [
+        ("chat", digest, "serving")
+    ]
+    assert seen.health == "good" and not (north.agent.folder / "staging").exists()
+    segments = [path for path in north.line.paths if path.startswith("segments/")]
+    north.line.paths.clear()
+    north.run(office, 60)
+    assert segments and len(north.line.paths) <= 4, "nothing new costs two requests a poll"
+
+
+def test_a_bad_version_is_stopped_in_its_first_wave(office: Office, models: ModelStore, branches: list[Branch]) -> None:
+    north, south = branches
+    release(office, models, "tiny0")
+    office.assign(ACTOR, "all", {"serve": office.wishes({"chat": "tiny0"}, "smoke")})
+    office.publish()
+    for one in branches:
+        one.run(office)
+    good = north.site.serving()["chat"]
+    bad = release(office, models, "tiny1")
+    north.site.wrong[bad] = south.site.wrong[bad] = "it answers nothing"
+    office.start(ACTOR, "all", office.wishes({"chat": "tiny1"}, "smoke"), "1,100%", 60)
+    office.publish()
+    for _ in range(4):
+        north.run(office, 120)
+        south.run(office, 120)
+    with office.database.read() as connection:
+        (rollout,) = load_rollouts(connection)
+    assert rollout.state == "stopped" and rollout.wave == 0 and "failed" in rollout.why
+    assert [one.site.serving()["chat"] for one in branches] == [good, good]
+    assert bad in north.status.failed and not south.status.failed
+
+
+def test_it_serves_on_without_news_holds_when_told_and_takes_a_stick(
+    office: Office, models: ModelStore, branches: list[Branch], tmp_path: Path
+) -> None:
+    north, digest = branches[0], release(office, models, "tiny0")
+    north.line.left = 0
+    office.assign(ACTOR, "north", {"serve": office.wishes({"chat": "tiny0"}, "none"), "offline_days": 30})
+    office.publish()
+    north.run(office, 600)
+    assert "cut" in north.status.note and not north.status.serving
+    assert north.agent._failures > 2 and len(north.line.paths) < 9, "it asks less and less often"
+    stick = FolderLink(tmp_path / "tree")  # the same files, carried there
+    north.agent.bring(stick)
+    north.run(office, 120)
+    assert north.site.serving()["chat"] == local_reference("tiny0", digest)
+    assert north.status.until_s == north.status.news_s + 30 * 86_400
+    until = (north.agent.folder / "until").read_text().split()
+    assert float(until[0]) == pytest.approx(north.status.until_s, abs=2) and until[1:] == [
+        "30",
+        "centre.example",
+    ]
+    north.agent.bring(stick)
+    assert north.status.waiting == 1, "the stick has yet to arrive"
+    assert office.collect(stick) == 1
+    office.assign(ACTOR, "north", {"serve": office.wishes({"chat": "tiny0"}, "smoke"), "frozen": True})
+    office.publish()
+    north.agent.bring(stick)
+    assert north.status.frozen
