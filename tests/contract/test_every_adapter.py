@@ -53,6 +53,10 @@ COVERED = {
             "TransitKeeper": "TransitKeeper",
         },
     ),
+    "sites:CentreLink": (
+        "test_site_links.py", {"BucketLink": "bucket", "FolderLink": "folder", "HttpLink": "http"},
+    ),
+    "sites:Tree": ("test_site_links.py", {"BucketLink": "bucket", "FolderLink": "folder"}),
     "path:Replica": ("test_serving_replica.py", {"HostClient": "HostClient", "MemoryReplica": "MemoryReplica"}),
     "state:Changes": ("test_state_contract.py", {"_Announcements": "sqlite", "_Notifications": "postgres"}),
     "state:Database": ("test_state_contract.py", {"PostgresDatabase": "postgres", "SqliteDatabase": "sqlite"}),
@@ -84,6 +88,15 @@ ELSEWHERE = {
     "path:ServedText TextModel": "unit/test_text_model.py",
     "path:ToolCallPieceLike ToolCallDelta": "data",
     "path:ToolCallPieceLike ToolCallPiece": "data",
+    **{
+        f"sites:CentreLink {one}": "keeps checkpoints or lines, and reads no tree"
+        for one in ("BucketAnchor", "FileOfLines", "FolderAnchor", "MemoryAnchor", "SyslogAnchor")
+    },
+    "sites:CentreLink BucketPlace": "reads shards of training data, and no tree",
+    "sites:CentreLink OwnHands": "acts on the site itself, and reads no tree",
+    "sites:Have StoreHave": "unit/sites/test_sites_publish.py",
+    "sites:Have TopologyPart": "data",
+    "sites:Have _With": "a site's store and the files that stand between two of its models",
     "state:Changes Constraint": "a grammar that a process follows; it waits for an answer, and not for a change",
     "store:FileSource HubSource": "what the two hubs share",
     "store:FileSource LocalSource": "unit/test_store_service.py: there is no other side that could fail as hubs do",

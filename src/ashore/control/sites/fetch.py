@@ -86,9 +86,10 @@ class StoreHave:
 
     def __init__(self, store: ModelStore) -> None:
         """Read what is there."""
-        models = [one for one in store.list() if one.sealed is None]
-        self._models = frozenset(str(one.digest) for one in models)
-        blobs = {file.digest for one in models for file in one.files}
+        sealed = {one.digest for one in store.list() if one.sealed is not None}
+        copies = [one for one in store.copies() if one.digest not in sealed]
+        self._models = frozenset(str(one.digest) for one in copies)
+        blobs = {blob.digest for one in copies for blob in one.blobs}
         self._files = {one.removeprefix("sha256:"): store.blob_path(one) for one in blobs}
 
     def models(self) -> frozenset[str]:
