@@ -21,8 +21,8 @@ from ashore.data.cache import (
     Ready,
     RoutePolicy,
     SharedTier,
-    ShareStats,
 )
+from ashore.data.cache.report import ShareOut
 from ashore.data.cache.shares import OTHERS, Shares
 
 READY = Ready(
@@ -56,12 +56,12 @@ class Bench:
         self.epochs.bump(kind)
         return await self.cache.let_go(kind)
 
-    def share(self, tenant: str, alias: str) -> ShareStats:
-        (found,) = self.cache.shares(tenant=tenant, alias=alias)
+    def share(self, tenant: str, alias: str) -> ShareOut:
+        (found,) = self.cache.shares(tenant=tenant, model=alias)
         return found
 
     def held(self) -> dict[tuple[str, str], int]:
-        return {(one.tenant, one.alias): one.entries for one in self.cache.shares() if one.entries}
+        return {(one.tenant, one.model): one.entries for one in self.cache.shares() if one.entries}
 
 
 def test_each_tenant_and_model_has_its_own_counts() -> None:
@@ -89,9 +89,9 @@ def test_each_tenant_and_model_has_its_own_counts() -> None:
         one = bench.share("bank", "chat")
         assert (one.lookups, one.misses, one.hits_exact, one.hits_reworded) == (5, 1, 3, 1)
         assert (one.entries, one.stored, one.refused, one.evictions) == (3, 1, 1, 0)
-        assert {x.alias for x in bench.cache.shares(tenant="bank")} == {"chat", "other", "third", "fourth"}
-        assert {(x.tenant, x.alias) for x in bench.cache.shares(alias="chat")} == {("bank", "chat"), ("rival", "chat")}
-        whole, part = bench.cache.stats(), bench.cache.stats(tenant="bank", alias="chat")
+        assert {x.model for x in bench.cache.shares(tenant="bank")} == {"chat", "other", "third", "fourth"}
+        assert {(x.tenant, x.model) for x in bench.cache.shares(model="chat")} == {("bank", "chat"), ("rival", "chat")}
+        whole, part = bench.cache.stats(), bench.cache.stats(tenant="bank", model="chat")
         assert (whole.lookups, whole.misses, whole.hits, whole.ready_hits, whole.entries) == (5, 3, {"local": 2}, 2, 5)
         assert (part.lookups, part.misses, part.hits, part.ready_hits, part.entries) == (3, 1, {"local": 2}, 2, 3)
         assert whole.num_bytes == sum(share.num_bytes for share in bench.cache.shares()) > part.num_bytes > 0
@@ -210,7 +210,7 @@ def test_an_entry_tells_whose_it_is_until_it_expires() -> None:
         bench.clock.advance(20.0)
         found = await bench.cache.entry(name)
         assert found is not None
-        assert (found.tenant, found.alias, found.release, found.age_s, found.expires_at_s) == (
+        assert (found.tenant, found.model, found.release, found.age_s, found.expires_at_s) == (
             "bank", "chat", "chat-1", 20, 1050.0
         )  # fmt: skip
         assert found.num_bytes == bench.share("bank", "chat").num_bytes

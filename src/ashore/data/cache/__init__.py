@@ -9,13 +9,12 @@ Where to add what:
 - A tier: a class with the methods of data/cache/ports.py, opened in data/cache/room.py, and a parameter of
   tests/contract/test_cache_shared_tier.py.
 - A column of `ashore cache stats`: `_show_shares` in cli/cache.py. A new count goes through `Share`
-  (data/cache/shares.py), `ShareStats` (data/cache/model.py) and `ShareOut` (data/cache/calls.py), which are added up
-  over workers.
+  (data/cache/shares.py) and `ShareOut` (data/cache/report.py), which are added up over workers.
 """
 
 from ashore.data.cache.curated import CuratedAnswers
 from ashore.data.cache.embedded import valkey_command, valkey_program
-from ashore.data.cache.model import Ask, Directive, Found, KeptAnswer, KeptChoice, Pair, Question, Ready, ShareStats
+from ashore.data.cache.model import Ask, Directive, Found, KeptAnswer, KeptChoice, Pair, Question, Ready
 from ashore.data.cache.pairsfile import read_pairs
 from ashore.data.cache.ports import FixedEpochs, SharedTier
 from ashore.data.cache.rules import directive_of

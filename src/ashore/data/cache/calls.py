@@ -14,7 +14,7 @@ from ashore.core.errors import InvalidRequest, NotReady
 from ashore.core.names import EVERY_NAME, Names, check_named
 from ashore.core.principal import Principal
 from ashore.data.cache.model import Pair
-from ashore.data.cache.report import COUNTS, REPORT, CacheItem, CacheReport, EntryOut, ShareOut, report
+from ashore.data.cache.report import COUNTS, REPORT, CacheItem, CacheReport, EntryOut, ShareOut
 from ashore.data.cache.sql import purge, remove_pairs, save_pairs
 from ashore.kit.call import Actor, Call, Rights
 from ashore.kit.recorder import Recorder
@@ -128,7 +128,7 @@ async def show_cache(desk: CacheDesk, actor: Actor, asked: CacheIn) -> CacheList
     await asyncio.to_thread(_check_names, desk, asked.tenant, asked.model)
     parts = []
     if desk.cache is not None:
-        parts.append(await report(desk.cache, 0, tenant=asked.tenant, model=asked.model, entry=asked.entry))
+        parts.append(await desk.cache.report(0, tenant=asked.tenant, model=asked.model, entry=asked.entry))
     if desk.workers is not None:
         bodies = await desk.workers.ask(f"{REPORT}?{urlencode(given)}".rstrip("?"))
         parts += [msgspec.json.decode(body, type=CacheReport) for body in bodies]

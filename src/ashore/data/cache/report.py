@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import msgspec
-
-if TYPE_CHECKING:
-    from ashore.data.cache.service import AnswerCache
 
 REPORT: Final = "/internal/cache"
 """Where a worker answers with a `CacheReport`."""
@@ -75,29 +71,3 @@ class CacheReport(msgspec.Struct, frozen=True, kw_only=True):
 
 
 COUNTS: Final = tuple(name for name in ShareOut.__struct_fields__ if name not in ("tenant", "model"))
-
-
-async def report(cache: AnswerCache, worker: int, *, tenant: str, model: str, entry: str) -> CacheReport:
-    """Return the report of a worker, or the part of it that tenant, model and entry select."""
-    held = await cache.entry(entry) if entry else None
-    return CacheReport(
-        items=[CacheItem(worker=worker, **asdict(cache.stats(tenant=tenant, alias=model)))],
-        shares=[
-            ShareOut(model=one.alias, **{name: getattr(one, name) for name in ("tenant", *COUNTS)})
-            for one in cache.shares(tenant=tenant, alias=model)
-        ],
-        held=[]
-        if held is None
-        else [
-            EntryOut(
-                worker=worker,
-                entry=held.entry_id,
-                tenant=held.tenant,
-                model=held.alias,
-                release=held.release,
-                num_bytes=held.num_bytes,
-                age_s=held.age_s,
-                expires_at_s=held.expires_at_s,
-            )
-        ],
-    )

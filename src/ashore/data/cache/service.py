@@ -16,18 +16,16 @@ from ashore.data.cache.curated import CuratedAnswers, plain
 from ashore.data.cache.model import (
     EVERYBODY,
     Ask,
-    CacheStats,
     Directive,
-    EntryStats,
     Found,
     KeptAnswer,
     Pair,
     Question,
     Ready,
-    ShareStats,
     Tier,
 )
 from ashore.data.cache.ports import Epochs, SharedTier
+from ashore.data.cache.report import CacheItem, CacheReport, EntryOut, ShareOut
 from ashore.data.cache.rules import ANY_PURGE_EPOCH, POLICY_EPOCH, hidden_by, is_kept_out, question_of
 from ashore.data.cache.sealed import Record, decode, encode, seal, unseal
 from ashore.data.cache.section import CachePolicy, RoutePolicy
@@ -223,7 +221,16 @@ class AnswerCache:
                 num_freed += 1
         return num_freed
 
-    async def entry(self, entry_id: str) -> EntryStats | None:
+    async def report(self, worker: int, *, tenant: str, model: str, entry: str) -> CacheReport:
+        """Return the report of a worker, or the part of it that tenant, model and entry select."""
+        held = await self.entry(entry, worker=worker) if entry else None
+        return CacheReport(
+            items=[self.stats(tenant=tenant, model=model, worker=worker)],
+            shares=list(self.shares(tenant=tenant, model=model)),
+            held=[] if held is None else [held],
+        )
+
+    async def entry(self, entry_id: str, *, worker: int = 0) -> EntryOut | None:
         """Return this process's entry of this name; None if it has no valid one."""
         async for key, held in self._walk():
             if isinstance(held.value, Ready) or key[:8].hex() != entry_id:
@@ -231,10 +238,11 @@ class AnswerCache:
             record, now_s = decode(held.value), self._clock.now_s()
             if record.expires_at_s <= now_s:
                 return None
-            return EntryStats(
-                entry_id=entry_id,
+            return EntryOut(
+                worker=worker,
+                entry=entry_id,
                 tenant=held.share.tenant,
-                alias=held.share.alias,
+                model=held.share.alias,
                 release=record.answer.release,
                 num_bytes=self._local.weight(key),
                 age_s=max(0, int(now_s - record.stored_at_s)),
@@ -242,19 +250,20 @@ class AnswerCache:
             )
         return None
 
-    def shares(self, *, tenant: str = "", alias: str = "") -> tuple[ShareStats, ...]:
+    def shares(self, *, tenant: str = "", model: str = "") -> tuple[ShareOut, ...]:
         """Return the statistics of each tenant and model; empty names stand for all."""
-        return tuple(share.stats() for share in self._shares.matching(tenant, alias))
+        return tuple(share.stats() for share in self._shares.matching(tenant, model))
 
-    def stats(self, *, tenant: str = "", alias: str = "") -> CacheStats:
+    def stats(self, *, tenant: str = "", model: str = "", worker: int = 0) -> CacheItem:
         """Return counts and content: in total, or for a tenant, a model or both."""
-        found = list(self._shares.matching(tenant, alias))
-        hits: dict[Tier, int] = {}
+        found = list(self._shares.matching(tenant, model))
+        hits: dict[str, int] = {}
         for share in found:
             for tier, count in share.hits.items():
                 hits[tier] = hits.get(tier, 0) + count
         misses = sum(share.misses for share in found)
-        return CacheStats(
+        return CacheItem(
+            worker=worker,
             lookups=misses + sum(hits.values()),
             misses=misses,
             stored=sum(share.stored for share in found),

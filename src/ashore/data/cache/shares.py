@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
-from ashore.data.cache.model import ShareStats, Tier
+from ashore.data.cache.model import Tier
+from ashore.data.cache.report import ShareOut
 
 MAX_SHARES: Final = 1000
 """Pairs of tenant and model with counts of their own; about 600 bytes each."""
@@ -42,14 +43,14 @@ class Share:
         for tier, count in other.hits.items():
             self.hits[tier] = self.hits.get(tier, 0) + count
 
-    def stats(self) -> ShareStats:
+    def stats(self) -> ShareOut:
         """Return the current statistics."""
         reworded = self.hits.get("reworded", 0)
         exact = sum(self.hits.values()) - reworded + self.ready_exact
         reworded += self.ready_reworded
-        return ShareStats(
+        return ShareOut(
             tenant=self.tenant,
-            alias=self.alias,
+            model=self.alias,
             entries=self.entries,
             num_bytes=self.num_bytes,
             lookups=self.misses + exact + reworded,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from ashore.data.authority import Principal
-from ashore.data.cache.report import REPORT, report
+from ashore.data.cache.report import REPORT
 from ashore.data.feedback.receipts import WRITTEN, Receipts
 from ashore.data.http.exchange import Exchange
 from ashore.data.http.operate import JSON, OWN_METRICS, own_metrics
@@ -47,7 +47,7 @@ async def cache(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
     """`GET /internal/cache`."""
     query = exchange.query()
     part = {name: query.get(name, "") for name in ("tenant", "model", "entry")}
-    await exchange.respond(200, [JSON], _encode(await report(app.serving.cache, app.number, **part)))
+    await exchange.respond(200, [JSON], _encode(await app.serving.cache.report(app.number, **part)))
 
 
 async def receipts(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
