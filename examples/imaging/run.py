@@ -49,18 +49,8 @@ TAGS = {
     for tag in PROFILE
     if tag >> 16 >= 8 and tag in pydicom.datadict.DicomDictionary
 }
+NOTES = ["Compare with earlier examinations.", "Reconstruct thinner slices for the lung.", "Check the side marker."]
 PACKAGES = ("pydicom", "pydicom-data", "deid-data")
-SCHEMA = {
-    "type": "object",
-    "properties": {
-        "examination": {"type": "string", "minLength": 8, "maxLength": 120},
-        "technique": {"type": "string", "minLength": 8, "maxLength": 200},
-        "findings": {"const": "to be written by the radiologist"},
-        "urgent": {"enum": ["not assessed"]},
-    },
-    "required": ["examination", "technique", "findings", "urgent"],
-    "additionalProperties": False,
-}
 
 
 # ---------------------------------------------------------------- patients with a marker everywhere
@@ -103,8 +93,8 @@ def _value(vr: str, number: int, name: str) -> Any:
     return f"{WORD}{number:06d}".encode() if vr in ("OB", "OW", "UN") else f"{WORD}{number:06d}"
 
 
-def write_planted(number: int, path: Path) -> None:
-    """Write a planted patient, with more behind the pixels, and a TIFF's beginning in the preamble."""
+def write_planted(number: int, path: Path) -> Dataset:
+    """Write a planted patient, with more behind the pixels and a TIFF's beginning in the preamble, and return it."""
     ds, syntax = planted(number), SYNTAXES[number % 3]
     ds.file_meta = pydicom.dataset.FileMetaDataset()
     ds.file_meta.TransferSyntaxUID = syntax
@@ -112,6 +102,7 @@ def write_planted(number: int, path: Path) -> None:
     ds.add_new(0xFFFCFFFC, "OB", WORD.encode() * 4)
     ds.preamble = (b"II*\0" + WORD.encode()).ljust(128, b"\0")
     ds.save_as(path, enforce_file_format=True)
+    return ds
 
 
 def left_behind(clean: Dataset, before: Dataset) -> list[str]:
@@ -235,35 +226,43 @@ def sample_with_text() -> bytes | None:
 # ---------------------------------------------------------------- the draft
 
 
+def draft_schema(ds: Dataset) -> dict[str, Any]:
+    """Return the schema of a draft: facts and findings are fixed, and the note is one of a list.
+
+    Free text of a model that has seen no picture would invent findings; a small one did so in the first trial.
+    """
+    said = {key: str(ds.get(key, "")) for key in ("BodyPartExamined", "KVP", "SliceThickness", "ConvolutionKernel")}
+    fixed = {
+        "examination": f"{ds.Modality} of {said['BodyPartExamined']}, {ds.get('StudyDate', '')}, {ds.PatientID}",
+        "technique": "{KVP} kV, slices of {SliceThickness} mm, kernel {ConvolutionKernel}".format(**said),
+        "findings": "to be written by the radiologist",
+    }
+    return {
+        "type": "object",
+        "properties": {**{key: {"const": text} for key, text in fixed.items()}, "note": {"enum": NOTES}},
+        "required": [*fixed, "note"],
+        "additionalProperties": False,
+    }
+
+
 def draft(server: Server, clean: Path) -> tuple[str, dict[str, str]]:
-    """Let the model draft a report from the clean header alone; return the prompt and the draft."""
-    ds = pydicom.dcmread(clean, stop_before_pixels=True)
-    keys = (
-        "Modality",
-        "BodyPartExamined",
-        "KVP",
-        "SliceThickness",
-        "ConvolutionKernel",
-        "Rows",
-        "Columns",
-        "StudyDate",
-    )
-    facts = {"patient": str(ds.PatientID), **{key: str(ds.get(key, "")) for key in keys}}
-    prompt = f"Technical data of an examination: {json.dumps(facts)}. Describe the examination and its technique."
-    answer = server.post(
-        "/v1/chat/completions",
-        {
-            "model": "smollm2",
-            "messages": [
-                {"role": "system", "content": "You prepare radiology reports. You have not seen the pictures."},
-                {"role": "user", "content": prompt},
-            ],
-            "response_format": {"type": "json_schema", "json_schema": {"name": "draft", "schema": SCHEMA}},
-            "temperature": 0,
-            "max_tokens": 160,
-        },
-    )
-    return prompt, json.loads(answer["choices"][0]["message"]["content"])
+    """Let the model draft a report from the clean header alone; return all that it was given, and the draft."""
+    schema = draft_schema(pydicom.dcmread(clean, stop_before_pixels=True))
+    body = {
+        "model": "smollm2",
+        "messages": [
+            {"role": "system", "content": "You prepare radiology reports. You have not seen the pictures."},
+            {
+                "role": "user",
+                "content": "Prepare the report of this examination, with the note that fits.",
+            },
+        ],
+        "response_format": {"type": "json_schema", "json_schema": {"name": "draft", "schema": schema}},
+        "temperature": 0,
+        "max_tokens": 400,
+    }
+    answer = server.post("/v1/chat/completions", body)
+    return json.dumps(body), json.loads(answer["choices"][0]["message"]["content"])
 
 
 # ---------------------------------------------------------------- the measurement
@@ -286,18 +285,15 @@ def main() -> None:
         (work / "in").mkdir()
         (work / "clean").mkdir()
 
-        wrong, planted_hits, begun = Counter[str](), 0, time.perf_counter()
+        wrong, begun = Counter[str](), time.perf_counter()
         cleaned: list[Path] = []
         for number in range(patients):
             source = work / "in" / f"{number}.dcm"
-            write_planted(number, source)
-            ds = planted(number)
+            ds = write_planted(number, source)
             done = deidentify(source, work / "clean", cleaner)
             assert done.path
             wrong.update(left_behind(pydicom.dcmread(done.path), ds))
-            ds.file_meta = pydicom.dataset.FileMetaDataset()
-            ds.save_as(plain := io.BytesIO(), implicit_vr=False, little_endian=True)
-            planted_hits += hits(plain.getvalue())
+            source.unlink()
             cleaned.append(done.path)
         seconds = time.perf_counter() - begun
         left, searched = hits_below(work / "clean")
@@ -329,7 +325,7 @@ def main() -> None:
     )
     total = left + table_left + prompts_left + home_left + large["left"]
     report.figure(
-        "identifiers_left", total, f"{total}", f"identifiers left of {planted_hits:,} planted", bar="none",
+        "identifiers_left", total, f"{total}", f"identifiers left of {2 * todo:,} planted", bar="none",
         met=total == 0, note=f"searched: {searched / 2**20:.1f} MiB of clean files, {home_searched / 2**20:.0f} MiB of "
         "the server's home (logs, cache, audit log, state), every prompt and draft",
     )  # fmt: skip
@@ -380,7 +376,9 @@ def main() -> None:
     report.table("Real files", ["what became of them", "files"], [(why, n) for why, n in counted.most_common()])
     prompt, answer = drafted[0]
     report.quote("A draft", "\n".join(f"{key}: {value}" for key, value in answer.items()))
-    report.text("", f"All that the model was given: {prompt}")
+    report.text(
+        "", f"The schema fixes facts and findings; the model chooses the note from a list. All that was sent: {prompt}"
+    )
     report.chart(
         "Memory does not grow with the file",
         "Peak memory of the process by size of the file, in MiB. pydicom alone would read the whole file.",
@@ -391,12 +389,13 @@ def main() -> None:
         "Memory does not grow with the file. Header, private groups, nested items, overlays, preamble, deflated data "
         "sets and what stands behind the pixels are covered; comments inside compressed frames are blanked.",
         "The same key gives the same pseudonyms, UIDs and shifts in every run; the table that leads back is sealed.",
-        "The draft has the form of its schema; its findings are fixed by the schema to be written by the radiologist.",
+        "Facts of the draft come from the header and are fixed by its schema; findings are left to the radiologist.",
     ]
     report.not_shown = [
         "Text in pixels is held back by rules, not read. A device that writes a name and denies it gets through.",
         "The face in a head scan, rare diseases and the picture itself can identify a person.",
-        "The draft comes from the demo model and from technical data alone: it has seen no picture. It shows the path.",
+        "A model that reads pictures. This one has seen none: left to its own words it invented findings, so it may "
+        "only choose from a list.",
         f"The patients are generated. {len(PROFILE) - len(TAGS)} attributes of the profile were not planted: those of "
         "messages and directories cannot stand in an image; what the dictionary does not know is removed.",
     ]

@@ -196,3 +196,9 @@ def test_the_table_that_leads_back_is_sealed(imaging: Any, run: Any, tmp_path: P
     assert "Hopper^Grace" in imaging.open_table(b"k" * 32, tmp_path / "table")[done.who]
     with pytest.raises(InvalidTag):
         imaging.open_table(b"x" * 32, tmp_path / "table")
+
+
+def test_a_model_cannot_write_a_finding_into_a_draft(imaging: Any) -> None:
+    schema = imaging.draft_schema(small(StudyDate="20230101"))
+    assert set(schema["properties"]) == {"examination", "technique", "findings", "note"} == set(schema["required"])
+    assert all(set(one) <= {"const", "enum"} for one in schema["properties"].values())
