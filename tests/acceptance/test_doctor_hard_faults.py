@@ -28,7 +28,7 @@ from waiting import eventually
 
 from ashore.control.doctor import Readings, diagnose, load_rules
 from ashore.control.doctor.probes.beside import look_up
-from ashore.control.drills.certificate import expire
+from ashore.control.drills.faults.contents import expire
 from ashore.control.drills.undoing import Undoing
 
 pytestmark = pytest.mark.full

@@ -14,7 +14,7 @@ from console_site import PEOPLE, Site, console_site
 from ashore.control.console import command_for
 from ashore.control.console.acts import OWN
 from ashore.control.console.pages import PAGES, Placed, is_list, lead_of, on_row
-from ashore.control.console.walk import WALK
+from ashore.control.console.tabs import WALK
 from ashore.control.console.words import words_in
 from ashore.data.authority import OFFICERS
 from ashore.kit.call import ADMIN

@@ -29,7 +29,7 @@ from ashore.data.engines import (
     scored,
 )
 from ashore.data.text import TextModel
-from ashore.lab.evaluation.calls import calls_of
+from ashore.lab.evaluation.hosted import calls_of
 from ashore.lab.evaluation.ports import Generated, Told, untold
 
 _STEP_S = 0.05

@@ -19,7 +19,7 @@ SHOWN = (
     "control/sessions", "control/access", "data/authority", "control/console", "core", "control/audit", "data/audit",
     "data/cache", "control/jobs", "data/jobs", "control/server", "data/server", "control/releases", "data/releases",
     "data/privacy", "control/ledger", "control/feedback", "data/feedback", "lab/learning", "data/path", "control/faces",
-    "control/figures.py", "control/process.py", "control/workers.py", "kit/bucket.py", "kit/call.py", "kit/consents.py",
+    "control/process.py", "control/workers.py", "kit/bucket.py", "kit/call.py", "kit/consents.py",
     "kit/decode.py", "kit/egress.py", "kit/folders.py", "kit/identity.py", "kit/outgoing.py", "kit/recorder.py",
     "kit/rights.py", "kit/section.py", "kit/textfile.py", "kit/wholefile.py", "kit/yaml.py",
     "data/http/app.py", "data/http/face.py", "data/http/relay.py",

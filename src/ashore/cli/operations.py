@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
-from contextlib import ExitStack
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -13,7 +15,6 @@ from cyclopts import Parameter
 
 from ashore.cli.bootstrap.operations import Operation, Shown, find_operation
 from ashore.cli.calls import AS_JSON, HERE, SWITCHES, Server, asked_of, parameters_of, signed, switch
-from ashore.cli.interrupted import asked_to_stop
 from ashore.cli.modelstore import print_json
 from ashore.cli.progress import TerminalProgress
 from ashore.cli.recorded import os_user
@@ -22,6 +23,24 @@ from ashore.core.errors import InvalidRequest
 from ashore.core.visible import on_a_screen
 from ashore.kit.call import Call
 from ashore.kit.decode import convert
+
+
+@contextmanager
+def asked_to_stop() -> Iterator[Callable[[], bool]]:
+    """Give what says whether Ctrl-C was pressed; a second time ends the process at once."""
+    asked: list[int] = []
+
+    def ask(number: int, frame: object) -> None:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        asked.append(number)
+        print("stopping after this step", file=sys.stderr)
+
+    before = signal.signal(signal.SIGINT, ask)
+    try:
+        yield lambda: bool(asked)
+    finally:
+        signal.signal(signal.SIGINT, before)
+
 
 JOB_HELP: Final = "Have the server do it as a job, and print the id; follow it with: ashore job show ID --follow."
 CONFIG_HELP: Final = "An ashore.toml whose settings it works with; default: the environment."

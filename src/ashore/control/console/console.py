@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Final
 from urllib.parse import quote, urlencode
 
-from ashore.control.console import calling, chatting, doors, homing, mine, tabs
+from ashore.control.console import calling, chatting, doors, home, mine, tabs
 from ashore.control.console.acts import Acts, Settle, who_may
 from ashore.control.console.forms import SECRETS
 from ashore.control.console.model import PAGE_HEADERS, Answer, Asked
@@ -116,7 +116,7 @@ class Console:
     async def _page(self, reader: Reader) -> Answer:
         path = reader.asked.path
         if path == "":
-            return await homing.home_page(reader)
+            return await home.home_page(reader)
         if path.startswith("call/"):
             return await self._call(reader, self._placed(path))
         if path == "chat":

@@ -6,16 +6,25 @@ from typing import Final
 
 from ashore.control.faces import console, feedback, sites
 from ashore.control.faces.admin import routes_of
-from ashore.control.figures import own_metrics
+from ashore.data.authority import Principal
 from ashore.data.feedback import Feedback, Score
 from ashore.data.feedback.service import Given
-from ashore.data.http import DATA_ROUTES
+from ashore.data.http import DATA_ROUTES, Face
+from ashore.data.http.exchange import Exchange
 from ashore.data.http.inner import inner
 from ashore.data.http.openai.chat import ChatCompletion
 from ashore.data.http.openai.types import ChatRequest
-from ashore.data.http.operate import OWN_METRICS
+from ashore.data.http.operate import METRICS_TEXT, OWN_METRICS
 from ashore.data.http.routes import Route
 from ashore.kit.rooms import rooms
+
+
+async def own_metrics(app: Face, exchange: Exchange, principal: Principal) -> None:
+    """`GET /internal/metrics`."""
+    for measure in app.rooms.measures:
+        await measure()
+    await exchange.respond(200, [METRICS_TEXT], app.metrics.page())
+
 
 CONTROL_ROUTES: Final[tuple[Route, ...]] = (
     Route(

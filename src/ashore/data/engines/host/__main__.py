@@ -9,9 +9,11 @@ from __future__ import annotations
 import argparse
 import gc
 import logging
+import os
 import signal
 import socket
 import sys
+import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -25,7 +27,6 @@ from ashore.core.errors import AshoreError, UnsupportedByEngine
 from ashore.data.engines.cards import make_engine
 from ashore.data.engines.failures import failure_of
 from ashore.data.engines.frames import PROTOCOL_VERSION, LoadFailed
-from ashore.data.engines.host.lifetime import exit_at_end_of
 from ashore.data.engines.host.link import Link, LinkClosed
 from ashore.data.engines.host.loop import HostLoop
 from ashore.data.engines.hostlaunch import HostLaunch, read_launch
@@ -35,6 +36,26 @@ from ashore.kit.processes import Pulse, beat_in_thread, listen_on, silence_host,
 from ashore.kit.processes.hugepages import use_huge_pages
 from ashore.kit.processes.launch import die_with_parent
 from ashore.kit.sealing.clearfiles import ClearFiles, SealedFiles, take_key
+
+_GRACE_S: Final = 1.0
+_ORPHANED: Final = 4
+
+
+def exit_at_end_of(control_fd: int) -> None:
+    """Watch the control pipe in a thread of its own: at its end send SIGTERM to ourselves, and SIGKILL a second later.
+
+    Works while the engine loads or computes, since it needs no event loop. Running orders have no readers left by then.
+    """
+
+    def watch() -> None:
+        while os.read(control_fd, 4096):
+            continue
+        os.kill(os.getpid(), signal.SIGTERM)
+        threading.Event().wait(_GRACE_S)
+        os._exit(_ORPHANED)
+
+    threading.Thread(target=watch, name="control-pipe", daemon=True).start()
+
 
 _TELL_FAILURE_S: Final = 2.0
 """How long a host that failed to load reports that to workers that wait for its greeting."""
