@@ -264,3 +264,14 @@ def test_what_is_current_is_not_signed_again(centre):
     assert centre.publish() == ("timestamp",)
     centre.now_s += 16 * DAY_S
     assert set(centre.publish()) == {"sites", "site-north", "site-south", "snapshot", "timestamp"}
+
+
+def test_metadata_that_nobody_names_any_more_goes_after_a_week(centre, tmp_path):
+    for _ in range(3):
+        centre.now_s += 60
+        centre.want("north", *centre.models)
+    many = len([path for path in centre.tree.files if "snapshot" in path])
+    centre.now_s += 8 * DAY_S
+    centre.publish()
+    assert many == 5 and len([path for path in centre.tree.files if "snapshot" in path]) == 1
+    assert centre.at_site(tmp_path / "t").root == 1

@@ -10,6 +10,7 @@ import msgspec
 from msgspec import Meta
 
 from ashore.control.sites.centre import ALL, Office
+from ashore.control.sites.report import Attack, SiteReport
 from ashore.control.sites.sql import Rollout, Site, load_models, load_rollouts, load_site, load_sites, load_usage
 from ashore.core.errors import AshoreError, InvalidRequest
 from ashore.kit.call import Actor, Call, Nothing
@@ -161,7 +162,7 @@ class SiteShown(msgspec.Struct, frozen=True, kw_only=True):
     trusts: int
     """Number of the newest assignment that the site trusts."""
     drift: float | None
-    attacks: dict[str, int]
+    attacks: dict[Attack, int]
     forked: int
     """Checkpoints of its audit log that contradict earlier ones."""
     joined_at: int
@@ -252,19 +253,12 @@ def show_site(desk: SitesDesk, actor: Actor, asked: SiteIn) -> SiteShown:
     """Show one site: its assignment, what it reported, and what it used."""
     with desk.office.database.read() as connection:
         site, usage = load_site(connection, asked.site), load_usage(connection, asked.site)
-    report = site.report
+    report = site.report or _nothing_said(site)
     return SiteShown(
-        site=row_of(site, desk.office.now_s),
-        want=msgspec.json.encode(site.want).decode(),
-        sequence=site.want.sequence,
-        trusts=0 if report is None else report.want,
-        drift=None if report is None else report.drift,
-        attacks={} if report is None else {str(name): count for name, count in report.attacks.items()},
-        forked=site.forked,
-        joined_at=site.joined_s,
-        certificate=site.fingerprint,
-        usage=msgspec.convert(usage, list[UsageRow]),
-    )
+        site=row_of(site, desk.office.now_s), want=msgspec.json.encode(site.want).decode(), trusts=report.want,
+        sequence=site.want.sequence, drift=report.drift, attacks=dict(report.attacks), forked=site.forked,
+        joined_at=site.joined_s, certificate=site.fingerprint, usage=msgspec.convert(usage, list[UsageRow]),
+    )  # fmt: skip
 
 
 def create_site(desk: SitesDesk, actor: Actor, asked: CreateIn) -> TokenOut:
@@ -377,34 +371,27 @@ def bump_keys(desk: SitesDesk, actor: Actor, asked: Nothing) -> ChangedOut:
 
 def row_of(site: Site, now_s: int) -> SiteRow:
     """Return a site as the fleet shows it."""
-    report, want = site.report, site.want
-    served = {} if report is None else {one.alias: one for one in report.served}
-    has = {alias: one.digest for alias, one in served.items()}
+    report, want = site.report or _nothing_said(site), site.want
+    has = {one.alias: one.digest for one in report.served}
     wanted = {one.alias: one.model for one in want.serve}
-    is_current = report is not None and report.want >= want.sequence and has == wanted
+    is_current = report.want >= want.sequence and has == wanted
     state: Standing = "current" if is_current else "behind"
-    if report is not None and (
-        report.health != "good" or any(one.state in ("went back", "failed") for one in served.values())
-    ):
+    if report.health != "good" or any(one.state in ("went back", "failed") for one in report.served):
         state = "worse"
     if now_s - max(site.seen_s, site.joined_s) > SILENT_S:
         state = "silent"
     if not site.joined_s:
         state = "new"
     return SiteRow(
-        site=site.name,
-        group=site.group,
-        state="revoked" if site.revoked_s else state,
-        serves=_said(has),
-        wanted="" if has == wanted else _said(wanted),
-        lag_s=0 if is_current else max(0, now_s - want.sequence),
-        seen_s=now_s - site.seen_s if site.seen_s else None,
-        health="" if report is None else report.health,
-        link=0 if report is None else report.rate,
-        attacks=0 if report is None else sum(report.attacks.values()),
-        version="" if report is None else report.version,
-        note="" if report is None else report.note,
-    )
+        site=site.name, group=site.group, state="revoked" if site.revoked_s else state, version=report.version,
+        serves=_said(has), wanted="" if has == wanted else _said(wanted), health=report.health, link=report.rate,
+        lag_s=0 if is_current else max(0, now_s - want.sequence), note=report.note,
+        seen_s=now_s - site.seen_s if site.seen_s else None, attacks=sum(report.attacks.values()),
+    )  # fmt: skip
+
+
+def _nothing_said(site: Site) -> SiteReport:
+    return SiteReport(site=site.name, sequence=1, at_s=0)
 
 
 def _said(models: dict[str, str]) -> str:
@@ -413,16 +400,10 @@ def _said(models: dict[str, str]) -> str:
 
 def _rollout(one: Rollout) -> RolloutRow:
     return RolloutRow(
-        id=one.id,
-        state=one.state,
-        serve=_said({wish.alias: wish.model for wish in one.serve}),
-        wave=f"{one.wave + 1} of {len(one.waves)}",
-        sites=sum(len(wave) for wave in one.waves[: one.wave + 1]),
-        of=sum(len(wave) for wave in one.waves),
-        why=one.why,
-        by=one.by,
-        begun_at=one.begun_s,
-    )
+        id=one.id, state=one.state, serve=_said({wish.alias: wish.model for wish in one.serve}), why=one.why,
+        wave=f"{one.wave + 1} of {len(one.waves)}", sites=sum(len(wave) for wave in one.waves[: one.wave + 1]),
+        of=sum(len(wave) for wave in one.waves), by=one.by, begun_at=one.begun_s,
+    )  # fmt: skip
 
 
 def _publish(desk: SitesDesk) -> str:

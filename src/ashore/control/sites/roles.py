@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 METADATA: Final = "metadata"
 METADATA_BYTES: Final = 8 << 20
+KEPT_S: Final = 7 * 86_400
 SITES: Final = "sites"
 ONLINE: Final = ("timestamp", "snapshot", "targets", "director")
 """Keys of the centre; that of targets may be with the operators in its place."""
@@ -362,8 +363,20 @@ class Signing:
             signed = Metadata(one)
             signed.sign(self._key("timestamp", generations["timestamp"]))
             self._put("timestamp.json", signed)
+            if last // 86_400 < self._now_s // 86_400:  # once a day
+                self._prune(version, meta)
             done.append("timestamp")
         return tuple(done)
+
+    def _prune(self, snapshot: int, meta: Mapping[str, int]) -> None:
+        """Remove metadata that is no longer named, once no site can be in the middle of reading it."""
+        named = {f"{version}.{name}" for name, version in meta.items()} | {f"{snapshot}.snapshot.json"}
+        for path, _ in list(self.tree.names(METADATA)):
+            name = path.rpartition("/")[2]
+            version, _, role = name.partition(".")
+            is_old = version.isdigit() and int(version) < self._now_s - KEPT_S
+            if is_old and role != "root.json" and name not in named:
+                self.tree.remove(path)
 
     def standing(self) -> Iterator[tuple[str, int, float, tuple[str, ...], bool]]:
         """Yield role, version, Unix time of its expiry, the ids of its keys, and whether the centre holds them."""
