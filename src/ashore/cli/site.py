@@ -36,7 +36,7 @@ def _show_sites(found: SiteRows) -> None:
 def _show_token(made: TokenOut) -> None:
     print(f"{made.token}\n")
     until = time.strftime("%Y-%m-%d %H:%M", time.localtime(made.until_at))
-    print(f"the site {made.site} joins with it, once, until {until}")
+    print(f"at the site {made.site}, once, until {until}: ashore site join CENTRE --token TOKEN")
 
 
 def _show_rollouts(found: RolloutRows) -> None:
@@ -114,6 +114,7 @@ def create(
         _install(office, staged)
         office.authority()
     print(f"{counted(num_keys, 'key')} in {folder}, of which {threshold} must sign; keep each on a medium of its own")
+    print("a server that runs already asks sites for certificates after `ashore reload`")
     if targets is not None:
         print("now sign the first list of models: ashore site keys stage FILE, then sign and install it")
 

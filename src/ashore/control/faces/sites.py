@@ -88,7 +88,7 @@ async def _reader(app: Face, exchange: Exchange) -> tuple[Office, str]:
     shown = exchange.headers.get(CLIENT.encode(), b"").decode("latin-1")
     if not shown:
         raise Unauthenticated(
-            "no certificate was shown", hint="a site asks the centre's edge by HTTPS, once it has joined"
+            "no certificate was shown", hint="a site asks the centre's edge by HTTPS, after `ashore site join`"
         )
     site = await to_thread(office.reader, shown)
     exchange.principal_id = f"site/{site}"

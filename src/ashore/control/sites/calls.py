@@ -177,7 +177,7 @@ class TokenOut(msgspec.Struct, frozen=True, kw_only=True):
 
     site: str
     token: str
-    """It works once."""
+    """For `ashore site join CENTRE --token TOKEN` at the site; it works once."""
     until_at: int
 
 
