@@ -46,8 +46,9 @@ def publish_model(store: ModelStore, tree: Tree, reference: str, *, earlier: Seq
         name=model.reference,
         files=tuple(cut_file(path, new, keep) for path in new.files),
     )
-    deltas = []
-    for one in [one for one in earlier if one.digest != parts.digest][-BASES:]:
+    deltas, bare = [], model.name
+    likely = sorted(earlier, key=lambda one: one.name.partition("@")[0] == bare)  # others may be what it was tuned from
+    for one in [one for one in likely if one.digest != parts.digest][-BASES:]:
         try:
             base = _files_of(store, store.resolve(f"{one.name.partition('@')[0]}@{one.digest}"))
         except (UnknownModel, UnknownVariant):

@@ -1,0 +1,1 @@
+"""What it costs to bring models to branch offices."""
