@@ -165,7 +165,7 @@ def test_checkpoints_of_one_hour_are_handed_in_as_its_last_one(home: Home) -> No
         home._sign()
     reports, sources = home.reports(), Sources(database=home.database, audit=home.root)
     reports.make({}, sources, home.clock.now_s())
-    (report,) = [open_report(reports.spool.waiting.encode(), public_of(home))]
+    (report,) = [open_report(reports.spool.waiting[0].text.encode(), public_of(home))]
     assert len(report.checkpoints) <= 3 and report.checkpoints[-1] == home.lines[-1]
     assert not report.votes, "no model's votes were allowed"
 
@@ -175,7 +175,7 @@ def test_a_report_of_another_site_is_not_taken(home: Home, tmp_path: Path) -> No
     reports = home.reports()
     reports.make({}, Sources(database=home.database, audit=home.root), home.clock.now_s())
     with pytest.raises(InvalidRequest, match="not signed"):
-        open_report(reports.spool.waiting.encode(), public_of(other))
+        open_report(reports.spool.waiting[0].text.encode(), public_of(other))
     other.database.close()
 
 

@@ -12,6 +12,7 @@ import msgspec
 from cyclopts import Parameter
 
 from ashore.cli.sure import AsJson, Yes, go_ahead
+from ashore.core.counted import counted
 from ashore.core.errors import Conflict, InvalidRequest, NotFound, NotReady, SourceUnreachable
 from ashore.core.foreign import foreign_errors
 from ashore.core.timespan import parse_seconds
@@ -221,7 +222,7 @@ def _lines(found: Status) -> Iterator[str]:
     if found.hold_until_s > time.time():
         yield f"  held until   {day(found.hold_until_s)}"
     if found.waiting:
-        yield "  a report waits for the centre"
+        yield f"  {counted(found.waiting, 'report')} not at the centre yet"
     if found.note:
         yield f"  {found.note}"
 

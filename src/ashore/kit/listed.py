@@ -23,7 +23,8 @@ class Listed:
     """The part of ashore.toml that it brings; empty: `machine/config/document.py` has it, for others read it too, or
     none."""
     child: str = ""
-    """Module of a process that the supervisor keeps running where the room's section asks for it (`Section.runs`)."""
+    """Module below `ashore` of a process that the supervisor keeps running, where the section asks for it
+    (`Section.runs`)."""
     data: str = ""
     """Module below `ashore` with the part that API workers open; empty: the control process alone opens the room."""
 
@@ -52,6 +53,6 @@ LISTED: Final = (
     Listed("control.server", data="data.server.room"),
     Listed("control.doctor"),
     Listed("control.drills", section="drills"),
-    Listed("control.sites", section="sites"),
+    Listed("control.sites", section="sites", child="control.sites"),
 )
 """In the order in which a process opens them; it closes them in the reverse one."""

@@ -345,7 +345,7 @@ class Agent:
             failed={one.digest: one.why for one in journal.failed}, news_s=self.memory.news_s,
             until_s=0.0 if days is None else self.memory.news_s + days * DAY_S,
             hold_until_s=self.memory.hold_until_s, frozen=want is not None and want.frozen,
-            waiting=int(bool(self.reports.spool.waiting)), note=self.note, done=self.done,
+            waiting=len(self.reports.spool.waiting), note=self.note, done=self.done,
         )  # fmt: skip
         write_whole(self.folder / "status.json", msgspec.json.encode(said), durable=False)
 

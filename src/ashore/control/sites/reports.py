@@ -1,8 +1,8 @@
 """What a site hands in: usage, checkpoints of its audit log, votes, and how it stands.
 
-One report is under way at a time. Making one writes it, and how far it reaches, in one step; it is sent until the
-centre has taken it, which counts each sequence once. So a month without a link, or a kill at any moment, loses nothing
-and counts nothing twice: what was not reported yet lies where it always lies, in the usage table and the audit log.
+Making a report writes it, and how far it reaches, in one step; it is sent until the centre has taken it, which counts
+each sequence once. Few wait at a time. So a month without a link, or a kill at any moment, loses nothing and counts
+nothing twice: what was not reported yet lies where it always lies, in the usage table and the audit log.
 """
 
 from __future__ import annotations
@@ -30,6 +30,8 @@ PART_BYTES: Final = 16_000
 """Most bytes of usage, of checkpoints, and of votes in one report; three of them leave room for the rest."""
 LINE_BYTES: Final = 16_384
 MOST_VOTES: Final = 200
+MOST_WAITING: Final = 8
+"""Reports that wait for a link or a stick, before no more are made."""
 OPEN_DAYS: Final = 3
 """Days whose usage may still grow: a worker writes its counts late, but not as late as that."""
 HOUR_US: Final = 3_600_000_000
@@ -37,13 +39,21 @@ HOUR_US: Final = 3_600_000_000
 Totals = tuple[int, int, int]
 
 
+class Waiting(msgspec.Struct, frozen=True, array_like=True):
+    """A report that the centre does not have yet."""
+
+    sequence: int
+    text: str
+    """As it travels."""
+
+
 class Spool(msgspec.Struct, frozen=True, kw_only=True):
     """How far the reports reach; the file `reports.json`."""
 
     sequence: int = 0
     """Of the last report that was made."""
-    waiting: str = ""
-    """That report as it travels; empty: the centre has it."""
+    waiting: tuple[Waiting, ...] = ()
+    """Reports that the centre does not have yet, the oldest first."""
     usage: dict[str, Totals] = {}
     """What was reported of days that may still grow, by day, tenant and model."""
     day: str = ""
@@ -82,13 +92,8 @@ class Reports:
                 hint="restore it from the backup of this home; without it the usage of open days is counted twice",
             ) from fault
 
-    @property
-    def place(self) -> str:
-        """Path in the tree of the report that waits."""
-        return f"reports/{self._site}/{self.spool.sequence}.json"
-
     def make(self, told: Mapping[str, Any], sources: Sources, now_s: float) -> bool:
-        """Make the next report, unless one waits; return whether there is more than fits into it.
+        """Make the next report, unless too many wait; return whether there is more than fits into it.
 
         Args:
             told: Fields of `SiteReport` that the agent knows.
@@ -96,7 +101,7 @@ class Reports:
             now_s: Unix time. Sequences also rise with it, so that a site restored from a backup repeats none.
         """
         before = self.spool
-        if before.waiting:
+        if len(before.waiting) >= MOST_WAITING:
             return True
         usage, totals, day, more_usage = _usage(before, sources.database, now_s)
         lines, checkpoint, more_lines = _checkpoints(before, sources.audit)
@@ -105,33 +110,35 @@ class Reports:
         report = SiteReport(
             site=self._site, sequence=sequence, at_s=now_s, usage=usage, checkpoints=lines, votes=votes, **told
         )  # fmt: skip
+        signed = sign_report(report, self._key.private).decode()
         self._note(
             Spool(
-                sequence=sequence, waiting=sign_report(report, self._key.private).decode(), usage=totals, day=day,
+                sequence=sequence, waiting=(*before.waiting, Waiting(sequence, signed)), usage=totals, day=day,
                 checkpoint=checkpoint, votes_ms=votes_ms, votes_ids=votes_ids,
             )
         )  # fmt: skip
         return more_usage or more_lines or more_votes
 
     def hand_in(self, link: CentreLink, *, acknowledges: bool = True) -> None:
-        """Send the report that waits. May be called again: the centre counts it once.
+        """Send the reports that wait. May be called again: the centre counts each once.
 
         Args:
             link: To the centre.
             acknowledges: Whether the centre has it once it is written; a stick still has to arrive there.
 
         Raises:
-            Away, Refused: as the link; the report still waits.
+            Away, Refused: as the link; what was not taken still waits.
         """
-        if self.spool.waiting:
-            link.put(self.place, self.spool.waiting.encode())
+        for one in self.spool.waiting:
+            link.put(f"reports/{self._site}/{one.sequence}.json", one.text.encode())
             if acknowledges:
-                self.taken(self.spool.sequence)
+                self.taken(one.sequence)
 
     def taken(self, sequence: int) -> None:
         """Note that the centre has the reports up to a sequence."""
-        if self.spool.waiting and sequence >= self.spool.sequence:
-            self._note(msgspec.structs.replace(self.spool, waiting=""))
+        waiting = tuple(one for one in self.spool.waiting if one.sequence > sequence)
+        if waiting != self.spool.waiting:
+            self._note(msgspec.structs.replace(self.spool, waiting=waiting))
 
     def _note(self, spool: Spool) -> None:
         write_whole(self._path, msgspec.json.encode(spool))

@@ -78,7 +78,7 @@ def room_child(room: Listed, *, home: Home, settings: Settings) -> ChildSpec:
     name = room.section
     return ChildSpec(
         name=name,
-        argv=tuple(python_command(room.child, "--run", str(home.run), "--log-level", settings.log_level)),
+        argv=tuple(python_command(f"ashore.{room.child}", "--run", str(home.run), "--log-level", settings.log_level)),
         log=home.logs / f"{name}.log",
         control_flag="",
         stage=-1,
