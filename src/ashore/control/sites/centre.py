@@ -321,7 +321,7 @@ class Office:
             save_rollout(connection, moved)
             if state == "stopped":
                 self._take_back(connection, moved)
-            actor.record(self.recorder, f"site:rollout-{state}", f"rollout/{rollout_id}", on=connection)
+            actor.record(self.recorder, MOVES[state], f"rollout/{rollout_id}", on=connection)
         return moved
 
     # what they report
@@ -387,7 +387,7 @@ class Office:
                     self._take_back(connection, after)
                     log.warning("roll-out %s stopped in wave %d: %s", after.id, after.wave + 1, after.why)
                 if after.state != before.state:
-                    self._record(connection, f"site:rollout-{after.state}", f"rollout/{after.id}", why=after.why)
+                    self._record(connection, MOVES[after.state], f"rollout/{after.id}", why=after.why)
             is_new = any(one.published != one.want.sequence for one in load_sites(connection).values())
         if not is_new and self.now_s - self._looked_s < RENEW_S:
             return ()
@@ -498,6 +498,11 @@ class Office:
             yield
 
 
+MOVES: Final = {
+    "paused": "site:rollout-paused", "running": "site:rollout-running", "stopped": "site:rollout-stopped",
+    "done": "site:rollout-done",
+}  # fmt: skip
+"""What the audit log calls a change of a roll-out."""
 _NO_MODEL: Final = "sha256:" + "0" * 64
 
 
