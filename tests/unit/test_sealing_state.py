@@ -13,7 +13,7 @@ from ashore.control.jobs import webhook_secret
 from ashore.core.clock import ManualClock
 from ashore.core.errors import CorruptBlob, SealingKeyMissing
 from ashore.data.cache import cache_secret
-from ashore.kit.sealing import SecretBox, new_data_key, seal_secrets, secrets_by_keeper, secrets_by_link, unseal_secrets
+from ashore.kit.sealing import SecretBox, new_data_key, seal_secrets, secrets_by_link, unseal_secrets
 from ashore.kit.settings import Home, Settings
 from ashore.kit.state import Database, execute, kept_secret, open_database
 from ashore.machine.config import parse_spec
@@ -112,7 +112,7 @@ def test_two_supervisors_at_one_moment_agree_on_one_key(tmp_path: Path) -> None:
             settings.home.state_db,
             snapshots=settings.home.snapshots,
             clock=ManualClock(),
-            secrets=secrets_by_keeper(lambda: keeper),
+            secrets=secrets_by_link(tmp_path / "no-link", lambda: keeper),
         )
         for _ in range(4)
     ]
@@ -140,7 +140,7 @@ def test_a_secret_under_another_name_is_found_out(tmp_path: Path) -> None:
         settings.home.state_db,
         snapshots=settings.home.snapshots,
         clock=ManualClock(),
-        secrets=secrets_by_keeper(lambda: keeper),
+        secrets=secrets_by_link(tmp_path / "no-link", lambda: keeper),
     )
     with database.write() as connection:
         key = seal_secrets(connection, keeper)

@@ -43,7 +43,6 @@ from ashore.kit.sealing.statesecrets import (
     rewrap_secrets,
     seal_secrets,
     secret_rows,
-    secrets_by_keeper,
     secrets_by_link,
     unseal_secrets,
 )

@@ -74,18 +74,6 @@ def rewrap_secrets(connection: Connection, keeper: Callable[[], KeyKeeper], to: 
     return fresh is not None
 
 
-def secrets_by_keeper(keeper: Callable[[], KeyKeeper]) -> SealOf:
-    """Return how a process with a key source opens the secrets of a state."""
-
-    def seal_of(connection: Connection) -> SecretBox | None:
-        note = read_note(connection, ENVELOPE)
-        if note is None:
-            return None
-        return SecretBox(open_envelope(note.encode(), keeper(), key_id=envelope_key_id(note.encode())))
-
-    return seal_of
-
-
 def secrets_by_link(link: Path, otherwise: Callable[[], KeyKeeper] | None = None) -> SealOf:
     """Return how a worker opens them: with the key that the supervisor holds behind `link` (`hold_secrets_key`).
 
