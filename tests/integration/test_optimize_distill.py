@@ -76,7 +76,7 @@ def test_the_plan_is_told_and_nothing_made(home: Path) -> None:
     ("words", "told"),
     [
         (("--layers", "9"), "expected at most 2"),
-        (("--layers", "1", "--learning-rate", "7"), "--learning-rate is 7"),
+        (("--layers", "1", "--learning-rate", "7"), "--learning-rate: expected"),
     ],
 )
 def test_what_cannot_be_is_told_with_a_hint(home: Path, words: tuple[str, ...], told: str) -> None:

@@ -72,6 +72,7 @@ def test_an_empty_spec_is_the_default() -> None:
         ('[[model]]\nname = "a"\n[model.engine]\nkv_token = 1', "unknown key 'kv_token'", "'kv_tokens'"),
         ("[model]\nname = 'a'", "not a list of tables", "[[model]]"),
         ("[[model]]\nalias = 'a'", "has no name", "smollm2"),
+        ('[[model]]\nname = "a"\nalias = "b\\n[Service]"', "has U+000A in its name or alias", "visible"),
         ('[[model]]\nname = "a"\n[[model]]\nname = "b"\nalias = "a"', "two models with the alias 'a'", "its own alias"),
         ('[[model]]\nname = "a"\n[model.engine]\noptions = {fleet = "b"}', "options has fleet", "next to options"),
         ('[[model]]\nname = "a"\n[model.engine]\nkey = "env:K"', "no nodes", "fleet = true"),

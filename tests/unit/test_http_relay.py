@@ -14,6 +14,7 @@ import httpx
 import pytest
 
 from ashore.control.faces.chat import WorkerChat
+from ashore.core.errors import PortTaken
 from ashore.core.ids import TenantId
 from ashore.data.authority import OpenDoor, Principal
 from ashore.data.http import Face, HttpServer, Relay, listen
@@ -237,3 +238,10 @@ def test_few_of_many_requests_connect_at_a_time_and_the_loop_has_turns_between_t
         return [one.status_code for one in await asyncio.gather(*(client.get("/a") for _ in range(12)))]
 
     assert run(ask, told) == [207] * 12 and most == 2
+
+
+def test_a_file_in_place_of_a_socket_is_not_deleted_but_named(tmp_path: Path) -> None:
+    (tmp_path / "control.sock").write_text("mine")
+    with pytest.raises(PortTaken) as refused:
+        listen(HttpListen(uds=str(tmp_path / "control.sock")))
+    assert refused.value.hint == "remove it: it is not a socket" and (tmp_path / "control.sock").read_text() == "mine"

@@ -7,18 +7,20 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
-from cyclopts import App
+import msgspec
+from cyclopts import App, Parameter
 
-from ashore.cli.calls import noun_of, table
+from ashore.cli.calls import Errand, noun_of, table
 from ashore.cli.recorded import owner
 from ashore.cli.sitehere import HERE
-from ashore.control.sites.calls import CALLS, RolloutRows, SiteRows, TokenOut
+from ashore.control.sites.calls import CALLS, AssignIn, RolloutRows, SiteRows, TokenOut
 from ashore.core.bytesize import human_bytes
 from ashore.core.counted import counted
 from ashore.core.errors import AshoreError, InvalidRequest, NotFound
 from ashore.kit.settings import read_settings
+from ashore.kit.textfile import read_text_file
 
 if TYPE_CHECKING:
     from ashore.control.sites import Office
@@ -41,11 +43,29 @@ def _show_rollouts(found: RolloutRows) -> None:
     print(table(found.items) if found.items else "no roll-outs yet")
 
 
+Policy = Annotated[
+    tuple[str, ...],
+    Parameter(help="SECTION=FILE: TOML that the centre sets there; an empty FILE takes it away. May be repeated."),
+]
+
+
+def _assign(errand: Errand, asked: AssignIn, *, policy: Policy = ()) -> None:
+    """Read the files of `--policy SECTION=FILE`, and ask."""
+    parts = {}
+    for one in policy:
+        section, found, path = one.partition("=")
+        if not found:
+            raise InvalidRequest(f"--policy {one}: expected SECTION=FILE", hint="--policy privacy=privacy.toml")
+        parts[section] = read_text_file(Path(path), "the part", hint="give TOML") if path else ""
+    errand.tell(errand.ask(msgspec.structs.replace(asked, policies=parts)))
+
+
 app = noun_of(
     "site",
     "Serve models at branch offices: assign, roll out, watch.",
     CALLS,
     {"list": _show_sites, "create": _show_token},
+    {"assign": _assign},
 )
 app.command(noun_of("site rollout", "Roll models out to sites in waves.", CALLS, {"list": _show_rollouts}))
 for one in HERE:

@@ -384,9 +384,9 @@ def show(found: Status) -> None:
         )
     print()
     print("needs you" if found.needs else "nothing needs you")
-    print("  advice: run `ashore doctor`, which looks longer and finds what could be better")
     for need in found.needs:
         print(f"  {need.what}\n    {need.do}")
+    print("  advice: run `ashore doctor`, which looks longer and finds what could be better")
 
 
 def _row(one: ModelStatus) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ from ashore.cli.progress import TerminalProgress
 from ashore.cli.recorded import owner
 from ashore.cli.sure import AsJson
 from ashore.core.errors import AshoreError, InvalidRequest
+from ashore.kit.decode import convert
 
 if TYPE_CHECKING:
     from ashore.lab.training import PrivateOptions
@@ -108,14 +109,11 @@ def private(
     settings = read_settings()
     store = bootstrap.build_store(settings.home, settings)
     say = partial(print, file=sys.stderr)
-    request = SftRequest(
-        model=model,
-        data=data,
-        rank=rank,
-        name=name or f"{model}-private",
-        max_length=max_length,
-        person=person if unit == "person" else "",
-    )
+    asked_of = {
+        "model": model, "data": data, "rank": rank, "name": name or f"{model}-private", "max_length": max_length,
+        "person": person if unit == "person" else "",
+    }  # fmt: skip
+    request = convert(asked_of, SftRequest)
     plan = bootstrap.plan_sft(settings.home, store, request, say=say, told=lambda stage, done, total: None)
     done = 0
     with (

@@ -99,8 +99,11 @@ def test_administration(centre, tmp_path):
     changed = app.ask("PATCH", "/admin/v1/sites/@offices", {"serve": {"chat": "one"}, "offline_days": 30})
     assert changed == {"sites": ["north"], "unpublished": ""}
     assert app.ask("PATCH", "/admin/v1/sites/all", {"serve": {"chat": "two"}})["status"] == 404
+    assert app.ask("PATCH", "/admin/v1/sites/all", {"policies": {"privacy": "x"}})["status"] == 400
+    app.ask("PATCH", "/admin/v1/sites/@offices", {"policies": {"privacy": "a = 1", "cache": "b = 2"}})
+    app.ask("PATCH", "/admin/v1/sites/@offices", {"policies": {"privacy": "a = 2", "cache": ""}})
     site.folder = tmp_path / "north"
-    site.sync()
+    assert site.sync().want.policies == {"privacy": "a = 2"}
     office.take("north", site.report(attacks={"frozen": 2}, rate=9_000))
     rows = {row["site"]: row for row in app.ask("GET", "/admin/v1/sites")["items"]}
     assert (rows["north"]["state"], rows["north"]["attacks"], rows["south"]["state"]) == ("current", 2, "behind")

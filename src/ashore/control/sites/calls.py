@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tomllib
 from dataclasses import dataclass
 from typing import Annotated, Final, Literal
 
@@ -11,7 +12,7 @@ from msgspec import Meta
 from ashore.control.sites.centre import ALL, Office
 from ashore.control.sites.report import Attack, SiteReport
 from ashore.control.sites.sql import Rollout, Site, load_models, load_rollouts, load_site, load_sites, load_usage
-from ashore.core.errors import AshoreError
+from ashore.core.errors import AshoreError, InvalidRequest
 from ashore.kit.call import Actor, Call, Nothing
 from ashore.kit.fieldmarks import FILLED, FLAG, POSITIONAL, SPAN
 
@@ -59,7 +60,9 @@ class AssignIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Released adapters by name, `legal=MODEL`."""
     gate: Gate = "smoke"
     """What a new version must pass at the site before it answers."""
-    policies: Annotated[dict[str, str], Meta(max_length=20, extra={FILLED: True})] = {}
+    policies: Annotated[
+        dict[str, Annotated[str, Meta(max_length=100_000)]], Meta(max_length=20, extra={FILLED: True})
+    ] = {}
     """Parts of ashore.toml by section, as TOML. They replace those of the same section; an empty text takes it away."""
     offline_days: Annotated[float, Meta(ge=0, le=3_650)] | None = None
     """How long a site serves without news; 0: for ever."""
@@ -284,6 +287,11 @@ def assign_sites(desk: SitesDesk, actor: Actor, asked: AssignIn) -> ChangedOut:
     for name in ("serve", "adapters"):
         if given := getattr(asked, name):
             change[name] = desk.office.wishes(given, asked.gate)
+    for section, text in asked.policies.items():
+        try:
+            tomllib.loads(text)
+        except tomllib.TOMLDecodeError as fault:
+            raise InvalidRequest(f"the part [{section[:60]}] is not TOML: {fault}", param="policies") from fault
     if asked.policies:
         change["policies"] = asked.policies
     return _changed(desk, desk.office.assign(actor, asked.site, change))

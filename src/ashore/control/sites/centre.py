@@ -459,6 +459,10 @@ class Office:
             if part in change:
                 by_alias = {one.alias: one for one in (*getattr(site.want, part), *change[part])}
                 merged[part] = tuple(one for one in by_alias.values() if one.model != _NO_MODEL)
+        if "policies" in change:
+            merged["policies"] = {
+                name: text for name, text in {**site.want.policies, **change["policies"]}.items() if text
+            }
         return self._put(connection, site, replace(site.want, **merged))
 
     def _put(self, connection: Connection, site: Site, want: Want) -> Site:

@@ -22,15 +22,14 @@ ANY_MODEL: Final = "*"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class NewJob:
-    """A job to submit."""
+class JobTerms:
+    """What a job is submitted with, and keeps."""
 
     job_id: str
     kind: str
     """Names the handler."""
     tenant: str
     principal: str
-    payload: bytes
     priority: int = 0
     """Higher goes first among the jobs of its tenant, -100 to 100; tenants take turns."""
     deadline_ms: int | None = None
@@ -48,33 +47,26 @@ class NewJob:
     parent_id: str = ""
     item: int = 0
     """Place among the parent's children."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewJob(JobTerms):
+    """A job to submit."""
+
+    payload: bytes
     result: bytes | None = None
     """Set: the job has succeeded already, and only its result is kept."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Job:
+class Job(JobTerms):
     """A job's current state. Payload and result are separate: see `JobBody`."""
 
-    job_id: str
-    kind: str
-    tenant: str
-    principal: str
     account: str
     """Whose it is: the principal's id, without the key that was used."""
-    models: str
     state: JobState
-    priority: int
     created_ms: int
     not_before_ms: int
-    deadline_ms: int | None
-    max_attempts: int
-    ttl_ms: int
-    cancel_mode: CancelMode
-    idempotency_key: str
-    webhook: str
-    parent_id: str
-    item: int
     attempts: int = 0
     """Attempts that count, the running one included."""
     lease_number: int = 0

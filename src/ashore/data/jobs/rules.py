@@ -23,6 +23,7 @@ from ashore.data.jobs.model import (
     Interrupted,
     Job,
     JobState,
+    JobTerms,
     NewJob,
     Outcome,
 )
@@ -69,24 +70,11 @@ def queued(new: NewJob, now_ms: int) -> Job:
     """Return the queued job for `new`."""
     done = new.result is not None
     return Job(
-        job_id=new.job_id,
-        kind=new.kind,
-        tenant=new.tenant,
-        principal=new.principal,
+        **{name: getattr(new, name) for name in JobTerms.__dataclass_fields__},
         account=new.principal.partition("#")[0],
-        models=new.models,
         state="succeeded" if done else "queued",
-        priority=new.priority,
         created_ms=now_ms,
         not_before_ms=now_ms,
-        deadline_ms=new.deadline_ms,
-        max_attempts=new.max_attempts,
-        ttl_ms=new.ttl_ms,
-        cancel_mode=new.cancel_mode,
-        idempotency_key=new.idempotency_key,
-        webhook=new.webhook,
-        parent_id=new.parent_id,
-        item=new.item,
         started_ms=now_ms if done else None,
         finished_ms=now_ms if done else None,
         expires_ms=now_ms + new.ttl_ms if done else None,

@@ -108,14 +108,6 @@ def plan_sft(
 
 
 def _check(request: SftRequest) -> None:
-    wrong = {
-        "--learning-rate": (not 0 <= request.learning_rate < 1, request.learning_rate, "between 0 and 1"),
-        "--max-length": (request.max_length < 2, request.max_length, "2 or more"),
-        "--rank": (not 1 <= request.rank <= 1024, request.rank, "1 to 1024"),
-    }
-    for flag, (is_wrong, seen, expected) in wrong.items():
-        if is_wrong:
-            raise InvalidRequest(f"{flag} is {seen}; expected {expected}", param=flag.removeprefix("--"))
     if request.merge and request.method == "full":
         raise InvalidRequest(
             "--merge applies to adapters only; --method full already produces a model", hint="omit --merge"

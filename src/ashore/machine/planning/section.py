@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from ashore.core.errors import InvalidRequest, InvalidSpec
 from ashore.core.ids import check_adapter_name
 from ashore.core.kinds import EngineKind
+from ashore.core.visible import first_hidden
 from ashore.kit.section import AFile, APlace, AtLeast0, Section
 
 EngineChoice = Literal["auto", EngineKind]
@@ -122,6 +123,8 @@ class ModelSection(Section, frozen=True, kw_only=True):
     ladder: LadderSection = LadderSection()
 
     def checked(self, where: str) -> Self:
+        if hidden := first_hidden(self.name + self.alias):
+            raise InvalidSpec(f"{where} has {hidden} in its name or alias", hint="write visible characters only")
         for name in self.adapters:
             try:
                 check_adapter_name(name)

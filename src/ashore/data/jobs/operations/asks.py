@@ -255,9 +255,9 @@ class SftIn(Asked, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Peak learning rate; 0: 5e-4 for lora, 5e-5 for full."""
     batch_tokens: Positive = 2048
     """Tokens per step."""
-    max_length: Positive = 1024
+    max_length: Annotated[int, msgspec.Meta(ge=2, le=2**24)] = 1024
     """Longest example, in tokens. Longer chats and prompts are truncated, which is reported; longer texts are split."""
-    rank: Annotated[int, msgspec.Meta(ge=1, le=4096)] = 16
+    rank: Annotated[int, msgspec.Meta(ge=1, le=1024)] = 16
     """Rank of the adapter."""
     seed: Seed = 0
     """Seed of the order and the initial values. Equal seeds give equal weights on one machine."""

@@ -27,7 +27,7 @@ def plan_distilling(store: ModelStore, wish: DistilWish, *, free_bytes: int) -> 
         Conflict: the name is taken by another model.
         MemoryFull: training would not fit; the hint has settings that would.
     """
-    wish.settings.check()
+    _ = wish.settings.mix
     parent = parent_of(store, wish)
     teacher = store.resolve(wish.teacher)
     name = wish.name or made_name(wish.teacher, "distilled")

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Final, Literal
 
 import msgspec
 
-from ashore.core.errors import InvalidRequest
 from ashore.data.jobs.operations.asks import Distill
 from ashore.lab.optimize.surgery import LossMix
 
@@ -27,16 +24,8 @@ class StudentShape:
         return any(value is not None for value in (self.layers, self.hidden, self.intermediate))
 
 
-RANGES: Final[Mapping[str, tuple[float, float]]] = MappingProxyType({
-    "rank": (1, 1024), "most": (1, 255), "tail": (0, 0.5), "input_share": (0, 1), "epochs": (0.001, 1_000),
-    "max_tokens": (0, 1e15), "learning_rate": (0, 1), "batch_tokens": (1, 1 << 20), "row_tokens": (1, 1 << 20),
-    "window_tokens": (2, 1 << 17),
-})  # fmt: skip
-"""What numbers may be, both ends included."""
 _ASKED: Final = Distill(teacher="-")
 """What is not asked for; the defaults of the command."""
-FLAGS: Final[Mapping[str, str]] = MappingProxyType({"most": "top"})
-"""What the command line calls them, where that is another word."""
 
 
 class DistilSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -78,15 +67,6 @@ class DistilSettings(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def mix(self) -> LossMix:
         return LossMix(divergence=self.divergence_share, text=self.text_share, temperature=self.temperature)
-
-    def check(self) -> None:
-        """Check the values. Raises `InvalidRequest`, which names the option."""
-        _ = self.mix
-        for name, (low, high) in RANGES.items():
-            value = getattr(self, name)
-            if not low <= value <= high:
-                option = FLAGS.get(name, name).replace("_", "-")
-                raise InvalidRequest(f"--{option} is {value:g}; expected {low:g} to {high:g}", param=name)
 
     def to_parameters(self) -> dict[str, str]:
         """Return the settings as texts for a recipe."""
