@@ -19,7 +19,7 @@ import pytest
 from site_centre import MemoryTree
 
 from ashore.control.sites import fetch
-from ashore.control.sites.delta import ModelFiles, cut_file, make_delta
+from ashore.control.sites.delta import ModelFiles, cut_file, make, make_delta, regions
 from ashore.control.sites.fetch import NotNow, Puller, Throttle, is_open
 from ashore.control.sites.model import ModelParts, Progress, Segment
 from ashore.control.sites.ports import Away, NoSpace, WrongBytes
@@ -118,7 +118,10 @@ class World:
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> World:
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+    monkeypatch.setattr(regions, "SEGMENT_BYTES", 100_000)  # so that a file has many
+    monkeypatch.setattr(make, "SEGMENT_BYTES", 2000)
+    monkeypatch.setattr(make, "STEP_BYTES", 100_000)
     rng = np.random.default_rng(4)
     weights = rng.integers(0, 256, 1_200_000, np.uint8)
     tree, files, parts = CutTree({}), [], []
@@ -182,7 +185,7 @@ def test_hundreds_of_cuts_cost_no_byte(world: World, way: str, monkeypatch: pyte
     world.tree.share = 0.97
     have = FolderHave({world.files[0].digest: world.files[0]} if way == "delta" else {})
     rounds = 0
-    while world.tree.cuts < 250:
+    while world.tree.cuts < 500:
         rounds += 1
         Puller(world.tree, sleep=NO_WAIT).fetch(world.parts[1], have=have, into=world.into)
         world.check(1)
@@ -225,7 +228,7 @@ def test_a_kill_at_any_moment_costs_what_was_in_flight(world: World, way: str) -
     have = FolderHave({world.files[0].digest: world.files[0]} if way == "delta" else {})
     chance, kills, rounds = random.Random(7), 0, 0
     with mmap.mmap(-1, 8) as counter:
-        while kills < 25:
+        while kills < 40:
             child = os.fork()
             if child == 0:
                 code = 1
