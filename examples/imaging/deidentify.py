@@ -66,6 +66,11 @@ def read_profile() -> dict[int, str]:
 PROFILE = read_profile()
 
 
+BROKEN = (NotImplementedError, EOFError, struct.error, pydicom.errors.BytesLengthException)
+UNREADABLE = (ValueError, TypeError, LookupError, AttributeError, *BROKEN)
+"""What the reader raises at broken values."""
+
+
 class RefusedFile(Exception):
     """A file that is not what it says it is; nothing of it was written."""
 
@@ -85,8 +90,8 @@ class Cleaner:
         return hmac.digest(self.key, f"{kind}:{value}".encode(), hashlib.sha256)
 
     def uid(self, old: str) -> str:
-        """Return the new UID of an old one; those of the standard itself stay."""
-        if not old or old.startswith("1.2.840.10008."):
+        """Return the new UID of an old one; those that the standard itself lists stay."""
+        if not old or UID(old).name != old:
             return old
         new = f"2.25.{int.from_bytes(self._keyed('uid', old)[:16])}"
         self.table[new] = old
@@ -116,16 +121,7 @@ class Cleaner:
         for tag in list(ds.keys()):
             try:
                 keep = self._element(ds, tag, days, names)
-            except (
-                ValueError,
-                TypeError,
-                KeyError,
-                LookupError,
-                AttributeError,
-                NotImplementedError,
-                EOFError,
-                struct.error,
-            ):
+            except UNREADABLE:
                 keep = False  # it cannot be read, so it cannot be checked
             if not keep:
                 del ds[tag]
@@ -243,12 +239,9 @@ def deidentify(source: Path, folder: Path, cleaner: Cleaner) -> Written:
     with open(source, "rb") as file, tempfile.TemporaryFile(dir=folder) as inflated:
         try:
             return _deidentify(file, inflated, folder, cleaner)
-        except (
-            RecursionError,
-            EOFError,
-            pydicom.errors.InvalidDicomError,
-            pydicom.errors.BytesLengthException,
-        ) as fault:
+        except (*UNREADABLE, RecursionError, OSError) as fault:
+            if getattr(fault, "errno", None):  # the disk is at fault, not the file
+                raise
             raise RefusedFile(f"not a sound DICOM file: {type(fault).__name__} {fault}"[:200]) from fault
 
 
@@ -265,7 +258,7 @@ def _deidentify(file: BinaryIO, inflated: BinaryIO, folder: Path, cleaner: Clean
     ds = _read(file, size, syntax, lambda tag, *_: tag in PIXELS)
     if held := why_held(ds):
         return Written(path=None, held=held)
-    if "SOPInstanceUID" not in ds or "SOPClassUID" not in ds:
+    if not ds.get("SOPInstanceUID") or not ds.get("SOPClassUID"):
         raise RefusedFile("it has no SOP instance or class UID: not an image of a study")
     who, names = cleaner.pseudonym(ds), set[str]()
     cleaner.clean(ds, who, names)

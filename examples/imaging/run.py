@@ -393,6 +393,7 @@ def main() -> None:
     ]
     report.not_shown = [
         "Text in pixels is held back by rules, not read. A device that writes a name and denies it gets through.",
+        "Free text in an attribute outside the profile stays, unless it repeats a name or number of the file.",
         "The face in a head scan, rare diseases and the picture itself can identify a person.",
         "A model that reads pictures. This one has seen none: left to its own words it invented findings, so it may "
         "only choose from a list.",

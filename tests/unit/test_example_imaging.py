@@ -109,6 +109,16 @@ def test_a_name_where_the_profile_does_not_look(run: Any, tmp_path: Path) -> Non
     assert clean.PixelData == b"1234" and clean.ConvolutionKernel == "B30f" and clean.KVP == 120
 
 
+def test_a_name_or_a_path_in_a_uid_goes(run: Any, tmp_path: Path) -> None:
+    uid = "1.2.840.10008.1/../../Hopper"
+    done, content = run(
+        write(tmp_path / "in.dcm", small(SOPInstanceUID=uid, StudyInstanceUID=[uid, "1.2.840.10008.1.1"]))
+    )
+    assert done.path.parent == tmp_path / "clean" and b"Hopper" not in content
+    studies = pydicom.dcmread(done.path).StudyInstanceUID
+    assert studies[0].startswith("2.25.") and studies[1] == "1.2.840.10008.1.1", "a UID of the standard stays"
+
+
 def test_comments_inside_compressed_frames_are_blanked(run: Any, tmp_path: Path) -> None:
     frame = b"\xff\xd8\xff\xfe\x00\x08Hopper\xff\xe1\x00\x08Hopper\xff\xda\x00\x02data\xff\xd9"
     items = b"".join(struct.pack("<HHI", 0xFFFE, 0xE000, len(one)) + one for one in (b"", frame))
@@ -185,6 +195,30 @@ def test_bombs_and_strangers_are_refused(
                 tmp_path / "in.dcm", small(IconImageSequence=[Dataset()], PixelPaddingValue=0, ICCProfile=bytes(2000))
             )
         )
+
+
+@pytest.mark.parametrize(
+    ("there", "instead"),
+    [
+        (b"\x02\0\x10\0UI", b"\x02\0\x10\0UX"),
+        (b"\x08\0\x16\0UI", b"\x08\0\x16\0U\x9b"),
+        (b"ISO_IR 100", b"ISO\0IR 100"),
+        (b"\x28\0\x10\0US\x02\0", b"\x28\0\x10\0US\x03\0"),
+        (b"\x40\x11SQ\0\0", b"\x40\x11SQ\0\xff"),
+    ],
+)
+def test_a_broken_value_is_refused_or_removed(
+    imaging: Any, run: Any, tmp_path: Path, there: bytes, instead: bytes
+) -> None:
+    imaging.write_planted(0, tmp_path / "whole.dcm")
+    whole = (tmp_path / "whole.dcm").read_bytes()
+    assert there in whole
+    (tmp_path / "in.dcm").write_bytes(whole.replace(there, instead, 1))
+    try:
+        _, content = run(tmp_path / "in.dcm")
+        assert imaging.hits(content) == 0
+    except imaging.RefusedFile:
+        assert not list((tmp_path / "clean").iterdir())
 
 
 def test_the_table_that_leads_back_is_sealed(imaging: Any, run: Any, tmp_path: Path) -> None:
