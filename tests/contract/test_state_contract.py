@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 from postgres_server import fresh_database
 
 from ashore.core.clock import ManualClock
-from ashore.core.errors import EnvironmentFault, HomeTooNew, Overloaded
+from ashore.core.errors import EnvironmentFault, HomeTooNew, Overloaded, StateUnavailable
 from ashore.kit.state import (
     Database,
     EpochWatch,
@@ -20,6 +21,7 @@ from ashore.kit.state import (
     load_tuning,
     open_postgres,
     open_state,
+    postgres,
     read_epochs,
     row_lock,
     save_tuning,
@@ -128,6 +130,32 @@ def test_a_watch_hears_of_commits_of_others(opened: Opener) -> None:
         watch.close()
 
 
+def test_a_watch_whose_listener_hears_nothing_any_more_looks_by_itself(
+    opened: Opener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As behind a router that dropped the idle connection: neither side is told."""
+    state, other, changed = opened(), opened(), threading.Event()
+    monkeypatch.setattr(state, "changes", Deaf)
+    watch = EpochWatch(state)
+    watch.on_change(lambda kind, value: changed.set())
+    watch.start()
+    with other.write() as connection:
+        bump(connection, "keys")
+    assert changed.wait(20) and watch.get("keys") == 1
+    watch.close()
+
+
+class Deaf:
+    """Changes of which nothing is heard."""
+
+    def wait(self, timeout_s: float) -> bool:
+        time.sleep(timeout_s)
+        return False
+
+    def close(self) -> None:
+        return None
+
+
 def test_a_listener_hears_of_what_is_announced_once_and_of_no_other_commit(opened: Opener) -> None:
     state, changes = opened(), opened().changes()
     try:
@@ -199,6 +227,17 @@ def test_postgres_tells_who_waits_too_long_for_a_row(postgres_url: str) -> None:
         with pytest.raises(Overloaded, match="busy"), state.write() as second:
             execute(second, "SET LOCAL lock_timeout = '50ms'")
             bump(second, "keys")
+    state.close()
+
+
+def test_a_server_that_hangs_holds_nobody_for_ever(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    state = open_postgres(fresh_database(postgres_url, "hangs"))
+    with monkeypatch.context() as shorter:
+        shorter.setattr(postgres, "ANSWER_S", 1.0)
+        with pytest.raises(StateUnavailable, match="no answer"), state.read() as connection:
+            execute(connection, "SELECT pg_sleep(50)")
+    with state.read() as connection:
+        assert execute(connection, "SELECT 1").scalar() == 1, "the next one has a connection of its own"
     state.close()
 
 

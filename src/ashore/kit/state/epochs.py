@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 log = logging.getLogger("ashore.state")
 
 LOOK_EVERY_S = 0.1
+DEAF_S = 1.0
+"""Longest time without a read, though nothing was heard: a network may have dropped the connection that listens, and
+says so to nobody."""
 """Longest time between two looks; with the read that follows, a change is known within `IN_FORCE_S`."""
 IN_FORCE_S = 0.2
 """Within this time every process of the state knows of a change."""
@@ -108,11 +112,12 @@ class EpochWatch:
             self._thread.join()
 
     def _watch(self, changes: Changes) -> None:
-        failed = False
+        failed, due_s = False, 0.0
         try:
             while not self._stop.is_set():
                 try:
-                    if changes.wait(self._look_every_s) or failed:
+                    if changes.wait(self._look_every_s) or failed or time.monotonic() >= due_s:
+                        due_s = time.monotonic() + DEAF_S
                         self._read(tell=True)
                     failed = False
                 except Exception as fault:  # outermost loop: callbacks that missed a change are called again

@@ -7,8 +7,10 @@ Writers run in parallel here, while SQLite has one at a time: a transaction that
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
@@ -35,6 +37,13 @@ CONNECT_TIMEOUT_S: Final = 5
 LOCK_TIMEOUT_S: Final = 5
 """Longest wait for a row that another transaction holds."""
 STATEMENT_TIMEOUT_S: Final = 60
+ANSWER_S: Final = STATEMENT_TIMEOUT_S + 5.0
+"""Longest wait for an answer of a server that is connected, and hangs."""
+LASTING: Final = {
+    "connect_timeout": CONNECT_TIMEOUT_S, "keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3,
+    "tcp_user_timeout": 30_000,
+}  # fmt: skip
+"""Notices a peer that is gone within a minute, and keeps idle connections open in routers that drop them."""
 MIGRATION_LOCK: Final = 0x6173686F7265
 """Advisory lock of a migration: `ashore` in hexadecimal."""
 
@@ -119,9 +128,7 @@ class _Notifications:
             self._connection = None
 
     def _connect(self) -> Any:
-        import psycopg
-
-        connection = psycopg.connect(self._conninfo, autocommit=True, connect_timeout=CONNECT_TIMEOUT_S)
+        connection = _patient().connect(self._conninfo, autocommit=True, **LASTING)
         connection.execute(f"LISTEN {CHANNEL}")
         return connection
 
@@ -155,8 +162,8 @@ def open_postgres(
     place = _without_password(conninfo)
     options = f"-c lock_timeout={LOCK_TIMEOUT_S}s -c statement_timeout={STATEMENT_TIMEOUT_S}s -c timezone=UTC"
     engine = create_engine(
-        "postgresql+psycopg://" + url.partition("://")[2],
-        connect_args={"connect_timeout": CONNECT_TIMEOUT_S, "options": options},
+        "postgresql+psycopg://",
+        creator=lambda: _patient().connect(conninfo, options=options, **LASTING),
         pool_pre_ping=True,
         pool_timeout=LOCK_TIMEOUT_S,
         execution_options={OPTION: secrets},
@@ -168,6 +175,36 @@ def open_postgres(
         engine.dispose()
         raise
     return PostgresDatabase(engine, place, conninfo)
+
+
+@cache
+def _patient() -> Any:
+    """Return the driver's connection, which gives a server up that does not answer: the driver waits for ever."""
+    import psycopg
+
+    class Patient(psycopg.Connection[Any]):
+        def wait(self, gen: Any, *args: Any, **options: Any) -> Any:
+            try:
+                return super().wait(until(gen, time.monotonic() + ANSWER_S), *args, **options)
+            except Silent:
+                self.pgconn.finish()
+                raise
+
+    class Silent(psycopg.OperationalError):
+        pass
+
+    def until(gen: Any, end_s: float) -> Generator[Any, Any, Any]:
+        try:
+            wanted = next(gen)
+            while True:
+                ready = yield wanted
+                if not ready and time.monotonic() > end_s:
+                    raise Silent(f"no answer in {ANSWER_S:g} s")
+                wanted = gen.send(ready)
+        except StopIteration as end:
+            return end.value
+
+    return Patient
 
 
 def _migrate(connection: Connection, place: str, say: Callable[[str], None], steps: Sequence[schema.Migration]) -> None:
