@@ -39,13 +39,13 @@ INSTEAD: Final[Mapping[str, str]] = {
 _COMMANDS: Final = {
     NO_SERVER: (
         "access revive, backup restore, engine serve, learn dataset, model fetch, optimize compare, privacy "
-        "policy reset, reload, stop, up"
+        "policy reset, reload, site hold, site join, site leave, site status, site sync, stop, up"
     ),
     FILES: (
         "audit archive, backup replace, cache import, data pack, data verify, deploy render "
         "bundle, deploy render compose, deploy render envoy, deploy render helm, deploy render image, deploy "
         "render k8s, deploy render quadlet, deploy render systemd, doctor bundle, fleet ray, model export, "
-        "model import, model push, site collect, site export, site publish, site "
+        "model import, model push, site collect, site export, site import, site publish, site "
         "verify, train log, train private"
     ),
     SECRETS: (
