@@ -27,7 +27,7 @@ SHOWN, CANDIDATES, TOKENS, KEPT_LAYERS = 10, 20, 48, 2
 RANK = 128
 CACHE = """
 [cache]
-max_bytes = "{cache}"
+max_bytes = {cache}
 [[model]]
 name = "fake:echo"
 alias = "pairs"
@@ -126,7 +126,7 @@ def hot_pairs(questions: int, requests: int) -> tuple[float, float, int]:
     """Return the hit rate of ashore's cache on a Zipf trace, Belady's with as many entries, and how many these are."""
     weights = 1 / np.arange(1, questions + 1)
     trace = [int(one) for one in np.random.default_rng(0).choice(questions, requests, p=weights / weights.sum())]
-    with serving(toml=CACHE.format(cache="512KiB")) as server:
+    with serving(toml=CACHE.format(cache=1 << 20)) as server:
         hits = 0
         for one in trace:
             body = {"model": "pairs", "prompt": f"customer {one:06d} candidates {one * 7919 % 999983:06d}",
@@ -223,7 +223,7 @@ def main() -> None:
                        + ("" if plain is None else f" against {plain:.2f} s"))  # fmt: skip
     report.figure("shared", shared, f"{shared:.2f} s", "the same with the basket computed once",
                   note="the prefix cache; not part of the comparison")  # fmt: skip
-    rate, most, room = hot_pairs(500 if given.small else 2000, 1500 if given.small else 12000)
+    rate, most, room = hot_pairs(5_000 if given.small else 10_000, 6_000 if given.small else 20_000)
     report.figure("hits", rate / most, f"{rate / most:.0%}", "of the hit rate of the best possible cache (Belady)",
                   bar="at least 90 %", met=rate / most >= 0.9,
                   note=f"{rate:.1%} of {most:.1%}; Zipf, {room} entries kept")  # fmt: skip

@@ -261,11 +261,12 @@ def main() -> None:
     totals = np.array([one[0] for one in served])
     total, _, reasons = served[refused[0]]
     lost = against(form, points, reasons, rows[refused[0]])
-    report.table("Why one application was refused", ["feature", "value", "points lost"], lost[:6],
+    shown = [(name.replace("_", " "), one, two) for name, one, two in lost[:6]]
+    report.table("Why one application was refused", ["feature", "value", "points lost"], shown,
                  note=f"score {total}; 0 and more is approved. All points and the base add up to it.")  # fmt: skip
     report.quote("The letter, written after the decision", letters[0][1])
     report.table("Drift by feature", ["feature", "PSI of the second half", "PSI with the planted shift"],
-                 [(name, f"{one:.3f}", f"{two:.3f}") for name, one, two in drift[:6]])  # fmt: skip
+                 [(name.replace("_", " "), f"{one:.3f}", f"{two:.3f}") for name, one, two in drift[:6]])  # fmt: skip
     report.chart("Time of each answer", "Answers within so many milliseconds, open loop.",
                  lambda axes, colour: (axes.plot(times, np.linspace(0, 1, len(times)), color=colour),
                                        axes.set_xlim(0, max(12.0, p99 * 1.2)), axes.set_xlabel("ms")))  # fmt: skip
