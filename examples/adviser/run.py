@@ -361,9 +361,8 @@ def tell_examples(report: Report, cases: Sequence[Case], path: Path) -> None:
     for c in cases[:: max(1, len(cases) // 16)]:
         quoted = f"“{c.answer.quote}” ({c.answer.file})" if c.answered else "No document answers this."
         fine = c.right if c.question.inside else not c.answered
-        rows.append(
-            [c.question.text, quoted, c.answer.said or "–", "right" if fine else "wrong" if c.answered else "refused"]
-        )
+        verdict = "right" if fine else "wrong" if c.answered else "refused"
+        rows.append([c.question.text, quoted, c.answer.said or "not shown", verdict])
     columns = ["question", "answer", "the model's own sentence", "verdict"]
     report.table(
         "Questions and answers", columns, rows, note="Every n-th question of the test; all are in answers.csv."
