@@ -24,7 +24,8 @@ FAULTS: Final = (
     HERE / "tests/acceptance/test_up_vllm.py",
 )
 RECORDED: Final = tuple(
-    HERE / "tests/unit/doctor" / name for name in ("test_doctor_gpus.py", "test_doctor_recorded.py")
+    HERE / "tests/unit/doctor" / name
+    for name in ("test_doctor_gpus.py", "test_doctor_recorded.py", "test_doctor_sites.py")
 )
 _ID: Final = re.compile(r"D\d{3}")
 _SILENT: Final = frozenset({"is_silent"})

@@ -11,7 +11,8 @@ import pytest
 from site_centre import ACTOR, open_office
 from site_home import Site, tiny_store
 
-from ashore.control.sites.agent import Agent, Joined, Status
+from ashore.control.sites import Status
+from ashore.control.sites.agent import Agent, Joined
 from ashore.control.sites.centre import Office
 from ashore.control.sites.identity import site_key
 from ashore.control.sites.joining import ask, take_answer

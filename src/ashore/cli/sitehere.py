@@ -21,7 +21,7 @@ from ashore.kit.settings import Home, Settings, read_settings
 from ashore.kit.wholefile import write_whole
 
 if TYPE_CHECKING:
-    from ashore.control.sites.agent import Status
+    from ashore.control.sites import Status
     from ashore.kit.recorder import Recorder
     from ashore.kit.state import Database
 
@@ -192,7 +192,7 @@ def _ask(home: Home, what: dict[str, object]) -> None:
 
 
 def _status(home: Home) -> Status:
-    from ashore.control.sites.agent import Status
+    from ashore.control.sites import Status
 
     path = home.sites / "status.json"
     if not (home.sites / "joined.json").exists():

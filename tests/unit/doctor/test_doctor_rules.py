@@ -35,6 +35,8 @@ from ashore.control.doctor.readings import (
     Process,
     Releases,
     Server,
+    Signature,
+    Sites,
     State,
     Stored,
 )
@@ -209,6 +211,12 @@ CASES: dict[str, list[dict[str, Any]]] = {
     "D942": [{"configuration": Configuration(unknown_variables=("ASHORE_HOEM is not known",))}],
     "D943": [{"stored": Stored(restoring=True)}],
     "D944": [{"server": Server(spans_failed=3)}],
+    "D945": [
+        {"sites": Sites(signatures=(Signature(role="timestamp", left_s=3600),))},
+        {"sites": Sites(signatures=(Signature(role="root", left_s=-5),))},
+        {"sites": Sites(centre="https://c", signatures=(Signature(role="timestamp", left_s=-5),))},
+        {"sites": Sites(centre="https://c", silent_s=40 * 86_400, serves_s=40_000, note="the link is cut")},
+    ],
 }
 """By rule: changes to a healthy server on which it must fire."""
 

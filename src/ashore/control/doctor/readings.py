@@ -444,6 +444,28 @@ class Log(Value, frozen=True, kw_only=True):
     disk_faults: tuple[str, ...] = ()
 
 
+class Signature(Value, frozen=True, kw_only=True):
+    """A signed file of a centre that ends."""
+
+    role: str
+    left_s: float
+
+
+class Sites(Value, frozen=True, kw_only=True):
+    """What this home is to sites or to its centre."""
+
+    signatures: tuple[Signature, ...] = ()
+    """What a centre has published, or a site trusts; the newest of each role."""
+    centre: str = ""
+    """Of a site; empty: this home is none."""
+    silent_s: float = 0.0
+    """How long this site has had no news of its centre."""
+    serves_s: float = 1e9
+    """How much longer it may serve without."""
+    note: str = ""
+    """What keeps it from news."""
+
+
 class Readings(Value, frozen=True, kw_only=True):
     """Everything that was measured. The defaults are those of a healthy server."""
 
@@ -476,6 +498,7 @@ class Readings(Value, frozen=True, kw_only=True):
     releases: Releases = Releases()
     configuration: Configuration = Configuration()
     log: Log = Log()
+    sites: Sites = Sites()
 
     def lacks(self, name: str) -> str:
         """Return which part of `name` could not be measured, with the reason; empty where all of it was."""

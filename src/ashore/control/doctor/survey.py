@@ -115,6 +115,7 @@ class Surveying:
             *asked,
             Step(names=("log",), work=lambda: _logs(found, own, since_s or now_s - LOG_S)),
             Step(names=("backup",), work=lambda: _backup(found, own)),
+            Step(names=("sites",), work=lambda: _sites(found, own, now_s)),
             Step(names=("audit",), work=lambda: _audit(found, own, topology)),
         ]
         self._lanes = Lanes(lane, *beside)
@@ -165,6 +166,11 @@ def _of_the_home(found: Survey, own: Home, now_s: float) -> None:
         found.parts["access"] = home.read_access(own, None, now_s, ())
     with found.part("stored"):
         found.parts["stored"] = home.read_stored(own, None, None)
+
+
+def _sites(found: Survey, own: Home, now_s: float) -> None:
+    with found.part("sites"):
+        found.parts["sites"] = home.read_sites(own, now_s)
 
 
 class _OfTheServer:

@@ -10,3 +10,4 @@ good; those are the rooms of a whole ashore, and a site asks them as its operato
 """
 
 from ashore.control.sites.centre import Office
+from ashore.control.sites.status import Status

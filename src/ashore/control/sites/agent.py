@@ -25,6 +25,7 @@ from ashore.control.sites.ports import Away, CentreLink, NoSpace, Refused, Wrong
 from ashore.control.sites.report import Served
 from ashore.control.sites.reports import Reports, Sources
 from ashore.control.sites.section import SitesSection
+from ashore.control.sites.status import Status
 from ashore.control.sites.switch import SITE, Assigned, Switch, local_reference, missing
 from ashore.control.sites.trust import CentreRefused, Trusted, last_trusted, refresh
 from ashore.core.addresses import split_url
@@ -69,32 +70,6 @@ class Memory(msgspec.Struct, frozen=True, kw_only=True):
     reported_s: float = 0
     reported: str = ""
     """What the last report said of the served models: a change is reported at once."""
-
-
-class Status(msgspec.Struct, frozen=True, kw_only=True):
-    """`status.json`: what `ashore site status` shows."""
-
-    site: str
-    centre: str
-    at_s: float
-    phase: str
-    sequence: int
-    """Of the newest trusted want; 0: none."""
-    serving: dict[str, str]
-    """Digest by alias."""
-    failed: dict[str, str]
-    """Why, by digest."""
-    news_s: float
-    until_s: float
-    """Until when it may serve without news; 0: for ever."""
-    hold_until_s: float
-    frozen: bool
-    waiting: int
-    """Reports that the centre does not have yet."""
-    note: str
-    """What keeps it from more; empty: nothing."""
-    done: float = 1.0
-    """Share of what it fetches."""
 
 
 @dataclass(kw_only=True)

@@ -6,10 +6,14 @@ import os
 import stat
 import time
 from collections.abc import Iterable
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
 
-from ashore.control.doctor.readings import Access, Audit, Releases, Stored
+import msgspec
+
+from ashore.control.doctor.readings import Access, Audit, Releases, Signature, Sites, Stored
+from ashore.kit.decode import UNDECODABLE
 from ashore.kit.settings import Home
 
 if TYPE_CHECKING:
@@ -44,6 +48,43 @@ def open_paths(home: Home) -> tuple[str, ...]:
         if stat.S_ISREG(mode) and mode & 0o077 and (reachable or path != home.state_db):
             found.append(f"{mode & 0o777:04o} {path}")
     return tuple(found)
+
+
+def read_sites(home: Home, now_s: float) -> Sites:
+    """Return how old the news of a site is, and when the signatures end that a centre published or a site trusts."""
+    from ashore.control.sites import Status
+
+    try:
+        said = msgspec.json.decode((home.sites / "status.json").read_bytes(), type=Status)
+    except FileNotFoundError:
+        return Sites(signatures=_signatures(home.sites / "tree" / "metadata", now_s))
+    centre = said.centre or "a centre that is reached by sticks"
+    return Sites(
+        signatures=_signatures(home.sites / "trusted", now_s), centre=centre,
+        silent_s=now_s - said.news_s if said.news_s else 0.0, note=said.note,
+        serves_s=said.until_s - now_s if said.until_s else 1e9,
+    )  # fmt: skip
+
+
+def _signatures(folder: Path, now_s: float) -> tuple[Signature, ...]:
+    ends: dict[str, tuple[int, float]] = {}
+    for path in folder.glob("*.json"):
+        try:
+            signed = msgspec.json.decode(path.read_bytes(), type=_Signed).signed
+        except (FileNotFoundError, *UNDECODABLE):
+            continue
+        role = path.name.removesuffix(".json").rpartition(".")[2]
+        ends[role] = max(ends.get(role, (0, 0.0)), (signed.version, signed.expires.timestamp()))
+    return tuple(Signature(role=role, left_s=end - now_s) for role, (_, end) in sorted(ends.items()))
+
+
+class _Lasting(msgspec.Struct):
+    version: int
+    expires: datetime
+
+
+class _Signed(msgspec.Struct):
+    signed: _Lasting
 
 
 def newest_record(audit: Path) -> float:
