@@ -32,6 +32,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GroupKFold, StratifiedKFold
 from sklearn.svm import SVC
 
+ADVICE = ["Look at the station before the worst row.", "Go on as planned.", "Label some cells of this batch."]
+"""What the model may advise. Left to its own words, a model this small wrote nonsense."""
 CELL = 300
 """Pixels of one side of a cell."""
 PERSON = 0.10
@@ -261,16 +263,15 @@ def strange_numbers(text: str, facts: dict[str, int]) -> list[str]:
 
 
 def report_schema(facts: dict[str, int]) -> dict[str, Any]:
-    """Return the schema of a shift report: its numbers are fixed sentences, and the advice has no digit."""
+    """Return the schema of a shift report: its numbers are fixed sentences, and the advice is one of a list."""
     sentences = {
         "result": "{defective_cells} of {inspected_cells} cells are defective, {cells_for_a_person} go to a person.",
         "worst": "Row {worst_row} has the most defects: {defects_in_worst_row}.",
     }
     fixed: dict[str, Any] = {name: {"const": one.format(**facts)} for name, one in sentences.items()}
-    advice = {"type": "string", "pattern": "^[A-Z][a-z ,']{20,140}[.]$"}
     return {
         "type": "object",
-        "properties": fixed | {"advice": advice},
+        "properties": fixed | {"advice": {"enum": ADVICE}},
         "required": [*fixed, "advice"],
         "additionalProperties": False,
     }
@@ -410,7 +411,7 @@ def measure(out: Path, *, small: bool) -> None:
     report.quote("The shift report", text)
     report.text(
         "",
-        f"The model wrote it by a schema that fixes each sentence with a number. Its table: {json.dumps(facts)}.",
+        f"By a schema that fixes each number and lists what may be advised. The table: {json.dumps(facts)}.",
         f"Against the labels, {right:.1%} of the decided cells of this panel are right.",
     )
     report.shown = [
@@ -426,7 +427,8 @@ def measure(out: Path, *, small: bool) -> None:
         "left out of the error.",
         f"Where modules begin: the data set does not name them, so {MODULE} neighbours in its order are taken as one. "
         "Published figures on this data set split at random, as for known modules.",
-        "A language model that sees. It words a table; its advice is that of a very small model. Do not follow it.",
+        "A language model that sees, or that words more than a table: left to its own words, one this small wrote "
+        "nonsense, so it chooses its advice from a list.",
         "The panel is put together from single cells that the head never saw, mirrored and turned.",
     ]
     report.figures["cell_cpu_s"] = {"value": cell_cpu_s}

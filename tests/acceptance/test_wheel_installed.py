@@ -72,5 +72,6 @@ def test_from_nothing_to_an_answer(installed: Path, outside: tuple[Path, dict[st
     assert printed, serving
     assert "Paris" in run("sh", "-c", printed[1], cwd=here, environ=environ)
     assert "every model" in run(str(installed / "ashore"), "status", cwd=here, environ=environ)
+    assert "\nhello " in run(str(installed / "ashore"), "example", "list", cwd=here, environ=environ)
     assert not list(here.iterdir()), "it wrote into the directory that it was started in"
     assert [one.name for one in (here.parent / "user").iterdir()] == [".ashore"]
