@@ -7,6 +7,14 @@ serves on what it has while there is no link.
 Owns: the tree, differences between models, the trust between centre and site, the sites of a centre and their waves,
 the loop of a site and what it reports. Refuses: serving models, routing requests, and deciding whether a release is
 good; those are the rooms of a whole ashore, and a site asks them as its operator would.
+
+Where to add what:
+
+- A form of model file whose parts can be compared: a reader in control/sites/delta/regions.py.
+- A way to write a difference: control/sites/delta/forms.py. Nothing of it is trusted: the digest of the whole file
+  stands in the signed list.
+- A place to publish to, or to read from: a class with the methods of `CentreLink` in control/sites/links.py, and a
+  parameter in tests/contract/test_site_links.py.
 """
 
 from ashore.control.sites.centre import Office

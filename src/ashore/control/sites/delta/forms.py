@@ -20,7 +20,7 @@ Bytes = NDArray[np.uint8]
 Unit = Literal["i8", "i4", "w2", "w4"]
 """Codes of eight or four bits (two in a byte, the lower half first), or numbers of two or four bytes."""
 
-GAPS_BELOW: Final = 0.12
+GAPS_BELOW: Final = 0.25
 """Share of changed codes below which gaps are shorter than two bits each."""
 _GO_ON: Final = 255
 """A gap byte that is followed by another one of the same gap."""
