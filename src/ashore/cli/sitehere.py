@@ -14,7 +14,7 @@ from cyclopts import Parameter
 from ashore.cli.sure import AsJson, Yes, go_ahead
 from ashore.core.counted import counted
 from ashore.core.errors import Conflict, InvalidRequest, NotFound, NotReady, SourceUnreachable
-from ashore.core.foreign import foreign_errors
+from ashore.core.foreign import foreign_errors, short_reason
 from ashore.core.timespan import parse_seconds
 from ashore.kit.recorder import Act
 from ashore.kit.settings import Home, Settings, read_settings
@@ -46,6 +46,8 @@ def join(centre: str, /, *, token: str, stick: Annotated[bool, Parameter(negativ
     import asyncio
     import ssl
 
+    import httpx
+
     from ashore.cli.bootstrap import audit_opener
     from ashore.control.sites.agent import Joined
     from ashore.control.sites.identity import site_key
@@ -69,15 +71,21 @@ def join(centre: str, /, *, token: str, stick: Annotated[bool, Parameter(negativ
         audit_key = read_public_keys(home.audit_keys / PUBLIC_KEYS)[-1].text
         trusting = ssl.create_default_context()
         trusting.check_hostname, trusting.verify_mode = False, ssl.CERT_NONE  # the proofs of the token are what counts
-        with foreign_errors(f"{centre} does not answer", SourceUnreachable, hint="check the address and the link"):
+        with foreign_errors(f"{centre} is not the address of a centre", InvalidRequest, hint="give https://HOST:PORT"):
+            servers = (server_of(centre),)
+        try:
             answer = asyncio.run(
                 ask_checked(
-                    f"{centre.rstrip('/')}/site/v1/join", (server_of(centre),), method="POST",
+                    f"{centre.rstrip('/')}/site/v1/join", servers, method="POST",
                     content=ask(token, key.request(name), audit_key),
                     headers={"content-type": "application/json"}, verify=trusting, most_bytes=JOIN_BYTES,
                     timeout_s=WAIT_S,
                 )
             )  # fmt: skip
+        except (httpx.HTTPError, OSError) as fault:  # a time-out is an OSError
+            raise SourceUnreachable(
+                f"{centre} does not answer: {short_reason(fault)}", hint="check the address and the link"
+            ) from fault
         if answer.status != 200:
             raise InvalidRequest(
                 f"the centre refused with {answer.status}: {answer.body[:300].decode(errors='replace')}",
