@@ -191,8 +191,8 @@ def tell_quality(report: Report, cases: Sequence[Case], sections: Sequence[Secti
     said, right = sum(c.answered for c in inside), sum(c.right for c in inside)
     report.summary = (
         f"Of {len(inside)} test questions that the documents answer, the adviser answered {said} and quoted the right "
-        f"sentence for {right}. Of {len(outside)} that they do not answer it refused {refused}. Every quotation stands "
-        "word for word in a document, and nothing personal reached the model."
+        f"sentence for {right}. Of {len(outside)} that they do not answer it refused {refused}. "
+        f"{verbatim} of {len(answered)} quotations stand word for word in a document."
     )
     tell_share(report, "quotes_in_source", verbatim, len(answered), "answers whose quotation is in its document", 99)
     tell_share(report, "outside_refused", refused, len(outside), "questions outside the documents, refused", 95)
@@ -245,6 +245,7 @@ def tell_privacy(
     tell_none(
         report, "reached_the_model", len(seen), len(values), "personal values that reached the model", works, note
     )
+    report.summary += f" {len(seen)} of {len(values)} personal values that the policy knows reached the model."
     planted = server.home / "logs/planted"
     planted.write_text(values[0], encoding="utf-8")
     works = "logs/planted" in search_home(server.home, values[:1])[0]
@@ -262,8 +263,9 @@ def tell_privacy(
         cached.append(answers[1].headers["x-ashore-cache"])
     report.text(
         "What is masked",
-        f"The policy has the names of the {len(people)} generated customers, the form of an account number, and every "
-        f"kind that ashore knows. A name in no list and without a title is not found: {unknown!r} reached the model.",
+        f"The policy has the names of the generated customers ({len(people)}), the form of an account number, and "
+        f"every kind that ashore knows. A name in no list and without a title is not found: "
+        f"{unknown!r} reached the model.",
         "An answer to a question with personal data is not kept in the cache. The same question asked again: cache "
         f"{cached[0]} with a customer's name, {cached[1]} without.",
     )
@@ -378,7 +380,7 @@ def tell_examples(report: Report, cases: Sequence[Case], path: Path) -> None:
     report.shown = [
         "A quotation cannot be invented: the model gives a number, the text comes from the file.",
         "Questions that the documents do not answer are refused, by a limit found on other questions.",
-        "Name, account, phone and mail of a customer never reach the model, and come back in the answer.",
+        "Name, account, phone and mail of a customer in the file do not reach the model, and come back in the answer.",
     ]
     report.not_shown = [
         "A real bank's documents: handbook and questions were written for this example, before anything was tuned.",

@@ -79,8 +79,8 @@ def main() -> None:
     report.table("The table", ["note", "what", "line stopped", "urgency"], rows)
     report.chart(
         "Time of each note",
-        "Milliseconds of each request.",
-        lambda axes, colour: axes.bar(range(len(times_ms)), times_ms, color=colour),
+        "Milliseconds of each request, in the order of the table.",
+        lambda axes, colour: axes.bar(range(1, len(times_ms) + 1), times_ms, color=colour),
     )
     report.shown = ["Every answer has the form that the schema asks for, also from a very small model."]
     report.not_shown = ["That the table is right: the demo model has 135 million parameters. A form is not the truth."]

@@ -281,7 +281,7 @@ def main() -> None:
     report.shown = [
         "The decision is arithmetic on whole numbers; the language model writes after it and cannot change it.",
         "Key, budget, audit log, shadow and rollback are those of every other model.",
-        "A planted drift was found. The challenger never answered a client while it was in shadow.",
+        "A planted drift is looked for. A challenger in shadow answers no client.",
     ]
     report.not_shown = [
         "Your applicants: 1,000 German credits of the 1990s, of people who were granted one.",

@@ -567,7 +567,7 @@ def cell(name: str, value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, int | float) and name.endswith(("_at", "_at_s", "began_s")):
-        return datetime.datetime.fromtimestamp(value, datetime.UTC).strftime("%Y-%m-%d %H:%MZ")
+        return datetime.datetime.fromtimestamp(value, datetime.UTC).strftime("%Y-%m-%d %H:%MZ") if value else "-"
     if isinstance(value, dict):
         return ", ".join(f"{key} {cell(key, one)}" for key, one in value.items() if one not in (None, "", {}, [], ()))
     if isinstance(value, list | tuple):

@@ -15,7 +15,7 @@ from cyclopts import App, Parameter
 from ashore.cli.calls import Errand, noun_of, table
 from ashore.cli.recorded import owner
 from ashore.cli.sitehere import HERE
-from ashore.control.sites.calls import CALLS, AssignIn, RolloutRows, SiteRows, TokenOut
+from ashore.control.sites.calls import CALLS, AssignIn, ModelRows, RolloutRows, SiteRows, TokenOut
 from ashore.core.bytesize import human_bytes
 from ashore.core.counted import counted
 from ashore.core.errors import AshoreError, InvalidRequest, NotFound
@@ -40,7 +40,11 @@ def _show_token(made: TokenOut) -> None:
 
 
 def _show_rollouts(found: RolloutRows) -> None:
-    print(table(found.items) if found.items else "no roll-outs yet")
+    print(table(found.items) if found.items else "no roll-outs yet; `ashore site rollout start` begins one")
+
+
+def _show_models(found: ModelRows) -> None:
+    print(table(found.items) if found.items else "no models yet; `ashore site publish MODEL` releases one")
 
 
 Policy = Annotated[
@@ -64,7 +68,7 @@ app = noun_of(
     "site",
     "Serve models at branch offices: assign, roll out, watch.",
     CALLS,
-    {"list": _show_sites, "create": _show_token},
+    {"list": _show_sites, "create": _show_token, "models": _show_models},
     {"assign": _assign},
 )
 app.command(noun_of("site rollout", "Roll models out to sites in waves.", CALLS, {"list": _show_rollouts}))
@@ -114,6 +118,7 @@ def create(
         _install(office, staged)
         office.authority()
     print(f"{counted(num_keys, 'key')} in {folder}, of which {threshold} must sign; keep each on a medium of its own")
+    print('next: role = "centre" under [sites] in ashore.toml, and restart `ashore up`')
     print("a server that runs already asks sites for certificates after `ashore reload`")
     if targets is not None:
         print("now sign the first list of models: ashore site keys stage FILE, then sign and install it")

@@ -340,7 +340,7 @@ def _unit_of(name: str) -> int:
 def describe(kind: Any) -> str:
     """Return what a key takes, in words: `a whole number, 1 to 65535`."""
     if choices := choices_of(kind):
-        return " or ".join(choices)
+        return " or ".join(one or "empty" for one in choices)
     bare, bounds = _bare(kind), range_of(kind)
     if get_origin(bare) in (Union, UnionType):
         words = " or ".join(dict.fromkeys(describe(one) for one in get_args(bare) if one is not type(None)))

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from ashore.cli.calls import cell
 from ashore.cli.sitehere import join
 from ashore.core.errors import AshoreError, InvalidRequest, SourceUnreachable
 
@@ -26,3 +27,8 @@ def test_a_centre_that_does_not_answer_is_named(
     with pytest.raises(error, match=says):
         join(centre, token=TOKEN)
     assert not (tmp_path / "home" / "sites" / "joined.json").exists()
+
+
+def test_a_time_that_has_not_come_is_shown_as_nothing() -> None:
+    assert cell("joined_at", 0) == "-"
+    assert cell("joined_at", 86_400) == "1970-01-02 00:00Z"
