@@ -73,6 +73,8 @@ def join(centre: str, /, *, token: str, stick: Annotated[bool, Parameter(negativ
         trusting.check_hostname, trusting.verify_mode = False, ssl.CERT_NONE  # the proofs of the token are what counts
         with foreign_errors(f"{centre} is not the address of a centre", InvalidRequest, hint="give https://HOST:PORT"):
             servers = (server_of(centre),)
+        if not centre.startswith("https://"):
+            raise InvalidRequest(f"{centre}: a site joins over https://", hint="name the edge of the centre")
         try:
             answer = asyncio.run(
                 ask_checked(

@@ -1,4 +1,4 @@
-"""`ashore site join` of an address that answers nothing: one line, no traceback."""
+"""`ashore site join` of an address that answers nothing, or that no site could read: one line, no traceback."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ TOKEN = f"north.{'a' * 32}.{'0' * 64}"
     [
         ("https://127.0.0.1:1", SourceUnreachable, "https://127.0.0.1:1 does not answer: "),
         ("https://127.0.0.1:1x", InvalidRequest, "https://127.0.0.1:1x is not the address of a centre: "),
+        ("http://127.0.0.1:1", InvalidRequest, "a site joins over https://"),
     ],
 )
 def test_a_centre_that_does_not_answer_is_named(
