@@ -8,8 +8,9 @@ import tomllib
 from xml.etree import ElementTree
 
 import pytest
-from deploy.check_docs import ROOT, findings, findings_in, lost_files, missing_word, modules, pages
+from deploy.check_docs import FENCE, LINK, ROOT, findings, findings_in, lost_files, missing_word, modules, pages
 from deploy.record_first_minute import PROGRESS, Line, draw
+from markdown_it import MarkdownIt
 
 
 def test_every_link_file_and_command_of_a_page_exists() -> None:
@@ -55,6 +56,30 @@ def test_the_first_pages_stay_short() -> None:
     assert len((ROOT / "ARCHITECTURE.md").read_bytes()) <= 8000
     for page in ("README.md", "README.zh-CN.md"):
         assert len((ROOT / page).read_text(encoding="utf-8").splitlines()) <= 90, page
+
+
+def test_the_index_names_every_how_to_page() -> None:
+    named = set(LINK.findall((ROOT / "docs/README.md").read_text(encoding="utf-8")))
+    assert {f"how-to/{page.name}" for page in (ROOT / "docs/how-to").glob("*.md")} - named == set()
+
+
+def test_a_how_to_page_in_chinese_has_the_same_commands_and_links() -> None:
+    chinese = sorted((ROOT / "docs/how-to").glob("*.zh-CN.md"))
+    assert chinese
+    for page in chinese:
+        english = page.with_name(page.name.replace(".zh-CN", ""))
+        texts = [one.read_text(encoding="utf-8") for one in (page, english)]
+        blocks, original = (FENCE.findall(text) for text in texts)
+        assert blocks == original, page.name
+        links, others = (set(LINK.findall(text)) - {page.name, english.name} for text in texts)
+        assert links == others, page.name
+
+
+def test_bold_words_of_a_page_in_chinese_are_shown_bold() -> None:
+    """Markdown takes `**` for the end of bold words only behind a letter where a Chinese letter follows."""
+    for page in pages():
+        if page.name.endswith(".zh-CN.md"):
+            assert "**" not in MarkdownIt().render(page.read_text(encoding="utf-8")), page.name
 
 
 def figures(line: str) -> list[str]:
