@@ -53,6 +53,13 @@ def ashore(server: Served, *words: str, key: str = "") -> str:
     return str(done.stdout)
 
 
+def test_the_closing_lines_of_up_offer_no_head_for_chat(server: Served) -> None:
+    while "Ctrl-C stops it." not in server.said():
+        assert server.process.poll() is None, server.said()
+        time.sleep(0.05)
+    assert '"model": "fake:echo", "stream"' in server.said()
+
+
 def test_rows_are_scored_over_http_and_grpc_and_in_the_audit_log(server: Served) -> None:
     status, said = score(server, ROW)
     assert (status, said["scores"], said["decisions"]) == (200, [56], ["approve"])

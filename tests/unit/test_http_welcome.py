@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
+from ashore.control.console.chatting import chat_page
 from ashore.control.faces.table import ROUTES
+from ashore.core.kinds import EngineKind
 from ashore.data.http.openapi import describe
 from ashore.data.http.welcome import docs_of, page_of
 from ashore.data.path import ModelCard
@@ -15,8 +19,11 @@ from ashore.data.path import ModelCard
 BASE = "http://127.0.0.1:8080"
 
 
-def card(alias: str, *, embedder: bool = False) -> ModelCard:
-    return ModelCard(alias=alias, release=f"{alias}-1", kind="fake", created_s=0, ready=True, embedder=embedder)
+def card(alias: str, *, embedder: bool = False, kind: EngineKind = "fake") -> ModelCard:
+    return ModelCard(alias=alias, release=f"{alias}-1", kind=kind, created_s=0, ready=True, embedder=embedder)
+
+
+RISK = card("risk", kind="tabular")
 
 
 @pytest.mark.parametrize(
@@ -25,6 +32,8 @@ def card(alias: str, *, embedder: bool = False) -> ModelCard:
         ([card("fake:agent"), card("minilm", embedder=True), card("qwen3")], "chat/completions", '"model": "qwen3"'),
         ([card("fake:agent"), card("minilm", embedder=True)], "chat/completions", '"model": "fake:agent"'),
         ([card("minilm", embedder=True)], "embeddings", '"model": "minilm"'),
+        ([RISK, card("smollm2")], "chat/completions", '"model": "smollm2"'),
+        ([RISK], "heads/risk", "/v1/heads/risk -H"),
         ([], "chat/completions", '"model": "MODEL"'),
     ],
 )
@@ -32,6 +41,18 @@ def test_the_example_asks_a_model_that_can_answer(cards: list[ModelCard], path: 
     page = page_of(BASE, cards, has_console=True).replace("&quot;", '"')
     assert f"curl {BASE}/v1/{path}" in page and asks in page
     assert all(f"<code>{one.alias}</code>" in page for one in cards)
+
+
+def test_the_console_offers_neither_a_head_nor_an_embedder_for_chat() -> None:
+    """A head was offered, and refused every message."""
+    shown: list[dict[str, Any]] = []
+    serving = SimpleNamespace(models=lambda *_: [RISK, card("minilm", embedder=True)])
+    reader: Any = SimpleNamespace(
+        acts=SimpleNamespace(serving=serving), session=SimpleNamespace(principal=None),
+        asked=SimpleNamespace(query=[]), page=lambda *_, **told: shown.append(told),
+    )  # fmt: skip
+    chat_page(reader, None)
+    assert (shown[0]["models"], shown[0]["served"]) == ([], False)
 
 
 def test_the_first_page_leads_to_the_console_where_there_is_one_and_to_the_routes() -> None:

@@ -114,6 +114,16 @@ def test_a_changed_folder_re_points_the_name_and_the_digest_still_leads_to_the_o
     assert store.resolve(f"tiny@{old.digest}").digest == old.digest
 
 
+def test_a_directory_is_never_resolved_to_a_model_from_another_one(tmp_path: Path) -> None:
+    """`ashore up` served the model that had its base name already."""
+    store = make_store(tmp_path)
+    pull_tiny(store, tmp_path, name="other")
+    with pytest.raises(UnknownModel, match=f"no model from {tmp_path}/elsewhere/other"):
+        store.resolve(f"file:{tmp_path}/elsewhere/other")
+    mine = store.pull(str(tmp_path / "other"), name="mine")
+    assert store.resolve(f"{tmp_path}/other/").digest == mine.digest
+
+
 def test_a_name_cannot_be_taken_by_another_source(tmp_path: Path) -> None:
     store = make_store(tmp_path)
     pull_tiny(store, tmp_path)

@@ -9,13 +9,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from memory_keeper import MemoryKeeper
 from page_run import blocks_of
+from tiny_head import write_head
 from tiny_models import make_tiny_model
 
 from ashore.cli.bootstrap import build_store
 from ashore.cli.main import main
-from ashore.cli.upplan import Request
-from ashore.core.errors import InvalidSpec
+from ashore.cli.upplan import Request, plan_and_fetch, plan_without_fetching
+from ashore.core.errors import Conflict, InvalidSpec, UnknownModel
 from ashore.data.engines import read_inventory
 from ashore.kit.settings import read_settings
 from ashore.kit.store import name_of_source
@@ -194,3 +196,30 @@ def test_a_dry_run_refuses_what_a_start_refuses_in_the_same_words(
             errors.append(re.sub(r"[0-9.]+ [KMGT]iB are free|at most \d+", "", said[said.index("error:") :]))
     assert told in errors[0] and errors[0] == errors[1]
     assert codes[0] == codes[1] != 0
+
+
+def test_a_directory_is_taken_as_it_is_now_or_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Changed files, and another directory of the same name, were ignored: the stored model was served."""
+    monkeypatch.setenv("ASHORE_HOME", str(tmp_path / "home"))
+    settings, inventory = read_settings(), read_inventory()
+    store = build_store(settings.home, settings, keeper=MemoryKeeper)
+
+    def start(folder: Path) -> str:
+        plan_and_fetch(Request(models=(str(folder),), offline=True).spec(), settings, inventory)
+        return str(store.resolve("tiny").digest)
+
+    old = store.pull(str(write_head(tmp_path / "tiny"))).digest
+    write_head(tmp_path / "tiny", bias=[1])
+    new = start(tmp_path / "tiny")
+    assert new != old
+    elsewhere = str(write_head(tmp_path / "elsewhere" / "tiny"))
+    with pytest.raises(UnknownModel, match=f"{elsewhere} is not in the store yet"):
+        plan_without_fetching(Request(models=(elsewhere,)).spec(), settings, inventory)
+    with pytest.raises(Conflict, match=f"from file:{tmp_path}/tiny; the new one is from file:{elsewhere}"):
+        store.pull(elsewhere)
+    store.seal("tiny")
+    sealed = store.resolve("tiny").digest
+    write_head(tmp_path / "tiny", bias=[2])
+    with pytest.raises(Conflict, match="changed after tiny was sealed from it"):
+        start(tmp_path / "tiny")
+    assert store.resolve("tiny").digest == sealed

@@ -325,7 +325,7 @@ def _welcome(
     shown = f"$(cat {shlex.quote(str(key))})" if first_key_lives else "$ASHORE_API_KEY"
     authority = listening.authority(settings.home)
     trust = f"--cacert {shlex.quote(authority)} " if authority else ""
-    chat = next((model.alias for model in plan.models if not model.embedder), None)
+    chat = next((model.alias for model in plan.models if model.chats), None)
     lines = [
         "",
         f"ashore {__version__} serves {', '.join(_with_use(model.alias, model) for model in plan.models)} "

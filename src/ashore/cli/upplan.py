@@ -25,7 +25,7 @@ from ashore.cli.bootstrap import (
 from ashore.control.backup import BackupSection
 from ashore.control.releases import KeptVerdicts
 from ashore.core.bytesize import human_bytes
-from ashore.core.errors import AshoreError, InvalidSpec, SourceUnreachable, UnknownModel, UnknownVariant
+from ashore.core.errors import AshoreError, Conflict, InvalidSpec, SourceUnreachable, UnknownModel, UnknownVariant
 from ashore.data.cache import check_shared_url
 from ashore.data.engines import (
     DEFAULT,
@@ -48,7 +48,7 @@ from ashore.data.engines import (
 from ashore.data.path import GrpcSection
 from ashore.kit.processes import python_command
 from ashore.kit.settings import Settings, read_settings
-from ashore.kit.store import ModelStore, check_local, is_source, name_of_source
+from ashore.kit.store import ModelStore, changed_since, check_local, is_path, is_source, name_of_source
 from ashore.machine.config import Listening, Spec, read_spec
 from ashore.machine.edge import EdgeKind, EdgeSection, edge_choices
 from ashore.machine.planning import (
@@ -401,11 +401,24 @@ def _must_be_pulled(store: ModelStore, name: str) -> bool:
 
 
 def _is_absent(store: ModelStore, name: str) -> bool:
-    """Return whether a model is missing, or only there as a variant of an earlier model of its name."""
+    """Return whether a model is missing, or only there as a variant of an earlier model of its name, or as its
+    directory was before.
+
+    Raises:
+        Conflict: the directory of a sealed model changed; its new files would be stored unencrypted.
+    """
     if card_by_name(name) is not None:
         return False
     try:
-        return store.is_outdated(store.resolve(name))
+        model = store.resolve(name)
+        has_changed = changed_since(name, model.created_s)
+        if has_changed and model.sealed:
+            raise Conflict(
+                f"{name} changed after {model.name} was sealed from it",
+                hint=f"start the sealed model with `ashore up {model.name}`, or store the new files as another model: "
+                f"ashore model pull {name} --name NAME",
+            )
+        return has_changed or store.is_outdated(model)
     except UnknownModel:
         return True
     except AshoreError as error:
@@ -431,9 +444,9 @@ def _has_parent(store: ModelStore, name: str) -> bool:
 
 
 def _refuse_offline(settings: Settings, absent: Sequence[str]) -> None:
-    if settings.offline and absent:
+    if settings.offline and (far := [name for name in absent if not is_path(name)]):
         raise SourceUnreachable(
-            f"not in the store, and ashore is offline: {', '.join(absent)}",
+            f"not in the store, and ashore is offline: {', '.join(far)}",
             hint="run once without --offline, or import the model with `ashore model import FILE.tar`",
         )
 

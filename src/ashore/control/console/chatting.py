@@ -20,8 +20,8 @@ KEY_PLACE: Final = "YOUR-KEY"
 def chat_page(reader: Reader, votes: Votes | None) -> Answer:
     """Return the page to chat with one model or compare two, and to vote where votes are enabled."""
     purpose = "none" if votes is None else votes.purpose(str(reader.session.principal.tenant))
-    models = [one for one in reader.acts.serving.models(reader.session.principal) if not one.embedder]
-    served = any(not one.embedder for one in reader.acts.serving.models())
+    models = [one for one in reader.acts.serving.models(reader.session.principal) if one.chats]
+    served = any(one.chats for one in reader.acts.serving.models())
     wanted = dict(reader.asked.query)
     left, right = wanted.get("left", ""), wanted.get("right", "")
     return reader.page("chat.html", "chat", models=models, served=served, left=left, right=right, votes=purpose)
@@ -50,7 +50,7 @@ async def connect_page(reader: Reader) -> Answer:
     fields = () if create is None else filled(fields_of(create.call), pairs)
     visit = reader.asked.visit
     wanted = dict(reader.asked.query).get("model", "")
-    names = [one.alias for one in models if not one.embedder]
+    names = [one.alias for one in models if one.chats]
     return reader.page(
         "connect.html",
         "connect",

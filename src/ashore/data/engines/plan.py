@@ -142,6 +142,11 @@ class ModelPlan:
     choices: tuple[Choice, ...] = field(default=(), compare=False)
 
     @property
+    def chats(self) -> bool:
+        """Whether it writes text; an encoder and a head do not."""
+        return not self.embedder and self.options.kind != "tabular"
+
+    @property
     def reference(self) -> str:
         """Store reference, `smollm2@int8`."""
         return f"{self.name}@{self.variant}" if self.variant else self.name

@@ -47,6 +47,7 @@ HEAD: Final = """ \\
 QUESTION: Final = '{"role": "user", "content": "Hello"}'
 CHAT: Final = f"""curl BASE/v1/chat/completions{HEAD}{{"model": "MODEL", "messages": [{QUESTION}]}}'"""
 EMBED: Final = f"""curl BASE/v1/embeddings{HEAD}{{"model": "MODEL", "input": "Hello"}}'"""
+HEAD_CARD: Final = """curl BASE/v1/heads/MODEL -H "Authorization: Bearer $ASHORE_API_KEY\""""
 PYTHON: Final = """from openai import OpenAI    # pip install openai
 
 client = OpenAI(base_url="BASE/v1", api_key="YOUR KEY")
@@ -82,8 +83,8 @@ def page_of(base: str, cards: Sequence[ModelCard], *, has_console: bool) -> str:
             model.
         has_console: Whether to link it.
     """
-    first = min(cards, key=lambda card: (card.embedder, card.alias.startswith("fake:"), card.alias), default=None)
-    example = EMBED if first is not None and first.embedder else CHAT
+    first = min(cards, key=lambda card: (not card.chats, card.alias.startswith("fake:"), card.alias), default=None)
+    example = CHAT if first is None or first.chats else EMBED if first.embedder else HEAD_CARD
     model = first.alias if first is not None else "MODEL"
     served = ", ".join(f"<code>{escape(card.alias)}</code>" for card in cards) or "no model yet"
     console = "<a class='act' href='/console'>Open the console</a>" if has_console else ""

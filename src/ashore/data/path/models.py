@@ -57,6 +57,11 @@ class ModelCard:
     fills_gaps: bool = False
     """Whether it supports fill in the middle."""
 
+    @property
+    def chats(self) -> bool:
+        """Whether it writes text; an encoder and a head do not."""
+        return not self.embedder and self.kind != "tabular"
+
 
 @dataclass(slots=True, kw_only=True)
 class LoadedModel:

@@ -33,5 +33,14 @@ from ashore.kit.store.recipe import DATA_SUFFIXES, DataUsed, VariantRecipe, data
 from ashore.kit.store.refs import made_name, parse_reference, pruned_name
 from ashore.kit.store.reports import BadFile, ModelFilesOnDisk, RekeyReport
 from ashore.kit.store.service import ModelStore
-from ashore.kit.store.sources import Endpoints, check_local, is_source, name_of_source, open_source, pip_addresses
+from ashore.kit.store.sources import (
+    Endpoints,
+    changed_since,
+    check_local,
+    is_path,
+    is_source,
+    name_of_source,
+    open_source,
+    pip_addresses,
+)
 from ashore.kit.store.verdicts import Verdict, VerdictLine, gate_verdict, keep_verdict

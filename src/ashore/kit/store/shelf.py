@@ -27,7 +27,7 @@ from ashore.kit.store.prepare import Part, Prepared
 from ashore.kit.store.progress import Progress
 from ashore.kit.store.refs import Reference, name_from, parse_reference, unpinned
 from ashore.kit.store.reports import BadFile
-from ashore.kit.store.sources import is_source
+from ashore.kit.store.sources import is_path, is_source, path_of
 
 _AGAIN: Final = "pull the model again; if what it came from has changed since, remove it before"
 
@@ -215,16 +215,21 @@ class Shelf:
                 if unpinned(old.source) != unpinned(new.source):
                     raise Conflict(
                         f"the name {name!r} is taken by a model from {old.source}; the new one is from {new.source}",
-                        hint="give another name: --name NAME",
+                        hint="give another name: `ashore model pull SOURCE --name NAME`; then `ashore up SOURCE` works",
                     )
 
     def _resolve_source(self, source: str) -> StoredModel:
         entry = self._catalog().find_source(source)
-        for model in self.list():
-            if not model.variant and source in (model.source, unpinned(model.source)):
-                return model
+        given = f"file:{path_of(source)}" if is_path(source) else source
+        found = [m for m in self.list() if not m.variant and given in (m.source, unpinned(m.source))]
+        if found:
+            return max(found, key=lambda model: model.created_s)
         if entry:
             return self.resolve(entry.name)
+        if is_path(source):  # a model of this name may be from another directory
+            raise UnknownModel(
+                f"the store has no model from {path_of(source)}", hint=f"pull it: ashore model pull {source}"
+            )
         return self.resolve(name_from(source.partition("==")[0]))
 
 

@@ -123,7 +123,24 @@ def check_local(text: str, *, text_only: bool = False) -> None:
     if is_path(text):
         from ashore.kit.store.sources.local import LocalSource
 
-        LocalSource(Path(text.removeprefix("file:")).expanduser(), text_only=text_only).resolve()
+        LocalSource(path_of(text), text_only=text_only).resolve()
+
+
+def path_of(text: str) -> Path:
+    """Return the absolute path of a source that `is_path`."""
+    return Path(text.removeprefix("file:")).expanduser().absolute()
+
+
+def changed_since(text: str, since_s: int) -> bool:
+    """Return whether a source is a path that was written, replaced or moved here at that Unix time or later.
+
+    Times of change decide, which no copy keeps from elsewhere. False if the path is gone.
+    """
+    if not is_path(text) or not os.path.exists(path := path_of(text)):
+        return False
+    from ashore.kit.store.prepare import files_of
+
+    return any(one.stat().st_ctime >= since_s for one in (path, *files_of(path)))
 
 
 def name_of_source(source: str) -> str:
