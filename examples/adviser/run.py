@@ -341,8 +341,8 @@ def tell_baselines(
     report.figure("own_sentences", kept, f"{kept} of {len(own)}", "sentences of the model that pass the check, shown")
     report.text(
         "What the model may do",
-        f"On {asked} calibration questions {model} chose the right of {CHOICES} sentences {by_model} times, "
-        f"the first of the ranking was right {by_rank} times. It took the first one {first} times: a model that always "
+        f"Of {asked} calibration questions, {model} chose the right of {CHOICES} sentences in {by_model}, "
+        f"the first of the ranking was right in {by_rank}. The model took the first one in {first}: one that always "
         "does so chooses nothing. The better of the two gives the quotation, here "
         f"{'the model' if by_model > by_rank else 'the ranking'}. The model's own sentence stands beside the quotation "
         "only if every number and most of its words stand there.",

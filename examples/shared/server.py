@@ -21,6 +21,8 @@ import httpx
 
 READY_S = 600
 """The first start of all pulls the demo model and prepares it."""
+SAY_S = 10
+"""Between two lines about a start that takes its time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,14 +98,19 @@ def _free_ports(number: int) -> list[int]:
 
 
 def _wait_ready(url: str, process: subprocess.Popen[bytes], said: Path) -> None:
-    deadline = time.monotonic() + READY_S
+    began = said_s = time.monotonic()
     while True:
         try:
             if httpx.get(f"{url}/readyz", timeout=5, trust_env=False).status_code == 200:
                 return
         except httpx.TransportError:
             pass
-        if process.poll() is not None or time.monotonic() > deadline:
+        now = time.monotonic()
+        if now - said_s > SAY_S:
+            lines = said.read_text(errors="replace").strip().splitlines() or [""]
+            print(f"starting, {now - began:.0f} s: {lines[-1]}", flush=True)
+            said_s = now
+        if process.poll() is not None or now - began > READY_S:
             raise RuntimeError(f"`ashore up` did not become ready:\n{said.read_text(errors='replace')[-4000:]}")
         time.sleep(0.1)
 

@@ -76,6 +76,12 @@ def test_a_card_leaves_out_what_is_protected_and_ranks_better_than_chance(scorec
     assert 0 < (scores >= 0).mean() < 1
 
 
+def test_columns_and_values_are_words(example: Any) -> None:
+    assert example.named("duration_in_month") == "duration in months" and example.named("purpose") == "purpose"
+    said = [example.worded(one) for one in (5951.0, 1234567.0, "0 <= ... < 200 DM", "... >= 7 years", "... < 1 year")]
+    assert said == ["5,951", "1,234,567", "from 0 to under 200 DM", "at least 7 years", "under 1 year"]
+
+
 def test_drift_and_impact(scorecard: Any) -> None:
     assert scorecard.psi(np.array([0.5, 0.5]), np.array([0.5, 0.5])) == 0
     assert scorecard.psi(np.array([0.5, 0.5]), np.array([0.9, 0.1])) > 0.25

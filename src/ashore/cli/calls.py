@@ -574,4 +574,4 @@ def cell(name: str, value: Any) -> str:
         return ", ".join(cell(name, one) for one in value)
     if isinstance(value, float):
         return f"{value:,.1f}" if abs(value) >= 10 else f"{value:.3g}"
-    return f"{value:,}" if isinstance(value, int) else str(value)
+    return f"{value:,}" if isinstance(value, int) and name not in ("sequence", "trusts", "version") else str(value)

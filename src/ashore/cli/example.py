@@ -42,11 +42,11 @@ class About(TypedDict):
 def list_() -> None:
     """List the examples: what each shows, for whom, on which data, and how long it takes."""
     for name in _names():
-        about = about_example(name)
+        minutes = (about := about_example(name))["minutes"]
         print(f"{name:<12} {about['title']}")
         print(f"{'':<12} for: {about['audience']}")
         print(f"{'':<12} data: {about['data']}")
-        print(f"{'':<12} about {about['minutes']:g} minutes; packages of {about['download_mib']} MiB\n")
+        print(f"{'':<12} about {minutes:g} minute{'s' * (minutes != 1)}; packages of {about['download_mib']} MiB\n")
 
 
 @app.command

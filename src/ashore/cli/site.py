@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 import msgspec
 from cyclopts import App, Parameter
 
-from ashore.cli.calls import Errand, noun_of, table
+from ashore.cli.calls import Errand, noun_of, show, table
 from ashore.cli.recorded import owner
 from ashore.cli.sitehere import HERE
-from ashore.control.sites.calls import CALLS, AssignIn, ModelRows, RolloutRows, SiteRows, TokenOut
+from ashore.control.sites.calls import CALLS, AssignIn, ModelRows, RolloutRow, RolloutRows, SiteRows, TokenOut
 from ashore.core.bytesize import human_bytes
 from ashore.core.counted import counted
 from ashore.core.errors import AshoreError, InvalidRequest, NotFound
@@ -41,6 +41,11 @@ def _show_token(made: TokenOut) -> None:
 
 def _show_rollouts(found: RolloutRows) -> None:
     print(table(found.items) if found.items else "no roll-outs yet; `ashore site rollout start` begins one")
+
+
+def _show_started(made: RolloutRow) -> None:
+    show(made)
+    print("next: `ashore site rollout list` shows how far it is; `ashore site list` shows each site")
 
 
 def _show_models(found: ModelRows) -> None:
@@ -71,7 +76,8 @@ app = noun_of(
     {"list": _show_sites, "create": _show_token, "models": _show_models},
     {"assign": _assign},
 )
-app.command(noun_of("site rollout", "Roll models out to sites in waves.", CALLS, {"list": _show_rollouts}))
+_VIEWS: Final[dict[str, Any]] = {"list": _show_rollouts, "start": _show_started}
+app.command(noun_of("site rollout", "Roll models out to sites in waves.", CALLS, _VIEWS))
 for one in HERE:
     app.command(one)
 keys: App = noun_of("site keys", "Make, replace and show the keys that sites believe.", CALLS)
@@ -194,13 +200,14 @@ def publish(model: str, /, *, config: Path | None = None) -> None:
         config: The ashore.toml of the centre.
     """
     from ashore.cli.bootstrap import build_store
-    from ashore.control.sites.publish import publish_model
+    from ashore.control.sites.publish import prune, publish_model
 
-    with _office(config, "publish") as office:
+    with _office(config, "publish") as office, office.alone(".releasing"):
         office.signing.root  # noqa: B018
         parts = publish_model(build_store(read_settings().home), office.tree, model, earlier=office.released())
         office.release(owner(), parts)
-        _publish(office)
+        if _publish(office):
+            prune(office.tree, office.released())
     print(f"{parts.name} is {parts.digest}: {human_bytes(parts.stored)} for a site that has nothing")
     for one in parts.deltas:
         print(f"  {human_bytes(one.size)} for a site that has {one.base}")
@@ -263,11 +270,13 @@ def _install(office: Office, file: Path) -> None:
     _publish(office, staged if staged.signed.type == "targets" else None)
 
 
-def _publish(office: Office, staged: Any = None) -> None:
+def _publish(office: Office, staged: Any = None) -> bool:
     try:
         office.publish(staged=staged)
     except AshoreError as fault:
         print(f"not published yet: {fault.in_one_line}", file=sys.stderr)
+        return False
+    return True
 
 
 @contextmanager

@@ -45,6 +45,11 @@ _JSON: Final = {
     "float": "a number", "int": "a whole number", "str": "a string", "bool": "true or false", "object": "an object",
     "array": "a list",
 }  # fmt: skip
+_PATTERNS: Final = {
+    r"[a-z0-9][a-z0-9-]{0,62}": " of small letters, digits and -, at most 63",
+    r"\\d\\d:\\d\\d-\\d\\d:\\d\\d": " such as 22:00-06:00",
+}
+"""What a text is, in words, by a part of its pattern as msgspec writes it."""
 _STEP: Final = re.compile(r"\[[^\]]*\]|[^.\[\]]+")
 
 
@@ -163,6 +168,9 @@ def _plain(words: str) -> str:
     said = _NAMED.sub(lambda found: " or ".join(_JSON.get(one, one) for one in found[1].split(" | ")), words)
     for sign, word in ((" <= ", " of at most "), (" >= ", " of at least "), (" > ", " above "), (" < ", " below ")):
         said = said.replace(sign, word)
+    for pattern, word in _PATTERNS.items():
+        if pattern in said:
+            said = said.partition(" matching regex")[0] + word
     return said.replace("length of", "length")
 
 

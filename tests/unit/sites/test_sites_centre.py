@@ -14,7 +14,7 @@ from ashore.control.sites.joining import ask, take_answer
 from ashore.control.sites.ports import Away
 from ashore.control.sites.report import REPORT_BYTES, SiteReport, Usage, Vote, sign_report
 from ashore.control.sites.sql import load_rollouts, load_sites, load_usage, save_site
-from ashore.control.sites.waves import waves_of
+from ashore.control.sites.waves import LOST_S, waves_of
 from ashore.core.errors import Conflict, InvalidRequest, NotFound, Unauthenticated
 
 
@@ -266,6 +266,29 @@ def test_a_roll_out_is_paused_and_stopped_by_hand(office, north):
     assert sites_of(office)["north"].want.serve[0].name == "one"
     with pytest.raises(NotFound):
         office.steer(ACTOR, made.id, "running")
+
+
+def test_a_silent_site_holds_its_wave_for_a_day_unless_no_other_serves_the_version(office, tmp_path):
+    names = ("a", "b", "c")
+    a, b, c = sites = [SiteTwin(office, tmp_path, name).join() for name in names]
+    office.release(ACTOR, parts_of("one"))
+    office.start(ACTOR, "all", office.wishes({"chat": "one"}, "none"), "1,100%", 0)
+
+    def stand():
+        office.turn()
+        office.turn()
+        with office.database.read() as connection:
+            found = load_rollouts(connection)[0]
+        return found.wave, found.state, found.why
+
+    office.clock.advance(LOST_S + 1)
+    assert stand() == (0, "running", "waits for a"), "nothing shows that the version is good"
+    for site in (a, b):
+        site.sync()
+        office.take(site.name, site.report())
+        assert stand() == (1, "running", "waits for b, c" if site is a else "waits for c")
+    office.clock.advance(LOST_S + 1)
+    assert stand() == (1, "done", "went on without c") and sites[2] is c
 
 
 def test_a_centre_without_keys_says_what_to_do(tmp_path):

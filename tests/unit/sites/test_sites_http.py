@@ -97,7 +97,8 @@ def test_administration(centre, tmp_path):
     office.release(ACTOR, parts_of("one"))
     assert app.ask("GET", "/admin/v1/site-models")["items"][0]["name"] == "one"
     changed = app.ask("PATCH", "/admin/v1/sites/@offices", {"serve": {"chat": "one"}, "offline_days": 30})
-    assert changed == {"sites": ["north"], "unpublished": ""}
+    assert app.ask("PATCH", "/admin/v1/sites/north", {})["status"] == 400, "nothing to assign"
+    assert changed == {"done": "assigned", "sites": ["north"], "unpublished": ""}
     assert app.ask("PATCH", "/admin/v1/sites/all", {"serve": {"chat": "two"}})["status"] == 404
     assert app.ask("PATCH", "/admin/v1/sites/all", {"policies": {"privacy": "x"}})["status"] == 400
     app.ask("PATCH", "/admin/v1/sites/@offices", {"policies": {"privacy": "a = 1", "cache": "b = 2"}})
@@ -105,7 +106,9 @@ def test_administration(centre, tmp_path):
     site.folder = tmp_path / "north"
     assert site.sync().want.policies == {"privacy": "a = 2"}
     office.take("north", site.report(attacks={"frozen": 2}, rate=9_000))
+    office.create(ACTOR, "west", "")
     rows = {row["site"]: row for row in app.ask("GET", "/admin/v1/sites")["items"]}
+    assert (rows["west"]["health"], rows["west"]["lag_s"], rows["west"]["link"]) == ("", 0, None)
     assert (rows["north"]["state"], rows["north"]["attacks"], rows["south"]["state"]) == ("current", 2, "behind")
     office.clock.advance(60)
     begun = app.ask("POST", "/admin/v1/site-rollouts", {"serve": {"chat": "one"}, "to": "@offices", "soak_s": 0})
@@ -114,12 +117,18 @@ def test_administration(centre, tmp_path):
     assert app.ask("POST", f"/admin/v1/site-rollouts/{begun['id']}/resume")["state"] == "running"
     assert app.ask("POST", f"/admin/v1/site-rollouts/{begun['id']}/stop")["state"] == "stopped"
     assert app.ask("GET", "/admin/v1/site-rollouts")["items"][0]["why"] != ""
-    assert app.ask("POST", "/admin/v1/sites/north/freeze", {})["sites"] == ["north"]
+    before = app.ask("GET", "/admin/v1/sites/north")["site"]["lag_s"]
+    office.clock.advance(60)
+    assert app.ask("POST", "/admin/v1/sites/north/freeze", {})["done"] == "frozen"
     shown = app.ask("GET", "/admin/v1/sites/north")
-    assert '"frozen":true' in shown["want"] and shown["sequence"] > shown["trusts"]
+    assert shown["want"].startswith("chat=one (gate smoke); offline_days 30.0; frozen; policy [privacy]")
+    assert shown["sequence"] > shown["trusts"] and shown["site"]["state"] == "frozen"
+    assert shown["site"]["lag_s"] == before == 0, "what it serves has not changed"
+    assert "small letters, digits and -" in str(guard.ask("PUT", "/admin/v1/sites/NORTH", {}))
     keys = {row["role"]: row for row in app.ask("GET", "/admin/v1/site-keys")["items"]}
     assert set(keys) == {"root", "targets", "sites", "snapshot", "timestamp"} and keys["root"]["held"] == "by operators"
     assert guard.ask("POST", "/admin/v1/site-keys/bump")["unpublished"] == ""
+    assert keys["root"]["expires_at"] > office.now_s
     assert guard.ask("DELETE", "/admin/v1/sites/north")["sites"] == ["north"]
     assert app.ask("GET", "/admin/v1/sites/nobody")["status"] == 404
 

@@ -10,6 +10,7 @@ import msgspec
 from msgspec import Meta
 
 from ashore.control.sites.centre import ALL, Office
+from ashore.control.sites.model import Want
 from ashore.control.sites.report import Attack, SiteReport
 from ashore.control.sites.sql import Rollout, Site, load_models, load_rollouts, load_site, load_sites, load_usage
 from ashore.core.errors import AshoreError, InvalidRequest
@@ -25,7 +26,8 @@ SiteNameIn = Annotated[str, Meta(pattern=r"\A[a-z0-9][a-z0-9-]{0,62}\Z", extra={
 Whom = Annotated[str, Meta(pattern=r"\A(@?[a-z0-9][a-z0-9-]{0,62})\Z", extra={POSITIONAL: True})]
 Models = Annotated[dict[str, str], Meta(max_length=100)]
 Gate = Literal["smoke", "shadow", "none"]
-Standing = Literal["new", "revoked", "silent", "worse", "behind", "current"]
+Done = Literal["assigned", "frozen", "let go", "revoked", "signed again"]
+Standing = Literal["new", "revoked", "silent", "worse", "frozen", "behind", "current"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,19 +116,20 @@ class SiteRow(msgspec.Struct, frozen=True, kw_only=True):
     site: str
     group: str
     state: Standing
-    """new: it has not joined. silent: not heard for 15 minutes. worse: it reports bad health, or went back. behind: it
-    does not serve yet what it shall. current: it does."""
+    """new: it has not joined. silent: not heard for 15 minutes. worse: it reports bad health, or went back. frozen:
+    nothing changes there. behind: it does not serve yet what it shall. current: it does."""
     serves: str
     """What answers, by alias."""
     wanted: str
     """What shall answer, where that is something else."""
     lag_s: int
-    """Seconds since the assignment that it does not serve yet."""
+    """Seconds since it was assigned models that it does not serve yet; 0: it serves them, or has not joined."""
     seen_s: Annotated[int | None, Meta(extra={"absent": "never"})]
     """Seconds since its last report."""
     health: str
-    link: int
-    """Bytes a second, when it last fetched."""
+    """As it reports; empty: it was never heard."""
+    link: int | None
+    """Bytes a second, when it last fetched; none: it has not."""
     attacks: int
     """Attacks on what it reads that it has refused."""
     version: str
@@ -156,11 +159,11 @@ class SiteShown(msgspec.Struct, frozen=True, kw_only=True):
 
     site: SiteRow
     want: str
-    """Its assignment, as the site gets it."""
+    """What it is assigned, in words."""
     sequence: int
     """Number of the assignment."""
-    trusts: int
-    """Number of the newest assignment that the site trusts."""
+    trusts: int | None
+    """Number of the newest assignment that the site trusts; none: it reported none."""
     drift: float | None
     attacks: dict[Attack, int]
     forked: int
@@ -184,6 +187,7 @@ class TokenOut(msgspec.Struct, frozen=True, kw_only=True):
 class ChangedOut(msgspec.Struct, frozen=True, kw_only=True):
     """What was changed."""
 
+    done: Done
     sites: list[str]
     unpublished: str
     """Why sites cannot read it yet; it is tried again every few seconds. Empty: they can."""
@@ -201,7 +205,7 @@ class RolloutRow(msgspec.Struct, frozen=True, kw_only=True):
     """Sites that were reached."""
     of: int
     why: str
-    """Why it stopped or waits."""
+    """Why it stopped or waits, or which silent sites it went on without."""
     by: str
     begun_at: int
 
@@ -230,8 +234,8 @@ class KeyRow(msgspec.Struct, frozen=True, kw_only=True):
 
     role: str
     version: int
-    expires_in_s: int
-    """Below 0: it has expired, and sites take nothing new."""
+    expires_at: int
+    """When its signature ends. After that sites take nothing new."""
     held: Literal["here", "by operators"]
     keys: list[str]
     """First digits of the ids of its keys."""
@@ -255,7 +259,7 @@ def show_site(desk: SitesDesk, actor: Actor, asked: SiteIn) -> SiteShown:
         site, usage = load_site(connection, asked.site), load_usage(connection, asked.site)
     report = site.report or _nothing_said(site)
     return SiteShown(
-        site=row_of(site, desk.office.now_s), want=msgspec.json.encode(site.want).decode(), trusts=report.want,
+        site=row_of(site, desk.office.now_s), want=_assigned(site.want), trusts=report.want or None,
         sequence=site.want.sequence, drift=report.drift, attacks=dict(report.attacks), forked=site.forked,
         joined_at=site.joined_s, certificate=site.fingerprint, usage=msgspec.convert(usage, list[UsageRow]),
     )  # fmt: skip
@@ -294,18 +298,21 @@ def assign_sites(desk: SitesDesk, actor: Actor, asked: AssignIn) -> ChangedOut:
             raise InvalidRequest(f"the part [{section[:60]}] is not TOML: {fault}", param="policies") from fault
     if asked.policies:
         change["policies"] = asked.policies
-    return _changed(desk, desk.office.assign(actor, asked.site, change))
+    if not change:
+        raise InvalidRequest("nothing to assign was named", hint="give --serve ALIAS=MODEL, or another option")
+    return _changed(desk, "assigned", desk.office.assign(actor, asked.site, change))
 
 
 def freeze_sites(desk: SitesDesk, actor: Actor, asked: FreezeIn) -> ChangedOut:
     """Let nothing change at sites until they are let go with --off. They serve on."""
-    return _changed(desk, desk.office.assign(actor, asked.site, {"frozen": not asked.off}, act="site:freeze"))
+    sites = desk.office.assign(actor, asked.site, {"frozen": not asked.off}, act="site:freeze")
+    return _changed(desk, "let go" if asked.off else "frozen", sites)
 
 
 def revoke_site(desk: SitesDesk, actor: Actor, asked: SiteIn) -> ChangedOut:
     """Let a site read and report nothing more, at once, as after a theft. What it has, it has."""
     desk.office.revoke(actor, asked.site)
-    return _changed(desk, [asked.site])
+    return _changed(desk, "revoked", [asked.site])
 
 
 def list_models(desk: SitesDesk, actor: Actor, asked: Nothing) -> ModelRows:
@@ -352,11 +359,10 @@ def stop_rollout(desk: SitesDesk, actor: Actor, asked: RolloutName) -> RolloutRo
 
 def show_keys(desk: SitesDesk, actor: Actor, asked: Nothing) -> KeyRows:
     """Show the signing roles of this centre, who holds their keys, and when their signatures expire."""
-    now_s = desk.office.now_s
     return KeyRows(
         items=[
             KeyRow(
-                role=role, version=version, expires_in_s=int(expires_s - now_s),
+                role=role, version=version, expires_at=int(expires_s),
                 held="here" if held else "by operators", keys=[one[:12] for one in keys],
             )
             for role, version, expires_s, keys, held in desk.office.signing.standing()
@@ -366,7 +372,7 @@ def show_keys(desk: SitesDesk, actor: Actor, asked: Nothing) -> KeyRows:
 
 def bump_keys(desk: SitesDesk, actor: Actor, asked: Nothing) -> ChangedOut:
     """Sign every assignment again with a higher number, after this centre was restored from a backup."""
-    return _changed(desk, desk.office.bump(actor))
+    return _changed(desk, "signed again", desk.office.bump(actor))
 
 
 def row_of(site: Site, now_s: int) -> SiteRow:
@@ -375,7 +381,7 @@ def row_of(site: Site, now_s: int) -> SiteRow:
     has = {one.alias: one.digest for one in report.served}
     wanted = {one.alias: one.model for one in want.serve}
     is_current = report.want >= want.sequence and has == wanted
-    state: Standing = "current" if is_current else "behind"
+    state: Standing = "frozen" if want.frozen else "current" if is_current else "behind"
     if report.health != "good" or any(one.state in ("went back", "failed") for one in report.served):
         state = "worse"
     if now_s - max(site.seen_s, site.joined_s) > SILENT_S:
@@ -384,9 +390,10 @@ def row_of(site: Site, now_s: int) -> SiteRow:
         state = "new"
     return SiteRow(
         site=site.name, group=site.group, state="revoked" if site.revoked_s else state, version=report.version,
-        serves=_said(has), wanted="" if has == wanted else _said(wanted), health=report.health, link=report.rate,
-        lag_s=0 if is_current else max(0, now_s - want.sequence), note=report.note,
-        seen_s=now_s - site.seen_s if site.seen_s else None, attacks=sum(report.attacks.values()),
+        serves=_said(has), wanted="" if has == wanted else _said(wanted), note=report.note,
+        health=report.health if site.report else "", link=report.rate or None, attacks=sum(report.attacks.values()),
+        lag_s=0 if has == wanted or not site.joined_s else now_s - max(site.assigned_s, site.joined_s),
+        seen_s=now_s - site.seen_s if site.seen_s else None,
     )  # fmt: skip
 
 
@@ -414,8 +421,15 @@ def _publish(desk: SitesDesk) -> str:
     return ""
 
 
-def _changed(desk: SitesDesk, sites: list[str]) -> ChangedOut:
-    return ChangedOut(sites=sites, unpublished=_publish(desk))
+def _changed(desk: SitesDesk, done: Done, sites: list[str]) -> ChangedOut:
+    return ChangedOut(done=done, sites=sites, unpublished=_publish(desk))
+
+
+def _assigned(want: Want) -> str:
+    served = [f"{one.alias}={one.name or one.model} (gate {one.gate})" for one in (*want.serve, *want.adapters)]
+    said = {name: getattr(want, name) for name in ("escalate", "offline_days", "rate", "hours", "votes", "frozen")}
+    limits = [f"{key} {cell}".removesuffix(" True") for key, cell in said.items() if cell not in (None, "never", "", 0)]
+    return "; ".join([*served, *limits, *(f"policy [{one}]" for one in want.policies)]) or "nothing"
 
 
 CALLS: Final = (

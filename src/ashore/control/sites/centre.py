@@ -272,12 +272,8 @@ class Office:
                 raise NotFound(
                     f"no model {wanted!r} is released to sites", hint="`ashore site publish MODEL` does that"
                 )
-            fields = {
-                "alias": alias,
-                "model": digest or _NO_MODEL,
-                "name": known[digest][0] if digest else "",
-                "gate": gate,
-            }
+            name = known[digest][0] if digest else ""
+            fields = {"alias": alias, "model": digest or _NO_MODEL, "name": name, "gate": gate}
             found.append(msgspec.convert(fields, Serve))
         return tuple(found)
 
@@ -402,7 +398,7 @@ class Office:
         Raises:
             NotFound: the centre has no keys. Conflict: the key of targets must sign first. Away: no tree.
         """
-        with self._alone():
+        with self.alone(".publishing"):
             with self.database.read() as connection:
                 sites = [one for one in load_sites(connection).values() if not one.revoked_s]
                 models = {digest: model for digest, (_, model) in load_models(connection).items()}
@@ -468,7 +464,8 @@ class Office:
     def _put(self, connection: Connection, site: Site, want: Want) -> Site:
         if want == site.want:
             return site
-        changed = replace(site, want=replace(want, sequence=self._next(site.want.sequence)))
+        assigned_s = site.assigned_s if want.serve == site.want.serve else self.now_s
+        changed = replace(site, want=replace(want, sequence=self._next(site.want.sequence)), assigned_s=assigned_s)
         save_site(connection, changed)
         return changed
 
@@ -494,10 +491,10 @@ class Office:
         self.recorder.record(act, on=connection)
 
     @contextmanager
-    def _alone(self) -> Iterator[None]:
-        """Hold off other publishers of this home."""
+    def alone(self, name: str) -> Iterator[None]:
+        """Hold off others in this home that take the lock of this name."""
         make_folder(self.folder, mode=0o700)
-        with (self.folder / ".publishing").open("w") as file:
+        with (self.folder / name).open("w") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
 

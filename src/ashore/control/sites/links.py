@@ -285,7 +285,7 @@ class HttpLink:
         if answer.status_code in (401, 403):
             raise Refused(said, hint="the centre may have revoked this site; ask who runs it")
         if answer.status_code in (404, 410):
-            raise Absent(said)
+            raise Absent(said, hint="is that the address of the centre, and has it published?")
         raise Away(said, hint="try again later; what has arrived is kept")
 
     @contextmanager

@@ -54,6 +54,8 @@ class Site(msgspec.Struct, frozen=True, kw_only=True):
     want: Want
     published: int = 0
     """Sequence of the want that lies in the tree."""
+    assigned_s: int = 0
+    """When what it shall serve last changed."""
     report: SiteReport | None = None
     """The newest; without usage, checkpoints and votes."""
     seen_s: int = 0

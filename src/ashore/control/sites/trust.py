@@ -205,6 +205,8 @@ def _fetcher(link: CentreLink, ticks: Callable[[], float]) -> Any:
             try:
                 return _read(link, url, max_length, ticks)
             except Absent as fault:
+                if url.endswith("timestamp.json"):  # named by no other file: there is no centre's tree
+                    raise
                 raise DownloadHTTPError(str(fault), 404) from fault
 
     return Fetcher()

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Final
 
 from msgspec.structs import replace
 
 from ashore.control.sites.sql import Rollout, Site
 from ashore.core.errors import InvalidRequest
+
+LOST_S: Final = 86_400
+"""A site that was not heard for so long since it was reached holds its wave no more."""
 
 
 def waves_of(sites: Sequence[str], text: str) -> tuple[tuple[str, ...], ...]:
@@ -39,7 +43,7 @@ def step(rollout: Rollout, sites: Mapping[str, Site], now_s: int) -> Rollout:
     """Return a running roll-out as it stands after what the sites reported.
 
     It stops at the first site that reports the version as worse, failed or gone back from. It waits for a site that is
-    silent: a pause, or a revocation, takes that one out.
+    silent, for `LOST_S` where another site serves the version; a revocation takes it out at once.
     """
     if rollout.state != "running":
         return rollout
@@ -47,9 +51,13 @@ def step(rollout: Rollout, sites: Mapping[str, Site], now_s: int) -> Rollout:
     for name in reached:
         if why := _worse(rollout, sites[name]):
             return replace(rollout, state="stopped", why=f"{name}: {why}")
-    wave = [sites[name] for name in rollout.waves[rollout.wave] if name in sites]
-    if not all(one.revoked_s or _serves(rollout, one) for one in wave):
-        return replace(rollout, well_s=0)
+    living, wave = [sites[name] for name in reached if not sites[name].revoked_s], rollout.waves[rollout.wave]
+    late = [one for one in living if not _serves(rollout, one)]
+    held = [one for one in late if one.name in wave and now_s - max(one.seen_s, one.want.sequence) <= LOST_S]
+    names = ", ".join(one.name for one in (held or late)[:9])
+    if held or (late and len(late) == len(living)):
+        return replace(rollout, well_s=0, why=f"waits for {names}")
+    rollout = replace(rollout, why=f"went on without {names}" if late else "")
     well_s = rollout.well_s or now_s
     if now_s - well_s < rollout.soak_s:
         return replace(rollout, well_s=well_s)
