@@ -215,7 +215,7 @@ def main() -> None:
     (low, high), (less, more) = interval(bad, card, baseline, 200 if given.small else 2000)
     auc, other = roc_auc_score(bad, card), roc_auc_score(bad, baseline)
     report.figure("auc", auc, f"{auc:.3f}", "AUC of the scorecard, on applicants it did not see",
-                  bar="not below the regression's beyond the interval", met=more >= 0,
+                  bar="not below the regression's beyond the interval", met=bool(more >= 0),
                   note=f"95 % interval {low:.3f} to {high:.3f}")  # fmt: skip
     report.figure("auc_regression", other, f"{other:.3f}", "AUC of a logistic regression on the same columns",
                   note=f"difference {auc - other:+.3f}, 95 % interval {less:+.3f} to {more:+.3f}")  # fmt: skip
@@ -251,7 +251,7 @@ def main() -> None:
         letters = [(at, *letter(server, against(form, points, served[at][2], rows[at])[:3])) for at in refused]
         own = sum(mine for _, _, mine in letters)
         report.figure("letters", own / len(letters), f"{own} of {len(letters)}", "letters in the model's own words",
-                      note="others were cut short or held a promise: a template wrote them")  # fmt: skip
+                      note="a template wrote the others: cut short, or a promise" * (own < len(letters)))  # fmt: skip
         compared, back = trial(server, keys, rows)
         report.figure("rollback_s", back, f"{back:.2f} s", "a challenger was promoted, and rolled back in",
                       bar="at most 1 s", met=back <= 1)  # fmt: skip

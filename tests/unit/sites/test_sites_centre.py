@@ -269,8 +269,7 @@ def test_a_roll_out_is_paused_and_stopped_by_hand(office, north):
 
 
 def test_a_silent_site_holds_its_wave_for_a_day_unless_no_other_serves_the_version(office, tmp_path):
-    names = ("a", "b", "c")
-    a, b, c = sites = [SiteTwin(office, tmp_path, name).join() for name in names]
+    a, b, _ = (SiteTwin(office, tmp_path, name).join() for name in ("a", "b", "c"))
     office.release(ACTOR, parts_of("one"))
     office.start(ACTOR, "all", office.wishes({"chat": "one"}, "none"), "1,100%", 0)
 
@@ -281,14 +280,14 @@ def test_a_silent_site_holds_its_wave_for_a_day_unless_no_other_serves_the_versi
             found = load_rollouts(connection)[0]
         return found.wave, found.state, found.why
 
-    office.clock.advance(LOST_S + 1)
+    office.clock.advance(LOST_S + 60)
     assert stand() == (0, "running", "waits for a"), "nothing shows that the version is good"
     for site in (a, b):
         site.sync()
         office.take(site.name, site.report())
         assert stand() == (1, "running", "waits for b, c" if site is a else "waits for c")
-    office.clock.advance(LOST_S + 1)
-    assert stand() == (1, "done", "went on without c") and sites[2] is c
+    office.clock.advance(LOST_S + 60)
+    assert stand() == (1, "done", "went on without c")
 
 
 def test_a_centre_without_keys_says_what_to_do(tmp_path):
