@@ -10,10 +10,12 @@ from typing import Any
 
 from memory_workshop import MemoryWorkshop
 from release_house import House
+from site_parts import ToldParts
 from tiny_models import make_tiny_model
 
+from ashore.control.sites import Parts
 from ashore.control.sites import switch as switching
-from ashore.control.sites.switch import SITE, Assigned, Switch, local_reference, missing
+from ashore.control.sites.switch import SITE, Assigned, Switch, local_reference, may_begin, missing
 from ashore.core.clock import ManualClock
 from ashore.kit.recorder import MemoryRecorder
 from ashore.kit.state import open_state
@@ -40,6 +42,8 @@ class Site:
     """By digest: what the probe finds."""
     free: int = 1 << 40
     wrap: Callable[[Any], Any] = lambda one: one
+    config: str = '[sites]\nrole = "site"\ntakes = ["cache"]\n'
+    """Its ashore.toml."""
 
     def __post_init__(self) -> None:
         self.root.mkdir(exist_ok=True)
@@ -50,6 +54,7 @@ class Site:
         self.store = ModelStore(self.root / "store", self.root / "run", self.clock)
         if not self.house.office.book(SITE).aliases:
             self.house.up(*(f"{alias}=fake:echo" for alias in ALIASES))
+        self.parts = ToldParts(self.root, self.config)
         self.switch = self.fresh()
 
     def fresh(self) -> Switch:
@@ -60,15 +65,24 @@ class Site:
 
         return Switch(
             self.wrap(self.house.office), self.wrap(self.store), self.root / "switch.json", clock=self.clock,
-            probe=probe, in_use=lambda: self.house.office.book(SITE).manifests,
+            probe=probe, in_use=lambda: self.house.office.book(SITE).manifests, parts=self.wrap(self.parts),
         )  # fmt: skip
 
-    def want(self, sequence: int, **digests: str) -> bool:
-        """Begin to apply a want; return whether there was something to do."""
+    def want(self, sequence: int, told: Parts | None = None, **digests: str) -> bool:
+        """Begin to apply a want; return whether there was something to do.
+
+        Args:
+            sequence: Of it.
+            told: Its parts of ashore.toml; None: those in force.
+            digests: By alias.
+        """
+        if not may_begin(self.switch.journal, self.assigned(**digests), sequence):
+            return False
+        parts = self.switch.other_parts(self.parts.now() if told is None else told)
         found = missing(self.switch.journal, self.assigned(**digests), sequence)
-        if found:
-            self.switch.begin(found, sequence, self.staged)
-        return bool(found)
+        if found or parts is not None:
+            self.switch.begin(found, sequence, self.staged, parts)
+        return bool(found) or parts is not None
 
     def staged(self, digest: str) -> tuple[ModelCopy, Path]:
         copy, folder = self.parcels[digest]

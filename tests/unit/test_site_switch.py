@@ -15,7 +15,7 @@ import pytest
 from site_home import ALIASES, Site, stage
 
 from ashore.control.sites.switch import SITE, local_reference
-from ashore.core.errors import AshoreError
+from ashore.core.errors import AshoreError, InvalidSpec, PermissionDenied
 from ashore.kit.store import ModelCopy
 
 
@@ -108,6 +108,66 @@ def test_without_memory_for_two_it_loads_in_place_of_the_live_one(
     site.house.database.close()
 
 
+CACHE = {"cache": "ttl_s = 30"}
+
+
+def test_parts_of_ashore_toml_come_with_the_models_and_go_back_with_them(site: Site, parcels: dict[str, Any]) -> None:
+    first, second, _ = names(parcels)
+    own = site.parts.in_force
+    assert site.want(1, CACHE, chat=first)
+    assert site.parts.in_force == own, "nothing before the models pass their gate"
+    site.settle()
+    assert site.parts.in_force.cache.ttl_s == 30 and not site.want(1, CACHE, chat=first)
+    site.wrong[second] = "it answers nothing"
+    site.want(2, {}, chat=second)
+    site.settle()
+    assert site.parts.in_force.cache.ttl_s == 30, "the want failed as a whole"
+    site.want(3, {}, chat=first)
+    site.settle()
+    assert site.parts.in_force == own and site.parts.now() == {}
+
+
+def test_parts_go_back_when_a_model_of_the_want_goes_back(site: Site, parcels: dict[str, Any]) -> None:
+    first, second, _ = names(parcels)
+    own, before = site.parts.in_force, site.serving()
+    site.want(1, CACHE, chat=first, sort=second)
+    while site.switch.journal.phase != "judging":
+        site.switch.advance()
+        site.supervise()
+    assert site.parts.in_force.cache.ttl_s == 30
+    new = site.house.office.book(SITE).aliases["sort"].releases[0]
+    site.house.keeper.fell(new, "its hosts keep crashing", {})
+    site.settle()
+    assert (site.serving(), site.parts.in_force, site.parts.now()) == (before, own, {})
+
+
+@pytest.mark.parametrize(
+    "told", [{"admission": "max_waiting = 1"}, {"cache": "ttl_s = -1"}, {"cache": "max_bytes = 1048576"}, {"http": ""}]
+)
+def test_parts_that_are_not_allowed_or_broken_keep_the_whole_want_out(
+    site: Site, parcels: dict[str, Any], told: dict[str, str]
+) -> None:
+    first, *_ = names(parcels)
+    before, own = site.serving(), site.parts.in_force
+    with pytest.raises((PermissionDenied, InvalidSpec)):
+        site.want(1, {**CACHE, **told}, chat=first)
+    assert (site.serving(), site.parts.in_force, site.switch.journal.phase) == (before, own, "idle")
+    assert not site.store.list()
+
+
+def test_parts_that_the_server_refuses_take_the_whole_want_back(site: Site, parcels: dict[str, Any]) -> None:
+    first, *_ = names(parcels)
+    before, own = site.serving(), site.parts.in_force
+    site.parts.refuses = "no"
+    site.want(1, CACHE, chat=first)
+    site.settle()
+    assert (site.serving(), site.parts.in_force) == (before, own)
+    assert [(one.digest, one.why) for one in site.switch.journal.failed] == [("ashore.toml", "no")]
+    assert not site.want(1, CACHE, chat=first)
+    site.parts.refuses = ""
+    assert site.want(2, CACHE, chat=first)
+
+
 class _Deadly:
     """Kills this process before or after the n-th call of what it wraps."""
 
@@ -168,7 +228,7 @@ def test_a_kill_at_every_step_leaves_old_or_new(in_memory: Path, parcels: dict[s
 
         def work(wrap: Callable[[Any], Any], count: list[int], root: Path = root) -> None:
             one = Site(root, parcels, wrong=wrong, wrap=wrap)
-            one.want(2, chat=second, sort=second)
+            one.want(2, CACHE, chat=second, sort=second)
             one.settle()
 
         with killed_at(step, work) as came_through:
@@ -177,8 +237,9 @@ def test_a_kill_at_every_step_leaves_old_or_new(in_memory: Path, parcels: dict[s
         at_once = after.serving()  # each alias has one release that answers
         assert all(at_once[alias] in (old[alias], new[alias]) for alias in ALIASES)
         after.settle()
-        if after.want(2, chat=second, sort=second):  # it died before it had begun
+        if after.want(2, CACHE, chat=second, sort=second):  # it died before it had begun
             after.settle()
+        assert (after.parts.in_force.cache.ttl_s == 30) != bad and after.parts.now() == ({} if bad else CACHE)
         assert after.serving() == (old if bad else new)
         assert after.switch.journal.phase == "idle" and bool(after.switch.journal.failed) == bad
         states = {c.state for c in after.house.office.book(SITE).courses.values()}

@@ -198,7 +198,7 @@ def _change(version: int, policy: PrivacyPolicy | None, *, dry_run: bool, as_jso
 
 
 def _places(policy: PrivacyPolicy) -> list[tuple[str, str]]:
-    return list(dict.fromkeys([("*", "*"), *((route.tenant, route.alias) for route in policy.routes)]))
+    return list(dict.fromkeys([("*", "*"), *((one.tenant, one.alias) for one in (*policy.routes, *policy.floors))]))
 
 
 def _toml(value: Any) -> str:

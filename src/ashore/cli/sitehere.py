@@ -29,7 +29,16 @@ WAIT_S: Final = 60.0
 BRING_S: Final = 24 * 3600.0
 """Longest time for a stick: models are copied from it."""
 JOIN_BYTES: Final = 1 << 20
-FILES: Final = ("joined.json", "site.pem", "centre-ca.pem", "root.json", "until", "escalate", "status.json")
+FILES: Final = (
+    "joined.json",
+    "site.pem",
+    "centre-ca.pem",
+    "root.json",
+    "until",
+    "escalate",
+    "status.json",
+    "parts.json",
+)
 
 
 def join(centre: str, /, *, token: str, stick: Annotated[bool, Parameter(negative=())] = False) -> None:

@@ -6,6 +6,7 @@ import os
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Final, cast, get_args
 
@@ -24,6 +25,7 @@ from ashore.cli.bootstrap import (
 )
 from ashore.control.backup import BackupSection
 from ashore.control.releases import KeptVerdicts
+from ashore.control.sites import Parts, SitesSection, merged, read_parts
 from ashore.core.bytesize import human_bytes
 from ashore.core.errors import AshoreError, Conflict, InvalidSpec, SourceUnreachable, UnknownModel, UnknownVariant
 from ashore.data.cache import check_shared_url
@@ -129,12 +131,20 @@ class Request(Words):
         return replace(found, offline=True) if self.offline else found
 
     def spec(self) -> Spec:
-        """Read the file again, and lay the command line's words over it.
+        """Read the file again, and lay the command line's words over it; at a site, also the parts that its centre set.
 
         Raises:
             InvalidSpec: the file is wrong, or models are named in both places.
         """
+        return self.spec_with(None)
+
+    def spec_with(self, parts: Parts | None) -> Spec:
+        """Return `spec()` as it would be with other parts of the centre."""
         spec = read_spec(self.config) if self.config else Spec()
+        if self.config and spec.section("sites", SitesSection).role == "site":
+            if parts is None:
+                parts = read_parts(read_settings(table=spec.settings).home.sites)
+            spec = read_spec(self.config, partial(merged, parts=parts))
         if spec.models and self.models:
             raise InvalidSpec(
                 f"models are named on the command line and in {self.config}", hint="name them in one place only"

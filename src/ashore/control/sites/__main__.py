@@ -13,7 +13,7 @@ from pathlib import Path
 
 import msgspec
 
-from ashore.cli.bootstrap import build_store, build_workshop, make_ready, manifests_in_use
+from ashore.cli.bootstrap import ServerParts, build_store, build_workshop, make_ready, manifests_in_use
 from ashore.control.releases import KeptVerdicts, ReleaseOffice
 from ashore.control.sites.agent import Agent, Joined
 from ashore.control.sites.identity import SiteKey, site_key
@@ -91,7 +91,7 @@ def work(topology_path: Path, stop: threading.Event, reread: threading.Event) ->
                 switch = Switch(
                     office, store, home.sites / "switch.json", clock=clock, probe=probe,
                     ready=lambda name: make_ready(store, name).reference, in_use=partial(manifests_in_use, settings),
-                    judge_s=section_of(said[0]).judge_s,
+                    judge_s=section_of(said[0]).judge_s, parts=ServerParts(home, recorder),
                 )  # fmt: skip
                 agent = Agent(
                     folder=home.sites, joined=joined,

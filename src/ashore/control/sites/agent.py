@@ -21,16 +21,17 @@ from ashore import __version__
 from ashore.control.releases import ReleaseOffice
 from ashore.control.sites.fetch import NotNow, Puller, StoreHave, Throttle, is_open, model_copy
 from ashore.control.sites.model import ModelParts, Progress, Want
+from ashore.control.sites.parts import NAME
 from ashore.control.sites.ports import Away, CentreLink, NoSpace, Refused, WrongBytes
 from ashore.control.sites.report import Served
 from ashore.control.sites.reports import Reports, Sources
 from ashore.control.sites.section import SitesSection
 from ashore.control.sites.status import Status
-from ashore.control.sites.switch import SITE, Assigned, Switch, local_reference, missing
+from ashore.control.sites.switch import SITE, Assigned, Switch, local_reference, may_begin, missing
 from ashore.control.sites.trust import CentreRefused, Trusted, last_trusted, refresh
 from ashore.core.addresses import split_url
 from ashore.core.clock import Clock
-from ashore.core.errors import AshoreError
+from ashore.core.errors import AshoreError, InvalidSpec, PermissionDenied
 from ashore.kit.decode import UNDECODABLE
 from ashore.kit.folders import make_folder
 from ashore.kit.store import ModelCopy, ModelStore
@@ -94,6 +95,8 @@ class Agent:
     luck: Callable[[], float] = random.random
     note: str = ""
     done: float = 1.0
+    untaken: str = ""
+    """Why this site does not take the parts of ashore.toml of its want; empty: it does."""
     _failures: int = 0
     _poll_s: float = 0.0
     _trusted: Trusted | None = None
@@ -187,8 +190,16 @@ class Agent:
         want, trusted = self.want, self._trusted
         if want is None or trusted is None or want.frozen or self.clock.now_s() < self.memory.hold_until_s:
             return
-        lacking = missing(self.switch.journal, assigned_of(want), want.sequence)
-        if not lacking:
+        journal, assigned, self.untaken = self.switch.journal, assigned_of(want), ""
+        if not may_begin(journal, assigned, want.sequence):
+            return
+        try:
+            parts = self.switch.other_parts(want.policies)
+        except (InvalidSpec, PermissionDenied) as fault:
+            self.untaken = self.note = fault.message
+            return
+        lacking = missing(journal, assigned, want.sequence)
+        if not lacking and parts is None:
             return
         until_s = min((one.deadline for one in want.serve if one.deadline is not None), default=0.0)
         hours, limits = want.hours or self.section().hours, [one for one in (want.rate, self.section().rate) if one]
@@ -207,7 +218,7 @@ class Agent:
             created_s = int(self.clock.now_s())
             return model_copy(trusted.parts[digest], name=names[digest], created_s=created_s), staged[digest]
 
-        self.switch.begin(lacking, want.sequence, copy_of)
+        self.switch.begin(lacking, want.sequence, copy_of, parts)
         self.done = 1.0
         shutil.rmtree(self.folder / "staging", ignore_errors=True)
         self.switch.advance()
@@ -271,11 +282,15 @@ class Agent:
         found = []
         for one in want.serve:
             now = journal.current.get(one.alias)
-            failed = next((f for f in journal.failed if f.digest == one.model and f.sequence >= want.sequence), None)
+            failed = next(
+                (f for f in journal.failed if f.digest in (one.model, NAME) and f.sequence >= want.sequence), None
+            )
             state: Literal["serving", "trying", "fetching", "went back", "failed"] = "serving"
             why = ""
             if failed is not None:
                 state, why = "went back" if failed.answered else "failed", failed.why
+            elif self.untaken:
+                state, why = "failed", self.untaken
             elif any(item.alias == one.alias for item in journal.items):
                 state = "trying"
             elif now is None or now.digest != one.model:

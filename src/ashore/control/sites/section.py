@@ -12,6 +12,8 @@ from ashore.kit.section import AtLeast0, Kept, Seconds, Section
 
 Days = Annotated[float, Meta(gt=0, le=3_650)]
 
+Takes = Literal["admission", "cache", "privacy"]
+
 
 class SitesSection(Section, frozen=True, kw_only=True):
     """Branch offices: a centre that says what its sites serve, or one of these sites."""
@@ -37,6 +39,9 @@ class SitesSection(Section, frozen=True, kw_only=True):
     centre: Kept[str] = ""
     """Address of the centre, `https://centre.example`; or `folder:/PATH` or `s3://BUCKET/PATH`, where it publishes.
     Empty: it is reached by sticks alone."""
+    takes: tuple[Takes, ...] = ()
+    """Parts of this file that the centre may set: `admission`, `cache`; `privacy`, whose floors only mask more. Empty:
+    none. An assignment with a part that is not allowed here is not taken."""
     poll_s: Seconds = 60
     """About how often the centre is asked for news."""
     report_s: Seconds = 300

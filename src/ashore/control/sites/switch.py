@@ -1,4 +1,4 @@
-"""Changes what a site serves: every alias of a want is switched, or none is.
+"""Changes what a site serves: every alias and every part of ashore.toml of a want is switched, or none is.
 
 A reconcile loop over one journal, `switch.json`. Each step may be repeated, and what the release book says decides; so
 a site that lost power at any moment wakes with the old releases or the new ones, and `advance` finishes or undoes the
@@ -16,6 +16,7 @@ from typing import Final, Literal, Protocol
 import msgspec
 
 from ashore.control.releases import ReleaseOffice
+from ashore.control.sites.parts import NAME, Parts, SiteParts
 from ashore.core.clock import Clock
 from ashore.core.errors import AshoreError, Conflict, CorruptBlob, MemoryFull, NotFound
 from ashore.core.ids import Digest, TenantId
@@ -75,6 +76,7 @@ class FailedVersion(msgspec.Struct, frozen=True, kw_only=True):
     """A version that this site does not try again before a newer want."""
 
     digest: str
+    """Of the model; `ashore.toml`: the parts of a want."""
     sequence: int
     why: str
     at_s: float
@@ -89,6 +91,10 @@ class Journal(msgspec.Struct, frozen=True, kw_only=True):
     sequence: int = 0
     """Of the want that is, or was last, applied."""
     items: tuple[Item, ...] = ()
+    parts: Parts | None = None
+    """Parts of ashore.toml on their way; None: these stay as they are."""
+    parts_before: Parts = {}
+    """The way back from these."""
     began_s: float = 0
     until_s: float = 0
     """End of the judging."""
@@ -136,11 +142,15 @@ def items_of(assigned: Sequence[Assigned], sequence: int) -> tuple[Item, ...]:
     )
 
 
+def may_begin(journal: Journal, assigned: Sequence[Assigned], sequence: int) -> bool:
+    """Return whether nothing is on its way, and nothing of this want has failed."""
+    tried = {NAME, *(one.digest for one in assigned)}
+    return journal.phase == "idle" and not any(f.sequence >= sequence and f.digest in tried for f in journal.failed)
+
+
 def missing(journal: Journal, assigned: Sequence[Assigned], sequence: int) -> tuple[Assigned, ...]:
-    """Return the assignments that differ from what is served; empty also if one of them has failed under this want."""
-    if journal.phase != "idle" or any(
-        one.sequence >= sequence and any(one.digest == wanted.digest for wanted in assigned) for one in journal.failed
-    ):
+    """Return the assignments that differ from what is served; empty also if the want may not begin."""
+    if not may_begin(journal, assigned, sequence):
         return ()
     now = journal.current
     return tuple(one for one in assigned if one.alias not in now or now[one.alias].digest != one.digest)
@@ -160,6 +170,7 @@ class Switch:
         ready: Callable[[str], str] = lambda reference: reference,
         in_use: Callable[[], Collection[str]] = frozenset,
         judge_s: float = JUDGE_S,
+        parts: SiteParts | None = None,
     ) -> None:
         """Create it; reads the journal.
 
@@ -172,15 +183,33 @@ class Switch:
             ready: Makes what the engine needs of a stored model, and returns the reference of that.
             in_use: Returns the digests that releases refer to.
             judge_s: How long a new version is watched.
+            parts: Gives parts of ashore.toml to the server; None: it takes none.
         """
         self._office, self._store, self._path, self._clock = office, store, journal, clock
         self._probe, self._ready, self._in_use, self._judge_s = probe, ready, in_use, judge_s
+        self._parts = parts
         self.journal = _read(journal)
 
     # --- commands
 
+    def other_parts(self, parts: Parts) -> Parts | None:
+        """Return the parts of a want where they are not those in force; else None.
+
+        Raises:
+            AshoreError: this site does not take them; `PermissionDenied` where its officer does not allow them.
+        """
+        before = {} if self._parts is None else self._parts.now()
+        if self._parts is None or not (parts or before):
+            return None
+        self._parts.check(parts)
+        return None if parts == before else parts
+
     def begin(
-        self, assigned: Sequence[Assigned], sequence: int, staged: Callable[[str], tuple[ModelCopy, Path]]
+        self,
+        assigned: Sequence[Assigned],
+        sequence: int,
+        staged: Callable[[str], tuple[ModelCopy, Path]],
+        parts: Parts | None = None,
     ) -> None:
         """Put the models of a want into the store, and begin to switch to them. May be called again after a kill.
 
@@ -189,6 +218,7 @@ class Switch:
             sequence: Of the want.
             staged: Returns what to register for a digest under its local reference, and the folder of its blobs, whose
                 files are named by their hashes. Called for what the store lacks.
+            parts: From `other_parts`.
 
         Raises:
             AshoreError: the disk is full, a name is taken. Nothing has changed but the store.
@@ -202,7 +232,8 @@ class Switch:
         self._note(
             msgspec.structs.replace(
                 self.journal, phase="preparing", sequence=sequence, items=items_of(assigned, sequence), began_s=now_s,
-                why="", culprit="",
+                why="", culprit="", parts=parts,
+                parts_before={} if parts is None or self._parts is None else self._parts.now(),
             )
         )  # fmt: skip
 
@@ -302,7 +333,9 @@ class Switch:
         return self._office.create(SITE, wish, name=item.release, override=self._why()).course
 
     def _switch(self) -> None:
-        """Promote every release that is not live yet."""
+        """Put the parts in force, and promote every release that is not live yet."""
+        if not self._takes_parts():
+            return
         book = self._office.book(SITE)
         for item in self.journal.items:
             course = book.courses[item.release]
@@ -321,6 +354,19 @@ class Switch:
                 return
         until_s = self._clock.now_s() + self._judge_s
         self._note(msgspec.structs.replace(self.journal, phase="judging", until_s=until_s))
+
+    def _takes_parts(self) -> bool:
+        now = self.journal
+        if now.parts is None or self._parts is None:
+            return True
+        try:
+            self._parts.apply(now.parts, now.sequence)
+        except AshoreError as fault:
+            if fault.retryable and self._clock.now_s() < now.began_s + WARM_S:
+                raise
+            self._fail(NAME, fault.message)
+            return False
+        return True
 
     def _promote(self, item: Item, *, cold: bool) -> None:
         way = Way(goal="live", standby_s=STANDBY_S, cold=cold)
@@ -344,21 +390,24 @@ class Switch:
         fresh = {i.alias: Version(digest=i.digest, release=i.release, sequence=now.sequence) for i in items}
         former = {**now.former, **{alias: one for alias, one in now.current.items() if alias in fresh}}
         self._note(
-            msgspec.structs.replace(now, phase="idle", items=(), current={**now.current, **fresh}, former=former)
+            msgspec.structs.replace(
+                now, phase="idle", items=(), parts=None, current={**now.current, **fresh}, former=former
+            )
         )
         self.free()
 
     def _give_up(self, item: Item, why: str) -> None:
         log.warning("%s does not stay on %s: %s", item.alias, item.digest, why)
+        self._fail(item.digest, why)
+
+    def _fail(self, culprit: str, why: str) -> None:
         answered = self.journal.phase == "judging"
         self._note(
-            msgspec.structs.replace(
-                self.journal, phase="undoing", why=why[:500], culprit=item.digest, answered=answered
-            )
+            msgspec.structs.replace(self.journal, phase="undoing", why=why[:500], culprit=culprit, answered=answered)
         )
 
     def _undo(self) -> None:
-        """Point every alias back, and end what was begun."""
+        """Point every alias back, put the parts of before in force, and end what was begun."""
         why = f"site: {self.journal.why}"[:300]
         for item in self.journal.items:
             book = self._office.book(SITE)
@@ -373,11 +422,15 @@ class Switch:
             if book.courses[item.release].state in HOSTED and not book.named_by(item.release):
                 self._office.retire(SITE, item.release, why=why)
         now = self.journal
+        if now.parts is not None and self._parts is not None:
+            self._parts.apply(now.parts_before, now.sequence)
         failed = FailedVersion(
             digest=now.culprit, sequence=now.sequence, why=now.why, at_s=self._clock.now_s(), answered=now.answered
         )  # fmt: skip
         others = [one for one in now.failed if one.digest != now.culprit]
-        self._note(msgspec.structs.replace(now, phase="idle", items=(), failed=(*others, failed)[-MOST_FAILED:]))
+        self._note(
+            msgspec.structs.replace(now, phase="idle", items=(), parts=None, failed=(*others, failed)[-MOST_FAILED:])
+        )
         self.free()
 
     def free(self) -> int:

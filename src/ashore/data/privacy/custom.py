@@ -71,7 +71,8 @@ def check_policy(policy: PrivacyPolicy) -> None:
     """
     CustomFinder(_Nothing(), policy)
     known = (EVERY, *KINDS, *policy.custom_kinds())
-    for actions in (policy.prompts, policy.answers, *(a for r in policy.routes for a in (r.prompts, r.answers))):
+    placed = [actions for one in (*policy.routes, *policy.floors) for actions in (one.prompts, one.answers)]
+    for actions in (policy.prompts, policy.answers, *placed):
         for kind in actions:
             if kind not in known:
                 raise InvalidSpec(f"[privacy] has the unknown kind {kind[:40]!r}", hint=did_you_mean(kind[:40], known))

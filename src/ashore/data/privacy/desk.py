@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from ashore.core.behind import Behind, nothing_behind
 from ashore.core.clock import Clock
 from ashore.core.errors import NotReady
@@ -59,13 +61,17 @@ class PrivacyDesk:
         return self._from_file
 
     def refresh(self) -> None:
-        """Apply the policy of the state, or that of ashore.toml if the state has none. May be called twice.
+        """Apply the policy of the state, or that of ashore.toml if the state has none. The floors of ashore.toml hold
+        in both cases. May be called twice.
 
         Raises:
             AshoreError: the state cannot be read, or the policy cannot be used here; the last one stays in force.
         """
         with self._reading:
-            self.privacy.apply(self.stored().policy or self._from_file)
+            stored, file = self.stored().policy, self._from_file
+            if stored is not None:
+                stored = msgspec.structs.replace(stored, floors=(*stored.floors, *file.floors))
+            self.privacy.apply(stored or file)
 
     def take_file(self, policy: PrivacyPolicy) -> None:
         """Set the policy of another ashore.toml; it applies if the state has none."""
@@ -118,7 +124,7 @@ class PrivacyDesk:
         return stored
 
     def _check_tenants(self, policy: PrivacyPolicy | None) -> None:
-        for route in policy.routes if policy is not None else ():
+        for route in (*policy.routes, *policy.floors) if policy is not None else ():
             check_named(self.names, "tenant", route.tenant, to="for a route of the policy to be about")
 
 

@@ -28,6 +28,9 @@ LabelMode = Literal["off", "metadata", "notice"]
 PROMPT_DEFAULTS: Final[Mapping[str, Action]] = dict.fromkeys(IDENTIFIERS, "mask")
 """What a home does that nobody has told otherwise: see docs/adr/0010-masking.md."""
 
+STRICTER: Final[tuple[Action, ...]] = ("allow", "pseudonymise", "mask", "block")
+"""Each action is stricter than the ones before it."""
+
 
 class Expression(Section, frozen=True, kw_only=True):
     """A kind of the operator's own, by an expression in RE2's syntax."""
@@ -51,8 +54,8 @@ class Dictionary(Section, frozen=True, kw_only=True):
     """Whether capital and small letters are the same."""
 
 
-class PrivacyRoute(Section, frozen=True, kw_only=True):
-    """What holds for one tenant, one alias, or one tenant at one alias."""
+class PrivacyActions(Section, frozen=True, kw_only=True):
+    """Actions for one tenant, one alias, or one tenant at one alias."""
 
     tenant: str = EVERY
     """Tenant that it holds for; `*`: every one."""
@@ -62,10 +65,19 @@ class PrivacyRoute(Section, frozen=True, kw_only=True):
     """What is done with what prompts contain, by kind; `*` is any that is not named."""
     answers: dict[str, AnswerAction] = msgspec.field(default_factory=dict)
     """What is done with what the model utters by itself, by kind."""
+
+
+class PrivacyRoute(PrivacyActions, frozen=True, kw_only=True):
+    """What holds for one tenant, one alias, or one tenant at one alias."""
+
     label: LabelMode | None = None
     """Left out: as for everybody."""
     trace_content: TraceContent | None = None
     """Left out: as for everybody."""
+
+
+class PrivacyFloor(PrivacyActions, frozen=True, kw_only=True):
+    """The least that is done, whatever the other rules say. Where several are about a request, the strictest counts."""
 
 
 class PrivacyPolicy(Section, frozen=True, kw_only=True):
@@ -87,6 +99,7 @@ class PrivacyPolicy(Section, frozen=True, kw_only=True):
     routes: Annotated[tuple[PrivacyRoute, ...], toml("route")] = ()
     expressions: Annotated[tuple[Expression, ...], toml("expression")] = ()
     dictionaries: Annotated[tuple[Dictionary, ...], toml("dictionary")] = ()
+    floors: Annotated[tuple[PrivacyFloor, ...], toml("floor")] = ()
 
     def custom_kinds(self) -> tuple[str, ...]:
         """Return the operator's own kinds, each once."""
@@ -115,7 +128,7 @@ def rules_for(
     """Return the rules of a tenant at an alias: for each kind, the most specific route decides.
 
     The order is: tenant at the alias, tenant, alias, everybody. If the alias leads to models of other names (`behind`),
-    their routes count as its own, after those that name it.
+    their routes count as its own, after those that name it. Floors make the result stricter, never looser.
     """
     names = (alias, *behind)
     levels = [
@@ -136,6 +149,13 @@ def rules_for(
             kind, [route.prompts for route in levels] + [policy.prompts], PROMPT_DEFAULTS.get(kind, _unnamed(kind))
         )
         answers[kind] = _first(kind, [route.answers for route in levels] + [policy.answers], "allow")
+    for floor in policy.floors:
+        if floor.tenant in (EVERY, tenant) and (
+            floor.alias == EVERY or any(_is_alias(floor.alias, name) for name in names)
+        ):
+            for kind in prompts:
+                prompts[kind] = max(prompts[kind], _first(kind, [floor.prompts], "allow"), key=STRICTER.index)
+                answers[kind] = max(answers[kind], _first(kind, [floor.answers], "allow"), key=STRICTER.index)
     label = next((route.label for route in levels if route.label is not None), policy.label)
     traced = next((route.trace_content for route in levels if route.trace_content is not None), policy.trace_content)
     return Rules(prompts=prompts, answers=answers, label=label, trace_content=traced)

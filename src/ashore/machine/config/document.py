@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Final, Self, TypeVar
 
@@ -200,14 +201,19 @@ class Spec(Listening, frozen=True, kw_only=True):
         )
 
 
-def read_spec(path: Path) -> Spec:
+def read_spec(path: Path, merge: Callable[[dict[str, Any]], dict[str, Any]] = lambda document: document) -> Spec:
     """Return the parsed file.
+
+    Args:
+        path: Path of the file.
+        merge: Returns the document with what is said elsewhere.
 
     Raises:
         InvalidSpec: it is missing, is not TOML, or has something that ashore does not know or support yet.
     """
     text = read_toml_text(path, hint="check the path, or put the file back")
-    return parse_spec(text, where=str(path)).beside(path.absolute().parent)
+    spec = read_section(Spec, merge(parse_toml(text, str(path))), str(path))
+    return spec.beside(path.absolute().parent)
 
 
 def parse_spec(text: str, *, where: str = "ashore.toml") -> Spec:

@@ -1,0 +1,149 @@
+"""Parts of ashore.toml that a centre sets at its sites: which they may be, where they lie, how they are merged.
+
+`parts.json` is replaced whole. Whatever reads the ashore.toml of a site merges it, if `[sites] takes` still names its
+section. Pure but for that file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+import msgspec
+
+from ashore.core.errors import CorruptBlob, InvalidSpec, PermissionDenied
+from ashore.kit.decode import UNDECODABLE
+from ashore.kit.section import is_from_file
+from ashore.kit.textfile import parse_toml
+from ashore.kit.wholefile import write_whole
+
+Parts = Mapping[str, str]
+"""TOML text by section."""
+
+SETTABLE: Final[Mapping[str, tuple[str, ...]]] = {
+    "admission": ("max_running", "max_waiting", "max_tokens_in_flight", "default_deadline_s"),
+    "cache": ("mode", "ttl_s", "max_temperature"),
+    "privacy": ("floor",),
+}
+"""Keys that a centre may ever set: no program, address, folder, library or listener; and nothing that masks less, or
+shares answers between tenants."""
+MOST_BYTES: Final = 64 << 10
+"""Of one part."""
+NAME: Final = "ashore.toml"
+"""Stands for the parts in what is said of a failed assignment."""
+
+
+class SiteParts(Protocol):
+    """Gives parts to the server of this home."""
+
+    def now(self) -> Parts:
+        """Return the parts in force."""
+        ...
+
+    def check(self, parts: Parts) -> None:
+        """Return when the server could take these parts, in place of those that it has from the centre.
+
+        Raises:
+            PermissionDenied: `[sites] takes` does not allow one of them.
+            InvalidSpec: ashore.toml with these parts cannot be used.
+        """
+        ...
+
+    def apply(self, parts: Parts, sequence: int) -> None:
+        """Put these parts in force for this server and for its next starts; without differences it does nothing.
+
+        Args:
+            parts: In place of those before. A section that is not allowed any more has no effect.
+            sequence: Of the want that they come from.
+
+        Raises:
+            AshoreError: as `check`, or the server cannot be asked now. May be called again.
+        """
+        ...
+
+
+def checked(parts: Parts, takes: tuple[str, ...]) -> dict[str, dict[str, Any]]:
+    """Return the tables of parts that come from a centre.
+
+    Raises:
+        PermissionDenied: a section or key may not be set by the centre.
+        InvalidSpec: a part is too long, or is not TOML.
+    """
+    found = {}
+    for section, text in sorted(parts.items()):
+        where = f"the centre's part [{section[:60]}]"
+        if section not in SETTABLE:
+            raise PermissionDenied(
+                f"{where} cannot be set at a site", hint=f"a centre may set parts of {', '.join(SETTABLE)}"
+            )
+        if section not in takes:
+            raise PermissionDenied(
+                f"{where} is not allowed at this site", hint=f'to allow it, add "{section}" to [sites] takes here'
+            )
+        if len(text.encode()) > MOST_BYTES:
+            raise InvalidSpec(f"{where} is longer than {MOST_BYTES:,} bytes", hint="shorten it at the centre")
+        table = parse_toml(text, where)
+        for key in table:
+            if key not in SETTABLE[section]:
+                raise PermissionDenied(
+                    f"{where} sets {key[:60]!r}, which a centre cannot set", hint=f"it may set {SETTABLE[section]}"
+                )
+        if _names_file(table):
+            raise PermissionDenied(f"{where} takes a value from a file of this site", hint="write the value itself")
+        found[section] = table
+    return found
+
+
+def merged(document: Mapping[str, Any], parts: Parts) -> dict[str, Any]:
+    """Return the document of ashore.toml with the parts that its `[sites] takes` allows; the others are left out.
+
+    A key of the centre replaces that of the file; a list of tables is added to the file's.
+
+    Raises:
+        InvalidSpec, PermissionDenied: as `checked`.
+    """
+    sites = document.get("sites")
+    takes = sites.get("takes", ()) if isinstance(sites, dict) else ()
+    allowed = tuple(one for one in takes if isinstance(one, str)) if isinstance(takes, list) else ()
+    result = dict(document)
+    for section, table in checked({name: text for name, text in parts.items() if name in allowed}, allowed).items():
+        own = document.get(section, {})
+        if isinstance(own, dict):  # else its reader says what is wrong
+            result[section] = {**own, **{key: _joined(own.get(key), value) for key, value in table.items()}}
+    return result
+
+
+def _names_file(value: object) -> bool:
+    """Return whether a value would be read from a file, whose text could then be seen in a message."""
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return is_from_file(value) or any(map(_names_file, inner))
+
+
+def _joined(own: object, theirs: object) -> object:
+    return [*own, *theirs] if isinstance(own, list) and isinstance(theirs, list) else theirs
+
+
+def read_parts(folder: Path) -> Parts:
+    """Return the parts in force.
+
+    Args:
+        folder: `sites/` of the home.
+
+    Raises:
+        CorruptBlob: the file is damaged.
+    """
+    path = folder / "parts.json"
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=dict[str, str])
+    except FileNotFoundError:
+        return {}
+    except UNDECODABLE as fault:
+        raise CorruptBlob(
+            f"{path} is damaged: {fault}", hint="delete it: the site takes the parts from its centre again"
+        ) from fault
+
+
+def write_parts(folder: Path, parts: Parts) -> None:
+    """Replace the parts in force; a kill leaves the old or the new ones."""
+    write_whole(folder / "parts.json", msgspec.json.encode(parts))

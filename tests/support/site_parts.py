@@ -1,0 +1,40 @@
+"""A server of a site that takes parts of ashore.toml, without one that listens."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ashore.control.sites import Parts, SitesSection, checked, merged, read_parts, write_parts
+from ashore.core.errors import InvalidSpec
+from ashore.kit.textfile import parse_toml
+from ashore.machine.config import Listening, parse_spec
+
+
+class ToldParts:
+    """Keeps what a running server would use; a new one starts with what its file and its centre say."""
+
+    def __init__(self, folder: Path, text: str) -> None:
+        self.folder, self.text = folder, text
+        self.in_force: Listening = self._spec(self.now())
+        self.refuses = ""
+
+    def _spec(self, parts: Parts) -> Any:
+        from ashore.kit.section import read_section
+        from ashore.machine.config import Spec
+
+        return read_section(Spec, merged(parse_toml(self.text, "ashore.toml"), parts), "ashore.toml")
+
+    def now(self) -> Parts:
+        return read_parts(self.folder)
+
+    def check(self, parts: Parts) -> None:
+        checked(parts, parse_spec(self.text).section("sites", SitesSection).takes)
+        self._spec(parts)
+
+    def apply(self, parts: Parts, sequence: int) -> None:
+        if self.refuses and parts:
+            raise InvalidSpec(self.refuses, hint="")
+        self.check(parts)
+        write_parts(self.folder, parts)
+        self.in_force = self._spec(parts)
