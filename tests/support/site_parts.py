@@ -32,7 +32,7 @@ class ToldParts:
         checked(parts, parse_spec(self.text).section("sites", SitesSection).takes)
         self._spec(parts)
 
-    def apply(self, parts: Parts, sequence: int) -> None:
+    def apply(self, parts: Parts, sequence: int, *, instead_of: Parts) -> None:
         if self.refuses and parts:
             raise InvalidSpec(self.refuses, hint="")
         self.check(parts)

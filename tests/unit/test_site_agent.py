@@ -198,3 +198,23 @@ def test_it_serves_on_without_news_holds_when_told_and_takes_a_stick(
     office.publish()
     north.agent.bring(stick)
     assert north.status.frozen and north.status.waiting <= 1, "what the centre says it has waits no more"
+
+
+def test_parts_that_the_site_does_not_allow_are_reported_and_keep_the_models_out(
+    office: Office, models: ModelStore, branches: list[Branch]
+) -> None:
+    north, digest = branches[0], release(office, models, "tiny0")
+    before = north.site.serving()
+    wish = {"serve": office.wishes({"chat": "tiny0"}, "smoke"), "policies": {"admission": "max_waiting = 1"}}
+    office.assign(ACTOR, "north", wish)
+    office.publish()
+    north.run(office)
+    assert north.site.serving() == before and "not allowed at this site" in north.status.note
+    with office.database.read() as connection:
+        report = load_site(connection, "north").report
+    assert report is not None and [(one.state, one.wanted) for one in report.served] == [("failed", digest)]
+    office.assign(ACTOR, "north", {"policies": {"admission": "", "cache": "ttl_s = 30"}})
+    office.publish()
+    north.run(office)
+    assert north.site.serving()["chat"] == local_reference("tiny0", digest)
+    assert north.site.parts.in_force.cache.ttl_s == 30 and not north.status.note

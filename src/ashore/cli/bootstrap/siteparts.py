@@ -32,30 +32,27 @@ class ServerParts:
     def check(self, parts: Parts) -> None:
         self._wanted(parts)
 
-    def apply(self, parts: Parts, sequence: int) -> None:
+    def apply(self, parts: Parts, sequence: int, *, instead_of: Parts) -> None:
         from ashore.cli.upplan import ReloadOrder
         from ashore.control.sites import write_parts
         from ashore.data.engines import Plan
 
-        status, serving, wanted, before = self._wanted(parts)
-        sections = sorted({*parts, *before})
-        if parts != before:
-            for section in sections:
-                if parts.get(section, "") != before.get(section, ""):
-                    detail: dict[str, str | int] = {"sequence": sequence, "part": parts.get(section, "")}
-                    begin(
-                        self.recorder,
-                        Act(action="site:part", actor="site", resource=f"section/{section}", detail=detail),
-                    )
-            write_parts(self.home.sites, parts)
-        moved = {name: getattr(wanted, name) for name in sections}
+        status, serving, wanted = self._wanted(parts)
+        before = self.now()
+        for section in sorted({*parts, *before}):
+            if parts.get(section) != before.get(section):
+                detail: dict[str, str | int] = {"sequence": sequence, "part": parts.get(section, "")}
+                act = Act(action="site:part", actor="site", resource=f"section/{section}", detail=detail)
+                begin(self.recorder, act)
+        write_parts(self.home.sites, parts)
+        moved = {name: getattr(wanted, name) for name in {*parts, *instead_of}}
         listening = msgspec.structs.replace(serving, **moved)  # and nothing else that the file may say by now
         if listening != serving:
             plan = msgspec.convert(status["plan"], Plan)
             self._ask({"op": "apply", "order": msgspec.to_builtins(ReloadOrder(plan=plan, listening=listening))})
 
-    def _wanted(self, parts: Parts) -> tuple[Mapping[str, Any], Any, Any, Parts]:
-        """Return what the server says, its configuration, the one with these parts, and the parts in force."""
+    def _wanted(self, parts: Parts) -> tuple[Mapping[str, Any], Any, Any]:
+        """Return what the server says, its configuration, and the one with these parts."""
         from ashore.cli.upplan import request_of
         from ashore.control.sites import SitesSection, checked
         from ashore.machine.config import Listening
@@ -63,7 +60,7 @@ class ServerParts:
         status = self._ask({"op": "status"})
         spec = request_of(status["request"]).spec_with(parts)
         checked(parts, spec.section("sites", SitesSection).takes)
-        return status, msgspec.convert(status["listening"], Listening), spec.listening, self.now()
+        return status, msgspec.convert(status["listening"], Listening), spec.listening
 
     def _ask(self, question: Mapping[str, object]) -> dict[str, Any]:
         """Return the last line of the server's answer.

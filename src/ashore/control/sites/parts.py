@@ -50,15 +50,16 @@ class SiteParts(Protocol):
         """
         ...
 
-    def apply(self, parts: Parts, sequence: int) -> None:
-        """Put these parts in force for this server and for its next starts; without differences it does nothing.
+    def apply(self, parts: Parts, sequence: int, *, instead_of: Parts) -> None:
+        """Put these parts in force for this server and for its next starts. May be called again, also after a kill.
 
         Args:
             parts: In place of those before. A section that is not allowed any more has no effect.
             sequence: Of the want that they come from.
+            instead_of: The parts that the server may still have. Sections of neither are left alone.
 
         Raises:
-            AshoreError: as `check`, or the server cannot be asked now. May be called again.
+            AshoreError: as `check`, or the server cannot be asked now.
         """
         ...
 

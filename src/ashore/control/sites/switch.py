@@ -360,7 +360,7 @@ class Switch:
         if now.parts is None or self._parts is None:
             return True
         try:
-            self._parts.apply(now.parts, now.sequence)
+            self._parts.apply(now.parts, now.sequence, instead_of=now.parts_before)
         except AshoreError as fault:
             if fault.retryable and self._clock.now_s() < now.began_s + WARM_S:
                 raise
@@ -423,7 +423,7 @@ class Switch:
                 self._office.retire(SITE, item.release, why=why)
         now = self.journal
         if now.parts is not None and self._parts is not None:
-            self._parts.apply(now.parts_before, now.sequence)
+            self._parts.apply(now.parts_before, now.sequence, instead_of=now.parts)
         failed = FailedVersion(
             digest=now.culprit, sequence=now.sequence, why=now.why, at_s=self._clock.now_s(), answered=now.answered
         )  # fmt: skip
