@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
-from ashore.control.sites import Parts, SitesSection, checked, merged, read_parts, write_parts
+from ashore.control.sites import Parts, SitesSection, checked, merged, read_parts
+from ashore.control.sites.parts import write_parts
 from ashore.core.errors import InvalidSpec
+from ashore.kit.section import read_section
 from ashore.kit.textfile import parse_toml
-from ashore.machine.config import Listening, parse_spec
+from ashore.machine.config import Listening, Spec, parse_spec
 
 
 class ToldParts:
@@ -16,13 +17,10 @@ class ToldParts:
 
     def __init__(self, folder: Path, text: str) -> None:
         self.folder, self.text = folder, text
-        self.in_force: Listening = self._spec(self.now())
+        self.in_force: Listening = self._spec(self.now()).listening
         self.refuses = ""
 
-    def _spec(self, parts: Parts) -> Any:
-        from ashore.kit.section import read_section
-        from ashore.machine.config import Spec
-
+    def _spec(self, parts: Parts) -> Spec:
         return read_section(Spec, merged(parse_toml(self.text, "ashore.toml"), parts), "ashore.toml")
 
     def now(self) -> Parts:
@@ -37,4 +35,4 @@ class ToldParts:
             raise InvalidSpec(self.refuses, hint="")
         self.check(parts)
         write_parts(self.folder, parts)
-        self.in_force = self._spec(parts)
+        self.in_force = self._spec(parts).listening

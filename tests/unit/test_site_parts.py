@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from ashore.control.sites import merged, read_parts, write_parts
-from ashore.control.sites.parts import SETTABLE
+from ashore.control.sites import merged, read_parts
+from ashore.control.sites.parts import SETTABLE, write_parts
 from ashore.core.errors import CorruptBlob, InvalidSpec, PermissionDenied
 from ashore.data.privacy import PrivacyPolicy, rules_for
 from ashore.data.privacy.policy import PrivacyFloor, PrivacyRoute

@@ -49,6 +49,7 @@ from ashore.cli.upplan import (
     plan_without_fetching,
     show_plan,
     told_of,
+    with_parts,
 )
 from ashore.control.fleet import FleetFile, FleetSection
 from ashore.control.sessions import CONSOLE
@@ -234,7 +235,7 @@ def _answer(
     deployment: Deployment, nodes: FleetFile, request: Request, question: Mapping[str, object], caller: Caller
 ) -> None:
     """Answer `ashore reload` on the control socket, queueing requests that make changes."""
-    if question.get("op") == "apply":
+    if question.get("op") in ("apply", "apply parts"):
         deployment.in_turn(lambda: _answer_now(deployment, nodes, request, question, caller))
     else:
         _answer_now(deployment, nodes, request, question, caller)
@@ -273,10 +274,16 @@ def _answer_now(
                 finally:
                     _take_nodes(nodes, deployment.listening)
                 caller.tell({"done": True, "changes": msgspec.to_builtins(changes)})
+            case "check parts":
+                with_parts(deployment.listening, request, question)
+                caller.tell({"done": True})
+            case "apply parts":
+                deployment.apply(deployment.plan, with_parts(deployment.listening, request, question))
+                caller.tell({"done": True})
             case other:
                 raise Bug(f"unknown operation on the control socket: {other!r}")
     except AshoreError as error:
-        caller.tell({"done": True, "error": error.message, "hint": error.hint})
+        caller.tell({"done": True, "error": error.message, "hint": error.hint, "retryable": error.retryable})
     except msgspec.ValidationError as error:
         caller.tell({"done": True, "error": f"the order is malformed: {error}", "hint": SAME_VERSION})
     except Exception as error:  # outermost loop of a request: logged and returned as an error; serving continues

@@ -25,7 +25,7 @@ from ashore.cli.bootstrap import (
 )
 from ashore.control.backup import BackupSection
 from ashore.control.releases import KeptVerdicts
-from ashore.control.sites import Parts, SitesSection, merged, read_parts
+from ashore.control.sites import SETTABLE, Parts, SitesSection, checked, merged, read_parts
 from ashore.core.bytesize import human_bytes
 from ashore.core.errors import AshoreError, Conflict, InvalidSpec, SourceUnreachable, UnknownModel, UnknownVariant
 from ashore.data.cache import check_shared_url
@@ -213,6 +213,21 @@ class ReloadOrder:
     listening: Listening
     taken: tuple[str, ...] = ()
     """Aliases that are served as the plan says, although something else was promoted."""
+
+
+def with_parts(serving: Listening, request: Request, question: Mapping[str, object]) -> Listening:
+    """Return the configuration of a running server with the `parts` of its centre `instead_of` others.
+
+    Only sections of either change, whatever else the file may say by now.
+
+    Raises:
+        PermissionDenied: `[sites] takes` does not allow one of them.
+        InvalidSpec: the file with these parts cannot be used.
+    """
+    parts, before = (msgspec.convert(question.get(name, {}), dict[str, str]) for name in ("parts", "instead_of"))
+    spec = request.spec_with(parts)
+    checked(parts, spec.section("sites", SitesSection).takes)
+    return structs.replace(serving, **{name: getattr(spec, name) for name in SETTABLE if name in {*parts, *before}})
 
 
 def listening_of(spec: Spec, settings: Settings) -> Listening:

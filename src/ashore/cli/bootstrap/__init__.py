@@ -18,7 +18,6 @@ from ashore.cli.bootstrap.plans import find_programs, gather_facts, served_here,
 from ashore.cli.bootstrap.privacyledger import open_ledger
 from ashore.cli.bootstrap.records import audit_opener, command_recorder, supervisor_recorder
 from ashore.cli.bootstrap.serving import build_workshop, open_privacy, release_keeper, releases_of_home
-from ashore.cli.bootstrap.siteparts import ServerParts
 from ashore.cli.bootstrap.state import as_served, begin_anew, hold_state_secrets, open_state, rekey, shared_name
 from ashore.cli.bootstrap.stores import (
     build_store,

@@ -18,6 +18,6 @@ Where to add what:
 """
 
 from ashore.control.sites.centre import Office
-from ashore.control.sites.parts import Parts, SiteParts, checked, merged, read_parts, write_parts
+from ashore.control.sites.parts import SETTABLE, Parts, checked, merged, read_parts
 from ashore.control.sites.section import SitesSection
 from ashore.control.sites.status import Status

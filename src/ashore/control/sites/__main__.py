@@ -13,11 +13,12 @@ from pathlib import Path
 
 import msgspec
 
-from ashore.cli.bootstrap import ServerParts, build_store, build_workshop, make_ready, manifests_in_use
+from ashore.cli.bootstrap import build_store, build_workshop, make_ready, manifests_in_use
 from ashore.control.releases import KeptVerdicts, ReleaseOffice
 from ashore.control.sites.agent import Agent, Joined
 from ashore.control.sites.identity import SiteKey, site_key
 from ashore.control.sites.links import open_link
+from ashore.control.sites.parts import ServerParts
 from ashore.control.sites.ports import CentreLink
 from ashore.control.sites.probe import HostProbe
 from ashore.control.sites.reports import Reports, Sources

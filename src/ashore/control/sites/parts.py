@@ -1,20 +1,24 @@
 """Parts of ashore.toml that a centre sets at its sites: which they may be, where they lie, how they are merged.
 
-`parts.json` is replaced whole. Whatever reads the ashore.toml of a site merges it, if `[sites] takes` still names its
-section. Pure but for that file.
+`parts.json` is replaced whole. `ashore up` and `ashore reload` of a site merge it into ashore.toml, as far as `[sites]
+takes` still names its sections; so it holds at every start until the next want replaces it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Protocol
 
 import msgspec
 
-from ashore.core.errors import CorruptBlob, InvalidSpec, PermissionDenied
+from ashore.core.errors import CorruptBlob, InvalidSpec, NotReady, PermissionDenied
 from ashore.kit.decode import UNDECODABLE
+from ashore.kit.processes import ask
+from ashore.kit.recorder import Act, Recorder, begin
 from ashore.kit.section import is_from_file
+from ashore.kit.settings import Home
 from ashore.kit.textfile import parse_toml
 from ashore.kit.wholefile import write_whole
 
@@ -45,8 +49,9 @@ class SiteParts(Protocol):
         """Return when the server could take these parts, in place of those that it has from the centre.
 
         Raises:
-            PermissionDenied: `[sites] takes` does not allow one of them.
-            InvalidSpec: ashore.toml with these parts cannot be used.
+            PermissionDenied, InvalidSpec: `[sites] takes` does not allow one of them, or ashore.toml with these parts
+                cannot be used.
+            NotReady: it cannot be asked now.
         """
         ...
 
@@ -59,9 +64,43 @@ class SiteParts(Protocol):
             instead_of: The parts that the server may still have. Sections of neither are left alone.
 
         Raises:
-            AshoreError: as `check`, or the server cannot be asked now.
+            AshoreError: as `check`.
         """
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class ServerParts:
+    """The `SiteParts` of the server that listens on the control socket of a home."""
+
+    home: Home
+    recorder: Recorder
+
+    def now(self) -> Parts:
+        return read_parts(self.home.sites)
+
+    def check(self, parts: Parts) -> None:
+        self._ask({"op": "check parts", "parts": parts})
+
+    def apply(self, parts: Parts, sequence: int, *, instead_of: Parts) -> None:
+        self.check(parts)
+        before = self.now()
+        for section in sorted({*parts, *before}):
+            if parts.get(section) != before.get(section):
+                detail: dict[str, str | int] = {"sequence": sequence, "part": parts.get(section, "")}
+                act = Act(action="site:part", actor="site", resource=f"section/{section}", detail=detail)
+                begin(self.recorder, act)
+        write_parts(self.home.sites, parts)
+        self._ask({"op": "apply parts", "parts": parts, "instead_of": instead_of})
+
+    def _ask(self, question: Mapping[str, object]) -> None:
+        try:
+            for answer in ask(self.home.control_socket, question):
+                if "error" in answer:
+                    kind = NotReady if answer.get("retryable") else InvalidSpec
+                    raise kind(str(answer["error"]), hint=str(answer.get("hint", "")))
+        except OSError as fault:  # a time-out is one
+            raise NotReady(f"the server of this site does not answer: {fault}", hint="it is asked again") from fault
 
 
 def checked(parts: Parts, takes: tuple[str, ...]) -> dict[str, dict[str, Any]]:
