@@ -8,10 +8,14 @@ import pytest
 
 from ashore.control.sites import merged, read_parts
 from ashore.control.sites.parts import SETTABLE, write_parts
+from ashore.core.clock import ManualClock
 from ashore.core.errors import CorruptBlob, InvalidSpec, PermissionDenied
-from ashore.data.privacy import PrivacyPolicy, rules_for
+from ashore.data.privacy import Privacy, PrivacyDesk, PrivacyPolicy, rules_for
 from ashore.data.privacy.policy import PrivacyFloor, PrivacyRoute
+from ashore.data.privacy.sql import save_policy
+from ashore.kit.recorder import MemoryRecorder
 from ashore.kit.section import keys_of, read_section
+from ashore.kit.state import open_state
 from ashore.kit.textfile import parse_toml
 from ashore.machine.config import Listening, Spec
 
@@ -100,3 +104,20 @@ def test_parts_are_kept_whole_and_damage_is_not_read_as_none(tmp_path: Path) -> 
     (tmp_path / "parts.json").write_text("{")
     with pytest.raises(CorruptBlob):
         read_parts(tmp_path)
+
+
+def test_a_policy_of_the_state_does_not_lift_the_floors_of_ashore_toml(tmp_path: Path) -> None:
+    clock = ManualClock()
+    database = open_state("", default=tmp_path / "state.db", snapshots=tmp_path / "snapshots", clock=clock)
+    try:
+        with database.write() as connection:
+            save_policy(connection, PrivacyPolicy(prompts={"*": "allow"}), replaces=0, who="admin", now_s=1)
+        file = PrivacyPolicy(floors=(PrivacyFloor(prompts={"iban": "block"}),))
+        desk = PrivacyDesk(Privacy(file, secret=b"s" * 32), file, database, clock=clock, recorder=MemoryRecorder())
+        desk.refresh()
+        rules = rules_for(desk.privacy.now.policy, "acme", "chat")
+        assert (rules.prompts["iban"], rules.prompts["email"]) == ("block", "allow")
+        desk.take_file(PrivacyPolicy())
+        assert rules_for(desk.privacy.now.policy, "acme", "chat").prompts["iban"] == "allow"
+    finally:
+        database.close()
