@@ -168,6 +168,7 @@ def test_commands_that_change_something_are_acts(ashore: Run, tmp_path: Path) ->
         ("audit:search", "audit/record", "done"),
         ("cache:purge", "cache", "done"),
         ("model:remove", "model/nosuch", "failed"),
+        ("model:remove", "model/nosuch", "allowed"),
     ]
     assert all(one["actor"].startswith("os:") for one in told) and "nosuch" in told[2]["reason"]
     assert ashore("audit", "verify", home=home).returncode == 0

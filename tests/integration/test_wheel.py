@@ -41,9 +41,20 @@ def names_in(wheel: Path) -> set[str]:
 @pytest.fixture(scope="module")
 def files() -> set[str]:
     """The files of the package in the working tree, as a wheel names them."""
-    listed = ["git", "-C", str(ROOT), "ls-files", "--cached", "--others", "--exclude-standard", "src/ashore"]
+    listed = [
+        "git",
+        "-C",
+        str(ROOT),
+        "ls-files",
+        "--cached",
+        "--others",
+        "--exclude-standard",
+        "src/ashore",
+        "examples",
+    ]
     found = subprocess.run(listed, capture_output=True, text=True, check=True).stdout.splitlines()
-    return {line.removeprefix("src/") for line in found if (ROOT / line).exists()}
+    present = [line for line in found if (ROOT / line).exists()]
+    return {f"ashore/{line}" if line.startswith("examples/") else line.removeprefix("src/") for line in present}
 
 
 @pytest.fixture(scope="module")

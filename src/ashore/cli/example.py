@@ -17,6 +17,7 @@ import ashore
 from ashore.core.errors import InvalidRequest, MissingExtra
 from ashore.core.nearest import did_you_mean
 from ashore.kit.extras import SOURCE
+from ashore.kit.folders import make_folder
 
 app = cyclopts.App(name="example", help="Run an application built on ashore; write its report.")
 
@@ -76,7 +77,7 @@ def run(name: str, /, *, small: Flag = False, out: Path | None = None) -> None:
             "machine that has one, carry the directory here, and add `--no-index --find-links wheels` to the install",
         )
     target = (out or Path(f"{name}-report")).absolute()
-    target.mkdir(parents=True, exist_ok=True)
+    make_folder(target)
     words = [sys.executable, "-P", str(folder / "run.py"), "--out", str(target), *(["--small"] if small else [])]
     path = os.pathsep.join(filter(None, (str(folder.parent), os.environ.get("PYTHONPATH", ""))))
     sys.stdout.flush()

@@ -28,7 +28,10 @@ ARGUMENTS: Final[Mapping[str, Kind]] = {
     **{f"release {verb}": "release" for verb in _RELEASE},
     **{f"model {verb}": "model" for verb in _STORED},
     **{f"optimize {verb}": "model" for verb in _MAKING},
-    **{f"{words}": "model" for words in ("backup restore", "backup run", "deploy render systemd", "fleet ray")},
+    **{
+        f"{words}": "model"
+        for words in ("backup restore", "backup run", "deploy render systemd", "fleet ray", "site publish")
+    },
     **{f"{words}": "model" for words in ("engine serve", "engine tune", "train private", "train sft", "up")},
     "release rollback": "alias",
     "release status": "alias",

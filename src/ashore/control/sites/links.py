@@ -20,6 +20,7 @@ from ashore.control.sites.ports import Absent, Away, CentreLink, Refused, TooSlo
 from ashore.core.errors import AshoreError, InvalidRequest, SourceUnreachable
 from ashore.kit.bucket import S3_HINT, Bucket
 from ashore.kit.egress import Allowed
+from ashore.kit.folders import make_folder
 from ashore.kit.wholefile import sync_folder
 
 if TYPE_CHECKING:
@@ -99,7 +100,7 @@ class FolderLink:
     def _opened(self, path: str, *, make: bool = False) -> Iterator[int]:
         """Yield the directory of a path, reached step by step."""
         if make and not self.folder.is_dir():
-            self.folder.mkdir(mode=0o755, parents=True, exist_ok=True)
+            make_folder(self.folder, mode=0o755)
             sync_folder(self.folder.parent)
         with ExitStack() as stack:
             now = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

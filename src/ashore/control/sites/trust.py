@@ -46,8 +46,15 @@ class CentreRefused(CorruptBlob):
     what the site reads: the mirror, the stick, or a machine between.
     """
 
-    def __init__(self, attack: Attack, message: str, *, hint: str = "") -> None:
-        super().__init__(message, hint=hint)
+    def __init__(
+        self,
+        attack: Attack = "forged",
+        message: str | None = None,
+        *,
+        hint: str = "",
+        retry_after_s: float | None = None,
+    ) -> None:
+        super().__init__(message, hint=hint, retry_after_s=retry_after_s)
         self.attack: Final[Attack] = attack
 
 
