@@ -157,7 +157,7 @@ def main(options: list[str]) -> int:
         if failed and not total["cut_short"] and len(failed) <= FEW:
             again = Run("what failed, alone", [sys.executable, "-m", "pytest", *failed], Path(folder) / "again")
             counts = again.run([])
-            passed = sorted({*failed} - {*again.failed()})
+            passed = [] if counts["cut_short"] else sorted({*failed} - {*again.failed()})
             total.update(passed=len(passed), failed=-len(passed))
             total["bad"] = counts["bad"]
             for test in passed:
