@@ -34,6 +34,8 @@ ENGINES = SOURCE / "data/engines"
 NAMED_IN = {
     "core/kinds.py": "the kinds as a type, which mypy and the wire check; a test below holds it against the cards",
     "data/engines/cards.py": "the table of cards",
+    "data/path/models.py": "a head answers rows, not text",
+    "data/engines/plan.py": "a head answers rows, not text",
 }
 """Files outside the engines' own folders that name an engine."""
 LIBRARY = {
