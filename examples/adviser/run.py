@@ -10,7 +10,6 @@ import csv
 import json
 import math
 import random
-import shutil
 import statistics
 import tempfile
 import time
@@ -23,7 +22,7 @@ from adviser.answering import CHOICES, Answer, Found, Index, WordIndex, ask, thr
 from adviser.e5 import write_e5
 from adviser.reading import BadDocument, Section, language, read_documents
 from shared.report import Report
-from shared.server import Server, serving
+from shared.server import Server, kept_folder, serving
 
 HERE = Path(__file__).parent
 TOML = """
@@ -121,15 +120,11 @@ def main() -> None:
         questions = [q for q in english[::9] if q.set == "test" or q.inside]
         questions += [q for q in english if q.set == "tune" and not q.inside]
     people = customers(2 if given.small else 20)
-    folder = Path(tempfile.mkdtemp(prefix="ashore-adviser-"))
     names = json.dumps([one.name for one in people], ensure_ascii=False)
     report = Report(title="An adviser that quotes the bank's own documents", summary="")
-    try:
-        toml = TOML.format(names=names, model=given.model, embedder=write_e5(folder))
-        with serving(toml=toml) as server:
-            measure(report, server, given, sections, held, questions, people)
-    finally:
-        shutil.rmtree(folder)
+    toml = TOML.format(names=names, model=given.model, embedder=write_e5(kept_folder("adviser")))
+    with serving(toml=toml) as server:
+        measure(report, server, given, sections, held, questions, people)
     report.write(given.out)
 
 

@@ -20,7 +20,7 @@ import numpy as np
 from recommender.shape import LAYERS, VOCAB, write_model
 from scipy.sparse import csr_matrix
 from shared.report import Report
-from shared.server import Server, serving
+from shared.server import Server, kept_folder, serving
 from sklearn.decomposition import TruncatedSVD
 
 SHOWN, CANDIDATES, TOKENS, KEPT_LAYERS = 10, 20, 48, 2
@@ -140,7 +140,7 @@ def hot_pairs(questions: int, requests: int) -> tuple[float, float, int]:
 
 def ranking(layers: int, rounds: int) -> tuple[float, float]:
     """Return median seconds to rank the candidates with ashore (INT8): each by itself, and with the basket shared."""
-    folder = Path(os.environ.get("ASHORE_HOME") or "~/.ashore").expanduser() / "examples" / f"shape-7b-{layers}"
+    folder = kept_folder(f"shape-7b-{layers}")
     write_model(folder, layers)
     name = f"example-shape-7b-{layers}"
     command = [sys.executable, "-P", "-m", "ashore.cli.main", "model", "pull", str(folder), "--name", name]

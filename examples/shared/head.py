@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -13,20 +12,23 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save_file
 
-from shared.server import Server
+from shared.server import Server, kept_folder
 
 
 def make_head(name: str, form: dict[str, Any], weights: Any, bias: Sequence[int]) -> None:
-    """Write a head as `ashore model pull` takes it (whole numbers, and the form that says what they are), and pull it
-    into the store of ASHORE_HOME."""
-    folder = Path(os.environ.get("ASHORE_HOME") or "~/.ashore").expanduser() / "examples" / name
-    folder.mkdir(parents=True, exist_ok=True)  # in the same place each time: a name in the store keeps to its source
+    """Write a head, and pull it into the store of ASHORE_HOME."""
+    folder = kept_folder(name)
+    write_head(folder, form, weights, bias)
+    command = [sys.executable, "-P", "-m", "ashore.cli.main", "model", "pull", str(folder), "--name", name]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+
+
+def write_head(folder: Path, form: dict[str, Any], weights: Any, bias: Any) -> None:
+    """Write a head as `ashore model pull` takes it: whole numbers, and the form that says what they are."""
     whole = [np.ascontiguousarray(one, np.int32) for one in (weights, bias)]  # safetensors saves bytes as they lie
     tensors = dict(zip(("weights", "bias"), whole, strict=True))
     save_file(tensors, folder / "model.safetensors")
     (folder / "config.json").write_text(json.dumps({"model_type": "head", "head": form}), encoding="utf-8")
-    command = [sys.executable, "-P", "-m", "ashore.cli.main", "model", "pull", str(folder), "--name", name]
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
 
 
 def keys_of(server: Server) -> dict[str, str]:

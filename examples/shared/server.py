@@ -56,6 +56,19 @@ class Server:
         return done.stdout
 
 
+def own_home() -> Path:
+    """Return the home of the person who runs the example; its store is the one that the example's server reads."""
+    return Path(os.environ.get("ASHORE_HOME") or "~/.ashore").expanduser()
+
+
+def kept_folder(name: str) -> Path:
+    """Create the directory of a model that an example makes, in the same place each time: a name in the store keeps to
+    its source."""
+    folder = own_home() / "examples" / name
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
 @contextmanager
 def serving(*models: str, toml: str = "", options: Sequence[str] = ()) -> Iterator[Server]:
     """Start `ashore up` and yield the server once it is ready; stop it and delete its home at the end.
@@ -66,7 +79,7 @@ def serving(*models: str, toml: str = "", options: Sequence[str] = ()) -> Iterat
         options: More options of `ashore up`.
     """
     home = Path(tempfile.mkdtemp(prefix="ashore-example-"))
-    store = Path(os.environ.get("ASHORE_HOME") or "~/.ashore").expanduser() / "store"
+    store = own_home() / "store"
     store.mkdir(parents=True, exist_ok=True)
     (home / "store").symlink_to(store)
     (home / "ashore.toml").write_text(toml, encoding="utf-8")

@@ -10,7 +10,6 @@ import io
 import json
 import math
 import statistics
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -23,7 +22,7 @@ import httpx
 import numpy as np
 from PIL import Image
 from shared.report import Report
-from shared.server import Server, serving
+from shared.server import Server, kept_folder, serving
 from sklearn.linear_model import LogisticRegression
 from sorting.link import Link
 from sorting.parcels import DAMAGED_SHARE, KINDS, SHARES, Parcel, draw_parcel
@@ -84,14 +83,13 @@ def main() -> None:
     trained_s = time.perf_counter() - begun
 
     report = Report(title="Damaged parcels are sorted out at the branch, not at the centre", summary="")
-    with tempfile.TemporaryDirectory(prefix="ashore-sorting-") as folder:
-        place = head.write(Path(folder))
-        size = sum(one.stat().st_size for one in place.iterdir())
-        with serving(toml=TOML.format(head=place)) as server:
-            missed = tell_quality(report, server, sight, rules, tested)
-            tell_sentences(report, server)
-            site_s, centre_s = tell_places(report, server, sight, asked)
-            records = server.ashore("audit", "verify").splitlines()[-1]
+    place = head.write(kept_folder("parcel-head"))
+    size = sum(one.stat().st_size for one in place.iterdir())
+    with serving(toml=TOML.format(head=place)) as server:
+        missed = tell_quality(report, server, sight, rules, tested)
+        tell_sentences(report, server)
+        site_s, centre_s = tell_places(report, server, sight, asked)
+        records = server.ashore("audit", "verify").splitlines()[-1]
     report.summary = (
         f"The branch finds {100 - missed:.0f} of 100 damaged parcels in drawn pictures and decides in "
         f"{1e3 * site_s:.0f} ms. The same takes {centre_s:.1f} s when the picture goes to a centre over a line of "

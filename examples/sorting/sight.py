@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
-import json
 from dataclasses import dataclass
 from importlib.metadata import distribution
 from pathlib import Path
@@ -13,7 +11,7 @@ import numpy as np
 import openvino as ov
 from defects.encoder import build_encoder
 from PIL import Image, UnidentifiedImageError
-from safetensors.numpy import save_file
+from shared.head import write_head
 from sklearn.linear_model import LogisticRegression
 from sorting.parcels import KINDS
 
@@ -92,21 +90,13 @@ class Head:
     bias: np.ndarray
 
     def write(self, folder: Path) -> Path:
-        """Write it as `ashore model pull` takes a head: whole numbers, no program in it.
-
-        The directory is named by its content: `ashore up` serves the model of a name that is in the store already.
-        """
+        """Write it as `ashore model pull` takes a head: whole numbers, no program in it."""
         vector = {"name": "picture", "kind": "vector", "size": WIDTH, "scale": ONE_STEP}
         form = {"title": "damaged parcels", "features": [vector], "outputs": list(KINDS)}
-        whole = {"weights": np.rint(self.weights * ONE_STEP * WEIGHT_STEPS), "bias": np.rint(self.bias * WEIGHT_STEPS)}
-        # safetensors writes memory as it lies, and scikit-learn's lies in columns
-        tensors = {name: np.ascontiguousarray(part, np.int32) for name, part in whole.items()}
-        digest = hashlib.sha256(b"".join(one.tobytes() for one in tensors.values())).hexdigest()
-        place = folder / f"parcel-head-{digest[:8]}"
-        place.mkdir(parents=True)
-        (place / "config.json").write_text(json.dumps({"model_type": "head", "head": form}), encoding="utf-8")
-        save_file(tensors, place / "model.safetensors")
-        return place
+        weights, bias = np.rint(self.weights * ONE_STEP * WEIGHT_STEPS), np.rint(self.bias * WEIGHT_STEPS)
+        folder.mkdir(parents=True, exist_ok=True)
+        write_head(folder, form, weights, bias)
+        return folder
 
 
 def train_head(numbers: np.ndarray, kinds: np.ndarray, *, false_alarms: float) -> Head:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -15,9 +16,10 @@ pytestmark = pytest.mark.model
 
 
 def test_the_adviser_quotes_refuses_and_hides_who_asks(demo_home: Path, tmp_path: Path) -> None:
+    shutil.copytree(demo_home / "store", tmp_path / "home/store", copy_function=os.link)  # it adds an embedder
     words = [sys.executable, "-m", "ashore.cli.main", "example", "run", "adviser", "--small", "--out", str(tmp_path)]
     done = subprocess.run(
-        words, env={**os.environ, "ASHORE_HOME": str(demo_home)}, capture_output=True, text=True, timeout=400
+        words, env={**os.environ, "ASHORE_HOME": str(tmp_path / "home")}, capture_output=True, text=True, timeout=400
     )
     assert done.returncode == 0, done.stderr
     figures = json.loads((tmp_path / "figures.json").read_text())["figures"]
