@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,7 @@ class Site:
 
     def __init__(self, worker: Worker) -> None:
         self.worker = worker
+        self.lena = ""
         self.keys = {
             name: self.made("POST", "/users", {"id": name, "roles": [role], "key": {}}, key=worker.key)["key"]["key"]
             for name, role in zip(NAMES, OFFICERS, strict=True)
@@ -149,6 +152,53 @@ def test_a_revoked_key_opens_nothing_when_the_answer_to_the_revocation_is_there(
     revoked = site.made("DELETE", f"/keys/{key[:12]}")
     assert revoked["revoked_at"] is not None
     assert site.chat(key) == 401
+
+
+SHUT_OUT = {
+    "disabled": lambda site: site.made("PATCH", "/users/lena", {"disabled": True}),
+    "key revoked": lambda site: site.made("DELETE", f"/keys/{site.lena[:12]}"),
+    "role taken": lambda site: site.made("POST", "/bindings", {"revoke": [{"subject": "user/lena", "role": "reader"}]}),
+    "tenant disabled": lambda site: site.made("PATCH", "/tenants/lent", {"disabled": True}),
+}
+
+
+@pytest.mark.parametrize("how", SHUT_OUT)
+@pytest.mark.parametrize("stream", (True, False))
+def test_an_answer_under_way_ends_when_its_caller_may_not_ask_any_more(site: Site, how: str, stream: bool) -> None:
+    if site.ask("GET", "/tenants/lent", key=site.keys["sec"])[0] == 404:
+        site.made("POST", "/tenants", {"name": "lent"})
+        site.made("PUT", "/roles/reader", {"rules": ["infer on model/*"]})
+        site.made("POST", "/users", {"id": "lena", "roles": [], "tenant": "lent"})
+    site.made("PATCH", "/tenants/lent", {"disabled": False})
+    site.made("PATCH", "/users/lena", {"disabled": False})
+    site.made("POST", "/bindings", {"grant": [{"subject": "user/lena", "role": "reader"}]})
+    site.lena = site.made("POST", "/keys", {"owner": "lena"})["key"]
+    body = {"model": "slow", "stream": stream, "messages": [{"role": "user", "content": "words " * 200}]}
+    with closing(http.client.HTTPConnection("127.0.0.1", site.worker.port, timeout=30)) as connection:
+        connection.request("POST", CHAT, json.dumps(body), {"authorization": f"Bearer {site.lena}"})
+        if stream:
+            answer = connection.getresponse()
+            assert answer.status == 200 and answer.readline().startswith(b"data:")
+        within(10, lambda: running(site) == 1)
+        other = site.user(f"o{how[0]}{stream}", "developer")
+        assert site.chat(other) == 200 and running(site) == 1, "what concerns others ends nothing of hers"
+        SHUT_OUT[how](site)
+        within(5, lambda: running(site) == 0)
+        if not stream:
+            answer = connection.getresponse()
+            assert answer.status == (403 if how == "role taken" else 401)
+        rest = answer.read()
+    assert b"[DONE]" not in rest and b'"error"' in rest, rest
+
+
+def running(site: Site) -> int:
+    """Return how many sequences run."""
+    _, _, told = site.worker.request("GET", "/metrics", None, {})
+    return sum(
+        int(float(line.rsplit(" ", 1)[1]))
+        for line in told.decode().splitlines()
+        if line.startswith("ashore_running_sequences{")
+    )
 
 
 def test_a_key_of_ones_own_is_rotated_and_the_secret_is_shown_once(site: Site) -> None:

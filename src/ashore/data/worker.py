@@ -26,6 +26,7 @@ from ashore.data.audit import AuditLog
 from ashore.data.authority import Authenticator, Authority
 from ashore.data.authority.budgets import LedgerBudgets
 from ashore.data.authority.issuers import Fetch
+from ashore.data.authority.keeping import Keys
 from ashore.data.background import Background
 from ashore.data.cache import AnswerCache
 from ashore.data.engines import GrammarChecker, card_of
@@ -209,6 +210,9 @@ async def serve(
         has_console=bool(topology.control) and topology.told("console").get("enabled", True),
     )  # fmt: skip
     loop = asyncio.get_running_loop()
+    if (keys := opened.context.find(Keys)) is not None:
+        serving.reception.current = keys.current
+        keys.after_change = partial(loop.call_soon_threadsafe, serving.reception.end_revoked)
     loop.set_default_executor(ThreadPoolExecutor(ASIDE_THREADS, thread_name_prefix="aside"))
     stop = asyncio.Event()
     reread = asyncio.Event()

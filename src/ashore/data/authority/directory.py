@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 from urllib.parse import parse_qsl
 
@@ -172,6 +172,31 @@ class Directory:
             raise Unauthenticated(f"the key {key_id[:40]} does not exist")
         self._check_live(key, now_s)
         return self._owner(key)
+
+    def current(self, principal: Principal, now_s: float) -> Principal:
+        """Return what a principal that was admitted before is by now.
+
+        Raises:
+            Unauthenticated: its key is not valid any more, or its account or tenant is disabled or was removed.
+        """
+        if principal.key_id:
+            return self.of_key_id(principal.key_id, now_s)
+        if principal.issuer:
+            issuer, _, subject = principal.id.partition(":")
+            return self.of_claims(
+                Claims(
+                    issuer=issuer,
+                    subject=subject,
+                    tenant=principal.tenant,
+                    groups=principal.token_groups,
+                    roles=principal.roles,
+                    factors=principal.factors,
+                    expires_s=0.0,
+                )
+            )
+        if principal.kind == "user":
+            return replace(self.of_account(principal.id, factors=principal.factors), scope=principal.scope)
+        return principal
 
     def acting(self, name: str, tenant: str, now_s: float) -> Principal:
         """Return the current principal of a job, from the `Principal.acting_name` at its submission.

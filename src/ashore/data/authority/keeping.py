@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -58,6 +59,8 @@ class Keys:
         self._seen = -1
         self._mark = (-1, -1)
         """Mark of the last policy read."""
+        self.after_change: Callable[[], object] = lambda: None
+        """Called on the thread that read a change, once the directory and the policy have it."""
         self.directory: Final = Directory()
         self.authority: Final = PolicyAuthority()
         self._doorkeeper = Doorkeeper(self.directory, clock, recorder, verifier=verifier)
@@ -84,6 +87,14 @@ class Keys:
         """
         if self._database is not None:
             await asyncio.to_thread(self._take, whole=whole)
+
+    def current(self, principal: Principal) -> Principal:
+        """Return what a principal that was admitted before is by now.
+
+        Raises:
+            Unauthenticated: its key, account or tenant is not valid any more.
+        """
+        return principal if self._database is None else self.directory.current(principal, self._clock.now_s())
 
     def acting(self, name: str, tenant: str) -> Principal:
         """Return the current principal of a job.
@@ -147,3 +158,4 @@ class Keys:
                 self.authority.take(policy)
             self._seen, self._mark = seen, mark
             self._doorkeeper.forget()
+        self.after_change()

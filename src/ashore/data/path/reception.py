@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from msgspec.structs import replace
 
 from ashore.core.clock import Clock
-from ashore.core.errors import AshoreError, NotReady, Overloaded
+from ashore.core.errors import AshoreError, NotReady, Overloaded, PermissionDenied, Unauthenticated
 from ashore.core.ids import RequestId
 from ashore.data.authority import INFER, Authority, Principal
 from ashore.data.path.concurrency import ConcurrencyLimit
@@ -49,7 +49,10 @@ class Reception:
         self._clock = clock
         self._metrics = metrics
         self._limit = limit
-        self._in_flight = 0
+        self._running: dict[Watch, asyncio.Task[object] | None] = {}
+        """Requests that run or wait to be admitted, and the task of each."""
+        self.current: Callable[[Principal], Principal] = lambda principal: principal
+        """Returns what a principal is by now; raises `Unauthenticated` if its key or account is not valid any more."""
         self._idle = asyncio.Event()
         self._idle.set()
         self.overflows = False
@@ -60,7 +63,7 @@ class Reception:
     @property
     def in_flight(self) -> int:
         """Requests that run or wait to be admitted."""
-        return self._in_flight
+        return len(self._running)
 
     async def idle(self) -> None:
         """Wait until there are none."""
@@ -68,8 +71,12 @@ class Reception:
 
     @contextmanager
     def noted(self, watch: Watch) -> Iterator[None]:
-        """Count a request as in flight within this context, and audit how it ended."""
-        self._in_flight += 1
+        """Count a request as in flight within this context, and audit how it ended.
+
+        Raises:
+            Unauthenticated, PermissionDenied: its caller lost the right to it while it ran.
+        """
+        self._running[watch] = task = asyncio.current_task()
         self._idle.clear()
         try:
             yield
@@ -77,11 +84,26 @@ class Reception:
         except AshoreError as fault:
             watch.failed(fault)
             raise
+        except asyncio.CancelledError:
+            if watch.revoked is None or task is None or task.uncancel():  # the client has gone as well
+                raise
+            watch.failed(watch.revoked)
+            raise watch.revoked from None
         finally:
-            self._in_flight -= 1
-            if self._in_flight == 0:
+            del self._running[watch]
+            if not self._running:
                 self._idle.set()
             watch.note()
+
+    def end_revoked(self) -> None:
+        """End the running requests whose callers may not make them any more, within a step of the engine."""
+        for watch, task in self._running.items():
+            try:
+                self._require(watch.principal, watch.alias)
+            except (Unauthenticated, PermissionDenied) as fault:
+                if watch.revoked is None and task is not None:
+                    watch.revoked = fault
+                    task.cancel()
 
     @property
     def pressed(self) -> bool:
@@ -161,9 +183,14 @@ class Reception:
 
         Raises:
             PermissionDenied: it may not. NotReady: this site may not serve without news of its centre.
+            Unauthenticated: it was disabled while its body was read.
         """
         if self.lapsed:
             raise lapse(self.lapsed)
+        self._require(principal, alias)
+
+    def _require(self, principal: Principal, alias: str) -> None:
+        principal = self.current(principal)
         self._authority.require(principal, INFER, f"model/{alias}")
         for name in self._roster.behind(alias):
             self._authority.require(principal, INFER, f"model/{name}")

@@ -45,6 +45,7 @@ class Watch:
         "principal",
         "receipt",
         "release",
+        "revoked",
         "span",
         "told",
     )
@@ -72,6 +73,8 @@ class Watch:
         self._prompt_tokens = self._completion_tokens = self._cached_tokens = 0
         self._pieces: dict[int, list[str]] = {}
         self._noted = False
+        self.revoked: AshoreError | None = None
+        """Why its caller lost the right to it while it ran."""
         self.told = False
         """Whether an answer has begun."""
 
