@@ -79,7 +79,7 @@ class Site:
         if not may_begin(self.switch.journal, self.assigned(**digests), sequence):
             return False
         parts = self.switch.other_parts(self.parts.now() if told is None else told)
-        found = missing(self.switch.journal, self.assigned(**digests), sequence)
+        found = missing(self.switch.journal, self.assigned(**digests))
         if found or parts is not None:
             self.switch.begin(found, sequence, self.staged, parts)
         return bool(found) or parts is not None

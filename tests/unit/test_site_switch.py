@@ -54,7 +54,8 @@ def test_a_want_is_applied_whole_and_the_one_before_is_the_way_back(site: Site, 
     assert not site.want(4, chat=third, sort=third)
     kept = {one.digest for one in site.store.list()}
     assert kept == {second, third}, "the way back stays, older ones free the disk"
-    site.switch.back("chat")
+    former = site.switch.journal.former["chat"].release
+    site.house.office.roll_back(SITE, "chat", to=former, why="by hand")
     assert site.serving()["chat"] == local_reference("tiny", second)
 
 

@@ -20,7 +20,7 @@ import msgspec
 from ashore import __version__
 from ashore.control.releases import ReleaseOffice
 from ashore.control.sites.fetch import NotNow, Puller, StoreHave, Throttle, is_open, model_copy
-from ashore.control.sites.model import ModelParts, Progress, Want
+from ashore.control.sites.model import NO_MODEL, ModelParts, Progress, Want
 from ashore.control.sites.parts import NAME
 from ashore.control.sites.ports import Away, CentreLink, NoSpace, Refused, WrongBytes
 from ashore.control.sites.report import Served
@@ -46,8 +46,6 @@ LONGEST_S: Final = 900.0
 MOST_REPORTS: Final = 50
 """Reports that are handed in in one turn."""
 DAY_S: Final = 86_400
-NONE: Final = "sha256:" + "0" * 64
-"""Digest in a report where a model that is not of the centre answers."""
 
 
 class Joined(msgspec.Struct, frozen=True, kw_only=True):
@@ -111,6 +109,12 @@ class Agent:
     def want(self) -> Want | None:
         """The newest want that is trusted."""
         return None if self._trusted is None else self._trusted.want
+
+    @property
+    def _until_s(self) -> float:
+        """Until when the centre lets it serve without news; 0: for ever."""
+        days = None if self.want is None else self.want.offline_days
+        return 0.0 if days is None else self.memory.news_s + days * DAY_S
 
     def turn(self) -> float:
         """Do what is due; return the seconds until there may be more. Raises nothing but faults of this machine."""
@@ -181,8 +185,7 @@ class Agent:
             raise Refused(f"the centre has no assignment for {self.joined.site}", hint="ask who runs the centre")
         self.reports.taken(want.taken)
         _write_if_new(self.folder / "escalate", want.escalate)
-        until_s = 0.0 if want.offline_days is None else self.memory.news_s + want.offline_days * DAY_S
-        allowed = f"{until_s:.0f} {want.offline_days or 0:g} {_host(self.joined.centre)}"
+        allowed = f"{self._until_s:.0f} {want.offline_days or 0:g} {_host(self.joined.centre)}"
         _write_if_new(self.folder / "until", allowed)
 
     def _fetch(self, link: CentreLink) -> None:
@@ -200,7 +203,7 @@ class Agent:
         except (InvalidSpec, PermissionDenied) as fault:
             self.untaken = self.note = fault.message
             return
-        lacking = missing(journal, assigned, want.sequence)
+        lacking = missing(journal, assigned)
         if not lacking and parts is None:
             return
         until_s = min((one.deadline for one in want.serve if one.deadline is not None), default=0.0)
@@ -299,7 +302,7 @@ class Agent:
                 state = "fetching"
             found.append(
                 Served(
-                    alias=one.alias, digest=NONE if now is None else now.digest, state=state, why=why[:200],
+                    alias=one.alias, digest=NO_MODEL if now is None else now.digest, state=state, why=why[:200],
                     wanted=None if state == "serving" else one.model,
                 )
             )  # fmt: skip
@@ -329,13 +332,12 @@ class Agent:
 
     def _tell(self) -> None:
         want, journal = self.want, self.switch.journal
-        days = None if want is None else want.offline_days
         said = Status(
             site=self.joined.site, centre=self.joined.centre, at_s=self.clock.now_s(), phase=journal.phase,
             sequence=0 if want is None else want.sequence,
             serving={alias: one.digest for alias, one in journal.current.items()},
             failed={one.digest: one.why for one in journal.failed}, news_s=self.memory.news_s,
-            until_s=0.0 if days is None else self.memory.news_s + days * DAY_S,
+            until_s=self._until_s,
             hold_until_s=self.memory.hold_until_s, frozen=want is not None and want.frozen,
             waiting=len(self.reports.spool.waiting), note=self.note, done=self.done,
         )  # fmt: skip

@@ -20,7 +20,7 @@ import msgspec
 from msgspec.structs import replace
 
 from ashore.control.sites.joining import Joined, SiteAuthority, is_proven, new_token, proven, read_ask
-from ashore.control.sites.model import ModelParts, Serve, Want
+from ashore.control.sites.model import NO_MODEL, ModelParts, Serve, Want
 from ashore.control.sites.ports import Tree, read_whole
 from ashore.control.sites.publish import export
 from ashore.control.sites.report import REPORT_BYTES, open_report
@@ -273,7 +273,7 @@ class Office:
                     f"no model {wanted!r} is released to sites", hint="`ashore site publish MODEL` does that"
                 )
             name = known[digest][0] if digest else ""
-            fields = {"alias": alias, "model": digest or _NO_MODEL, "name": name, "gate": gate}
+            fields = {"alias": alias, "model": digest or NO_MODEL, "name": name, "gate": gate}
             found.append(msgspec.convert(fields, Serve))
         return tuple(found)
 
@@ -454,7 +454,7 @@ class Office:
         for part in ("serve", "adapters"):
             if part in change:
                 by_alias = {one.alias: one for one in (*getattr(site.want, part), *change[part])}
-                merged[part] = tuple(one for one in by_alias.values() if one.model != _NO_MODEL)
+                merged[part] = tuple(one for one in by_alias.values() if one.model != NO_MODEL)
         if "policies" in change:
             merged["policies"] = {
                 name: text for name, text in {**site.want.policies, **change["policies"]}.items() if text
@@ -504,7 +504,6 @@ MOVES: Final = {
     "done": "site:rollout-done",
 }  # fmt: skip
 """What the audit log calls a change of a roll-out."""
-_NO_MODEL: Final = "sha256:" + "0" * 64
 
 
 def _refused() -> Unauthenticated:

@@ -15,6 +15,8 @@ SEGMENT_BYTES: Final = 4 << 20
 INDEX_BYTES: Final = 64 << 20
 """Most clear bytes of the list of steps of a delta: enough for a file of 1 TB."""
 MAX_FILE_BYTES: Final = 1 << 44
+NO_MODEL: Final = "sha256:" + "0" * 64
+"""In place of a digest: nothing shall answer for an alias, or what answers is not of the centre."""
 
 Hex = Annotated[str, msgspec.Meta(pattern=r"\A[0-9a-f]{64}\Z")]
 """A SHA-256, without a prefix."""

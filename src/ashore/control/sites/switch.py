@@ -18,7 +18,7 @@ import msgspec
 from ashore.control.releases import ReleaseOffice
 from ashore.control.sites.parts import NAME, Parts, SiteParts
 from ashore.core.clock import Clock
-from ashore.core.errors import AshoreError, Conflict, CorruptBlob, MemoryFull, NotFound
+from ashore.core.errors import AshoreError, Conflict, CorruptBlob, MemoryFull
 from ashore.core.ids import Digest, TenantId
 from ashore.core.principal import Principal
 from ashore.data.authority import Actor
@@ -148,10 +148,8 @@ def may_begin(journal: Journal, assigned: Sequence[Assigned], sequence: int) -> 
     return journal.phase == "idle" and not any(f.sequence >= sequence and f.digest in tried for f in journal.failed)
 
 
-def missing(journal: Journal, assigned: Sequence[Assigned], sequence: int) -> tuple[Assigned, ...]:
-    """Return the assignments that differ from what is served; empty also if the want may not begin."""
-    if not may_begin(journal, assigned, sequence):
-        return ()
+def missing(journal: Journal, assigned: Sequence[Assigned]) -> tuple[Assigned, ...]:
+    """Return the assignments that differ from what is served."""
     now = journal.current
     return tuple(one for one in assigned if one.alias not in now or now[one.alias].digest != one.digest)
 
@@ -253,23 +251,6 @@ class Switch:
                 "undoing": self._undo,
             }[self.journal.phase]()
         return self.journal.phase != "idle"
-
-    def back(self, alias: str) -> None:
-        """Go back to the former version of an alias by hand: an operator or the centre's freeze asks.
-
-        Raises:
-            NotFound: there is none.
-        """
-        former = self.journal.former.get(alias)
-        if former is None:
-            raise NotFound(
-                f"{alias} has no former version from the centre", hint=f"`ashore release rollback {alias} --to RELEASE`"
-            )
-        self._office.roll_back(SITE, alias, to=former.release, why="site: back to the former version")
-        now = self.journal
-        current = {**now.current, alias: former}
-        rest = {name: one for name, one in now.former.items() if name != alias}
-        self._note(msgspec.structs.replace(now, current=current, former=rest))
 
     # --- phases
 

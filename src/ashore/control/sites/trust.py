@@ -109,10 +109,9 @@ def refresh(
 
 def last_trusted(trusted: Path) -> Trusted | None:
     """Return the last verified state, without a link; None if there is none."""
-    path = trusted / "want.json"
-    if not path.exists():
+    want = _kept_want(trusted)
+    if want is None:
         return None
-    want = _want(path.read_bytes())
     models = {one.model for one in (*want.serve, *want.adapters)}
     parts = {digest: _parts(_kept(trusted, digest).read_bytes()) for digest in models}
     return Trusted(root=_root_version(trusted), signed_s=_signed_s(trusted), want=want, parts=parts)
@@ -145,15 +144,15 @@ def _refresh(
             raise CentreRefused("forged", f"the assignment of {site} cannot be read: {str(fault)[:200]}") from fault
         if want.site != site:
             raise CentreRefused("wrong site", f"what came as the assignment of {site} is that of {want.site}")
-        before = last_trusted(trusted)
-        if before is not None and before.want is not None and want.sequence < before.want.sequence:
+        before = _kept_want(trusted)
+        if before is not None and want.sequence < before.sequence:
             raise CentreRefused(
-                "rolled back", f"assignment {want.sequence} came after {before.want.sequence}, which is trusted"
+                "rolled back", f"assignment {want.sequence} came after {before.sequence}, which is trusted"
             )
         parts = {}
         for digest in sorted({one.model for one in (*want.serve, *want.adapters)}):
             parts[digest] = _model(updater, link, trusted, digest, ticks)
-    if before is None or before.want != want:
+    if before != want:
         write_whole(trusted / "want.json", data)
     return Trusted(root=_root_version(trusted), signed_s=_signed_s(trusted), want=want, parts=parts)
 
@@ -243,6 +242,11 @@ def _named_attacks(now_s: float) -> Iterator[None]:
         raise CentreRefused("mixed", f"files of different states came together: {fault}") from fault
     except exceptions.RepositoryError as fault:
         raise CentreRefused("forged", f"a signature is missing or wrong: {fault}") from fault
+
+
+def _kept_want(trusted: Path) -> Want | None:
+    path = trusted / "want.json"
+    return _want(path.read_bytes()) if path.exists() else None
 
 
 def _kept(trusted: Path, digest: str) -> Path:
