@@ -250,7 +250,6 @@ SHARED_THREADS = {
         kit/call.py:perform control/doctor/calls.py:apply control/releases/calls.py:_roll_out
         control/releases/calls.py:remove_alias control/releases/calls.py:retire_release
         control/releases/calls.py:roll_back control/releases/calls.py:set_alias control/residency/calls.py:_do
-        control/backup/calls.py:list_backups control/backup/calls.py:show_status
     """,
     "once, when a worker or a command opens or closes, or reads what the operator wrote": """
         data/authority/budgets/worker.py:open_room data/authority/budgets/room.py:administer_budgets

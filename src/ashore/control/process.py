@@ -55,6 +55,8 @@ log = logging.getLogger("ashore.control")
 
 THREADS: Final = 4
 """Threads for SQL and files of administration."""
+SLOW: Final = 2
+"""Slow calls that may have one of these threads at a time."""
 HTTP_END_S: Final = 2.0
 """How long connections may take to end."""
 PATIENCE_S: Final = 30
@@ -109,6 +111,7 @@ async def serve(topology_path: Path, *, pulse: Pulse | None = None) -> int:
         ),
         parts=ADMINISTER,
     )
+    slow = asyncio.Semaphore(SLOW)
     await opened.open("record")
     await open_the_state(topology, opened)
     view.database, view.watch = opened.find(Database), opened.find(EpochWatch)
@@ -121,7 +124,7 @@ async def serve(topology_path: Path, *, pulse: Pulse | None = None) -> int:
     console = Console(
         rooms(), opened.desks, sessions=opened.find(Sessions), authenticator=authenticator, authority=authority,
         recorder=opened.context.recorder, serving=view, votes=opened.find(FeedbackService),
-        settle=view.settle,
+        settle=view.settle, slow=slow,
     )  # fmt: skip
     await console.start()
     origins = Origins(trusted_proxies(topology))
@@ -130,6 +133,7 @@ async def serve(topology_path: Path, *, pulse: Pulse | None = None) -> int:
         access_log=AccessLog() if topology.access_log else None, authority=authority, origins=origins,
         bodies=bodies_of(topology.limits), recorder=opened.context.recorder,
         console=ConsoleDoor(console, chat_of(topology, topology.inner_sockets)), described=ROUTES, settle=view.settle,
+        slow=slow,
     )  # fmt: skip
     stop, reread = asyncio.Event(), asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

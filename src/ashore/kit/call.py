@@ -10,14 +10,18 @@ import ast
 import inspect
 import textwrap
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cache, partial
-from typing import Annotated, Any, Final, Literal, Protocol, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Protocol, get_args, get_origin, get_type_hints
 
 import msgspec
 
 from ashore.core.principal import Principal
 from ashore.kit.recorder import Act, ActOutcome, Recorder
+
+if TYPE_CHECKING:
+    import asyncio
 
 Method = Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
 ADMIN: Final = "/admin/v1"
@@ -144,7 +148,7 @@ class Call:
     """Whether everybody may have it read a long text: their own, or the audit log. A server then does it where prompts
     are read, in the line of the caller's tenant, and not on the threads that everything else shares."""
     slow: bool = False
-    """Whether its answer may take a minute; a command waits that long."""
+    """Whether its answer may take a minute; a command waits that long, and few run at a time (`perform`)."""
     help: str = ""
     """In place of the docstring of `do`, where one function serves several nouns (`partial(do, kind=...)`)."""
 
@@ -288,6 +292,7 @@ async def perform(
     aside: Aside | None = None,
     recorder: Recorder | None = None,
     settle: Callable[[], Awaitable[None]] | None = None,
+    slow: asyncio.Semaphore | None = None,
 ) -> Any:
     """Run a call, on a thread unless it is a coroutine function. A change is in force and audited when this returns.
 
@@ -299,6 +304,7 @@ async def perform(
         aside: Runs calls that read a long text; None: on a thread like any other.
         recorder: Makes the audit record of a change durable before this returns; None: the caller does.
         settle: Returns when every process goes by a change; None: no other process does.
+        slow: How many slow calls may have a thread at a time, so that quick ones find one; None: any number.
 
     Raises:
         AuditUnavailable: nothing can be audited, so nothing was done; or the record is not on disk yet.
@@ -314,7 +320,8 @@ async def perform(
     elif call.reads_text and aside is not None:
         answer = await aside(actor.principal, partial(call.do, desk, actor, asked))
     else:
-        answer = await asyncio.to_thread(call.do, desk, actor, asked)
+        async with slow if call.slow and slow is not None else nullcontext():
+            answer = await asyncio.to_thread(call.do, desk, actor, asked)
     if call.changes and settle is not None:
         await settle()
     if call.changes and recorder is not None:

@@ -3,15 +3,14 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
 import msgspec
 
 from ashore.control.backup.home import BackupHome
-from ashore.control.backup.model import NodeCondition, StatusReport
+from ashore.control.backup.model import NodeCondition
 from ashore.control.backup.scheduled import standing
 from ashore.control.backup.service import BackupService
 from ashore.core.clock import Clock
@@ -22,7 +21,6 @@ from ashore.kit.recorder import Recorder
 
 READ: Final = "backup:read"
 RESOURCE: Final = "backup/home"
-LOOKS: Final = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,8 +33,6 @@ class BackupDesk:
     clock: Clock
     turns: Callable[[], Sequence[Turn]] = tuple
     """Reads the schedule. Blocks."""
-    looks: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(LOOKS))
-    """Who looks now: a node that hangs takes a thread for 15 s, and administration has few."""
 
     def service(self, actor: Actor) -> BackupService:
         """Return the backup, for somebody who may look at it.
@@ -106,10 +102,9 @@ class BackupStanding(msgspec.Struct, frozen=True, kw_only=True):
     nodes: list[NodeOut]
 
 
-async def list_backups(desk: BackupDesk, actor: Actor, asked: Nothing) -> BackupList:
+def list_backups(desk: BackupDesk, actor: Actor, asked: Nothing) -> BackupList:
     """List the backups that lie on the nodes, the newest first."""
-    async with desk.looks:
-        found = await asyncio.to_thread(lambda: desk.service(actor).kept())
+    found = desk.service(actor).kept()
     return BackupList(
         items=[
             BackupOut(
@@ -125,15 +120,10 @@ async def list_backups(desk: BackupDesk, actor: Actor, asked: Nothing) -> Backup
     )
 
 
-async def show_status(desk: BackupDesk, actor: Actor, asked: Nothing) -> BackupStanding:
+def show_status(desk: BackupDesk, actor: Actor, asked: Nothing) -> BackupStanding:
     """Show how the backup stands, and what could be lost now, by names and sizes of what lies on the nodes."""
-
-    def look() -> StatusReport:
-        service = desk.service(actor)
-        return service.status(schedule=standing(desk.turns(), int(desk.clock.now_s() * 1000), is_kept=True))
-
-    async with desk.looks:
-        found = await asyncio.to_thread(look)
+    schedule = standing(desk.turns(), int(desk.clock.now_s() * 1000), is_kept=True)
+    found = desk.service(actor).status(schedule=schedule)
     return BackupStanding(
         lost=found.lost,
         generation=found.generation,
@@ -157,6 +147,6 @@ async def show_status(desk: BackupDesk, actor: Actor, asked: Nothing) -> BackupS
 
 
 CALLS: Final = (
-    Call("backup", "list", "GET", "/backups", READ, list_backups),
-    Call("backup", "status", "GET", "/backups/status", READ, show_status),
+    Call("backup", "list", "GET", "/backups", READ, list_backups, slow=True),
+    Call("backup", "status", "GET", "/backups/status", READ, show_status, slow=True),
 )

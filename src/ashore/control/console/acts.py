@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from functools import cache
 from typing import Any, Final
@@ -37,13 +38,14 @@ class Acts:
         serving: Serving,
         recorder: Recorder,
         settle: Settle | None = None,
+        slow: asyncio.Semaphore | None = None,
     ) -> None:
-        """Create it. `desks`: the desk of each room by name; may be filled later. `settle`: as for `perform`."""
+        """Create it. `desks`: the desk of each room by name; may be filled later. `settle`, `slow`: see `perform`."""
         self.atlas: Final = Atlas(rooms)
         self.authority: Final = authority
         self.serving: Final = serving
         self._recorder = recorder
-        self._settle = settle
+        self._settle, self._slow = settle, slow
         self._desks = desks
 
     async def perform(self, asked: Asked, principal: Principal, placed: Placed, taken: Any) -> Any:
@@ -59,8 +61,9 @@ class Acts:
             raise NotReady(f"{placed.room} does not run on this server", hint="start the server with `ashore up`")
         actor = Actor(principal=principal, origin=asked.visit.origin, request_id=asked.visit.request_id)
         return await perform(
-            call, desk, actor, taken, aside=self.serving.read_aside, recorder=self._recorder, settle=self._settle
-        )
+            call, desk, actor, taken, aside=self.serving.read_aside, recorder=self._recorder, settle=self._settle,
+            slow=self._slow,
+        )  # fmt: skip
 
     def offers(self, session: Session, placed: Placed) -> bool:
         """Return whether a page offers a call: whether the authority would allow it, after a fresh log-in where one is

@@ -52,6 +52,7 @@ class Console:
         serving: Serving,
         votes: Votes | None = None,
         settle: Settle | None = None,
+        slow: asyncio.Semaphore | None = None,
     ) -> None:
         """Create it.
 
@@ -65,8 +66,11 @@ class Console:
             serving: The request path.
             votes: Stores votes on answers; None: votes are off.
             settle: Returns when every process goes by a change; None: no other process does.
+            slow: As for `perform`.
         """
-        self.acts: Final = Acts(rooms, desks, authority=authority, serving=serving, recorder=recorder, settle=settle)
+        self.acts: Final = Acts(
+            rooms, desks, authority=authority, serving=serving, recorder=recorder, settle=settle, slow=slow
+        )
         self.votes: Final = votes
         self.sessions: Final = sessions
         self._authenticator = authenticator

@@ -104,8 +104,9 @@ def _handler(room: str, call: Call, takes: type[msgspec.Struct]) -> Handler:
             asked = call.takes(**{name: getattr(part, name) for part in parts for name in part.__struct_fields__})
         actor = Actor(principal=principal, origin=app.origin_of(exchange), request_id=exchange.request_id)
         answer = await perform(
-            call, desk, actor, asked, aside=app.path.read_aside, recorder=app.recorder, settle=app.settle
-        )
+            call, desk, actor, asked, aside=app.path.read_aside, recorder=app.recorder, settle=app.settle,
+            slow=app.slow,
+        )  # fmt: skip
         if isinstance(answer, Download) and call.streams:
             await send_events(app, exchange, answer.content, partial(app.may_still, call, exchange, principal))
         elif isinstance(answer, Download):

@@ -111,10 +111,12 @@ class Face:
         console: SessionDoor | None = None,
         described: Sequence[Route] = (),
         settle: Callable[[], Awaitable[None]] | None = None,
+        slow: asyncio.Semaphore | None = None,
     ) -> None:
         self.described: Final = described or routes
         """What `/openapi.json` and `/docs` describe."""
         self.settle: Final = settle
+        self.slow: Final = slow
         """Returns when every process goes by a change of the state; None: no other process does."""
         self.path: Final = path
         self.metrics: Final = metrics
