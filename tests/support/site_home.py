@@ -15,7 +15,8 @@ from tiny_models import make_tiny_model
 
 from ashore.control.sites import Parts
 from ashore.control.sites import switch as switching
-from ashore.control.sites.switch import SITE, Assigned, Switch, local_reference, may_begin, missing
+from ashore.control.sites.rows import SITE, SiteRows
+from ashore.control.sites.switch import Assigned, Switch, local_reference, may_begin, missing
 from ashore.core.clock import ManualClock
 from ashore.kit.recorder import MemoryRecorder
 from ashore.kit.state import open_state
@@ -42,7 +43,7 @@ class Site:
     """By digest: what the probe finds."""
     free: int = 1 << 40
     wrap: Callable[[Any], Any] = lambda one: one
-    config: str = '[sites]\nrole = "site"\ntakes = ["cache"]\n'
+    config: str = '[sites]\nrole = "site"\ntakes = ["cache", "budgets", "pairs"]\n'
     """Its ashore.toml."""
 
     def __post_init__(self) -> None:
@@ -54,7 +55,8 @@ class Site:
         self.store = ModelStore(self.root / "store", self.root / "run", self.clock)
         if not self.house.office.book(SITE).aliases:
             self.house.up(*(f"{alias}=fake:echo" for alias in ALIASES))
-        self.parts = ToldParts(self.root, self.config)
+        rows = SiteRows(database, self.house.recorder, self.clock)
+        self.parts = ToldParts(self.root, self.config, rows)
         self.switch = self.fresh()
 
     def fresh(self) -> Switch:

@@ -14,8 +14,10 @@ from typing import Any
 import pytest
 from site_home import ALIASES, Site, stage
 
-from ashore.control.sites.switch import SITE, local_reference
+from ashore.control.sites.rows import SITE
+from ashore.control.sites.switch import local_reference
 from ashore.core.errors import AshoreError, InvalidSpec, PermissionDenied
+from ashore.data.authority.budgets import SqlAuthority
 from ashore.kit.store import ModelCopy
 
 
@@ -110,6 +112,7 @@ def test_without_memory_for_two_it_loads_in_place_of_the_live_one(
 
 
 CACHE = {"cache": "ttl_s = 30"}
+BUDGET = '[[budget]]\nkind = "requests"\ncap = 9\ntenant = "acme"'
 
 
 def test_parts_of_ashore_toml_come_with_the_models_and_go_back_with_them(site: Site, parcels: dict[str, Any]) -> None:
@@ -216,7 +219,7 @@ def test_a_kill_at_every_step_leaves_old_or_new(in_memory: Path, parcels: dict[s
     first, second, _ = names(parcels)
     old = {"chat": local_reference("tiny", first), "sort": local_reference("tiny", first)}
     new = {"chat": local_reference("tiny", second), "sort": local_reference("tiny", second)}
-    wrong = {second: "it answers nothing"} if bad else {}
+    wrong, parts = {second: "it answers nothing"} if bad else {}, {**CACHE, "budgets": BUDGET}
     base = Site(in_memory / "base", parcels)
     base.want(1, chat=first, sort=first)
     base.settle()
@@ -229,7 +232,7 @@ def test_a_kill_at_every_step_leaves_old_or_new(in_memory: Path, parcels: dict[s
 
         def work(wrap: Callable[[Any], Any], count: list[int], root: Path = root) -> None:
             one = Site(root, parcels, wrong=wrong, wrap=wrap)
-            one.want(2, CACHE, chat=second, sort=second)
+            one.want(2, parts, chat=second, sort=second)
             one.settle()
 
         with killed_at(step, work) as came_through:
@@ -238,9 +241,10 @@ def test_a_kill_at_every_step_leaves_old_or_new(in_memory: Path, parcels: dict[s
         at_once = after.serving()  # each alias has one release that answers
         assert all(at_once[alias] in (old[alias], new[alias]) for alias in ALIASES)
         after.settle()
-        if after.want(2, CACHE, chat=second, sort=second):  # it died before it had begun
+        if after.want(2, parts, chat=second, sort=second):  # it died before it had begun
             after.settle()
-        assert (after.parts.in_force.cache.ttl_s == 30) != bad and after.parts.now() == ({} if bad else CACHE)
+        assert (after.parts.in_force.cache.ttl_s == 30) != bad and after.parts.now() == ({} if bad else parts)
+        assert [one.cap for one in SqlAuthority(after.house.database).rules()] == ([] if bad else [9])
         assert after.serving() == (old if bad else new)
         assert after.switch.journal.phase == "idle" and bool(after.switch.journal.failed) == bad
         states = {c.state for c in after.house.office.book(SITE).courses.values()}

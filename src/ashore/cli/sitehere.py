@@ -184,10 +184,14 @@ def import_(directory: Path, /) -> None:
 
 
 def leave(*, yes: Yes = False) -> None:
-    """End being a site. What is served goes on; the key of the site is deleted. The centre should revoke it as well."""
+    """End being a site. What is served goes on; the key of the site, and the budgets and pairs that the centre set, are
+    deleted. The centre should revoke it as well."""
     import shutil
 
+    from ashore.control.sites import read_parts
     from ashore.control.sites.identity import SECRET
+    from ashore.control.sites.rows import SiteRows
+    from ashore.core.clock import SystemClock
     from ashore.kit.state import execute
 
     settings = read_settings()
@@ -197,6 +201,7 @@ def leave(*, yes: Yes = False) -> None:
     if not go_ahead("leave the centre and delete the key of this site", yes=yes):
         return
     with _state(settings) as (database, recorder):
+        SiteRows(database, recorder, SystemClock()).apply({}, read_parts(folder))
         for name in FILES:
             (folder / name).unlink(missing_ok=True)
         shutil.rmtree(folder / "trusted", ignore_errors=True)

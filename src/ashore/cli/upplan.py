@@ -25,7 +25,7 @@ from ashore.cli.bootstrap import (
 )
 from ashore.control.backup import BackupSection
 from ashore.control.releases import KeptVerdicts
-from ashore.control.sites import SETTABLE, Parts, SitesSection, checked, merged, read_parts
+from ashore.control.sites import ROWS, SETTABLE, Parts, SitesSection, checked, merged, read_parts
 from ashore.core.bytesize import human_bytes
 from ashore.core.errors import AshoreError, Conflict, InvalidSpec, SourceUnreachable, UnknownModel, UnknownVariant
 from ashore.data.cache import check_shared_url
@@ -227,7 +227,8 @@ def with_parts(serving: Listening, request: Request, question: Mapping[str, obje
     parts, before = (msgspec.convert(question.get(name, {}), dict[str, str]) for name in ("parts", "instead_of"))
     spec = request.spec_with(parts)
     checked(parts, spec.section("sites", SitesSection).takes)
-    return structs.replace(serving, **{name: getattr(spec, name) for name in SETTABLE if name in {*parts, *before}})
+    changed = {*parts, *before} & SETTABLE.keys() - ROWS
+    return structs.replace(serving, **{name: getattr(spec, name) for name in changed})
 
 
 def listening_of(spec: Spec, settings: Settings) -> Listening:

@@ -22,6 +22,7 @@ from ashore.control.sites.parts import ServerParts
 from ashore.control.sites.ports import CentreLink
 from ashore.control.sites.probe import HostProbe
 from ashore.control.sites.reports import Reports, Sources
+from ashore.control.sites.rows import SiteRows
 from ashore.control.sites.section import SitesSection
 from ashore.control.sites.switch import Switch
 from ashore.core.clock import SystemClock
@@ -79,6 +80,7 @@ def work(topology_path: Path, stop: threading.Event, reread: threading.Event) ->
         Acts(database, recorder, clock), workshop, KeptVerdicts(lambda: store), policy=lambda: said[0].release
     )
     probe = HostProbe(topology_path)
+    parts = ServerParts(home, recorder, SiteRows(database, recorder, clock))
     agent: Agent | None = None
     try:
         while not stop.is_set():
@@ -92,7 +94,7 @@ def work(topology_path: Path, stop: threading.Event, reread: threading.Event) ->
                 switch = Switch(
                     office, store, home.sites / "switch.json", clock=clock, probe=probe,
                     ready=lambda name: make_ready(store, name).reference, in_use=partial(manifests_in_use, settings),
-                    judge_s=section_of(said[0]).judge_s, parts=ServerParts(home, recorder),
+                    judge_s=section_of(said[0]).judge_s, parts=parts,
                 )  # fmt: skip
                 agent = Agent(
                     folder=home.sites, joined=joined,
@@ -105,6 +107,7 @@ def work(topology_path: Path, stop: threading.Event, reread: threading.Event) ->
             if reread.is_set():
                 reread.clear()
                 said[0] = read_topology(topology_path)
+            parts.drop(section_of(said[0]).takes)
             pause_s = agent.turn()
             deadline_s = clock.monotonic_s() + pause_s
             while clock.monotonic_s() < deadline_s and not stop.wait(0.2):

@@ -25,9 +25,10 @@ from ashore.control.sites.parts import NAME
 from ashore.control.sites.ports import Away, CentreLink, NoSpace, Refused, WrongBytes
 from ashore.control.sites.report import Served
 from ashore.control.sites.reports import Reports, Sources
+from ashore.control.sites.rows import SITE
 from ashore.control.sites.section import SitesSection
 from ashore.control.sites.status import Status
-from ashore.control.sites.switch import SITE, Assigned, Switch, local_reference, may_begin, missing
+from ashore.control.sites.switch import Assigned, Switch, local_reference, may_begin, missing
 from ashore.control.sites.trust import CentreRefused, Trusted, last_trusted, refresh
 from ashore.core.addresses import split_url
 from ashore.core.clock import Clock

@@ -65,7 +65,8 @@ class AssignIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     policies: Annotated[
         dict[str, Annotated[str, Meta(max_length=100_000)]], Meta(max_length=20, extra={FILLED: True})
     ] = {}
-    """Parts of ashore.toml by section, as TOML. They replace those of the same section; an empty text takes it away."""
+    """Parts of ashore.toml by section, `budgets` and `pairs`, as TOML. They replace those of the same name; an empty
+    text takes it away."""
     offline_days: Annotated[float, Meta(ge=0, le=3_650)] | None = None
     """How long a site serves without news; 0: for ever."""
     escalate: Literal["never", "overflow", "quality"] | None = None

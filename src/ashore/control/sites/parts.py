@@ -1,18 +1,20 @@
 """Parts of ashore.toml that a centre sets at its sites: which they may be, where they lie, how they are merged.
 
 `parts.json` is replaced whole. `ashore up` and `ashore reload` of a site merge it into ashore.toml, as far as `[sites]
-takes` still names its sections; so it holds at every start until the next want replaces it.
+takes` still names its sections; so it holds at every start until the next want replaces it. Two parts, `ROWS`, are no
+sections of that file: they become rows of the state (rows.py).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Protocol
 
 import msgspec
 
+from ashore.control.sites.rows import ROWS, SiteRows, rows_of
 from ashore.core.errors import CorruptBlob, InvalidSpec, NotReady, PermissionDenied
 from ashore.kit.decode import UNDECODABLE
 from ashore.kit.processes import ask
@@ -29,6 +31,8 @@ SETTABLE: Final[Mapping[str, tuple[str, ...]]] = {
     "admission": ("max_running", "max_waiting", "max_tokens_in_flight", "default_deadline_s"),
     "cache": ("mode", "ttl_s", "max_temperature"),
     "privacy": ("floor",),
+    "budgets": ("budget",),
+    "pairs": ("pair",),
 }
 """Keys that a centre may ever set: no program, address, folder, library or listener; and nothing that masks less, or
 shares answers between tenants."""
@@ -75,23 +79,37 @@ class ServerParts:
 
     home: Home
     recorder: Recorder
+    rows: SiteRows
 
     def now(self) -> Parts:
         return read_parts(self.home.sites)
 
     def check(self, parts: Parts) -> None:
-        self._ask({"op": "check parts", "parts": parts})
+        self._check(parts, self.now())
 
     def apply(self, parts: Parts, sequence: int, *, instead_of: Parts) -> None:
-        self.check(parts)
         before = self.now()
+        self._check(parts, before, instead_of)
         for section in sorted({*parts, *before}):
             if parts.get(section) != before.get(section):
                 detail: dict[str, str | int] = {"sequence": sequence, "part": parts.get(section, "")}
                 act = Act(action="site:part", actor="site", resource=f"section/{section}", detail=detail)
                 begin(self.recorder, act)
         write_parts(self.home.sites, parts)
+        self.rows.apply(parts, before, instead_of)
         self._ask({"op": "apply parts", "parts": parts, "instead_of": instead_of})
+
+    def drop(self, takes: Collection[str]) -> None:
+        """Take away the budgets and pairs that the officer does not allow any more. May be called at any time."""
+        before = self.now()
+        kept = {name: text for name, text in before.items() if name not in ROWS or name in takes}
+        if kept != before:
+            self.rows.apply(kept, before)
+            write_parts(self.home.sites, kept)
+
+    def _check(self, parts: Parts, *ours: Parts) -> None:
+        self._ask({"op": "check parts", "parts": parts})
+        self.rows.check(parts, *ours)
 
     def _ask(self, question: Mapping[str, object]) -> None:
         try:
@@ -132,6 +150,7 @@ def checked(parts: Parts, takes: tuple[str, ...]) -> dict[str, dict[str, Any]]:
         if _names_file(table):
             raise PermissionDenied(f"{where} takes a value from a file of this site", hint="write the value itself")
         found[section] = table
+    rows_of(parts)
     return found
 
 
@@ -149,7 +168,7 @@ def merged(document: Mapping[str, Any], parts: Parts) -> dict[str, Any]:
     result = dict(document)
     for section, table in checked({name: text for name, text in parts.items() if name in allowed}, allowed).items():
         own = document.get(section, {})
-        if isinstance(own, dict):  # else its reader says what is wrong
+        if section not in ROWS and isinstance(own, dict):  # else its reader says what is wrong
             result[section] = {**own, **{key: _joined(own.get(key), value) for key, value in table.items()}}
     return result
 

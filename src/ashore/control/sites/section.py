@@ -12,7 +12,7 @@ from ashore.kit.section import AtLeast0, Kept, Seconds, Section
 
 Days = Annotated[float, Meta(gt=0, le=3_650)]
 
-Takes = Literal["admission", "cache", "privacy"]
+Takes = Literal["admission", "cache", "privacy", "budgets", "pairs"]
 
 
 class SitesSection(Section, frozen=True, kw_only=True):
@@ -40,8 +40,8 @@ class SitesSection(Section, frozen=True, kw_only=True):
     """Address of the centre, `https://centre.example`; or `folder:/PATH` or `s3://BUCKET/PATH`, where it publishes.
     Empty: it is reached by sticks alone."""
     takes: tuple[Takes, ...] = ()
-    """Parts of this file that the centre may set: `admission`, `cache`; `privacy`, whose floors only mask more. Empty:
-    none. An assignment with a part that is not allowed here is not taken."""
+    """What the centre may set here: parts of this file (`admission`, `cache`; `privacy`, whose floors only mask more),
+    `budgets` and curated `pairs`. Empty: nothing. An assignment with a part that is not allowed here is not taken."""
     poll_s: Seconds = 60
     """About how often the centre is asked for news."""
     report_s: Seconds = 300

@@ -17,11 +17,10 @@ import msgspec
 
 from ashore.control.releases import ReleaseOffice
 from ashore.control.sites.parts import NAME, Parts, SiteParts
+from ashore.control.sites.rows import SITE
 from ashore.core.clock import Clock
 from ashore.core.errors import AshoreError, Conflict, CorruptBlob, MemoryFull
-from ashore.core.ids import Digest, TenantId
-from ashore.core.principal import Principal
-from ashore.data.authority import Actor
+from ashore.core.ids import Digest
 from ashore.data.releases import HOSTED, Book, Course, ReleaseWish, Way
 from ashore.kit.decode import UNDECODABLE
 from ashore.kit.store import ModelCopy, ModelStore
@@ -31,8 +30,6 @@ from ashore.kit.wholefile import write_whole
 Gate = Literal["smoke", "shadow", "none"]
 Phase = Literal["idle", "preparing", "switching", "judging", "undoing"]
 
-SITE: Final = Actor(principal=Principal(id="site", kind="internal", tenant=TenantId("")))
-"""Who moves releases here, in the audit log."""
 JUDGE_S: Final = 60
 STANDBY_S: Final = 86_400
 WARM_S: Final = 1800

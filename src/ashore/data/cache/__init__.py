@@ -12,7 +12,7 @@ Where to add what:
   (data/cache/shares.py) and `ShareOut` (data/cache/report.py), which are added up over workers.
 """
 
-from ashore.data.cache.curated import CuratedAnswers
+from ashore.data.cache.curated import CuratedAnswers, plain
 from ashore.data.cache.embedded import valkey_command, valkey_program
 from ashore.data.cache.model import Ask, Directive, Found, KeptAnswer, KeptChoice, Pair, Question, Ready
 from ashore.data.cache.pairsfile import read_pairs
@@ -20,4 +20,4 @@ from ashore.data.cache.ports import FixedEpochs, SharedTier
 from ashore.data.cache.rules import directive_of
 from ashore.data.cache.section import OF_A_FILE, CachePolicy, RedisSection, RoutePolicy, check_shared_url
 from ashore.data.cache.service import AnswerCache
-from ashore.data.cache.sql import cache_secret, purge, save_pairs
+from ashore.data.cache.sql import cache_secret, load_pairs, purge, remove_pairs, save_pairs

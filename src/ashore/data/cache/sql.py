@@ -77,11 +77,12 @@ def save_pairs(connection: Connection, pairs: Iterable[Pair]) -> int:
     return len(rows)
 
 
-def remove_pairs(connection: Connection, *, tenant: str = "") -> int:
-    """Delete the curated pairs of a tenant, or all; return how many there were."""
-    where = " WHERE tenant = :tenant" if tenant else ""
-    values = {"tenant": tenant} if tenant else {}
-    removed = execute(connection, f"DELETE FROM curated_answer{where}", **values).rowcount
+def remove_pairs(connection: Connection, *, tenant: str = "", alias: str = "", question: str = "") -> int:
+    """Delete the curated pairs of a tenant, of an alias, of a question, or all; return how many there were."""
+    named = {"tenant": tenant, "alias": alias, "plain": plain(question)}
+    values = {name: value for name, value in named.items() if value}
+    where = " AND ".join(f"{name} = :{name}" for name in values) or "1 = 1"
+    removed = execute(connection, f"DELETE FROM curated_answer WHERE {where}", **values).rowcount
     bump(connection, CURATED_EPOCH)
     bump(connection, ANY_PURGE_EPOCH)
     return int(removed)

@@ -82,6 +82,15 @@ class BudgetIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         """Keep the id alone of a whole key, so that no answer and no record repeats a secret."""
         msgspec.structs.force_setattr(self, "key", key_id_in(self.key))
 
+    def rule(self) -> BudgetRule:
+        """Return the rule that is asked for.
+
+        Raises:
+            InvalidRequest: it is inconsistent.
+        """
+        window = self.window or ("now" if self.kind in NOW_KINDS else "total")
+        return check_rule(BudgetRule(**{**msgspec.structs.asdict(self), "window": window}))
+
 
 class BudgetNamed(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Which budget."""
@@ -191,8 +200,7 @@ def set_budget(office: BudgetOffice, actor: Actor, asked: BudgetIn) -> BudgetOut
     With only a cap the budget applies to everyone together. A name limits that one; `*` limits each one separately:
     `--tenant acme --user '*'` gives every user of acme the same cap. A request must fit every budget that applies.
     """
-    window = asked.window or ("now" if asked.kind in NOW_KINDS else "total")
-    rule = check_rule(BudgetRule(**{**msgspec.structs.asdict(asked), "window": window}))
+    rule = asked.rule()
     check_on(office.rights, actor.principal, WRITE, f"budget/{rule.rule_id}")
     check_names(rule, office.names)
 
