@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,6 +15,7 @@ import msgspec
 from ashore.cli.refusals import error_words, raise_refusal
 from ashore.cli.target import ServerTarget, api_base, unreachable
 from ashore.core.errors import InvalidRequest, NotReady, RemoteRefused
+from ashore.core.serversent import DONE, ServerSent
 from ashore.kit.decode import UNDECODABLE
 
 CONNECT_TIMEOUT_S = 5.0
@@ -221,11 +223,9 @@ class ChatClient:
             with self._http.stream("POST", "chat/completions", json=body) as answer:
                 if answer.status_code != 200:
                     raise_refusal(answer.status_code, answer.read(), self._target.url)
-                for line in answer.iter_lines():
-                    if not line.startswith("data:"):
-                        continue
-                    data = line[5:].strip()
-                    if data == "[DONE]":
+                reader = ServerSent(self._target.url)
+                for data in chain.from_iterable(map(reader.take, answer.iter_bytes())):
+                    if data == DONE:
                         done = True
                         break
                     piece = read_event(data, stats)
@@ -262,14 +262,14 @@ class ChatClient:
         self._http.close()
 
 
-def read_event(data: str, stats: Stats) -> Piece | None:
+def read_event(data: bytes, stats: Stats) -> Piece | None:
     """Return what one event of a stream adds, None when it adds nothing to show.
 
     Raises:
         RemoteRefused: the event is an error, or no JSON.
     """
     try:
-        event = msgspec.json.decode(data.encode())
+        event = msgspec.json.decode(data)
     except UNDECODABLE as fault:
         raise RemoteRefused(f"the server sent an event that is not JSON: {data[:100]!r}") from fault
     if not isinstance(event, dict):

@@ -190,12 +190,13 @@ async def serve(
     origins = Origins(trusted_proxies(topology))
     board = Board(Path(topology.board), index) if topology.board else None
     grammars = GrammarChecker()
+    centre = centre_of(topology.sections.get("sites", {}), topology.home, authority=authority, clock=clock)
     serving = ServingService(
         topology, make_replica=make_replica, load_text=load_text, check_grammar=grammars.check, clock=clock,
         metrics=metrics, cache=opened.context.need(AnswerCache), authority=authority, board=board,
         guards=guards_of(opened.context), limit=ConcurrencyLimit(meter),
         tell_supervisor=opened.context.find(AsksSupervisor),
-        centre=centre_of(topology.sections.get("sites", {}), topology.home, authority=authority, clock=clock),
+        centre=centre,
     )  # fmt: skip
     where = topology.listens(index)
     sock = listen(where.http)
@@ -250,7 +251,8 @@ async def serve(
     for name, work in opened.background():
         background.keep(name, work)
     if topology.sections.get("sites", {}).get("role") == "site":
-        background.keep("word of the centre", partial(keep_to_word, serving.reception, Path(topology.home), clock))
+        keep_word = partial(keep_to_word, serving.reception, Path(topology.home), clock, centre)
+        background.keep("word of the centre", keep_word)
     if board is not None:
         background.keep("beat on the board", partial(_beat, board))
     opened_for_good()

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from ashore.control.drills.model import Outcome
+from ashore.core.errors import EngineFailed
+from ashore.core.serversent import DONE, ServerSent
 
 PAUSE_S = 0.05
 """After a request that failed, so that a dead server is not flooded."""
@@ -98,18 +100,15 @@ def ask_once(asked: Asked, text: str, began_s: float) -> Outcome:
         if status != 200:
             code = code_of(answer.read(65_536))
         else:
-            pending = b""
+            reader = ServerSent(asked.url)
             while piece := answer.read1(65_536):
                 first_s = first_s or time.monotonic() - start_s
-                pending += piece
-                *lines, pending = pending.split(b"\n")
-                for line in lines:
-                    if line.startswith(b"data: [DONE]"):
+                for data in reader.take(piece):
+                    if data == DONE:
                         ended = True
-                    elif line.startswith(b"data: {"):
-                        got = True
-                        code = code or code_of(line[6:])
-    except (OSError, http.client.HTTPException) as fault:
+                    else:
+                        got, code = True, code or code_of(data)
+    except (OSError, http.client.HTTPException, EngineFailed) as fault:
         code = code or type(fault).__name__
     finally:
         connection.close()

@@ -21,6 +21,7 @@ from ashore.core.chat import Message
 from ashore.core.clock import Clock
 from ashore.core.errors import AshoreError, ContextTooLong, EngineFailed, Overloaded
 from ashore.core.sampling import NEUTRAL, SAMPLING_FIELDS
+from ashore.core.serversent import DONE, ServerSent
 from ashore.data.authority import INFER, Authority, Principal
 from ashore.data.path.deadlines import deadline_of
 from ashore.data.path.generation import FreshAnswers, Place
@@ -57,7 +58,6 @@ REST_S: Final = (5.0, 10.0, 30.0, 60.0)
 CHARS_PER_TOKEN: Final = 3
 ANSWER_TOKENS: Final = 1024
 """Reserved of a budget for an answer whose request names no limit."""
-LINE_BYTES: Final = 1 << 20
 WORD_S: Final = 10.0
 """Between two looks at what the centre allows."""
 ASKED_DIRECTLY: Final = frozenset(SAMPLING_FIELDS) - {"logit_bias", "min_tokens"}
@@ -114,14 +114,23 @@ class Centre:
         self._allow = (*allow, server_of(settings.centre))
         self._failures, self._again_s = 0, 0.0
         self._client = self._open()
+        self.look()
+
+    def look(self) -> None:
+        """Read what the last want of the centre allows; without one, what ashore.toml says alone counts."""
+        try:
+            word = (self._folder / "escalate").read_text()
+        except OSError:
+            word = "quality"
+        said = next((one for one in ORDER if one == word), "never")
+        self._least = min((self.settings.escalate, said), key=ORDER.index)
 
     def allowed(self, why: Escalate, request: GenerationRequest, principal: Principal) -> bool:
         """Return whether a request may be asked of the centre now, for being too large or too many (`overflow`), or
         for what its alias deserves (`quality`)."""
         if self._clock.monotonic_s() < self._again_s or not _is_plain(request):
             return False
-        least = min((self.settings.escalate, self._said_by_centre()), key=ORDER.index)
-        if ORDER.index(least) < ORDER.index(why):
+        if ORDER.index(self._least) < ORDER.index(why):
             return False
         decision = self._authority.decide(principal, INFER, f"model/{request.model}:{CENTRE}")
         return decision.allowed or not decision.rule
@@ -141,7 +150,7 @@ class Centre:
 
         from ashore.kit.outgoing import stream_checked
 
-        headers = {"content-type": "application/json"}
+        headers, body = {"content-type": "application/json"}, body_of(request, self.settings.escalate_to)
         if self.settings.escalate_key:
             headers["authorization"] = f"Bearer {self.settings.escalate_key}"
         began = False
@@ -149,12 +158,12 @@ class Centre:
             async with asyncio.timeout(first_s) as alarm:
                 opened = stream_checked(
                     self._client, f"{self.settings.centre.rstrip('/')}/v1/chat/completions", self._allow, method="POST",
-                    headers=headers, content=body_of(request, self.settings.escalate_to),
+                    headers=headers, content=body,
                 )  # fmt: skip
                 async with opened as answer:
                     if answer.status_code != 200:
                         raise _Unanswered(f"the centre answered {answer.status_code}")
-                    async for event in _events(answer, request, int(self._clock.now_s())):
+                    async for event in _events(answer, request, len(body), int(self._clock.now_s())):
                         alarm.reschedule(None)
                         began, self._failures = True, 0
                         yield event
@@ -184,13 +193,6 @@ class Centre:
         authority = self._folder / "centre-ca.pem"
         verify = ssl.create_default_context(cafile=str(authority) if authority.is_file() else None)
         return httpx.AsyncClient(trust_env=False, verify=verify, timeout=httpx.Timeout(60.0, connect=CONNECT_S))
-
-    def _said_by_centre(self) -> Escalate:
-        """Return what the last want of the centre allows; without one, what ashore.toml says alone counts."""
-        with suppress(OSError):
-            word = (self._folder / "escalate").read_text()
-            return next((one for one in ORDER if one == word), "never")
-        return "quality"
 
 
 class EscalatedAnswers(FreshAnswers):
@@ -346,24 +348,24 @@ def _message(one: Message) -> dict[str, Any]:
     return said
 
 
-async def _events(answer: httpx.Response, request: GenerationRequest, now_s: int) -> AsyncIterator[ServingEvent]:
-    """Yield the events of a stream of server-sent events.
+async def _events(
+    answer: httpx.Response, request: GenerationRequest, sent_bytes: int, now_s: int
+) -> AsyncIterator[ServingEvent]:
+    """Yield the events of a stream of server-sent events. No more tokens are believed than bytes were sent and came.
 
     Raises:
         EngineFailed: it is no such stream, says that it failed, or ends before its end mark.
     """
-    is_whole, ended, has_begun = False, set[int](), False
-    async for line in _lines(answer):
-        if not line.startswith(b"data:"):
-            continue
-        data = line[5:].strip()
-        if data == b"[DONE]":
+    is_whole, ended, has_begun, come_bytes = False, set[int](), False, 0
+    async for data in _data(answer):
+        come_bytes += len(data)
+        if data == DONE:
             is_whole = True
             break
         try:
             chunk = msgspec.json.decode(data, type=_Chunk)
             events = [one for choice in chunk.choices for one in _choice_events(choice, request)]
-            usage = None if chunk.usage is None else _usage(chunk.usage)
+            usage = None if chunk.usage is None else _usage(chunk.usage, sent_bytes, come_bytes)
         except (*UNDECODABLE, KeyError, TypeError, ValueError) as fault:
             raise EngineFailed(f"the centre sent a piece that cannot be read: {fault}") from fault
         if chunk.error is not None:
@@ -383,14 +385,11 @@ async def _events(answer: httpx.Response, request: GenerationRequest, now_s: int
         raise EngineFailed("the centre's answer ended before it was whole", hint="send it again")
 
 
-async def _lines(answer: httpx.Response) -> AsyncIterator[bytes]:
-    rest = b""
+async def _data(answer: httpx.Response) -> AsyncIterator[bytes]:
+    reader = ServerSent("the centre")
     async for piece in answer.aiter_raw():
-        *lines, rest = (rest + piece).split(b"\n")
-        if len(rest) > LINE_BYTES:
-            raise EngineFailed(f"the centre sent a line of more than {LINE_BYTES:,} bytes")
-        for line in lines:
-            yield line
+        for data in reader.take(piece):
+            yield data
 
 
 def _choice_events(choice: dict[str, Any], request: GenerationRequest) -> list[ServingEvent]:
@@ -414,18 +413,22 @@ def _choice_events(choice: dict[str, Any], request: GenerationRequest) -> list[S
     return found
 
 
-def _usage(told: Mapping[str, Any]) -> Usage:
+def _usage(told: Mapping[str, Any], sent_bytes: int, come_bytes: int) -> Usage:
     details = told.get("prompt_tokens_details") or {}
+    prompt_tokens = min(max(0, int(told["prompt_tokens"])), sent_bytes)
     return Usage(
-        prompt_tokens=int(told["prompt_tokens"]),
-        cached_tokens=int(details.get("cached_tokens") or 0),
-        completion_tokens=int(told["completion_tokens"]),
+        prompt_tokens=prompt_tokens,
+        cached_tokens=min(max(0, int(details.get("cached_tokens") or 0)), prompt_tokens),
+        completion_tokens=min(max(0, int(told["completion_tokens"])), come_bytes),
     )
 
 
-async def keep_to_word(reception: Reception, home: Path, clock: Clock) -> None:
-    """Let a site serve without news for as long as its centre allows: `sites/until` says until when, and who."""
+async def keep_to_word(reception: Reception, home: Path, clock: Clock, centre: Centre | None) -> None:
+    """Let a site serve without news for as long as its centre allows: `sites/until` says until when, and who. And have
+    `centre` asked for what the newest assignment allows."""
     while True:
+        if centre is not None:
+            centre.look()
         reception.lapsed = ""
         with suppress(OSError, ValueError):
             until_s, days, centre = (home / "sites" / "until").read_text().split(maxsplit=2)

@@ -26,11 +26,12 @@ from ashore.core.errors import (
     UnknownModel,
     UnsupportedByEngine,
 )
+from ashore.core.serversent import DONE
 from ashore.data.engines.model import EngineEvent, Finished, FleetServer, Token
 from ashore.data.engines.vllm import wire
 from ashore.data.engines.vllm.pool import Backend, Pool
 from ashore.data.engines.vllm.reach import FleetServers, Reach
-from ashore.data.engines.vllm.talk import PROBE_TIMEOUT_S, Elsewhere, Live, Talk, check, lines, translated
+from ashore.data.engines.vllm.talk import PROBE_TIMEOUT_S, Elsewhere, Live, Talk, check, events, translated
 from ashore.kit.decode import UNDECODABLE
 
 _log = logging.getLogger(__name__)
@@ -383,11 +384,10 @@ class Servers:
         end: wire.Choice | None = None
         stop_token_id: int | None = None
         too_many = False
-        async with contextlib.aclosing(lines(one.url, answer)) as found:
-            async for line in found:
+        async with contextlib.aclosing(events(one.url, answer)) as found:
+            async for data in found:
                 talk.heard_s = time.monotonic()
-                data = line[5:].strip()
-                if not line.startswith(b"data:") or data == b"[DONE]":
+                if data == DONE:
                     continue  # a stream ends after it; reading on to its end closes what httpx opened
                 chunk = msgspec.json.decode(data, type=wire.Chunk)
                 if chunk.error is not None:

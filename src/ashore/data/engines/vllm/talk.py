@@ -11,11 +11,11 @@ from typing import Any, Final
 import httpx
 
 from ashore.core.errors import AshoreError, EngineFailed, PermissionDenied, SourceUnreachable
+from ashore.core.serversent import ServerSent
 from ashore.data.engines.model import GenerateOrder
 from ashore.data.engines.vllm import wire
 from ashore.kit.decode import UNDECODABLE
 
-MOST_LINE_BYTES: Final = 8 << 20
 """Limit of one stream event: a token with its alternatives has a few KiB."""
 MOST_ERROR_BYTES: Final = 64 << 10
 """Limit of an error body; the rest is cut."""
@@ -127,24 +127,17 @@ async def _pieces(answer: httpx.Response) -> AsyncGenerator[bytes]:
         yield piece
 
 
-async def lines(url: str, answer: httpx.Response) -> AsyncGenerator[bytes]:
-    """Yield the lines of a stream without their ends.
+async def events(url: str, answer: httpx.Response) -> AsyncGenerator[bytes]:
+    """Yield the data of the events of a stream.
 
     Raises:
-        EngineFailed: one has more than `MOST_LINE_BYTES`.
+        EngineFailed: a line of it is too long.
     """
-    rest = bytearray()
+    reader = ServerSent(f"vLLM at {url}")
     async with contextlib.aclosing(_pieces(answer)) as pieces:
         async for piece in pieces:
-            *whole, last = piece.split(b"\n")
-            for line in whole:
-                yield bytes(rest + line)
-                rest.clear()
-            rest += last
-            if len(rest) > MOST_LINE_BYTES:
-                raise EngineFailed(f"vLLM at {url} sent a line of more than {MOST_LINE_BYTES:,} bytes")
-    if rest:
-        yield bytes(rest)
+            for data in reader.take(piece):
+                yield data
 
 
 def _verdict(url: str, status: int, words: str) -> Exception:
