@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,7 +17,7 @@ STREAM = b': hello\nevent: x\ndata: {"a": 1}\r\n\ndata:{"b": "\xc3\xa9"}\n\ndata
 @given(st.lists(st.integers(0, len(STREAM)), max_size=8))
 def test_events_are_the_same_however_the_bytes_come(cuts: list[int]) -> None:
     reader, ends = ServerSent("it"), [0, *sorted(cuts), len(STREAM)]
-    found = [data for start, end in zip(ends, ends[1:], strict=False) for data in reader.take(STREAM[start:end])]
+    found = [data for start, end in pairwise(ends) for data in reader.take(STREAM[start:end])]
     assert found == [b'{"a": 1}', b'{"b": "\xc3\xa9"}', DONE]
 
 

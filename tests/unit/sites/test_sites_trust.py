@@ -8,6 +8,7 @@ import json
 import pytest
 from tests.support.site_centre import DAY_S, NOW_S, Centre, MemoryTree, Mirror
 
+from ashore.control.sites.links import Pace
 from ashore.control.sites.ports import Absent
 from ashore.control.sites.roles import new_key_file, read_metadata, sign_file
 from ashore.control.sites.trust import CentreRefused, last_trusted
@@ -125,10 +126,13 @@ def test_endless_data_is_refused(centre, site, what):
 def test_a_trickle_is_refused_as_slow(centre, site):
     seconds = itertools.count(0, 10)  # each look at the clock is ten seconds later
 
-    def change(path, data):
-        return (data[at : at + 1] for at in range(len(data))) if "timestamp" in path else data
+    def trickle(data):
+        pace = Pace("a mirror", 0, len(data), now=lambda: float(next(seconds)))
+        for at in range(len(data)):
+            pace.take(1)
+            yield data[at : at + 1]
 
-    refused(centre, site[0], change, "slow", ticks=lambda: float(next(seconds)))
+    refused(centre, site[0], lambda path, data: trickle(data) if "timestamp" in path else data, "slow")
 
 
 @pytest.mark.parametrize("what", ["targets.json", "site-north", "snapshot"])

@@ -156,7 +156,7 @@ class BucketLink:
             found = obstore.get(self._objects.store, key, options={"range": {"offset": start}} if start else None)
             if int(found.meta["size"]) > limit:
                 raise WrongBytes(f"{self._objects.place}/{path} is longer than {limit:,} bytes")
-            pace = _Pace(self._objects.place, start, limit)
+            pace = Pace(self._objects.place, start, limit)
             for piece in found.stream(min_chunk_size=64 << 10):
                 pace.take(len(piece))
                 yield bytes(piece)
@@ -221,7 +221,7 @@ class HttpLink:
             skip = 0 if answer.status_code == 206 else start
             if answer.status_code == 206 and not answer.headers.get("content-range", "").startswith(f"bytes {start}-"):
                 raise WrongBytes(f"{answer.url.host} sent another part of {path} than it was asked for")
-            pace = _Pace(answer.url.host, start - skip, limit, self._now)
+            pace = Pace(answer.url.host, start - skip, limit, self._now)
             with self._translated():
                 for piece in answer.iter_raw():
                     pace.take(len(piece))
@@ -301,8 +301,8 @@ class HttpLink:
             raise Away(f"{self._url} cannot be reached: {fault}", hint="what has arrived is kept") from fault
 
 
-class _Pace:
-    """Ends a read that is too long or too slow."""
+class Pace:
+    """Ends a read that is too long or too slow: nothing above a link has a clock of its own for that."""
 
     def __init__(self, host: str, start: int, limit: int, now: Callable[[], float] = time.monotonic) -> None:
         self._host, self._left, self._limit, self._now = host, limit - start, limit, now

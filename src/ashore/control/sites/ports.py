@@ -120,5 +120,10 @@ class OnProgress(Protocol):
 
 
 def read_whole(link: CentreLink, path: str, *, limit: int) -> bytes:
-    """Return a small file of the tree. Raises as `CentreLink.read`."""
-    return b"".join(link.read(path, limit=limit))
+    """Return a small file of the tree. Raises as `CentreLink.read`, also where a link has no limit of its own."""
+    found = bytearray()
+    for piece in link.read(path, limit=limit):
+        found += piece
+        if len(found) > limit:
+            raise WrongBytes(f"{path} is longer than {limit:,} bytes")
+    return bytes(found)

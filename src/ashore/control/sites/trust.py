@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import fcntl
 import os
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -19,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from ashore.control.sites.model import ModelParts, Want
-from ashore.control.sites.ports import Absent, CentreLink, TooSlow, WrongBytes
+from ashore.control.sites.ports import Absent, CentreLink, TooSlow, WrongBytes, read_whole
 from ashore.control.sites.report import Attack
 from ashore.control.sites.roles import METADATA, SITES, model_path, stored_path, want_path
 from ashore.core.errors import CorruptBlob, HomeBusy
@@ -30,9 +29,6 @@ from ashore.kit.wholefile import write_whole
 if TYPE_CHECKING:
     from tuf.ngclient import Updater
 
-LEAST_RATE: Final = 256
-"""Bytes a second, after the first `GRACE_S`: python-tuf itself would wait for ever on a trickle."""
-GRACE_S: Final = 30.0
 WANT_BYTES: Final = 1 << 20
 MANIFEST_BYTES: Final = 256 << 20
 _want = msgspec.json.Decoder(Want).decode
@@ -79,7 +75,6 @@ def refresh(
     site: str,
     root: bytes,
     now_s: float,
-    ticks: Callable[[], float] = time.monotonic,
 ) -> Trusted:
     """Read what is new, verify it, and return it. With nothing new that costs two small requests.
 
@@ -89,7 +84,6 @@ def refresh(
         site: Name of this site.
         root: The root that was pinned at joining; later ones are signed by it, one after the other.
         now_s: Unix time by this machine's clock; the newest signed time counts where that is later.
-        ticks: Seconds that only rise.
 
     Raises:
         CentreRefused: an attack, by name; the trusted state stays.
@@ -99,12 +93,12 @@ def refresh(
     with _held(trusted):
         floor = _signed_s(trusted)
         try:
-            return _refresh(link, trusted, site, root, max(now_s, floor), ticks)
+            return _refresh(link, trusted, site, root, max(now_s, floor))
         except CentreRefused as fault:
             if fault.attack != "frozen" or _signed_s(trusted) == floor:
                 raise
         # a key that had signed a time far ahead was replaced by the root that came just now
-        return _refresh(link, trusted, site, root, max(now_s, _signed_s(trusted)), ticks)
+        return _refresh(link, trusted, site, root, max(now_s, _signed_s(trusted)))
 
 
 def last_trusted(trusted: Path) -> Trusted | None:
@@ -117,9 +111,7 @@ def last_trusted(trusted: Path) -> Trusted | None:
     return Trusted(root=_root_version(trusted), signed_s=_signed_s(trusted), want=want, parts=parts)
 
 
-def _refresh(
-    link: CentreLink, trusted: Path, site: str, root: bytes, now_s: float, ticks: Callable[[], float]
-) -> Trusted:
+def _refresh(link: CentreLink, trusted: Path, site: str, root: bytes, now_s: float) -> Trusted:
     from tuf.ngclient import Updater, UpdaterConfig
 
     limits = UpdaterConfig(
@@ -127,7 +119,7 @@ def _refresh(
         targets_max_length=4 << 20, max_delegations=4,
     )  # fmt: skip
     with _named_attacks(now_s):
-        fetcher = _fetcher(link, ticks)
+        fetcher = _fetcher(link)
         updater = Updater(str(trusted), METADATA, fetcher=fetcher, config=limits, bootstrap=root)
         updater._trusted_set.reference_time = datetime.fromtimestamp(now_s, UTC)  # python-tuf takes no other clock
         updater.refresh()
@@ -137,7 +129,7 @@ def _refresh(
             if f"site-{site}" in known.delegations.roles:
                 raise CentreRefused("wrong site", f"what came as the assignment of {site} is that of another site")
             return Trusted(root=_root_version(trusted), signed_s=_signed_s(trusted), want=None, parts={})
-        data = _verified(link, info, WANT_BYTES, trusted / "want.json", ticks)
+        data = _verified(link, info, WANT_BYTES, trusted / "want.json")
         try:
             want = _want(data)
         except UNDECODABLE as fault:
@@ -151,19 +143,19 @@ def _refresh(
             )
         parts = {}
         for digest in sorted({one.model for one in (*want.serve, *want.adapters)}):
-            parts[digest] = _model(updater, link, trusted, digest, ticks)
+            parts[digest] = _model(updater, link, trusted, digest)
     if before != want:
         write_whole(trusted / "want.json", data)
     return Trusted(root=_root_version(trusted), signed_s=_signed_s(trusted), want=want, parts=parts)
 
 
-def _model(updater: Updater, link: CentreLink, trusted: Path, digest: str, ticks: Callable[[], float]) -> ModelParts:
+def _model(updater: Updater, link: CentreLink, trusted: Path, digest: str) -> ModelParts:
     """Return the parts of a model, which must be released by `targets`, whatever the director wants."""
     info = updater._trusted_set.targets.targets.get(model_path(digest))
     if info is None:
         raise CentreRefused("forged", f"the centre wants {digest} here, and nobody who may release models released it")
     path = _kept(trusted, digest)
-    data = _verified(link, info, MANIFEST_BYTES, path, ticks)
+    data = _verified(link, info, MANIFEST_BYTES, path)
     try:
         parts = _parts(data)
     except UNDECODABLE as fault:
@@ -175,29 +167,16 @@ def _model(updater: Updater, link: CentreLink, trusted: Path, digest: str, ticks
     return parts
 
 
-def _verified(link: CentreLink, info: Any, most: int, kept: Path, ticks: Callable[[], float]) -> bytes:
+def _verified(link: CentreLink, info: Any, most: int, kept: Path) -> bytes:
     """Return the file of a target: the kept one, where it is still the right one."""
     if kept.exists() and sha256(data := kept.read_bytes()).hexdigest() == info.hashes["sha256"]:
         return data
-    data = _read(link, stored_path(info.path, info.hashes["sha256"]), min(info.length, most), ticks)
+    data = read_whole(link, stored_path(info.path, info.hashes["sha256"]), limit=min(info.length, most))
     info.verify_length_and_hashes(data)
     return data
 
 
-def _read(link: CentreLink, path: str, limit: int, ticks: Callable[[], float]) -> bytes:
-    """Return a file, unless it comes more slowly than `LEAST_RATE`."""
-    begun_s, pieces, length = ticks(), [], 0
-    for piece in link.read(path, limit=limit):
-        pieces.append(piece)
-        length += len(piece)
-        if length > limit:
-            raise WrongBytes(f"{path} is longer than {limit:,} bytes")
-        if (spent_s := ticks() - begun_s) > GRACE_S + length / LEAST_RATE:
-            raise TooSlow(f"{path}: {length:,} bytes came in {spent_s:.0f} s")
-    return b"".join(pieces)
-
-
-def _fetcher(link: CentreLink, ticks: Callable[[], float]) -> Any:
+def _fetcher(link: CentreLink) -> Any:
     from tuf.api.exceptions import DownloadHTTPError
     from tuf.ngclient import FetcherInterface
 
@@ -209,7 +188,7 @@ def _fetcher(link: CentreLink, ticks: Callable[[], float]) -> Any:
 
         def download_bytes(self, url: str, max_length: int) -> bytes:
             try:
-                return _read(link, url, max_length, ticks)
+                return read_whole(link, url, limit=max_length)
             except Absent as fault:
                 if url.endswith("timestamp.json"):  # named by no other file: there is no centre's tree
                     raise
