@@ -431,12 +431,10 @@ async def keep_to_word(reception: Reception, home: Path, clock: Clock, centre: C
             centre.look()
         reception.lapsed = ""
         with suppress(OSError, ValueError):
-            until_s, days, centre = (home / "sites" / "until").read_text().split(maxsplit=2)
+            until_s, days, host = (home / "sites" / "until").read_text().split(maxsplit=2)
             if 0 < float(until_s) < clock.now_s():
-                reception.lapsed = (
-                    f"this site has had no news of its centre ({centre}) for {days} days, and the centre \
+                reception.lapsed = f"this site has had no news of its centre ({host}) for {days} days, and the centre \
 allows no more"
-                )
         await asyncio.sleep(WORD_S)
 
 
