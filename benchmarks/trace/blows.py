@@ -20,7 +20,11 @@ LOOK_S = 0.05
 
 
 def strike(platform: Platform, role: str, now_s: Callable[[], float], model: str) -> Blow:
-    """Kill one process with SIGKILL, and return how long it took until another did its work."""
+    """Kill one process with SIGKILL, and return how long it took until another did its work.
+
+    A job that processes died under twice is given up by design, so no blow falls while one runs that was hit before.
+    """
+    _await_no_suspect(platform)
     victim = _find(platform, role)
     at_s, began, since_s = now_s(), time.monotonic(), time.time()
     os.kill(victim, signal.SIGKILL)
@@ -93,6 +97,14 @@ def _find(platform: Platform, role: str) -> int:
             raise RuntimeError(f"there is no {role}; there are {sorted(found)}\n{platform.said()}")
         time.sleep(LOOK_S)
     return found[role]
+
+
+def _await_no_suspect(platform: Platform) -> None:
+    until = time.monotonic() + GIVE_UP_S
+    while platform.runs_a_suspect():
+        if time.monotonic() > until:
+            raise RuntimeError(f"a job that was hit once runs for {GIVE_UP_S:g} s\n{platform.said()}")
+        time.sleep(LOOK_S)
 
 
 def _does(platform: Platform, role: str, model: str, since_s: float) -> bool:

@@ -155,10 +155,16 @@ class Platform:
 
     def jobs_taken(self, since_s: float) -> bool:
         """Return whether a job was leased, its lease renewed, or ended after a moment (seconds since the epoch)."""
-        query = "SELECT 1 FROM job WHERE finished_ms > :ms OR (state = 'running' AND lease_until_ms > :ms + :lease_ms)"
-        given = {"ms": since_s * 1000, "lease_ms": LEASE_S * 1000}
+        ms = since_s * 1000
+        return self._has_job("finished_ms > ? OR (state = 'running' AND lease_until_ms > ?)", (ms, ms + LEASE_S * 1000))
+
+    def runs_a_suspect(self) -> bool:
+        """Return whether a job is under way under which a process has died before."""
+        return self._has_job("state = 'running' AND deaths > 0")
+
+    def _has_job(self, condition: str, given: Sequence[float] = ()) -> bool:
         with closing(sqlite3.connect(f"file:{self.home / 'state.db'}?mode=ro", uri=True, timeout=5)) as connection:
-            return connection.execute(query + " LIMIT 1", given).fetchone() is not None
+            return connection.execute(f"SELECT 1 FROM job WHERE {condition} LIMIT 1", given).fetchone() is not None
 
     def works(self, role: str) -> bool:
         """Return whether a process does its work, as far as it shows without a request of a client."""

@@ -56,7 +56,7 @@ SHORT = Course(
     batch_lines=60,
     burst=(10, 40),
     max_tokens=200,
-    limits=Limits(deadline_s=20, back_s=10, echo=True, jobs_done_s=40),
+    limits=Limits(deadline_s=20, back_s=10, echo=True, jobs_done_s=180),
 )
 FAKE = Course(
     models=("fake:echo?tok_per_s=100",),

@@ -35,8 +35,9 @@ def trace(*words: str, timeout_s: float) -> str:
 
 
 @needs_front
+@pytest.mark.timeout(600)
 def test_nothing_is_lost_while_every_process_is_killed_in_turn() -> None:
-    said = trace("short", timeout_s=240)
+    said = trace("short", timeout_s=540)
     assert said.count("pass  ") == 11 and "FAIL" not in said
 
 

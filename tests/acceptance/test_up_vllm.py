@@ -188,9 +188,12 @@ def test_the_exact_command_is_part_of_the_plan(
     assert "--port $PORT" in shown.stdout and "--tensor-parallel-size 2" in shown.stdout
 
 
-def test_without_vllm_nothing_is_fetched_and_the_hint_says_how_to_install_it(ashore: Run, tmp_path: Path) -> None:
+def test_without_vllm_nothing_is_fetched_and_the_hint_says_how_to_install_it(
+    ashore: Run, tmp_path: Path, free_port: Callable[[], int]
+) -> None:
     (tmp_path / "ashore.toml").write_text(CONFIG.format(source="deepseek-v3.1", executable="no-such-vllm"))
+    ports = ("--port", str(free_port()), "--grpc-port", "0")
     for more in ([], ["--dry-run"]):
-        refused = ashore("up", "--config", str(tmp_path / "ashore.toml"), *more, home=tmp_path / "home")
+        refused = ashore("up", "--config", str(tmp_path / "ashore.toml"), *ports, *more, home=tmp_path / "home")
         assert refused.returncode == 4
         assert "not installed on this machine" in refused.stderr and "pip install vllm" in refused.stderr

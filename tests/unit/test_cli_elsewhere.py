@@ -113,8 +113,9 @@ class Far:
                 for name, value in far.headers.items():
                     self.send_header(name, value)
                 self.send_header("content-length", str(len(far.body)))
-                self.end_headers()
-                self.wfile.write(far.body)
+                with suppress(OSError):  # the command left: it waits no longer, or the answer is too long
+                    self.end_headers()
+                    self.wfile.write(far.body)
 
             do_POST = do_GET
 
