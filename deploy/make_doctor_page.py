@@ -25,7 +25,7 @@ FAULTS: Final = (
 )
 RECORDED: Final = tuple(
     HERE / "tests/unit/doctor" / name
-    for name in ("test_doctor_gpus.py", "test_doctor_recorded.py", "test_doctor_sites.py")
+    for name in ("test_doctor_cards.py", "test_doctor_gpus.py", "test_doctor_recorded.py", "test_doctor_sites.py")
 )
 _ID: Final = re.compile(r"D\d{3}")
 _SILENT: Final = frozenset({"is_silent"})

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 app = App(name="status", help="Show what the server of this home runs; needs no key.")
 
 EXIT_NOT_RUNNING: Final = NotReady.exit_code
-_ACCELERATORS: Final = (("dev/nvidia[0-9]*", "NVIDIA"), ("dev/kfd", "AMD"), ("dev/davinci[0-9]*", "Ascend"))
 
 
 class ModelStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -308,15 +307,17 @@ def silent_anchors(audit: Path) -> list[SilentAnchor]:
 
 
 def accelerators(root: Path = Path("/")) -> list[str]:
-    """Return the accelerators whose drivers show themselves on this machine, by name where the driver says it."""
+    """Return the accelerators of this machine, by name where a driver says it, else by maker."""
+    from ashore.kit.accelerators import DEFAULT, count_cards, makers
+
     named = [
         line.partition(":")[2].strip()
         for file in sorted(root.glob("proc/driver/nvidia/gpus/*/information"))
         for line in _lines(file)
         if line.startswith("Model:")
     ]
-    seen = [maker for pattern, maker in _ACCELERATORS if not (named and maker == "NVIDIA") for _ in root.glob(pattern)]
-    return named + seen
+    cards = {name: number for name, number in count_cards(root).items() if not (named and name == DEFAULT)}
+    return named + [makers()[name].title for name, number in cards.items() for _ in range(number)]
 
 
 def _lines(file: Path) -> Iterable[str]:

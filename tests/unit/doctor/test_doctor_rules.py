@@ -168,6 +168,7 @@ CASES: dict[str, list[dict[str, Any]]] = {
     "D708": [gpu(lost_bits=1), gpu(bad_rows=True)],
     "D709": [gpu(link_width=8)],
     "D711": [gpu(persistent=False)],
+    "D712": [gpu(ill="Warning"), gpu(ill="Alarm")],
     "D801": [{"cache": Cache(used=True, up=False)}, {"cache": Cache(used=True, ping_ms=80)}],
     "D802": [
         {"cache": Cache(used=True, memory_most_bytes=0)},

@@ -267,7 +267,7 @@ class Server(Value, frozen=True, kw_only=True):
 
 
 class Gpu(Value, frozen=True, kw_only=True):
-    """One GPU, as its driver describes it."""
+    """One GPU or other accelerator, as its driver describes it."""
 
     index: int = 0
     name: str = ""
@@ -285,6 +285,8 @@ class Gpu(Value, frozen=True, kw_only=True):
     """Why the clock is not higher: `idle`, `power-cap`, `thermal`, `hardware`, `locked`."""
     power_w: float = 0.0
     power_most_w: float = 0.0
+    ill: str = ""
+    """What its driver says of its health, where that is not well: `Warning`, `Alarm`."""
     lost_bits: int = 0
     """Uncorrectable ECC errors since the driver was loaded."""
     bad_rows: bool = False

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from ashore.core.errors import InvalidSpec
+from ashore.kit.accelerators import DEFAULT, Maker, makers
 from ashore.kit.yaml import Tree, Why, write_yaml
 from ashore.machine.deployment.forms.description import CONFIGURATION, ENGINE_PORT, HOME, MADE, UID, Description, Engine
 from ashore.machine.deployment.forms.places import VolumePlace
@@ -62,6 +65,8 @@ def compose_files(deployed: Description) -> dict[str, str]:
             {one.name: {"file": f"./secrets/{deployed.secret_key(one)}"} for one in deployed.secrets},
         )
     head = f"{MADE} Start: docker compose up -d, or podman-compose up -d."
+    if deployed.about_cards:
+        head += f"\n{deployed.about_cards}"
     return {"compose.yaml": write_yaml(document, head=head), "ashore.toml": deployed.configuration}
 
 
@@ -81,11 +86,23 @@ def _mount(volume: VolumePlace) -> str:
     return f"{volume.host}:{volume.path}{':ro' if volume.read_only else ''}"
 
 
-def _limits(cpus: int, memory_bytes: int, gpus: int) -> dict[str, Tree]:
+def _limits(cpus: int, memory_bytes: int, maker: Maker, gpus: int) -> dict[str, Tree]:
     limits: dict[str, Tree] = {"limits": {"cpus": str(cpus), "memory": f"{memory_bytes >> 20}m"}}
-    if gpus:
+    if gpus and maker == makers()[DEFAULT]:  # compose knows its toolkit
         limits["reservations"] = {"devices": [{"driver": "nvidia", "count": gpus, "capabilities": ["gpu"]}]}
     return {"deploy": {"resources": limits}}
+
+
+def _cards(maker: Maker, gpus: int, *, mounts: list[str], environment: Mapping[str, str]) -> dict[str, Tree]:
+    """Return volumes, environment and, for accelerators other than NVIDIA's, their device files."""
+    if not gpus or maker == makers()[DEFAULT]:
+        return {"volumes": [*mounts], **({"environment": dict(environment)} if environment else {})}
+    return {
+        "volumes": [*mounts, *(f"{path}:{path}:ro" for path in maker.mounts)],
+        "environment": {**environment, **maker.variables(gpus)},
+        "devices": [f"{path}:{path}" for path in maker.files(gpus)],
+        **({"group_add": list(maker.groups)} if maker.groups else {}),
+    }
 
 
 def probe_command(deployed: Description) -> list[str]:
@@ -101,13 +118,14 @@ def _secret(secret: Secret) -> Tree:
 
 
 def _server(deployed: Description) -> Tree:
+    cards = deployed.places.image.cards
     mounts = [f"home:{HOME}", f"./ashore.toml:{CONFIGURATION}:ro", *map(_mount, deployed.volumes)]
     return {
         "image": deployed.image,
         "command": list(deployed.arguments),
         **_locked(deployed, stop_s=deployed.stop_s),
         "tmpfs": ["/tmp"],
-        "volumes": mounts,
+        **_cards(cards, deployed.gpus, mounts=mounts, environment={}),
         "ports": Why(
             "On this machine alone; write your address instead of 127.0.0.1 to let others in.",
             [f"127.0.0.1:{one.port}:{one.port}" for one in deployed.listeners],
@@ -120,11 +138,12 @@ def _server(deployed: Description) -> Tree:
         },
         **({"secrets": [_secret(one) for one in deployed.secrets]} if deployed.secrets else {}),
         **({"depends_on": [one.name for one in deployed.engines]} if deployed.engines else {}),
-        **_limits(deployed.cpus, deployed.memory_bytes, deployed.gpus),
+        **_limits(deployed.cpus, deployed.memory_bytes, cards, deployed.gpus),
     }
 
 
 def _engine(deployed: Description, engine: Engine) -> Tree:
+    cards = deployed.places.image.cards
     words = [engine.weights, "--host", "0.0.0.0", "--port", str(ENGINE_PORT), *engine.flags]
     entry: dict[str, Tree] = {"entrypoint": [engine.program, "serve"], "command": words}
     secrets: dict[str, Tree] = {}
@@ -136,12 +155,11 @@ def _engine(deployed: Description, engine: Engine) -> Tree:
         "image": engine.image,
         **entry,
         **_locked(deployed, stop_s=deployed.stop_s),
-        "environment": dict(QUIET),
         "tmpfs": ["/tmp"],
         "shm_size": f"{engine.memory_bytes >> 22}m",
-        "volumes": [_mount(one) for one in engine.volumes],
+        **_cards(cards, engine.gpus, mounts=[*map(_mount, engine.volumes)], environment=QUIET),
         **secrets,
-        **_limits(engine.cpus, engine.memory_bytes, engine.gpus),
+        **_limits(engine.cpus, engine.memory_bytes, cards, engine.gpus),
     }
 
 

@@ -132,6 +132,15 @@ class Description:
     def url_scheme(self) -> str:
         return "https" if self.front.tls else "http"
 
+    @property
+    def about_cards(self) -> str:
+        """What one should know of the accelerators that containers get; empty: they get none."""
+        if not (self.gpus or any(engine.gpus for engine in self.engines)):
+            return ""
+        maker = self.places.image.cards
+        trap = f" {maker.trap[0].upper()}{maker.trap[1:]}." if maker.trap else ""
+        return f"Accelerators of {maker.title}: tried by {maker.tried}. Image: {maker.image}.{trap}"
+
     def secret_key(self, secret: Secret) -> str:
         """Return what the operator calls a secret."""
         return self.places.secrets.keys.get(secret.name, secret.name)

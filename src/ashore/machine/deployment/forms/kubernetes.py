@@ -215,7 +215,7 @@ def server_pod(deployed: Description, configuration: Object) -> dict[str, Tree]:
                     deployed.cpus,
                     deployed.memory_bytes,
                     gpus=deployed.gpus,
-                    gpu_resource=places.kubernetes.gpu_resource,
+                    gpu_resource=places.gpu_resource,
                 ),
                 "securityContext": dict(LOCKED),
                 "volumeMounts": mounts,

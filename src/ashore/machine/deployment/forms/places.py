@@ -12,6 +12,8 @@ from msgspec import Meta, field
 from ashore import __version__
 from ashore.core.errors import InvalidSpec
 from ashore.core.foreign import foreign_errors
+from ashore.core.nearest import did_you_mean
+from ashore.kit.accelerators import DEFAULT, Maker, makers
 from ashore.kit.section import Section, read_section, toml
 from ashore.kit.textfile import parse_toml, read_toml_text
 
@@ -54,10 +56,26 @@ class ImagePlace(Section, frozen=True, kw_only=True):
     """What ashore's image is built on; empty: `docker.io/library/python:3.13-slim`, or `vllm` for `cuda`."""
     vllm: str = ""
     """Image of vLLM, with your registry, for models that it serves."""
+    maker: str = DEFAULT
+    """Maker of the accelerators that containers with GPUs get: `nvidia`, `amd`, `intel`, `ascend`, `hygon`, `metax`,
+    `mthreads`, `iluvatar`, `cambricon` or `kunlun`."""
     pull: PullPolicy = "IfNotPresent"
     """When Kubernetes pulls an image."""
     pull_secret: str = ""
     """Name of the Secret with the login of your registry; empty: none is needed."""
+
+    def checked(self, where: str) -> Self:
+        if self.maker not in makers():
+            raise InvalidSpec(
+                f"{where} maker = {self.maker[:40]!r} is not known",
+                hint=did_you_mean(self.maker, makers()) or f"write one of {', '.join(makers())}",
+            )
+        return self
+
+    @property
+    def cards(self) -> Maker:
+        """The accelerators of containers that have some."""
+        return makers()[self.maker]
 
 
 class ServerPlace(Section, frozen=True, kw_only=True):
@@ -203,8 +221,9 @@ class KubernetesPlace(Section, frozen=True, kw_only=True):
     engines: Engines = "plain"
     """What runs vLLM: `plain`: Deployments, and a LeaderWorkerSet where a model spans nodes; `kserve`:
     LLMInferenceService; `ray`: RayService."""
-    gpu_resource: str = "nvidia.com/gpu"
-    """Name of one GPU as the device plugin has it: `nvidia.com/mig-3g.40gb` for a part of one."""
+    gpu_resource: str = ""
+    """Name of one GPU as the device plugin has it: `nvidia.com/mig-3g.40gb` for a part of one; empty: that of the
+    plugin of `[image] maker`."""
     gpu_taint: bool = True
     """Tolerate the taint of that name on machines with GPUs."""
     node_selector: dict[str, str] = field(default_factory=dict)
@@ -253,6 +272,11 @@ class Places(Section, frozen=True, kw_only=True):
             if twice is not None:
                 raise InvalidSpec(f"{where} has {what} = {twice!r} twice", hint="remove one")
         return self
+
+    @property
+    def gpu_resource(self) -> str:
+        """Name of one GPU on Kubernetes."""
+        return self.kubernetes.gpu_resource or self.image.cards.resource
 
     def volume_of(self, path: str) -> VolumePlace | None:
         """Return the volume that holds a folder."""

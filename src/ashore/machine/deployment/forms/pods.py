@@ -96,13 +96,12 @@ def secret_volume(deployed: Description) -> dict[str, Tree]:
 
 def placement(deployed: Description, selector: Mapping[str, str], *, gpus: int) -> dict[str, Tree]:
     """Return node selection, and how soon a pod leaves a dead node."""
-    kubernetes = deployed.places.kubernetes
     tolerations: list[Tree] = [
         {"key": f"node.kubernetes.io/{what}", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 30}
         for what in ("not-ready", "unreachable")
     ]
-    if gpus and kubernetes.gpu_taint:
-        tolerations.append({"key": kubernetes.gpu_resource, "operator": "Exists", "effect": "NoSchedule"})
+    if gpus and deployed.places.kubernetes.gpu_taint:
+        tolerations.append({"key": deployed.places.gpu_resource, "operator": "Exists", "effect": "NoSchedule"})
     return {
         **({"nodeSelector": dict(selector)} if selector else {}),
         "tolerations": Why("A pod leaves a dead machine after 30 s; the default is 5 minutes.", tolerations),

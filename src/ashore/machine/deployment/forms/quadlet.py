@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ashore.kit.accelerators import DEFAULT, makers
 from ashore.machine.deployment.forms.compose import probe_command, refuse_for_one_machine
 from ashore.machine.deployment.forms.description import CONFIGURATION, ENGINE_PORT, HOME, MADE, UID, Description, Engine
 from ashore.machine.deployment.forms.quiet import QUIET
@@ -81,7 +82,7 @@ def _server(deployed: Description) -> str:
         "HealthInterval=30s",
         f"StopTimeout={deployed.stop_s}",
         f"PodmanArgs=--cpus {deployed.cpus} --memory {deployed.memory_bytes >> 20}m",
-        *_devices(deployed.gpus),
+        *_cards(deployed, deployed.gpus),
     ]
     return _unit(
         ("Unit", ["Description=ashore", *wants]),
@@ -107,7 +108,7 @@ def _engine(deployed: Description, engine: Engine) -> str:
         *([key] if key else []),
         f"ShmSize={engine.memory_bytes >> 22}m",
         f"PodmanArgs=--cpus {engine.cpus} --memory {engine.memory_bytes >> 20}m",
-        *_devices(engine.gpus),
+        *_cards(deployed, engine.gpus),
     ]
     return _unit(
         ("Unit", [f"Description=vLLM, serving {engine.model}"]),
@@ -121,6 +122,17 @@ def _mount(host: str, path: str, *, read_only: bool) -> str:
     return "Volume=" + unit_word(f"{host}:{path}{':ro' if read_only else ''}")
 
 
-def _devices(gpus: int) -> list[str]:
-    """Return the GPUs by their names in the Container Device Interface."""
-    return [f"AddDevice=nvidia.com/gpu={number}" for number in range(gpus)]
+def _cards(deployed: Description, gpus: int) -> list[str]:
+    """Return the accelerators: NVIDIA's by their names in the Container Device Interface, others by their files."""
+    if not gpus:
+        return []
+    maker = deployed.places.image.cards
+    if maker == makers()[DEFAULT]:
+        return [f"# {deployed.about_cards}", *(f"AddDevice=nvidia.com/gpu={number}" for number in range(gpus))]
+    return [
+        f"# {deployed.about_cards}",
+        *(f"AddDevice={path}" for path in maker.files(gpus)),
+        *(_mount(path, path, read_only=True) for path in maker.mounts),
+        *(f"GroupAdd={group}" for group in maker.groups),
+        *(f"Environment={name}={value}" for name, value in maker.variables(gpus).items()),
+    ]

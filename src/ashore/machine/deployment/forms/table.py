@@ -33,7 +33,7 @@ def kubernetes_files(deployed: Description) -> dict[str, str]:
     namespace = deployed.places.kubernetes.namespace
     create = f"\nIts Secret, once:\n  kubectl -n {namespace} create secret generic {name}{secrets}" if secrets else ""
     return {
-        group.file: f"# {MADE}{_comment(create if number == 0 else '')}\n"
+        group.file: f"# {MADE}{_comment(deployed.about_cards)}{_comment(create if number == 0 else '')}\n"
         + "".join(f"---\n{write_yaml(one)}" for one in group.objects)
         for number, group in enumerate(kubernetes_objects(deployed))
     }

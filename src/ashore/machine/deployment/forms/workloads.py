@@ -77,7 +77,8 @@ def _service(
 
 
 def _environment(deployed: Description, engine: Engine) -> list[Tree]:
-    found: list[Tree] = [{"name": name, "value": value} for name, value in QUIET.items()]
+    said = dict(QUIET) | deployed.places.image.cards.environment
+    found: list[Tree] = [{"name": name, "value": value} for name, value in said.items()]
     if engine.key is not None:
         found.append(
             {
@@ -101,7 +102,6 @@ def _pod(
     probed: bool = True,
     replaced: Mapping[str, Tree] = MappingProxyType({}),
 ) -> dict[str, Tree]:
-    kubernetes = deployed.places.kubernetes
     probe: dict[str, Tree] = {"httpGet": {"path": "/health", "port": "http"}}
     probes: dict[str, Tree] = {
         "startupProbe": {**probe, "periodSeconds": 5, "failureThreshold": LOAD_S // 5},
@@ -128,7 +128,7 @@ def _pod(
                 "env": _environment(deployed, engine),
                 **(probes if probed else {}),
                 "resources": resources(
-                    engine.cpus, engine.memory_bytes, gpus=engine.gpus, gpu_resource=kubernetes.gpu_resource
+                    engine.cpus, engine.memory_bytes, gpus=engine.gpus, gpu_resource=deployed.places.gpu_resource
                 ),
                 "securityContext": dict(LOCKED),
                 "volumeMounts": mounts,
@@ -289,7 +289,7 @@ def _ray_service(deployed: Description, engine: Engine) -> Object:
         replaced: dict[str, Tree] = {
             "name": name,
             "env": environment,
-            "resources": resources(cpus, memory_bytes, gpus=gpus, gpu_resource=kubernetes.gpu_resource),
+            "resources": resources(cpus, memory_bytes, gpus=gpus, gpu_resource=deployed.places.gpu_resource),
         }
         found = _pod(deployed, engine, {}, probed=False, replaced=replaced)
         return {"metadata": {"labels": _pod_labels(deployed, engine)}, "spec": found}
