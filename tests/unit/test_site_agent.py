@@ -213,12 +213,8 @@ def test_parts_that_the_site_does_not_allow_are_reported_and_keep_the_models_out
     with office.database.read() as connection:
         report = load_site(connection, "north").report
     assert report is not None and [(one.state, one.wanted) for one in report.served] == [("failed", digest)]
-    office.assign(ACTOR, "north", {"adapters": office.wishes({"legal": "tiny0"}, "smoke")})
-    office.publish()
-    north.run(office)
-    assert north.site.serving() == before and "takes no adapters" in north.status.note
     policies = {"admission": "", "cache": "ttl_s = 30"}
-    office.assign(ACTOR, "north", {"adapters": office.wishes({"legal": ""}, "smoke"), "policies": policies})
+    office.assign(ACTOR, "north", {"policies": policies})
     office.publish()
     north.run(office)
     assert north.site.serving()["chat"] == local_reference("tiny0", digest)

@@ -198,8 +198,6 @@ class Agent:
         if not may_begin(journal, assigned, want.sequence):
             return
         try:
-            if want.adapters:
-                raise InvalidSpec("a site takes no adapters", hint="assign a model that has the adapter merged into it")
             parts = self.switch.other_parts(want.policies)
         except (InvalidSpec, PermissionDenied) as fault:
             self.untaken = self.note = fault.message

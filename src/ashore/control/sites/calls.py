@@ -58,8 +58,6 @@ class AssignIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """A site, @GROUP, or `all`."""
     serve: Models = {}
     """Released models by alias, `chat=MODEL`; an empty model takes the alias away."""
-    adapters: Annotated[Models, Meta(extra={FLAG: "adapter"})] = {}
-    """Released adapters by name, `legal=MODEL`."""
     gate: Gate = "smoke"
     """What a new version must pass at the site before it answers."""
     policies: Annotated[
@@ -289,9 +287,8 @@ def assign_sites(desk: SitesDesk, actor: Actor, asked: AssignIn) -> ChangedOut:
     }  # fmt: skip
     if asked.offline_days is not None:
         change["offline_days"] = asked.offline_days or None
-    for name in ("serve", "adapters"):
-        if given := getattr(asked, name):
-            change[name] = desk.office.wishes(given, asked.gate)
+    if asked.serve:
+        change["serve"] = desk.office.wishes(asked.serve, asked.gate)
     for section, text in asked.policies.items():
         try:
             tomllib.loads(text)
@@ -427,7 +424,7 @@ def _changed(desk: SitesDesk, done: Done, sites: list[str]) -> ChangedOut:
 
 
 def _assigned(want: Want) -> str:
-    served = [f"{one.alias}={one.name or one.model} (gate {one.gate})" for one in (*want.serve, *want.adapters)]
+    served = [f"{one.alias}={one.name or one.model} (gate {one.gate})" for one in want.serve]
     said = {name: getattr(want, name) for name in ("escalate", "offline_days", "rate", "hours", "votes", "frozen")}
     limits = [f"{key} {cell}".removesuffix(" True") for key, cell in said.items() if cell not in (None, "never", "", 0)]
     return "; ".join([*served, *limits, *(f"policy [{one}]" for one in want.policies)]) or "nothing"

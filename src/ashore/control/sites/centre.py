@@ -235,7 +235,7 @@ class Office:
         with self.database.write() as connection:
             site = load_site(connection, name)
             actor.record(self.recorder, "site:export", f"site/{name}", on=connection)
-        models = {one.model for one in (*site.want.serve, *site.want.adapters)}
+        models = {one.model for one in site.want.serve}
         wanted = [parts for parts in self.released() if parts.digest in models]
         have = frozenset(one.digest for one in site.report.served) if site.report is not None else frozenset()
         return export(self.tree, stick, papers=self.signing.papers(name), wanted=wanted, have=have)
@@ -246,7 +246,7 @@ class Office:
         Args:
             actor: Who does it.
             whom: A site, a group as `@NAME`, or `all`.
-            change: Fields of `Want`, by name. `serve` and `adapters` replace those of the same alias.
+            change: Fields of `Want`, by name. `serve` replaces those of the same alias.
             act: What the record calls it.
         """
         with self.database.write() as connection:
@@ -451,10 +451,9 @@ class Office:
 
     def _change(self, connection: Connection, site: Site, change: Mapping[str, Any]) -> Site:
         merged = dict(change)
-        for part in ("serve", "adapters"):
-            if part in change:
-                by_alias = {one.alias: one for one in (*getattr(site.want, part), *change[part])}
-                merged[part] = tuple(one for one in by_alias.values() if one.model != NO_MODEL)
+        if "serve" in change:
+            by_alias = {one.alias: one for one in (*site.want.serve, *change["serve"])}
+            merged["serve"] = tuple(one for one in by_alias.values() if one.model != NO_MODEL)
         if "policies" in change:
             merged["policies"] = {
                 name: text for name, text in {**site.want.policies, **change["policies"]}.items() if text

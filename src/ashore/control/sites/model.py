@@ -110,7 +110,6 @@ class Want(msgspec.Struct, frozen=True, kw_only=True):
     sequence: Annotated[int, msgspec.Meta(ge=1, le=1 << 53)]
     """Rises with every change, also when the centre goes back to an earlier model."""
     serve: Annotated[tuple[Serve, ...], msgspec.Meta(max_length=1000)] = ()
-    adapters: Annotated[tuple[Serve, ...], msgspec.Meta(max_length=1000)] = ()
     policies: Mapping[str, str] = {}
     """Parts of ashore.toml that the centre sets, as TOML text by section."""
     frozen: bool = False

@@ -106,7 +106,7 @@ def last_trusted(trusted: Path) -> Trusted | None:
     want = _kept_want(trusted)
     if want is None:
         return None
-    models = {one.model for one in (*want.serve, *want.adapters)}
+    models = {one.model for one in want.serve}
     parts = {digest: _parts(_kept(trusted, digest).read_bytes()) for digest in models}
     return Trusted(root=_root_version(trusted), signed_s=_signed_s(trusted), want=want, parts=parts)
 
@@ -142,7 +142,7 @@ def _refresh(link: CentreLink, trusted: Path, site: str, root: bytes, now_s: flo
                 "rolled back", f"assignment {want.sequence} came after {before.sequence}, which is trusted"
             )
         parts = {}
-        for digest in sorted({one.model for one in (*want.serve, *want.adapters)}):
+        for digest in sorted({one.model for one in want.serve}):
             parts[digest] = _model(updater, link, trusted, digest)
     if before != want:
         write_whole(trusted / "want.json", data)
