@@ -131,7 +131,7 @@ test-openapi: dev ## Install schemathesis apart, and send what it makes of /open
 	@$(BIN)/python -m pytest -m full -rs -s tests/acceptance/test_openapi.py $(ARGS)
 
 test-console: dev ## Install Playwright apart, and let Chromium go through the console (ARGS="-k auditor"; ASHORE_PICTURES=1 writes its pictures)
-	@$(BIN)/python -m pytest -m full -rs -s tests/acceptance/test_console_browser.py tests/acceptance/test_console_journeys.py tests/acceptance/test_console_operator.py $(ARGS)
+	@$(BIN)/python -m pytest -m full -rs -s tests/acceptance/test_console_browser.py tests/acceptance/test_console_journeys.py tests/acceptance/test_console_operator.py tests/acceptance/test_console_chat.py $(ARGS)
 
 examples: dev ## Install what the examples need, and run each whole; their reports go to .cache/examples (ARGS=--small)
 	@for one in examples/*/about.toml; do name=$$(basename $$(dirname $$one)); \

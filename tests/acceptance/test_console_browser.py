@@ -140,7 +140,7 @@ def test_three_administrators_set_up_a_person_who_makes_a_key_and_sees_their_usa
         dev.page.get_by_label("Message", exact=True).fill("Say hello twice.")
         dev.page.get_by_label("Message", exact=True).press("Enter")
         dev.page.locator(".metrics").nth(1).get_by_text("first token").wait_for()
-        assert dev.page.locator(".pane:visible").count() == 2
+        assert dev.page.locator(".said.model").count() == 2
         dev.page.get_by_text("As code").click()
         assert '"model":"chat"' in dev.page.locator("#code-curl").inner_text()
         dev.open("/me")

@@ -51,7 +51,7 @@ class Watched:
     def check(self) -> None:
         """Fail where anything was wrong so far."""
         self.wrong += self.page.evaluate("window.__broken ?? []")
-        assert self.wrong == []
+        assert self.wrong == [], self.wrong
 
     def violations(self) -> list[str]:
         """Return what axe finds on the page as it stands."""
