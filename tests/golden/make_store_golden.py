@@ -19,10 +19,10 @@ IDS = [256] + [(i * 37 + 11) % 250 for i in range(90)]
 def main() -> None:
     import torch
     import transformers
-    from tiny_models import CONFIGS, make_tiny_model
+    from tiny_models import CONFIGS, EXPERTS, make_tiny_model
 
     golden = {}
-    for kind in CONFIGS:
+    for kind in (*CONFIGS, *EXPERTS):
         for dtype in ("F16", "BF16"):
             with tempfile.TemporaryDirectory() as folder:
                 path = make_tiny_model(Path(folder), kind, dtype=dtype)

@@ -26,10 +26,18 @@ def test_a_source_that_cannot_be_planned_is_told_as_it_is(
         ("smolm2", "did you mean 'smollm2'"),
         ("qwen3:8b", "did you mean qwen3-8b (hf:Qwen/Qwen3-8B)?"),
         ("hf:acme/acme-14b", "by its name it has 14 billion parameters: about 26.1 GiB on disk"),
-        ("hf:Qwen/Qwen3-30B-A3B", "serves hf:Qwen/Qwen3-30B-A3B, which is qwen3_moe in safetensors files: OpenVINO"),
+        ("glm-4.5-air", "serves glm-4.5-air, which is glm4_moe in safetensors files: OpenVINO"),
     ):
         assert main(["up", source, "--dry-run"]) == 2
         assert told in capsys.readouterr().err
+
+
+def test_a_model_that_this_machine_cannot_hold_is_refused_before_it_is_fetched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("ASHORE_HOME", str(tmp_path / "home"))
+    assert main(["up", "deepseek-v3", "--dry-run"]) == 3
+    assert "the weights take 664 GiB; " in capsys.readouterr().err
 
 
 def test_a_source_of_the_catalogue_is_planned_before_it_is_here(

@@ -47,13 +47,74 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "qwen2": BASE | {"model_type": "qwen2", "architectures": ["Qwen2ForCausalLM"], "tie_word_embeddings": True},
     "qwen3": BASE | {"model_type": "qwen3", "architectures": ["Qwen3ForCausalLM"], "head_dim": 32},
 }
+_LATENT: dict[str, Any] = {
+    "num_key_value_heads": 4,
+    "moe_intermediate_size": 32,
+    "n_routed_experts": 8,
+    "n_shared_experts": 1,
+    "num_experts_per_tok": 2,
+    "first_k_dense_replace": 1,
+    "kv_lora_rank": 32,
+    "q_lora_rank": 32,
+    "qk_nope_head_dim": 32,
+    "qk_rope_head_dim": 16,
+    "v_head_dim": 32,
+    "n_group": 1,
+    "topk_group": 1,
+    "topk_method": "greedy",
+    "scoring_func": "softmax",
+    "norm_topk_prob": False,
+    "routed_scaling_factor": 1.0,
+}
+"""Latent attention and experts, as DeepSeek has them."""
+_YARN = {"type": "yarn", "factor": 4.0, "original_max_position_embeddings": 128, "beta_fast": 32, "beta_slow": 1}
+EXPERTS: dict[str, dict[str, Any]] = {
+    "qwen3_moe": BASE
+    | {
+        "model_type": "qwen3_moe",
+        "architectures": ["Qwen3MoeForCausalLM"],
+        "head_dim": 32,
+        "moe_intermediate_size": 32,
+        "num_experts": 8,
+        "num_experts_per_tok": 2,
+        "norm_topk_prob": True,
+    },
+    "deepseek_v2": BASE | _LATENT | {"model_type": "deepseek_v2", "architectures": ["DeepseekV2ForCausalLM"]},
+    "deepseek_v2_lite": BASE
+    | _LATENT
+    | {
+        "model_type": "deepseek_v2",
+        "architectures": ["DeepseekV2ForCausalLM"],
+        "num_hidden_layers": 27,
+        "q_lora_rank": None,
+        "n_shared_experts": 2,
+        "rope_scaling": _YARN | {"mscale": 0.707, "mscale_all_dim": 0.707},
+    },
+    "deepseek_v3": BASE
+    | _LATENT
+    | {
+        "model_type": "deepseek_v3",
+        "architectures": ["DeepseekV3ForCausalLM"],
+        "n_group": 2,
+        "topk_group": 1,
+        "norm_topk_prob": True,
+        "routed_scaling_factor": 2.5,
+        "scoring_func": "sigmoid",
+        "topk_method": "noaux_tc",
+        "rope_scaling": _YARN | {"mscale": 1.0, "mscale_all_dim": 1.0},
+    },
+}
 
 
 def make_tiny_model(
-    folder: Path, kind: str, *, seed: int = 0, dtype: str = "F32", shards: int = 1, layers: int = 2
+    folder: Path, kind: str, *, seed: int = 0, dtype: str = "F32", shards: int = 1, layers: int = 0
 ) -> Path:
-    """Write a model of few layers to `folder` and return it. Equal arguments give equal files."""
-    config = CONFIGS[kind] | {"num_hidden_layers": layers}
+    """Write a model of few layers to `folder` and return it. Equal arguments give equal files.
+
+    Args:
+        layers: 0: those of its config.
+    """
+    config = {**CONFIGS, **EXPERTS}[kind] | ({"num_hidden_layers": layers} if layers else {})
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(json.dumps(config))
     (folder / "generation_config.json").write_text(
@@ -90,23 +151,44 @@ def _tensors(config: dict[str, Any], kind: str, seed: int) -> dict[str, np.ndarr
     tensors = {"model.embed_tokens.weight": matrix(vocab, hidden), "model.norm.weight": vector(hidden)}
     if not config["tie_word_embeddings"]:
         tensors["lm_head.weight"] = matrix(vocab, hidden)
+    latent = "kv_lora_rank" in config
+    num_experts = config.get("num_experts") or config.get("n_routed_experts") or 0
     for layer in range(config["num_hidden_layers"]):
         at = f"model.layers.{layer}."
         tensors[at + "input_layernorm.weight"] = vector(hidden)
         tensors[at + "post_attention_layernorm.weight"] = vector(hidden)
-        for name, rows, columns in (
-            ("self_attn.q_proj", q, hidden),
-            ("self_attn.k_proj", kv, hidden),
-            ("self_attn.v_proj", kv, hidden),
-            ("self_attn.o_proj", hidden, q),
-            ("mlp.gate_proj", middle, hidden),
-            ("mlp.up_proj", middle, hidden),
-            ("mlp.down_proj", hidden, middle),
-        ):
-            tensors[at + name + ".weight"] = matrix(rows, columns)
-            if kind == "qwen2" and name[10:] in ("q_proj", "k_proj", "v_proj"):
-                tensors[at + name + ".bias"] = vector(rows, 0.0)
-        if kind == "qwen3":
+        has_experts = num_experts and layer >= config.get("first_k_dense_replace", 0)
+        attention = [("q", q, hidden), ("k", kv, hidden), ("v", kv, hidden), ("o", hidden, q)]
+        if latent:
+            heads, rank, rope = config["num_attention_heads"], config["kv_lora_rank"], config["qk_rope_head_dim"]
+            keys, values = config["qk_nope_head_dim"], config["v_head_dim"]
+            if lora := config["q_lora_rank"]:
+                attention = [("q_a", lora, hidden), ("q_b", heads * (keys + rope), lora)]
+                tensors[at + "self_attn.q_a_layernorm.weight"] = vector(lora)
+            else:
+                attention = [("q", heads * (keys + rope), hidden)]
+            tensors[at + "self_attn.kv_a_proj_with_mqa.weight"] = matrix(rank + rope, hidden)
+            tensors[at + "self_attn.kv_a_layernorm.weight"] = vector(rank)
+            attention += [("kv_b", heads * (keys + values), rank), ("o", hidden, heads * values)]
+        for name, rows, columns in attention:
+            tensors[f"{at}self_attn.{name}_proj.weight"] = matrix(rows, columns)
+            if kind == "qwen2" and name in ("q", "k", "v"):
+                tensors[f"{at}self_attn.{name}_proj.bias"] = vector(rows, 0.0)
+        if has_experts:
+            size = config["moe_intermediate_size"]
+            widths = {f"mlp.experts.{number}": size for number in range(num_experts)}
+            if shared := config.get("n_shared_experts"):
+                widths["mlp.shared_experts"] = shared * size
+            tensors[at + "mlp.gate.weight"] = matrix(num_experts, hidden)
+            if config.get("topk_method") == "noaux_tc":
+                tensors[at + "mlp.gate.e_score_correction_bias"] = vector(num_experts, 0.0)
+        else:
+            widths = {"mlp": middle}
+        for name, width in widths.items():
+            tensors[f"{at}{name}.gate_proj.weight"] = matrix(width, hidden)
+            tensors[f"{at}{name}.up_proj.weight"] = matrix(width, hidden)
+            tensors[f"{at}{name}.down_proj.weight"] = matrix(hidden, width)
+        if kind.startswith("qwen3"):
             tensors[at + "self_attn.q_norm.weight"] = vector(head)
             tensors[at + "self_attn.k_norm.weight"] = vector(head)
     return tensors

@@ -169,7 +169,7 @@ def test_weights_larger_than_memory_are_told_with_both_numbers() -> None:
     ("wish", "error", "words"),
     [
         (Wish(name="r1", kind="openvino"), UnsupportedModel, "openvino supports llama, qwen2, qwen3"),
-        (Wish(name="minilm", kind="llamacpp"), UnsupportedModel, "llamacpp supports gguf"),
+        (Wish(name="minilm", kind="llamacpp"), UnsupportedModel, "minilm is bert; llamacpp supports deepseek2, llama"),
         (Wish(name="smollm2", kind="vllm"), MissingExtra, "not installed on this machine"),
         (Wish(name="smollm2", context_tokens=8193), InvalidRequest, "context_tokens is 8,193; the model takes 8,192"),
         (Wish(name="made", kind="torch"), UnsupportedModel, "made is in openvino; torch supports safetensors and gguf"),
@@ -180,13 +180,32 @@ def test_a_wish_that_cannot_be_is_refused(wish: Wish, error: type[Exception], wo
         planned(wish)
 
 
-def test_latent_attention_in_safetensors_is_refused_with_a_way_out() -> None:
+def test_latent_attention_in_safetensors_is_converted_where_no_server_runs_it_as_it_is() -> None:
     facts = {"r1": replace(R1, format="safetensors")}
+    (model,) = make_plan([Wish(name="r1")], facts, MACHINE, {}).models
+    assert (model.options.kind, model.variant) == ("llamacpp", "q8_0")
+    assert model.choices[0].why == (
+        "deepseek2 on CPU, converted to GGUF with eight bits; OpenVINO supports llama, qwen2, qwen3, not deepseek2"
+    )
+    served = {"r1": replace(facts["r1"], programs={"vllm": "/opt/vllm"})}
+    assert make_plan([Wish(name="r1")], served, MACHINE, {}).models[0].options.kind == "vllm"
+
+
+def test_deepseek_v3_is_refused_on_a_machine_that_cannot_hold_it_with_both_numbers() -> None:
+    shape = replace(R1.shape or LLAMA, num_parameters=671_026_419_200, num_active_parameters=37_552_297_472)
+    facts = {"v3": replace(R1, name="v3", format="safetensors", shape=shape, weight_bytes=688_000_000_000)}
+    with pytest.raises(KvCacheExhausted, match=r"weights take 664 GiB; 64 GiB of memory are free"):
+        make_plan([Wish(name="v3")], facts, replace(MACHINE, memory_bytes=64 * GIB), {})
+
+
+def test_an_architecture_that_no_engine_here_serves_is_refused_with_a_way_out() -> None:
+    facts = {"glm": replace(R1, name="glm", format="safetensors", shape=replace(LLAMA, architecture="glm4_moe"))}
     with pytest.raises(UnsupportedModel) as caught:
-        make_plan([Wish(name="r1")], facts, MACHINE, {})
+        make_plan([Wish(name="glm")], facts, MACHINE, {})
     assert caught.value.message == (
-        "no engine of this machine serves r1, which is DeepSeek V2 or V3 (deepseek2) in safetensors files: "
-        "OpenVINO serves llama, qwen2, qwen3; llama.cpp reads gguf; vLLM is not installed here"
+        "no engine of this machine serves glm, which is glm4_moe in safetensors files: "
+        "OpenVINO serves llama, qwen2, qwen3; vLLM is not installed here; "
+        "llama.cpp serves deepseek2, llama, qwen2, qwen3, qwen3_moe"
     )
     assert "GGUF file" in caught.value.hint and "vLLM" in caught.value.hint
 
@@ -231,7 +250,7 @@ def test_a_vllm_of_this_machine_is_started_here_and_takes_no_memory_from_the_oth
     (alone,) = make_plan(wishes[:1], found, small, {}).models
     assert chat.options == alone.options
     (auto,) = make_plan([Wish(name="r1")], found, small, {}).models
-    assert auto.options.kind == "vllm", "nothing else of this machine takes DeepSeek in safetensors"
+    assert auto.options.kind == "vllm", "a server that was installed here runs the model as it is"
     (embedder,) = make_plan([Wish(name="minilm", kind="vllm")], found, small, {}).models
     assert embedder.options.extra["task"] == "embed"
     found["smollm2"] = replace(found["smollm2"], variant="int8")

@@ -99,9 +99,12 @@ def test_latent_attention_goes_to_llamacpp_alone() -> None:
     assert "this model is deepseek2" in reasons(found)["openvino"]
 
 
-def test_safetensors_go_to_openvino_alone() -> None:
-    found = propose(source(format="safetensors"), installed=HERE, here=Here(cores=2, bf16=True, byte_products=True))
-    assert {c.kind for c in found.candidates} == {"openvino"}
+def test_safetensors_are_measured_on_llamacpp_as_they_are_converted() -> None:
+    here = Here(cores=2, bf16=True, byte_products=True)
+    found = propose(source(format="safetensors"), installed=HERE, here=here)
+    assert {c.variant for c in found.candidates if c.kind == "llamacpp"} == {"q8_0"}
+    found = propose(source(format="safetensors", architecture="gemma3"), installed=HERE, here=here)
+    assert not found.candidates
     assert "it reads gguf" in reasons(found)["llamacpp"]
 
 

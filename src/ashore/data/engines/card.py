@@ -56,6 +56,8 @@ class Choosing:
 
     rank: int = 0
     """1 is asked first; 0: only where somebody asks for it."""
+    rank_converted: int = 0
+    """The same for models that it does not read as they were pulled; 0: as `rank`."""
     why: str = "{passed}"
     why_native: str = ""
     """For a model in the engine's own form; empty: as `why`."""
@@ -167,7 +169,9 @@ class Rounding:
     half_copies: int = 2
     """Copies of the weights in half precision that are held in memory at once."""
     scratch_halves: int = 0
-    """The same on the disk, beside the variant and the file that it is read from."""
+    """The same on the disk, beside the variant and the model."""
+    text_halves: int = 0
+    """More copies, in memory and on the disk, where calibration text is read."""
     squares: bool = False
     """Whether reading text takes a square matrix for each input of a product (GPTQ)."""
 
@@ -190,7 +194,7 @@ class EngineCard:
     architectures: str
     """For people."""
     decoders: frozenset[str] | None = None
-    """Architectures that generate; None: whatever the library behind it takes."""
+    """Architectures that generate, of files that are not `native`; None: whatever the library behind it takes."""
     encoders: frozenset[str] = frozenset()
     """Architectures that embed."""
     variant: str = ""

@@ -21,8 +21,9 @@ from ashore.kit.store.conversion.bf16 import read_tensors
 from ashore.kit.store.conversion.dequantise import dequantise, is_quantised
 from ashore.kit.store.conversion.ggufmeta import gguf_reader, read_gguf_meta
 from ashore.kit.store.conversion.ggufstate import read_gguf_state
+from ashore.kit.store.conversion.ggufwriting import Outgoing, write_tensors
 from ashore.kit.store.conversion.pooling import EMBEDDING, Embedding
-from ashore.kit.store.conversion.safetensorsgguf import convert_safetensors_to_gguf
+from ashore.kit.store.conversion.safetensorsgguf import CONVERTED, Packing, convert_safetensors_to_gguf
 from ashore.kit.store.copies import AttachedCopy, BlobCopy, ModelCopy
 from ashore.kit.store.diskerrors import disk_errors
 from ashore.kit.store.layout import write_atomic as write_file

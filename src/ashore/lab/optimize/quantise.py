@@ -200,6 +200,8 @@ HALF_BYTES: Final = 2
 SINGLE_BYTES: Final = 4
 FIXED_BYTES: Final = 512 << 20
 """The libraries themselves."""
+_MATRIX_COPIES: Final = 3 * SINGLE_BYTES
+"""Of the largest matrix, where one is held at a time: as stored, in single precision, and packed."""
 _DEFAULT_WIDTH_FACTOR: Final = 4
 """Inputs of the second matrix of an MLP, as a multiple of the hidden size, where the shape does not tell."""
 
@@ -214,11 +216,11 @@ def estimate_needs(shape: ModelShape, precision: Precision, *, weight_bytes: int
     half = params * HALF_BYTES
     variant = int(params * precision.bits / 8)
     memory = FIXED_BYTES
-    disk = variant + half  # the variant, and the half-precision file it is read from
     rounding = card_of(precision.engine).rounding
     assert rounding is not None
-    memory += rounding.half_copies * half
-    disk += rounding.scratch_halves * half
+    text = rounding.text_halves if reads_text else 0
+    memory += (rounding.half_copies + text) * half or _MATRIX_COPIES * shape.vocab_size * shape.hidden_size
+    disk = variant + (rounding.scratch_halves + text) * half
     if rounding.squares and reads_text:
         width = _DEFAULT_WIDTH_FACTOR * shape.hidden_size
         memory += shape.num_layers * (3 * shape.hidden_size**2 + width**2) * SINGLE_BYTES

@@ -300,7 +300,7 @@ def _choose_engine(wish: Wish, facts: ModelFacts, tuned: Tuned | None) -> tuple[
     for card in CARDS:
         if not card.choosing.rank and card.decoders is not None and architecture in card.decoders:
             return card.kind, "", card.choosing.why
-    ranked = sorted((card for card in CARDS if card.choosing.rank), key=lambda card: card.choosing.rank)
+    ranked = sorted((card for card in CARDS if card.choosing.rank), key=lambda card: _rank(card, facts))
     for card in ranked:
         if architecture in card.encoders:
             return card.kind, facts.variant, card.choosing.why_encoder
@@ -325,6 +325,10 @@ def _choose_engine(wish: Wish, facts: ModelFacts, tuned: Tuned | None) -> tuple[
     )
 
 
+def _rank(card: EngineCard, facts: ModelFacts) -> int:
+    return (card.choosing.rank_converted if facts.format != card.native else 0) or card.choosing.rank
+
+
 def _asked_for(card: EngineCard, wish: Wish, facts: ModelFacts) -> tuple[EngineKind, str, str]:
     """Return the choice for the operator's engine; raise if it does not support the model."""
     if card.program is not None:
@@ -342,7 +346,7 @@ def _asked_for(card: EngineCard, wish: Wish, facts: ModelFacts) -> tuple[EngineK
             hint=card.choosing.instead or f"pull it as {' or '.join(card.formats)}",
         )
     if not _takes(card, facts):
-        others = (other.kind for other in CARDS if other.choosing.rank and other.decoders is None)
+        others = (c.kind for c in CARDS if c.choosing.rank and facts.format in c.formats and _takes(c, facts))
         raise UnsupportedModel(
             f"{wish.name} is {facts.shape.architecture}; {card.kind} supports {_names(card)}",
             hint=f"use {' or '.join(others)}",

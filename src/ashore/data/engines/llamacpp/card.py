@@ -9,14 +9,19 @@ from ashore.data.engines.card import Choosing, EngineCard, Memory, Options, Prec
 KEPT: Final = 0.5
 """Tokens of prefixes that are kept in ordinary memory, for each cell of the KV cache, at most."""
 
+DECODERS: Final = frozenset({"deepseek2", "llama", "qwen2", "qwen3", "qwen3_moe"})
+"""Architectures whose safetensors are converted to GGUF; of GGUF it takes whatever llama.cpp takes."""
+
 CARD: Final = EngineCard(
     kind="llamacpp",
     adapter="ashore.data.engines.llamacpp.engine:LlamaCppEngine",
     title="llama.cpp",
     what="CPU: llama.cpp in the engine process (xllamacpp)",
-    formats=("gguf",),
+    formats=("gguf", "safetensors"),
     native="gguf",
-    architectures="every GGUF, DeepSeek V2 and V3 included",
+    architectures=f"every GGUF; safetensors of {', '.join(sorted(DECODERS))}",
+    decoders=DECODERS,
+    variant="q8_0",
     prepared=("q8_0",),
     features=features("distributions", "grammar", "score"),
     packages=("xllamacpp",),
@@ -28,7 +33,13 @@ CARD: Final = EngineCard(
     # step. On two cores of Zen 4, one stream: 3 to 6 % more tokens (four comparisons).
     waits_for_turns=False,
     spins=True,
-    choosing=Choosing(rank=2, instead="pull a GGUF file of the model for llamacpp"),
+    choosing=Choosing(
+        rank=2,
+        rank_converted=4,  # a server that was installed here runs the model as it is
+        why="{architecture} on CPU, converted to GGUF with eight bits; {passed}",
+        why_native="{passed}",
+        instead="pull a GGUF file of the model for llamacpp",
+    ),
     options=Options(tune=("kv_cache",), operators=("library",)),
     memory=Memory(kept_share=KEPT),
     tuning=Tuning(
@@ -46,5 +57,9 @@ CARD: Final = EngineCard(
         ),
         Precision(name="q4_0", engine="llamacpp", bits=4.5, reads_text=True, summary="four bits in blocks of 32"),
     ),
-    rounding=Rounding(rounder="ashore.data.engines.llamacpp.rounding:prepare_gguf"),
+    rounding=Rounding(
+        rounder="ashore.data.engines.llamacpp.rounding:prepare_gguf",
+        half_copies=0,  # one matrix at a time
+        text_halves=1,  # the file that reads the text, on the disk and in memory
+    ),
 )

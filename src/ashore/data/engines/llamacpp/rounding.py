@@ -8,9 +8,10 @@ import ctypes
 import re
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +20,15 @@ from ashore.core.errors import DiskFull, EngineFailed, UnsupportedModel
 from ashore.data.engines.llamacpp.importance import read_importance
 from ashore.data.engines.llamacpp.library import LlamaLibrary, load_library
 from ashore.data.engines.rounding import Rounded, RoundOrder, Told, quietly
-from ashore.kit.store import TEXT_FILES, convert_safetensors_to_gguf
+from ashore.kit.store import (
+    TEXT_FILES,
+    Outgoing,
+    Packing,
+    convert_safetensors_to_gguf,
+    gguf_reader,
+    read_gguf_meta,
+    write_tensors,
+)
 
 WEIGHTS: Final = "model.gguf"
 _WIDE: Final = ("F32", "F16", "BF16")
@@ -38,17 +47,33 @@ def prepare_gguf(source: Path, weights: str, order: RoundOrder, out: Path, *, to
     """
     try:
         with tempfile.TemporaryDirectory(prefix=".converting-", dir=out) as scratch:
-            plain = _as_gguf(source, weights, Path(scratch), told)
-            importance: Mapping[str, NDArray[np.float32]] = {}
+            importance: dict[str, NDArray[np.float32]] = {}
+            packing = _packing(order.precision, importance)
+            plain = source / weights
+            if not weights.endswith(".gguf"):
+                _check_safetensors(weights)
+                target = Path(scratch) / "plain.gguf" if order.samples else out / WEIGHTS
+                part = 0.3 if order.samples else 0.9
+                convert_safetensors_to_gguf(
+                    source,
+                    target,
+                    packing=None if order.samples else packing,
+                    progress=lambda _, done, total: told("convert", part * done / total),
+                )
+                plain = target
             if order.samples:
-                importance = read_importance(plain, order.samples, told=lambda _, share: told("read", 0.4 * share))
-            counts = _write(plain, order.precision, importance, out / WEIGHTS, told)
+                importance |= read_importance(
+                    plain, order.samples, told=lambda _, share: told("read", 0.3 + 0.2 * share)
+                )
+            if order.samples or weights.endswith(".gguf"):
+                _round_file(plain, packing, out / WEIGHTS, told)
         for name in TEXT_FILES:  # so that the folder is self-contained
             if (source / name).is_file():
                 shutil.copyfile(source / name, out / name)
     except OSError as error:
         raise DiskFull(f"{out}: {error.strerror or error}", hint="free some space there") from error
     told("done", 1.0)
+    counts = Counter(tensor.type_name for tensor in read_gguf_meta(out / WEIGHTS).tensors)
     facts = {
         "precision": order.precision,
         "tensors": ", ".join(f"{count} {kind}" for kind, count in sorted(counts.items())),
@@ -57,65 +82,68 @@ def prepare_gguf(source: Path, weights: str, order: RoundOrder, out: Path, *, to
     return Rounded(format="gguf", weights=WEIGHTS, facts=facts, packages=("gguf", "numpy", "xllamacpp"))
 
 
-def _as_gguf(source: Path, weights: str, scratch: Path, told: Told) -> Path:
-    if weights.endswith(".gguf"):
-        return source / weights
-    if weights.endswith((".safetensors", ".safetensors.index.json")):
-        told("convert", 0.0)
-        convert_safetensors_to_gguf(source, scratch / "plain.gguf")
-        return scratch / "plain.gguf"
-    raise UnsupportedModel(
-        f"{weights} is neither GGUF nor safetensors, so it cannot be quantized to GGUF",
-        hint="name the original model, without a variant",
-    )
+def _check_safetensors(weights: str) -> None:
+    if not weights.endswith((".safetensors", ".safetensors.index.json")):
+        raise UnsupportedModel(
+            f"{weights} is neither GGUF nor safetensors, so it cannot be quantized to GGUF",
+            hint="name the original model, without a variant",
+        )
 
 
-def _write(
-    plain: Path, mix: str, importance: Mapping[str, NDArray[np.float32]], target: Path, told: Told
-) -> dict[str, int]:
-    """Write the rounded file and return how many tensors have each format."""
+def _packing(mix: str, importance: Mapping[str, NDArray[np.float32]]) -> Packing:
+    """Return how tensors are rounded to `mix`, weighted by the inputs that `importance` has by then."""
     import gguf
 
     library = load_library()
-    reader = gguf.GGUFReader(plain)
-    architecture = reader.fields["general.architecture"].contents()
-    names = {tensor.name for tensor in reader.tensors}
-    blocks = reader.fields.get(f"{architecture}.block_count")
-    num_blocks = int(blocks.contents()) if blocks is not None else 0
-    writer = gguf.GGUFWriter(target, architecture)
-    for field in reader.fields.values():
-        _copy_field(writer, field)
-    writer.add_file_type(int(getattr(gguf.LlamaFileType, f"MOSTLY_{mix.upper()}")))
-    counts: dict[str, int] = {}
-    for number, tensor in enumerate(reader.tensors):
-        told("round", 0.4 + 0.55 * number / len(reader.tensors))
-        data, kind = tensor.data, tensor.tensor_type
-        wanted = None
-        if kind.name in _WIDE and len(tensor.shape) > 1:
-            wanted = kind_of(
-                mix,
-                tensor.name,
-                row_length=int(tensor.shape[0]),
-                num_blocks=num_blocks,
-                tied="output.weight" not in names,
-            )
-        if wanted is not None:
-            wide = gguf.quants.dequantize(data, kind)
-            data, kind = round_rows(library, wide, wanted, importance.get(tensor.name))
-        counts[kind.name] = counts.get(kind.name, 0) + 1
-        writer.add_tensor(tensor.name, data, raw_dtype=kind)
-    told("write", 0.95)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    return counts
+    return Packing(
+        file_type=int(getattr(gguf.LlamaFileType, f"MOSTLY_{mix.upper()}")),
+        kind_of=lambda name, row_length, num_blocks, tied: kind_of(
+            mix, name, row_length=row_length, num_blocks=num_blocks, tied=tied
+        ),
+        pack=lambda name, wide, kind: round_rows(library, wide, cast(Kind, kind), importance.get(name)),
+    )
+
+
+def _round_file(plain: Path, packing: Packing, target: Path, told: Told) -> None:
+    """Write a GGUF file again with its wide matrices rounded."""
+    import gguf
+
+    with gguf_reader(plain) as reader:
+        architecture = reader.fields["general.architecture"].contents()
+        tied = all(tensor.name != "output.weight" for tensor in reader.tensors)
+        blocks = reader.fields.get(f"{architecture}.block_count")
+        num_blocks = int(blocks.contents()) if blocks is not None else 0
+        writer = gguf.GGUFWriter(target, architecture)
+        for field in reader.fields.values():
+            _copy_field(writer, field)
+        writer.add_file_type(packing.file_type)
+        outgoing = [_rounded(tensor, packing, num_blocks, tied=tied) for tensor in reader.tensors]
+        write_tensors(
+            writer, outgoing, what="round", progress=lambda _, done, total: told("round", 0.5 + 0.45 * done / total)
+        )
+
+
+def _rounded(tensor: Any, packing: Packing, num_blocks: int, *, tied: bool) -> Outgoing:
+    shape = tuple(int(number) for number in reversed(tensor.shape))
+    wide = tensor.tensor_type.name in _WIDE and len(shape) > 1
+    kind = packing.kind_of(tensor.name, shape[-1], num_blocks, tied) if wide else None
+
+    def pieces() -> Iterator[NDArray[Any]]:
+        import gguf
+
+        for part in tensor.data if len(shape) > 2 else (tensor.data,):
+            if kind is None:
+                yield part
+            else:
+                yield packing.pack(tensor.name, gguf.quants.dequantize(part, tensor.tensor_type), kind)
+
+    return Outgoing(name=tensor.name, shape=shape, kind=kind or tensor.tensor_type.name, pieces=pieces)
 
 
 def round_rows(
     library: LlamaLibrary, wide: NDArray[np.float32], kind: Kind, importance_K: NDArray[np.float32] | None
-) -> tuple[NDArray[np.uint8], Any]:
-    """Return the rows of `wide` [..., K] packed by llama.cpp, and the format as the `gguf` package names it.
+) -> NDArray[np.uint8]:
+    """Return the rows of `wide` [..., K] packed by llama.cpp.
 
     Args:
         library: The library that packs.
@@ -142,7 +170,7 @@ def round_rows(
     )
     if written != packed.nbytes:
         raise EngineFailed(f"llama.cpp packed {written} bytes of {kind}, {packed.nbytes} are expected")
-    return packed, form
+    return packed
 
 
 _WRITTEN_ELSEWHERE: Final = ("GGUF.", "general.architecture", "general.file_type")

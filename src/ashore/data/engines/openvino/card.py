@@ -90,7 +90,7 @@ CARD: Final = EngineCard(
     rounding=Rounding(
         rounder="ashore.data.engines.openvino.prepare:prepare_openvino",
         half_copies=3,  # the file, the model that the reader makes of it, and the written one
-        scratch_halves=2,  # OpenVINO's copy of it, and that with joined projections
+        scratch_halves=3,  # the file, OpenVINO's copy of it, and that with joined projections
         squares=True,
     ),
 )  # fmt: skip

@@ -1,11 +1,11 @@
-"""Tensors of safetensors files as numpy arrays, BF16 included, one at a time."""
+"""Tensors of safetensors files as numpy arrays, BF16 and DeepSeek's FP8 included, one at a time."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 from ashore.core.errors import UnsupportedModel
-from ashore.kit.store.conversion.safetensorsmeta import TensorPlace, read_header
+from ashore.kit.store.conversion.safetensorsmeta import FP8_BLOCK, TensorPlace, read_header
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -20,7 +20,7 @@ def read_tensor(place: TensorPlace) -> npt.NDArray[np.float32]:
     """Return one tensor as float32.
 
     Raises:
-        UnsupportedModel: a type other than F32, F16 and BF16.
+        UnsupportedModel: a type other than F32, F16, BF16, and FP8 (E4M3) with scales.
     """
     import numpy as np
 
@@ -35,11 +35,28 @@ def read_tensor(place: TensorPlace) -> npt.NDArray[np.float32]:
         case "BF16":
             # A BF16 number is the upper half of a float32.
             return (np.asarray(raw("<u2")).astype(np.uint32) << 16).view(np.float32)
+        case "F8_E4M3" if place.scales is not None:
+            values: npt.NDArray[np.float32] = fp8_numbers()[np.asarray(raw("u1"))]
+            scales = read_tensor(place.scales)
+            for row, factors in enumerate(np.repeat(scales, FP8_BLOCK, axis=1)[:, : values.shape[1]]):
+                values[row * FP8_BLOCK : (row + 1) * FP8_BLOCK] *= factors
+            return values
         case _:
             raise UnsupportedModel(
                 f"{place.file.name} has tensors of type {place.dtype}",
-                hint="expected F32, F16 or BF16; serve FP8 weights with vllm",
+                hint="expected F32, F16, BF16, or FP8 with scales for blocks; serve other weights with vllm",
             )
+
+
+def fp8_numbers() -> npt.NDArray[np.float32]:
+    """Return the numbers that the 256 bytes of FP8 (E4M3, without infinities) mean. Source: OCP FP8 specification."""
+    import numpy as np
+
+    byte = np.arange(128)
+    power, rest = byte >> 3, byte & 7
+    positive = np.where(power == 0, np.ldexp(rest, -9), np.ldexp(8 + rest, power - 10)).astype(np.float32)
+    positive[127] = np.nan
+    return np.concatenate([positive, -positive])
 
 
 def read_tensors(path: Path) -> dict[str, npt.NDArray[np.float32]]:

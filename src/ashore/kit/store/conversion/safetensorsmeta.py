@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,9 @@ MAX_HEADER_BYTES = 100_000_000
 MAX_TENSOR = 1 << 50
 """Largest side, or offset in bytes, of a tensor."""
 MAX_DIMENSIONS = 16
+FP8_SCALES = "_scale_inv"
+"""How the names of the scales of FP8 weights end. Source: README_WEIGHTS of DeepSeek-V3."""
+FP8_BLOCK = 128
 _ITEM_BYTES = {
     **dict.fromkeys(("BOOL", "U8", "I8", "F8_E4M3", "F8_E5M2", "F8_E8M0"), 1),
     **dict.fromkeys(("U16", "I16", "F16", "BF16"), 2),
@@ -38,6 +41,8 @@ class TensorPlace:
     offset: int
     """From the start of the file."""
     num_bytes: int
+    scales: TensorPlace | None = None
+    """Of FP8 weights: a factor for each square of `FP8_BLOCK` rows and columns."""
 
     @property
     def num_elements(self) -> int:
@@ -109,6 +114,15 @@ def read_headers(folder: Path) -> dict[str, TensorPlace]:
     return found
 
 
+def with_scales(places: Mapping[str, TensorPlace]) -> dict[str, TensorPlace]:
+    """Return the tensors of a model, those in FP8 with their scales, which are no tensors of their own then."""
+    return {
+        name: replace(place, scales=places.get(name + FP8_SCALES))
+        for name, place in places.items()
+        if not name.endswith(FP8_SCALES)
+    }
+
+
 def num_parameters(places: Mapping[str, TensorPlace], *, bits: int = 4) -> int:
     """Return the number of parameters in the tensors. Of packed weights (MXFP4, GPTQ, AWQ) the packed ones count.
 
@@ -117,7 +131,7 @@ def num_parameters(places: Mapping[str, TensorPlace], *, bits: int = 4) -> int:
         bits: Bits of one number of packed weights in whole numbers of 32 bits.
     """
     packed = {"U8": 2, "I32": 32 // max(1, bits)}
-    scales = ("_scales", ".scales", ".g_idx", ".qzeros")
+    scales = ("_scales", ".scales", ".g_idx", ".qzeros", FP8_SCALES)
     return sum(
         place.num_elements * packed.get(place.dtype, 1) for name, place in places.items() if not name.endswith(scales)
     )
