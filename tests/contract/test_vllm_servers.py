@@ -117,6 +117,16 @@ def test_one_address_is_asked_again_for_others_may_stand_behind_it(doubles: list
     engine.close()
 
 
+def test_a_kept_connection_that_breaks_before_a_byte_is_no_failure_of_the_server(doubles: list[VllmDouble]) -> None:
+    engine = load(doubles[0].url)
+    doubles[0].breaks_kept = True
+    for _ in range(6):
+        assert scored(engine, [ScoreText([5, 6, 7])], top_logprobs=0)
+    assert finish(run(engine, order("a", [5, 6]))["a"]).completion_tokens == 10
+    assert doubles[0].broken and status(engine, 0).last_error == ""
+    engine.close()
+
+
 def test_a_server_that_is_gone_gets_nothing_and_comes_back(doubles: list[VllmDouble]) -> None:
     port = free_port()
     engine = load(f"http://127.0.0.1:{port}", doubles[0].url)

@@ -56,6 +56,8 @@ class VllmDouble:
         self.headers: list[dict[str, str]] = []
         """Of these requests, by lower-case name."""
         self.aborted = 0
+        self.broken = 0
+        """Kept connections that it broke."""
         self.connections = 0
         self.api_key = api_key
         self.break_off_after = 0
@@ -64,6 +66,8 @@ class VllmDouble:
         """Statuses with which the next requests are refused."""
         self.drops = 0
         """Streams that are cut off before their first token."""
+        self.breaks_kept = False
+        """Whether a connection breaks at its second order, without a byte, as llama-server's do."""
         self.is_well = True
         """False: `/health` answers 503."""
         self.can_sleep = False
@@ -188,6 +192,11 @@ class VllmDouble:
                 self._send(200 if is_well else 503, answers[self.path])
 
             def do_POST(self) -> None:
+                self.orders = getattr(self, "orders", 0) + 1
+                if double.breaks_kept and self.orders > 1:
+                    double.broken += 1
+                    self.close_connection = True
+                    return
                 body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
                 double.bodies.append(body)
                 double.headers.append({name.lower(): value for name, value in self.headers.items()})

@@ -78,7 +78,7 @@ class Reach:
     @staticmethod
     def _transport(server: FleetServer, trust: ssl.SSLContext) -> httpx.AsyncBaseTransport:
         limits = httpx.Limits(max_connections=None, keepalive_expiry=IDLE_S)
-        plain = httpx.AsyncHTTPTransport(verify=trust, limits=limits, trust_env=False)
+        plain = _Resent(httpx.AsyncHTTPTransport(verify=trust, limits=limits, trust_env=False))
         if not server.entry:
             return plain
         return _Checked(check_url(server.url, parse_allow([server.entry])), plain)
@@ -152,6 +152,32 @@ class _Key(httpx.Auth):
             raise Unauthenticated(
                 f"the key of the server in {self._at} cannot be read: {error}", hint="correct [model.engine] key"
             ) from error
+
+
+class _Resent(httpx.AsyncBaseTransport):
+    """Sends a request again whose kept connection broke before a byte of its answer came: the server had closed it, and
+    nothing has happened. On a connection of its own that is a failure of the server."""
+
+    def __init__(self, inner: httpx.AsyncBaseTransport) -> None:
+        self._inner = inner
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        while True:
+            is_new = False
+
+            async def hear(event: str, info: object) -> None:
+                nonlocal is_new
+                is_new = is_new or event == "connection.connect_tcp.started"
+
+            request.extensions = {**request.extensions, "trace": hear}
+            try:
+                return await self._inner.handle_async_request(request)
+            except (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError):
+                if is_new:
+                    raise
+
+    async def aclose(self) -> None:
+        await self._inner.aclose()
 
 
 class _Checked(httpx.AsyncBaseTransport):

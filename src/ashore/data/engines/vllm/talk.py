@@ -16,7 +16,6 @@ from ashore.data.engines.model import GenerateOrder
 from ashore.data.engines.vllm import wire
 from ashore.kit.decode import UNDECODABLE
 
-"""Limit of one stream event: a token with its alternatives has a few KiB."""
 MOST_ERROR_BYTES: Final = 64 << 10
 """Limit of an error body; the rest is cut."""
 MOST_ANSWER_BYTES: Final = 256 << 20
