@@ -156,6 +156,7 @@ def test_a_month_without_a_link_loses_and_doubles_nothing(home: Home, tenants: i
     assert [line for report in reports for line in report.checkpoints] == home.lines
     assert sum(len(report.votes) for report in reports) == home.votes
     assert centre.sent > len(reports), "some came twice"
+    assert (reports[0].drift, reports[-1].drift) == (None, 0), "two weeks alike"
 
 
 def test_checkpoints_of_one_hour_are_handed_in_as_its_last_one(home: Home) -> None:

@@ -26,7 +26,19 @@ if TYPE_CHECKING:
     from ashore.control.sites import Office
 
 Online = Literal["timestamp", "snapshot", "targets", "director"]
-_FLEET: Final = ("site", "state", "serves", "wanted", "lag_s", "seen_s", "health", "attacks", "version", "note")
+_FLEET: Final = (
+    "site",
+    "state",
+    "serves",
+    "wanted",
+    "lag_s",
+    "seen_s",
+    "health",
+    "drift",
+    "attacks",
+    "version",
+    "note",
+)
 
 
 def _show_sites(found: SiteRows) -> None:

@@ -127,6 +127,9 @@ class SiteRow(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds since its last report."""
     health: str
     """As it reports; empty: it was never heard."""
+    drift: Annotated[float | None, Meta(extra={"absent": "unknown"})]
+    """How far lengths of prompts and answers moved from the week before (population stability index): below 0.1
+    little, above 0.25 much. None: too few requests in one of the two weeks."""
     link: int | None
     """Bytes a second, when it last fetched; none: it has not."""
     attacks: int
@@ -163,7 +166,6 @@ class SiteShown(msgspec.Struct, frozen=True, kw_only=True):
     """Number of the assignment."""
     trusts: int | None
     """Number of the newest assignment that the site trusts; none: it reported none."""
-    drift: float | None
     attacks: dict[Attack, int]
     forked: int
     """Checkpoints of its audit log that contradict earlier ones."""
@@ -259,7 +261,7 @@ def show_site(desk: SitesDesk, actor: Actor, asked: SiteIn) -> SiteShown:
     report = site.report or _nothing_said(site)
     return SiteShown(
         site=row_of(site, desk.office.now_s), want=_assigned(site.want), trusts=report.want or None,
-        sequence=site.want.sequence, drift=report.drift, attacks=dict(report.attacks), forked=site.forked,
+        sequence=site.want.sequence, attacks=dict(report.attacks), forked=site.forked,
         joined_at=site.joined_s, certificate=site.fingerprint, usage=msgspec.convert(usage, list[UsageRow]),
     )  # fmt: skip
 
@@ -389,7 +391,8 @@ def row_of(site: Site, now_s: int) -> SiteRow:
     return SiteRow(
         site=site.name, group=site.group, state="revoked" if site.revoked_s else state, version=report.version,
         serves=_said(has), wanted="" if has == wanted else _said(wanted), note=report.note,
-        health=report.health if site.report else "", link=report.rate or None, attacks=sum(report.attacks.values()),
+        health=report.health if site.report else "", link=report.rate or None, drift=report.drift,
+        attacks=sum(report.attacks.values()),
         lag_s=0 if has == wanted or not site.joined_s else now_s - max(site.assigned_s, site.joined_s),
         seen_s=now_s - site.seen_s if site.seen_s else None,
     )  # fmt: skip

@@ -76,7 +76,7 @@ class SiteReport(msgspec.Struct, frozen=True, kw_only=True):
     health: Literal["good", "worse", "failing"] = "good"
     """worse: errors or latency of the new version are above those of the one before."""
     drift: Annotated[float, msgspec.Meta(ge=0, le=1e6)] | None = None
-    """Distance of the answers or questions from those that the model was judged on, where the site measures it."""
+    """Population stability index of prompt and answer lengths against the week before; None: too few requests."""
     rate: Count = 0
     """Bytes a second of the link, when it was last used."""
     attacks: dict[Attack, Count] = {}

@@ -9,18 +9,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 
+from ashore.control.sites.drift import WEEK, drift_of
 from ashore.control.sites.identity import SiteKey
 from ashore.control.sites.ports import CentreLink
 from ashore.control.sites.report import SiteReport, Usage, Vote, sign_report
 from ashore.core.errors import CorruptBlob
 from ashore.data.audit import SignedLine, read_checkpoints
-from ashore.data.authority.budgets import SqlAuthority
+from ashore.data.authority import budgets
 from ashore.data.feedback.sql import votes_on
 from ashore.kit.decode import UNDECODABLE
 from ashore.kit.state import Database
@@ -82,6 +83,7 @@ class Reports:
     def __init__(self, path: Path, site: str, key: SiteKey) -> None:
         """Create it; `path` is the file, whose folder exists."""
         self._path, self._site, self._key = path, site, key
+        self._drift: tuple[str, float | None] = ("", None)
         try:
             self.spool = msgspec.json.decode(path.read_bytes(), type=Spool)
         except FileNotFoundError:
@@ -108,7 +110,8 @@ class Reports:
         votes, votes_ms, votes_ids, more_votes = _votes(before, sources)
         sequence = max(before.sequence + 1, int(now_s))
         report = SiteReport(
-            site=self._site, sequence=sequence, at_s=now_s, usage=usage, checkpoints=lines, votes=votes, **told
+            site=self._site, sequence=sequence, at_s=now_s, usage=usage, checkpoints=lines, votes=votes,
+            drift=self._drift_on(datetime.fromtimestamp(now_s, UTC).date(), sources.database), **told
         )  # fmt: skip
         signed = sign_report(report, self._key.private).decode()
         self._note(
@@ -140,6 +143,15 @@ class Reports:
         if waiting != self.spool.waiting:
             self._note(msgspec.structs.replace(self.spool, waiting=waiting))
 
+    def _drift_on(self, today: date, database: Database) -> float | None:
+        """Return the drift of the last full days; read once a day."""
+        if self._drift[0] != today.isoformat():
+            usages = budgets.SqlAuthority(database).usage(
+                first_day=(today - 2 * WEEK).isoformat(), last_day=today.isoformat()
+            )
+            self._drift = (today.isoformat(), drift_of(usages, today))
+        return self._drift[1]
+
     def _note(self, spool: Spool) -> None:
         write_whole(self._path, msgspec.json.encode(spool))
         self.spool = spool
@@ -150,7 +162,7 @@ def _usage(before: Spool, database: Database, now_s: float) -> tuple[tuple[Usage
     more."""
     today = datetime.fromtimestamp(now_s, UTC).date()
     totals: dict[str, list[int]] = {}
-    for one in SqlAuthority(database).usage(first_day=before.day, last_day="9999"):
+    for one in budgets.SqlAuthority(database).usage(first_day=before.day, last_day="9999"):
         sums = totals.setdefault(f"{one.day}\0{one.tenant[:200]}\0{one.model[:200]}", [0, 0, 0])
         for place, number in enumerate((one.requests, one.prompt_tokens, one.completion_tokens)):
             sums[place] += number

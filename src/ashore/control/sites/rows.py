@@ -16,8 +16,7 @@ from ashore.core.clock import Clock
 from ashore.core.errors import InvalidRequest, InvalidSpec
 from ashore.core.ids import TenantId
 from ashore.core.principal import Principal
-from ashore.data.authority import Actor
-from ashore.data.authority.budgets import BudgetRule, SqlAuthority
+from ashore.data.authority import Actor, budgets
 from ashore.data.authority.budgets.calls import WRITE, BudgetIn
 from ashore.data.cache import Pair, load_pairs, plain, read_pairs, remove_pairs, save_pairs
 from ashore.kit.decode import UNDECODABLE
@@ -41,7 +40,7 @@ Question = tuple[str, str, str]
 class Rows:
     """What parts of a centre say."""
 
-    budgets: Mapping[str, BudgetRule]
+    rules: Mapping[str, budgets.BudgetRule]
     """By name of the rule."""
     pairs: Mapping[Question, Pair]
 
@@ -80,8 +79,8 @@ class SiteRows:
             InvalidSpec: they would.
         """
         asked, known = rows_of(parts), [rows_of(one) for one in ours]
-        for rule in SqlAuthority(self.database).rules():
-            if rule.rule_id in asked.budgets and not any(rule.rule_id in one.budgets for one in known):
+        for rule in budgets.SqlAuthority(self.database).rules():
+            if rule.rule_id in asked.rules and not any(rule.rule_id in one.rules for one in known):
                 raise InvalidSpec(
                     f"this site has a budget of its own for {rule.about()}: {rule.kind}, {rule.window}",
                     hint=f"remove it here with `ashore access budget remove {rule.rule_id}`, or leave it out there",
@@ -96,12 +95,12 @@ class SiteRows:
         """Put the rows of these parts in place of `ours`. What is there already is left alone, so that a repeated call
         changes and records nothing."""
         asked, known = rows_of(parts), [rows_of(one) for one in ours]
-        authority = SqlAuthority(self.database)
+        authority = budgets.SqlAuthority(self.database)
         now = {one.rule_id: one for one in authority.rules()}
-        for name, rule in asked.budgets.items():
+        for name, rule in asked.rules.items():
             if now.get(name) != rule:
                 authority.put_rule(rule, partial(self._say, rule.rule_id, rule))
-        for name in {name for one in known for name in one.budgets} - asked.budgets.keys():
+        for name in {name for one in known for name in one.rules} - asked.rules.keys():
             authority.remove_rule(name, partial(self._say, name, None))
         held = self._pairs()
         fresh = [one for question, one in asked.pairs.items() if held.get(question) != one]
@@ -114,7 +113,7 @@ class SiteRows:
                 detail = {"curated": len(fresh), "removed": len(stale)}
                 SITE.record(self.recorder, "cache:import", "cache/centre", detail=detail, on=on)
 
-    def _say(self, name: str, rule: BudgetRule | None, on: Connection, _is_new: bool = False) -> None:
+    def _say(self, name: str, rule: budgets.BudgetRule | None, on: Connection, _is_new: bool = False) -> None:
         detail: dict[str, str | int] = {}
         if rule is not None:
             detail = {"kind": rule.kind, "window": rule.window, "limit": rule.cap, "about": rule.about()}
