@@ -87,7 +87,12 @@ def test_answers_are_seen_purged_and_imported(served: Start, ashore: Run, tmp_pa
     tried = ashore("cache", "import", str(pairs), "--dry-run", env=home)
     assert (tried.returncode, tried.stdout) == (0, "1 curated pair: valid; nothing was imported\n")
     assert ashore("cache", "import", str(pairs), env=home).stdout == "1 curated pair: imported\n"
+    prefixes = [server.home / "cache" / "prefixes" / name / "p" / "content" for name in ("of-default", "of-other")]
+    for folder in prefixes:
+        folder.mkdir(parents=True)
     assert ashore("cache", "purge", "--tenant", "default", env=home).stdout == "purged: tenant default\n"
+    eventually(lambda: not prefixes[0].exists(), told=lambda: "the prefixes of the tenant are still there")
+    assert prefixes[1].exists(), "and those of no other"
     assert "there is no tenant 'nobody'" in ashore("cache", "purge", "--tenant", "nobody", env=home).stderr
     time.sleep(0.3)
     assert ask(server, "hello").json()["choices"][0]["message"]["content"] == "Good day."

@@ -141,6 +141,11 @@ class Home:
         return self.root / "cache"
 
     @property
+    def prefixes(self) -> Path:
+        """Computed beginnings of prompts, which survive a restart."""
+        return self.cache / "prefixes"
+
+    @property
     def plan(self) -> Path:
         """Results of `ashore plan calibrate`, if it was run."""
         return self.root / "plan.json"

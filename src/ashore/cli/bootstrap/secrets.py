@@ -23,6 +23,7 @@ _FILES_THAT_STAY: Final = (
     ("backup-recovery-key", "move it away from this home: `ashore backup confirm`"),
     ("backup/key", "opens only copies of this home; stays clear so that backups run unattended"),
     ("run/internal-token", "created anew at each start"),
+    ("cache/prefixes/key", "opens only prefixes of prompts beside it; deleted once the home is sealed"),
     ("edge/ca.key", "signs certificates for this machine only; use your own with [edge] certificate and key"),
     ("edge/edge-*.key", "Envoy reads it as a file; renewed with its certificate"),
 )

@@ -37,6 +37,14 @@ def entry_epoch(entry_id: str) -> str:
     return f"cache/entry/{entry_id}"
 
 
+def purges_of(epochs: Epochs, tenant: str) -> str:
+    """Return a text that changes with every purge of a tenant's prefixes; empty before the first. No tenant: those that
+    all share, which any purge concerns."""
+    kinds = (PURGE_EPOCH, tenant_epoch(tenant)) if tenant else (ANY_PURGE_EPOCH,)
+    counts = [epochs.get(kind) for kind in kinds]
+    return ".".join(str(count) for count in counts) if any(counts) else ""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hidden:
     """Entries at addresses that no request reaches any more."""

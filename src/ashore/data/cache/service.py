@@ -26,7 +26,7 @@ from ashore.data.cache.model import (
 )
 from ashore.data.cache.ports import Epochs, SharedTier
 from ashore.data.cache.report import CacheItem, CacheReport, EntryOut, ShareOut
-from ashore.data.cache.rules import ANY_PURGE_EPOCH, POLICY_EPOCH, hidden_by, is_kept_out, question_of
+from ashore.data.cache.rules import ANY_PURGE_EPOCH, POLICY_EPOCH, hidden_by, is_kept_out, purges_of, question_of
 from ashore.data.cache.sealed import Record, decode, encode, seal, unseal
 from ashore.data.cache.section import CachePolicy, RoutePolicy
 from ashore.data.cache.shares import Share, Shares
@@ -111,6 +111,10 @@ class AnswerCache:
         if question is None:
             self._shares.of(ask.tenant, ask.alias).refused += 1
         return question
+
+    def purges_of(self, tenant: str) -> str:
+        """Return what counts the purges of a tenant's prefixes; "" for those that all tenants share."""
+        return purges_of(self._epochs, tenant)
 
     async def find(self, question: Question) -> Found | None:
         """Return a cached answer: curated, from this process, or from the shared tier."""

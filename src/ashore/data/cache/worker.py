@@ -7,17 +7,23 @@ import secrets
 import threading
 from concurrent.futures import Future
 from functools import partial
+from pathlib import Path
 from typing import Final
 
 from ashore.data.cache.curated import CuratedAnswers
 from ashore.data.cache.ports import FixedEpochs, SharedTier
-from ashore.data.cache.rules import CURATED_EPOCH, hidden_by
+from ashore.data.cache.rules import ANY_PURGE_EPOCH, CURATED_EPOCH, hidden_by
 from ashore.data.cache.section import RedisSection
 from ashore.data.cache.service import AnswerCache
 from ashore.data.cache.sql import cache_secret, load_pairs
+from ashore.data.engines import sweep_prefixes
 from ashore.kit.metrics import Metrics
 from ashore.kit.rooms import Context, Opened, Room
+from ashore.kit.settings import Home
 from ashore.kit.state import Database
+
+OTHERS_KNOW_S: Final = 1.0
+"""After a purge, when no worker sends orders that do not know of it any more."""
 
 
 async def open_cache(context: Context) -> Opened:
@@ -39,6 +45,10 @@ async def open_cache(context: Context) -> Opened:
     if watch is not None and database is not None:
         curated = _Curated(cache, database, asyncio.get_running_loop())
         watch.on_change(partial(_changed, cache, curated))
+        if home := context.told("home"):
+            prefixes = Home(root=Path(home)).prefixes
+            watch.on_change(partial(_sweep_after_purge, prefixes, cache, asyncio.get_running_loop()))
+            await asyncio.to_thread(sweep_prefixes, prefixes, cache.purges_of)
         # after the line above, so that no change falls between them
         await asyncio.wrap_future(await asyncio.to_thread(curated.read))
     return Opened(gives={AnswerCache: cache}, close=cache.close)
@@ -67,6 +77,16 @@ def _changed(cache: AnswerCache, curated: _Curated, kind: str, value: int) -> No
         curated.read()
     if hidden_by(kind) is not None:
         asyncio.run_coroutine_threadsafe(cache.let_go(kind), curated.loop)
+
+
+def _sweep_after_purge(
+    prefixes: Path, cache: AnswerCache, loop: asyncio.AbstractEventLoop, kind: str, value: int
+) -> None:
+    """Runs on the thread of the watch. Sweeps twice: a worker that did not know yet may send an order between."""
+    if kind == ANY_PURGE_EPOCH:
+        sweep_prefixes(prefixes, cache.purges_of)
+        again = partial(loop.run_in_executor, None, sweep_prefixes, prefixes, cache.purges_of)
+        loop.call_soon_threadsafe(loop.call_later, OTHERS_KNOW_S, again)
 
 
 def _secret(database: Database) -> bytes:

@@ -78,5 +78,6 @@ from ashore.data.engines.plan import (
     Wish,
 )
 from ashore.data.engines.ports import CanEmbed, CanLoadAdapter, CanScore, CanSleep, CanTellDistributions, Engine, scored
+from ashore.data.engines.prefixes import PrefixPlace, partition_of, sweep_prefixes
 from ashore.data.engines.rounding import Rounded, Rounder, RoundOrder, Samples, Told, quietly
 from ashore.data.engines.torchmodel import TorchDtype, load_torch_model, torch_libraries

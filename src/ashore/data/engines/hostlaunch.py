@@ -8,6 +8,7 @@ import msgspec
 
 from ashore.core.errors import InvalidSpec
 from ashore.data.engines.model import EngineOptions, ModelFiles
+from ashore.data.engines.prefixes import PrefixPlace
 from ashore.kit.decode import UNDECODABLE
 from ashore.kit.processes import python_command
 from ashore.kit.processes.launchfiles import write_launch_file
@@ -18,6 +19,8 @@ class HostLaunch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
     files: ModelFiles
     options: EngineOptions
+    prefixes: PrefixPlace | None = None
+    """Where prefixes survive a restart; None: they do not."""
     adapters: dict[str, str] = {}
     """LoRA folders by the name that orders give; loaded before the host greets."""
     drain_s: float = 30.0

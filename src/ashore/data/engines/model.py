@@ -132,6 +132,8 @@ class GenerateOrder(msgspec.Struct, frozen=True, kw_only=True):
     tenant here unless the operator allows sharing."""
     tenant: str = ""
     """Tenant for fair turns in compiling grammars."""
+    kept: bool = True
+    """False: nothing of it is written to disk."""
     min_precision: str = ""
     """Rung of the engine below which no token of it may be computed; empty: any."""
     traceparent: str = ""
@@ -253,6 +255,12 @@ class EngineStats(msgspec.Struct, frozen=True, kw_only=True):
     completion_tokens: int = 0
     scored_tokens: int = 0
     """Tokens computed to score texts; a beginning that several texts share counts once where it is computed once."""
+    restored_tokens: int = 0
+    """Prompt tokens whose keys and values came from the disk."""
+    kept_prefix_bytes: int = 0
+    """Kept prefixes on the disk, of all hosts of the home as last seen."""
+    prefix_faults: int = 0
+    """Kept prefixes that could not be written, or did not open."""
     preemptions: int = 0
     block_tokens: int = 0
     """Tokens in a block of the KV cache; 0 where it has no blocks."""

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from ashore.data.engines.prefixes import PrefixPlace
+
 
 class Engine(Protocol):
     """Generates tokens for many sequences at once.
@@ -126,6 +128,15 @@ class CanLoadAdapter(Protocol):
 
     def load_adapter(self, name: str, directory: str) -> None:
         """Load a PEFT adapter folder under `name`, which orders use in `adapter`; the same name again replaces it."""
+        ...
+
+
+@runtime_checkable
+class CanKeepPrefixes(Protocol):
+    """An engine whose prefix cache survives a restart."""
+
+    def keep_prefixes(self, place: PrefixPlace, secret: bytes) -> None:
+        """Keep prefixes there, encrypted with `secret`, from now on. Call it once, after `load`."""
         ...
 
 

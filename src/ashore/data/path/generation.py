@@ -18,7 +18,7 @@ from ashore.core.clock import Clock
 from ashore.core.errors import AshoreError, BudgetExceeded, DeadlineExceeded, HostDied, KillsHosts, Preempted
 from ashore.core.ids import RequestId
 from ashore.data.authority import Principal
-from ashore.data.engines import EngineInfo, Grammar, ScoreText
+from ashore.data.engines import EngineInfo, Grammar, ScoreText, partition_of
 from ashore.data.path.admission import Background, background_of, cost_of, preempted
 from ashore.data.path.answer import Answer
 from ashore.data.path.assembly import echoed, nothing_more, usage_of
@@ -112,9 +112,12 @@ class FreshAnswers:
         metrics: Metrics,
         summons: Summons,
         aside: bool = False,
+        purges_of: Callable[[str], str] = lambda tenant: "",
     ) -> None:
-        """Create it. `aside`: for answers that no client gets, of releases that no alias leads to."""
+        """Create it. `aside`: for answers that no client gets, of releases that no alias leads to. `purges_of` counts
+        what hides the prefixes of a tenant."""
         self._aside = aside
+        self._purges_of = purges_of
         self._roster = roster
         self._reader = reader
         self._grammars = grammars
@@ -127,6 +130,10 @@ class FreshAnswers:
         self._serial = itertools.count()
         self.draining = False
         """True: requests of a dying host are not retried elsewhere."""
+
+    def _partition(self, tenant: str, salt: str) -> str:
+        owner = "" if self._roster.topology.shared_prefix_cache else tenant
+        return partition_of(owner, self._purges_of(owner), salt)
 
     async def answer(
         self,
@@ -336,7 +343,7 @@ class FreshAnswers:
                 order_prefix=f"{self._prefix}.{next(self._serial):x}",
                 stop_token_ids=(*model.text.eos_token_ids, *(model.text.gap_stop_ids if request.suffix else ())),
                 tenant=principal.tenant,
-                shared_prefix_cache=self._roster.topology.shared_prefix_cache,
+                partition=self._partition(principal.tenant, request.prefix_salt),
                 min_precision=info.precision if self._aside and info.rungs else request.min_precision,
                 adapter=model.served.adapter,
             )

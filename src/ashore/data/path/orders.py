@@ -159,7 +159,7 @@ def make_orders(
     order_prefix: str,
     stop_token_ids: tuple[int, ...],
     tenant: TenantId,
-    shared_prefix_cache: bool,
+    partition: str,
     min_precision: str = "",
     adapter: str = "",
 ) -> list[GenerateOrder]:
@@ -184,18 +184,14 @@ def make_orders(
             adapter=adapter or None,
             ignore_eos=request.ignore_eos and not request.stop_token_ids,
             priority=min(0, request.priority),  # above 0 it orders the requests of its tenant alone: see `fairness`
-            prefix_partition=_partition("" if shared_prefix_cache else tenant, request.prefix_salt),
+            prefix_partition=partition,
+            kept=not request.cache.no_store,
             tenant=tenant,
             min_precision=min_precision,
             traceparent=request.arrival.traceparent,
         )
         for choice in range(request.num_choices)
     ]
-
-
-def _partition(tenant: str, salt: str) -> str:
-    """Return the prefix cache partition of an order; no salt can turn it into another tenant's."""
-    return f"{tenant}\0{salt}" if salt else tenant
 
 
 def _feature(name: str) -> Feature:

@@ -116,6 +116,7 @@ class ServingService:
             clock=clock,
             metrics=metrics,
             summons=self._summons,
+            purges_of=self._cache.purges_of,
         )
         self._answers = SharedAnswers(
             self._cache,
@@ -136,6 +137,7 @@ class ServingService:
             metrics=Metrics(),
             summons=self._summons,
             aside=True,
+            purges_of=self._cache.purges_of,
         )
         self.trials = Trials(
             aside,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import shutil
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from ashore.data.engines import (
     HostClient,
     HostLaunch,
     ModelPlan,
+    PrefixPlace,
     content_of,
     host_command,
     why_file,
@@ -103,15 +105,21 @@ class Hosts:
         supervisor: Supervisor,
         clock: Clock,
         started: Callable[[str, int | None], None] = lambda alias, pid: None,
+        prefix_bytes: int = 0,
     ) -> None:
-        """Create it; starts nothing. Sockets, launch files and logs go to `home`. `started` is called with alias and
-        process of each host.
+        """Create it; starts nothing. Sockets, launch files and logs go to `home`, and prefixes of prompts, at most
+        `prefix_bytes` of them. `started` is called with alias and process of each host.
         """
         self._home = home
         self._settings = settings
         self._supervisor = supervisor
         self._clock = clock
         self._started = started
+        self._prefixes = PrefixPlace(
+            folder=str(home.prefixes), max_bytes=prefix_bytes, secrets_key=str(home.secrets_key)
+        )
+        if not prefix_bytes:
+            shutil.rmtree(home.prefixes, ignore_errors=True)  # of a start with another setting
         self._num_hosts = 0
         self._slots: dict[str, int] = {}
         """By release: the same whenever it is loaded again."""
@@ -179,6 +187,7 @@ class Hosts:
         order = HostLaunch(
             files=files,
             options=model.options,
+            prefixes=self._prefixes if self._prefixes.max_bytes else None,
             adapters=dict(model.adapters),
             drain_s=self._settings.drain_timeout_s,
             step_timeout_s=self._settings.step_timeout_s,

@@ -99,7 +99,12 @@ class Deployment:
         """Releases of the state that could not be opened or loaded at the start, with reasons."""
         self._sharing = Sharing(open_shares)
         self._hosts = Hosts(
-            home=home, settings=settings, supervisor=supervisor, clock=clock, started=self._sharing.enter
+            home=home,
+            settings=settings,
+            supervisor=supervisor,
+            clock=clock,
+            started=self._sharing.enter,
+            prefix_bytes=listening.tiers.prefix_bytes,
         )
         self._demand = Demand(
             clock=clock, most_loaded=listening.tiers.most_loaded, mover=mover, news=supervisor.tell_news

@@ -23,6 +23,10 @@ class TiersSection(Section, frozen=True, kw_only=True):
     """`s3://BUCKET/PATH` for the weights of models that nobody uses; empty: they stay in the store. `ashore model cool
     --to s3` moves them there, and the next request brings them back."""
 
+    prefix_bytes: Kept[AtLeast0] = 2 << 30
+    """Disk for the KV cache of prompts that begin alike (`cache/prefixes` in the home), over all models: they survive a
+    restart, by tenant, and encrypted. 0: none is kept there. For the engine `openvino`."""
+
     def checked(self, where: str) -> Self:
         if self.cold and not self.cold.startswith("s3://"):
             raise InvalidSpec(f"{where} cold = {self.cold!r}; expected s3://BUCKET/PATH", hint="name a bucket")

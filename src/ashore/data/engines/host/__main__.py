@@ -31,7 +31,8 @@ from ashore.data.engines.host.link import Link, LinkClosed
 from ashore.data.engines.host.loop import HostLoop
 from ashore.data.engines.hostlaunch import HostLaunch, read_launch
 from ashore.data.engines.model import EngineInfo
-from ashore.data.engines.ports import CanImport, CanLoadAdapter, Engine
+from ashore.data.engines.ports import CanImport, CanKeepPrefixes, CanLoadAdapter, Engine
+from ashore.data.engines.prefixes import secret_of
 from ashore.kit.processes import Pulse, beat_in_thread, listen_on, silence_host, take_pulse
 from ashore.kit.processes.hugepages import use_huge_pages
 from ashore.kit.processes.launch import die_with_parent
@@ -114,6 +115,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         engine = make_engine(launch.options.kind)
         started_s = time.monotonic()
         info, opened = _load(engine, launch, opening)
+        _keep_prefixes(engine, launch)
     except Exception as error:  # noqa: BLE001 - the outermost place; the workers that wait are told
         level_traceback = not isinstance(error, AshoreError)
         _log.error("%s: cannot load: %s", arguments.launch, failure_of(error).message, exc_info=level_traceback)
@@ -163,6 +165,16 @@ def _load(
     info = _load_clear(engine, msgspec.structs.replace(launch, files=files))
     clear.drop(file.path for file in launch.files.sealed.files if file.clear_bytes > _KEPT_BYTES)
     return info, clear
+
+
+def _keep_prefixes(engine: Engine, launch: HostLaunch) -> None:
+    """Let the engine keep prefixes where it can; without them it answers as well."""
+    if launch.prefixes is None or not isinstance(engine, CanKeepPrefixes):
+        return
+    try:
+        engine.keep_prefixes(launch.prefixes, secret_of(launch.prefixes, launch.files))
+    except (AshoreError, OSError) as error:
+        _log.warning("prefixes of prompts will not survive a restart: %s", error)
 
 
 def _load_clear(engine: Engine, launch: HostLaunch) -> EngineInfo:

@@ -138,6 +138,17 @@ class BlockPool:
         siblings[ids] = block
         return self._serial
 
+    def publish_or_find(self, parent: Parent, ids: tuple[int, ...], block: int) -> int:
+        """Cache `block` as `publish` does; return the number of the node with that content, whosever block it is."""
+        node = self.publish(parent, ids, block)
+        return self._nodes[self._children[parent][ids]].serial if node is None else node
+
+    def serial(self, block: int) -> int | None:
+        """Return the number of a block's node, None if it has none. A number is never used twice: a whole block has the
+        same content as long as its number is the same. Callable from any thread."""
+        node = self._nodes.get(block)
+        return None if node is None else node.serial
+
     def forget(self, root: Root) -> None:
         """Free the idle blocks below `root`; none of them may be held."""
         found: list[int] = []

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from ashore import __version__
 from ashore.core.errors import (
     AshoreError,
     Conflict,
@@ -41,15 +42,17 @@ from ashore.data.engines.openvino.card import CARD
 from ashore.data.engines.openvino.config import RunConfig, choose_kv_tokens, is_full_precision, run_config
 from ashore.data.engines.openvino.embedder import BertEmbedder, open_encoder
 from ashore.data.engines.openvino.graph import BLOCK_TOKENS, Row, make_batch
+from ashore.data.engines.openvino.kept import KeptBlocks
 from ashore.data.engines.openvino.ladder import Cost, Ladder
 from ashore.data.engines.openvino.lora import AdapterBank
 from ashore.data.engines.openvino.pace import Pace, usual_size
-from ashore.data.engines.openvino.paired import PairedModel, open_model
+from ashore.data.engines.openvino.paired import PairedModel, cpu_flags, open_model
 from ashore.data.engines.openvino.peft import read_adapter
 from ashore.data.engines.openvino.runtime import import_openvino, openvino_version
 from ashore.data.engines.openvino.scheduler import Chunk, Scheduler, Sequence
 from ashore.data.engines.openvino.scoring import ScoredPiece, TextScorer
 from ashore.data.engines.ordercheck import check_order, check_scored
+from ashore.data.engines.prefixes import PrefixPlace, PrefixStore
 from ashore.data.engines.sampling import (
     DISTRIBUTION_ROWS,
     PATIENCE_S,
@@ -115,6 +118,9 @@ class OpenVinoEngine:
         self._loads = 0
         self._weight_bytes = 0
         self._reopen: Callable[[], PairedModel] | None = None
+        self._form: tuple[str, ...] = ()
+        """What the content of a block depends on, beside the tokens."""
+        self._kept: KeptBlocks | None = None
         self._live: dict[OrderId, _Live] = {}
         self._compiling: dict[OrderId, Future[Constraint]] = {}
         self._came_s: dict[str, float] = {}
@@ -158,6 +164,7 @@ class OpenVinoEngine:
         self._grammars = GrammarCompiler(directory, vocab_size=model.facts.vocab_size)
         full = is_full_precision(config.properties)
         precision = "fp32" if full and model.facts.precision == "fp16" else model.facts.precision
+        self._form = (files.digest, precision, openvino_version(), str(config.properties))
         self._open_rungs(files, config, vocab_size=model.facts.vocab_size, num_blocks=num_blocks)
         lower = [one.facts.precision for one, _ in self._rungs[1:]]
         self._info = EngineInfo(
@@ -175,6 +182,20 @@ class OpenVinoEngine:
             deterministic_seed=full,
         )
         return self._info
+
+    def keep_prefixes(self, place: PrefixPlace, secret: bytes) -> None:
+        """Implement `CanKeepPrefixes`: for generating models with a prefix cache and without a ladder."""
+        if self._model is None or self._ladder is not None or not self._scheduler.shares_prefixes:
+            return
+        form = (*self._form, __version__, " ".join(sorted(cpu_flags())))
+        store = PrefixStore(
+            place,
+            secret,
+            content="\0".join(form),
+            block_bytes=self._model.kv_bytes_per_block,
+            block_tokens=BLOCK_TOKENS,
+        )
+        self._kept = KeptBlocks(store, self._scheduler.pool, self._model, clock=self._clock)
 
     def _open_rungs(self, files: ModelFiles, config: RunConfig, *, vocab_size: int, num_blocks: int) -> None:
         """Compile the less exact variants over the same blocks.
@@ -254,6 +275,9 @@ class OpenVinoEngine:
 
     def step(self, timeout_s: float) -> Seq[EngineEvent]:
         self._collect_grammars()
+        if self._kept is not None:
+            for sequence in self._kept.ready():
+                self._scheduler.add(sequence)
         self._follow_grammars(timeout_s)
         if not (self._scheduler.running or self._scheduler.waiting or self._events):
             self._rest(timeout_s)
@@ -316,7 +340,7 @@ class OpenVinoEngine:
         running = {one.order_id for one in self._scheduler.running}
         return EngineStats(
             running=len(self._scheduler.running),
-            waiting=len(self._scheduler.waiting) + len(self._compiling),
+            waiting=len(self._live) - len(self._scheduler.running),
             kv_tokens_used=pool.num_held * BLOCK_TOKENS,
             kv_tokens_total=pool.num_blocks * BLOCK_TOKENS,
             steps=self._counts["steps"],
@@ -325,6 +349,9 @@ class OpenVinoEngine:
             cached_tokens=self._counts["cached"],
             completion_tokens=self._counts["completion"],
             scored_tokens=self._counts["scored"],
+            restored_tokens=0 if self._kept is None else self._kept.restored_tokens,
+            kept_prefix_bytes=0 if self._kept is None else self._kept.store.kept_bytes,
+            prefix_faults=0 if self._kept is None else self._kept.store.faults,
             preemptions=self._scheduler.preemptions,
             block_tokens=BLOCK_TOKENS,
             rung=0 if self._ladder is None else self._ladder.rung,
@@ -345,7 +372,9 @@ class OpenVinoEngine:
     def close(self) -> None:
         if self._grammars is not None:
             self._grammars.close()
-        self._grammars = self._model = self._plain = self._embedder = self._bank = self._reopen = None
+        if self._kept is not None:
+            self._kept.close()
+        self._grammars = self._model = self._plain = self._embedder = self._bank = self._reopen = self._kept = None
         self._ladder = None
         self._rungs.clear()
         self._adapters.clear()
@@ -380,7 +409,13 @@ class OpenVinoEngine:
         if order.grammar is not None and self._grammars is not None:
             self._compiling[order.order_id] = self._grammars.compile(order.grammar, order.tenant)
         else:
-            self._scheduler.add(sequence)
+            self._queue(live)
+
+    def _queue(self, live: _Live) -> None:
+        """Let a sequence run, once the beginning of its prompt was read if that is on disk."""
+        kept, per_token_s = self._kept, self._pace.seconds_per_token
+        if kept is None or live.adapter or not kept.begin(live.sequence, seconds_per_token=per_token_s):
+            self._scheduler.add(live.sequence)
 
     def _collect_grammars(self) -> None:
         for order_id in [i for i, f in self._compiling.items() if f.done()]:
@@ -391,7 +426,7 @@ class OpenVinoEngine:
             except AshoreError as error:
                 self._fail(live, error)
                 continue
-            self._scheduler.add(live.sequence)
+            self._queue(live)
 
     def _follow_grammars(self, timeout_s: float) -> None:
         """Read what grammars permit next, and hold back the sequences whose grammars have not answered."""
@@ -410,6 +445,8 @@ class OpenVinoEngine:
         if self._compiling:
             wait(self._compiling.values(), timeout=timeout_s, return_when=FIRST_COMPLETED)
             self._collect_grammars()
+        elif self._kept is not None and self._kept.num_waiting:
+            self._kept.wait(timeout_s)
         elif timeout_s > 0:
             time.sleep(timeout_s)
 
@@ -555,7 +592,11 @@ class OpenVinoEngine:
         if future is not None:
             GrammarCompiler.drop(future)
         elif live.sequence in self._scheduler.running or live.sequence in self._scheduler.waiting:
+            if self._kept is not None and live.answer.order.kept and not live.adapter:
+                self._kept.keep(live.sequence)
             self._scheduler.remove(live.sequence)
+        elif self._kept is not None:
+            self._kept.drop(live.sequence)
         if live.adapter:
             self._drop_if_unused(live.adapter)
 

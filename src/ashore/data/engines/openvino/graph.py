@@ -160,6 +160,17 @@ class PagedModel:
         for cache in self._caches:
             cache[target] = cache[source]
 
+    def read_block(self, block: int) -> NDArray[np.uint8]:
+        """Return a copy of a block's bytes in every layer. Callable from any thread."""
+        return np.concatenate([cache[block] for cache in self._caches])
+
+    def write_block(self, block: int, data: bytes) -> None:
+        """Write the bytes that `read_block` returned. Callable from any thread, for a block that nothing else uses."""
+        at, bytes_N = 0, np.frombuffer(data, np.uint8)
+        for cache in self._caches:
+            cache[block] = bytes_N[at : at + cache.shape[1]]
+            at += cache.shape[1]
+
     def start(self, batch: Batch) -> None:
         """Start one step; other work may run until `wait`."""
         self._put("input_ids", batch.token_ids_T)

@@ -158,6 +158,14 @@ class PairedModel:
         """Copy a block's keys and values in every layer."""
         self._first.copy_block(source, target)
 
+    def read_block(self, block: int) -> NDArray[np.uint8]:
+        """Return a copy of a block's bytes."""
+        return self._first.read_block(block)
+
+    def write_block(self, block: int, data: bytes) -> None:
+        """Write the bytes that `read_block` returned."""
+        self._first.write_block(block, data)
+
     def start(self, batch: Batch) -> None:
         """Start one step with the compilation that suits its size."""
         large = self._second is not None and batch.token_ids_T.size >= self._from_tokens

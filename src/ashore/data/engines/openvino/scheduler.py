@@ -100,6 +100,11 @@ class Scheduler:
         """The last step left out long prompts."""
         self._planned: dict[int, Chunk] = {}
 
+    @property
+    def shares_prefixes(self) -> bool:
+        """Whether sequences use blocks that others computed."""
+        return self._prefix_cache
+
     def add(self, sequence: Sequence) -> None:
         """Queue a sequence after those of its priority."""
         self._arrivals += 1
