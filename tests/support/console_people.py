@@ -54,7 +54,7 @@ def make_office(browser: RealBrowser, server: Served) -> dict[str, str]:
     keys: dict[str, str] = {}
     with browser.page(server.root_url, expected=REFUSED) as first:  # the first key ends with the third of them
         first.page.goto(new_link(server))
-        first.page.get_by_role("heading", name="What runs, and what needs you").wait_for()
+        first.page.get_by_role("heading", name="Home").wait_for()
         for name, role in OFFICES.items():
             first.open("/call/access-user/create")
             first.page.locator("#f-id").fill(name)
@@ -98,7 +98,7 @@ def come_in_by_key(browser: RealBrowser, base: str, name: str, key: str, *, fact
             one.page.get_by_role("button", name="Confirm").click()
             assert len(str(one.page.locator("#codes").inner_text()).split()) == 10
             one.page.get_by_role("link", name="Go on").click()
-        one.page.get_by_role("heading", name="What runs, and what needs you").wait_for()
+        one.page.get_by_role("heading", name="Home").wait_for()
         one.page.get_by_role("button", name="Log out").click()
         one.page.get_by_role("heading", name="Log in").wait_for()
     return secret

@@ -19,7 +19,10 @@ from ashore.kit.rooms import rooms
 TEMPLATES = Path(ashore.control.console.__file__).parent / "templates"
 CALLS = [call for room in rooms() for call in room.calls]
 PLACE = re.compile(r"\{(\w+)\}")
-NAMES = {"ashore", "curl", "JSON", "Python (OpenAI)", "Python (Anthropic)", "·", "—", ",", ":", "+", "(", ")"}
+NAMES = {
+    *("ashore", "curl", "JSON", "CSV", "Python (OpenAI)", "Python (Anthropic)", "Ctrl K"),
+    *("·", "—", ",", ":", "+", "(", ")"),
+}
 """What stands in a template and is a name in every language."""
 
 

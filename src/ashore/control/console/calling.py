@@ -13,11 +13,12 @@ from ashore.control.access.calls.keys import NewKeyOut
 from ashore.control.console.acts import HIDDEN
 from ashore.control.console.command import command_for
 from ashore.control.console.forms import PER_PAGE, Field, fields_of, filled, head_of, kind_of, read_form, written
+from ashore.control.console.kit import Act, act
 from ashore.control.console.model import PAGE_HEADERS, Answer, Pairs
 from ashore.control.console.pages import Placed, is_list
 from ashore.control.console.present import MOST_CELLS, Shown, blocks_of
 from ashore.control.console.reader import Reader
-from ashore.control.console.rows import acts_on_rows, row_links
+from ashore.control.console.rows import acts_on_rows, own_only, row_links
 from ashore.core.errors import AshoreError, InvalidRequest, PermissionDenied
 from ashore.data.authority import OFFICERS
 from ashore.kit.call import Call, Download
@@ -45,6 +46,8 @@ STORED: Final = frozenset({"model", "optimize", "train"})
 """Nouns of which a model is one of the store."""
 NAMES_OF_STORED: Final = dict.fromkeys(("model", "teacher", "student", "against", "ref", "name"), "server models")
 MOST_NAMES: Final = 200
+MOST_OPEN: Final = 8
+"""Fields of a form; of a longer one those that are not required are folded."""
 WHOSE: Final = ("owner", "account")
 """Fields that say whose a thing is."""
 CHOSEN: Final = ("role", "roles")
@@ -88,6 +91,9 @@ async def call_page(reader: Reader, placed: Placed, *, refused: PermissionDenied
             raise
         except AshoreError as problem:
             fault = problem
+    fields = await _suggesting(reader, call, _marked(_of_reader(reader, call, _fields(call, pairs)), fault))
+    needed = [one for one in fields if one.required or one.fixed or one.name in placed.call.in_path]
+    rare = [one for one in fields if one not in needed]
     return await reader.large_page(
         "call.html",
         placed.page,
@@ -95,14 +101,29 @@ async def call_page(reader: Reader, placed: Placed, *, refused: PermissionDenied
         status=200 if fault is None else fault.http_status,
         placed=placed,
         call=call,
-        fields=await _suggesting(reader, call, _marked(_of_reader(reader, call, _fields(call, pairs)), fault)),
+        needed=needed,
+        rare=rare,
+        folds=len(fields) > MOST_OPEN and not any(one.error or one.name in dict(pairs) for one in rare),
         command=command_of(call, pairs),
         fault=fault,
         sure=_sure(call, pairs),
         changed=shown is not None and call.changes,
         rows=acts_on_rows(reader, placed),
         row_links=row_links,
+        act_of=act,
+        about=_about(reader, placed, pairs),
+        back=f"{placed.page}?{urlencode({'_tab': placed.tab})}",
     )
+
+
+def _about(reader: Reader, placed: Placed, pairs: Pairs) -> list[Act]:
+    """Return the other acts on the thing that a page is about, those that destroy last."""
+    given = {name: value for name, value in pairs if value and name in placed.call.in_path}
+    calls = [one for one in reader.acts.atlas.on(placed.page, placed.tab) if reader.offers(one) and one is not placed]
+    same = [one for one in calls if given and one.call.noun == placed.call.noun and set(one.call.in_path) == set(given)]
+    own = own_only(reader, same)  # whose the thing is, only its row knows
+    found = [act(one, given) for one in same if one.key not in own and one.call.word != "create"]
+    return sorted(found, key=lambda one: (one.danger, not one.shows)) if not placed.call.changes else []
 
 
 def command_of(call: Call, pairs: Pairs) -> str:
@@ -117,12 +138,12 @@ async def shown_of(reader: Reader, call: Call, answer: Any, pairs: Pairs) -> Sho
     """Return an answer as its page shows it. Large answers are prepared on another thread."""
     own = dict(reader.asked.query)
     first = max(0, int(own["_first"])) if own.get("_first", "").isdecimal() and len(own["_first"]) < 10 else 0
-    match = own.get("_match", "")[:200]
+    match, sort, row = (own.get(name, "")[:200] for name in ("_match", "_sort", "_row"))
     most = PER_PAGE if reader.asked.method == "GET" else 10 * PER_PAGE  # an answer to a POST has no second page
     size = len(getattr(answer, "items", ()) or ())
 
     def prepare() -> Shown:
-        blocks = blocks_of(answer, f"{call.noun} {call.word}", first=first, most=most, match=match)
+        blocks = blocks_of(answer, f"{call.noun} {call.word}", first=first, most=most, match=match, sort=sort, row=row)
         raw = msgspec.json.format(msgspec.json.encode(answer)).decode() if not isinstance(answer, Download) else ""
         return Shown(
             blocks=blocks,

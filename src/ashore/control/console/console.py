@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Final
 from urllib.parse import quote, urlencode
 
-from ashore.control.console import calling, chatting, doors, home, mine, tabs
+from ashore.control.console import calling, chatting, doors, tabs
 from ashore.control.console.acts import Acts, Settle, who_may
 from ashore.control.console.forms import SECRETS
 from ashore.control.console.model import PAGE_HEADERS, Answer, Asked
@@ -20,6 +20,7 @@ from ashore.control.console.ports import Serving, Votes
 from ashore.control.console.reader import Reader
 from ashore.control.console.rendering import THEMES, load_all, render
 from ashore.control.console.static import static_answer
+from ashore.control.console.views import VIEWS
 from ashore.control.console.words import LANGUAGES, Words, chosen, words_in
 from ashore.control.sessions import Sessions, Visit
 from ashore.core.errors import AshoreError, EnvironmentFault, NotReady, PermissionDenied, UnknownRoute
@@ -119,17 +120,17 @@ class Console:
 
     async def _page(self, reader: Reader) -> Answer:
         path = reader.asked.path
-        if path == "":
-            return await home.home_page(reader)
         if path.startswith("call/"):
             return await self._call(reader, self._placed(path))
         if path == "chat":
             return chatting.chat_page(reader, self.votes)
         if path == "connect":
             return await chatting.connect_page(reader)
-        if path == "me":
-            return await mine.my_page(reader)
         name, _, tab = path.partition("/")
+        is_derived = "_tab" in dict(reader.asked.query) and name in BY_NAME and BY_NAME[name].nouns
+        view = VIEWS.get(path)
+        if view is not None and not is_derived:
+            return await view(reader)
         page = BY_NAME.get(name)
         if page is None or path == "home":
             raise UnknownRoute(f"the console has no page {path[:100]!r}", hint="choose one from the navigation")

@@ -1,33 +1,22 @@
-"""Home: a few figures, what runs, and what needs attention."""
+"""Home: what needs the reader, figures over time, the models, and what happened last."""
 
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
+from urllib.parse import urlencode
 
+from ashore.control.console.acts import who_may
+from ashore.control.console.kit import Act, Chart, Row, Table, Tone, chart, number, state, text
 from ashore.control.console.model import Answer
-from ashore.control.console.pages import Placed
 from ashore.control.console.ports import Model
 from ashore.control.console.reader import Reader
-from ashore.core.errors import AshoreError, NotReady, PermissionDenied
-from ashore.core.outward import outward
+from ashore.core.errors import AshoreError
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Tile:
-    """One figure."""
-
-    name: str
-    """Key of its words, `home.tile.NAME`."""
-    value: str = ""
-    """Empty: none yet."""
-    denied: str = ""
-    """The action that the reader lacks; then there is no value."""
-    fault: str = ""
-    """Why it could not be found out."""
-    link: str = ""
+log = logging.getLogger("ashore.console")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +27,9 @@ class Need:
     """Key of its words, `home.need.NAME`."""
     places: Mapping[str, object]
     link: str = ""
-    bad: bool = False
+    """Where the act beside it leads, below `/console/`; its words are `home.act.NAME`."""
+    tone: Tone = "warn"
+    why: str = ""
 
 
 TILES: Final[tuple[tuple[str, str, str], ...]] = (
@@ -52,7 +43,9 @@ TILES: Final[tuple[tuple[str, str, str], ...]] = (
 
 
 def figure(name: str, answer: Any) -> str:
-    """Return a tile's figure from the answer of its call; empty: none yet."""
+    """Return a figure from the answer of a call; empty: there is none."""
+    if answer is None:
+        return ""
     if name == "releases":
         live = [one for one in answer.items if one.state in ("live", "canary", "shadow")]
         return f"{len(live):,}" if answer.items else ""
@@ -81,64 +74,157 @@ def needs(serving: str, models: Sequence[Model], answers: Mapping[str, Any], *, 
             set up.
     """
     if serving == "not-recording":
-        yield Need(name="not-recording", places={}, link="audit", bad=True)
+        yield Need(name="not-recording", places={}, link="audit", tone="bad")
     for model in models:
         if not model.ready:
-            yield Need(name="not-ready", places={"name": model.alias, "state": model.state}, link="models", bad=True)
+            yield Need(name="not-ready", places={"name": model.alias, "state": model.state}, link="models", tone="bad")
     if not models:
-        yield Need(name="no-model", places={}, link="models", bad=True)
+        yield Need(name="no-model", places={}, link="models", tone="bad")
     yield from _of_releases(getattr(answers.get("releases"), "items", ()))
     failed = [one for one in getattr(answers.get("jobs"), "items", ()) if one.state in ("failed", "dead")]
     if failed:
         yield Need(name="jobs-failed", places={"count": len(failed)}, link="jobs?state=failed")
     yield from _of_audit(answers.get("audit"))
     if is_first_key:
-        yield Need(name="administrators", places={}, link="call/access-user/create")
+        yield Need(name="administrators", places={}, link="call/access-user/create", tone="info")
 
 
 def _of_releases(items: Iterable[Any]) -> Iterator[Need]:
     for one in items:
         if one.state == "failed":
-            yield Need(name="release-failed", places={"name": one.name, "why": one.why}, link="releases", bad=True)
+            yield Need(name="release-failed", places={"name": one.name}, why=one.why, link="releases", tone="bad")
         elif one.state == "canary":
-            yield Need(name="canary", places={"name": one.name, "share": f"{one.share_percent:g}"}, link="releases")
+            link = f"call/release/evidence?{urlencode({'release': one.name})}"
+            yield Need(name="canary", places={"name": one.name, "share": _share(one)}, link=link, tone="info")
 
 
 def _of_audit(status: Any) -> Iterator[Need]:
     for anchor in getattr(status, "anchors", ()) or ():
         if anchor.failures:
-            yield Need(name="anchor", places={"place": anchor.place}, link="audit", bad=True)
+            yield Need(name="anchor", places={"place": anchor.place}, link="audit", tone="bad")
     archive = getattr(status, "archive", None)
     if archive is not None and archive.error:
-        yield Need(name="archive", places={"place": archive.place}, link="audit", bad=True)
+        yield Need(name="archive", places={"place": archive.place}, link="audit", tone="bad")
+
+
+def _share(release: Any) -> str:
+    """Return the share of requests that a release gets; its weights say it by alias."""
+    weights = getattr(release, "weights_percent", None) or {}
+    return f"{next(iter(weights.values()), 0.0) or release.share_percent:g}"
+
+
+RANGES: Final = {"1h": 3_600, "6h": 21_600, "24h": 86_400, "7d": 604_800}
+POINTS: Final = 72
+CHARTS: Final[tuple[tuple[str, str, dict[str, str]], ...]] = (
+    ("requests", "/s", {"answered": "requests", "errors": "errors"}),
+    ("tokens", "/s", {"written": "answer_tokens", "read": "prompt_tokens"}),
+    ("first-token", "s", {"p50": "ttft_p50", "p95": "ttft_p95"}),
+    ("memory", "share", {"kv": "kv_used"}),
+)
+"""Name, unit, and by line the series that the server keeps."""
+MOST_EVENTS: Final = 7
 
 
 async def home_page(reader: Reader) -> Answer:
-    """Return Home as the reader may see it."""
-    known = [(name, placed, link) for name, key, link in TILES if (placed := reader.acts.atlas.by_key.get(key))]
-    found = await asyncio.gather(*(_ask(reader, placed) for _, placed, _ in known))
-    answers: dict[str, Any] = {}
-    tiles: list[Tile] = []
-    for (name, placed, link), answer in zip(known, found, strict=True):
-        if isinstance(answer, PermissionDenied):
-            tiles.append(Tile(name=name, denied=answer.action or placed.call.action))
-        elif not isinstance(answer, AshoreError):
-            answers[name] = answer
-            tiles.append(Tile(name=name, value=figure(name, answer), link=link))
-        elif not isinstance(answer, NotReady):  # no tile for what this server lacks
-            tiles.append(Tile(name=name, fault=outward(answer)[0]))
+    """Return Home as the reader may see it: what needs them, figures over time, models, last events. What they may not
+    see is not there; one line says who may.
+    """
+    asks = [(name, key, link) for name, key, link in TILES if key in reader.acts.atlas.by_key]
+    found = await asyncio.gather(*(_ask(reader, key) for _, key, _ in asks), _ask(reader, "model ps"))
+    answers = {name: one for (name, _, _), one in zip(asks, found, strict=False) if one is not None}
+    tiles = [(name, value, link) for name, _, link in asks if (value := figure(name, answers.get(name)))]
+    wanted = dict(reader.asked.query).get("_range", "")
+    chosen = wanted if wanted in RANGES else "1h"
+    charts = await _charts(reader, RANGES[chosen])
     models = reader.acts.serving.models()
-    asks = {one.alias for one in reader.acts.serving.models(reader.session.principal)}
     is_first_key = reader.session.principal.kind == "first-key"
-    waiting = list(needs(reader.acts.serving.state, models, answers, is_first_key=is_first_key))
-    return reader.page("home.html", "home", tiles=tiles, needs=waiting, models=models, asks=asks)
+    sees = {"releases": "release list", "charts": "server history", **{name: key for name, key, _ in asks}}
+    placed = [reader.acts.atlas.by_key[key] for key in sees.values() if key in reader.acts.atlas.by_key]
+    others = {role for one in placed if not reader.offers(one) for role in who_may(one.call.action or "metrics:read")}
+    pages = reader.acts.navigation(reader.session)
+    waiting = needs(reader.acts.serving.state, models, answers, is_first_key=is_first_key)
+    return reader.page(
+        "home.html",
+        "home",
+        needs=[
+            one for one in waiting if not one.link or one.link.partition("?")[0].partition("/")[0] in (*pages, "call")
+        ],
+        acts=reader.may("model pull", "home.pull"),
+        pull=reader.may("model pull", "home.pull"),
+        models=models,
+        served=_served(reader, models, getattr(found[-1], "items", ())),
+        charts=charts,
+        ranges=tuple(RANGES),
+        range=chosen,
+        since=RANGES[chosen],
+        tiles=tiles,
+        events=await _events(reader),
+        others=sorted(others),
+        pages=pages,
+    )
 
 
-async def _ask(reader: Reader, placed: Placed) -> Any:
-    """Return the answer of a call, or the reason why there is none."""
-    if not reader.offers(placed):
-        return PermissionDenied("", action=placed.call.action)
+async def _ask(reader: Reader, key: str) -> Any:
+    """Return the answer of a call; None where there is none: Home stays readable when one of its parts fails."""
     try:
-        return await reader.perform(placed, placed.call.takes())
+        return await reader.ask(key)
     except AshoreError as fault:
-        return fault
+        log.warning("Home shows nothing of `%s`: %s", key, fault.message)
+        return None
+
+
+async def _charts(reader: Reader, since_s: int) -> list[Chart]:
+    series = ",".join(one for _, _, lines in CHARTS for one in lines.values())
+    try:
+        found = await reader.ask("server history", series=series, since_s=since_s, points=POINTS)
+    except AshoreError as fault:
+        log.warning("Home shows no charts: %s", fault.message)
+        return []
+    if found is None:
+        return []
+    values = {one.name: one.values for one in found.series}
+    return [
+        chart(name, {line: values[one] for line, one in lines.items() if one in values}, unit)
+        for name, unit, lines in CHARTS
+    ]
+
+
+def _served(reader: Reader, models: Sequence[Model], resident: Iterable[Any]) -> Table:
+    """Return the models that answer, with what the reader may do with each."""
+    mine = {one.alias for one in reader.acts.serving.models(reader.session.principal)}
+    memory = {one.alias: one for one in resident}
+    rows = []
+    for one in models:
+        acts = []
+        if one.alias in mine:
+            acts = [Act(address=f"connect?{urlencode({'model': one.alias})}", word="page.connect")]
+            if one.chats:
+                acts.insert(0, Act(address=f"chat?{urlencode({'left': one.alias})}", word="page.chat"))
+        known = memory.get(one.alias)
+        release = one.release if one.release != one.alias else ""
+        rows.append(
+            Row(
+                cells=(
+                    text(one.alias, note=release),
+                    state("ready" if one.ready else one.state),
+                    number(getattr(known, "resident_bytes", 0) or None, "B"),
+                    number(one.context_tokens or None),
+                ),
+                acts=tuple(acts),
+            )
+        )
+    columns = ("model", "state", "memory", "context_tokens")
+    empty = {at for at in range(len(columns)) if all(row.cells[at].kind == "none" for row in rows)}
+    kept = [at for at in range(len(columns)) if at not in empty]
+    return Table(
+        name="served",
+        columns=tuple(columns[at] for at in kept),
+        rows=tuple(replace(row, cells=tuple(row.cells[at] for at in kept)) for row in rows),
+        total=len(rows),
+    )
+
+
+async def _events(reader: Reader) -> list[Any]:
+    """Return the last events, the newest first."""
+    found = await _ask(reader, "events list")
+    return list(reversed(getattr(found, "items", ())))[:MOST_EVENTS]

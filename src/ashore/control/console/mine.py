@@ -6,8 +6,9 @@ from typing import Any, Final
 
 from ashore.control.console.calling import shown_of
 from ashore.control.console.chatting import makes_own_keys
+from ashore.control.console.kit import Cell, text, when
 from ashore.control.console.model import Answer
-from ashore.control.console.present import Shown, cell
+from ashore.control.console.present import Shown
 from ashore.control.console.reader import Reader
 from ashore.control.console.rows import OnRows, acts_on_rows, row_links
 from ashore.core.errors import AshoreError
@@ -34,4 +35,11 @@ async def my_page(reader: Reader) -> Answer:
             lists.append((placed.call.noun, None, fault, None))
     rights = [one.name for one in ACTIONS if reader.acts.authority.holds(reader.session.whole, one.name)]
     makes = makes_own_keys(reader)
-    return reader.page("me.html", "me", lists=lists, rights=rights, cell=cell, row_links=row_links, makes=makes)
+    groups = Cell(kind="list", items=tuple(text(one) for one in sorted(principal.groups)))
+    facts = (
+        ("tenant", text(str(principal.tenant))),
+        *((("groups", groups),) if principal.groups else ()),
+        ("second_factor", Cell(kind="yes" if reader.session.has_factor else "no")),
+        ("session_ends", when(reader.session.ends_s)),
+    )
+    return reader.page("me.html", "me", lists=lists, rights=rights, facts=facts, row_links=row_links, makes=makes)

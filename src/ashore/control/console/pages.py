@@ -22,30 +22,36 @@ class Page:
     """What its tabs are about, in their order."""
     calls: tuple[str, ...] = ()
     """Calls that it shows although their noun stands elsewhere, `access usage`."""
+    icon: str = ""
+    group: str = ""
+    """Key of the words above it in the navigation, `group.NAME`; empty: it stands first or at the foot."""
 
 
 PAGES: Final = (
-    Page(name="home"),
-    Page(name="chat"),
-    Page(name="connect"),
-    Page(name="models", nouns=("model", "optimize", "train", "engine", "fleet"), calls=("server models",)),
-    Page(name="sites", nouns=("site", "site rollout", "site keys")),
-    Page(name="releases", nouns=("release", "alias", "learn")),
-    Page(name="jobs", nouns=("job", "events")),
-    Page(name="usage", nouns=("access budget",), calls=("access usage",)),
+    Page(name="home", icon="home"),
+    Page(name="chat", icon="chat"),
+    Page(name="connect", icon="plug"),
     Page(
-        name="people",
+        name="models", icon="cube", group="serve", nouns=("model", "optimize", "train", "engine", "fleet"),
+        calls=("server models",),
+    ),
+    Page(name="sites", icon="pin", group="serve", nouns=("site", "site rollout", "site keys")),
+    Page(name="releases", icon="branch", group="serve", nouns=("release", "alias", "learn")),
+    Page(name="jobs", icon="jobs", group="serve", nouns=("job", "events")),
+    Page(name="usage", icon="gauge", group="serve", nouns=("access budget",), calls=("access usage",)),
+    Page(
+        name="people", icon="people", group="govern",
         nouns=(
             "access user", "access service", "access group", "access tenant", "access key", "access role",
             "access policy", "access", "account", "session",
         ),
     ),
-    Page(name="privacy", nouns=("privacy", "privacy policy", "privacy budget")),
-    Page(name="audit", nouns=("audit",)),
-    Page(name="doctor", nouns=("doctor",)),
-    Page(name="drills", nouns=("drill",)),
-    Page(name="server", nouns=("server", "backup", "cache")),
-    Page(name="me"),
+    Page(name="privacy", icon="shield", group="govern", nouns=("privacy", "privacy policy", "privacy budget")),
+    Page(name="audit", icon="scroll", group="govern", nouns=("audit",)),
+    Page(name="doctor", icon="pulse", group="operate", nouns=("doctor",)),
+    Page(name="drills", icon="drill", group="operate", nouns=("drill",)),
+    Page(name="server", icon="server", group="operate", nouns=("server", "backup", "cache")),
+    Page(name="me", icon="me"),
 )  # fmt: skip
 BY_NAME: Final = {page.name: page for page in PAGES}
 REST: Final = "server"

@@ -1,110 +1,62 @@
-"""Renders any struct that a call returns as facts and tables.
+"""Renders any struct that a call returns as panels and tables, by rules alone.
 
-A value, no value, and a value that the reader may not see look different. The field's declaration says what no value
-means (`absences`). The third is `Denied`: the answer does not contain it.
+A value, no value, and what the declaration says of no value (`absences`) look different. A list of records is a table
+of at most eight columns; what else a record has is on the page of the record. Its JSON has all.
 """
 
 from __future__ import annotations
 
+import csv
 import datetime
 import inspect
+import io
+import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, Final, Literal
+from dataclasses import dataclass
+from typing import Any, Final
 
 import msgspec
 
+from ashore.control.console.kit import NONE, Block, Cell, Facts, Row, Table, code, figure, state, when
 from ashore.core.bytesize import human_bytes
 from ashore.core.timespan import human_seconds
-from ashore.kit.call import absences, field_docs
+from ashore.kit.call import absences
 
-CellKind = Literal[
-    "text", "none", "absent", "time", "number", "yes", "no", "code", "list", "lines", "chart", "document"
-]
 MOST_CELLS: Final = 4_000
 """Cells of one table that a page shows without being asked for more."""
-CLOSED: Final = frozenset(
-    {"state", "outcome", "kind", "status", "goal", "source", "window", "shared", "load", "pin", "tier"}
-)
-"""Names of fields whose values are words of a closed set."""
+MOST_COLUMNS: Final = 8
+STATES: Final = ("state", "outcome", "severity", "status", "verdict", "health")
+"""Names of fields that say how something is."""
+FIRST: Final = ("name", "id", "title", "alias", "account", "reference", "alias_or_model")
+"""Names of fields that say what a record is."""
 CODES: Final = frozenset(
     {"id", "request_id", "key_id", "digest", "chain", "resource", "rule", "key", "model", "content"}
 )
+MINOR: Final = frozenset({"tenant", "origin", "source", "chain", "digest", "request_id", "key", "key_id", "created_by"})
+"""Columns that a narrow window does not show."""
+TIMES: Final = frozenset({"since", "until", "created", "started", "finished", "expires", "deadline", "at"})
 SINCE_1970: Final = 1_000_000_000
 """More seconds than this are a time; as a span they would be 31 years."""
-WIDE: Final = frozenset({"masked", "text", "why", "error_message", "prompt", "answer"})
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Cell:
-    """One value."""
-
-    kind: CellKind
-    text: str = ""
-    machine: str = ""
-    """The value for a machine, where the text is for people: of a time."""
-    items: tuple[Cell, ...] = ()
-
-
-RECORD: Final = (
-    "at", "actor", "action", "resource", "outcome", "reason", "model", "release", "key", "tenant", "origin",
-    "request_id",
-)  # fmt: skip
+_WRITTEN_TIME: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)")
 COLUMNS: Final[Mapping[str, tuple[str, ...]]] = {
-    "audit search": RECORD,
-    "audit request": RECORD,
-    "audit mine": ("at", "request_id", "action", "outcome", "reason", "model", "release", "key", "origin"),
-    "doctor findings": ("severity", "rule", "what", "cause", "sure", "evidence", "remedy", "commands"),
-    "job list": ("id", "kind", "state", "progress", "owner", "created", "finished", "children", "error_message"),
-    "events list": ("happened_at", "kind", "resource", "about"),
-    "release list": ("name", "alias", "model", "engine", "state", "weights_percent", "since", "why"),
+    "audit search": ("at", "actor", "action", "resource", "outcome", "reason", "model", "request_id"),
+    "audit request": ("at", "actor", "action", "resource", "outcome", "reason", "model", "release"),
+    "audit mine": ("at", "action", "outcome", "reason", "model", "release", "origin", "request_id"),
+    "access user list": ("id", "title", "roles", "groups", "tenant", "disabled", "created_at"),
+    "access key list": ("id", "title", "owner", "models", "actions", "expires_at", "last_used_at", "revoked_at"),
+    "doctor findings": ("what", "severity", "cause", "sure", "remedy"),
+    "job list": ("id", "kind", "state", "progress", "owner", "created", "finished", "error_message"),
+    "events list": ("resource", "kind", "about", "happened_at"),
+    "release list": ("name", "state", "alias", "model", "engine", "weights_percent", "since", "why"),
+    "drill list": ("name", "verdict", "last_at_s", "due_at_s", "where"),
+    "server history": ("name", "now", "values"),
 }
-"""Fields of a list that are shown, in order, by noun and word, where that is not all of them. Its JSON has all."""
+"""Fields of a list that are shown, in order, by noun and word, where the rules would choose worse."""
 
 LEAST_POINTS: Final = 8
-"""Fewest numbers in a field that are drawn as a chart."""
+"""Fewest numbers in a field that are drawn as a line."""
 CHART_WIDTH: Final = 240
 CHART_HEIGHT: Final = 40
-
-NONE: Final = Cell(kind="none")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
-    """One line of a table."""
-
-    cells: tuple[Cell, ...]
-    values: Mapping[str, Any]
-    """The fields of its item, for the acts on it."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Table:
-    """Items of one kind."""
-
-    name: str
-    """The field that has them."""
-    columns: tuple[str, ...]
-    helps: Mapping[str, str] = field(default_factory=dict)
-    absences: Mapping[str, str] = field(default_factory=dict)
-    """By column, what it means that a row has no value there."""
-    rows: tuple[Row, ...] = ()
-    total: int = 0
-    """Of what came, before it was cut to this page."""
-    first: int = 0
-    """Place of the first row."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Facts:
-    """Fields of one thing."""
-
-    name: str
-    items: tuple[tuple[str, Cell, str], ...]
-    """Name of the field, value, what the declaration says of it."""
-
-
-Block = Table | Facts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,81 +82,120 @@ class Shown:
 
 
 def blocks_of(
-    answer: Any, call: str = "", *, first: int = 0, most: int = 0, match: str = "", name: str = ""
-) -> tuple[Block, ...]:
+    answer: Any, call: str = "", *, first: int = 0, most: int = 0, match: str = "", sort: str = "", name: str = "",
+    row: str = "",
+) -> tuple[Block, ...]:  # fmt: skip
     """Return an answer as the blocks that its page shows.
 
     Args:
-        answer: Answer of a call.
+        answer: Answer of a call, or the fields of a record.
         call: Its noun and word.
         first: Place of the first row of a table `items`.
         most: Rows on a page; 0: all.
         match: Show only rows that contain this text.
+        sort: Column that orders the rows, with `-` before it for the largest first.
         name: The field that the answer is in.
+        row: Show only the item that begins with this value, as a record.
     """
-    if not isinstance(answer, msgspec.Struct):
-        return (Facts(name=name, items=(("value", cell("value", answer), ""),)),)
-    facts: list[tuple[str, Cell, str]] = []
+    if not isinstance(answer, msgspec.Struct | Mapping):
+        return (Facts(name=name, items=(("value", cell("value", answer)),)),)
+    facts: list[tuple[str, Cell]] = []
     below: list[Block] = []
-    docs, meanings = field_docs(type(answer)), absences(type(answer))
-    for one in answer.__struct_fields__:
-        value = getattr(answer, one)
+    meanings = absences(type(answer)) if isinstance(answer, msgspec.Struct) else {}
+    for one, value in _values(answer).items():
         if one == "next":
             continue
         if isinstance(value, dict) and value and all(isinstance(text, str) for text in value.values()):
             pairs = [{"name": key, "value": text} for key, text in value.items()]
             below.append(table_of(one, pairs))
         elif isinstance(value, list | tuple) and (one == "items" or (value and _is_record(value[0]))):
-            table = table_of(one, value, first=first, most=most, match=match, kind=_item_type(answer, one))
-            below.append(narrowed(table, COLUMNS.get(call, ())) if one == "items" else table)
-        elif isinstance(value, msgspec.Struct):
+            kind = _item_type(answer, one) if isinstance(answer, msgspec.Struct) else None
+            named = COLUMNS.get(call, ()) if one == "items" else ()
+            table = table_of(one, value, first=first, most=most, match=match, sort=sort, kind=kind, columns=named)
+            if row and one == "items":
+                found = [item for item in map(_values, value) if str(item.get(table.columns[0], "")) == row]
+                below += blocks_of(found[0], name="") if found else ()
+            else:
+                below.append(table)
+        elif isinstance(value, msgspec.Struct) or (isinstance(value, dict) and any(map(_is_record, value.values()))):
             below += blocks_of(value, name=one)
-        else:
-            facts.append((one, cell(one, value, meanings.get(one, "")), docs.get(one, "")))
+        elif (shown := cell(one, value, meanings.get(one, ""))).kind != "none":
+            facts.append((one, shown))
     return (*((Facts(name=name, items=tuple(facts)),) if facts else ()), *below)
 
 
 def table_of(
-    name: str, items: Sequence[Any], *, first: int = 0, most: int = 0, match: str = "", kind: Any = None
-) -> Table:
+    name: str, items: Sequence[Any], *, first: int = 0, most: int = 0, match: str = "", sort: str = "",
+    kind: Any = None, columns: tuple[str, ...] = (),
+) -> Table:  # fmt: skip
     """Return items as a table."""
     values = [_values(one) for one in items]
     if match:
         needle = match.casefold()
         values = [one for one in values if needle in " ".join(_plain(v) for v in one.values()).casefold()]
+    column = sort.removeprefix("-")
+    if column and any(column in one for one in values):
+        values.sort(key=lambda one: _order(one.get(column)), reverse=sort.startswith("-"))
     shown = values[first : first + most] if most else values
-    columns = _columns(kind, values)
     meanings = absences(kind) if kind is not None else {}
+    chosen = columns_of(kind, values, meanings, columns)
     return Table(
         name=name,
-        columns=columns,
-        helps=field_docs(kind) if kind is not None else {},
-        absences=meanings,
-        rows=tuple(Row(cells=_cells(columns, one, meanings), values=one) for one in shown),
+        columns=chosen,
+        minor=frozenset(chosen[1:]) & MINOR,
+        rows=tuple(
+            Row(cells=tuple(cell(one, row.get(one), meanings.get(one, "")) for one in chosen), values=row)
+            for row in shown
+        ),
         total=len(values),
         first=first,
+        absences=meanings,
+        sort=sort,
+        sorts=name == "items",
     )
 
 
-def _cells(columns: Iterable[str], values: Mapping[str, Any], meanings: Mapping[str, str]) -> tuple[Cell, ...]:
-    return tuple(cell(one, values.get(one), meanings.get(one, "")) for one in columns)
-
-
-def narrowed(table: Table, columns: tuple[str, ...]) -> Table:
-    """Return a table with only the named columns; all if none are named."""
-    if not columns:
-        return table
-    rows = tuple(replace(row, cells=_cells(columns, row.values, table.absences)) for row in table.rows)
-    return replace(table, columns=columns, rows=rows)
-
-
-def _columns(kind: Any, values: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
-    if kind is not None:
-        return tuple(kind.__struct_fields__)
-    found: dict[str, None] = {}
+def columns_of(
+    kind: Any, values: Sequence[Mapping[str, Any]], meanings: Mapping[str, str], named: tuple[str, ...]
+) -> tuple[str, ...]:
+    """Return which fields of records are columns: what it is, how it is, figures and times before the rest; none that
+    is empty in every row.
+    """
+    known = dict.fromkeys(kind.__struct_fields__) if kind is not None else {}
     for one in values:
-        found |= dict.fromkeys(one)
-    return tuple(found)
+        known |= dict.fromkeys(one) if kind is None else {}
+    every = [one for one in named if one in known] or list(known)
+    used = [one for one in every if one in meanings or any(not _is_empty(row.get(one)) for row in values)] or every
+    if named:
+        return tuple(used)
+    head = next((one for one in FIRST if one in used), used[0])
+    rest = [one for one in used if one != head and not (head == "name" and one == "id")]
+    states = [one for one in rest if one in STATES]
+    plain = [one for one in rest if one not in states and not any(_is_deep(row.get(one)) for row in values)]
+    room = MOST_COLUMNS - 1 - len(states)
+    kept = set((*plain, *(one for one in rest if one not in states and one not in plain))[:room])
+    return (head, *states, *(one for one in rest if one in kept and one not in states))
+
+
+def _order(value: Any) -> tuple[bool, Any]:
+    """Return where a value stands: numbers before texts, nothing last."""
+    if isinstance(value, bool | int | float):
+        return (False, (0, value, ""))
+    return (_is_empty(value), (1, 0, _plain(value).casefold()))
+
+
+def _is_empty(value: Any) -> bool:
+    return value is None or (isinstance(value, str | list | tuple | dict | frozenset) and not value)
+
+
+def _is_deep(value: Any) -> bool:
+    return isinstance(value, msgspec.Struct) or (
+        isinstance(value, list | tuple | dict) and any(_is_record(one) for one in _inside(value))
+    )
+
+
+def _inside(value: Any) -> Iterable[Any]:
+    return value.values() if isinstance(value, dict) else value
 
 
 def _item_type(answer: msgspec.Struct, name: str) -> Any:
@@ -229,33 +220,37 @@ def _plain(value: Any) -> str:
 
 
 def cell(name: str, value: Any, absent: str = "") -> Cell:
-    """Return one value as text. The suffix of the field's name gives its unit; `absent` is the text for no value."""
-    if value is None or value == "" or value == [] or value == {} or value == ():
+    """Return one value as people read it, never as a dictionary. The suffix of the field's name gives its unit;
+    `absent` is the text for no value.
+    """
+    if _is_empty(value):
         return Cell(kind="absent", text=absent) if absent else NONE
     if isinstance(value, bool):
         return Cell(kind="yes" if value else "no")
     if isinstance(value, int | float):
         return _number(name, value)
-    if isinstance(value, msgspec.Struct):
-        value = {field: getattr(value, field) for field in value.__struct_fields__}
-    if isinstance(value, Mapping):
-        parts = [(key, one) for key, one in value.items() if one not in (None, "", [], {})]
-        if any(isinstance(one, Mapping | list | msgspec.Struct) for _, one in parts):
-            return Cell(kind="document", text=msgspec.json.format(msgspec.json.encode(value)).decode())
-        unit = name if name.endswith("_percent") else ""
-        return Cell(
-            kind="list",
-            items=tuple(Cell(kind="text", text=f"{key} {cell(unit or key, one).text}") for key, one in parts),
-        )
     if isinstance(value, list | tuple) and len(value) >= LEAST_POINTS and _are_numbers(value):
-        return chart(value)
+        return spark(value)
     if name == "lines" and isinstance(value, list | tuple):
         return Cell(kind="lines", text="\n".join(map(str, value)))
+    if isinstance(value, msgspec.Struct | Mapping):
+        parts = [(key, one) for key, one in _values(value).items() if not _is_empty(one)]
+        if len(parts) > 3 or any(isinstance(one, Mapping | list | tuple | msgspec.Struct) for _, one in parts):
+            return Cell(kind="number", text=f"{len(parts):,}")
+        unit = name if name.endswith("_percent") else ""
+        pairs = tuple(Cell(kind="text", text=f"{key} {cell(unit or key, one).text}") for key, one in parts)
+        return Cell(kind="list", items=pairs)
     if isinstance(value, list | tuple | set | frozenset):
+        if any(map(_is_record, value)):
+            return Cell(kind="number", text=f"{len(value):,}")
         return Cell(kind="list", items=tuple(cell(name, one) for one in value))
     text = value if isinstance(value, str) else str(msgspec.to_builtins(value))
+    if _WRITTEN_TIME.fullmatch(text):
+        return when(datetime.datetime.fromisoformat(text).timestamp())
+    if name in STATES:
+        return state(text)
     if name in CODES or name.endswith("_id"):
-        return Cell(kind="code", text=text)
+        return code(text)
     return Cell(kind="text", text=text)
 
 
@@ -263,8 +258,8 @@ def _are_numbers(values: Sequence[Any]) -> bool:
     return all(one is None or (isinstance(one, int | float) and not isinstance(one, bool)) for one in values)
 
 
-def chart(values: Sequence[float | None]) -> Cell:
-    """Return figures over time as the path of a line, 240 wide and 40 high, broken where nothing was measured."""
+def spark(values: Sequence[float | None]) -> Cell:
+    """Return figures over time as the path of a small line, broken where nothing was measured."""
     known = [one for one in values if one is not None]
     if not known:
         return NONE
@@ -275,33 +270,42 @@ def chart(values: Sequence[float | None]) -> Cell:
         if one is not None:
             parts.append(f"{'L' if draws else 'M'}{at * wide:.1f} {CHART_HEIGHT - (one - least) * high:.1f}")
         draws = one is not None
-    last = _number("", known[-1]).text
-    figures = " ".join("–" if one is None else f"{one:g}" for one in values)
-    return Cell(
-        kind="chart", text=last, machine="".join(parts), items=(_number("", most), Cell(kind="text", text=figures))
-    )
+    peak = Cell(kind="number", text=figure(float(most)))
+    return Cell(kind="chart", text=figure(float(known[-1])), machine="".join(parts), items=(peak,))
 
 
 def _number(name: str, value: float) -> Cell:
     for unit, scale in (("_at_us", 1e-6), ("_at_ms", 1e-3), ("_at_s", 1), ("_at", 1), ("time_us", 1e-6)):
         if name.endswith(unit) and value > 0:
-            return _time(value * scale)
-    if name in ("since", "until", "created", "started", "finished", "expires", "deadline") and value > SINCE_1970:
-        return _time(value if value < 1e11 else value / 1000)
+            return when(value * scale)
+    if name in TIMES and value > SINCE_1970:
+        return when(value if value < 1e11 else value / 1000)
     if name.endswith(("_bytes", "bytes")) and isinstance(value, int):
-        return Cell(kind="number", text=human_bytes(value), machine=str(value))
+        return Cell(kind="number", text=human_bytes(value), machine=f"{value:,} B")
     if name.endswith("_percent"):
         return Cell(kind="number", text=f"{value:g} %")
     if name.endswith("_s") and value > SINCE_1970:
-        return _time(value)
+        return when(value)
     if name.endswith("_s"):
-        return Cell(kind="number", text=human_seconds(value), machine=str(value))
+        return Cell(kind="number", text=human_seconds(value), machine=f"{value} s")
     return Cell(kind="number", text=f"{value:,}" if isinstance(value, int) else f"{value:,.6g}")
 
 
-def _time(seconds: float) -> Cell:
-    try:
-        at = datetime.datetime.fromtimestamp(seconds, datetime.UTC)
-    except (OverflowError, ValueError, OSError):
-        return Cell(kind="number", text=f"{seconds:,.0f}")
-    return Cell(kind="time", text=at.strftime("%Y-%m-%d %H:%M:%SZ"), machine=at.isoformat())
+def csv_of(answer: Any) -> bytes:
+    """Return the items of an answer as CSV, with every field; a nested one as JSON. A text that a spreadsheet would run
+    as a formula begins with an apostrophe."""
+    values = [_values(one) for one in getattr(answer, "items", ())]
+    columns = list(dict.fromkeys(name for one in values for name in one))
+    file = io.StringIO()
+    writer = csv.writer(file)
+    writer.writerow(columns)
+    for one in values:
+        writer.writerow([_safe(one.get(name)) for name in columns])
+    return file.getvalue().encode("utf-8-sig")
+
+
+def _safe(value: Any) -> str:
+    if value is None or isinstance(value, int | float):
+        return "" if value is None else str(value)
+    text = value if isinstance(value, str) else msgspec.json.encode(value).decode()
+    return f"'{text}" if text[:1] in ("=", "+", "-", "@", "\t", "\r") else text

@@ -8,12 +8,14 @@ from functools import partial
 from typing import Any, Final
 
 from ashore.control.console.acts import Acts, who_may
+from ashore.control.console.kit import Act, act
 from ashore.control.console.model import PAGE_HEADERS, Answer, Asked
 from ashore.control.console.pages import Placed
 from ashore.control.console.present import Shown
 from ashore.control.console.rendering import render
 from ashore.control.console.words import Words
 from ashore.control.sessions import Session
+from ashore.core.errors import NotReady, PermissionDenied
 
 CELLS_IN_LOOP: Final = 150
 """A cell of a table takes about ten microseconds."""
@@ -37,6 +39,26 @@ class Reader:
         """Make a call and return its answer; raises as `Acts.perform`."""
         return await self.acts.perform(self.asked, self.session.principal, placed, taken)
 
+    async def ask(self, key: str, **values: Any) -> Any:
+        """Return the answer of a call by noun and word, `job list`; None where this reader may not make it, or this
+        server has not got it.
+
+        Raises:
+            AshoreError: the call failed for another reason.
+        """
+        placed = self.acts.atlas.by_key.get(key)
+        if placed is None or not self.offers(placed):
+            return None
+        try:
+            return await self.perform(placed, placed.call.takes(**values))
+        except (PermissionDenied, NotReady):
+            return None
+
+    def may(self, key: str, /, word: str = "", **fields: str) -> tuple[Act, ...]:
+        """Return the act that opens the page of a call, with fields filled in; nothing if the reader may not do it."""
+        placed = self.acts.atlas.by_key.get(key)
+        return (act(placed, fields, word=word),) if placed is not None and self.offers(placed) else ()
+
     def page(self, template: str, page: str, *, status: int = 200, **content: Any) -> Answer:
         """Return a page of the console.
 
@@ -55,10 +77,18 @@ class Reader:
             "here": f"{self.asked.visit.prefix}/console/{self.asked.path}",
             "who_may": who_may,
             "nav": self.acts.navigation(self.session) if self.asked.part == "page" else (),
+            "jumps": self._jumps() if self.asked.part == "page" else (),
         }
         return Answer(
             status=status, headers=PAGE_HEADERS, body=render(template, self.asked, self.words, {**frame, **content})
         )
+
+    def _jumps(self) -> list[Act]:
+        """Return the acts that the palette offers: those that need no row."""
+        holds, whole = self.acts.authority.holds, self.session.whole
+        free = (one for one in self.acts.atlas.placed if not one.call.in_path or one.call.method == "PUT")
+        known = (one for one in free if one.call.changes and self.offers(one))
+        return [act(one) for one in known if not one.call.own or holds(whole, one.call.own)]
 
     async def large_page(self, template: str, page: str, shown: Shown | None, **content: Any) -> Answer:
         """Return a page with an answer in it. A large one is rendered on the thread for long texts, in its owner's

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Mapping
 from functools import cache, partial
 from importlib import resources
@@ -11,11 +12,15 @@ from urllib.parse import urlencode
 
 import jinja2
 
+from ashore.control.console.kit import Table
 from ashore.control.console.model import Asked
+from ashore.control.console.pages import BY_NAME
 from ashore.control.console.words import LANGUAGES, Words
+from ashore.core.clock import SystemClock
 from ashore.core.outward import outward
 from ashore.core.timespan import human_seconds
 
+FIGURES: Final = frozenset({"number", "none", "absent"})
 THEMES: Final = ("auto", "light", "dark")
 
 
@@ -32,6 +37,11 @@ def environment() -> jinja2.Environment:
         enable_async=False,
     )
     made.filters["span"] = human_seconds
+    made.filters["exact"] = lambda at_s: time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(at_s))
+    made.filters["short"] = lambda text: f"{text.partition(':')[2][:8] or text[:12]}…"
+    made.globals["numbers_of"] = numbers_of
+    made.globals["page_icon"] = lambda name: BY_NAME[name].icon
+    made.globals["page_group"] = lambda name: BY_NAME[name].group
     made.globals["static"] = static_name
     made.globals["languages"] = LANGUAGES
     made.globals["themes"] = THEMES
@@ -51,13 +61,21 @@ def render(template: str, asked: Asked, words: Words, content: Mapping[str, Any]
     layout = "bare.html" if asked.part == "main" else "base.html"
     found = environment().get_template(template)
     at = partial(_address, asked)
-    return found.render(t=words, root=asked.root, layout=layout, at=at, **content).encode()
+    now_s = SystemClock().now_s()
+    return found.render(t=words, root=asked.root, layout=layout, at=at, now_s=now_s, **content).encode()
 
 
 def _address(asked: Asked, name: str, value: object) -> str:
-    """Return the address of this page with another value of one parameter."""
-    kept = [pair for pair in asked.query if pair[0] not in (name, "_lang", "_theme")]
-    return "?" + urlencode([*kept, (name, str(value))])
+    """Return the address of this page with another value of one parameter; without it where the value is empty."""
+    gone = {name, "_lang", "_theme", "_row", "_form"} | (set() if name in ("_lang", "_theme") else {"_first"})
+    kept = [pair for pair in asked.query if pair[0] not in gone and pair[1]]
+    return "?" + urlencode([*kept, *([(name, str(value))] if value != "" else [])])
+
+
+def numbers_of(block: Table) -> frozenset[str]:
+    """Return the columns of a table that hold figures, which stand at the right."""
+    kinds = ({row.cells[at].kind for row in block.rows} for at in range(len(block.columns)))
+    return frozenset(name for name, of in zip(block.columns, kinds, strict=True) if "number" in of and of <= FIGURES)
 
 
 @cache

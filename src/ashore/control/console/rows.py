@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
-from urllib.parse import urlencode
 
+from ashore.control.console.kit import Act, Row, Table, act
 from ashore.control.console.pages import Placed, is_list, on_row, row_calls
-from ashore.control.console.present import Row, Table
 from ashore.control.console.reader import Reader
 from ashore.data.authority.actions import ACCESS_WRITE
 
@@ -38,21 +37,6 @@ class Beside:
     placed: Placed
     column: str
     field: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Link:
-    """An act that a page leads to."""
-
-    placed: Placed
-    query: str = ""
-    named: bool = False
-    """Whether its name says what it is about: `Create` alone would be more of what is listed."""
-
-    @property
-    def address(self) -> str:
-        """Below `/console/`."""
-        return f"{self.placed.address}?{self.query}" if self.query else self.placed.address
 
 
 class Listed(Protocol):
@@ -104,19 +88,19 @@ def acts_on_rows(reader: Reader, placed: Placed) -> OnRows:
     return OnRows(placed=placed, acts=acts, own_only=own_only(reader, calls), me=reader.session.principal.id)
 
 
-def row_links(listed: Listed, table: Table, row: Row) -> list[Link]:
-    """Return the acts for one row of an answer."""
+def row_links(listed: Listed, table: Table, row: Row) -> list[Act]:
+    """Return the acts for one row of an answer, those that destroy last."""
     values: dict[str, Any] = dict(row.values)
     whose = next((values[name] for name in WHOSE_ROW if values.get(name)), listed.me)
     found = []
     if table.name == "items":
         for near in listed.beside:
             if values.get(near.column):
-                query = urlencode({near.field: values[near.column]})
-                found.append(Link(placed=near.placed, query=query, named=near.placed.call.word == "create"))
+                named = near.placed.call.word == "create"
+                found.append(act(near.placed, {near.field: values[near.column]}, named=named))
     for one in listed.acts:
         if one.key in listed.own_only and whose != listed.me:
             continue
         if (given := on_row(one.call, listed.placed.call, values, of_list=table.name == "items")) is not None:
-            found.append(Link(placed=one, query=urlencode(given)))
-    return found
+            found.append(act(one, given))
+    return sorted(found, key=lambda one: (one.danger, not one.shows))

@@ -10,11 +10,12 @@ import msgspec
 
 from ashore.control.console.calling import WHOSE, command_of, shown_of
 from ashore.control.console.forms import PER_PAGE, Field, fields_of, filled, read_form
-from ashore.control.console.model import Answer
+from ashore.control.console.kit import act
+from ashore.control.console.model import PAGE_HEADERS, Answer
 from ashore.control.console.pages import Page, Placed, is_list, lead_of, needs_no_row, row_calls
-from ashore.control.console.present import Shown
+from ashore.control.console.present import Shown, csv_of
 from ashore.control.console.reader import Reader
-from ashore.control.console.rows import Beside, Link, beside_rows, own_only, row_links
+from ashore.control.console.rows import Beside, beside_rows, own_only, row_links
 from ashore.core.errors import AshoreError, NotReady, PermissionDenied, UnknownRoute
 from ashore.kit.rights import check_call
 
@@ -59,6 +60,8 @@ def walk_of(reader: Reader) -> Iterator[Stop]:
             yield Stop(name=name, placed=placed, query=query)
 
 
+BEGIN: Final = ("create", "pull", "start", "set", "grant", "put")
+"""Words of calls that make something new; the first of a tab is its primary act."""
 LIVE: Final = frozenset({"job", "events", "release"})
 """Tabs whose list is reloaded when something happens."""
 
@@ -75,6 +78,11 @@ class View:
     narrowed: bool
     """Whether it is."""
     command: str
+    answer: Any
+    searches: bool
+    """Whether all of it came, so that a text can be looked for in it."""
+    row: str
+    """What the record begins with that is shown in place of the list; empty: the list."""
     acts: tuple[Placed, ...]
     """On one row."""
     beside: tuple[Beside, ...]
@@ -111,7 +119,12 @@ async def tab_page(reader: Reader, page: Page, slug: str = "") -> Answer:
     lead = lead_of(calls)
     view = None if lead is None else await _view(reader, lead, calls)
     rows = set() if lead is None else {one.key for one in row_calls(calls, lead)}
-    links = [Link(placed=one) for one in calls if one is not lead and (one.key not in rows or needs_no_row(one.call))]
+    if view is not None and dict(reader.asked.query).get("_form") == "csv" and view.shown is not None:
+        name = f'attachment; filename="{tab.replace(" ", "-")}.csv"'.encode()
+        headers = ((b"content-type", b"text/csv; charset=utf-8"), *PAGE_HEADERS[1:], (b"content-disposition", name))
+        return Answer(headers=headers, body=csv_of(view.answer))
+    links = [one for one in calls if one is not lead and (one.key not in rows or needs_no_row(one.call))]
+    changes = sorted((one for one in links if one.call.changes), key=lambda one: one.call.word not in BEGIN)
     return await reader.large_page(
         "tab.html",
         page.name,
@@ -119,12 +132,15 @@ async def tab_page(reader: Reader, page: Page, slug: str = "") -> Answer:
         tabs=offered,
         tab=tab,
         view=view,
-        acts=[one for one in links if one.placed.call.changes],
-        looks=[one for one in links if not one.placed.call.changes],
+        acts=[act(one) for one in changes],
+        looks=[act(one) for one in links if not one.call.changes],
         row_links=row_links,
         walk=tuple(walk_of(reader)) if page.name == "audit" else (),
         denied=[one for one in reader.acts.atlas.on(page.name, tab) if one not in calls],
         live=tab in LIVE,
+        is_list_view=view is not None and hasattr(view.answer, "items"),
+        given=dict(reader.asked.query),
+        match=dict(reader.asked.query).get("_match", ""),
     )
 
 
@@ -151,8 +167,10 @@ async def _view(reader: Reader, lead: Placed, calls: list[Placed]) -> View:
     fields = filled(fields_of(call, lists=True), query)
     shown: Shown | None = None
     fault: AshoreError | None = None
+    answer: Any = None
     try:
-        shown = await shown_of(reader, call, await _listed(reader, lead), query)
+        answer = await _listed(reader, lead)
+        shown = await shown_of(reader, call, answer, query)
     except AshoreError as problem:
         fault = problem
     return View(
@@ -160,8 +178,11 @@ async def _view(reader: Reader, lead: Placed, calls: list[Placed]) -> View:
         shown=shown,
         fault=fault,
         fields=fields if is_list(call) else (),
-        narrowed=any(value and not name.startswith("_") for name, value in query),
+        narrowed=any(value and (name == "_match" or not name.startswith("_")) for name, value in query),
         command=command_of(call, query),
+        answer=answer,
+        searches=not getattr(answer, "next", None),
+        row=dict(query).get("_row", ""),
         acts=tuple(row_calls(calls, lead)),
         beside=beside_rows(reader, lead),
         own_only=own_only(reader, calls),

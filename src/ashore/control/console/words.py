@@ -1,13 +1,14 @@
 """Texts of the console in each language, from one catalogue.
 
 `words/en.toml` and `words/zh.toml` hold the texts of pages, key by key. English texts of calls are in their
-declarations; `words/calls.zh.toml` has the same in Chinese: `[calls]` (by noun and word), `[fields]` (by the field's
-name) and `[help]` (by the English sentence). `words/errors.zh.toml` has the texts of errors. What is missing there is
-shown in English.
+declarations, and what acts are called in `words/calls.en.toml`; `words/calls.zh.toml` has the same in Chinese:
+`[calls]` (by noun and word), `[fields]` (by the field's name) and `[help]` (by the English sentence).
+`words/errors.zh.toml` has the texts of errors. What is missing there is shown in English.
 """
 
 from __future__ import annotations
 
+import time
 import tomllib
 from collections.abc import Mapping
 from copy import copy
@@ -63,16 +64,41 @@ class Words:
         return self.texts.get(f"noun.{noun}") or noun.rpartition(" ")[2].capitalize()
 
     def summary(self, call: Call) -> str:
-        """Return what a call does, in one sentence."""
-        return self._of("calls", f"{call.noun} {call.word}") or call.summary.rstrip(".")
+        """Return what a call does, in one sentence; empty where the sentence is about the command line."""
+        said = self._of("calls", f"{call.noun} {call.word}") or call.summary.partition(". ")[0].rstrip(".")
+        return "" if "--" in said or "`" in said else said
+
+    def title(self, call: Call) -> str:
+        """Return the heading of the page of a call: `Create a key`; of a list: what it lists."""
+        if named := self._of("acts", f"{call.noun} {call.word}"):
+            return named
+        if call.word == "list":
+            return self.noun(call.noun)
+        if self.language != "en":
+            return self.act(call) + self.noun(call.noun)
+        thing = self._of("things", call.noun) or self.noun(call.noun).lower()
+        return f"{self.act(call)} {thing}"
 
     def act(self, call: Call) -> str:
         """Return the verb of a call, for a button or link."""
-        return self._of("verbs", call.word) or call.word.replace("-", " ").capitalize()
+        named = self._of("acts", f"{call.noun} {call.word}") or self._of("verbs", call.word)
+        return named or call.word.replace("-", " ").capitalize()
 
     def label(self, name: str) -> str:
-        """Return the name of a field for people."""
-        return self._of("fields", name) or NAMED.get(name) or spelled(name)
+        """Return the name of a field or column for people."""
+        return self.texts.get(f"column.{name}") or self._of("fields", name) or NAMED.get(name) or spelled(name)
+
+    def ago(self, at_s: float, now_s: float) -> str:
+        """Return how long ago a time was, or how soon it comes: `4 min ago`, `in 12 days`; a date after a month."""
+        for size, unit in ((86_400, "days"), (3_600, "hours"), (60, "minutes")):
+            if (count := int(abs(now_s - at_s) / size)) and (unit != "hours" or count < 48):
+                break
+        else:
+            return self("ago.now")
+        if count > 31 and unit == "days":
+            return time.strftime("%Y-%m-%d", time.gmtime(at_s))
+        many = unit if count > 1 else unit.removesuffix("s")
+        return self(f"ago.{'past' if at_s < now_s else 'future'}", span=self(f"ago.{many}", count=count))
 
     def help(self, sentence: str) -> str:
         """Return what a declaration says of a field or call."""
@@ -125,9 +151,8 @@ def chosen(wanted: str, accepted: str) -> Language:
 def words_in(language: Language) -> Words:
     """Return the words of a language."""
     texts = _flat(_read(f"{language}.toml"))
-    if language == "en":
-        return Words(language, texts)
-    return Words(language, texts, _read(f"calls.{language}.toml"), Sentences(_read(f"errors.{language}.toml")))
+    faults = Sentences({} if language == "en" else _read(f"errors.{language}.toml"))
+    return Words(language, texts, _read(f"calls.{language}.toml"), faults)
 
 
 def _read(name: str) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 // The console works without this file. It keeps the page while a form is sent, shows the command of a form as it is filled in,
-// brings Home up to date, and copies. `chat.js` is the page Chat. No eval, no inline code, no other host.
+// brings Home up to date, copies, places menus, reads charts, and jumps by a palette. `chat.js` is the page Chat. No eval, no
+// inline code, no other host.
 "use strict";
 (() => {
   const root = document.body.dataset.root ?? "";
@@ -107,7 +108,7 @@
         tags.set(at, answer.headers.get("etag") ?? "");
         const parsed = new DOMParser().parseFromString(await answer.text(), "text/html");
         const fresh = parsed.querySelector("[data-live]");
-        if (fresh && at.isConnected) { at.replaceChildren(...fresh.childNodes); copies(at); }
+        if (fresh && at.isConnected) { at.replaceChildren(...fresh.childNodes); at.querySelectorAll(".plot").forEach(reads); }
       }
     } catch { /* the next one may succeed */ }
     later();
@@ -145,18 +146,77 @@
     if (!document.hidden) listen();
   };
 
-  const copies = (place) => {
-    for (const button of place.querySelectorAll("[data-copy]")) {
-      button.addEventListener("click", async () => {
-        const source = document.getElementById(button.dataset.copy);
-        try {
-          await navigator.clipboard.writeText(source.textContent);
-          say(document.body.dataset.copied ?? "");
-        } catch { // no clipboard over plain HTTP: select it instead
-          getSelection().selectAllChildren(source);
-        }
-      });
+  // A button copies what is in another place, or what it carries itself.
+  document.addEventListener("click", async (event) => {
+    const button = event.target.closest?.("[data-copy],[data-copy-text]");
+    if (!button) return;
+    const source = document.getElementById(button.dataset.copy ?? "");
+    try {
+      await navigator.clipboard.writeText(button.dataset.copyText ?? source.textContent);
+      say(document.body.dataset.copied ?? "");
+    } catch { // no clipboard over plain HTTP: select it instead
+      getSelection().selectAllChildren(source ?? button.parentElement);
     }
+  });
+
+  // A menu stands beside its button, inside the window.
+  document.addEventListener("toggle", (event) => {
+    const menu = event.target;
+    if (event.newState !== "open" || !menu.matches?.(".menu[popover]")) return;
+    const at = document.querySelector(`[popovertarget="${CSS.escape(menu.id)}"]`).getBoundingClientRect();
+    menu.style.left = `${Math.max(8, Math.min(at.left, innerWidth - menu.offsetWidth - 8))}px`;
+    menu.style.top = `${Math.max(8, Math.min(at.bottom + 4, innerHeight - menu.offsetHeight - 8))}px`;
+  }, true);
+
+  // The palette: a list of links, narrowed by what is typed.
+  const palette = document.querySelector("dialog.pal");
+  if (palette) {
+    const box = palette.querySelector("input");
+    const all = [...palette.querySelectorAll("li")];
+    const shown = () => all.filter((one) => !one.hidden);
+    const mark = (at) => {
+      all.forEach((one) => one.firstElementChild.classList.remove("on"));
+      const one = shown()[at]?.firstElementChild;
+      one?.classList.add("on");
+      one?.scrollIntoView({ block: "nearest" });
+    };
+    const narrow = () => {
+      const words = box.value.toLowerCase().split(/\s+/);
+      for (const one of all) one.hidden = !words.every((word) => one.textContent.toLowerCase().includes(word));
+      mark(0);
+    };
+    const open = () => { if (!palette.open) { palette.showModal(); box.select(); narrow(); } };
+    box.addEventListener("input", narrow);
+    document.querySelector("[data-palette]").addEventListener("click", open);
+    palette.addEventListener("click", (event) => { if (event.target === palette) palette.close(); });
+    palette.addEventListener("keydown", (event) => {
+      const links = shown(), at = links.findIndex((one) => one.querySelector(".on"));
+      if (event.key === "ArrowDown" || event.key === "ArrowUp") { event.preventDefault(); mark((at + (event.key === "ArrowDown" ? 1 : links.length - 1)) % links.length); }
+      if (event.key === "Enter" && links[at]) { event.preventDefault(); links[at].firstElementChild.click(); }
+    });
+    addEventListener("keydown", (event) => {
+      const types = /INPUT|TEXTAREA|SELECT/.test(event.target.tagName);
+      if ((event.key === "k" && (event.metaKey || event.ctrlKey)) || (event.key === "/" && !types)) { event.preventDefault(); open(); }
+    });
+  }
+
+  // A chart says its figures under the pointer.
+  const reads = (plot) => {
+    const svg = plot.querySelector("svg"), lines = [...plot.querySelectorAll("[data-figures]")];
+    const figures = lines.map((one) => one.dataset.figures.split("|"));
+    const tip = document.createElement("div"), cross = document.createElementNS(svg.namespaceURI, "path");
+    tip.className = "tip";
+    cross.classList.add("cross");
+    plot.addEventListener("pointermove", (event) => {
+      const box = svg.getBoundingClientRect(), last = figures[0].length - 1;
+      const at = Math.max(0, Math.min(last, Math.round((event.clientX - box.left) / box.width * last)));
+      const x = at / Math.max(1, last);
+      tip.textContent = lines.map((one, which) => `${one.dataset.name}  ${figures[which][at]}`).join("\n");
+      cross.setAttribute("d", `M${x * 600} 0V200`);
+      if (!tip.isConnected) { plot.append(tip); svg.append(cross); }
+      tip.style.left = `${x * box.width + (x > 0.5 ? -tip.offsetWidth - 10 : 10)}px`;
+    });
+    plot.addEventListener("pointerleave", () => { tip.remove(); cross.remove(); });
   };
 
   // A passkey: what the page asks goes to the browser's authenticator, and what that gives into the form.
@@ -181,7 +241,7 @@
   });
 
   const wire = () => {
-    copies(main);
+    main.querySelectorAll(".plot").forEach(reads);
     for (const form of main.querySelectorAll("form[data-passkey]")) passkey(form);
     for (const form of main.querySelectorAll("form[data-swap]")) {
       form.addEventListener("submit", (event) => { event.preventDefault(); swap(form, event.submitter); });

@@ -1,0 +1,20 @@
+"""The designed pages, by address: what people use daily. Every other page is derived from the calls of its subject.
+
+A view asks calls by `reader.ask`, makes parts of the answers by `kit`, and returns `reader.page` with a template that
+puts the parts in order by the macros of `parts.html`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Final
+
+from ashore.control.console.home import home_page
+from ashore.control.console.kitpage import kit_page
+from ashore.control.console.mine import my_page
+from ashore.control.console.model import Answer
+from ashore.control.console.reader import Reader
+
+View = Callable[[Reader], Awaitable[Answer]]
+VIEWS: Final[Mapping[str, View]] = {"": home_page, "me": my_page, "kit": kit_page}
+"""Behind `/console/`. With `?_tab=NOUN` the derived page of a subject opens, also where its address has a view."""
