@@ -3,23 +3,83 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import Any, Final
 
 from ashore.core.errors import InvalidSpec
-from ashore.core.expressions import MOST_PATTERN_BYTES, MOST_PATTERN_CHARS, compile_re2
+from ashore.core.expressions import MOST_PATTERN_CHARS, compile_re2
 from ashore.core.nearest import did_you_mean
 from ashore.data.privacy.detect import settle
 from ashore.data.privacy.model import KINDS, Entity, Finder
-from ashore.data.privacy.policy import EVERY, Expression, PrivacyPolicy
+from ashore.data.privacy.policy import EVERY, Dictionary, Expression, PrivacyPolicy
 
 MOST_KINDS: Final = 64
 MOST_EXPRESSIONS: Final = 256
 MOST_WORDS: Final = 100_000
 MOST_WORD_CHARS: Final = 200
-PART_CHARS: Final = 64 << 10
-"""Of the words of a dictionary that are compiled at once: some 50 ms."""
 _KIND: Final = re.compile(r"[a-z][a-z0-9_]{0,31}")
+_INSIDE_BEGIN: Final = re.compile(r"\w[^\W_]", re.ASCII)
+_INSIDE_END: Final = re.compile(r"[^\W_]\w", re.ASCII)
 _RANK: Final = {kind: rank for rank, kind in enumerate(KINDS)}
+
+
+class Words:
+    """Finds the words of one dictionary: the leftmost, and of those the longest.
+
+    The first two characters of a word lead to the lengths of words that begin so. What is not a beginning costs one
+    look, however many words there are.
+    """
+
+    def __init__(self, one: Dictionary) -> None:
+        """Read the words.
+
+        Raises:
+            InvalidSpec: there are none, or one is blank or too long.
+        """
+        wrong = [word for word in one.words if not word.strip() or len(word) > MOST_WORD_CHARS]
+        if wrong or not one.words:
+            raise InvalidSpec(
+                f"[privacy] dictionary {one.kind!r} has {f'the word {wrong[0][:40]!r}' if wrong else 'no words'}",
+                hint=f"give words of 1 to {MOST_WORD_CHARS} characters",
+            )
+        self.kind: Final = one.kind
+        self._folds = one.ignore_case
+        self._words = {word.lower() if one.ignore_case else word for word in one.words}
+        lengths: dict[str, set[int]] = {}
+        for word in self._words:
+            lengths.setdefault(word[:2], set()).add(len(word))
+        self._lengths: Final[dict[str, list[int]]] = {
+            begin: sorted(found, reverse=True) for begin, found in lengths.items()
+        }
+        self._singles = {word for word in self._words if len(word) == 1}
+
+    def find(self, text: str) -> Iterator[Entity]:
+        """Yield the words in a text, in order, without overlaps."""
+        if self._folds and len(lowered := text.lower()) == len(text):
+            text = lowered
+        lengths, singles, end = self._lengths, self._singles, 0
+        if singles:
+            begins = [i for i in range(len(text)) if text[i] in singles or text[i : i + 2] in lengths]
+        else:
+            begins = [i for i in range(len(text)) if text[i : i + 2] in lengths]
+        for start in begins:
+            if start >= end and (length := self._longest(text, start)):
+                end = start + length
+                yield Entity(self.kind, start, end)
+
+    def _longest(self, text: str, start: int) -> int:
+        """Return the length of the longest word that begins at `start`; 0: none does.
+
+        A word that begins or ends with a letter or digit of ASCII is a whole word: none stands beside it. Next to
+        Chinese there are no word boundaries.
+        """
+        if start and _INSIDE_BEGIN.match(text, start - 1):
+            return 0
+        for length in (*self._lengths.get(text[start : start + 2], []), 1):
+            end = start + length
+            if text[start:end] in self._words and not _INSIDE_END.match(text, end - 1):
+                return length
+        return 0
 
 
 class CustomFinder:
@@ -35,11 +95,7 @@ class CustomFinder:
         self._finder = finder
         self._own = policy.custom_kinds()
         self._expressions = [(one.kind, compile_expression(one)) for one in policy.expressions]
-        self._words = [
-            (one.kind, pattern, one.ignore_case)
-            for one in policy.dictionaries
-            for pattern in _compile_words(one.kind, one.words, one.ignore_case)
-        ]
+        self._words = [Words(one) for one in policy.dictionaries]
 
     @property
     def kinds(self) -> tuple[str, ...]:
@@ -55,11 +111,8 @@ class CustomFinder:
         own: list[Entity] = []
         for kind, pattern in self._expressions:
             own.extend(Entity(kind, m.start(), m.end()) for m in pattern.finditer(text) if m.end() > m.start())
-        for kind, pattern, folds in self._words:
-            own.extend(
-                Entity(kind, m.start(), m.end())
-                for m in pattern.finditer(text.lower() if folds and len(text.lower()) == len(text) else text)
-            )
+        for words in self._words:
+            own.extend(words.find(text))
         return settle([*own, *found], _RANK) if own else tuple(found)
 
 
@@ -124,53 +177,3 @@ def compile_expression(one: Expression) -> Any:
     if pattern.search("") is not None:
         raise InvalidSpec(f"{where} matches the empty text", hint="make it match at least one character")
     return pattern
-
-
-def _compile_words(kind: str, words: tuple[str, ...], ignore_case: bool) -> list[Any]:
-    """Return the patterns of a dictionary; with `ignore_case` they read lowered texts.
-
-    Python's alternation of literals would try every word at every position; RE2's automaton reads each character once.
-    RE2 holds the interpreter lock while it compiles, so a large dictionary is compiled in parts, between which other
-    threads run.
-    """
-    import re2
-
-    wrong = [word for word in words if not word.strip() or len(word) > MOST_WORD_CHARS]
-    if wrong or not words:
-        raise InvalidSpec(
-            f"[privacy] dictionary {kind!r} has {f'the word {wrong[0][:40]!r}' if wrong else 'no words'}",
-            hint=f"give words of 1 to {MOST_WORD_CHARS} characters",
-        )
-    folded = {word.lower() if ignore_case else word for word in words}
-    options = re2.Options()
-    options.max_mem = MOST_PATTERN_BYTES * 16
-    options.log_errors = False
-    options.longest_match = True
-    options.never_capture = True
-    patterns: list[Any] = []
-    part: list[str] = []
-    length = 0
-    for word in sorted(folded, key=lambda word: (-len(word), word)):
-        part.append(_bounded(re2.escape(word), word))
-        length += len(part[-1])
-        if length >= PART_CHARS:
-            patterns.append(_compile_part(kind, part, options))
-            part, length = [], 0
-    return [*patterns, _compile_part(kind, part, options)] if part else patterns
-
-
-def _compile_part(kind: str, part: list[str], options: Any) -> Any:
-    import re2
-
-    try:
-        return re2.compile("|".join(part), options)
-    except re2.error as fault:
-        raise InvalidSpec(f"[privacy] dictionary {kind!r} is too large", hint="split it, or shorten it") from fault
-
-
-def _bounded(pattern: str, word: str) -> str:
-    """Return a pattern that finds a word of Latin letters as a whole word only; next to Chinese there are no word
-    boundaries."""
-    first = r"\b" if word[0].isascii() and word[0].isalnum() else ""
-    last = r"\b" if word[-1].isascii() and word[-1].isalnum() else ""
-    return first + pattern + last
