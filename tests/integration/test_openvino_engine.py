@@ -282,6 +282,43 @@ def test_a_prefix_hit_changes_neither_answer_nor_stays_with_another_tenant(files
     assert tokens(first) == tokens(again) == tokens(other)
 
 
+def test_tokens_looked_up_change_no_answer_and_leave_nothing_in_the_cache(files: ModelFiles, text: TextModel) -> None:
+    engine = OpenVinoEngine()
+    options = {"full_precision": True, "lookup": True}
+    engine.load(files, EngineOptions(kind="openvino", kv_tokens=4096, extra=options))
+    said = "The quick brown fox, aged 42, jumps over 17 lazy dogs; then 42 foxes jump over the quick brown dog. "
+    prompt = text.encode(3 * said)
+    kinds: dict[str, dict[str, object]] = {
+        "penalised": {"sampling": Sampling(temperature=0, frequency_penalty=0.2, logit_bias={prompt[0]: -2.0})},
+        "grammar": {"grammar": Grammar(kind="regex", text="The quick brown fox, aged [0-9]{1,3}, jumps.{0,40}")},
+        "sampled": {"sampling": Sampling(temperature=0.5, seed=5)},
+        "greedy": {"top_logprobs": 3},
+    }
+    for kind, fields in kinds.items():
+        plain = run(engine, order(f"{kind} off", prompt, 24, lookup=False, **fields))[f"{kind} off"]
+        before = engine.stats()
+        looked_up = run(engine, order(f"{kind} on", prompt, 24, **fields))[f"{kind} on"]
+        after = engine.stats()
+        assert tokens(looked_up) == tokens(plain)
+        for one, other in zip(looked_up, plain, strict=True):
+            if isinstance(one, Token) and isinstance(other, Token) and one.logprob is not None:
+                assert one.logprob == pytest.approx(other.logprob, abs=1e-3)
+        accepted = sum(one.accepted for one in looked_up if isinstance(one, Token))
+        assert after.accepted_tokens - before.accepted_tokens == accepted
+        if kind in ("greedy", "sampled"):
+            assert accepted > 0
+            assert after.proposed_tokens - before.proposed_tokens >= accepted
+            assert after.steps - before.steps <= 24 - accepted
+    # What follows the answer finds its blocks, with no trace of rejected tokens in them.
+    longer = [*prompt, *tokens(looked_up), 504]
+    warm = run(engine, order("warm", longer, 8, lookup=False))["warm"]
+    cold = run(engine, order("cold", longer, 8, lookup=False, prefix_partition="another"))["cold"]
+    assert isinstance(warm[-1], Finished)
+    assert warm[-1].cached_tokens > len(prompt)
+    assert tokens(warm) == tokens(cold)
+    engine.close()
+
+
 def test_a_cache_too_small_is_shared_by_turns_and_an_order_too_large_fails_alone(files: ModelFiles) -> None:
     engine = OpenVinoEngine()
     engine.load(files, EngineOptions(kind="openvino", kv_tokens=256, context_tokens=4096, extra={"second_form": False}))

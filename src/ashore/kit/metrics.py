@@ -147,6 +147,8 @@ HOST_TABLE: Final[tuple[Metric, ...]] = (
     Metric("ashore_host_kept_prefix_bytes", "gauge", "Prefixes on disk, of all hosts of this home.", _BY_HOST),
     Metric("ashore_host_prefix_faults", "counter", "Prefixes on disk that were not written or did not open.", _BY_HOST),
     Metric("ashore_host_completion_tokens", "counter", "Tokens generated since load.", _BY_HOST),
+    Metric("ashore_host_proposed_tokens", "counter", "Tokens proposed by look-up since load.", _BY_HOST),
+    Metric("ashore_host_accepted_tokens", "counter", "Proposed tokens that answers go on with.", _BY_HOST),
     Metric("ashore_host_preemptions", "counter", "Sequences preempted because the KV cache was full.", _BY_HOST),
     Metric("ashore_host_block_tokens", "gauge", "Tokens in a block of the KV cache; 0: it has none.", _BY_HOST),
     Metric("ashore_host_adapters", "gauge", "LoRA adapters that are loaded.", _BY_HOST),

@@ -125,6 +125,8 @@ class GenerateOrder(msgspec.Struct, frozen=True, kw_only=True):
     adapter: str | None = None
     ignore_eos: bool = False
     """Go on past stop tokens; for benchmarks."""
+    lookup: bool = True
+    """Whether an engine that looks tokens up may do so; for benchmarks."""
     priority: int = 0
     """Higher goes first."""
     prefix_partition: str = ""
@@ -169,6 +171,10 @@ class Token(msgspec.Struct, frozen=True, tag="token", array_like=True):
     cached_tokens: int = 0
     """Prompt tokens from the prefix cache, sent with the first token: an answer that a stop string cuts off has no
     `Finished`. 0 with every other one, and for engines that know it at the end only."""
+    accepted: int = 0
+    """1 if it was proposed by look-up, and so computed in the same step as the token before it."""
+    rejected: int = 0
+    """Proposed tokens of that step that were dropped for it."""
 
 
 class Rung(msgspec.Struct, frozen=True, tag="rung", array_like=True):
@@ -262,6 +268,10 @@ class EngineStats(msgspec.Struct, frozen=True, kw_only=True):
     prefix_faults: int = 0
     """Kept prefixes that could not be written, or did not open."""
     preemptions: int = 0
+    proposed_tokens: int = 0
+    """Tokens proposed by look-up that a step computed."""
+    accepted_tokens: int = 0
+    """Those of them that the answer goes on with."""
     block_tokens: int = 0
     """Tokens in a block of the KV cache; 0 where it has no blocks."""
     adapters: int = 0

@@ -77,6 +77,14 @@ VLLM_TABLE: Final = (
         of=("ashore_host_cached_tokens_total",),
     ),
     Row(
+        name="spec_decode_num_draft_tokens", kind="counter", help="Tokens proposed by look-up.",
+        of=("ashore_host_proposed_tokens_total",),
+    ),
+    Row(
+        name="spec_decode_num_accepted_tokens", kind="counter", help="Those that answers go on with.",
+        of=("ashore_host_accepted_tokens_total",),
+    ),
+    Row(
         name="num_preemptions", kind="counter", help="Sequences set back for want of KV cache.",
         of=("ashore_host_preemptions_total",),
     ),

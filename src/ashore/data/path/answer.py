@@ -52,6 +52,7 @@ class Answer:
         self._called_tool = False
         self.completion_tokens = 0
         self.reasoning_tokens = 0
+        self.accepted_tokens = self.rejected_tokens = 0
         self.cached_tokens = 0
         self.precisions: tuple[str, ...] = ()
         """Rungs that computed it, for an engine with rungs; each less exact than the one before."""
@@ -74,6 +75,8 @@ class Answer:
                 break
             piece = push(token.token_id)
             self.completion_tokens += 1
+            self.accepted_tokens += token.accepted
+            self.rejected_tokens += token.rejected
             if self.completion_tokens == 1:
                 self.cached_tokens = token.cached_tokens
             if piece.text:

@@ -33,6 +33,8 @@ def usage_of(prompt: Prompt, answers: Sequence[Answer], info: EngineInfo) -> Usa
         cached_tokens=min(len(prompt.ids), max(answer.cached_tokens for answer in answers)),
         completion_tokens=sum(answer.completion_tokens for answer in answers),
         reasoning_tokens=sum(answer.reasoning_tokens for answer in answers),
+        accepted_tokens=sum(answer.accepted_tokens for answer in answers),
+        rejected_tokens=sum(answer.rejected_tokens for answer in answers),
         precision=">".join(dict.fromkeys((*used[:1], *used[-1:]))),
         lowered=bool(used) and used[-1] != info.precision,
         scored=answers[0].scored,

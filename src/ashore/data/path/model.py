@@ -91,6 +91,8 @@ class GenerationRequest(msgspec.Struct, frozen=True, kw_only=True):
     echo: bool = False
     ignore_eos: bool = False
     """Go on past the tokens that end an answer of the model; `stop_token_ids` still end it."""
+    lookup: bool = True
+    """Whether its tokens may be looked up; for benchmarks."""
     priority: int = 0
     urgency: Urgency = "interactive"
     deadline_s: float | None = None
@@ -202,6 +204,10 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True):
     cached_tokens: int
     completion_tokens: int
     reasoning_tokens: int = 0
+    accepted_tokens: int = 0
+    """Generated tokens that look-up proposed."""
+    rejected_tokens: int = 0
+    """Proposed tokens that were computed in vain; no part of `completion_tokens`."""
     precision: str = ""
     """For an engine with rungs, what computed the answer: `fp16`, or `fp16>int8` if a less exact one took over."""
     lowered: bool = False

@@ -183,6 +183,7 @@ def make_orders(
             grammar=request.grammar,
             adapter=adapter or None,
             ignore_eos=request.ignore_eos and not request.stop_token_ids,
+            lookup=request.lookup,
             priority=min(0, request.priority),  # above 0 it orders the requests of its tenant alone: see `fairness`
             prefix_partition=partition,
             kept=not request.cache.no_store,

@@ -47,7 +47,7 @@ CARD: Final = EngineCard(
     ),
     options=Options(
         tune=(
-            "full_precision", "max_stall_ms", "rung_tpot_ms", "rung_ttft_ms", "rungs", "second_form",
+            "full_precision", "lookup", "max_stall_ms", "rung_tpot_ms", "rung_ttft_ms", "rungs", "second_form",
             # of the CPU plugin
             "DYNAMIC_QUANTIZATION_GROUP_SIZE", "ENABLE_CPU_PINNING", "ENABLE_CPU_RESERVATION", "ENABLE_HYPER_THREADING",
             "EXECUTION_MODE_HINT", "INFERENCE_NUM_THREADS", "INFERENCE_PRECISION_HINT", "KEY_CACHE_GROUP_SIZE",

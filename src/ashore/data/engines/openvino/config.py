@@ -28,6 +28,8 @@ class RunConfig:
     """Most seconds that prompts may add to a step in which other sequences are generating."""
     may_pair: bool = True
     """Whether a second compilation for large steps may be made where it pays; it costs memory."""
+    looks_up: bool = False
+    """Whether sequences propose tokens from their own text and earlier answers."""
     objective: Objective = field(default_factory=Objective)
     """Objective of a ladder."""
     max_prompt_step_s: float = 0.25
@@ -72,6 +74,7 @@ def run_config(options: EngineOptions) -> RunConfig:
         properties={**properties, **given},
         max_stall_s=stall_ms / 1000,
         objective=Objective(ttft_s=ttft_ms / 1000, tpot_s=tpot_ms / 1000),
+        looks_up=bool(own.get("lookup", False)),
         may_pair=bool(own.get("second_form", True)) and not own.get("full_precision"),
     )
 

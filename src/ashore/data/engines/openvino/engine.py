@@ -36,6 +36,7 @@ from ashore.data.engines.model import (
     Rung,
     ScoredText,
     ScoreText,
+    Token,
 )
 from ashore.data.engines.openvino.blocks import BlockPool
 from ashore.data.engines.openvino.card import CARD
@@ -62,6 +63,7 @@ from ashore.data.engines.sampling import (
     log_softmax,
     score_row,
 )
+from ashore.data.engines.sampling.lookup import MOST_AHEAD, EarlierAnswers, Lookup, widths
 from ashore.kit.processes import free_memory_bytes
 
 _FALLBACK_CONTEXT_TOKENS = 4096
@@ -123,10 +125,12 @@ class OpenVinoEngine:
         self._kept: KeptBlocks | None = None
         self._live: dict[OrderId, _Live] = {}
         self._compiling: dict[OrderId, Future[Constraint]] = {}
+        self._earlier: EarlierAnswers | None = None
+        """Set if tokens are looked up."""
         self._came_s: dict[str, float] = {}
         """Tenant -> time of its last order, for `_BESIDE_S`."""
         self._events: deque[EngineEvent] = deque()
-        self._counts = {"steps": 0, "prompt": 0, "cached": 0, "completion": 0, "scored": 0}
+        self._counts = dict.fromkeys(("steps", "prompt", "cached", "completion", "scored", "proposed", "accepted"), 0)
         self._step_seconds = 0.0
 
     def import_library(self) -> None:
@@ -161,6 +165,7 @@ class OpenVinoEngine:
             max_prompt_step_s=config.max_prompt_step_s,
         )
         self._pace.warm_up(model, vocab_size=model.facts.vocab_size, num_blocks=num_blocks)
+        self._earlier = EarlierAnswers() if config.looks_up else None
         self._grammars = GrammarCompiler(directory, vocab_size=model.facts.vocab_size)
         full = is_full_precision(config.properties)
         precision = "fp32" if full and model.facts.precision == "fp16" else model.facts.precision
@@ -353,6 +358,8 @@ class OpenVinoEngine:
             kept_prefix_bytes=0 if self._kept is None else self._kept.store.kept_bytes,
             prefix_faults=0 if self._kept is None else self._kept.store.faults,
             preemptions=self._scheduler.preemptions,
+            proposed_tokens=self._counts["proposed"],
+            accepted_tokens=self._counts["accepted"],
             block_tokens=BLOCK_TOKENS,
             rung=0 if self._ladder is None else self._ladder.rung,
             rung_switches=0 if self._ladder is None else self._ladder.switches,
@@ -393,7 +400,7 @@ class OpenVinoEngine:
             raise Conflict(f"order {order.order_id} is already running", hint="give every order a unique id")
         check_order(order, info, self._adapters)
         adapter = self._adapters[order.adapter] if order.adapter is not None else ""
-        answer = Continuation(order)
+        answer = Continuation(order, self._lookup_for(order, adapter))
         sequence = Sequence(
             order_id=order.order_id,
             ids=answer.ids,
@@ -416,6 +423,16 @@ class OpenVinoEngine:
         kept, per_token_s = self._kept, self._pace.seconds_per_token
         if kept is None or live.adapter or not kept.begin(live.sequence, seconds_per_token=per_token_s):
             self._scheduler.add(live.sequence)
+
+    def _lookup_for(self, order: GenerateOrder, adapter: str) -> Lookup | None:
+        """Return what proposes tokens of an order. How many are computed together varies, and so do near-ties, except
+        in full precision; so a seed that is to repeat does without."""
+        info, _ = self._loaded()
+        if self._earlier is None or not order.lookup:
+            return None
+        if order.sampling.seed is not None and not info.deterministic_seed:
+            return None
+        return Lookup(order.prompt_ids, self._earlier.of((order.prefix_partition, order.tenant, adapter)))
 
     def _collect_grammars(self) -> None:
         for order_id in [i for i, f in self._compiling.items() if f.done()]:
@@ -461,6 +478,7 @@ class OpenVinoEngine:
         self._came_s = {one: came_s for one, came_s in self._came_s.items() if begun_s - came_s < _BESIDE_S}
         tenants = self._came_s.keys() | {one.tenant for one in self._scheduler.running}
         stalls = float(len(tenants) > 1)
+        self._propose(pace)
         plan = self._scheduler.plan(
             prompt_budget=pace.budget(decoding=decoding, stalls=stalls),
             long_budget=pace.budget(decoding=decoding, stalls=stalls * _LONG_STALLS),
@@ -489,14 +507,24 @@ class OpenVinoEngine:
             return
         self._scheduler.commit(plan)
         for sampling, logits_SV in made:
-            for row, chunk in enumerate(sampling):
+            row = 0
+            for chunk in sampling:
+                rows, row = logits_SV[row : row + 1 + len(chunk.proposed)], row + 1 + len(chunk.proposed)
                 if chunk.sequence.order_id in self._live:
-                    self._take(self._live[chunk.sequence.order_id], logits_SV[row])
+                    self._take(self._live[chunk.sequence.order_id], rows, chunk.proposed)
         ended_s = self._clock()
         self._counts["steps"] += 1
         self._step_seconds += ended_s - begun_s
         if self._ladder is not None:
             self._ladder.note(seconds=ended_s - begun_s, decoding=decoding)
+
+    def _propose(self, pace: Pace) -> None:
+        """Let generating sequences propose what may follow, as far as it makes this step worth more."""
+        lives = [self._live[s.order_id] for s in self._scheduler.running if s.remaining == 1 and not s.held]
+        offers = [live.answer.propose(MOST_AHEAD) for live in lives]
+        taken = widths([chances for _, chances in offers], token_cost=pace.token_cost, num_tokens=len(lives))
+        for live, (ids, _), count in zip(lives, offers, taken, strict=True):
+            live.sequence.proposed = tuple(ids[:count])
 
     def _choose_rung(self, ladder: Ladder, now_s: float, decoding: int) -> int:
         """Return the rung of the next step, and let newly started sequences look for blocks of the same rung."""
@@ -542,14 +570,18 @@ class OpenVinoEngine:
             model, pace = self._rungs[rung]
         begun_s = self._clock()
         rows: list[Row] = []
-        sampled, runs, total = [], [], 0
+        sampled: list[int] = []
+        runs, total = [], 0
         for chunk in chunks:
             s = chunk.sequence
-            rows.append((s.ids, chunk.start, chunk.end, s.table, -(-chunk.end // BLOCK_TOKENS)))
-            runs.append((self._live[s.order_id].adapter, chunk.end - chunk.start))
-            total += chunk.end - chunk.start
+            ids, end = s.ids, chunk.end
+            if chunk.proposed:
+                ids, end = [*ids, *chunk.proposed], end + len(chunk.proposed)
+            rows.append((ids, chunk.start, end, s.table, -(-end // BLOCK_TOKENS)))
+            runs.append((self._live[s.order_id].adapter, chunk.num_tokens))
+            total += chunk.num_tokens
             if chunk.samples:
-                sampled.append(total - 1)
+                sampled += range(total - 1 - len(chunk.proposed), total)
         if self._plain is not None and not any(adapter for adapter, _ in runs):
             model = self._plain
         if fill := usual_size(total) - total:
@@ -559,11 +591,12 @@ class OpenVinoEngine:
         logits_SV = model.wait()
         num_context = sum(chunk.start for chunk in chunks)
         seconds = self._clock() - begun_s
-        pace.note(num_sequences=len(chunks), num_tokens=total + fill, seconds=seconds, num_context=num_context)
+        generating = len(chunks) + sum(len(chunk.proposed) for chunk in chunks)
+        pace.note(num_sequences=generating, num_tokens=total + fill, seconds=seconds, num_context=num_context)
         return logits_SV
 
-    def _take(self, live: _Live, logits_V: NDArray[np.float32]) -> None:
-        """Choose the next token of one sequence, send it, and end the sequence if it is done."""
+    def _take(self, live: _Live, logits_SV: NDArray[np.float32], proposed: Seq[int]) -> None:
+        """Choose the next tokens of one sequence, send them, and end the sequence if it is done."""
         answer, made = live.answer, live.answer.num_made
         if not made:
             answer.cached_tokens = live.sequence.cached
@@ -571,23 +604,32 @@ class OpenVinoEngine:
             self._counts["cached"] += live.sequence.cached
         if self._ladder is not None:
             self._tell_rung(live)
-        self._events += answer.take(logits_V)
+        events = answer.take_all(logits_SV, proposed)
+        self._events += events
         live.sequence.held = answer.waits
+        live.sequence.done += max(0, answer.num_made - made - 1)
         self._counts["completion"] += answer.num_made - made
+        if self._ladder is not None:
+            self._rung_tokens[self._loaded()[0].rungs[live.lowest]] += answer.num_made - made
+        self._counts["proposed"] += len(proposed)
+        self._counts["accepted"] += sum(one.accepted for one in events if isinstance(one, Token))
         if answer.ended:
             self._end(live)
 
     def _tell_rung(self, live: _Live) -> None:
         """Report the rung of the next token if it changed."""
         info, _ = self._loaded()
-        self._rung_tokens[info.rungs[live.lowest]] += 1
         if live.lowest != live.told_rung:
             live.told_rung = live.lowest
             self._events.append(Rung(live.answer.order.order_id, info.rungs[live.lowest]))
 
     def _end(self, live: _Live) -> None:
         """Release everything that a sequence holds."""
-        del self._live[live.answer.order.order_id]
+        order = live.answer.order
+        del self._live[order.order_id]
+        if self._earlier is not None and order.lookup:
+            partition = (order.prefix_partition, order.tenant, live.adapter)
+            self._earlier.add(partition, live.answer.ids[len(order.prompt_ids) :])
         future = self._compiling.pop(live.answer.order.order_id, None)
         if future is not None:
             GrammarCompiler.drop(future)

@@ -52,6 +52,8 @@ class Sequence:
     """It waits for its grammar: nothing of it is computed."""
     turn: int = 0
     """Number of the last step with its next token."""
+    proposed: tuple[int, ...] = ()
+    """Tokens that may follow, to be computed in the next step if it generates."""
 
     @property
     def remaining(self) -> int:
@@ -72,6 +74,13 @@ class Chunk:
     start: int
     end: int
     samples: bool
+    proposed: tuple[int, ...] = ()
+    """Tokens computed behind them. They stay in the blocks only until others take their places."""
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens computed, with those that are proposed."""
+        return self.end - self.start + len(self.proposed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,8 +201,17 @@ class Scheduler:
         """Plan up to `end` as far as blocks reach; return whether any progress is possible."""
         end = self._grow(sequence, end)
         if end > sequence.done:
-            self._planned[id(sequence)] = Chunk(sequence, sequence.done, end, end == len(sequence.ids))
+            samples = end == len(sequence.ids)
+            proposed = self._proposed(sequence) if samples else ()
+            self._planned[id(sequence)] = Chunk(sequence, sequence.done, end, samples, proposed)
         return end > sequence.done
+
+    def _proposed(self, sequence: Sequence) -> tuple[int, ...]:
+        """Return the proposed tokens for which there is room; they preempt no other sequence."""
+        end = len(sequence.ids)
+        if not sequence.proposed or self.pool.num_available <= len(self.running):
+            return ()
+        return sequence.proposed[: self._grow(sequence, end + len(sequence.proposed)) - end]
 
     def _plan_decoding(self, decoding: list[Sequence], exhausted: list[Sequence]) -> None:
         for sequence in sorted(decoding, key=_importance):

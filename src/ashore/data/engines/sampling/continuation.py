@@ -12,6 +12,7 @@ from ashore.core.errors import AshoreError
 from ashore.data.engines.failures import failed
 from ashore.data.engines.model import EngineEvent, Finished, GenerateOrder, ScoreText, Token, TokenLogprob
 from ashore.data.engines.sampling.constraint import Constraint
+from ashore.data.engines.sampling.lookup import Lookup
 from ashore.data.engines.sampling.sampler import Sampler, log_normaliser, top_of
 
 DISTRIBUTION_ROWS: Final = 32
@@ -21,8 +22,9 @@ DISTRIBUTION_ROWS: Final = 32
 class Continuation:
     """The tokens of an order so far. `ids` is prompt and answer, which a restart must recompute."""
 
-    def __init__(self, order: GenerateOrder) -> None:
+    def __init__(self, order: GenerateOrder, lookup: Lookup | None = None) -> None:
         self.order = order
+        self._lookup = lookup
         self.ids = list(order.prompt_ids)
         self.cached_tokens = 0
         self.ended = False
@@ -60,9 +62,35 @@ class Continuation:
         """Wait until no answer waits for its grammar, or each has for `timeout_s`."""
         Constraint.wait([one._constraint for one in answers if one._constraint and one._constraint.waits], timeout_s)
 
-    def take(self, logits_V: NDArray[np.float32]) -> list[EngineEvent]:
+    def propose(self, most: int) -> tuple[list[int], list[float]]:
+        """Return up to `most` tokens that may come next, and for each the likelihood that it and all before it do.
+
+        Pass those that are computed to `take_all`.
+        """
+        most = min(most, self.order.max_new_tokens - self.num_made - 1)
+        if self._lookup is None or self._constraint is not None or most < 1:
+            return [], []
+        return self._lookup.propose(most)
+
+    def take_all(self, logits_SV: Iterable[NDArray[np.float32]], proposed: Sequence[int]) -> list[EngineEvent]:
+        """Sample tokens as `take` does, as long as they are the proposed ones, and the first that is not.
+
+        Afterwards the keys and values of all tokens but the last are computed.
+
+        Args:
+            logits_SV: The row before the first proposed token, and one after each.
+            proposed: The tokens that were computed behind the sequence.
+        """
+        events: list[EngineEvent] = []
+        for place, logits_V in enumerate(logits_SV):
+            events += self.take(logits_V, proposed[place:])
+            if self.ended or self.waits or place == len(proposed) or self.ids[-1] != proposed[place]:
+                break
+        return events
+
+    def take(self, logits_V: NDArray[np.float32], proposed: Sequence[int] = ()) -> list[EngineEvent]:
         """Sample the next token from its logits and return the events to send; `ended` reports whether more may
-        come."""
+        come. `proposed` are the tokens that were computed for this place and those after it."""
         order = self.order
         allowed_V = self._constraint.allowed() if self._constraint is not None else None
         try:
@@ -71,7 +99,9 @@ class Continuation:
                 return [self.finish("stop", token_id)]
             self._sampler.note(token_id)
             self.ids.append(token_id)
-            events: list[EngineEvent] = [self._token(token_id, logits_V)]
+            if self._lookup is not None:
+                self._lookup.follow(token_id)
+            events: list[EngineEvent] = [self._token(token_id, logits_V, proposed)]
             if self._constraint is not None:
                 self._constraint.accept(token_id)
         except AshoreError as error:
@@ -105,14 +135,16 @@ class Continuation:
             self._constraint.close()
             self._constraint = None
 
-    def _token(self, token_id: int, logits_V: NDArray[np.float32]) -> Token:
+    def _token(self, token_id: int, logits_V: NDArray[np.float32], proposed: Sequence[int]) -> Token:
         order = self.order
         cached = self.cached_tokens if self.num_made == 1 else 0
+        accepted = int(bool(proposed) and proposed[0] == token_id)
+        rejected = 0 if accepted else len(proposed)
         if order.top_logprobs is None:
-            return Token(order.order_id, token_id, cached_tokens=cached)
+            return Token(order.order_id, token_id, None, (), cached, accepted, rejected)
         log_total = log_normaliser(logits_V)
         top = top_of(logits_V, log_total, order.top_logprobs)
-        return Token(order.order_id, token_id, float(logits_V[token_id]) - log_total, top, cached)
+        return Token(order.order_id, token_id, float(logits_V[token_id]) - log_total, top, cached, accepted, rejected)
 
 
 def score_row(logits_V: NDArray[np.float32], token_id: int, top_logprobs: int) -> tuple[TokenLogprob, ...]:

@@ -148,6 +148,7 @@ def to_generation(request: ChatRequest, exchange: Exchange) -> GenerationRequest
         prefix_salt=request.cache_salt or "",
         grammar=grammar_of(request.response_format),
         ignore_eos=bool(request.ignore_eos),
+        lookup=request.lookup is not False,
         priority=priority_of(exchange),
         urgency=exchange.urgency,
         deadline_s=deadline_of(exchange),

@@ -39,6 +39,10 @@ class CompletionTokensDetails(msgspec.Struct, frozen=True):
     """Details of the generated tokens."""
 
     reasoning_tokens: int
+    accepted_prediction_tokens: int
+    """Tokens that look-up proposed, from the prompt or earlier answers."""
+    rejected_prediction_tokens: int
+    """Proposed tokens that the answer does not have. Not in `completion_tokens`, and not counted on budgets."""
 
 
 class UsageOut(msgspec.Struct, frozen=True, kw_only=True):
@@ -63,7 +67,9 @@ def usage_out(usage: Usage) -> UsageOut:
         completion_tokens=usage.completion_tokens,
         total_tokens=usage.prompt_tokens + usage.completion_tokens,
         prompt_tokens_details=PromptTokensDetails(usage.cached_tokens),
-        completion_tokens_details=CompletionTokensDetails(usage.reasoning_tokens),
+        completion_tokens_details=CompletionTokensDetails(
+            usage.reasoning_tokens, usage.accepted_tokens, usage.rejected_tokens
+        ),
         prompt_cache_hit_tokens=usage.cached_tokens,
         prompt_cache_miss_tokens=usage.prompt_tokens - usage.cached_tokens,
         precision=usage.precision or msgspec.UNSET,

@@ -134,6 +134,7 @@ def to_generations(request: CompletionRequest, exchange: Exchange) -> list[Gener
             stop_token_ids=token_stops_of(request),
             echo=bool(request.echo),
             ignore_eos=bool(request.ignore_eos),
+            lookup=request.lookup is not False,
             priority=priority_of(exchange),
             urgency=exchange.urgency,
             deadline_s=deadline_of(exchange),
@@ -165,6 +166,8 @@ def render_completion(answers: list[WholeAnswer], exchange: Exchange, *, token_i
                     cached_tokens=sum(u.cached_tokens for u in usages),
                     completion_tokens=sum(u.completion_tokens for u in usages),
                     reasoning_tokens=sum(u.reasoning_tokens for u in usages),
+                    accepted_tokens=sum(u.accepted_tokens for u in usages),
+                    rejected_tokens=sum(u.rejected_tokens for u in usages),
                 )
             ),
         )

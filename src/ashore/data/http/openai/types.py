@@ -192,6 +192,8 @@ class Sampled(SamplingIn, frozen=True, kw_only=True, forbid_unknown_fields=True)
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     ignore_eos: bool | None = None
+    lookup: bool | None = None
+    """False: propose no tokens from the prompt and earlier answers. The answer is the same; for benchmarks."""
     stop_token_ids: Annotated[list[TokenId], Meta(max_length=MOST_STOP_IDS)] | None = None
     response_format: ResponseFormat | None = None
     cache_salt: Annotated[str, Meta(max_length=MOST_SALT_CHARS)] | None = None
