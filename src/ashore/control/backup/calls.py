@@ -17,6 +17,7 @@ from ashore.core.clock import Clock
 from ashore.core.errors import NotFound, NotReady
 from ashore.data.jobs.schedule import Turn
 from ashore.kit.call import Actor, Call, Nothing, Rights
+from ashore.kit.copied import copied
 from ashore.kit.recorder import Recorder
 
 READ: Final = "backup:read"
@@ -132,17 +133,7 @@ def show_status(desk: BackupDesk, actor: Actor, asked: Nothing) -> BackupStandin
         quorum=found.quorum,
         schedule=list(found.schedule),
         warnings=list(found.warnings),
-        nodes=[
-            NodeOut(
-                index=one.index,
-                place=one.place,
-                condition=one.condition,
-                generation=one.generation,
-                missing=one.missing,
-                num_bytes=one.num_bytes,
-            )
-            for one in found.nodes
-        ],
+        nodes=[copied(NodeOut, one) for one in found.nodes],
     )
 
 

@@ -28,6 +28,7 @@ from ashore.core.bytesize import human_bytes
 from ashore.core.errors import Conflict, CorruptBlob, DiskFull, NotFound, UnknownModel
 from ashore.core.ids import Digest
 from ashore.core.nearest import did_you_mean
+from ashore.kit.copied import copied
 from ashore.kit.decode import UNDECODABLE
 from ashore.kit.folders import make_folder
 from ashore.kit.store import AttachedCopy, BlobCopy, ModelCopy, ModelStore
@@ -292,12 +293,10 @@ def _write_begun(staging: Path, begun: _Begun) -> None:
 
 def _put_back(store: ModelStore, staging: Path, models: Sequence[ModelEntry]) -> None:
     copies = [
-        ModelCopy(
-            name=model.name,
-            variant=model.variant,
+        copied(
+            ModelCopy,
+            model,
             digest=Digest(model.digest),
-            tagged=model.tagged,
-            created_s=model.created_s,
             blobs=_copies_of(model.blobs),
             attached=tuple(
                 AttachedCopy(digest=Digest(one.digest), blobs=_copies_of(one.blobs)) for one in model.attached

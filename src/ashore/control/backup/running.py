@@ -42,6 +42,7 @@ from ashore.control.backup.vault import Reading, commit_name, good_shards, make_
 from ashore.control.backup.writing import STALL_S, ObjectWriter
 from ashore.core.clock import Clock
 from ashore.core.errors import AshoreError, Conflict, CorruptBlob, TooFewNodes
+from ashore.kit.copied import copied
 from ashore.kit.store import BlobCopy, ModelCopy
 
 NOTED_BYTES: Final = 4 << 20
@@ -193,15 +194,7 @@ class Run:
                 self._counts.notes.append(
                     f"an attachment of {copy.reference} was replaced by a newer one during the backup"
                 )
-        return ModelEntry(
-            name=copy.name,
-            variant=copy.variant,
-            digest=copy.digest,
-            tagged=copy.tagged,
-            created_s=copy.created_s,
-            blobs=blobs,
-            attached=tuple(attached),
-        )
+        return copied(ModelEntry, copy, blobs=blobs, attached=tuple(attached))
 
     def _blobs(
         self, writer: ObjectWriter, contents: HomeContents, copy: ModelCopy, blobs: Iterable[BlobCopy]

@@ -24,6 +24,7 @@ from ashore.control.backup.model import FORMAT, Commit, Finding, NodeCondition, 
 from ashore.control.backup.ports import Node, read_small, write_small
 from ashore.control.backup.shards import ShardHeader, checksum
 from ashore.core.errors import AshoreError, BackupDamaged, Conflict, InvalidRequest, NotFound, TooFewNodes
+from ashore.kit.copied import copied
 from ashore.kit.decode import UNDECODABLE
 from ashore.kit.sealing import CHUNK_BYTES, SALT_BYTES, Header
 
@@ -289,15 +290,7 @@ def place_of(nodes: Sequence[str], word: str) -> int:
 
 def report_of(view: NodeView, *, missing: int) -> NodeReport:
     """Return the report of a node."""
-    return NodeReport(
-        index=view.index,
-        place=view.node.place,
-        condition=view.condition,
-        says=view.says,
-        generation=view.generation,
-        missing=missing,
-        num_bytes=sum(view.sizes.values()),
-    )
+    return copied(NodeReport, view, place=view.node.place, missing=missing, num_bytes=sum(view.sizes.values()))
 
 
 def _view(vault: Vault, index: int, node: Node, *, sizes: bool = True) -> NodeView:

@@ -24,6 +24,7 @@ from ashore.data.authority.offices import CONSENT_S
 from ashore.data.authority.sql import save_consent
 from ashore.kit.call import Actor, Call, Download, Nothing, Rights
 from ashore.kit.consents import Consented
+from ashore.kit.copied import copied
 from ashore.kit.recorder import Recorder
 from ashore.kit.settings import Home
 from ashore.kit.state import Database
@@ -228,16 +229,11 @@ def drill_of(name: str) -> Drill:
 
 def shown(one: Drill) -> DrillShown:
     """Return what people are told of a drill."""
-    return DrillShown(
+    return copied(
+        DrillShown,
+        one,
         drill=one.name,
-        title=one.title,
-        steady=one.steady,
-        fault=one.fault,
-        expects=one.expects,
         may_lose=may_lose(one),
-        hold_s=one.hold_s,
-        most_s=one.most_s,
-        recovery_s=one.recovery_s,
         runs_on=_where(one),
         needs=(*one.needs, *([f"{one.spare + 1} replicas"] if one.spare else ())),
     )
@@ -254,18 +250,8 @@ def list_reports(desk: DrillShelf, actor: Actor, asked: ReportsIn) -> ReportRows
 def show_report(desk: DrillShelf, actor: Actor, asked: ReportIn) -> ReportShown:
     """Show what came of one drill."""
     report, digest = _found(desk, asked)
-    return ReportShown(
-        **msgspec.structs.asdict(_row(report, digest, Vouching(desk.acts))),
-        felt=report.felt,
-        fault_for_s=report.fault_for_s,
-        noticed=report.noticed,
-        checks=report.checks,
-        phases=report.phases,
-        production=report.production,
-        actor=report.actor,
-        consent=report.consent,
-        sha256=digest,
-    )
+    row = msgspec.structs.asdict(_row(report, digest, Vouching(desk.acts)))
+    return copied(ReportShown, report, **row, sha256=digest)
 
 
 def download_report(desk: DrillShelf, actor: Actor, asked: ReportIn) -> Download:
@@ -288,16 +274,7 @@ def _found(desk: DrillShelf, asked: ReportIn) -> tuple[Report, str]:
 
 
 def _row(report: Report, digest: str, ask: Vouching) -> ReportRow:
-    return ReportRow(
-        report=report.id,
-        drill=report.drill,
-        verdict=report.verdict,
-        why=report.why,
-        ran_on=report.on,
-        began_s=report.began_s,
-        recovered_s=report.recovered_s,
-        vouched=ask(report, digest),
-    )
+    return copied(ReportRow, report, report=report.id, ran_on=report.on, vouched=ask(report, digest))
 
 
 def _where(one: Drill) -> Literal["twin", "server, twin"]:

@@ -21,6 +21,7 @@ from ashore.data.feedback.sql import count_votes, forget_texts
 from ashore.data.feedback.turns import When
 from ashore.data.jobs.schedule import Turn, turn_of
 from ashore.kit.call import Actor, Call, Nothing, Rights
+from ashore.kit.copied import copied
 from ashore.kit.recorder import Recorder
 from ashore.kit.rights import check_on, may_on, sees_tenant
 
@@ -324,7 +325,7 @@ def explain(desk: LearningDesk, actor: Actor, asked: RunIn) -> Explained:
     return Explained(
         run=_run_out(run),
         people=[PersonOut(**one) for one in weights if seen[str(one["tenant"])]],
-        lines=[LineOut(**{name: getattr(line, name) for name in LineOut.__struct_fields__}) for line in lines],
+        lines=[copied(LineOut, line) for line in lines],
     )
 
 
@@ -428,15 +429,6 @@ def _next_out(model: str, turn: Turn, when: When, fresh: int, *, paused: str, ru
 
 
 def _run_out(run: Run) -> RunOut:
-    return RunOut(
-        run=run.run_id,
-        model=run.model,
-        state=run.state,
-        examples=dict(run.examples),
-        held=dict(run.held),
-        candidate=run.candidate,
-        release=run.release,
-        why=run.why,
-        erased=run.erased,
-        started_s=run.started_ms // 1000,
+    return copied(
+        RunOut, run, run=run.run_id, examples=dict(run.examples), held=dict(run.held), started_s=run.started_ms // 1000
     )

@@ -8,6 +8,7 @@ import msgspec
 
 from ashore.data.jobs import Job, JobState
 from ashore.data.jobs.operations.model import Progress, name_of, progress_of, words_of
+from ashore.kit.copied import copied
 
 
 class Children(msgspec.Struct, frozen=True, kw_only=True):
@@ -53,16 +54,12 @@ def job_out(job: Job, *, log: bool = True) -> JobOut:
     operation = progress_of(job.progress) if name_of(job.kind) else None
     if operation is not None and not log:
         operation = msgspec.structs.replace(operation, log=[])
-    return JobOut(
+    return copied(
+        JobOut,
+        job,
         id=job.job_id,
         kind=name_of(job.kind) or job.kind,
-        state=job.state,
-        tenant=job.tenant,
         owner=job.principal.partition("#")[0],
-        priority=job.priority,
-        attempts=job.attempts,
-        max_attempts=job.max_attempts,
-        takeovers=job.takeovers,
         created=moment(job.created_ms) or "",
         started=moment(job.started_ms),
         finished=moment(job.finished_ms),
@@ -74,9 +71,6 @@ def job_out(job: Job, *, log: bool = True) -> JobOut:
         else None,
         progress="" if operation is None or job.final else words_of(operation),
         operation=operation,
-        error_code=job.error_code,
-        error_message=job.error_message,
-        webhook=job.webhook,
     )
 
 

@@ -20,6 +20,7 @@ from ashore.control.ledger.statistics import Cell, Noise, Question, Row, What, a
 from ashore.core.errors import AshoreError, Conflict, InvalidRequest, NotFound
 from ashore.kit.call import Actor, Call, Rights
 from ashore.kit.consents import Consented, Consents
+from ashore.kit.copied import copied
 from ashore.kit.recorder import Recorder
 from ashore.kit.rights import check_on, may_on
 from ashore.kit.state import execute
@@ -273,10 +274,7 @@ def ask_dataset(desk: LedgerDesk, actor: Actor, asked: QueryIn) -> AnswerOut:
     paid from the dataset's privacy budget. The same question again gets the same answer for nothing, until the file is
     written anew or a larger epsilon is asked for."""
     check_on(desk.rights, actor.principal, SPEND, _resource(asked.tenant, asked.dataset))
-    question = Question(
-        what=asked.what, column=asked.column, low=asked.low, high=asked.high, groups=asked.groups, by=asked.by,
-        quantiles=asked.quantiles,
-    ).checked()  # fmt: skip
+    question = copied(Question, asked).checked()  # fmt: skip
     if asked.epsilon / question.parts < LEAST_EPSILON:
         raise InvalidRequest(
             f"epsilon {asked.epsilon:g} over {question.parts} parts is below what the ledger counts",
@@ -400,15 +398,7 @@ def _budget(one: Standing) -> BudgetOut:
 
 def _spend(one: Spend, standing: Standing) -> SpendOut:
     whole = standing.budget.capacity if one.kind == "question" else standing.budget.epsilon
-    return SpendOut(
-        id=one.id,
-        kind=one.kind,
-        state=one.state,
-        what=one.what,
-        actor=one.actor,
-        share_percent=round(100 * one.units / max(1, whole), 3),
-        began_at=one.began_s,
-    )
+    return copied(SpendOut, one, share_percent=round(100 * one.units / max(1, whole), 3), began_at=one.began_s)
 
 
 QUERY: Final = Call("privacy", "query", "POST", "/privacy/budgets/{dataset}/questions", SPEND, ask_dataset)

@@ -13,6 +13,7 @@ from ashore.data.releases import Finding, Pair
 from ashore.data.releases.burn import Burning
 from ashore.data.releases.model import WHOLE, Alias, Event
 from ashore.data.releases.ports import GateVerdict
+from ashore.kit.copied import copied
 
 
 class ReleaseOut(msgspec.Struct, frozen=True, kw_only=True):
@@ -194,9 +195,9 @@ def _percents(weights: Mapping[str, int]) -> dict[str, float]:
 def release_out(one: Standing) -> ReleaseOut:
     """Return a release and where it stands."""
     release, course = one.release, one.course
-    return ReleaseOut(
-        name=release.name,
-        alias=release.alias,
+    return copied(
+        ReleaseOut,
+        release,
         model=release.plan.reference,
         engine=release.plan.options.kind,
         replicas=release.plan.replicas,
@@ -209,14 +210,10 @@ def release_out(one: Standing) -> ReleaseOut:
         why=course.why,
         automatic=course.automatic,
         weights_percent=_percents(one.weights),
-        needed_bytes=release.needed_bytes,
-        gate=release.gate,
-        content=release.content,
         parts=dict(release.parts),
         options=dict(release.plan.options.extra),
         adapters=dict(release.plan.adapters),
         created_at=release.created_s,
-        created_by=release.created_by,
         load_s=course.load_s or None,
         gate_verdict=None if one.gate is None else _gate_words(one.gate),
     )
@@ -230,43 +227,18 @@ def _gate_words(verdict: GateVerdict) -> str:
 
 def alias_out(alias: Alias) -> AliasOut:
     """Return an alias."""
-    return AliasOut(
-        name=alias.name,
-        weights_percent=_percents(dict(alias.weights)),
-        sticky=alias.sticky,
-        before=alias.before,
-        version=alias.version,
-        changed_at=alias.changed_s,
-        changed_by=alias.changed_by,
-    )
+    return copied(AliasOut, alias, weights_percent=_percents(dict(alias.weights)), changed_at=alias.changed_s)
 
 
 def event_out(event: Event) -> EventOut:
     """Return one step of a history."""
-    return EventOut(
-        at=event.at_ms / 1000,
-        alias=event.alias,
-        release=event.release,
-        verb=event.verb,
-        state=event.state,
-        actor=event.actor,
-        why=event.why,
-        evidence=dict(event.evidence),
-    )
+    return copied(EventOut, event, at=event.at_ms / 1000, evidence=dict(event.evidence))
 
 
 def finding_out(stage: str, one: Finding) -> FindingOut:
     """Return what the comparison in one stage says."""
-    return FindingOut(
-        stage=stage,
-        verdict=one.verdict,
-        e_value=one.e_value,
-        requests=one.count,
-        measure=one.measure,
-        slice=one.slice,
-        details=dict(one.details),
-        needed=one.needed,
-        summary=verdict_words(one),
+    return copied(
+        FindingOut, one, stage=stage, requests=one.count, details=dict(one.details), summary=verdict_words(one)
     )
 
 
@@ -288,14 +260,4 @@ def burn_out(one: Burning, *, alone: bool) -> BurnOut:
 
 def pair_out(one: Pair) -> PairOut:
     """Return a pair of answers."""
-    return PairOut(
-        at=one.at_s,
-        distance=round(one.distance, 4),
-        tenant=one.tenant,
-        route=one.route,
-        turns=one.turns,
-        prompt=one.prompt,
-        live=one.live,
-        candidate=one.candidate,
-        candidate_failed=one.candidate_failed,
-    )
+    return copied(PairOut, one, at=one.at_s, distance=round(one.distance, 4))

@@ -16,6 +16,7 @@ from ashore.core.nearest import did_you_mean
 from ashore.data.server.history import rows_of
 from ashore.data.server.series import KEPT_S, LONG_S, READINGS, TICK_S, gathered, read
 from ashore.kit.call import EVENT_STREAM, Actor, Call, Download, Nothing
+from ashore.kit.copied import copied
 from ashore.kit.recorder import Recorder
 from ashore.kit.rights import METRICS_READ
 
@@ -332,13 +333,10 @@ def _model(name: str, found: Sequence[StoredModel]) -> ModelOut:
         source=found[0].source,
         num_bytes=sum(one.num_bytes for one in found),
         variants=[
-            VariantOut(
-                reference=one.reference,
-                variant=one.variant,
-                digest=one.digest,
-                format=one.format,
+            copied(
+                VariantOut,
+                one,
                 precision=one.recipe.get("precision", ""),
-                num_bytes=one.num_bytes,
                 sealed=one.sealed is not None,
                 created_at=one.created_s,
             )

@@ -15,6 +15,7 @@ from ashore.control.sessions.rules import Rules
 from ashore.control.sessions.sql import SessionRow
 from ashore.data.authority.actions import ACCESS_READ, ACCESS_WRITE
 from ashore.kit.call import Actor, Call
+from ashore.kit.copied import copied
 
 Page = Annotated[int, msgspec.Meta(ge=1, le=1000, extra={"page": True})]
 
@@ -243,17 +244,14 @@ def _log_in(desk: SessionsDesk, standing: Standing) -> LogInOut:
 
 def session_out(desk: SessionsDesk, row: SessionRow) -> SessionOut:
     """Return a session without its digest."""
-    return SessionOut(
-        id=row.id,
+    return copied(
+        SessionOut,
+        row,
         account=row.owner,
-        tenant=row.tenant,
-        way=row.way,
         factors=[*row.factors],
         opened_at=row.opened_s,
         active_at=row.active_s,
         ends_at=min(row.ends_s, row.active_s + desk.rules().idle_s),
-        origin=row.origin,
-        agent=row.agent,
     )
 
 

@@ -8,6 +8,7 @@ from typing import Final
 
 from ashore.data.cache.model import Tier
 from ashore.data.cache.report import ShareOut
+from ashore.kit.copied import copied
 
 MAX_SHARES: Final = 1000
 """Pairs of tenant and model with counts of their own; about 600 bytes each."""
@@ -48,18 +49,13 @@ class Share:
         reworded = self.hits.get("reworded", 0)
         exact = sum(self.hits.values()) - reworded + self.ready_exact
         reworded += self.ready_reworded
-        return ShareOut(
-            tenant=self.tenant,
+        return copied(
+            ShareOut,
+            self,
             model=self.alias,
-            entries=self.entries,
-            num_bytes=self.num_bytes,
             lookups=self.misses + exact + reworded,
-            misses=self.misses,
             hits_exact=exact,
             hits_reworded=reworded,
-            stored=self.stored,
-            refused=self.refused,
-            evictions=self.evictions,
         )
 
 

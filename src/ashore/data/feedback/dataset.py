@@ -29,6 +29,7 @@ from ashore.data.feedback.filters import (
 )
 from ashore.data.feedback.model import Said, Vote
 from ashore.data.feedback.texts import SealedTexts, messages_of, opened
+from ashore.kit.copied import copied
 
 Kind = Literal["correction", "preferred", "up", "down"]
 """correction, up: learned word for word. preferred: preferred to what the model said. down: made less likely."""
@@ -138,20 +139,13 @@ def rows_of(votes: Iterable[Vote], texts: SealedTexts, purposes: Mapping[str, Pu
         if key is None:
             continue
         try:
-            yield Row(
-                feedback_id=vote.feedback_id,
-                tenant=vote.tenant,
-                account=vote.account,
-                voter=vote.voter,
+            yield copied(
+                Row,
+                vote,
                 messages=messages_of(opened(key, vote.question)),
                 answer=opened(key, vote.answer),
                 correction=opened(key, vote.correction),
                 preferred=opened(key, vote.preferred),
-                rating=vote.rating,
-                digest=vote.digest,
-                num_tokens=vote.num_tokens,
-                created_ms=vote.created_ms,
-                release=vote.release,
             )
         except CorruptBlob:
             continue

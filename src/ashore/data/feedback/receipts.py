@@ -25,6 +25,7 @@ from ashore.data.feedback.texts import SealedTexts, as_text, seal
 from ashore.data.feedback.votes import answer_key
 from ashore.data.jobs import Quotas, check_room, check_stored
 from ashore.data.path import Arrival, Delta, GenerationRequest, ServingEvent, Span
+from ashore.kit.copied import copied
 from ashore.kit.state import Database
 
 log = logging.getLogger("ashore.learning")
@@ -213,19 +214,13 @@ class Receipts:
             key_id, text = key.key_id, as_text(said)
             question, answer = seal(key, text), seal(key, masked[-1])
             digest = question_digest(self._secret, said)
-        return Receipt(
-            tenant=one.tenant,
-            account=one.account,
-            answer_id=one.answer_id,
-            model=one.model,
-            release=one.release,
+        return copied(
+            Receipt,
+            one,
             digest=digest,
-            num_tokens=one.num_tokens,
             key_id=key_id,
             question=question,
             answer=answer,
-            entry_id=one.entry_id,
-            made_ms=one.made_ms,
             expires_ms=one.made_ms + int(self.ttl_s * 1000),
         )
 

@@ -36,6 +36,7 @@ from ashore.data.feedback.texts import SealedTexts, opened, seal
 from ashore.data.feedback.votes import MOST_CORRECTION_CHARS, Feedback, VotePace, answer_key, check_correction
 from ashore.data.jobs import Quotas, check_room, check_stored
 from ashore.kit.call import Actor, Aside, Rights
+from ashore.kit.copied import copied
 from ashore.kit.recorder import Recorder
 from ashore.kit.rights import check_on
 from ashore.kit.state import Database
@@ -302,20 +303,7 @@ class FeedbackService:
             vote = find_vote(connection, str(me.tenant), feedback.user or me.id, key, me.id)
         if vote is None:
             return None
-        return Receipt(
-            tenant=vote.tenant,
-            account=vote.account,
-            answer_id=vote.answer_id,
-            model=vote.model,
-            release=vote.release,
-            digest=vote.digest,
-            num_tokens=vote.num_tokens,
-            key_id=vote.key_id,
-            question=vote.question,
-            answer=vote.answer,
-            made_ms=vote.answered_ms,
-            expires_ms=0,
-        )
+        return copied(Receipt, vote, entry_id="", made_ms=vote.answered_ms, expires_ms=0)
 
     def _take_back(self, feedback: Feedback, receipt: Receipt, actor: Actor) -> Given:
         with self._database.write() as connection:
@@ -344,22 +332,14 @@ class FeedbackService:
             receipt, preferred = replace(receipt, key_id="", question="", answer="", digest=""), ""
         elif masked is not None:
             correction = seal(key, masked)
-        return Vote(
+        return copied(
+            Vote,
+            receipt,
             feedback_id=f"fb_{secrets.token_hex(12)}",
-            tenant=receipt.tenant,
-            account=receipt.account,
-            answer_id=receipt.answer_id,
             voter=actor.principal.id,
-            model=receipt.model,
-            release=receipt.release,
             rating=feedback.verdict(),
             score=feedback.score,
             tags=tuple(feedback.tags),
-            digest=receipt.digest,
-            num_tokens=receipt.num_tokens,
-            key_id=receipt.key_id,
-            question=receipt.question,
-            answer=receipt.answer,
             correction=correction,
             preferred=preferred,
             said=self._said(feedback, keeps=key is not None),

@@ -10,6 +10,7 @@ from ashore.data.authority import STORED_REMOVE, Principal
 from ashore.data.http.exchange import Exchange
 from ashore.data.http.stored import find_job, page_of_jobs, read_out
 from ashore.data.jobs import Job, JobState, Reply
+from ashore.kit.copied import copied
 
 if TYPE_CHECKING:
     from ashore.data.http.app import HttpApp
@@ -93,14 +94,11 @@ def job_out(job: Job, result: bytes | None = None) -> JobOut:
             "succeeded": job.children_succeeded,
             "failed": job.children_failed,
         }
-    return JobOut(
+    return copied(
+        JobOut,
+        job,
         id=job.job_id,
-        kind=job.kind,
         status=job.state,
-        priority=job.priority,
-        attempts=job.attempts,
-        max_attempts=job.max_attempts,
-        takeovers=job.takeovers,
         created_at=job.created_ms / 1000,
         started_at=None if job.started_ms is None else job.started_ms / 1000,
         finished_at=None if job.finished_ms is None else job.finished_ms / 1000,

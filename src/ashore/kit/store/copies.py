@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ashore.core.errors import Conflict, CorruptBlob
 from ashore.core.ids import Digest
+from ashore.kit.copied import copied
 from ashore.kit.store.attachments import adopt
 from ashore.kit.store.diskerrors import disk_errors
 from ashore.kit.store.layout import IndexEntry
@@ -69,12 +70,9 @@ def list_copies(shelf: Shelf, keep: Collection[str]) -> tuple[ModelCopy, ...]:
                 hint="pull the model again, or restore it: ashore backup restore MODEL",
             ) from error
         copies.append(
-            ModelCopy(
-                name=entry.name,
-                variant=entry.variant,
-                digest=entry.digest,
-                tagged=entry.tagged,
-                created_s=entry.created_s,
+            copied(
+                ModelCopy,
+                entry,
                 blobs=tuple(one for one in blobs if not _is_away(shelf, one)),
                 attached=tuple(attached.get(entry.digest, ())),
             )
@@ -110,14 +108,7 @@ def put_back(shelf: Shelf, copies: Sequence[ModelCopy], staged: Callable[[Digest
             data = staged(copy.digest).read_bytes()
             if hash_of(data) != copy.digest:
                 raise CorruptBlob(f"the given manifest of {copy.reference} has the hash {hash_of(data)}")
-            entry = IndexEntry(
-                digest=copy.digest,
-                num_bytes=len(data),
-                name=copy.name,
-                variant=copy.variant,
-                tagged=copy.tagged,
-                created_s=copy.created_s,
-            )
+            entry = copied(IndexEntry, copy, num_bytes=len(data))
             parse_manifest(data, entry)
             _refuse_other(shelf, entry)
             for blob in copy.blobs:

@@ -23,6 +23,7 @@ import msgspec
 
 from ashore.core.errors import BrokenData, Conflict, DiskFull, InvalidRequest, NotFound
 from ashore.kit.bucket import Bucket
+from ashore.kit.copied import copied
 from ashore.kit.decode import UNDECODABLE
 from ashore.kit.folders import make_folder
 from ashore.lab.training.loop import StepReport
@@ -119,20 +120,14 @@ class RunLog:
         tokens = report.tokens - self._tokens if self._tokens else 0
         self._tokens = report.tokens
         self._write(
-            LogLine(
+            copied(
+                LogLine,
+                report,
                 at=self._now(),
                 run=self._run,
                 what="step",
-                step=report.step,
-                num_steps=report.num_steps,
-                loss=report.loss,
-                learning_rate=report.learning_rate,
-                gradient_norm=report.gradient_norm,
-                tokens=report.tokens,
+                text="",
                 tok_per_s=(tokens / report.seconds if tokens and report.seconds else report.tok_per_s),
-                seconds=report.seconds,
-                data_wait_s=report.data_wait_s,
-                stall_s=report.stall_s,
                 memory_bytes=resident_bytes(),
             )
         )

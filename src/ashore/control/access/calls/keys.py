@@ -13,6 +13,7 @@ from ashore.data.authority import KeyRecord, KeyScope
 from ashore.data.authority.actions import ACCESS_WRITE, KEY_CREATE_OWN
 from ashore.data.authority.keys import key_id_in
 from ashore.kit.call import Actor, Call
+from ashore.kit.copied import copied
 
 
 class KeysIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -178,17 +179,14 @@ def key_wish(asked: KeyIn) -> KeyWish:
 
 def key_out(key: KeyRecord) -> KeyOut:
     """Return a key without its digest."""
-    return KeyOut(
+    return copied(
+        KeyOut,
+        key,
         id=key.key_id,
-        owner=key.owner,
-        tenant=key.tenant,
-        title=key.title,
         models=[*key.scope.models],
         actions=[*key.scope.actions],
         networks=[*key.scope.networks],
         created_at=key.created_s,
-        created_by=key.created_by,
-        made_with=key.made_with,
         expires_at=key.expires_s,
         revoked_at=key.revoked_s,
         last_used_at=key.last_used_s,

@@ -18,6 +18,7 @@ from ashore.data.authority.offices import CONSENT_S
 from ashore.data.authority.records import Account, AccountKind, Tenant
 from ashore.kit.call import Actor, Call, Method, Nothing
 from ashore.kit.consents import Consented
+from ashore.kit.copied import copied
 
 # --- tenants
 
@@ -247,15 +248,7 @@ SERVICES: Final = _accounts(
 
 
 def _account(account: Account) -> AccountOut:
-    return AccountOut(
-        id=account.id,
-        kind=account.kind,
-        tenant=account.tenant,
-        title=account.title,
-        groups=sorted(account.groups),
-        disabled=account.disabled,
-        created_at=account.created_s,
-    )
+    return copied(AccountOut, account, groups=sorted(account.groups), created_at=account.created_s)
 
 
 class OneUser(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -13,6 +13,7 @@ from ashore.core.nearest import did_you_mean
 from ashore.data.authority.actions import ACTIONS, POLICY_READ, POLICY_WRITE, ROLE_GRANT
 from ashore.data.authority.policy import Binding, Policy, Role, Rule, check_resource, parse_rule
 from ashore.kit.call import Actor, Call, Nothing
+from ashore.kit.copied import copied
 
 MAX_VERSION: Final = 2**53
 Rules = Annotated[list[Annotated[str, msgspec.Meta(max_length=500)]], msgspec.Meta(max_length=100_000)]
@@ -276,16 +277,7 @@ def can(desk: AccessDesk, actor: Actor, asked: CanIn) -> CanOut:
     """Check whether an account may perform an action, and which rule decides. Everyone may ask about themselves."""
     subject = asked.subject or actor.principal.subjects[0]
     decision, roles = desk.book.can(actor, subject, asked.action, check_resource(asked.resource))
-    return CanOut(
-        allowed=decision.allowed,
-        action=decision.action,
-        resource=decision.resource,
-        why=decision.why,
-        rule=decision.rule,
-        role=decision.role,
-        by=decision.subject,
-        roles=[HeldRole(role=role, by=by) for role, by in roles],
-    )
+    return copied(CanOut, decision, by=decision.subject, roles=[HeldRole(role=role, by=by) for role, by in roles])
 
 
 LIST_ROLES: Final = Call("access role", "list", "GET", "/roles", POLICY_READ, list_roles)

@@ -22,6 +22,7 @@ from ashore.data.authority.budgets.ledger import MappedLedger
 from ashore.data.authority.budgets.model import Usage
 from ashore.data.authority.budgets.ports import CountRow
 from ashore.data.authority.budgets.sql import SqlAuthority
+from ashore.kit.copied import copied
 
 EVERY_S: Final = 0.25
 """Usage that a power cut of the whole machine can lose."""
@@ -181,14 +182,7 @@ class Reporter:
 
 def _count_row(cell: at.Cell) -> CountRow:
     rule_id, key, user, tenant, model = cell.parts
-    return CountRow(
-        rule_id=rule_id,
-        subject=(key, user, tenant, model),
-        starts_ms=cell.starts_ms,
-        ends_ms=cell.ends_ms,
-        settled=cell.settled,
-        open=cell.open,
-    )
+    return copied(CountRow, cell, rule_id=rule_id, subject=(key, user, tenant, model))
 
 
 def _usage_row(cell: at.Cell) -> Usage:

@@ -12,6 +12,7 @@ from ashore.core.kinds import EngineKind
 from ashore.data.engines.card import EngineCard
 from ashore.data.engines.cards import CARDS, loaded
 from ashore.data.engines.model import Feature
+from ashore.kit.copied import copied
 from ashore.kit.extras import how_to_install
 
 
@@ -45,14 +46,12 @@ def built_here() -> frozenset[EngineKind]:
 
 def _here(card: EngineCard) -> EngineHere:
     absent = [module for module in card.modules if find_spec(module) is None]
-    return EngineHere(
-        kind=card.kind,
+    return copied(
+        EngineHere,
+        card,
         installed=not absent,
         version=_version(card),
-        what=card.what,
         takes=card.formats,
-        architectures=card.architectures,
-        features=card.features,
         missing=f"{', '.join(absent)} is not installed: {_install(card)}" if absent else _outside(card),
     )
 
