@@ -12,11 +12,14 @@ from typing import Any
 import pytest
 from demo_files import demo_files
 from engine_bench import GOLDEN, failure, finish, order, run, token_ids
+from msgspec.structs import replace
 
 from ashore.core.errors import EngineFailed, InvalidSpec, UnsupportedModel
-from ashore.data.engines import Engine, EngineOptions, Grammar, ModelFiles, Sampling, make_engine
+from ashore.core.ids import OrderId
+from ashore.data.engines import Engine, EngineOptions, Grammar, ModelFiles, Sampling, Token, make_engine
 from ashore.data.engines.llamacpp import memory
 from ashore.data.engines.llamacpp.context import LlamaContext
+from ashore.data.engines.sampling.lookup import StepCost
 
 TINY = ModelFiles(name="tiny", digest="", directory=str(GOLDEN), format="gguf", weights="deepseek_v3_tiny.gguf")
 
@@ -25,6 +28,10 @@ def loaded(**options: Any) -> Engine:
     engine = make_engine("llamacpp")
     engine.load(TINY, EngineOptions(kind="llamacpp", threads=1, **options))
     return engine
+
+
+def tops(event: Any) -> list[float]:
+    return [one.logprob for one in event.top]
 
 
 def prompt(number: int, length: int) -> list[int]:
@@ -43,6 +50,32 @@ def test_sequences_that_do_not_fit_together_are_preempted_and_come_out_the_same(
     assert same >= 3  # what is computed again rounds differently at a near-tie
     roomy.close()
     tight.close()
+
+
+def test_tokens_looked_up_change_no_answer_and_leave_nothing_in_the_cells(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(StepCost, "note", lambda *_: None)  # however busy this machine is
+    engine = loaded(kv_tokens=2048, extra={"lookup": True, "kv_cache": "f32"})
+    orders = [order(f"o{n}", [*prompt(n, 60), *prompt(n, 30)], max_new_tokens=90) for n in range(3)]
+    plain = {one.order_id: token_ids(run(engine, replace(one, lookup=False))[one.order_id]) for one in orders}
+    assert engine.stats().proposed_tokens == 0
+    seen = run(engine, *orders)
+    stats = engine.stats()
+    assert stats.proposed_tokens >= stats.accepted_tokens > 0
+    assert stats.completion_tokens == 6 * 90
+    same = 0
+    for one in orders:
+        assert sum(e.accepted for e in seen[one.order_id] if isinstance(e, Token)) > 0
+        same += token_ids(seen[one.order_id]) == plain[one.order_id]
+        after = replace(
+            one, prompt_ids=[*one.prompt_ids, *token_ids(seen[one.order_id])], lookup=False, top_logprobs=20
+        )
+        warm = run(engine, replace(after, order_id=OrderId("warm")))["warm"]
+        cold = run(engine, replace(after, order_id=OrderId("cold"), prefix_partition="another"))["cold"]
+        assert finish(warm).cached_tokens >= 90 + 60
+        for first, other in zip(tops(warm[0]), tops(cold[0]), strict=True):
+            assert first == pytest.approx(other, abs=0.01)
+    assert same >= 2  # several positions together round differently at a near-tie
+    engine.close()
 
 
 def test_kept_prefixes_give_way_to_running_sequences() -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from engine_bench import drain, failure, finish, order, run
+from msgspec.structs import replace
 from node_lists import nodes_at
 from vllm_double import VllmDouble
 from waiting import eventually
@@ -246,6 +247,12 @@ def test_the_command_line_is_exact() -> None:
         "--max-num-batched-tokens 512 --enable-prefix-caching --enable-prompt-tokens-details "
         "--max-logprobs 20 --max-model-len 4096 --tensor-parallel-size 2 --no-enforce-eager --dtype bfloat16"
     )
+    looks_up = EngineOptions(kind="vllm", extra={"lookup": True})
+    assert vllm_command(files, looks_up, port=1)[-2:] == [
+        "--speculative-config",
+        '{"method": "ngram", "num_speculative_tokens": 5, "prompt_lookup_max": 4}',
+    ]
+    assert "--speculative-config" not in vllm_command(files, replace(looks_up, extra={"lookup": False}), port=1)
     sleeps = EngineOptions(kind="vllm", extra={"enable_sleep_mode": True})
     assert "--enable-sleep-mode" in vllm_command(files, sleeps, port=1)
     with pytest.raises(UnsupportedModel):

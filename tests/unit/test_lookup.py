@@ -14,10 +14,9 @@ from ashore.core.ids import OrderId
 from ashore.core.sampling import Sampling
 from ashore.data.engines import GenerateOrder, Token
 from ashore.data.engines.openvino.blocks import BlockPool
-from ashore.data.engines.openvino.pace import Pace
 from ashore.data.engines.openvino.scheduler import Scheduler, Sequence
 from ashore.data.engines.sampling import Continuation
-from ashore.data.engines.sampling.lookup import EarlierAnswers, Lookup, widths
+from ashore.data.engines.sampling.lookup import EarlierAnswers, Lookup, StepCost, widths
 
 VOCAB = 12
 
@@ -212,13 +211,13 @@ def test_proposed_tokens_preempt_no_sequence() -> None:
 
 
 def test_the_cost_of_a_wider_step_is_learned_from_steps() -> None:
-    pace = Pace(max_batch_tokens=512, max_stall_s=0.1, max_prompt_step_s=0.25)
+    cost = StepCost()
     for slope, slower in ((0.05, 1), (0.3, 5), (0.03, 1)):
         for step in range(300):
             tokens = (1, 4, 8, 2)[step % 4]
-            pace.note(num_sequences=tokens, num_tokens=tokens, seconds=slower * 0.01 * (1 + slope * (tokens - 1)))
-        assert pace.token_cost == pytest.approx(slope, rel=0.15)
-    known = pace.token_cost
+            cost.note(tokens, slower * 0.01 * (1 + slope * (tokens - 1)))
+        assert cost.share == pytest.approx(slope, rel=0.15)
+    known = cost.share
     for _ in range(100):
-        pace.note(num_sequences=1, num_tokens=1, seconds=0.02)  # all alike: nothing is learned about wider ones
-    assert pace.token_cost == pytest.approx(known, rel=0.5)
+        cost.note(1, 0.02)  # all alike: nothing is learned about wider ones
+    assert cost.share == pytest.approx(known, rel=0.5)

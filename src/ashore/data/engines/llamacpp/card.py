@@ -40,7 +40,7 @@ CARD: Final = EngineCard(
         why_native="{passed}",
         instead="pull a GGUF file of the model for llamacpp",
     ),
-    options=Options(tune=("kv_cache",), operators=("library",)),
+    options=Options(tune=("kv_cache", "lookup"), operators=("library",)),
     memory=Memory(kept_share=KEPT),
     tuning=Tuning(
         candidates="ashore.data.engines.llamacpp.candidates:candidates",

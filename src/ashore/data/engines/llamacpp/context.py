@@ -122,11 +122,12 @@ class LlamaContext:
         self._rows: dict[int, NDArray[np.float32]] = {}
         """Views of the library's memory, by address: it answers with the same few in every call."""
 
-    def decode(self, parts: list[tuple[int, int, list[int], bool]]) -> list[NDArray[np.float32]] | None:
-        """Advance sequences; return a row of logits for each part that needs one, or None if there is no room.
+    def decode(self, parts: list[tuple[int, int, list[int], int]]) -> list[NDArray[np.float32]] | None:
+        """Advance sequences; return the rows of logits that the parts need, or None if there is no room.
 
         Args:
-            parts: Sequence number, position of its first token, tokens, and whether to return logits after the last.
+            parts: Sequence number, position of its first token, tokens, and how many of the last ones need a row of
+                logits after them; all together at most `max_outputs`.
 
         The rows are views that the next call overwrites. With None nothing has changed.
 
@@ -136,13 +137,6 @@ class LlamaContext:
         outputs = self._fill(parts)
         code = self._call(sum(len(tokens) for _, _, tokens, _ in parts))
         return None if code == _NO_ROOM else [self._row(place) for place in outputs]
-
-    def decode_all(self, sequence: int, position: int, tokens: list[int]) -> list[NDArray[np.float32]] | None:
-        """Like `decode`, with logits after every token; at most `max_outputs` of them."""
-        self._fill([(sequence, position, tokens, True)])
-        self._wanted[: len(tokens)] = 1
-        code = self._call(len(tokens))
-        return None if code == _NO_ROOM else [self._row(place) for place in range(len(tokens))]
 
     def cut(self, sequence: int, keep: int) -> None:
         """Drop a sequence's tokens from position `keep` on."""
@@ -175,7 +169,7 @@ class LlamaContext:
             self.library.llama_free(self.handle)
             self.handle = None
 
-    def _fill(self, parts: list[tuple[int, int, list[int], bool]]) -> list[int]:
+    def _fill(self, parts: list[tuple[int, int, list[int], int]]) -> list[int]:
         at = 0
         outputs: list[int] = []
         for sequence, position, tokens, wanted in parts:
@@ -188,8 +182,8 @@ class LlamaContext:
                 self._seq[at:end] = sequence
                 self._wanted[at:end] = 0
             if wanted:
-                self._wanted[end - 1] = 1
-                outputs.append(end - 1)
+                self._wanted[end - wanted : end] = 1
+                outputs += range(end - wanted, end)
             at = end
         return outputs
 

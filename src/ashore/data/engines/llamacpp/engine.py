@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Final
 
@@ -40,6 +41,7 @@ from ashore.data.engines.model import (
     ModelFiles,
     ScoredText,
     ScoreText,
+    Token,
 )
 from ashore.data.engines.ordercheck import check_order, check_scored
 from ashore.data.engines.sampling import (
@@ -53,6 +55,7 @@ from ashore.data.engines.sampling import (
     log_softmax,
     score_row,
 )
+from ashore.data.engines.sampling.lookup import MOST_AHEAD, EarlierAnswers, StepCost, widths
 from ashore.kit.processes import allowed_cores
 
 _MOST_SLOTS: Final = 256
@@ -73,6 +76,22 @@ class _Running:
     def num_left(self) -> int:
         """Tokens to compute before the next one can be chosen."""
         return len(self.answer.ids) - len(self.slot.ids)
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """The next `count` tokens of one sequence, and those proposed behind them."""
+
+    one: _Running
+    count: int
+    proposed: list[int]
+
+    @property
+    def given(self) -> tuple[int, int, list[int], int]:
+        """What `LlamaContext.decode` takes."""
+        start = len(self.one.slot.ids)
+        ids = [*self.one.answer.ids[start : start + self.count], *self.proposed]
+        return self.one.slot.number, start, ids, 1 + len(self.proposed) if self.count == self.one.num_left else 0
 
 
 class LlamaCppEngine:
@@ -97,6 +116,10 @@ class LlamaCppEngine:
         self._scored_tokens = 0
         self._can_share_prefixes = False
         self._step_seconds = 0.0
+        self._earlier: EarlierAnswers | None = None
+        """Set if tokens are looked up."""
+        self._step_cost = StepCost()
+        self._proposed = self._accepted = 0
 
     def import_library(self) -> None:
         load_library()
@@ -107,7 +130,7 @@ class LlamaCppEngine:
                 f"{files.name} has the format {files.format!r}; the llamacpp engine reads GGUF",
                 hint="use the original model, or another engine",
             )
-        kv_cache, library_name = _own_options(options)
+        kv_cache, library_name, looks_up = _own_options(options)
         library = load_library(library_name)
         directory = Path(files.directory)
         self._model = model = LlamaModel(library, directory / (files.weights or "model.gguf"))
@@ -128,6 +151,7 @@ class LlamaCppEngine:
         keeps = options.prefix_cache and model.can_share_prefixes
         self._memory = Memory(context, num_slots, most_kept=int(context.kv_tokens * KEPT) if keeps else 0)
         self._max_running = num_running
+        self._earlier = EarlierAnswers() if looks_up and model.can_share_prefixes else None
         self._grammars = GrammarCompiler(directory, vocab_size=model.vocab_size)
         self._info = EngineInfo(
             kind="llamacpp",
@@ -153,7 +177,8 @@ class LlamaCppEngine:
             self._events.append(failed(order.order_id, error))
             return
         number = next(self._numbers)
-        self._answers[order.order_id] = answer = Continuation(order)
+        lookup = self._earlier.lookup(order) if self._earlier is not None else None
+        self._answers[order.order_id] = answer = Continuation(order, lookup)
         if order.grammar is not None and self._grammars is not None:
             self._compiling[order.order_id] = (number, self._grammars.compile(order.grammar, order.tenant))
         else:
@@ -190,6 +215,8 @@ class LlamaCppEngine:
             completion_tokens=self._completion_tokens,
             scored_tokens=self._scored_tokens,
             preemptions=self._preemptions,
+            proposed_tokens=self._proposed,
+            accepted_tokens=self._accepted,
         )
 
     def score(self, texts: Sequence[ScoreText], *, top_logprobs: int = 0) -> Iterator[tuple[int, ScoredText]]:
@@ -234,11 +261,12 @@ class LlamaCppEngine:
         first, end = text.start - 1, len(text.ids) - 1
         for start in range(keep, first, context.max_batch):
             given = text.ids[start : min(first, start + context.max_batch)]
-            part = (self._score_sequence, start, given, False)
+            part = (self._score_sequence, start, given, 0)
             self._with_room(lambda part=part: context.decode([part]))  # type: ignore[misc]
         for start in range(first, end, context.max_outputs):
             chunk = text.ids[start : min(end, start + context.max_outputs)]
-            yield self._with_room(lambda at=start, ids=chunk: context.decode_all(self._score_sequence, at, ids))  # type: ignore[misc]
+            part = (self._score_sequence, start, chunk, len(chunk))
+            yield self._with_room(lambda part=part: context.decode([part]))  # type: ignore[misc]
 
     def _with_room(self, decode: Callable[[], list[NDArray[np.float32]] | None]) -> list[NDArray[np.float32]]:
         """Return the result of `decode`, moving ended sequences out until there is room for it."""
@@ -307,8 +335,9 @@ class LlamaCppEngine:
             if answer.ended:
                 heapq.heappop(self._waiting)
                 continue
-            partition = (answer.order.prefix_partition, answer.order.adapter or "")
-            slot = memory.begin(partition, answer.ids, others_run=bool(self._running))
+            slot = memory.begin(
+                (answer.order.prefix_partition, answer.order.adapter or ""), answer.ids, others_run=bool(self._running)
+            )
             if slot is None:
                 return
             heapq.heappop(self._waiting)
@@ -324,48 +353,64 @@ class LlamaCppEngine:
         started_s = time.perf_counter()
         _, memory = self._loaded()
         context = memory.context
-        if not (plan := self._plan()):
+        if not (plan := self._plan(proposes=True)):
             return
         try:
-            rows = context.decode([_part(one, count) for one, count in plan])
+            rows = context.decode([part.given for part in plan])
             while rows is None:
-                if not memory.make_room() and not self._preempt(plan):
-                    self._fail([plan[0][0]], KvCacheExhausted("the sequence does not fit into the KV cache"))
+                if not memory.make_room() and not self._preempt():
+                    self._fail([plan[0].one], KvCacheExhausted("the sequence does not fit into the KV cache"))
                     return
-                plan = self._plan()
-                rows = context.decode([_part(one, count) for one, count in plan]) if plan else []
+                plan = self._plan(proposes=False)
+                rows = context.decode([part.given for part in plan]) if plan else []
         except EngineFailed as error:
-            self._fail([one for one, _ in plan], error)
+            self._fail([part.one for part in plan], error)
             return
+        if all(part.count == 1 for part in plan):
+            self._step_cost.note(sum(1 + len(part.proposed) for part in plan), time.perf_counter() - started_s)
         remaining = iter(rows)
-        for one, count in plan:
-            answer, slot = one.answer, one.slot
-            wants_row = count == one.num_left
-            slot.ids += answer.ids[len(slot.ids) : len(slot.ids) + count]
-            if wants_row:
+        for part in plan:
+            answer, slot = part.one.answer, part.one.slot
+            wants_rows = part.count == part.one.num_left
+            slot.ids += answer.ids[len(slot.ids) : len(slot.ids) + part.count]
+            if wants_rows:
                 made = answer.num_made
-                self._events += answer.take(next(remaining))
+                events = answer.take_all(list(islice(remaining, 1 + len(part.proposed))), part.proposed)
+                self._events += events
                 self._completion_tokens += answer.num_made - made
+                self._proposed += len(part.proposed)
+                self._accepted += sum(one.accepted for one in events if isinstance(one, Token))
+                if part.proposed:
+                    slot.ids = answer.ids[: max(len(slot.ids), len(answer.ids) - 1)]
+                    context.cut(slot.number, len(slot.ids))
         self._drop_ended()
-        if self._running and all(count == 1 for _, count in plan):
+        if self._running and all(part.count == 1 for part in plan):
             memory.tidy()
         self._steps += 1
         self._step_seconds += time.perf_counter() - started_s
 
-    def _plan(self) -> list[tuple[_Running, int]]:
-        """Return how many tokens of which sequences the next call computes: first one for each generating sequence."""
-        room = self._max_batch
+    def _plan(self, *, proposes: bool) -> list[_Part]:
+        """Return how many tokens of which sequences the next call computes: first one for each generating sequence,
+        and those that it proposes."""
         running = [one for one in self._running if not one.answer.waits]
-        plan = [(one, 1) for one in running if one.num_left == 1][:room]
-        room -= len(plan)
+        generating = [one for one in running if one.num_left == 1][: self._max_batch]
+        room = self._max_batch - len(generating)
+        # Every part may need a row.
+        most = min(
+            MOST_AHEAD, (min(room, self._loaded()[1].context.max_outputs - len(running))) // max(1, len(running))
+        )
+        offers = [one.answer.propose(most) if proposes else ([], []) for one in generating]
+        taken = widths([chances for _, chances in offers], token_cost=self._step_cost.share, num_tokens=len(generating))
+        plan = [_Part(one, 1, ids[:count]) for one, (ids, _), count in zip(generating, offers, taken, strict=True)]
+        room -= sum(taken)
         for one in running:
             if one.num_left > 1 and room > 0:
                 count = min(one.num_left, room)
-                plan.append((one, count))
+                plan.append(_Part(one, count, []))
                 room -= count
         return plan
 
-    def _preempt(self, plan: list[tuple[_Running, int]]) -> bool:
+    def _preempt(self) -> bool:
         """Return the least important, youngest sequence to the queue; False if only one is left."""
         if len(self._running) < 2:
             return False
@@ -390,6 +435,8 @@ class LlamaCppEngine:
         for one in self._running:
             if one.answer.ended:
                 memory.end(one.slot)
+                if self._earlier is not None:
+                    self._earlier.keep(one.answer.order, one.answer.ids)
         self._running = [one for one in self._running if not one.answer.ended]
         for order_id in [order_id for order_id, answer in self._answers.items() if answer.ended]:
             del self._answers[order_id]
@@ -398,13 +445,9 @@ class LlamaCppEngine:
                 GrammarCompiler.drop(waiting[1])
 
 
-def _part(one: _Running, count: int) -> tuple[int, int, list[int], bool]:
-    start = len(one.slot.ids)
-    return one.slot.number, start, one.answer.ids[start : start + count], count == one.num_left
-
-
-def _own_options(options: EngineOptions) -> tuple[str, str]:
-    """Return the options of this engine: the type of the KV cache, and which library computes.
+def _own_options(options: EngineOptions) -> tuple[str, str, bool]:
+    """Return the options of this engine: the type of the KV cache, which library computes, and whether tokens are
+    looked up.
 
     Raises:
         InvalidSpec: another option, or an invalid value.
@@ -420,4 +463,4 @@ def _own_options(options: EngineOptions) -> tuple[str, str]:
         raise InvalidSpec(
             f"library is {library!r}", hint=f"{BUILT!r} (llama-cpp-python's), or the absolute path of a libllama.so"
         )
-    return kv_cache, library
+    return kv_cache, library, bool(options.extra.get("lookup", False))

@@ -76,7 +76,8 @@ def read_importance(path: Path, samples: Samples, *, told: Told) -> Mapping[str,
                 context.cut(0, 0)
                 for at in range(0, len(ids), context.max_outputs):
                     # Request logits after each token, otherwise the last block would compute one token alone.
-                    context.decode_all(0, at, list(ids[at : at + context.max_outputs]))
+                    part = list(ids[at : at + context.max_outputs])
+                    context.decode([(0, at, part, len(part))])
                 watch.check()
         finally:
             context.close()

@@ -63,7 +63,7 @@ from ashore.data.engines.sampling import (
     log_softmax,
     score_row,
 )
-from ashore.data.engines.sampling.lookup import MOST_AHEAD, EarlierAnswers, Lookup, widths
+from ashore.data.engines.sampling.lookup import MOST_AHEAD, EarlierAnswers, widths
 from ashore.kit.processes import free_memory_bytes
 
 _FALLBACK_CONTEXT_TOKENS = 4096
@@ -400,7 +400,9 @@ class OpenVinoEngine:
             raise Conflict(f"order {order.order_id} is already running", hint="give every order a unique id")
         check_order(order, info, self._adapters)
         adapter = self._adapters[order.adapter] if order.adapter is not None else ""
-        answer = Continuation(order, self._lookup_for(order, adapter))
+        exact, earlier = info.deterministic_seed, self._earlier
+        lookup = earlier.lookup(order, adapter, is_exact=exact) if earlier is not None else None
+        answer = Continuation(order, lookup)
         sequence = Sequence(
             order_id=order.order_id,
             ids=answer.ids,
@@ -423,16 +425,6 @@ class OpenVinoEngine:
         kept, per_token_s = self._kept, self._pace.seconds_per_token
         if kept is None or live.adapter or not kept.begin(live.sequence, seconds_per_token=per_token_s):
             self._scheduler.add(live.sequence)
-
-    def _lookup_for(self, order: GenerateOrder, adapter: str) -> Lookup | None:
-        """Return what proposes tokens of an order. How many are computed together varies, and so do near-ties, except
-        in full precision; so a seed that is to repeat does without."""
-        info, _ = self._loaded()
-        if self._earlier is None or not order.lookup:
-            return None
-        if order.sampling.seed is not None and not info.deterministic_seed:
-            return None
-        return Lookup(order.prompt_ids, self._earlier.of((order.prefix_partition, order.tenant, adapter)))
 
     def _collect_grammars(self) -> None:
         for order_id in [i for i, f in self._compiling.items() if f.done()]:
@@ -522,7 +514,7 @@ class OpenVinoEngine:
         """Let generating sequences propose what may follow, as far as it makes this step worth more."""
         lives = [self._live[s.order_id] for s in self._scheduler.running if s.remaining == 1 and not s.held]
         offers = [live.answer.propose(MOST_AHEAD) for live in lives]
-        taken = widths([chances for _, chances in offers], token_cost=pace.token_cost, num_tokens=len(lives))
+        taken = widths([chances for _, chances in offers], token_cost=pace.step_cost.share, num_tokens=len(lives))
         for live, (ids, _), count in zip(lives, offers, taken, strict=True):
             live.sequence.proposed = tuple(ids[:count])
 
@@ -627,9 +619,8 @@ class OpenVinoEngine:
         """Release everything that a sequence holds."""
         order = live.answer.order
         del self._live[order.order_id]
-        if self._earlier is not None and order.lookup:
-            partition = (order.prefix_partition, order.tenant, live.adapter)
-            self._earlier.add(partition, live.answer.ids[len(order.prompt_ids) :])
+        if self._earlier is not None:
+            self._earlier.keep(order, live.answer.ids, live.adapter)
         future = self._compiling.pop(live.answer.order.order_id, None)
         if future is not None:
             GrammarCompiler.drop(future)

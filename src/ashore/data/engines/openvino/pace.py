@@ -14,6 +14,7 @@ import numpy as np
 
 from ashore.data.engines.openvino.graph import BLOCK_TOKENS, make_batch
 from ashore.data.engines.openvino.paired import PairedModel
+from ashore.data.engines.sampling.lookup import StepCost
 
 _SMALLEST_BUDGET = 32
 """Fewer tokens than this cost nearly the same time: the weights are read once anyway."""
@@ -30,11 +31,6 @@ learn from its own steps that they are quick again."""
 _MEASURED_CONTEXT = 1024
 """What sequences cost besides their context is small from here on."""
 _WARM_UP_TOKENS = 128
-_SMALLEST_COST, _LARGEST_COST = 0.02, 1.0
-"""Of one more token. With the largest no proposal is worth it."""
-_FADING = 0.98
-_STEADY = 400.0
-"""Squared tokens that the cost learned so far counts for against new steps."""
 
 
 class Pace:
@@ -48,10 +44,7 @@ class Pace:
         self._seconds_per_context_token = 0.0
         self.single_s = 0.0
         """Time of a step with one token, as measured by `warm_up`."""
-        self.token_cost = _LARGEST_COST
-        """Time of one more token in a step of generating sequences, as a share of the time of a step with one."""
-        self._small = np.zeros(5)
-        """Of such steps, with older ones fading: their number, and sums of tokens, seconds and both products."""
+        self.step_cost = StepCost()
 
     @property
     def seconds_per_token(self) -> float:
@@ -84,23 +77,10 @@ class Pace:
         if num_tokens - num_sequences >= _MEASURED_FROM:
             self._seconds_per_token = _learned(self._seconds_per_token, seconds / num_tokens)
             return
-        self._learn_cost(num_tokens, seconds)
+        self.step_cost.note(num_tokens, seconds)
         if num_context > num_sequences * _MEASURED_CONTEXT:
             more_s = max(0.0, seconds - self.single_s)
             self._seconds_per_context_token = _learned(self._seconds_per_context_token, more_s / num_context)
-
-    def _learn_cost(self, num_tokens: int, seconds: float) -> None:
-        """Fit a line through the times of small steps by their tokens; where these hardly differ, the cost stays."""
-        self._small *= _FADING
-        self._small += (1, num_tokens, seconds, num_tokens * num_tokens, num_tokens * seconds)
-        count, tokens, total_s, squares, products = (float(one) for one in self._small)
-        mean, mean_s = tokens / count, total_s / count
-        known = self.token_cost * mean_s / (1 + self.token_cost * (mean - 1))
-        spread = squares - tokens * mean
-        slope = (products - tokens * mean_s + _STEADY * known) / (spread + _STEADY)
-        single_s = mean_s - slope * (mean - 1)
-        cost = slope / single_s if single_s > 0 else _LARGEST_COST
-        self.token_cost = min(max(cost, _SMALLEST_COST), _LARGEST_COST)
 
     def warm_up(self, model: PairedModel, *, vocab_size: int, num_blocks: int) -> None:
         """Run the model until its kernels exist, and take the first measurement."""
@@ -123,8 +103,7 @@ class Pace:
                 small_s.append(took_s)
         self._seconds_per_token = min(readings, default=0.0)
         self.single_s = min(single_s)
-        cost = (min(small_s) / self.single_s - 1) / max(1, block - 1)
-        self.token_cost = min(max(cost, _SMALLEST_COST), _LARGEST_COST)
+        self.step_cost.begin((min(small_s) / self.single_s - 1) / max(1, block - 1))
 
 
 def _learned(known: float, seen: float) -> float:

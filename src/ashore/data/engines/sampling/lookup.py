@@ -16,6 +16,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from ashore.data.engines.model import GenerateOrder
+
 Partition = tuple[str, ...]
 """What an earlier answer must share with an order to serve it: prefix partition, tenant, adapter."""
 
@@ -32,6 +34,11 @@ _MEMORY: Final = 24.0
 _GONE: Final = -1
 """Between two answers in one array: no token has this id."""
 _SMALLEST_RATE: Final = 0.05
+_STEPS: Final = 50
+"""Steps that the cost of a token is learned from; older ones fade."""
+_STEADY: Final = 400.0
+"""Squared tokens that the share learned so far counts for against new steps."""
+_LEAST_SHARE: Final = 0.02
 
 
 class EarlierAnswers:
@@ -43,6 +50,21 @@ class EarlierAnswers:
         self._capacity = partition_bytes // 4
         self._most = max(1, max_bytes // partition_bytes)
         self._texts: OrderedDict[Partition, Text] = OrderedDict()
+
+    def lookup(self, order: GenerateOrder, adapter: str = "", *, is_exact: bool = False) -> Lookup | None:
+        """Return the look-up for an order, None if it does without.
+
+        How many tokens are computed together varies, and with it what wins a near-tie, unless the engine `is_exact`. So
+        an order with a seed, which is to repeat, does without.
+        """
+        if not order.lookup or (order.sampling.seed is not None and not is_exact):
+            return None
+        return Lookup(order.prompt_ids, self.of(_partition(order, adapter)))
+
+    def keep(self, order: GenerateOrder, ids: Sequence[int], adapter: str = "") -> None:
+        """Keep the answer of an order that ended; `ids` has its prompt and its answer."""
+        if order.lookup:
+            self.add(_partition(order, adapter), ids[len(order.prompt_ids) :])
 
     def of(self, partition: Partition) -> Text | None:
         """Return the answers of one partition, None if there are none."""
@@ -60,6 +82,10 @@ class EarlierAnswers:
         self._texts[partition] = text
         if len(self._texts) > self._most:
             self._texts.popitem(last=False)
+
+
+def _partition(order: GenerateOrder, adapter: str) -> Partition:
+    return (order.prefix_partition, order.tenant, adapter)
 
 
 class Text:
@@ -169,6 +195,31 @@ def _kind(length: int) -> int:
 
 
 _NOTHING: Final = np.empty(0, np.int32)
+
+
+class StepCost:
+    """What one more token costs a step of generating sequences, learned from their times."""
+
+    def __init__(self) -> None:
+        self.share = 0.3
+        """Time of one more token, as a share of the time of a step with one."""
+        self._sums = np.zeros(5)
+        """Of steps, with older ones fading: their number, and sums of tokens, seconds, squared tokens, products."""
+
+    def begin(self, share: float) -> None:
+        """Take a first measurement of `share`."""
+        self.share = min(max(share, _LEAST_SHARE), 1.0)
+
+    def note(self, num_tokens: int, seconds: float) -> None:
+        """Fit a line through the times of steps by their tokens; where these hardly differ, the share stays."""
+        self._sums *= 1 - 1 / _STEPS
+        self._sums += (1, num_tokens, seconds, num_tokens * num_tokens, num_tokens * seconds)
+        count, tokens, total_s, squares, products = (float(one) for one in self._sums)
+        mean, mean_s = tokens / count, total_s / count
+        known = self.share * mean_s / (1 + self.share * (mean - 1))
+        slope = (products - tokens * mean_s + _STEADY * known) / (squares - tokens * mean + _STEADY)
+        single_s = mean_s - slope * (mean - 1)
+        self.begin(slope / single_s if single_s > 0 else 1.0)
 
 
 def widths(chances: Sequence[Sequence[float]], *, token_cost: float, num_tokens: int) -> list[int]:

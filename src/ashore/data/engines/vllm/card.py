@@ -22,7 +22,7 @@ CARD: Final = EngineCard(
     ),
     options=Options(
         tune=(
-            "start_timeout_s", "task",
+            "lookup", "start_timeout_s", "task",
             # flags of `vllm serve`
             "block_size", "cpu_offload_gb", "data_parallel_size", "disable_custom_all_reduce", "dtype",
             "enable_chunked_prefill", "enable_expert_parallel", "enable_lora", "enforce_eager",

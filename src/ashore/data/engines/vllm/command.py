@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 import shlex
@@ -18,11 +19,14 @@ from ashore.data.engines.model import EngineOptions, ModelFiles
 from ashore.data.engines.vllm.card import CARD
 from ashore.kit.processes.launch import die_with_parent
 
-OWN_OPTIONS: Final = frozenset({*CARD.options.operators, "start_timeout_s", "task"})
+OWN_OPTIONS: Final = frozenset({*CARD.options.operators, "lookup", "start_timeout_s", "task"})
 """Options that are ours; every other one becomes a flag of `vllm serve`, unchanged."""
 assert CARD.program is not None
 PROGRAM: Final = CARD.program
 _STOP_S: Final = 20.0
+NGRAMS: Final[Mapping[str, str | int]] = {"method": "ngram", "num_speculative_tokens": 5, "prompt_lookup_max": 4}
+"""`speculative_config` of a server whose option `lookup` is set: tokens from the prompt, as vLLM's documentation has
+it."""
 
 
 def vllm_command(files: ModelFiles, options: EngineOptions, *, port: int | str) -> list[str]:
@@ -62,7 +66,8 @@ def vllm_command(files: ModelFiles, options: EngineOptions, *, port: int | str) 
 
 def vllm_flags(options: Mapping[str, str | int | float | bool]) -> list[str]:
     """Return the options of `[model.engine] options` that are flags of `vllm serve`."""
-    return [word for name, value in options.items() if name not in OWN_OPTIONS for word in _flag(name, value)]
+    flags = [word for name, value in options.items() if name not in OWN_OPTIONS for word in _flag(name, value)]
+    return [*flags, "--speculative-config", json.dumps(NGRAMS)] if options.get("lookup") else flags
 
 
 def adapter_options(number: int) -> dict[str, str | int | float | bool]:

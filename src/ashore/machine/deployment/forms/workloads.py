@@ -252,7 +252,10 @@ def _llm_inference_service(deployed: Description, engine: Engine) -> Object:
 
 def _ray_service(deployed: Description, engine: Engine) -> Object:
     kubernetes = deployed.places.kubernetes
-    keywords = {name: value for name, value in engine.options.items() if name not in ("task", "start_timeout_s")}
+    own = ("lookup", "start_timeout_s", "task")
+    keywords: dict[str, Tree] = {name: value for name, value in engine.options.items() if name not in own}
+    if "--speculative-config" in engine.flags:
+        keywords["speculative_config"] = json.loads(engine.flags[engine.flags.index("--speculative-config") + 1])
     if engine.context_tokens:
         keywords["max_model_len"] = engine.context_tokens
     keywords["distributed_executor_backend"] = "ray" if engine.nodes > 1 else "mp"
