@@ -91,7 +91,7 @@ def test_eight_bits_of_a_mixture_are_rounded_by_the_text(store: ModelStore, tmp_
     make(store, "fp16")
     exact = nll(store, "tiny@fp16")
     assert sizes["plain"] == sizes["tuned"] and made["plain"] != made["tuned"]
-    assert abs(made["tuned"] - exact) < abs(made["plain"] - exact) + 0.001
+    assert abs(made["tuned"] - exact) < abs(made["plain"] - exact) + 0.002
 
 
 def test_up_and_quantize_make_the_same_variant(store: ModelStore) -> None:

@@ -59,7 +59,7 @@ def without_cpu(tmp_path: Path, *words: str) -> subprocess.CompletedProcess[str]
 def test_a_model_of_this_machine_needs_the_extra_and_is_refused_before_it_is_fetched(tmp_path: Path) -> None:
     done = without_cpu(tmp_path, "-m", "ashore.cli.main", "up", "smollm2", "--dry-run")
     assert done.returncode == 4
-    assert "smollm2 needs openvino, nncf" in done.stderr
+    assert "smollm2 needs openvino, gguf" in done.stderr
     assert how_to_install("cpu") in " ".join(done.stderr.split())
     assert not (tmp_path / "home" / "models").exists()
 

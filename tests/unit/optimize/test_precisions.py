@@ -82,3 +82,10 @@ def test_too_little_memory_or_disk_is_told_before_anything_starts() -> None:
         check_needs(needs, free_memory_bytes=1 << 20, free_disk_bytes=plenty, what="x@int4", smaller="less")
     with pytest.raises(DiskFull, match=r"disk of the store; 1 MiB are free"):
         check_needs(needs, free_memory_bytes=plenty, free_disk_bytes=1 << 20, what="x@int4", smaller="less")
+
+
+def test_seven_billion_parameters_are_rounded_in_the_memory_of_a_desktop() -> None:
+    seven = dataclasses.replace(DEMO, num_parameters=7_615_616_512, hidden_size=3584, vocab_size=152_064)
+    for precision in ("int8", "q8_0", "q4_0"):
+        needs = estimate_needs(seven, choose_precision(precision, None), weight_bytes=0, reads_text=False)
+        assert needs.memory_bytes < 16 << 30

@@ -166,12 +166,12 @@ class Rounding:
 
     rounder: str
     """Function, a `Rounder`."""
-    half_copies: int = 2
-    """Copies of the weights in half precision that are held in memory at once."""
+    holds_variant: bool = False
+    """Whether the variant is whole in memory before it is written, and not one matrix at a time."""
     scratch_halves: int = 0
-    """The same on the disk, beside the variant and the model."""
+    """Copies of the weights in half precision on the disk, beside the variant and the model."""
     text_halves: int = 0
-    """More copies, in memory and on the disk, where calibration text is read."""
+    """More of them, in memory and on the disk, where calibration text is read."""
     squares: bool = False
     """Whether reading text takes a square matrix for each input of a product (GPTQ)."""
 

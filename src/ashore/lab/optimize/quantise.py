@@ -201,7 +201,7 @@ SINGLE_BYTES: Final = 4
 FIXED_BYTES: Final = 512 << 20
 """The libraries themselves."""
 _MATRIX_COPIES: Final = 3 * SINGLE_BYTES
-"""Of the largest matrix, where one is held at a time: as stored, in single precision, and packed."""
+"""Of the largest matrix: as stored, in single precision, and rounded."""
 _DEFAULT_WIDTH_FACTOR: Final = 4
 """Inputs of the second matrix of an MLP, as a multiple of the hidden size, where the shape does not tell."""
 
@@ -219,7 +219,7 @@ def estimate_needs(shape: ModelShape, precision: Precision, *, weight_bytes: int
     rounding = card_of(precision.engine).rounding
     assert rounding is not None
     text = rounding.text_halves if reads_text else 0
-    memory += (rounding.half_copies + text) * half or _MATRIX_COPIES * shape.vocab_size * shape.hidden_size
+    memory += text * half + rounding.holds_variant * variant + _MATRIX_COPIES * shape.vocab_size * shape.hidden_size
     disk = variant + (rounding.scratch_halves + text) * half
     if rounding.squares and reads_text:
         width = _DEFAULT_WIDTH_FACTOR * shape.hidden_size

@@ -59,7 +59,6 @@ CARD: Final = EngineCard(
     ),
     rounding=Rounding(
         rounder="ashore.data.engines.llamacpp.rounding:prepare_gguf",
-        half_copies=0,  # one matrix at a time
         text_halves=1,  # the file that reads the text, on the disk and in memory
     ),
 )

@@ -17,7 +17,7 @@ from ashore.data.engines.card import (
 )
 
 DECODERS: Final = frozenset({"llama", "qwen2", "qwen3"})
-"""Architectures that OpenVINO's GGUF reader supports."""
+"""Architectures that `decodergraph` builds."""
 ENCODERS: Final = frozenset({"bert", "modernbert", "xlm-roberta"})
 
 CARD: Final = EngineCard(
@@ -35,8 +35,8 @@ CARD: Final = EngineCard(
     exact="fp16",
     prepared=("int8", "fp16"),
     features=features("adapters", "distributions", "grammar", "score"),
-    packages=("openvino", "nncf"),
-    modules=("openvino", "nncf"),
+    packages=("openvino",),
+    modules=("openvino", "gguf"),
     extra="cpu",
     libraries=("openvino",),
     choosing=Choosing(
@@ -89,8 +89,9 @@ CARD: Final = EngineCard(
     ),
     rounding=Rounding(
         rounder="ashore.data.engines.openvino.prepare:prepare_openvino",
-        half_copies=3,  # the file, the model that the reader makes of it, and the written one
-        scratch_halves=3,  # the file, OpenVINO's copy of it, and that with joined projections
+        holds_variant=True,
+        scratch_halves=1,  # a GGUF of safetensors
+        text_halves=2,  # the model that reads the text, on the disk and compiled
         squares=True,
     ),
 )  # fmt: skip

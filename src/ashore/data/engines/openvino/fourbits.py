@@ -98,22 +98,6 @@ class FourBitLayers:
         return round_gptq(weights_NK, moments_KK, weights_NK.shape[1], low=EIGHT_LOW, high=EIGHT_HIGH)
 
 
-def put_grouped_int8(model: Any, half: Any, group_size: int) -> int:
-    """Give every product of `model` but the output head eight bits with a scale for each group of a row, in place, from
-    the weights of `half`, the same model in half precision; return how many there are.
-
-    Raises:
-        InvalidRequest: rows do not fall into such groups.
-    """
-    products = [p for p in find_products(half) if p.name != HEAD]
-    check_groups(products, group_size)
-    nodes = _products_of(model)
-    for product in products:
-        rounded = round_nearest(product.weights_NK(), group_size, low=EIGHT_LOW, high=EIGHT_HIGH)
-        put_codes(nodes[product.node.get_friendly_name()], rounded, bits=8)
-    return len(products)
-
-
 def _products_of(model: Any) -> dict[str, Any]:
     return {n.get_friendly_name(): n for n in model.get_ordered_ops() if n.get_type_name() == "MatMul"}
 
@@ -121,10 +105,14 @@ def _products_of(model: Any) -> dict[str, Any]:
 def check_groups(products: Iterable[Product], group_size: int) -> None:
     """Raise `InvalidRequest` unless all rows divide into groups of this size."""
     for product in products:
-        row = product.constant.get_output_shape(0)[1]
-        if row % group_size:
-            raise InvalidRequest(
-                f"rows of {product.name} have {row} weights, which is not a multiple of the group size {group_size}",
-                hint="choose a --group-size that divides it, such as 32",
-                param="group_size",
-            )
+        check_row(product.name, product.constant.get_output_shape(0)[1], group_size)
+
+
+def check_row(name: str, row: int, group_size: int) -> None:
+    """Raise `InvalidRequest` unless rows of `row` weights divide into groups of this size."""
+    if row % group_size:
+        raise InvalidRequest(
+            f"rows of {name} have {row} weights, which is not a multiple of the group size {group_size}",
+            hint="choose a --group-size that divides it, such as 32",
+            param="group_size",
+        )

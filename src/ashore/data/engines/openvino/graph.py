@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ashore.core.errors import EngineFailed, UnsupportedModel
-from ashore.data.engines.openvino.fusion import unpack_weights
 from ashore.data.engines.openvino.lora import MASK, AdapterBank, Run, Slot, add_slots
 from ashore.data.engines.openvino.runtime import import_openvino
+from ashore.data.engines.openvino.unpacking import unpack_weights
 
 BLOCK_TOKENS = 32
 """Fixed by OpenVINO's CPU plugin."""

@@ -4,32 +4,25 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import io
-import logging
 import shutil
-import subprocess
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ashore.core.errors import DiskFull, EngineFailed, UnsupportedModel
-from ashore.data.engines.openvino.fourbits import FourBitLayers, put_grouped_int8
-from ashore.data.engines.openvino.fusion import fuse_projections
-from ashore.data.engines.openvino.rotation import frequencies_of, set_frequencies
+from ashore.data.engines.openvino.decodergraph import Bits, Built, build_decoder
+from ashore.data.engines.openvino.fourbits import FourBitLayers
 from ashore.data.engines.openvino.runtime import import_openvino
 from ashore.data.engines.rounding import Rounded, RoundOrder, Told, quietly
 from ashore.kit.folders import make_folder
-from ashore.kit.processes import python_command
 from ashore.kit.store import TEXT_FILES
 
 XML = "openvino_model.xml"
 PRECISIONS = ("fp16", "int8", "int4")
-PACKAGES = ("openvino", "openvino-genai", "nncf", "numpy")
+PACKAGES = ("gguf", "numpy", "openvino")
 """Packages that determine the bytes of a prepared model."""
-
-_READ_TIMEOUT_S = 3600
+_HALF, _ROWS = Bits(16), Bits(8)
 
 
 def prepare_openvino(source: Path, weights: str, order: RoundOrder, out: Path, *, told: Told = quietly) -> Rounded:
@@ -42,129 +35,86 @@ def prepare_openvino(source: Path, weights: str, order: RoundOrder, out: Path, *
     created if missing; files of an earlier attempt in it are overwritten.
 
     Raises:
-        UnsupportedModel: the reader does not support this architecture (DeepSeek V2 and V3 go to llama.cpp).
+        UnsupportedModel: another architecture (DeepSeek V2 and V3 go to llama.cpp), or a rotation that is not known.
         EngineFailed: the library failed; the message has its own text.
         DiskFull: no room for the scratch copy, which is as large as the model in half precision.
     """
-    with fused_model(source, weights, out, told=told) as fused:
-        facts = {"precision": order.precision, "fused": "qkv, gate+up", "fused_groups": str(fused.num_groups)}
-        model = fused.read()
-        if order.precision != "fp16":
-            told("round", 0.4)
-            model = to_int8(model)
-            facts["rounding"] = "INT8_SYM per channel"
-            if order.precision == "int8" and order.group_size:
-                count = put_grouped_int8(model, fused.read(), order.group_size)
-                facts["rounding"] = f"INT8_SYM, {count} products in groups of {order.group_size}, the head per channel"
-        small = order.small
-        if order.precision == "int4":
-            layers = FourBitLayers(fused.read(), order.group_size)
-            layers.round(order.samples, told=told)
-            if small is None:
-                small = layers.all_but_worst(order.ranking, order.eight_share, told=told) if order.ranking else None
-            layers.put_into(model, layers.names if small is None else small)
-            facts["rounding"] = layers.described(layers.names if small is None else small)
-        told("write", 0.95)
-        write_model(model, fused, out)
+    facts = {"precision": order.precision, "fused": "qkv, gate+up"}
+    small = order.small
+    with _disk_errors(out):
+        make_folder(out)
+        with tempfile.TemporaryDirectory(prefix=".reading-", dir=out) as folder:
+            gguf = _as_gguf(source, weights, Path(folder), told)
+            told("round", 0.2)
+            if order.samples or small is not None:
+                built, rounding, small = _by_layer(gguf, order, Path(folder), told)
+            else:
+                built, rounding = _at_once(gguf, order)
+            if rounding:
+                facts["rounding"] = rounding
+            told("write", 0.95)
+            _write_model(built, source, out)
     told("done", 1.0)
     return Rounded(format="openvino", weights=XML, facts=facts, packages=PACKAGES, small=small)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FusedModel:
-    """A half-precision model in a scratch folder, its projections joined; deleted when the block ends."""
-
-    xml: Path
-    num_groups: int
-    context_tokens: int
-    source: Path
-    """Folder with the text files."""
-
-    def read(self) -> Any:
-        """Return it, its weights mapped; may be changed."""
-        return import_openvino().Core().read_model(str(self.xml))
-
-
-@contextlib.contextmanager
-def fused_model(source: Path, weights: str, out: Path, *, told: Told = quietly) -> Iterator[FusedModel]:
-    """Yield the model of `source / weights` as OpenVINO reads it, projections joined; raises as `prepare_openvino`."""
-    with _disk_errors(out):
-        make_folder(out)
-        with tempfile.TemporaryDirectory(prefix=".reading-", dir=out) as folder:
-            scratch = Path(folder)
-            gguf = _as_gguf(source, weights, scratch, told)
-            told("read", 0.05)
-            read_gguf(gguf)
-            told("fuse", 0.2)
-            model = import_openvino().Core().read_model(str(gguf.with_name(XML)))
-            set_frequencies(model, frequencies_of(gguf))
-            num_groups = fuse_projections(model)
-            fused = scratch / "fused.xml"
-            import_openvino().save_model(model, str(fused), compress_to_fp16=False)
-            del model
-            yield FusedModel(xml=fused, num_groups=num_groups, context_tokens=context_tokens(gguf), source=source)
+def _at_once(gguf: Path, order: RoundOrder) -> tuple[Built, str]:
+    """Return the model with every matrix rounded as it is read, and how."""
+    products = {
+        "fp16": _HALF,
+        "int8": Bits(8, order.group_size),
+        "int4": Bits(4, order.group_size),
+    }[order.precision]
+    built = build_decoder(gguf, products, _HALF if order.precision == "fp16" else _ROWS)
+    if order.precision == "fp16":
+        return built, ""
+    groups = f"{built.num_products} products in groups of {order.group_size}"
+    if order.precision == "int4":
+        of = f"{built.num_products} of {built.num_products} products INT4_SYM in groups of {order.group_size}"
+        return built, f"{of} (nearest), the others INT8_SYM per channel (nearest)"
+    return built, f"INT8_SYM, {groups}, the head per channel" if order.group_size else "INT8_SYM per channel"
 
 
-def write_model(model: Any, fused: FusedModel, out: Path) -> None:
-    """Write a model made from `fused`, and its text files, so that the folder is self-contained."""
-    with _disk_errors(out):
-        model.set_rt_info(fused.context_tokens, ["ashore", "context_tokens"])
-        _name_by_place(model)
-        import_openvino().save_model(model, str(out / XML), compress_to_fp16=False)
-        for name in TEXT_FILES:
-            if (fused.source / name).is_file():
-                shutil.copyfile(fused.source / name, out / name)
+def _by_layer(gguf: Path, order: RoundOrder, scratch: Path, told: Told) -> tuple[Built, str, frozenset[str] | None]:
+    """Return the model in four bits, rounded with calibration text or with chosen layers, how, and those layers."""
+    half = scratch / "half.xml"
+    _save(build_decoder(gguf, _HALF, _HALF).model, half)
+    built = build_decoder(gguf, _ROWS, _ROWS)
+    layers = FourBitLayers(import_openvino().Core().read_model(str(half)), order.group_size)
+    layers.round(order.samples, told=told)
+    small = order.small
+    if small is None and order.ranking:
+        small = layers.all_but_worst(order.ranking, order.eight_share, told=told)
+    names = layers.names if small is None else small
+    layers.put_into(built.model, names)
+    return built, layers.described(names), small
 
 
-def read_gguf(gguf: Path) -> None:
-    """Write `openvino_model.xml` and `.bin` beside `gguf`.
-
-    Raises:
-        UnsupportedModel: the reader rejected the file; the message has its last output.
-    """
-    command = python_command("ashore.data.engines.openvino.gguf_reader", str(gguf))
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=_READ_TIMEOUT_S, check=False)
-    if ended.returncode != 0 or not gguf.with_name(XML).is_file():
-        words = " ".join((ended.stderr or ended.stdout).split())[-400:]
-        raise UnsupportedModel(
-            f"OpenVINO cannot read {gguf.name}: {words or 'it wrote no model'}",
-            hint="serve this model with the llamacpp engine",
-        )
+def _write_model(built: Built, source: Path, out: Path) -> None:
+    """Write a model, and the text files of its source, so that the folder is self-contained."""
+    built.model.set_rt_info(built.context_tokens, ["ashore", "context_tokens"])
+    _name_by_place(built.model)
+    _save(built.model, out / XML)
+    for name in TEXT_FILES:
+        if (source / name).is_file():
+            shutil.copyfile(source / name, out / name)
 
 
-def context_tokens(gguf: Path) -> int:
-    """Return the context length that the file names, 0 if it names none."""
-    from ashore.kit.store import gguf_reader
-
-    with gguf_reader(gguf) as reader:
-        for name, field in reader.fields.items():
-            if name.endswith(".context_length"):
-                return int(field.contents())
-    return 0
+def _save(model: Any, xml: Path) -> None:
+    import_openvino().save_model(model, str(xml), compress_to_fp16=False)
 
 
 def _as_gguf(source: Path, weights: str, scratch: Path, told: Told) -> Path:
-    """Return a path in `scratch` next to which the reader can write."""
-    link = scratch / "model.gguf"
+    """Return the model as a GGUF file, which is made in `scratch` if it is not one."""
     if weights.endswith(".gguf"):
-        from ashore.kit.store import dequantise, is_quantised
-
-        file = (source / weights).absolute()  # not further: a sealed model's file has no other name
-        if is_quantised(file):  # OpenVINO would leave its weights unchanged at any requested precision
-            told("dequantise", 0.0)
-            dequantise(file, link)
-        else:
-            link.symlink_to(file)
-    elif weights.endswith((".safetensors", ".safetensors.index.json")):
+        return (source / weights).absolute()  # not further: a sealed model's file has no other name
+    if weights.endswith((".safetensors", ".safetensors.index.json")):
         from ashore.kit.store import convert_safetensors_to_gguf
 
-        told("convert", 0.0)
-        convert_safetensors_to_gguf(source, link)
-    else:
-        raise UnsupportedModel(
-            f"{weights} is neither GGUF nor safetensors", hint="pull the model in one of these formats"
-        )
-    return link
+        plain = scratch / "model.gguf"
+        convert_safetensors_to_gguf(source, plain, progress=lambda _, done, total: told("convert", 0.2 * done / total))
+        return plain
+    raise UnsupportedModel(f"{weights} is neither GGUF nor safetensors", hint="pull the model in one of these formats")
 
 
 def _name_by_place(model: Any) -> None:
@@ -174,19 +124,8 @@ def _name_by_place(model: Any) -> None:
     """
     for place, node in enumerate(model.get_ordered_ops()):
         stem, _, number = node.get_friendly_name().rpartition("_")
-        if number.isdigit() and stem.startswith(("fused/", node.get_type_name())):
+        if number.isdigit() and stem == node.get_type_name():
             node.set_friendly_name(f"{stem}_{place}")
-
-
-def to_int8(model: Any) -> Any:
-    """Return the model with all weights of products and embeddings in eight bits, a scale for each output channel."""
-    nncf = import_openvino("nncf")
-    logging.getLogger("nncf").setLevel(logging.ERROR)  # its own function also sets other handlers
-    try:
-        with contextlib.redirect_stdout(io.StringIO()):  # its progress bar; standard output is for results
-            return nncf.compress_weights(model, mode=nncf.CompressWeightsMode.INT8_SYM)
-    except (nncf.ValidationError, nncf.InternalError, RuntimeError) as error:
-        raise EngineFailed(f"nncf could not quantize the weights: {error}") from error
 
 
 @contextlib.contextmanager

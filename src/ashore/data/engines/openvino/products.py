@@ -57,22 +57,30 @@ def find_products(model: Any) -> tuple[Product, ...]:
     return tuple(found)
 
 
-def put_codes(node: Any, rounded: FourBits, *, bits: int) -> None:
-    """Replace, in place, the weights of the MatMul `node` by codes of four or eight bits and the scales of groups."""
+def decompressed(rounded: FourBits, name: str, *, bits: int) -> Any:
+    """Return codes of four or eight bits as a node in single precision [N, K]: whole rows, or groups of them."""
     ov = import_openvino()
     op = import_openvino("openvino.opset13")
     n, k = rounded.codes_NK.shape
     groups = rounded.scales_NG.shape[1]
-    packed = ov.Tensor(ov.Type.i4 if bits == 4 else ov.Type.i8, ov.Shape([n, groups, k // groups]))
+    whole = bits == 8 and groups == 1
+    packed = ov.Tensor(ov.Type.i4 if bits == 4 else ov.Type.i8, ov.Shape([n, k] if whole else [n, groups, k // groups]))
     values = pack_four_bits(rounded.codes_NK) if bits == 4 else rounded.codes_NK
     packed.data[...] = values.reshape(packed.data.shape)
-    old = node.input_value(1)
-    codes = op.constant(packed, shared_memory=False)
-    codes.set_friendly_name(f"{node.get_friendly_name()}/codes")
-    scales = op.constant(rounded.scales_NG[:, :, None])
-    wide = op.multiply(op.convert(codes, "f16"), scales)
-    flat = op.reshape(wide, np.array([n, k], np.int64), special_zero=False)
-    node.input(1).replace_source_output(op.convert(flat, old.get_element_type().get_type_name()).output(0))
+    codes = op.constant(packed, shared_memory=True)
+    codes.set_friendly_name(name)
+    wide = op.multiply(
+        op.convert(codes, "f16"), op.constant(rounded.scales_NG if whole else rounded.scales_NG[:, :, None])
+    )
+    if not whole:
+        wide = op.reshape(wide, np.array([n, k], np.int64), special_zero=False)
+    return op.convert(wide, "f32")
+
+
+def put_codes(node: Any, rounded: FourBits, *, bits: int) -> None:
+    """Replace, in place, the weights of the MatMul `node` by codes of four or eight bits and the scales of groups."""
+    codes = decompressed(rounded, f"{node.get_friendly_name()}/codes", bits=bits)
+    node.input(1).replace_source_output(codes.output(0))
 
 
 def put_rows(node: Any, rounded: FourBits) -> None:
