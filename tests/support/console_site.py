@@ -42,7 +42,6 @@ from ashore.data.authority.issuers import Fetch
 from ashore.data.cache import AnswerCache
 from ashore.data.feedback.service import FeedbackService
 from ashore.data.http import HttpApp, HttpServer, listen
-from ashore.data.http.openai import handlers as openai
 from ashore.data.issuers import fetch_jwks
 from ashore.data.jobs import Quotas
 from ashore.data.opening import open_the_state
@@ -251,6 +250,13 @@ class Site:
         )
 
 
+async def ask_here(app: Any, exchange: Any, principal: Any, path: str = "/v1/chat/completions") -> None:
+    """Answer as a worker does to which the page Chat passes a request on."""
+    route, exchange.arguments = app.table.find(exchange.method, path.partition("?")[0])
+    app._check_route(route, principal)
+    await route.handler(app, exchange, principal)
+
+
 @contextmanager
 def console_site(folder: Path, *, port: int = 0, with_people: bool = True) -> Iterator[Site]:
     """Open a server in `folder`; with a `port` it listens there, too."""
@@ -322,7 +328,7 @@ async def _serve(folder: Path, port: int, ready: list[Site], end: asyncio.Event,
     app = HttpApp(
         serving, opened.context.need(Authenticator), metrics, ROUTES, limits=Limits(), authority=authority,
         recorder=opened.context.recorder, origins=Origins(), rooms=opened,
-        console=ConsoleDoor(console, openai.chat), settle=settle,
+        console=ConsoleDoor(console, ask_here), settle=settle,
     )  # fmt: skip
     await serving.start()
     while not all(card.ready for card in serving.models()):

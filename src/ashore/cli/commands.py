@@ -50,6 +50,7 @@ _OWN = {
     "deploy": "Render images, containers and Kubernetes objects from ashore.toml.",
     "fleet": "Add engine nodes to a model, drain them and remove them.",
     "site": "Serve models at branch offices: assign, roll out, watch.",
+    "assistant": "Manage your assistants: a model with a system prompt.",
     "job": "List, show and cancel background work.",
     "events": "Show what happens to jobs and releases.",
 }

@@ -124,7 +124,7 @@ async def serve(topology_path: Path, *, pulse: Pulse | None = None) -> int:
     console = Console(
         rooms(), opened.desks, sessions=opened.find(Sessions), authenticator=authenticator, authority=authority,
         recorder=opened.context.recorder, serving=view, votes=opened.find(FeedbackService),
-        settle=view.settle, slow=slow,
+        chat_model=topology.told("console").get("chat_model", ""), settle=view.settle, slow=slow,
     )  # fmt: skip
     await console.start()
     origins = Origins(trusted_proxies(topology))

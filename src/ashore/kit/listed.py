@@ -46,6 +46,7 @@ LISTED: Final = (
         section="console",
     ),
     Listed("control.jobs", data="data.jobs.room"),
+    Listed("control.chats", noun="conversation", summary="List and read kept conversations."),
     Listed("control.residency", data="data.residency.room"),
     Listed("control.fleet", section="fleet"),
     Listed("control.releases", data="data.releases.room"),

@@ -113,7 +113,7 @@ def test_what_needs_a_key_and_has_none_reaches_no_worker(machines: tuple[Machine
     from ashore.control.faces.table import ROUTES
 
     opening, _ = routes_of(replace(PLAN, machines=machines))
-    before = [one for one in opening if one["match"].get("path") != "/console/ask"]
+    before = [one for one in opening if path_of(one["match"]) != "/console/ask"]
     matches = [one["match"] for one in before]
     paths = {path_of(one) for one in matches}
     assert not any(one.get("path_separated_prefix") == "/" for one in matches), "everything would be open"

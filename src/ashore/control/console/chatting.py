@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Final
+import json
+from typing import Any, Final
 
 from ashore.control.console.calling import command_of
 from ashore.control.console.forms import fields_of, filled, read_form
 from ashore.control.console.model import Answer
 from ashore.control.console.ports import Votes
 from ashore.control.console.reader import Reader
-from ashore.core.errors import AshoreError, PermissionDenied
+from ashore.core.errors import AshoreError, NotReady, PermissionDenied
+from ashore.data.privacy import KINDS
 
 CREATE: Final = "access key create"
 FIRST: Final = ("title", "expires_in_s")
@@ -17,14 +19,39 @@ FIRST: Final = ("title", "expires_in_s")
 KEY_PLACE: Final = "YOUR-KEY"
 
 
-def chat_page(reader: Reader, votes: Votes | None) -> Answer:
-    """Return the page to chat with one model or compare two, and to vote where votes are enabled."""
+async def chat_page(reader: Reader, votes: Votes | None, default: str) -> Answer:
+    """Return the page to chat with one model or compare two, to find kept conversations, and to vote where votes are
+    enabled. `default`: alias that is offered first.
+    """
     purpose = "none" if votes is None else votes.purpose(str(reader.session.principal.tenant))
     models = [one for one in reader.acts.serving.models(reader.session.principal) if one.chats]
     served = any(one.chats for one in reader.acts.serving.models())
     wanted = dict(reader.asked.query)
-    left, right = wanted.get("left", ""), wanted.get("right", "")
-    return reader.page("chat.html", "chat", models=models, served=served, left=left, right=right, votes=purpose)
+    search = wanted.get("search", "")[:200]
+    kept = await _asked(reader, "conversation list", search=search) if models else None
+    assistants = await _asked(reader, "assistant list") if models else None
+    return reader.page(
+        "chat.html",
+        "chat",
+        models=models,
+        served=served,
+        left=wanted.get("left", "") or default,
+        right=wanted.get("right", ""),
+        votes=purpose,
+        kept=None if kept is None else kept.items,
+        search=search,
+        kinds=json.dumps({kind: reader.words(f"chat.kind.{kind}") for kind in KINDS}, ensure_ascii=False),
+        assistants=() if assistants is None else assistants.items,
+    )
+
+
+async def _asked(reader: Reader, key: str, **values: str) -> Any:
+    """Return the answer of a call; None where this server has no desk for it."""
+    placed = reader.acts.atlas.by_key[key]
+    try:
+        return await reader.perform(placed, placed.call.takes(**values))
+    except NotReady:
+        return None
 
 
 def makes_own_keys(reader: Reader) -> bool:

@@ -52,6 +52,7 @@ class Console:
         recorder: Recorder,
         serving: Serving,
         votes: Votes | None = None,
+        chat_model: str = "",
         settle: Settle | None = None,
         slow: asyncio.Semaphore | None = None,
     ) -> None:
@@ -66,6 +67,7 @@ class Console:
             recorder: Records refusals.
             serving: The request path.
             votes: Stores votes on answers; None: votes are off.
+            chat_model: Alias that the page Chat offers first.
             settle: Returns when every process goes by a change; None: no other process does.
             slow: As for `perform`.
         """
@@ -74,6 +76,7 @@ class Console:
         )
         self.votes: Final = votes
         self.sessions: Final = sessions
+        self._chat_model = chat_model
         self._authenticator = authenticator
         self._recorder = recorder
 
@@ -122,8 +125,8 @@ class Console:
         path = reader.asked.path
         if path.startswith("call/"):
             return await self._call(reader, self._placed(path))
-        if path == "chat":
-            return chatting.chat_page(reader, self.votes)
+        if path == "chat" and "_tab" not in dict(reader.asked.query):
+            return await chatting.chat_page(reader, self.votes, self._chat_model)
         if path == "connect":
             return await chatting.connect_page(reader)
         name, _, tab = path.partition("/")

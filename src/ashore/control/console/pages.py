@@ -29,7 +29,7 @@ class Page:
 
 PAGES: Final = (
     Page(name="home", icon="home"),
-    Page(name="chat", icon="chat"),
+    Page(name="chat", icon="chat", nouns=("conversation", "assistant")),
     Page(name="connect", icon="plug"),
     Page(
         name="models", icon="cube", group="serve", nouns=("model", "optimize", "train", "engine", "fleet"),

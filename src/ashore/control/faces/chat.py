@@ -30,8 +30,8 @@ class WorkerChat:
         self._relay = relay
         self._token = token
 
-    async def __call__(self, app: Face, exchange: Exchange, principal: Principal) -> None:
-        """Answer a request as `/v1/chat/completions` does, errors in the language of the page."""
+    async def __call__(self, app: Face, exchange: Exchange, principal: Principal, path: str = PATH) -> None:
+        """Answer a request as `path` does for the person's key, errors in the language of the page."""
         named = f"{quote(principal.acting_name, safe='')}/{quote(str(principal.tenant), safe='')}"
         visit = visit_of(exchange, app.origin_of(exchange), behind_tls=app.is_behind_tls(exchange))
         extra = [
@@ -42,7 +42,7 @@ class WorkerChat:
             *((name, b"") for name in NOT_FOR_PEOPLE),
         ]
         await self._relay.pass_on(
-            exchange, app.limits, whose=named, path=PATH, extra=extra, reword=partial(_reworded, words_of(visit))
+            exchange, app.limits, whose=named, path=path, extra=extra, reword=partial(_reworded, words_of(visit))
         )
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+import re
+from collections.abc import AsyncGenerator, Awaitable, Iterator
 from contextlib import aclosing, contextmanager
 from functools import lru_cache
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 from urllib.parse import parse_qsl, quote
 
 import msgspec
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from ashore.data.http import Face
 
 CONSOLE: Final = "/console"
+KEPT: Final = re.compile(r"conversations(/conv_[0-9a-z]{1,64}(/items(/[0-9A-Za-z_]{1,80})?)?)?")
+"""What the page Chat may ask a worker for beside answers."""
 CHUNK_BYTES: Final = 1 << 20
 MOST_FIELDS: Final = 2_000
 MOST_PARAMETERS: Final = 200
@@ -56,6 +59,15 @@ async def ask(app: Face, exchange: Exchange, principal: Principal) -> None:
     """`POST /console/ask`: `/v1/chat/completions` for the principal of a session."""
     with in_words_of_the_reader(app, exchange):
         await door_of(app).chat(app, exchange, principal)
+
+
+async def keep(app: Face, exchange: Exchange, principal: Principal) -> None:
+    """`/console/ask/conversations…`: `/v1/conversations…` for the principal of a session."""
+    if (below := KEPT.fullmatch(exchange.argument)) is None:
+        raise UnknownRoute(f"the page Chat keeps nothing at {exchange.argument[:100]!r}")
+    query = exchange.scope.get("query_string", b"").decode("latin-1")
+    with in_words_of_the_reader(app, exchange):
+        await door_of(app).chat(app, exchange, principal, f"/v1/{below[0]}" + (f"?{query}" if query else ""))
 
 
 async def vote(app: Face, exchange: Exchange, principal: Principal) -> None:
@@ -108,8 +120,10 @@ def _health(app: Face) -> object:
     return app.path.state, [(one.alias, one.release, one.state) for one in app.path.models()]
 
 
-Chat = Callable[["Face", Exchange, Principal], Awaitable[None]]
-"""Answers a request as `/v1/chat/completions` does."""
+class Chat(Protocol):
+    """Answers a request as a path of the API does; without one, as `/v1/chat/completions`."""
+
+    def __call__(self, app: Face, exchange: Exchange, principal: Principal, path: str = ..., /) -> Awaitable[None]: ...
 
 
 class ConsoleDoor:

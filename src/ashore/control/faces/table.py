@@ -65,6 +65,13 @@ CONTROL_ROUTES: Final[tuple[Route, ...]] = (
         operation="console_ask", streams=True, repeats=True, request=ChatRequest, response=ChatCompletion,
         summary="Ask a model from the page Chat",
     ),
+    *(
+        Route(
+            method=method, path="/console/ask/{path}", guard="session", handler=console.keep, tag="Console",
+            operation=f"console_{word}", summary=f"{word.capitalize()} a conversation of the page Chat",
+        )
+        for method, word in (("GET", "read"), ("POST", "keep"), ("DELETE", "delete"))
+    ),
     Route(
         method="GET", path="/console/events", guard="open", handler=console.events, tag="Console", streams=True,
         operation="console_events", summary="Follow what happens, for pages", content_type="text/event-stream",

@@ -71,6 +71,8 @@ class ConsoleSection(Section, frozen=True, kw_only=True):
     profile, and not looser."""
     local: bool = True
     """Let local accounts log in by password. Without, people come from a provider; the first link still works."""
+    chat_model: str = ""
+    """Alias that the page Chat offers first. Empty, or one that the reader may not ask: the first that they may."""
     factor: Literal["", "all", "offices", "nobody"] = ""
     """Who must have a second factor: `all`, `offices` (holders of one of the three offices, and model owners) or
     `nobody`. Empty: as the profile says: offices; mlps3: all."""

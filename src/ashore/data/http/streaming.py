@@ -100,8 +100,14 @@ def answer_headers(started: Started) -> Headers:
         *([(b"x-ashore-answered-by", started.answered_by.encode())] if started.answered_by else []),
         *([(b"x-ashore-clamped", b"max_tokens=%d" % started.clamped_to)] if started.clamped_to else []),
         *([(b"x-ashore-cache-entry", started.entry_id.encode())] if started.entry_id else []),
+        *([(b"x-ashore-masked", masked_header(started))] if started.masked else []),
         *([(b"x-ashore-aigc", aigc_label(started))] if started.labelled else []),
     ]
+
+
+def masked_header(started: Started) -> bytes:
+    """Return how many values were masked, by kind: `email=1,phone=2`."""
+    return ",".join(f"{kind}={count}" for kind, count in sorted(started.masked.items())).encode()
 
 
 def standing_headers(standing: Standing | None) -> Headers:

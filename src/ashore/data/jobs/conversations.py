@@ -90,6 +90,15 @@ class SqlConversations:
         with self._database.read() as connection:
             return _one(connection, conversation_id)
 
+    def of(self, account: str, *, limit: int) -> list[Conversation]:
+        """Return the conversations of an account that were changed last, the latest first."""
+        if "\0" in account:
+            return []
+        last = "WHERE account = :account ORDER BY expires_ms DESC LIMIT :limit"
+        with self._database.read() as connection:
+            rows = execute(connection, f"SELECT {_COLUMNS} FROM conversation {last}", account=account, limit=limit)
+            return [Conversation(**row) for row in rows.mappings()]
+
     def update(
         self, conversation_id: str, *, metadata: str, expires_ms: int, most_bytes: int | None = None
     ) -> Conversation | None:

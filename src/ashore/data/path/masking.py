@@ -97,7 +97,12 @@ class PrivacyMasker:
         if table.entries or guard is not None or rules.label != "off":
             stand_ins = StandIns(table.entries)
             outward = Outward(
-                stand_ins, guard, json_content=request.grammar is not None, label=rules.label, told=self._count
+                stand_ins,
+                guard,
+                json_content=request.grammar is not None,
+                label=rules.label,
+                hidden=_by_kind({key: count for key, count in table.counts.items() if key[1] != "allow"}),
+                told=self._count,
             )
         return MaskedRequest(
             request=masked,
@@ -160,12 +165,14 @@ class Outward:
         *,
         json_content: bool,
         label: LabelMode = "off",
+        hidden: Mapping[str, int],
         told: Callable[[Mapping[tuple[str, str], int], str], None],
     ) -> None:
         self._stand_ins = stand_ins
         self._guard = guard
         self._json_content = json_content
         self._label = label
+        self._hidden = hidden
         self._told = told
         self._choices: dict[int, _Choice] = {}
 
@@ -184,8 +191,8 @@ class Outward:
                 said = self._label == "notice" and event.reason != "tool_calls" and not self._json_content
                 notice = Delta(choice=event.choice, text=NOTICE) if said else None
                 return tuple(one for one in (rest, notice, event) if one is not None)
-            if isinstance(event, Started) and self._label != "off":
-                return (msgspec.structs.replace(event, labelled=True),)
+            if isinstance(event, Started):
+                return (msgspec.structs.replace(event, masked=self._hidden, labelled=self._label != "off"),)
         finally:
             if self._guard is not None and self._guard.counts:
                 self._told(self._guard.counts, "answer")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -145,6 +145,8 @@ class Started(msgspec.Struct, frozen=True, kw_only=True):
     """Name of the cached answer."""
     clamped_to: int = 0
     """Tokens left for the answer by the context, if more were requested."""
+    masked: Mapping[str, int] = msgspec.field(default_factory=dict)
+    """How many values were masked before the model saw the request, by kind."""
     labelled: bool = False
     """Whether the answer is marked as generated, as `[privacy] label` asks."""
     queued_s: float = 0.0

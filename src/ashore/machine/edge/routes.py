@@ -25,7 +25,7 @@ OPEN_PATHS: Final = (
 )  # fmt: skip
 """What a worker answers without a key; the console asks for its cookie. Everything else is refused here."""
 ASK_PATH: Final = "/console/ask"
-"""The page Chat sends a whole conversation here, so with a cookie the body may be as long as with a key: the worker
+"""The page Chat sends a whole conversation here, and keeps it below, so with a cookie the body may be as long as with a key: the worker
 looks at the session before it reads any of it. Without a cookie it is as the rest of /console."""
 KEY_HEADERS: Final = ("authorization", "x-api-key")
 
@@ -57,7 +57,7 @@ def routes_of(plan: EdgePlan) -> Iterator[EdgeRoute]:
         return name if plan.machines or name == CONTROL else name + LOCAL
 
     from_edge = [{"name": HOP, "present_match": True}]
-    yield EdgeRoute(match={"path": ASK_PATH, "headers": [{"name": "cookie", "present_match": True}]}, cluster=CONTROL)
+    yield EdgeRoute(match={"path_separated_prefix": ASK_PATH, "headers": [{"name": "cookie", "present_match": True}]}, cluster=CONTROL)
     for path in OPEN_PATHS:
         match = {"path": path} if path == "/" else {"path_separated_prefix": path}
         kind = GRPC if path.startswith("/grpc.") else CONTROL if is_for_control(path) else HTTP

@@ -7,9 +7,10 @@
   const words = chat.dataset;
   const find = (what, place = chat) => place.querySelector(what);
   const [thread, prompt, send, stop, end, wrong] = [".thread", "#prompt", "#send", "#stop", "#end", ".write .wrong"].map((what) => find(what));
-  const sides = [find("#left"), find("#right")];
+  const sides = [find("#left"), find("#right")], assistant = find("#assistant");
   const MOST_FILE = 262144, MOST_FILES = 5;
-  let turns = [], files = [], under = null;
+  const at = `${root}ask/conversations`, kept = find("#kept"), acts = find("#acts"), kinds = JSON.parse(words.kinds);
+  let turns = [], files = [], under = null, conversation = "", title = "", saving = Promise.resolve();
 
   const copy = async (text) => {
     try { await navigator.clipboard.writeText(text); } catch { // no clipboard over plain HTTP
@@ -37,10 +38,112 @@
   }, { passive: true });
   end.addEventListener("click", () => { stay(true); toEnd(); });
 
+  // --- What is kept: each question when it is asked, each answer when it ends, in that order
+
+  const newId = () => `msg_${[...crypto.getRandomValues(new Uint8Array(16))].map((one) => one.toString(16).padStart(2, "0")).join("")}`;
+  const api = async (method, path, body) => {
+    const got = await fetch(`${at}${path}`, { method, headers: { "content-type": "application/json", "x-csrf-token": csrf }, body: body && JSON.stringify(body) });
+    const answer = await got.json().catch(() => null);
+    if (!got.ok) throw new Error(answer?.error?.message || `HTTP ${got.status}`);
+    return answer;
+  };
+  const save = (work) => {
+    if (!kept) return;
+    saving = saving.then(work).catch((problem) => say(words.unkept.replace("{why}", problem.message)));
+  };
+  const is = (id, name) => {
+    [conversation, title] = [id, name];
+    acts.hidden = !id;
+    acts.open = false;
+    find("#title").value = name;
+    find("#delete").textContent = find("#delete").dataset.word ??= find("#delete").textContent;
+    history.replaceState(null, "", id ? `?c=${id}` : location.pathname);
+    for (const one of kept.querySelectorAll("a")) if (one.dataset.id === id) { one.setAttribute("aria-current", "true"); one.textContent = name || words.untitled; } else one.removeAttribute("aria-current");
+  };
+  const list = (id, name) => {
+    const item = document.createElement("li"), link = document.createElement("a");
+    [link.href, link.dataset.id, link.textContent] = [`?c=${id}`, id, name];
+    item.append(link);
+    kept.prepend(item);
+    is(id, name);
+  };
+  const keepItems = (items, name) => save(async () => {
+    if (conversation) await api("POST", `/${conversation}/items`, { items });
+    else list((await api("POST", "", { metadata: { title: name }, items })).id, name);
+  });
+  const keepTurn = (turn) => {
+    turn.item = newId();
+    const content = [...turn.files.map((one) => one.told ?? fileText(one)), turn.text].filter(Boolean).map((text) => ({ type: "input_text", text }));
+    keepItems([{ type: "message", role: "user", id: turn.item, content }], (turn.text || turn.files[0].name).split("\n")[0].slice(0, 80));
+  };
+  const keepAnswers = (turn) => {
+    const items = turn.answers.filter((one) => one?.text).map((one) => {
+      const { side, by, masked, reasoning } = one;
+      one.item = newId();
+      return { type: "message", role: "assistant", id: one.item, content: [{ type: "output_text", text: one.text, annotations: [{ type: "ashore", side, by, masked, reasoning: reasoning.slice(0, 20000) }] }] };
+    });
+    if (items.length) keepItems(items, title);
+  };
+  const opened = async (id) => {
+    const { metadata } = await api("GET", `/${id}`);
+    for (let after = ""; ;) {
+      const page = await api("GET", `/${id}/items?order=asc&limit=100${after && `&after=${after}`}`);
+      for (const item of page.data.filter((one) => one.type === "message")) {
+        const texts = item.content.map((one) => one.text ?? ""), note = item.content[0]?.annotations?.find?.((one) => one?.type === "ashore") ?? {};
+        if (item.role === "user") addTurn(texts.at(-1), texts.slice(0, -1).map(fileOf)).item = item.id;
+        else if (item.role === "assistant" && turns.length) {
+          const one = addAnswer(turns.at(-1), note.side === 1 ? 1 : 0, String(note.by ?? ""));
+          Object.assign(one, { item: item.id, text: texts.join("\n\n"), reasoning: String(note.reasoning ?? ""), masked: String(note.masked ?? "") });
+          ended(one, []);
+        }
+      }
+      if (!page.has_more) break;
+      after = page.last_id;
+    }
+    is(id, metadata.title ?? "");
+    stay(true);
+    toEnd();
+  };
+  const download = (name, type, text) => {
+    const link = document.createElement("a");
+    link.href = URL.createObjectURL(new Blob([text], { type }));
+    link.download = name;
+    link.click();
+    setTimeout(() => URL.revokeObjectURL(link.href), 10000);
+  };
+  if (kept) {
+    find("#rename").addEventListener("submit", (event) => {
+      event.preventDefault();
+      const name = find("#title").value.trim();
+      save(async () => { await api("POST", `/${conversation}`, { metadata: { title: name } }); is(conversation, name); });
+    });
+    find("#delete").addEventListener("click", ({ target }) => {
+      if (target.textContent !== words.sure) { target.textContent = words.sure; return; }
+      const id = conversation;
+      under?.abort();
+      save(async () => {
+        await api("DELETE", `/${id}`);
+        kept.querySelector(`[data-id="${id}"]`)?.parentNode.remove();
+        fresh();
+      });
+    });
+    for (const button of acts.querySelectorAll("[data-save]")) {
+      button.addEventListener("click", () => {
+        const said = turns.flatMap((turn) => [{ role: "user", text: whole(turn) }, ...turn.answers.filter(Boolean).map(({ text, by }) => ({ role: "assistant", model: by, text }))]);
+        const name = (title || words.untitled).replace(/[^\p{L}\p{N} _-]/gu, "").slice(0, 60);
+        if (button.dataset.save === "json") download(`${name}.json`, "application/json", JSON.stringify({ title, messages: said }, null, 2));
+        else download(`${name}.md`, "text/markdown", `# ${title}\n\n${said.map((one) => `## ${one.model ?? find("#turn").content.querySelector("h2").textContent}\n\n${one.text}\n`).join("\n")}`);
+      });
+    }
+    find("#list").addEventListener("click", ({ currentTarget }) => currentTarget.setAttribute("aria-expanded", String(find("#past").classList.toggle("open"))));
+  }
+
   // --- Turns
 
   const made = (id) => find(id).content.firstElementChild.cloneNode(true);
-  const whole = (turn) => [...turn.files.map((one) => `${words.file.replace("{name}", one.name)}\n\`\`\`\n${one.text}\n\`\`\``), turn.text].filter(Boolean).join("\n\n");
+  const fileText = (one) => `${words.file.replace("{name}", one.name)}\n\`\`\`\n${one.text}\n\`\`\``;
+  const fileOf = (text) => ({ name: text.slice(0, text.indexOf("\n")), text: text.slice(text.indexOf("\n") + 5, -4), told: text });
+  const whole = (turn) => [...turn.files.map((one) => one.told ?? fileText(one)), turn.text].filter(Boolean).join("\n\n");
   const addTurn = (text, added) => {
     const turn = { text, files: added, answers: [], node: made("#turn") };
     const place = find(".text", turn.node);
@@ -68,12 +171,24 @@
     find(".text", turn.node).hidden = find(".acts", turn.node).hidden = on;
     if (on) { box.value = turn.text; grow(box); box.focus(); }
   };
-  const cut = (from) => { for (const one of turns.splice(from)) one.node.remove(); };
+  const cut = (from) => {
+    for (const turn of turns.splice(from)) {
+      turn.node.remove();
+      for (const one of [turn, ...turn.answers]) if (one?.item) save(() => api("DELETE", `/${conversation}/items/${one.item}`));
+    }
+  };
+  const fresh = () => {
+    under?.abort();
+    for (const one of turns.splice(0)) one.node.remove();
+    if (kept) is("", "");
+    attach([]);
+    prompt.focus();
+  };
 
   // Draws what came of an answer: once a frame at most, and for a fifth of the time at most, so that scrolling stays smooth.
   const addAnswer = (turn, side, model) => {
     const node = made("#answer"), shown = find(".md", node), think = find(".think", node);
-    const one = { side, model, text: "", reasoning: "", node, masked: "" };
+    const one = { side, by: model, text: "", reasoning: "", node, masked: "" };
     const show = markdown.growing(shown, { copy: words.copyWord, plain: words.plain, picture: words.picture });
     let waits = false, due = 0, drawn = 0;
     one.draw = () => {
@@ -100,6 +215,9 @@
   const ended = (one, facts) => {
     one.draw();
     one.node.removeAttribute("aria-busy");
+    const hidden = find(".masked", one.node), found = one.masked.split(",").map((pair) => pair.split("=")).filter(([, count]) => count);
+    hidden.hidden = !found.length;
+    hidden.textContent = words.masked.replace("{kinds}", found.map(([kind, count]) => `${count} ${kinds[kind] ?? kind}`).join(", "));
     find(".acts", one.node).hidden = !one.text;
     find(".metrics", one.node).append(...facts.flatMap((fact, at) => (at ? [" · ", fact] : [fact])));
     toEnd();
@@ -107,7 +225,7 @@
   const parameters = () => Object.fromEntries([...chat.querySelectorAll("[data-parameter]")]
     .filter((box) => box.value.trim() && Number.isFinite(Number(box.value))).map((box) => [box.dataset.parameter, Number(box.value)]));
   const bodyOf = (side, before = turns) => {
-    const system = find("#p-system").value.trim(), messages = system ? [{ role: "system", content: system }] : [];
+    const system = assistant?.selectedOptions[0].dataset.prompt ?? find("#p-system").value.trim(), messages = system ? [{ role: "system", content: system }] : [];
     for (const turn of before) {
       messages.push({ role: "user", content: whole(turn) });
       const said = (turn.answers[side] ?? turn.answers[0])?.text;
@@ -130,7 +248,7 @@
       cached = got.headers.get("x-ashore-cache") ?? "";
       one.masked = got.headers.get("x-ashore-masked") ?? "";
       const release = got.headers.get("x-ashore-release") ?? "";
-      if (release && release !== body.model) find(".by", one.node).textContent = `${body.model} · ${release}`;
+      if (release && release !== body.model) find(".by", one.node).textContent = one.by = `${body.model} · ${release}`;
       if (!got.ok) {
         const problem = await got.json().catch(() => null);
         if (got.status === 401) { prompt.value = turn.text; keep(chat); location.reload(); return ""; }
@@ -218,11 +336,13 @@
     find("#said").textContent = "";
     [send.hidden, send.disabled, stop.hidden] = [true, true, false];
     const turn = addTurn(text, added);
+    keepTurn(turn);
     stay(true);
     toEnd();
     code();
     const broke = await Promise.all([0, 1].filter((side) => sides[side].value).map((side) => answer(turn, side, under.signal)));
     under = null;
+    if (turns.includes(turn)) keepAnswers(turn);
     [send.hidden, send.disabled, stop.hidden] = [false, false, true];
     const problem = broke.find(Boolean);
     if (problem) say(problem);
@@ -244,7 +364,7 @@
   prompt.addEventListener("input", () => grow(prompt));
   stop.addEventListener("click", () => under?.abort());
   addEventListener("keydown", (event) => { if (event.key === "Escape" && !event.defaultPrevented) under?.abort(); });
-  find("#again").addEventListener("click", () => { under?.abort(); cut(0); attach([]); prompt.focus(); });
+  find("#again").addEventListener("click", fresh);
   thread.addEventListener("click", (event) => {
     const button = event.target.closest(".copy");
     if (button) copy(find("pre", button.closest(".code")).textContent);
@@ -308,6 +428,12 @@
   find("#code").addEventListener("toggle", code);
   chat.addEventListener("input", code);
 
+  assistant?.addEventListener("change", () => {
+    const model = assistant.selectedOptions[0].dataset.model;
+    if (model && [...sides[0].options].some((one) => one.value === model)) sides[0].value = model;
+  });
+  const asked = kept && new URLSearchParams(location.search).get("c");
+  if (asked) opened(asked).catch((problem) => { is("", ""); say(problem.message); });
   addEventListener("resize", fit);
   fit();
   grow(prompt);
