@@ -138,11 +138,11 @@ CASES = {
     "3. a\n4. b": '<ol start="3"><li>a</li><li>b</li></ol>',
     "- [x] a": "<ul><li>☑ a</li></ul>",
     "> a\n> > b": "<blockquote><p>a</p><blockquote><p>b</p></blockquote></blockquote>",
-    "|a|b|\n|:-|-:|\n|`x|y`|2|": '<div class="scroll" tabindex="0"><table><thead><tr><th>a</th>'
+    "|a|b|\n|:-|-:|\n|`x|y`|2|": '<div class="wide" tabindex="0"><table><thead><tr><th>a</th>'
     '<th class="end">b</th></tr></thead><tbody>'
     '<tr><td><code>x|y</code></td><td class="end">2</td></tr></tbody></table></div>',
-    "```python\nif x: # y\n```": '<div class="code"><div class="code-head"><span>python</span>'
-    '<button class="quiet copy" type="button">Copy</button></div>'
+    "```python\nif x: # y\n```": '<div class="block"><div class="block-head"><span>python</span>'
+    '<button class="btn quiet sm copy" type="button">Copy</button></div>'
     '<pre tabindex="0"><code><span class="k">if</span> x: <span class="c"># y</span></code></pre></div>',
     "It costs $5 and $6.": "<p>It costs $5 and $6.</p>",
     "$x^2$": '<p><math aria-label="x^2"><mrow><msup><mi>x</mi><mrow><mn>2</mn></mrow></msup></mrow></math></p>',
@@ -231,7 +231,7 @@ def test_the_end_stays_in_view_until_the_reader_scrolls_up(site: Site, browser: 
     with chat_of(site, browser, script=said(LONG * 30)) as one:
         one.page.locator("#prompt").fill("Tell me.")
         one.page.locator("#prompt").press("Enter")
-        one.page.locator(".md .code").nth(3).wait_for()
+        one.page.locator(".md .block").nth(3).wait_for()
         assert one.page.evaluate(at_end) and one.page.locator("#stop").is_visible()
         box = one.page.locator("#stop").bounding_box()
         assert box["y"] + box["height"] < 900, "Stop is in the window"
@@ -239,7 +239,7 @@ def test_the_end_stays_in_view_until_the_reader_scrolls_up(site: Site, browser: 
         one.page.mouse.wheel(0, -600)
         one.page.locator("#end").wait_for()
         before = one.page.evaluate("document.querySelector('.thread').scrollTop")
-        one.page.locator(".md .code").nth(8).wait_for(state="attached")
+        one.page.locator(".md .block").nth(8).wait_for(state="attached")
         assert one.page.evaluate("document.querySelector('.thread').scrollTop") == before
         one.page.locator("#end").click()
         one.page.wait_for_function(at_end)

@@ -168,7 +168,7 @@
   const edit = (turn, on) => {
     const form = find(".edit", turn.node), box = find("textarea", form);
     form.hidden = !on;
-    find(".text", turn.node).hidden = find(".acts", turn.node).hidden = on;
+    find(".text", turn.node).hidden = find(".tools", turn.node).hidden = on;
     if (on) { box.value = turn.text; grow(box); box.focus(); }
   };
   const cut = (from) => {
@@ -218,7 +218,7 @@
     const hidden = find(".masked", one.node), found = one.masked.split(",").map((pair) => pair.split("=")).filter(([, count]) => count);
     hidden.hidden = !found.length;
     hidden.textContent = words.masked.replace("{kinds}", found.map(([kind, count]) => `${count} ${kinds[kind] ?? kind}`).join(", "));
-    find(".acts", one.node).hidden = !one.text;
+    find(".tools", one.node).hidden = !one.text;
     find(".metrics", one.node).append(...facts.flatMap((fact, at) => (at ? [" · ", fact] : [fact])));
     toEnd();
   };
@@ -304,7 +304,7 @@
     const [result, fix, boxes, open] = [find("[role=status]", place), find("form", place), place.querySelectorAll("[data-rating]"), find("[data-fix]", place)];
     const show = (on) => { fix.hidden = !on; open.setAttribute("aria-expanded", String(on)); };
     const vote = async (what) => {
-      result.className = "small";
+      result.className = "xs faint";
       try {
         const got = await fetch(`${root}vote`, {
           method: "POST", headers: { "content-type": "application/json", "x-csrf-token": csrf }, body: JSON.stringify({ id, ...what }),
@@ -367,7 +367,7 @@
   find("#again").addEventListener("click", fresh);
   thread.addEventListener("click", (event) => {
     const button = event.target.closest(".copy");
-    if (button) copy(find("pre", button.closest(".code")).textContent);
+    if (button) copy(find("pre", button.closest(".block")).textContent);
   });
 
   // --- Files as text
@@ -379,7 +379,7 @@
     wrong.hidden = true;
     list.replaceChildren(...files.map((one) => {
       const item = document.createElement("li"), gone = document.createElement("button");
-      [gone.type, gone.className, gone.textContent, item.textContent] = ["button", "quiet", "×", one.name];
+      [gone.type, gone.className, gone.textContent, item.textContent] = ["button", "cp", "×", one.name];
       gone.setAttribute("aria-label", `${one.name} ×`);
       gone.addEventListener("click", () => attach(files.filter((other) => other !== one)));
       item.append(" ", gone);

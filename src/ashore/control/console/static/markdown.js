@@ -199,11 +199,11 @@ const markdown = (() => {
     return found;
   };
   const codeBlock = (code, language, words) => {
-    const button = el("button", "quiet copy", words.copy);
+    const button = el("button", "btn quiet sm copy", words.copy);
     button.type = "button";
     const body = el("pre", "", el("code", "", ...lit(code, language.toLowerCase())));
     body.tabIndex = 0;
-    return el("div", "code", el("div", "code-head", el("span", "", language || words.plain), button), body);
+    return el("div", "block", el("div", "block-head", el("span", "", language || words.plain), button), body);
   };
 
   // --- Text in a line
@@ -371,7 +371,7 @@ const markdown = (() => {
       let end = at + 2;
       const body = el("tbody");
       while (end < lines.length && !blank(lines[end]) && lines[end].includes("|")) body.append(row("td", lines[end++], align.length));
-      const scroll = el("div", "scroll", el("table", "", el("thead", "", row("th", line, align.length)), body));
+      const scroll = el("div", "wide", el("table", "", el("thead", "", row("th", line, align.length)), body));
       scroll.tabIndex = 0;
       return [scroll, end];
     }
