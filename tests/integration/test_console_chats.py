@@ -98,8 +98,8 @@ def test_nobody_else_reads_or_changes_a_conversation_by_any_call(site: Site) -> 
             assert b"Lima" not in answer.body and b"Salaries" not in answer.body
         assert "Salaries" not in site.get("/chat", role).text + site.get(f"/chat?c={mine}", role).text
     assert json.loads(ask(site, MINE, "GET", f"conversations/{mine}").body)["metadata"] == {"title": "Salaries"}
-    for path in ("../v1/models", "conversations/../models", "conversations/conv_1/items/a/b", "files", "conversations/x"):
-        assert ask(site, MINE, "GET", path).status == 404
+    for path in ("../v1/models", "conversations/../models", "conversations/conv_1/items/a/b", "files", "conversations"):
+        assert ask(site, MINE, "GET", path).status in (404, 405)
     assert ask(site, MINE, "DELETE", f"conversations/{mine}").status == 200
 
 
@@ -151,5 +151,3 @@ def test_what_was_masked_is_said_with_the_answer(site: Site) -> None:
     assert answer.status == 200 and answer.headers["x-ashore-masked"] == "bank_card=1"
     body["messages"] = [{"role": "user", "content": "Hello."}]
     assert "x-ashore-masked" not in site.send("POST", "/console/ask", MINE, json.dumps(body).encode(), headers).headers
-
-
