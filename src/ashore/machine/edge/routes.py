@@ -57,7 +57,8 @@ def routes_of(plan: EdgePlan) -> Iterator[EdgeRoute]:
         return name if plan.machines or name == CONTROL else name + LOCAL
 
     from_edge = [{"name": HOP, "present_match": True}]
-    yield EdgeRoute(match={"path_separated_prefix": ASK_PATH, "headers": [{"name": "cookie", "present_match": True}]}, cluster=CONTROL)
+    of_browser = [{"name": "cookie", "present_match": True}]
+    yield EdgeRoute(match={"path_separated_prefix": ASK_PATH, "headers": of_browser}, cluster=CONTROL)
     for path in OPEN_PATHS:
         match = {"path": path} if path == "/" else {"path_separated_prefix": path}
         kind = GRPC if path.startswith("/grpc.") else CONTROL if is_for_control(path) else HTTP
