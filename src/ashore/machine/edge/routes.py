@@ -25,8 +25,8 @@ OPEN_PATHS: Final = (
 )  # fmt: skip
 """What a worker answers without a key; the console asks for its cookie. Everything else is refused here."""
 ASK_PATH: Final = "/console/ask"
-"""The page Chat sends a whole conversation here, and keeps it below, so with a cookie the body may be as long as with a key: the worker
-looks at the session before it reads any of it. Without a cookie it is as the rest of /console."""
+"""The page Chat sends a whole conversation here, and keeps it below, so with a cookie the body may be as long as with a
+key: the worker looks at the session before it reads any of it. Without a cookie it is as the rest of /console."""
 KEY_HEADERS: Final = ("authorization", "x-api-key")
 
 
