@@ -37,7 +37,8 @@ def test_the_catalogue_is_whole() -> None:
     assert {one.maker for one in DRILLS} == set(MAKERS)
     asked = "host-killed host-hung worker-killed supervisor-killed edge-killed cache-killed cache-hung postgres-gone "
     asked += "disk-full disk-slow disk-failing network-slow network-lossy servers-cut-off clock-stepped "
-    asked += "backup-node-lost corrupt-shard memory-short processor-stolen certificate-expired bad-release overload"
+    asked += "backup-node-lost corrupt-shard memory-short processor-stolen certificate-expired bad-release overload "
+    asked += "centre-cut-off power-lost-in-a-switch"
     assert set(asked.split()) <= set(BY_NAME)
 
 

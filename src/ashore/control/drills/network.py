@@ -23,6 +23,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from ashore.control.drills import link, watcher
+from ashore.control.drills.centre import Centre
+from ashore.control.drills.madeup import make_text
 from ashore.control.drills.programs import find
 from ashore.control.drills.undoing import Undoing
 from ashore.core.errors import EngineFailed, EnvironmentFault
@@ -63,9 +65,11 @@ class Network:
         Args:
             folder: For the files of lines and neighbours.
             undoing: Whose watcher ends everything.
-            names: Which neighbours: `cache`, `state`, `bucket`, `engine-0`, `engine-1`.
+            names: Which neighbours: `cache`, `state`, `bucket`, `centre`, `engine-0`, `engine-1`.
         """
         self.folder = folder
+        self.centre: Centre | None = None
+        """Of which the server is a branch office."""
         self.weather = folder / "weather.json"
         self.other_port = 0
         """Where a second server listens that shares the state without a line between; 0: there is none."""
@@ -92,7 +96,7 @@ class Network:
         """
         for name in self._names:
             kind = name.partition("-")[0]
-            {"cache": self._cache, "state": self._state, "bucket": self._bucket, "engine": self._engine}[kind](name)
+            getattr(self, f"_{kind}")(name)
         near = free_ports(len(self._names))
         self._near = dict(zip(self._names, near, strict=True))
         for name in self._names:
@@ -114,6 +118,8 @@ class Network:
             said += f'[redis]\nurl = "redis://127.0.0.1:{self._near["cache"]}"\n'
         if "state" in self._near:
             said += f'[state]\nurl = "{self._state_url(self._near["state"])}"\n'
+        if "centre" in self._near:
+            said += f'[sites]\nrole = "site"\ncentre = "{self.centre_url}"\npoll_s = 1\nreport_s = 1\njudge_s = 4\n'
         engines = [f"http://127.0.0.1:{port}" for name, port in self._near.items() if name.startswith("engine")]
         if engines:
             make_text(self.folder / "text")
@@ -127,6 +133,11 @@ class Network:
     def anchors(self) -> tuple[str, ...]:
         """Where the server copies its audit checkpoints."""
         return (f"s3://{BUCKET}/chain",) if "bucket" in self._near else ()
+
+    @property
+    def centre_url(self) -> str:
+        """How the server reaches its centre."""
+        return f"https://127.0.0.1:{self._near['centre']}"
 
     @property
     def environment(self) -> Mapping[str, str]:
@@ -216,6 +227,12 @@ class Network:
         kept = {key: value for key, value in os.environ.items() if not key.startswith("AWS_")}
         self._run(name, words, {"env": {**kept, **S3_KEYS}, "cwd": folder})
 
+    def _centre(self, name: str) -> None:
+        port, grpc = free_ports(2)
+        self._far[name] = port
+        self.centre = Centre(self.folder)
+        self._run(name, self.centre.command(port, grpc), {"env": self.centre.env})
+
     def _engine(self, name: str) -> None:
         (port,) = free_ports(1)
         self._far[name] = port
@@ -281,44 +298,3 @@ def _program(name: str) -> str:
     if found is None:
         raise EnvironmentFault(f"this machine has no {name}", hint="install it, or leave this drill out")
     return str(found)
-
-
-def make_text(folder: Path) -> None:
-    """Write the text files of a model that others compute: a tokenizer whose tokens are bytes, and a template."""
-    make_folder(folder)
-    kept = [*range(33, 127), *range(161, 173), *range(174, 256)]
-    spare = iter(range(256, 512))
-    vocab = {chr(byte) if byte in kept else chr(next(spare)): byte for byte in range(256)}
-    flags = {"special": True, "single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
-    bytewise = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": False, "use_regex": False}
-    files = {
-        "tokenizer.json": {
-            "version": "1.0",
-            "truncation": None,
-            "padding": None,
-            "added_tokens": [{"id": 256, "content": "<|end|>", **flags}],
-            "normalizer": None,
-            "pre_tokenizer": bytewise,
-            "post_processor": None,
-            "decoder": bytewise,
-            "model": {"type": "BPE", "vocab": vocab, "merges": []},
-        },
-        "tokenizer_config.json": {
-            "eos_token": "<|end|>",
-            "chat_template": "{% for m in messages %}{{ m['content'] }}{% endfor %}",
-        },
-        "config.json": {
-            "model_type": "llama",
-            "architectures": ["LlamaForCausalLM"],
-            "hidden_size": 64,
-            "intermediate_size": 128,
-            "num_hidden_layers": 2,
-            "num_attention_heads": 4,
-            "num_key_value_heads": 2,
-            "vocab_size": 257,
-            "max_position_embeddings": 2048,
-            "eos_token_id": 256,
-        },
-    }
-    for name, content in files.items():
-        (folder / name).write_text(json.dumps(content))

@@ -79,6 +79,8 @@ class TwinServer:
         if "[backup]" in twin.more:
             nodes = [self.folder / f"node-{number}" for number in range(NODES)]
             self.ashore("backup", "init", "--nodes", ",".join(map(str, nodes)), "--code", "2+1")
+        if self.network is not None and self.network.centre is not None:
+            self.ashore("site", "join", self.network.centre_url, "--token", self.network.centre.token())
         self.restart()
         if "[backup]" in twin.more:
             self.ashore("backup", "run")

@@ -25,6 +25,7 @@ from ashore.control.drills.faults.processes import (
     KilledWorker,
 )
 from ashore.control.drills.faults.resources import FewFiles, Flood, ShortMemory, StolenProcessor
+from ashore.control.drills.faults.sites import CutCentre, LostPower
 from ashore.control.drills.programs import find
 
 MAKERS: Final[Mapping[str, type[Fault]]] = MappingProxyType(
@@ -36,6 +37,7 @@ MAKERS: Final[Mapping[str, type[Fault]]] = MappingProxyType(
         "clock-stepped": SteppedClock,
         "cut": Cut,
         "cut-bucket": CutBucket,
+        "cut-centre": CutCentre,
         "cut-server": CutServer,
         "delay": Delay,
         "disk-failing": FailingDisk,
@@ -51,6 +53,7 @@ MAKERS: Final[Mapping[str, type[Fault]]] = MappingProxyType(
         "jobs-killed": KilledJobs,
         "loss": Loss,
         "lost-node": LostNode,
+        "lost-power": LostPower,
         "memory-short": ShortMemory,
         "postgres-gone": GonePostgres,
         "processor-stolen": StolenProcessor,
