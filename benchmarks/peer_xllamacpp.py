@@ -20,7 +20,7 @@ def main() -> None:
     params.hostnames = ["127.0.0.1"]
     params.port = given.port
     params.n_parallel = given.streams
-    params.n_ctx = 1024 * max(given.streams, 4)
+    params.n_ctx = 1024 * max(given.streams, 5)
     params.cpuparams.n_threads = given.threads
     params.cpuparams_batch.n_threads = given.threads
     params.warmup = True

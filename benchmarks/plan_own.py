@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+from benchmarks.made_up import SHAPES, make_gguf
 from tests.support.served import start_served
 from tests.support.tiny_models import QWEN2_SPLIT, tiny_tokenizer
 
@@ -31,12 +32,6 @@ from ashore.lab.sizing.calibration import estimate
 from ashore.lab.sizing.here import chip_here, measure_rates
 from ashore.lab.sizing.own import Measured, case_of, read_report
 
-SHAPES: Final[dict[str, dict[str, int]]] = {
-    "qwen-1.5b": {"hidden": 1536, "inner": 8960, "layers": 28, "heads": 12, "kv": 2, "vocab": 151936},
-    "qwen-3b": {"hidden": 2048, "inner": 11008, "layers": 36, "heads": 16, "kv": 2, "vocab": 151936},
-    "qwen-7b": {"hidden": 3584, "inner": 18944, "layers": 28, "heads": 28, "kv": 4, "vocab": 152064},
-}
-"""Those that DeepSeek-R1 was distilled to, and one between them."""
 NAMES: Final = {
     "qwen-1.5b": "deepseek-r1-distill-qwen-1.5b",
     "qwen-3b": "qwen2.5-3b",
@@ -142,60 +137,6 @@ def _write(path: Path, tensors: list[tuple[str, int, int]], noise: np.ndarray) -
                 left -= len(part)
 
 
-def make_gguf(shape: dict[str, int], quantisation: str, path: Path) -> None:
-    """Write a model of the shape of Qwen2 as one GGUF file, its products in blocks of `q4_0` or `q8_0`."""
-    import gguf
-
-    path.parent.mkdir(parents=True)
-    kind = gguf.GGMLQuantizationType[quantisation.upper()]
-    block, size = gguf.GGML_QUANT_SIZES[kind]
-    hidden, inner, vocab = shape["hidden"], shape["inner"], shape["vocab"]
-    keys = shape["kv"] * hidden // shape["heads"]
-    noise = np.random.default_rng(0).integers(0, 256, (max(vocab, inner), max(hidden, inner) // block, size), np.uint8)
-    noise[..., :2] = np.frombuffer(np.float16(0.3 / np.sqrt(hidden) / block**0.5).tobytes(), np.uint8)
-    writer = gguf.GGUFWriter(path, "qwen2")
-    writer.add_block_count(shape["layers"])
-    writer.add_context_length(8192)
-    writer.add_embedding_length(hidden)
-    writer.add_feed_forward_length(inner)
-    writer.add_head_count(shape["heads"])
-    writer.add_head_count_kv(shape["kv"])
-    writer.add_layer_norm_rms_eps(1e-6)
-    writer.add_rope_freq_base(10000.0)
-    model = tiny_tokenizer(QWEN2_SPLIT)["model"]
-    words = sorted(model["vocab"], key=model["vocab"].__getitem__)
-    writer.add_tokenizer_model("gpt2")
-    writer.add_tokenizer_pre("qwen2")
-    writer.add_token_list(words + [f"w{number:06d}" for number in range(len(words), vocab)])
-    writer.add_token_types([1] * vocab)
-    writer.add_token_merges([one if isinstance(one, str) else " ".join(one) for one in model["merges"]])
-    writer.add_eos_token_id(257)
-    writer.add_chat_template("{% for m in messages %}{{ m['content'] }}{% endfor %}")
-
-    def product(name: str, rows: int, columns: int) -> None:
-        data = np.ascontiguousarray(noise[:rows, : columns // block]).reshape(rows, -1)
-        writer.add_tensor(f"{name}.weight", data, raw_dtype=kind)
-
-    product("token_embd", vocab, hidden)
-    product("output", vocab, hidden)
-    writer.add_tensor("output_norm.weight", np.ones(hidden, np.float32))
-    for layer in range(shape["layers"]):
-        at = f"blk.{layer}."
-        for one in ("attn_norm", "ffn_norm"):
-            writer.add_tensor(f"{at}{one}.weight", np.ones(hidden, np.float32))
-        for one, rows in (("q", hidden), ("k", keys), ("v", keys)):
-            product(f"{at}attn_{one}", rows, hidden)
-            writer.add_tensor(f"{at}attn_{one}.bias", np.zeros(rows, np.float32))
-        product(f"{at}attn_output", hidden, hidden)
-        product(f"{at}ffn_gate", inner, hidden)
-        product(f"{at}ffn_up", inner, hidden)
-        product(f"{at}ffn_down", hidden, inner)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-
-
 def plan(models: list[str], engine: str, given: str, out: Path) -> None:
     chip = chip_here(rates=measure_rates())
     told: list[dict[str, Any]] = []
@@ -296,7 +237,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     making = commands.add_parser("make")
-    making.add_argument("shape", choices=SHAPES)
+    making.add_argument("shape", choices=NAMES)
     making.add_argument("folder", type=Path)
     making.add_argument("--gguf", choices=("q4_0", "q8_0"), help="write FOLDER/model.gguf with so many bits")
     planning = commands.add_parser("plan")
