@@ -91,7 +91,7 @@ def newcomer(server: Served, browser: RealBrowser) -> Newcomer:
         request = one.page.locator(".metrics").inner_text().split()[-1]
         picture(one, "console-chat")
         link.click()
-        one.page.get_by_role("heading", name="Show what the audit log has").wait_for()
+        one.page.get_by_role("heading", name=request).wait_for()
         found = one.page.locator("main").inner_text()
         assert one.violations() == []
     return Newcomer(answer=answer, request=request, found=found, seconds=seconds)
@@ -189,7 +189,7 @@ def test_a_reader_votes_corrects_and_takes_it_back_and_reads_what_was_kept(
 def test_an_operator_deploys_and_rolls_back(server: Served, browser: RealBrowser, office: dict[str, str]) -> None:
     with browser.page(server.root_url) as sam:
         log_in(sam, "sam", office["sam"], "/releases")
-        sam.page.get_by_role("link", name="Create").click()
+        sam.page.get_by_role("link", name="Create a release").click()
         sam.page.locator("#f-model").fill("fake:echo?tok_per_s=300")
         sam.page.locator("#f-alias").fill("chat")
         sam.page.locator("#f-name").fill("chat-2")
@@ -200,7 +200,7 @@ def test_an_operator_deploys_and_rolls_back(server: Served, browser: RealBrowser
         until(sam, "/releases?_tab=release", lambda text: re.search(r"chat-2\s.*\blive\b", text))
         picture(sam, "console-releases")
         sam.open("/call/release/rollback?alias=chat")
-        act(sam, "Rollback")
+        act(sam, "Roll back")
         until(sam, "/releases?_tab=release", lambda text: re.search(r"chat-1\s.*\blive\b", text))
         assert sam.violations() == []
 
@@ -211,9 +211,9 @@ def test_an_auditor_searches_verifies_and_takes_an_export_along(
     with browser.page(server.root_url, expected=REFUSED) as ann:
         log_in(ann, "ann", office["ann"], "/audit")
         picture(ann, "console-audit")
-        ann.page.locator("summary", has_text="Filter").click()
+        ann.page.locator("summary", has_text="More filters").click()
         ann.page.locator("#n-f-request_id").fill(newcomer.request)
-        ann.page.get_by_role("button", name="Filter").click()
+        ann.page.get_by_role("button", name="Apply").click()
         ann.page.get_by_role("cell", name="model:infer").wait_for()
         assert f"--request {newcomer.request}" in ann.page.locator("#command").inner_text()
         ann.open("/call/audit/verify")

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 from urllib.parse import quote, urlencode, urljoin, urlsplit
 
+import msgspec
 import pytest
 from console_site import PATHS, PEOPLE, Page, Site, Tags, console_site
 from hostile_texts import HOSTILE
@@ -17,6 +18,7 @@ from waiting import eventually
 
 from ashore.control.console import Asked
 from ashore.control.console.pages import Placed
+from ashore.control.console.present import csv_of
 from ashore.control.sessions import Visit
 from ashore.data.audit.signing import new_signing_key, pem_of
 from ashore.data.underway import Bodies
@@ -165,6 +167,13 @@ def shape(page: Page) -> list[tuple[str, str]]:
 
 def inside_main(page: Page) -> list[str]:
     return Tags.of(page.text.partition("<main")[2].partition("</main>")[0]).names
+
+
+def test_the_first_address_leads_people_to_the_console_and_programs_to_the_page_of_the_server(site: Site) -> None:
+    person = site.send("GET", "/", headers={"accept": "text/html,application/xhtml+xml,*/*;q=0.8"})
+    assert (person.status, person.headers["location"]) == (303, "console")
+    program = site.send("GET", "/", headers={"accept": "*/*"})
+    assert program.status == 200 and "/docs" in program.text and "/console" in program.text
 
 
 def test_a_page_that_polls_keeps_no_session_alive_and_costs_nothing_where_nothing_changed(site: Site) -> None:
@@ -362,3 +371,42 @@ def test_a_record_that_was_altered_is_shown_as_a_fault(tmp_path_factory: pytest.
         page = site.post("/call/audit/verify", "auditor")
         assert page.status == 200 and 'class="fault" role="alert"' in page.text and 'class="done"' not in page.text
         assert "This is not as it should be" in page.text and log.name in page.text
+
+
+RAW = re.compile(r"[{}\[\]]|none yet|\bnum_|(^|\s)--\w|\bNone\b|\d{4}-\d\d-\d\dT")
+"""What no cell may show: a dictionary, a null word, the name of a field, an option of a command, a raw time."""
+
+
+def test_no_cell_shows_what_only_a_program_reads(site: Site) -> None:
+    """In Chromium, with widths, `tests/acceptance/test_console_pages_fit.py` looks at the same."""
+    wrong = []
+    for role in ("system-administrator", "auditor"):
+        for path in site.shown_paths(role):
+            main = site.get(path, role).text.partition("<main")[2].partition("</main>")[0]
+            cells = re.findall(r"<(td|dd)[^>]*>(.*?)</\1>", main, re.DOTALL)
+            texts = [" ".join(re.sub(r"<[^>]+>", " ", text).split()) for _, text in cells]
+            wrong += [f"{role} {path}: {text[:80]}" for text in texts if RAW.search(text)]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_a_list_is_searched_sorted_taken_along_as_csv_and_opened_by_row(site: Site) -> None:
+    role, tab = "security-officer", "/people?_tab=access+role"
+    found = site.get(f"{tab}&_match=model-owner", role).text.partition("<tbody>")[2]
+    assert "model-owner" in found and ">viewer<" not in found
+    down = site.get(f"{tab}&_sort=-name", role).text
+    assert 'aria-sort="descending"' in down and down.index(">viewer<") < down.index(">auditor<")
+    table = site.get(f"{tab}&_form=csv", role)
+    assert table.headers["content-type"].startswith("text/csv") and table.text.lstrip("\ufeff").startswith("name,")
+    assert "attachment" in table.headers["content-disposition"]
+    record = site.get("/audit?_row=no-such-record", "auditor")
+    assert record.status == 200
+
+
+def test_a_text_that_a_spreadsheet_would_run_is_a_text_in_csv() -> None:
+    class Item(msgspec.Struct):
+        name: str
+
+    class Items(msgspec.Struct):
+        items: list[Item]
+
+    assert csv_of(Items([Item("=HYPERLINK(1)")])).decode("utf-8-sig") == "name\r\n'=HYPERLINK(1)\r\n"

@@ -70,7 +70,7 @@ def test_every_series_is_of_a_metric_that_there_is() -> None:
     known = {one.name: one.kind for one in TABLE}
     kinds = {"rate": "counter", "level": "gauge", "peak": "gauge", "spread": "histogram"}
     for one in SERIES:
-        assert one.metric.startswith("host:") or known[one.metric] == kinds[one.kind], one.name
+        assert one.metric.startswith(("host:", "machine:")) or known[one.metric] == kinds[one.kind], one.name
     assert 20 <= len(SERIES) <= 30 and len({one.name for one in READINGS}) == len(READINGS)
 
 

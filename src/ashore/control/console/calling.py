@@ -46,7 +46,7 @@ STORED: Final = frozenset({"model", "optimize", "train"})
 """Nouns of which a model is one of the store."""
 NAMES_OF_STORED: Final = dict.fromkeys(("model", "teacher", "student", "against", "ref", "name"), "server models")
 MOST_NAMES: Final = 200
-MOST_OPEN: Final = 8
+MOST_OPEN: Final = 9
 """Fields of a form; of a longer one those that are not required are folded."""
 WHOSE: Final = ("owner", "account")
 """Fields that say whose a thing is."""

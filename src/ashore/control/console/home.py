@@ -119,7 +119,7 @@ CHARTS: Final[tuple[tuple[str, str, dict[str, str]], ...]] = (
     ("requests", "/s", {"answered": "requests", "errors": "errors"}),
     ("tokens", "/s", {"written": "answer_tokens", "read": "prompt_tokens"}),
     ("first-token", "s", {"p50": "ttft_p50", "p95": "ttft_p95"}),
-    ("memory", "share", {"kv": "kv_used"}),
+    ("memory", "share", {"kv": "kv_used", "memory": "memory_used"}),
 )
 """Name, unit, and by line the series that the server keeps."""
 MOST_EVENTS: Final = 7

@@ -25,7 +25,7 @@ from ashore.kit.call import absences
 MOST_CELLS: Final = 4_000
 """Cells of one table that a page shows without being asked for more."""
 MOST_COLUMNS: Final = 8
-STATES: Final = ("state", "outcome", "severity", "status", "verdict", "health")
+STATES: Final = ("state", "outcome", "severity", "status", "verdict", "health", "last", "worst")
 """Names of fields that say how something is."""
 FIRST: Final = ("name", "id", "title", "alias", "account", "reference", "alias_or_model")
 """Names of fields that say what a record is."""
@@ -42,14 +42,13 @@ COLUMNS: Final[Mapping[str, tuple[str, ...]]] = {
     "audit search": ("at", "actor", "action", "resource", "outcome", "reason", "model", "request_id"),
     "audit request": ("at", "actor", "action", "resource", "outcome", "reason", "model", "release"),
     "audit mine": ("at", "action", "outcome", "reason", "model", "release", "origin", "request_id"),
-    "access user list": ("id", "title", "roles", "groups", "tenant", "disabled", "created_at"),
+    "access user list": ("id", "title", "groups", "tenant", "disabled", "created_at"),
     "access key list": ("id", "title", "owner", "models", "actions", "expires_at", "last_used_at", "revoked_at"),
     "doctor findings": ("what", "severity", "cause", "sure", "remedy"),
     "job list": ("id", "kind", "state", "progress", "owner", "created", "finished", "error_message"),
     "events list": ("resource", "kind", "about", "happened_at"),
     "release list": ("name", "state", "alias", "model", "engine", "weights_percent", "since", "why"),
-    "drill list": ("name", "verdict", "last_at_s", "due_at_s", "where"),
-    "server history": ("name", "now", "values"),
+    "drill list": ("drill", "title", "last", "last_at_s", "due_in_s", "runs_on"),
 }
 """Fields of a list that are shown, in order, by noun and word, where the rules would choose worse."""
 

@@ -80,9 +80,12 @@ class Words:
         return f"{self.act(call)} {thing}"
 
     def act(self, call: Call) -> str:
-        """Return the verb of a call, for a button or link."""
-        named = self._of("acts", f"{call.noun} {call.word}") or self._of("verbs", call.word)
-        return named or call.word.replace("-", " ").capitalize()
+        """Return what a call is called in a menu or list of acts."""
+        return self._of("acts", f"{call.noun} {call.word}") or self.verb(call)
+
+    def verb(self, call: Call) -> str:
+        """Return the word of the button that sends the form of a call; its page says what it is about."""
+        return self._of("verbs", call.word) or call.word.replace("-", " ").capitalize()
 
     def label(self, name: str) -> str:
         """Return the name of a field or column for people."""

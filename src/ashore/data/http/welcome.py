@@ -55,7 +55,10 @@ print([model.id for model in client.models.list()])"""
 
 
 async def welcome(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
-    """`GET /` and `HEAD /`."""
+    """`GET /` and `HEAD /`: leads a browser to the console where there is one; a program gets the server's page."""
+    if app.has_console and b"text/html" in exchange.headers.get(b"accept", b""):
+        await exchange.respond(303, (*HEADERS, (b"location", b"console"), (b"vary", b"accept")), b"")
+        return
     page = page_of(_base_of(exchange), app.serving.models(), has_console=app.has_console)
     await exchange.respond(200, HEADERS, page.encode())
 

@@ -6,7 +6,7 @@ one, by the same rule, so that 30 days read as 8 hours do.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -30,7 +30,7 @@ class Series:
 
     name: str
     metric: str
-    """Of the worker; `host:FIELD` for one of the engine hosts, which every worker knows alike."""
+    """Of the worker; `host:FIELD` for one of the engine hosts, which every worker knows alike; `MEMORY`."""
     kind: Kind
     unit: str
     help: str
@@ -53,6 +53,7 @@ class Reading:
         return f"{self.series.help}, quantile {self.quantile:g}" if self.quantile else self.series.help
 
 
+MEMORY: Final = "machine:memory"
 SERIES: Final = (
     Series("requests", "ashore_requests", "rate", "1/s", "Requests answered"),
     Series("errors", "ashore_errors", "rate", "1/s", "Errors returned"),
@@ -78,6 +79,7 @@ SERIES: Final = (
     Series("tokens_in_flight", "ashore_tokens_in_flight", "level", "tok", "Tokens of running and waiting requests"),
     Series("replicas_ready", "ashore_replicas_ready", "peak", "", "Replicas that are connected"),
     Series("kv_used", "host:kv_tokens_used", "peak", "share", "Share of the KV cache in use", over="kv_tokens_total"),
+    Series("memory_used", MEMORY, "peak", "share", "Share of the memory that this server may use, in use"),
     Series("cache_bytes", "ashore_cache_bytes", "level", "B", "Memory of cached answers"),
     Series("loop_busy", "ashore_loop_busy_share", "peak", "share", "Share of time in which an event loop was busy"),
     Series("loop_lag", "ashore_loop_lag_seconds", "peak", "s", "Delay of an event loop"),
@@ -98,8 +100,10 @@ READINGS: Final = tuple(
 class Sampler:
     """Samples one worker's metrics."""
 
-    def __init__(self, metrics: Metrics) -> None:
+    def __init__(self, metrics: Metrics, *, memory_used: Callable[[], float] = lambda: 0.0) -> None:
+        """Create it. `memory_used`: the share of the memory that this server may use, in use."""
         self._metrics = metrics
+        self._memory_used = memory_used
         self._before = {one.name: self._total(one) for one in SERIES}
 
     def tick(self) -> dict[str, Figure]:
@@ -119,6 +123,8 @@ class Sampler:
         return found
 
     def _total(self, one: Series) -> Figure:
+        if one.metric == MEMORY:
+            return self._memory_used()
         if one.metric.startswith("host:"):
             of, over = one.metric.removeprefix("host:"), one.over
             wholes = dict(self._metrics.values_of(f"ashore_host_{over}"))
