@@ -5,12 +5,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import os
 import socket
 import ssl
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -231,3 +233,34 @@ def test_the_certificate_is_that_of_the_name_and_not_of_another_at_the_same_addr
         with pytest.raises(httpx.ConnectError, match="certificate"):
             outgoing.read(client, "GET", f"https://other.corp:{port}/api/models/org/tiny")
         assert len(hubs.requests) == 1 and asked == ["registry.corp", "other.corp"]
+
+
+def test_a_request_that_is_cancelled_during_its_handshake_closes_its_connection() -> None:
+    async def cancelled() -> None:
+        greeted, left = asyncio.Event(), asyncio.Event()
+
+        async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            with suppress(ConnectionError):
+                while await reader.read(4096):
+                    greeted.set()
+            left.set()
+            writer.close()
+
+        async def ask() -> None:
+            url = f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+            async with outgoing.stream_checked(client, url, parse_allow(["127.0.0.1"])):
+                pass
+
+        server = await asyncio.start_server(silent, "127.0.0.1", 0)
+        async with httpx.AsyncClient(trust_env=False) as client:
+            asked = asyncio.create_task(ask())
+            await greeted.wait()
+            asked.cancel()
+            await asyncio.wait({asked})
+        try:
+            async with asyncio.timeout(20):
+                await left.wait()
+        finally:
+            server.close()
+
+    asyncio.run(cancelled())

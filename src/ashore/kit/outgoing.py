@@ -39,6 +39,28 @@ class Answer:
     """Where it came from, redirects followed."""
 
 
+class Opening:
+    """Follows how the connection of one request is opened: give it as the `trace` of the request's extensions.
+
+    It closes the connection of a request that is cancelled during its TLS handshake, which httpcore leaves open.
+    """
+
+    def __init__(self) -> None:
+        self.is_new = False
+        """The request did not get a kept connection."""
+        self._stream: Any = None
+
+    async def __call__(self, event: str, info: Mapping[str, Any]) -> None:
+        """Take an event of httpcore."""
+        match event:
+            case "connection.connect_tcp.started":
+                self.is_new = True
+            case "connection.connect_tcp.complete":
+                self._stream = info["return_value"]
+            case "connection.start_tls.failed":
+                await self._stream.aclose()
+
+
 def addresses_of(host: str, port: int) -> Sequence[str]:
     """Return the addresses of a name.
 
@@ -204,7 +226,7 @@ async def stream_checked(
         headers={"host": target.authority, **_HEADERS, **(headers or {})},
         content=content,
         data=form,
-        extensions={"sni_hostname": target.host},
+        extensions={"sni_hostname": target.host, "trace": Opening()},
     ) as answer:
         yield answer
 

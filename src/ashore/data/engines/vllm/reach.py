@@ -21,6 +21,7 @@ from ashore.data.engines.model import FLEET_FILE, FLEET_IDENTITY, EngineOptions,
 from ashore.kit.decode import UNDECODABLE
 from ashore.kit.egress import Target, check_addresses, check_url, parse_allow, resolve
 from ashore.kit.identity import Identity
+from ashore.kit.outgoing import Opening
 
 CONNECT_S: Final = 5.0
 READ_S: Final = 300.0
@@ -163,17 +164,12 @@ class _Resent(httpx.AsyncBaseTransport):
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         while True:
-            is_new = False
-
-            async def hear(event: str, info: object) -> None:
-                nonlocal is_new
-                is_new = is_new or event == "connection.connect_tcp.started"
-
-            request.extensions = {**request.extensions, "trace": hear}
+            opening = Opening()
+            request.extensions = {**request.extensions, "trace": opening}
             try:
                 return await self._inner.handle_async_request(request)
             except (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError):
-                if is_new:
+                if opening.is_new:
                     raise
 
     async def aclose(self) -> None:
