@@ -34,6 +34,8 @@ from ashore.data.engines.tuning import (
     HostBench,
     ModelSource,
     Tuner,
+    TuneReport,
+    Watcher,
     built_here,
     busy_note,
     computes_in_bf16,
@@ -151,9 +153,28 @@ def tune(
             f"--budget-s is {budget_s:g}; expected 5 to {LONGEST_BUDGET_S}", hint="300 is the default", param="budget_s"
         )
     settings = read_settings()
+    store = build_store(settings.home, settings)
+    with TuningProgress(budget_s) as progress:
+        report, saved, made = measured(store, settings, model, budget_s=budget_s, goal=goal, watcher=progress)
+    if as_json:
+        print(report_json(report).decode())
+    else:
+        show_report(report)
+    print(f"report {saved}", file=sys.stderr)
+    for reference, num_bytes in made.items():
+        print(
+            f"kept in the store: {reference}, {human_bytes(num_bytes)}; to remove it: ashore model remove {reference}",
+            file=sys.stderr,
+        )
+
+
+def measured(
+    store: ModelStore, settings: Settings, model: str, *, budget_s: float, goal: Goal, watcher: Watcher
+) -> tuple[TuneReport, Path, dict[str, int]]:
+    """Measure a model and record the choice; return the report, its file, and the variants made for it with their
+    sizes."""
     home = settings.home
     home.create()
-    store = build_store(home, settings)
     source, digest, open_files = _subject(store, settings, model)
     before = {stored.reference for stored in store.list()}
     inventory = read_inventory()
@@ -166,17 +187,15 @@ def tune(
     )
     notes = [note for note in (busy_note(inventory.cores),) if note]
     bench = HostBench(files_of=open_files, log=home.logs / "engine-tune.log")
-    with TuningProgress(budget_s) as progress:
-        tuner = Tuner(bench=bench, clock=SystemClock(), watcher=progress, budget_s=budget_s)
-        report = tuner.run(
-            proposal.candidates,
-            model=source.name,
-            model_digest=digest,
-            machine=machine,
-            goal=goal,
-            skipped=proposal.skipped,
-            notes=notes,
-        )
+    report = Tuner(bench=bench, clock=SystemClock(), watcher=watcher, budget_s=budget_s).run(
+        proposal.candidates,
+        model=source.name,
+        model_digest=digest,
+        machine=machine,
+        goal=goal,
+        skipped=proposal.skipped,
+        notes=notes,
+    )
     made = {m.reference: m.num_bytes for m in store.list() if m.reference not in before}
     if report.interrupted and not report.measured:
         raise KeyboardInterrupt
@@ -188,16 +207,7 @@ def tune(
             record_choice(connection, report)
     finally:
         state.close()
-    if as_json:
-        print(report_json(report).decode())
-    else:
-        show_report(report)
-    print(f"report {saved}", file=sys.stderr)
-    for reference, num_bytes in made.items():
-        print(
-            f"kept in the store: {reference}, {human_bytes(num_bytes)}; to remove it: ashore model remove {reference}",
-            file=sys.stderr,
-        )
+    return report, saved, made
 
 
 FilesOf = Callable[[Candidate, float], ModelFiles]

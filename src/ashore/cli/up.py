@@ -10,7 +10,7 @@ import socket
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -51,6 +51,7 @@ from ashore.cli.upplan import (
     told_of,
     with_parts,
 )
+from ashore.cli.uptune import LOOK_EVERY_S, FirstTuning, start_measuring, untuned
 from ashore.control.fleet import FleetFile, FleetSection
 from ashore.control.sessions import CONSOLE
 from ashore.control.sessions.office import make_first_link
@@ -71,7 +72,7 @@ from ashore.kit.textfile import read_toml
 from ashore.machine.config import Listening, Spec
 from ashore.machine.config.effective import in_force
 from ashore.machine.deployment import Deployment, StoreMover
-from ashore.machine.planning import what_fits
+from ashore.machine.planning import number_releases, what_fits
 
 log = logging.getLogger("ashore.up")
 
@@ -150,6 +151,7 @@ def _serve(request: Request, spec: Spec, settings: Settings, listening: Listenin
             supervisor_recorder(listening.audit, home) as recorder,
             Supervisor(clock=clock, say=_say, reserve=Reserve(home.root)) as supervisor,
             supervisor.signals(),
+            ExitStack() as stack,
         ):
             store = build_store(home, settings, recorder, keeper=keeper)
             state = open_state(settings)
@@ -197,6 +199,17 @@ def _serve(request: Request, spec: Spec, settings: Settings, listening: Listenin
                     with suppress(OSError):  # as in `_say`
                         print(shown, flush=True)
                     tell_manager("READY=1", f"STATUS=serving on {_listens(listening)}")
+                    begun = deployment.plan
+                    tuning = FirstTuning(
+                        untuned(spec, plan, store, state),
+                        work_done=deployment.steps,
+                        start=partial(start_measuring, settings),
+                        take=lambda name: deployment.in_turn(lambda: _take_tuned(deployment, spec, settings, begun)),
+                        say=_say,
+                        clock=clock,
+                    )
+                    stack.callback(tuning.stop)
+                    supervisor.call_every("tuning", LOOK_EVERY_S, tuning.look)
                 supervisor.run()
             finally:
                 _say("stopping")
@@ -214,6 +227,22 @@ def _serve(request: Request, spec: Spec, settings: Settings, listening: Listenin
         return 0
     finally:
         lock.release()
+
+
+def _take_tuned(deployment: Deployment, spec: Spec, settings: Settings, begun: Plan) -> None:
+    """Let the server take what was measured; after a reload that changed its plan, the next start does."""
+    running = deployment.plan
+    if running is not begun:
+        _say("the measured choice is used from the next start on, or after `ashore reload`")
+        return
+    try:
+        fresh, notes = plan_without_fetching(spec, settings, running.inventory, running)
+        for note in notes:
+            _say(f"note: {note}")
+        for change in deployment.apply(number_releases(running, fresh), deployment.listening):
+            _say(f"measured: {change.alias}: {change.kind}")
+    except AshoreError as error:
+        _say(f"the measured choice is not used: {error.message}")
 
 
 def _keep_first_key(settings: Settings) -> bool:

@@ -169,6 +169,11 @@ class Hosts:
         """Return whether a model is answering, as reported by its hosts; a host that does not report counts as busy."""
         return not all(asyncio.run(_is_idle(replica.socket)) for replica in running.replicas)
 
+    def steps(self, running: Running) -> int | None:
+        """Return the steps that the hosts of a model have made; None if one does not report them."""
+        made = [asyncio.run(_steps(replica.socket)) for replica in running.replicas]
+        return None if None in made else sum(one or 0 for one in made)
+
     def rest(self, running: Running, *, asleep: bool) -> Future[None]:
         """Put the hosts of a model to sleep, or wake them up. Returns at once; the future has the first error, and the
         supervisor is notified when it is done.
@@ -316,6 +321,18 @@ async def _rest(sockets: Sequence[Path], asleep: bool) -> None:
             raise EngineFailed(f"a host had not {'gone to sleep' if asleep else 'woken up'} in {REST_S:g} s") from fault
         finally:
             await client.close()
+
+
+async def _steps(socket: Path) -> int | None:
+    client = HostClient(socket)
+    try:
+        async with asyncio.timeout(2 * PROBE_S):
+            await client.connect(PROBE_S)
+            return (await client.stats()).steps
+    except (AshoreError, TimeoutError):
+        return None
+    finally:
+        await client.close()
 
 
 async def _is_idle(socket: Path) -> bool | None:

@@ -239,6 +239,11 @@ class Deployment:
         self._do_waiting()
         self._supervisor.tell_news()  # to look again soon, where it has to wait
 
+    def steps(self) -> int | None:
+        """Return the steps of all engines, which every token raises; None if one does not report."""
+        made = [self._hosts.steps(running) for running in self._running.values()]
+        return None if None in made else sum(one or 0 for one in made)
+
     def _do_waiting(self) -> float:
         while self._waiting and not self._is_changing:
             self._waiting.pop(0)()

@@ -42,6 +42,10 @@ class EngineSection(Section, frozen=True, kw_only=True):
     """Threads of one replica; 0: the plan chooses."""
     prefix_cache: bool = True
     """Reuse the KV cache of prompts that begin alike."""
+    tune: bool = True
+    """Measure engine, precision and threads once on each machine, as `ashore engine tune` does, and switch without
+    dropping a stream: in the background for 110 s, after a minute without requests and until the next one. Only where
+    `kind` is auto, and `threads` and `options` are not set."""
     options: dict[str, OptionValue] = field(default_factory=dict)
     """Passed to the engine unchanged."""
 

@@ -19,7 +19,7 @@ from ashore.data.engines.tuning.model import (
     TunedChoice,
     TuneReport,
 )
-from ashore.data.engines.tuning.ports import Trial
+from ashore.data.engines.tuning.ports import Trial, Watcher
 from ashore.data.engines.tuning.records import (
     Unused,
     read_report,
