@@ -30,7 +30,7 @@ WINDOW: Final = 1024
 ROOT: Final = Path(__file__).parents[1]
 TEXTS: Final = {
     "English": (ROOT / "docs/tutorial.md", *sorted((ROOT / "docs/how-to").glob("[a-m]*[!N].md"))),
-    "Chinese": tuple(sorted(ROOT.glob("docs/**/*.zh-CN.md"))) + (ROOT / "README.zh-CN.md",),
+    "Chinese": (*tuple(sorted(ROOT.glob("docs/**/*.zh-CN.md"))), ROOT / "README.zh-CN.md"),
     "code": (Path(argparse.__file__),),
     "law": (Path("/usr/share/common-licenses/MPL-2.0"), Path("/usr/share/common-licenses/GFDL-1.3")),
     "tables": (Path("/etc/services"), Path("/usr/share/zoneinfo/zone1970.tab")),
