@@ -8,6 +8,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 from site_centre import ACTOR, open_office
 from site_home import Site, tiny_store
 
@@ -21,7 +22,7 @@ from ashore.control.sites.ports import Away
 from ashore.control.sites.publish import publish_model
 from ashore.control.sites.reports import Reports, Sources
 from ashore.control.sites.section import SitesSection
-from ashore.control.sites.sql import load_rollouts, load_site
+from ashore.control.sites.sql import load_rollouts, load_site, save_site
 from ashore.control.sites.switch import local_reference
 from ashore.data.audit.signing import new_signing_key
 from ashore.kit.store import ModelStore
@@ -219,3 +220,25 @@ def test_parts_that_the_site_does_not_allow_are_reported_and_keep_the_models_out
     north.run(office)
     assert north.site.serving()["chat"] == local_reference("tiny0", digest)
     assert north.site.parts.in_force.cache.ttl_s == 30 and not north.status.note
+
+
+def test_the_next_certificate_is_taken_for_the_own_key_alone(
+    office: Office, branches: list[Branch], tmp_path: Path
+) -> None:
+    north, south = branches
+    office.publish()
+    for one in branches:
+        with office.database.write() as connection:
+            site = load_site(connection, one.agent.joined.site)
+            save_site(connection, replace(site, joined_s=site.joined_s - 3 * 365 * 86_400))
+    office.turn()
+    north.run(office, 60)
+    with office.database.read() as connection:
+        wants = {name: load_site(connection, name).want for name in ("north", "south")}
+    pem = north.agent.folder / "site.pem"
+    assert pem.read_text() == wants["north"].certificate and north.agent.reports.key.fits(pem.read_bytes())
+    office.assign(ACTOR, "south", {"certificate": wants["north"].certificate})
+    office.publish()
+    south.run(office, 60)
+    assert not (south.agent.folder / "site.pem").exists() and "not for the key of this site" in south.status.note
+    assert south.agent.memory.attacks["forged"] > 0

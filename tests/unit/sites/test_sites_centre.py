@@ -6,14 +6,16 @@ import random
 from base64 import b64encode
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
 from msgspec.structs import replace
-from tests.support.site_centre import ACTOR, NOW_S, MemoryTree, SiteTwin, key_and_csr, open_office, parts_of
+from tests.support.site_centre import ACTOR, DAY_S, NOW_S, MemoryTree, SiteTwin, key_and_csr, open_office, parts_of
 
 from ashore.control.sites.centre import MOST_TRIES
 from ashore.control.sites.joining import ask, take_answer
 from ashore.control.sites.ports import Away
 from ashore.control.sites.report import REPORT_BYTES, SiteReport, Usage, Vote, sign_report
-from ashore.control.sites.sql import load_rollouts, load_sites, load_usage, save_site
+from ashore.control.sites.sql import load_rollouts, load_site, load_sites, load_usage, save_site
 from ashore.control.sites.waves import LOST_S, waves_of
 from ashore.core.errors import Conflict, InvalidRequest, NotFound, Unauthenticated
 
@@ -92,6 +94,28 @@ def test_a_revoked_site_gets_nothing_at_once_and_may_join_again_with_a_new_token
     office.publish()
     again.sync()
     assert again.want.sequence > north.want.sequence and office.take("north", again.report())
+
+
+def test_a_certificate_is_renewed_once_for_the_same_key_and_both_end_with_a_revocation(office, north):
+    office.turn()
+    with office.database.write() as connection:
+        site = load_site(connection, "north")
+        save_site(connection, replace(site, joined_s=site.joined_s - 3 * 365 * DAY_S))
+    office.turn()
+    north.sync()
+    made = x509.load_pem_x509_certificate(north.want.certificate.encode())
+    assert made.public_key() == north.key.public_key()
+    assert made.not_valid_after_utc.timestamp() > office.now_s + 4 * 365 * DAY_S
+    prints = (north.fingerprint, made.fingerprint(hashes.SHA256()).hex())
+    assert [office.reader(one) for one in prints] == ["north", "north"]
+    assert office.take("north", north.report())
+    office.turn()
+    sequence = north.want.sequence
+    assert north.sync().want.sequence == sequence, "once"
+    office.revoke(ACTOR, "north")
+    for one in prints:
+        with pytest.raises(Unauthenticated):
+            office.reader(one)
 
 
 def test_a_site_serves_what_it_is_assigned_by_name_of_a_released_model(office, north):

@@ -184,10 +184,22 @@ class Agent:
         if want is None:
             self._trusted = before
             raise Refused(f"the centre has no assignment for {self.joined.site}", hint="ask who runs the centre")
+        if want.certificate:
+            self._certify(want.certificate)
         self.reports.taken(want.taken)
         _write_if_new(self.folder / "escalate", want.escalate)
         allowed = f"{self._until_s:.0f} {want.offline_days or 0:g} {_host(self.joined.centre)}"
         _write_if_new(self.folder / "until", allowed)
+
+    def _certify(self, certificate: str) -> None:
+        """Take the next certificate of this site, once; the next turn opens the link with it."""
+        path = self.folder / "site.pem"
+        if path.is_file() and path.read_text() == certificate:
+            return
+        if not self.reports.key.fits(certificate.encode()):
+            raise CentreRefused("forged", "the certificate in the assignment is not for the key of this site")
+        write_whole(path, certificate.encode())
+        self._link = None
 
     def _fetch(self, link: CentreLink) -> None:
         """Fetch what is missing, and begin to switch to it."""

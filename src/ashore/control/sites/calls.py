@@ -262,7 +262,8 @@ def show_site(desk: SitesDesk, actor: Actor, asked: SiteIn) -> SiteShown:
     return SiteShown(
         site=row_of(site, desk.office.now_s), want=_assigned(site.want), trusts=report.want or None,
         sequence=site.want.sequence, attacks=dict(report.attacks), forked=site.forked,
-        joined_at=site.joined_s, certificate=site.fingerprint, usage=msgspec.convert(usage, list[UsageRow]),
+        joined_at=site.joined_s, certificate=site.renewed or site.fingerprint,
+        usage=msgspec.convert(usage, list[UsageRow]),
     )  # fmt: skip
 
 

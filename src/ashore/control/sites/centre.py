@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 from msgspec.structs import replace
 
-from ashore.control.sites.joining import Joined, SiteAuthority, is_proven, new_token, proven, read_ask
+from ashore.control.sites.joining import CERTIFICATE_DAYS, Joined, SiteAuthority, is_proven, new_token, proven, read_ask
 from ashore.control.sites.model import NO_MODEL, ModelParts, Serve, Want
 from ashore.control.sites.ports import Tree, read_whole
 from ashore.control.sites.publish import export
@@ -64,6 +64,7 @@ ALL: Final = "all"
 PARTS_BYTES: Final = 256 << 20
 MOST_REPORTS: Final = 10_000
 """Files that are taken from a tree at once."""
+DAY_S: Final = 86_400
 RENEW_S: Final = 60.0
 """How often signatures are looked at whose life may be half over."""
 MOST_TRIES: Final = 10
@@ -202,7 +203,7 @@ class Office:
         with self.database.write() as connection:
             site = load_site(connection, name, lock=True)
             if not site.revoked_s:
-                save_site(connection, replace(site, revoked_s=self.now_s, token=None, fingerprint=""))
+                save_site(connection, replace(site, revoked_s=self.now_s, token=None, fingerprint="", renewed=""))
                 actor.record(self.recorder, "site:revoke", f"site/{name}", on=connection)
 
     # what they shall serve
@@ -372,6 +373,8 @@ class Office:
             self.collect(self.tree)
         with self.database.write() as connection:
             sites = load_sites(connection, lock=True)
+            for site in sites.values():
+                self._renew(connection, site)
             for before in load_rollouts(connection, open_only=True):
                 after = step(before, sites, self.now_s)
                 if after == before:
@@ -467,6 +470,17 @@ class Office:
         changed = replace(site, want=replace(want, sequence=self._next(site.want.sequence)), assigned_s=assigned_s)
         save_site(connection, changed)
         return changed
+
+    def _renew(self, connection: Connection, site: Site) -> None:
+        """Assign a site the next certificate for its key, where half the life of the last one is over."""
+        age_s = self.now_s - max(site.joined_s, site.certified_s)
+        if not site.fingerprint or age_s < CERTIFICATE_DAYS * DAY_S / 2:
+            return
+        authority = SiteAuthority(kept_secret(connection, "sites-authority-1"))
+        made, fingerprint = authority.renew(site.name, site.public_key, self.now_s)
+        last = replace(site, fingerprint=site.renewed or site.fingerprint, renewed=fingerprint, certified_s=self.now_s)
+        self._put(connection, last, replace(site.want, certificate=made))
+        self._record(connection, "site:renew", f"site/{site.name}", certificate=fingerprint)
 
     def _reach(self, connection: Connection, rollout: Rollout) -> Rollout:
         """Have the sites of the wave that is under way serve the models."""

@@ -38,6 +38,15 @@ class SiteKey:
 
         return self.private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
 
+    def fits(self, certificate: bytes) -> bool:
+        """Return whether a certificate, as PEM, is for this key."""
+        from cryptography import x509
+
+        try:
+            return x509.load_pem_x509_certificate(certificate).public_key() == self.private.public_key()
+        except ValueError:
+            return False
+
     def context(self, certificate: bytes, authority: str | None) -> ssl.SSLContext:
         """Return the TLS settings of a client with this key and the site's certificate.
 

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
 JOIN_BYTES: Final = 16_384
 CERTIFICATE_DAYS: Final = 1_825
-"""A certificate ends by being revoked, at once; its date is a last bound for a site that was forgotten."""
+"""A certificate ends by being revoked, at once. A site that hears the centre gets the next one at half of its life, so
+its date is a last bound for one that was forgotten."""
 TOKEN: Final = re.compile(r"([a-z0-9][a-z0-9-]{0,62})\.([A-Za-z0-9_-]{32})\.([0-9a-f]{64})")
 
 
@@ -132,7 +133,7 @@ class SiteAuthority:
             InvalidRequest: the request is not one, or its key is not EC P-256.
         """
         from cryptography import x509
-        from cryptography.hazmat.primitives import hashes, serialization
+        from cryptography.hazmat.primitives import serialization
         from cryptography.hazmat.primitives.asymmetric import ec
 
         try:
@@ -146,9 +147,15 @@ class SiteAuthority:
             )
         if not asked.is_signature_valid:
             raise InvalidRequest("the certificate request is not signed by its own key")
-        made = self._signed(_name(f"site {site}"), key, now_s)
         der = key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
-        return _pem(made), made.fingerprint(hashes.SHA256()).hex(), der
+        return *self.renew(site, der, now_s), der
+
+    def renew(self, site: str, public_key: bytes, now_s: float) -> tuple[str, str]:
+        """Return a certificate for the key that a site proved at joining, in PEM, and its SHA-256."""
+        from cryptography.hazmat.primitives import hashes, serialization
+
+        made = self._signed(_name(f"site {site}"), serialization.load_der_public_key(public_key), now_s)
+        return _pem(made), made.fingerprint(hashes.SHA256()).hex()
 
     def _signed(self, subject: x509.Name, key: object, now_s: float, *, is_authority: bool = False) -> x509.Certificate:
         from cryptography import x509

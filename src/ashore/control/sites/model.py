@@ -117,6 +117,8 @@ class Want(msgspec.Struct, frozen=True, kw_only=True):
     offline_days: float | None = None
     """How long it serves without news; None: for ever."""
     escalate: Literal["never", "overflow", "quality"] = "never"
+    certificate: Annotated[str, msgspec.Meta(max_length=8_000)] = ""
+    """PEM of the site's next certificate, for its own key; empty: it keeps that of joining."""
     taken: Annotated[int, msgspec.Meta(ge=0, le=1 << 53)] = 0
     """Highest sequence of a report that the centre had taken when this was signed, for links that only carry files."""
     votes: bool = False

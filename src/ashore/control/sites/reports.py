@@ -82,7 +82,7 @@ class Reports:
 
     def __init__(self, path: Path, site: str, key: SiteKey) -> None:
         """Create it; `path` is the file, whose folder exists."""
-        self._path, self._site, self._key = path, site, key
+        self._path, self._site, self.key = path, site, key
         self._drift: tuple[str, float | None] = ("", None)
         try:
             self.spool = msgspec.json.decode(path.read_bytes(), type=Spool)
@@ -113,7 +113,7 @@ class Reports:
             site=self._site, sequence=sequence, at_s=now_s, usage=usage, checkpoints=lines, votes=votes,
             drift=self._drift_on(datetime.fromtimestamp(now_s, UTC).date(), sources.database), **told
         )  # fmt: skip
-        signed = sign_report(report, self._key.private).decode()
+        signed = sign_report(report, self.key.private).decode()
         self._note(
             Spool(
                 sequence=sequence, waiting=(*before.waiting, Waiting(sequence, signed)), usage=totals, day=day,

@@ -63,7 +63,8 @@ ROOM: Final = Room(
     name="site", calls=CALLS, section=SitesSection, administer=open_sites, stage="serving",
     acts=(
         "site:assign", "site:bump", "site:create", "site:export", "site:freeze", "site:hold", "site:install-keys",
-        "site:join", "site:joined", "site:leave", "site:part", "site:refuse", "site:release", "site:revoke",
-        "site:rollout", "site:rollout-done", "site:rollout-paused", "site:rollout-running", "site:rollout-stopped",
+        "site:join", "site:joined", "site:leave", "site:part", "site:refuse", "site:release", "site:renew",
+        "site:revoke", "site:rollout", "site:rollout-done", "site:rollout-paused", "site:rollout-running",
+        "site:rollout-stopped",
     ),
 )  # fmt: skip

@@ -47,6 +47,10 @@ class Site(msgspec.Struct, frozen=True, kw_only=True):
     token: Token | None = None
     fingerprint: str = ""
     """SHA-256 of its certificate."""
+    renewed: str = ""
+    """SHA-256 of the next one, which is good beside it: the site may not have heard of it yet."""
+    certified_s: int = 0
+    """When that was made."""
     public_key: bytes = b""
     """Of the site, which signs its reports."""
     audit_key: str = ""
@@ -106,7 +110,7 @@ def load_site(connection: Connection, name: str, *, lock: bool = False) -> Site:
 
 def site_of(connection: Connection, fingerprint: str) -> Site | None:
     """Return the site of a certificate, unless it was revoked."""
-    statement = "SELECT body FROM site WHERE fingerprint = :fingerprint"
+    statement = "SELECT body FROM site WHERE fingerprint = :fingerprint OR renewed = :fingerprint"
     body = execute(connection, statement, fingerprint=fingerprint).scalar_one_or_none() if fingerprint else None
     found = None if body is None else _site(body)
     return None if found is None or found.revoked_s else found
@@ -116,10 +120,11 @@ def save_site(connection: Connection, site: Site) -> None:
     """Write a site."""
     execute(
         connection,
-        "INSERT INTO site (name, fingerprint, body) VALUES (:name, :fingerprint, :body) "
-        "ON CONFLICT (name) DO UPDATE SET fingerprint = excluded.fingerprint, body = excluded.body",
+        "INSERT INTO site (name, fingerprint, renewed, body) VALUES (:name, :fingerprint, :renewed, :body) ON CONFLICT "
+        "(name) DO UPDATE SET fingerprint = excluded.fingerprint, renewed = excluded.renewed, body = excluded.body",
         name=site.name,
         fingerprint=site.fingerprint,
+        renewed=site.renewed,
         body=msgspec.json.encode(site).decode(),
     )
 
