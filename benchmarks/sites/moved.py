@@ -31,9 +31,9 @@ from ashore.control.sites import fetch
 from ashore.control.sites.fetch import Puller
 from ashore.control.sites.links import FolderLink
 from ashore.control.sites.model import ModelParts
-from ashore.control.sites.ports import Away
 from ashore.control.sites.publish import publish_model
 from ashore.core.clock import SystemClock
+from ashore.core.errors import SourceUnreachable
 from ashore.core.ids import Digest
 from ashore.kit.store import ModelStore
 
@@ -83,7 +83,7 @@ class Link:
             yield piece
         if end is not None:
             self.add(16, 1)
-            raise Away("cut")
+            raise SourceUnreachable("cut")
         self.shared[self.places[path]] = 1
 
     def put(self, path: str, body: bytes) -> None:

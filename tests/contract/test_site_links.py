@@ -16,8 +16,8 @@ from s3_server import KEYS
 
 from ashore.control.sites import links
 from ashore.control.sites.links import BucketLink, FolderLink, HttpLink, checked_path, open_link, tree_of
-from ashore.control.sites.ports import Absent, Away, CentreLink, Refused, TooSlow, Tree, WrongBytes, read_whole
-from ashore.core.errors import InvalidRequest, PermissionDenied
+from ashore.control.sites.ports import CentreLink, TooSlow, Tree, WrongBytes, read_whole
+from ashore.core.errors import InvalidRequest, NotFound, PermissionDenied, RemoteRefused, SourceUnreachable
 from ashore.kit.egress import parse_allow
 
 BODY = bytes(range(256)) * 900
@@ -90,7 +90,7 @@ def test_what_is_put_is_read_whole_and_from_any_byte(link: CentreLink) -> None:
 
 def test_what_is_not_there_and_what_is_too_long(link: CentreLink) -> None:
     link.put("a", BODY)
-    with pytest.raises(Absent):
+    with pytest.raises(NotFound):
         read_whole(link, "segments/no-such", limit=10)
     for start in (0, 1000):
         with pytest.raises(WrongBytes, match="than"):
@@ -136,9 +136,9 @@ def test_a_stick_of_a_stranger_leads_nowhere_else(tmp_path: Path) -> None:
     (stick / "segments/folder").mkdir()
     link = FolderLink(stick)
     for path in ("segments/link", "away/secret", "segments/pipe", "segments/folder", "segments/folder/x/y"):
-        with pytest.raises((Away, Absent, WrongBytes)):
+        with pytest.raises((SourceUnreachable, NotFound, WrongBytes)):
             read_whole(link, path, limit=100)
-    with pytest.raises(Away):
+    with pytest.raises(SourceUnreachable):
         link.put("reports/a/1.json", b"x")
     assert list((tmp_path / "out").iterdir()) == [] and list(link.names("segments")) == []
     (stick / "target").symlink_to(tmp_path / "secret")
@@ -148,18 +148,18 @@ def test_a_stick_of_a_stranger_leads_nowhere_else(tmp_path: Path) -> None:
 
 
 def test_a_stick_that_is_not_there_is_away(tmp_path: Path) -> None:
-    with pytest.raises(Away, match="is not there"):
+    with pytest.raises(SourceUnreachable, match="is not there"):
         read_whole(FolderLink(tmp_path / "gone"), "a/b", limit=1)
 
 
 def test_a_refusal_and_a_server_that_is_busy_or_gone(tmp_path: Path) -> None:
     with web_server(tmp_path) as url:
         link = HttpLink(url, allow=ALLOW)
-        with pytest.raises(Refused):
+        with pytest.raises(RemoteRefused):
             read_whole(link, "no", limit=10)
-        with pytest.raises(Away, match="503"):
+        with pytest.raises(SourceUnreachable, match="503"):
             read_whole(link, "busy", limit=10)
-    with pytest.raises(Away, match="cannot be reached"):
+    with pytest.raises(SourceUnreachable, match="cannot be reached"):
         read_whole(link, "a", limit=10)
     link.close()
 
@@ -244,8 +244,8 @@ def _no_http(connection: socket.socket) -> None:
         (_trickle, TooSlow),
         (_headers_byte_by_byte, TooSlow),
         (_another_part, WrongBytes),
-        (_cut, Away),
-        (_no_http, Away),
+        (_cut, SourceUnreachable),
+        (_no_http, SourceUnreachable),
     ],
 )
 def test_a_hostile_server(

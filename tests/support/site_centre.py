@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from ashore.control.sites.centre import Office
 from ashore.control.sites.joining import ask, take_answer
 from ashore.control.sites.model import ModelParts, PartFile, Segment, Serve, Want
-from ashore.control.sites.ports import Absent, Tree, WrongBytes
+from ashore.control.sites.ports import Tree, WrongBytes
 from ashore.control.sites.report import Served, SiteReport, sign_report
 from ashore.control.sites.roles import (
     Lives,
@@ -31,6 +31,7 @@ from ashore.control.sites.roles import (
 from ashore.control.sites.section import SitesSection
 from ashore.control.sites.trust import Trusted, refresh
 from ashore.core.clock import ManualClock
+from ashore.core.errors import NotFound
 from ashore.core.ids import TenantId
 from ashore.core.principal import Principal
 from ashore.data.audit.signing import new_signing_key
@@ -53,7 +54,7 @@ class MemoryTree:
     def read(self, path: str, *, start: int = 0, limit: int) -> Iterator[bytes]:
         self.requests.append(path)
         if path not in self.files:
-            raise Absent(f"no {path}")
+            raise NotFound(f"no {path}")
         if len(self.files[path]) > limit:
             raise WrongBytes(f"{path} is longer than {limit}")
         self.num_bytes += len(self.files[path]) - start
@@ -82,7 +83,7 @@ class Mirror(MemoryTree):
     def read(self, path: str, *, start: int = 0, limit: int) -> Iterator[bytes]:
         given = self.change(path, self.tree.files.get(path))
         if given is None:
-            raise Absent(f"no {path}")
+            raise NotFound(f"no {path}")
         yield from [given] if isinstance(given, bytes) else given
 
 

@@ -18,12 +18,12 @@ from ashore.control.sites.centre import Office
 from ashore.control.sites.identity import site_key
 from ashore.control.sites.joining import ask, take_answer
 from ashore.control.sites.links import FolderLink
-from ashore.control.sites.ports import Away
 from ashore.control.sites.publish import publish_model
 from ashore.control.sites.reports import Reports, Sources
 from ashore.control.sites.section import SitesSection
 from ashore.control.sites.sql import load_rollouts, load_site, save_site
 from ashore.control.sites.switch import local_reference
+from ashore.core.errors import SourceUnreachable
 from ashore.data.audit.signing import new_signing_key
 from ashore.kit.store import ModelStore
 
@@ -39,15 +39,15 @@ class Line(FolderLink):
         self.paths.append(path)
         for piece in super().read(path, start=start, limit=limit):
             if self.left <= 0:
-                raise Away("the line is cut")
+                raise SourceUnreachable("the line is cut")
             yield piece[: self.left]
             self.left -= len(piece)
             if self.left <= 0:
-                raise Away("the line is cut")
+                raise SourceUnreachable("the line is cut")
 
     def put(self, path: str, body: bytes) -> None:
         if self.left <= 0:
-            raise Away("the line is cut")
+            raise SourceUnreachable("the line is cut")
         self.office.take(path.split("/")[1], body)
 
 

@@ -11,11 +11,10 @@ from pathlib import Path
 import pytest
 
 from ashore.control.sites.identity import SECRET, site_key
-from ashore.control.sites.ports import Away
 from ashore.control.sites.report import SiteReport, open_report
 from ashore.control.sites.reports import Reports, Sources
 from ashore.core.clock import ManualClock
-from ashore.core.errors import InvalidRequest
+from ashore.core.errors import InvalidRequest, SourceUnreachable
 from ashore.data.audit.checkpoints import BEGINNING, CHECKPOINTS, Checkpoint, SignedLine, heads_root, signed_line
 from ashore.data.audit.signing import new_signing_key
 from ashore.data.authority.budgets import SqlAuthority, Usage
@@ -35,17 +34,17 @@ class Centre:
         self.is_cut, self.sent = False, 0
 
     def read(self, path: str, *, start: int = 0, limit: int) -> Iterator[bytes]:
-        raise Away("nothing is read here")
+        raise SourceUnreachable("nothing is read here")
 
     def put(self, path: str, body: bytes) -> None:
         if self.is_cut or self.luck.random() < 0.3:
-            raise Away("the link is cut")
+            raise SourceUnreachable("the link is cut")
         self.sent += 1
         report = open_report(body, self.key)
         assert path == f"reports/shanghai/{report.sequence}.json"
         self.reports.setdefault(report.sequence, report)
         if self.luck.random() < 0.3:
-            raise Away("the answer was lost")
+            raise SourceUnreachable("the answer was lost")
 
 
 class Home:
@@ -111,7 +110,7 @@ class Home:
             more = self.reports().make({"version": "1"}, sources, self.clock.now_s())
             try:
                 self.reports().hand_in(centre)
-            except Away:
+            except SourceUnreachable:
                 continue
             if not more:
                 return
@@ -187,7 +186,7 @@ def test_a_report_on_a_stick_waits_until_the_centre_has_it(home: Home) -> None:
     for _ in range(20):
         try:
             reports.hand_in(centre, acknowledges=False)
-        except Away:
+        except SourceUnreachable:
             continue
     assert reports.spool.waiting and len(centre.reports) == 1
     reports.taken(reports.spool.sequence - 1)

@@ -13,11 +13,10 @@ from tests.support.site_centre import ACTOR, DAY_S, NOW_S, MemoryTree, SiteTwin,
 
 from ashore.control.sites.centre import MOST_TRIES
 from ashore.control.sites.joining import ask, take_answer
-from ashore.control.sites.ports import Away
 from ashore.control.sites.report import REPORT_BYTES, SiteReport, Usage, Vote, sign_report
 from ashore.control.sites.sql import load_rollouts, load_site, load_sites, load_usage, save_site
 from ashore.control.sites.waves import LOST_S, waves_of
-from ashore.core.errors import Conflict, InvalidRequest, NotFound, Unauthenticated
+from ashore.core.errors import Conflict, InvalidRequest, NotFound, SourceUnreachable, Unauthenticated
 
 
 @pytest.fixture
@@ -227,7 +226,7 @@ class Lossy(MemoryTree):
 
     def read(self, path, *, start=0, limit):
         if self.dice.random() < 0.01:
-            raise Away("the link broke")
+            raise SourceUnreachable("the link broke")
         return self.tree.read(path, start=start, limit=limit)
 
 
@@ -245,7 +244,7 @@ def go_on(office, sites, links, seen, turns=30):
             if seen[site.name] < wanted[site.name]:
                 try:
                     site.sync(link)
-                except Away:
+                except SourceUnreachable:
                     continue
                 seen[site.name] = site.want.sequence
                 office.take(site.name, site.report())

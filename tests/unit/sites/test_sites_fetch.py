@@ -22,7 +22,8 @@ from ashore.control.sites import fetch
 from ashore.control.sites.delta import ModelFiles, cut_file, make, make_delta, regions
 from ashore.control.sites.fetch import NotNow, Puller, Throttle, is_open
 from ashore.control.sites.model import ModelParts, Progress, Segment
-from ashore.control.sites.ports import Away, NoSpace, WrongBytes
+from ashore.control.sites.ports import WrongBytes
+from ashore.core.errors import DiskFull, SourceUnreachable
 
 NO_WAIT: Callable[[float], None] = lambda _: None  # noqa: E731
 
@@ -48,12 +49,12 @@ class CutTree(MemoryTree):
                 self.sent += len(piece)
                 self.left -= len(piece)
             if not piece:
-                raise Away("there is no link")
+                raise SourceUnreachable("there is no link")
             yield piece
         if cut is not None:
             with self.lock:
                 self.cuts += 1
-            raise Away("the link was cut")
+            raise SourceUnreachable("the link was cut")
         self.finished.append(path)
 
 
@@ -199,7 +200,7 @@ def test_hundreds_of_cuts_cost_no_byte(world: World, way: str, monkeypatch: pyte
 def test_a_link_that_stays_away_ends_the_fetch_and_keeps_what_arrived(world: World) -> None:
     world.tree.left = 300_000
     for _ in range(2):
-        with pytest.raises(Away):
+        with pytest.raises(SourceUnreachable):
             Puller(world.tree, sleep=NO_WAIT).fetch(world.parts[1], have=FolderHave(), into=world.into)
     assert world.tree.sent == 300_000
     world.tree.left = 1 << 40
@@ -300,7 +301,7 @@ def test_segments_that_do_not_give_the_file_end_the_fetch(world: World) -> None:
 
 def test_a_disk_without_room_is_said_before_the_first_byte(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fetch, "SPARE_BYTES", 1 << 60)
-    with pytest.raises(NoSpace, match=r"needs 1e\+06 TiB|TiB at .*into; .* are free"):
+    with pytest.raises(DiskFull, match=r"needs 1e\+06 TiB|TiB at .*into; .* are free"):
         Puller(world.tree).fetch(world.parts[1], have=FolderHave(), into=world.into)
     assert world.tree.sent == 0
 

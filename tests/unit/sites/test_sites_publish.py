@@ -12,10 +12,10 @@ from store_making import make_store, pull_tiny
 from ashore.control.sites.fetch import Puller, StoreHave, model_copy
 from ashore.control.sites.links import FolderLink
 from ashore.control.sites.model import ModelParts
-from ashore.control.sites.ports import Absent, CentreLink
+from ashore.control.sites.ports import CentreLink
 from ashore.control.sites.publish import export, prune, publish_model
 from ashore.core.clock import ManualClock
-from ashore.core.errors import InvalidRequest
+from ashore.core.errors import InvalidRequest, NotFound
 from ashore.core.ids import Digest
 from ashore.kit.store import ModelStore
 
@@ -63,7 +63,7 @@ def test_versions_come_to_a_site_by_tree_and_stick(tmp_path: Path) -> None:
     assert copied == second.deltas[0].size < second.stored / 10
     assert dict(stick.names("segments")).keys() < tree.files.keys() and stick.has("metadata/timestamp.json")
     assert _take(stick, second, site, tmp_path) == copied
-    with pytest.raises(Absent):
+    with pytest.raises(NotFound):
         _take(stick, second, make_store(tmp_path / "another site"), tmp_path)
 
     for path in list(tree.files):  # what only the first model and the delta need

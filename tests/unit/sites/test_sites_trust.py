@@ -9,10 +9,9 @@ import pytest
 from tests.support.site_centre import DAY_S, NOW_S, Centre, MemoryTree, Mirror
 
 from ashore.control.sites.links import Pace
-from ashore.control.sites.ports import Absent
 from ashore.control.sites.roles import new_key_file, read_metadata, sign_file
 from ashore.control.sites.trust import CentreRefused, last_trusted
-from ashore.core.errors import Conflict
+from ashore.core.errors import Conflict, NotFound
 
 
 @pytest.fixture
@@ -144,7 +143,7 @@ def test_files_of_different_states_are_refused_as_mixed(centre, site, what):
 
 def test_a_file_that_is_missing_is_mixed(centre, site):
     refused(centre, site[0], lambda path, data: None if "snapshot" in path else data, "mixed")
-    with pytest.raises(Absent):
+    with pytest.raises(NotFound):
         centre.at_site(site[0], link=MemoryTree())
 
 

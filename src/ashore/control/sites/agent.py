@@ -22,7 +22,7 @@ from ashore.control.releases import ReleaseOffice
 from ashore.control.sites.fetch import NotNow, Puller, StoreHave, Throttle, is_open, model_copy
 from ashore.control.sites.model import NO_MODEL, ModelParts, Progress, Want
 from ashore.control.sites.parts import NAME
-from ashore.control.sites.ports import Away, CentreLink, NoSpace, Refused, WrongBytes
+from ashore.control.sites.ports import CentreLink, WrongBytes
 from ashore.control.sites.report import Served
 from ashore.control.sites.reports import Reports, Sources
 from ashore.control.sites.rows import SITE
@@ -32,7 +32,7 @@ from ashore.control.sites.switch import Assigned, Switch, local_reference, may_b
 from ashore.control.sites.trust import CentreRefused, Trusted, last_trusted, refresh
 from ashore.core.addresses import split_url
 from ashore.core.clock import Clock
-from ashore.core.errors import AshoreError, InvalidSpec, PermissionDenied
+from ashore.core.errors import AshoreError, InvalidSpec, PermissionDenied, RemoteRefused
 from ashore.kit.decode import UNDECODABLE
 from ashore.kit.folders import make_folder
 from ashore.kit.store import ModelCopy, ModelStore
@@ -158,10 +158,8 @@ class Agent:
             self._failed(f"{fault.attack}: {fault.message}")
         except NotNow as fault:
             self.note = fault.message
-        except (Away, Refused, NoSpace, WrongBytes) as fault:
-            retry_s = fault.retry_after_s or 0.0
-            self._failed(fault.message)
         except AshoreError as fault:
+            retry_s = fault.retry_after_s or 0.0
             self._failed(fault.message)
         pause_s = min(section.poll_s * 2 ** min(self._failures, 10), LONGEST_S) if self._failures else section.poll_s
         self._poll_s = self.clock.now_s() + max(retry_s, pause_s * (0.5 + self.luck()))
@@ -183,7 +181,7 @@ class Agent:
         want = self._trusted.want
         if want is None:
             self._trusted = before
-            raise Refused(f"the centre has no assignment for {self.joined.site}", hint="ask who runs the centre")
+            raise RemoteRefused(f"the centre has no assignment for {self.joined.site}", hint="ask who runs the centre")
         if want.certificate:
             self._certify(want.certificate)
         self.reports.taken(want.taken)

@@ -399,7 +399,7 @@ class Office:
         return what was signed.
 
         Raises:
-            NotFound: the centre has no keys. Conflict: the key of targets must sign first. Away: no tree.
+            NotFound: the centre has no keys. Conflict: the key of targets must sign first. SourceUnreachable: no tree.
         """
         with self.alone(".publishing"):
             with self.database.read() as connection:

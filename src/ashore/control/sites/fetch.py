@@ -23,8 +23,9 @@ from typing import Final, Literal
 
 from ashore.control.sites.delta import FULL, Plan, finish, making, read_index, unpack, whole
 from ashore.control.sites.model import Delta, ModelParts, PartFile, Progress, Segment
-from ashore.control.sites.ports import Away, CentreLink, Have, NoSpace, OnProgress, WrongBytes
+from ashore.control.sites.ports import CentreLink, Have, OnProgress, WrongBytes
 from ashore.core.bytesize import human_bytes
+from ashore.core.errors import DiskFull, SourceUnreachable
 from ashore.core.ids import Digest
 from ashore.kit.folders import make_folder
 from ashore.kit.store import BlobCopy, ModelCopy, ModelStore, disk_errors
@@ -43,7 +44,7 @@ FRUITLESS: Final = 4
 PAUSE_S: Final = 0.5
 
 
-class NotNow(Away):
+class NotNow(SourceUnreachable):
     """The hours in which this site fetches models have ended.
 
     It goes on in the next ones, with what has arrived. Change `[sites] hours` to fetch at other times.
@@ -173,7 +174,7 @@ class Puller:
             on_progress: Called as segments arrive.
 
         Raises:
-            NoSpace: before the first byte. Away, NotNow: later again. Absent, Refused.
+            DiskFull: before the first byte. SourceUnreachable, NotNow: later again. NotFound, RemoteRefused.
             WrongBytes: neither a delta nor the segments give what the signed list says.
         """
         with disk_errors(into):
@@ -311,7 +312,7 @@ class Puller:
                 seen = hashlib.sha256(part.read_bytes()).hexdigest()
                 if seen != segment.sha256:
                     raise WrongBytes(f"segment {segment.sha256[:16]} arrived with the SHA-256 {seen[:16]}")
-            except Away:
+            except SourceUnreachable:
                 gained = part.exists() and part.stat().st_size > before
                 fruitless = 0 if gained else fruitless + 1
                 if stop.is_set() or fruitless >= FRUITLESS or not self._may_fetch():
@@ -336,9 +337,11 @@ class Puller:
                 file.write(piece)
                 self._throttle.take(len(piece))
                 if stop.is_set():
-                    raise Away("the fetch was stopped")
+                    raise SourceUnreachable("the fetch was stopped")
         if part.stat().st_size < segment.stored:
-            raise Away(f"segment {segment.sha256[:16]} ended after {part.stat().st_size} of {segment.stored} bytes")
+            raise SourceUnreachable(
+                f"segment {segment.sha256[:16]} ended after {part.stat().st_size} of {segment.stored} bytes"
+            )
 
 
 def _still_needed(plan: Plan, into: Path) -> Iterator[int]:
@@ -399,12 +402,12 @@ def _link(file: PartFile, have: Have, into: Path) -> bool:
 
 
 def _check_room(files: Sequence[PartFile], into: Path) -> None:
-    """Raise `NoSpace` unless the new files fit on the disk beside what is there."""
+    """Raise `DiskFull` unless the new files fit on the disk beside what is there."""
     here = sum(one.stat().st_blocks * 512 for one in into.glob("*.part"))
     needed = sum(one.size for one in files if not (into / one.sha256).exists()) + SPARE_BYTES - here
     free = shutil.disk_usage(into).free
     if needed > free:
-        raise NoSpace(
+        raise DiskFull(
             f"the new version needs {human_bytes(needed)} at {into}; {human_bytes(free)} are free",
             hint=f"free {human_bytes(needed - free)} (`ashore model gc` may help); nothing was fetched",
         )

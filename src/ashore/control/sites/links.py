@@ -16,9 +16,9 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from ashore.control.sites.ports import Absent, Away, CentreLink, Refused, TooSlow, Tree, WrongBytes
-from ashore.core.errors import AshoreError, InvalidRequest, SourceUnreachable
-from ashore.kit.bucket import S3_HINT, Bucket
+from ashore.control.sites.ports import CentreLink, TooSlow, Tree, WrongBytes
+from ashore.core.errors import AshoreError, InvalidRequest, NotFound, RemoteRefused, SourceUnreachable
+from ashore.kit.bucket import Bucket
 from ashore.kit.egress import Allowed
 from ashore.kit.folders import make_folder
 from ashore.kit.wholefile import sync_folder
@@ -120,25 +120,16 @@ class FolderLink:
             yield
         except FileNotFoundError as fault:
             if not self.folder.is_dir():
-                raise Away(f"{self.folder} is not there", hint="mount it, or put the stick in") from fault
-            raise Absent(f"{self.folder} has no {path}") from fault
+                raise SourceUnreachable(f"{self.folder} is not there", hint="mount it, or put the stick in") from fault
+            raise NotFound(f"{self.folder} has no {path}") from fault
         except OSError as fault:
             if isinstance(fault, AshoreError):
                 raise
-            raise Away(f"{self.folder / path} cannot be {verb}: {fault.strerror}") from fault
+            raise SourceUnreachable(f"{self.folder / path} cannot be {verb}: {fault.strerror}") from fault
 
 
 class _Objects(Bucket):
     timeout_s = 30
-
-    def missing(self, key: str) -> AshoreError:
-        return Absent(f"{self.place} has no {key.removeprefix(self.prefix + '/')}")
-
-    def refused(self, key: str) -> AshoreError:
-        return Refused(f"{self.endpoint or 'S3'} denies access to {self.place}", hint=S3_HINT)
-
-    def away(self, key: str, said: str) -> AshoreError:
-        return Away(f"{self.place} cannot be reached: {said}", hint=S3_HINT)
 
 
 class BucketLink:
@@ -175,7 +166,7 @@ class BucketLink:
         try:
             with self._objects.translated(key):
                 obstore.head(self._objects.store, key)
-        except Absent:
+        except NotFound:
             return False
         return True
 
@@ -186,7 +177,7 @@ class BucketLink:
         import obstore
 
         key = self._objects.key(checked_path(path))
-        with suppress(Absent), self._objects.translated(key):
+        with suppress(NotFound), self._objects.translated(key):
             obstore.delete(self._objects.store, key)
 
 
@@ -284,10 +275,10 @@ class HttpLink:
             return
         said = f"{answer.url.host} answered {answer.status_code} for {path}"
         if answer.status_code in (401, 403):
-            raise Refused(said, hint="the centre may have revoked this site; ask who runs it")
+            raise RemoteRefused(said, hint="the centre may have revoked this site; ask who runs it")
         if answer.status_code in (404, 410):
-            raise Absent(said, hint="is that the address of the centre, and has it published?")
-        raise Away(said, hint="try again later; what has arrived is kept")
+            raise NotFound(said, hint="is that the address of the centre, and has it published?")
+        raise SourceUnreachable(said, hint="try again later; what has arrived is kept")
 
     @contextmanager
     def _translated(self) -> Iterator[None]:
@@ -296,9 +287,11 @@ class HttpLink:
         try:
             yield
         except (httpx.HTTPError, httpx.StreamError, OSError, SourceUnreachable, RuntimeError) as fault:
-            if isinstance(fault, (Away, TimeoutError)):
+            if isinstance(fault, (SourceUnreachable, TimeoutError)):
                 raise
-            raise Away(f"{self._url} cannot be reached: {fault}", hint="what has arrived is kept") from fault
+            raise SourceUnreachable(
+                f"{self._url} cannot be reached: {fault}", hint="what has arrived is kept"
+            ) from fault
 
 
 class Pace:

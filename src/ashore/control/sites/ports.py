@@ -11,34 +11,13 @@ from pathlib import Path
 from typing import Protocol
 
 from ashore.control.sites.model import Progress
-from ashore.core.errors import CorruptBlob, DiskFull, NotFound, RemoteRefused, SourceUnreachable
+from ashore.core.errors import CorruptBlob, SourceUnreachable
 
 
-class Away(SourceUnreachable):
-    """The centre, or what stands for it, cannot be reached.
-
-    The site goes on with what it has, and tries again later. Check the link if it stays so.
-    """
-
-
-class TooSlow(Away):
+class TooSlow(SourceUnreachable):
     """The other end sends so slowly that it may be an attack.
 
     Try again later, or from another mirror. What has arrived is kept.
-    """
-
-
-class Absent(NotFound):
-    """The tree has no file of that path.
-
-    Publish it again at the centre, or export the stick again.
-    """
-
-
-class Refused(RemoteRefused):
-    """The other end does not let this site read or write.
-
-    The centre may have revoked this site; ask who runs the centre.
     """
 
 
@@ -46,13 +25,6 @@ class WrongBytes(CorruptBlob):
     """What arrived is not what the signed list says: other bytes, too many, or none that can be unpacked.
 
     Nothing of it is kept. If it repeats, the mirror, the stick or a machine between alters files.
-    """
-
-
-class NoSpace(DiskFull):
-    """The disk has no room for the new version beside the old one.
-
-    Free the space that the message names; nothing was fetched.
     """
 
 
@@ -71,8 +43,9 @@ class CentreLink(Protocol):
             limit: Most bytes of the whole file. One more raises, however many the other end sends.
 
         Raises:
-            Away: there is no link, or it broke in the middle; `TooSlow` below the least rate.
-            Absent: there is no such file. Refused: this site may not read it. WrongBytes: it is larger than `limit`.
+            SourceUnreachable: there is no link, or it broke in the middle; `TooSlow` below the least rate.
+            NotFound: there is no such file. RemoteRefused: this site may not read it.
+            WrongBytes: it is larger than `limit`.
         """
         ...
 
@@ -80,7 +53,7 @@ class CentreLink(Protocol):
         """Write a file, a report, whole or not at all. May be called twice with the same bytes.
 
         Raises:
-            Away, Refused.
+            SourceUnreachable, RemoteRefused.
         """
         ...
 

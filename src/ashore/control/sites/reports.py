@@ -130,7 +130,7 @@ class Reports:
             acknowledges: Whether the centre has it once it is written; a stick still has to arrive there.
 
         Raises:
-            Away, Refused: as the link; what was not taken still waits.
+            SourceUnreachable, RemoteRefused: as the link; what was not taken still waits.
         """
         for one in self.spool.waiting:
             link.put(f"reports/{self._site}/{one.sequence}.json", one.text.encode())

@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from ashore.control.sites.model import ModelParts, Want
-from ashore.control.sites.ports import Absent, CentreLink, TooSlow, WrongBytes, read_whole
+from ashore.control.sites.ports import CentreLink, TooSlow, WrongBytes, read_whole
 from ashore.control.sites.report import Attack
 from ashore.control.sites.roles import METADATA, SITES, model_path, stored_path, want_path
-from ashore.core.errors import CorruptBlob, HomeBusy
+from ashore.core.errors import CorruptBlob, HomeBusy, NotFound
 from ashore.kit.decode import UNDECODABLE
 from ashore.kit.folders import make_folder
 from ashore.kit.wholefile import write_whole
@@ -87,7 +87,7 @@ def refresh(
 
     Raises:
         CentreRefused: an attack, by name; the trusted state stays.
-        Away, Refused: as the link.
+        SourceUnreachable, RemoteRefused: as the link.
         HomeBusy: another process refreshes this folder.
     """
     with _held(trusted):
@@ -189,7 +189,7 @@ def _fetcher(link: CentreLink) -> Any:
         def download_bytes(self, url: str, max_length: int) -> bytes:
             try:
                 return read_whole(link, url, limit=max_length)
-            except Absent as fault:
+            except NotFound as fault:
                 if url.endswith("timestamp.json"):  # named by no other file: there is no centre's tree
                     raise
                 raise DownloadHTTPError(str(fault), 404) from fault
