@@ -273,6 +273,18 @@ def test_an_auditor_walks_through_an_inspection_and_others_do_not(site: Site) ->
     assert "检查流程" in site.get("/audit", "auditor", accept_language="zh").text
 
 
+def test_an_auditor_finds_a_record_by_words_and_opens_it(site: Site) -> None:
+    site.get("/audit", "auditor")
+    page = site.get("/audit?q=audit%3Asearch%20today%20done", "auditor").text
+    links = re.findall(r'<a href="\./?(audit\?[^"]*seq=[^"]*)">audit:search</a>', page)
+    assert links and page.count('class="chip info"') == 3
+    record = site.get(f"/{links[0].replace('&amp;', '&')}", "auditor")
+    assert record.status == 200 and "audit/record" in record.text and "As it is written" in record.text
+    assert site.get("/audit?chain=api-0&seq=999999&at=2026-01-01", "auditor").status == 404
+    assert 'class="fault"' in site.get("/audit?q=since%3Dsoon", "auditor").text
+    assert "seq=" not in site.get("/audit?q=done", "developer").text
+
+
 def test_a_form_that_replaces_a_policy_begins_with_the_one_in_force(site: Site) -> None:
     site.post("/call/access-role/put", "security-officer", {"role": "asker", "rules": "infer on model/chat"})
     form = site.get("/call/access-policy/apply", "security-officer").text

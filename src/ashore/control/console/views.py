@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
+from ashore.control.console.auditing import audit_page
 from ashore.control.console.home import home_page
 from ashore.control.console.kitpage import kit_page
 from ashore.control.console.mine import my_page
@@ -16,5 +17,5 @@ from ashore.control.console.model import Answer
 from ashore.control.console.reader import Reader
 
 View = Callable[[Reader], Awaitable[Answer]]
-VIEWS: Final[Mapping[str, View]] = {"": home_page, "me": my_page, "kit": kit_page}
+VIEWS: Final[Mapping[str, View]] = {"": home_page, "me": my_page, "kit": kit_page, "audit": audit_page}
 """Behind `/console/`. With `?_tab=NOUN` the derived page of a subject opens, also where its address has a view."""
