@@ -11,7 +11,18 @@ from itertools import pairwise
 import pytest
 
 from ashore.core.errors import InvalidRequest, RemoteRefused, SourceUnreachable, Unauthenticated
-from ashore.lab.bench import LoadPlan, Slo, percentile, poisson_arrivals, report_json, run_load
+from ashore.lab.bench import (
+    WORKLOADS,
+    LoadPlan,
+    LookupReport,
+    Slo,
+    WorkloadPrompts,
+    percentile,
+    poisson_arrivals,
+    report_json,
+    run_load,
+    run_with_and_without_lookup,
+)
 from ashore.lab.bench.client import Connection, Reply, Target, has_text
 from ashore.lab.bench.decode import to_record
 from ashore.lab.bench.prompts import PromptMaker, estimate_tokens
@@ -310,3 +321,42 @@ def test_prompts_have_the_length_asked_for_where_a_token_is_a_letter(wanted: int
 
     report = measure(spell, prompt_tokens=wanted, output_tokens=1, requests=20)
     assert report.prompt_tokens / 20 == pytest.approx(wanted, rel=0.15)
+
+
+def test_workloads_have_prompts_of_real_texts_and_another_seed_has_others() -> None:
+    for kind in WORKLOADS:
+        made = [WorkloadPrompts(kind, seed=seed).prompt(index, 0) for seed in (0, 1) for index in range(40)]
+        again = [WorkloadPrompts(kind, seed=seed).prompt(index, 0) for seed in (0, 1) for index in range(40)]
+        assert made == again
+        assert len(set(made[:40]) & set(made[40:])) <= 8, kind
+        assert all(50 < len(prompt) < 6_000 for prompt in made)
+
+
+def test_a_workload_is_sent_with_tokens_looked_up_and_without_in_turns() -> None:
+    seen: list[tuple[object, object, str]] = []
+
+    async def answer(writer: asyncio.StreamWriter, body: dict[str, object]) -> None:
+        content = body["messages"][0]["content"]  # type: ignore[index]
+        seen.append((body.get("lookup", True), body["cache_salt"], str(content)))
+        assert "ignore_eos" not in body
+        await answer_normally(writer, body)
+
+    told: list[int] = []
+
+    async def measured() -> LookupReport:
+        async with server(answer) as url:
+            plan = LoadPlan(
+                url=url, model="m", concurrency=1, requests=2, workload="edit", output_tokens=4, ignore_eos=False
+            )
+            return await run_with_and_without_lookup(plan, progress=told.append)
+
+    report = asyncio.run(measured())
+    assert sorted(prompt for on, _, prompt in seen if on) == sorted(prompt for on, _, prompt in seen if not on)
+    assert {(looks_up, salt) for looks_up, salt, _ in seen} == {(True, "0 True"), (False, "0 False")}
+    assert told == [1, 2, 3, 4]
+    assert len(report.rounds) == 2
+    assert report.ratios[0] == report.rounds[0][0].tok_per_s / report.rounds[0][1].tok_per_s
+    written = json.loads(report_json(report))
+    assert written["workload"] == "edit"
+    assert written["ratio"] == pytest.approx(report.ratio)
+    assert written["rounds"][0]["without"]["completion_tokens"] == 4

@@ -28,6 +28,7 @@ def serve(
     concurrency: int | None = None,
     requests: int | None = None,
     duration: float | None = None,
+    workload: Literal["edit", "rag", "extract", "chat"] | None = None,
     prompt_tokens: int = 32,
     output_tokens: int = 64,
     system_tokens: int = 0,
@@ -47,8 +48,11 @@ def serve(
         rate: Open loop: requests per second, arriving at random (Poisson), however slowly the server answers.
         concurrency: Closed loop: number of users; each sends a request when its last one is answered. Default: 16,
             unless --rate is given.
-        requests: Requests to send; default: four for each user, or 100.
+        requests: Requests to send; default: four for each user, or 100. With --workload, as many of each kind.
         duration: Seconds after which no new request is sent.
+        workload: Ask for what people ask for, with tokens looked up and without in turns, and report the ratio: edited
+            code, quoted passages, extracted fields, or stories, where nothing is copied. Another --seed gives other
+            prompts; answers end by themselves, after --output-tokens at the latest.
         prompt_tokens: Length of a prompt, template included, as the server counts it.
         output_tokens: Length of an answer.
         system_tokens: Length of a system prompt that all requests share.
@@ -62,12 +66,17 @@ def serve(
     """
     import asyncio
 
-    from ashore.lab.bench import LoadPlan, Slo, report_json, run_load
+    from ashore.lab.bench import LoadPlan, LoadReport, LookupReport, Slo, report_json, run_load
+    from ashore.lab.bench import run_with_and_without_lookup as run_compared
 
     if rate is None and concurrency is None:
         concurrency = 16
     if requests is None and duration is None:
         requests = 4 * concurrency if concurrency else 100
+    if workload is not None and (requests is None or concurrency is None):
+        raise InvalidRequest(
+            "--workload compares answers to a number of users", hint="--concurrency 8 --requests 64, and no --rate"
+        )
     target = find_target(url, key=key)
     plan = LoadPlan(
         url=target.url,
@@ -84,10 +93,16 @@ def serve(
         system_tokens=system_tokens,
         slo=Slo(ttft_ms=slo_ttft_ms, tpot_ms=slo_tpot_ms),
         seed=seed,
+        workload=workload,
+        ignore_eos=workload is None,
         extra_body=_json_object(extra),
     )
-    with Counter(requests) as counter:
-        report = asyncio.run(run_load(plan, progress=counter.show))
+    report: LoadReport | LookupReport
+    with Counter(2 * requests if requests and workload else requests) as counter:
+        if workload is None:
+            report = asyncio.run(run_load(plan, progress=counter.show))
+        else:
+            report = asyncio.run(run_compared(plan, progress=counter.show))
     if json_ is not None:
         written = report_json(report)
         if str(json_) == "-":
@@ -95,8 +110,12 @@ def serve(
         else:
             json_.write_bytes(written + b"\n")
     if json_ is None or str(json_) != "-":
-        _print(report)
-    return 0 if report.succeeded else 4
+        if isinstance(report, LookupReport):
+            _print_compared(report)
+        else:
+            _print(report)
+    sides = [report] if isinstance(report, LoadReport) else [side for pair in report.rounds for side in pair]
+    return 0 if all(side.succeeded for side in sides) else 4
 
 
 def _json_object(text: str) -> dict[str, object]:
@@ -132,6 +151,29 @@ class Counter:
     def __exit__(self, *exc: object) -> None:
         if self._shown:
             print("\r\033[K", end="", file=sys.stderr, flush=True)
+
+
+def _print_compared(report: Any) -> None:
+    first = report.rounds[0][0]
+    print(f"{first.model} at {first.url}: {first.load}, workload {report.workload}, tokens looked up and not, in turns")
+    rows = [
+        (
+            str(number),
+            *(f"{side.tok_per_s:,.1f}" for side in pair),
+            f"{ratio:.2f}",
+            *(f"{side.tpot_ms.p50:,.1f}" for side in pair),
+            f"{pair[0].accepted_tokens:,} of {pair[0].accepted_tokens + pair[0].rejected_tokens:,}",
+            f"{pair[0].completion_tokens:,}",
+        )
+        for number, (pair, ratio) in enumerate(zip(report.rounds, report.ratios, strict=True), 1)
+    ]
+    heads = ("round", "tok/s with", "without", "ratio", "ms/token with", "without", "accepted", "tokens")
+    table(heads, rows)
+    print(f"median: {report.ratio:.2f} times the tokens/s with look-up")
+    for pair in report.rounds:
+        for side in pair:
+            for name, count in side.errors.items():
+                print(on_a_screen(f"{count} failed: {name}"))
 
 
 def _print(report: Any) -> None:

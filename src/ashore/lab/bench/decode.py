@@ -64,6 +64,7 @@ def to_record(index: int, answer: Reply, *, started_at: float) -> RequestRecord:
     if not error and not done:
         error = "stream ended without [DONE]"
     cached = (usage.get("prompt_tokens_details") or {}).get("cached_tokens") or 0
+    made = usage.get("completion_tokens_details") or {}
     return RequestRecord(
         index=index,
         start_s=start_s,
@@ -75,6 +76,8 @@ def to_record(index: int, answer: Reply, *, started_at: float) -> RequestRecord:
         prompt_tokens=int(usage.get("prompt_tokens") or 0),
         cached_tokens=int(cached),
         completion_tokens=int(usage.get("completion_tokens") or len(times)),
+        accepted_tokens=int(made.get("accepted_prediction_tokens") or 0),
+        rejected_tokens=int(made.get("rejected_prediction_tokens") or 0),
         finish_reason=finish,
         text="".join(event_text(event_json(e) or {}) for e in answer.events or ()),
     )

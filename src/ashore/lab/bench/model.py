@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import statistics
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from ashore.core.errors import InvalidRequest
+from ashore.lab.bench.workloads import Workload
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +42,10 @@ class LoadPlan:
     """Length of the prompt as the server counts it, template and system prompt left out of the reckoning when
     `calibrate` is off, the template included when it is on."""
     output_tokens: int = 64
+    workload: Workload | None = None
+    """Prompts of this kind instead of `prompt_tokens`; use it with `calibrate` off."""
+    first_index: int = 0
+    """Number of the first prompt."""
     system_tokens: int = 0
     """Length of a system prompt that every request shares; 0: none."""
     seed: int = 0
@@ -97,6 +103,8 @@ class RequestRecord:
     prompt_tokens: int = 0
     cached_tokens: int = 0
     completion_tokens: int = 0
+    accepted_tokens: int = 0
+    rejected_tokens: int = 0
     finish_reason: str = ""
     text: str = ""
 
@@ -132,6 +140,25 @@ class Goodput:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LookupReport:
+    """A workload with tokens looked up and without, in turns."""
+
+    workload: Workload
+    rounds: tuple[tuple[LoadReport, LoadReport], ...]
+    """With and without, of the same prompts: one of each user."""
+
+    @property
+    def ratios(self) -> tuple[float, ...]:
+        """Tokens per second with look-up as a multiple of those without, by round."""
+        return tuple(on.tok_per_s / max(off.tok_per_s, 1e-9) for on, off in self.rounds)
+
+    @property
+    def ratio(self) -> float:
+        """Median of `ratios`."""
+        return statistics.median(self.ratios)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LoadReport:
     """Result of a measurement."""
 
@@ -149,6 +176,9 @@ class LoadReport:
     prompt_tokens: int
     cached_tokens: int
     completion_tokens: int
+    accepted_tokens: int
+    """Of these, tokens that the server had proposed by look-up or with a draft."""
+    rejected_tokens: int
     requests_per_s: float
     tok_per_s: float
     """Completion tokens over `wall_s`."""

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import msgspec
 
-from ashore.lab.bench.model import Distribution, Goodput, LoadPlan, LoadReport, RequestRecord, Slo
+from ashore.lab.bench.model import Distribution, Goodput, LoadPlan, LoadReport, LookupReport, RequestRecord, Slo
 
 
 def percentile(ordered: Sequence[float], share: float) -> float:
@@ -86,6 +87,8 @@ def summarise(plan: LoadPlan, records: Sequence[RequestRecord], *, wall_s: float
         prompt_tokens=sum(r.prompt_tokens for r in ordered),
         cached_tokens=sum(r.cached_tokens for r in ordered),
         completion_tokens=tokens,
+        accepted_tokens=sum(r.accepted_tokens for r in ordered),
+        rejected_tokens=sum(r.rejected_tokens for r in ordered),
         requests_per_s=len(whole) / wall_s,
         tok_per_s=tokens / wall_s,
         ttft_ms=distribution_ms(ttft),
@@ -103,8 +106,17 @@ def summarise(plan: LoadPlan, records: Sequence[RequestRecord], *, wall_s: float
     )
 
 
-def report_json(report: LoadReport) -> bytes:
+def report_json(report: LoadReport | LookupReport) -> bytes:
     """Return the report as indented JSON, without its records."""
-    plain = msgspec.to_builtins(report)
-    del plain["records"]
+    if isinstance(report, LoadReport):
+        plain = _plain(report)
+    else:
+        rounds = [{"with_lookup": _plain(on), "without": _plain(off)} for on, off in report.rounds]
+        plain = {"workload": report.workload, "ratio": report.ratio, "ratios": report.ratios, "rounds": rounds}
     return msgspec.json.format(msgspec.json.encode(plain), indent=2)
+
+
+def _plain(report: LoadReport) -> dict[str, Any]:
+    plain: dict[str, Any] = msgspec.to_builtins(report)
+    del plain["records"]
+    return plain

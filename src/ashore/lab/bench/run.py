@@ -13,10 +13,11 @@ import msgspec
 from ashore.core.errors import RemoteRefused, SourceUnreachable, Unauthenticated
 from ashore.lab.bench.client import Pool, Reply, Target
 from ashore.lab.bench.decode import event_json, json_object, to_record
-from ashore.lab.bench.model import LoadPlan, LoadReport
+from ashore.lab.bench.model import LoadPlan, LoadReport, LookupReport
 from ashore.lab.bench.prompts import PromptMaker, estimate_tokens, tokenizer_counter
 from ashore.lab.bench.report import summarise
 from ashore.lab.bench.schedule import poisson_arrivals
+from ashore.lab.bench.workloads import WorkloadPrompts
 
 WARMUP_INDEX = 1_000_000
 """Prompts for probes and warm-up, so that no counted request repeats one."""
@@ -29,7 +30,9 @@ class Sender:
         count = tokenizer_counter(plan.tokenizer) if plan.tokenizer else estimate_tokens
         self.plan = plan
         self._pool = pool
-        self._maker = PromptMaker(seed=plan.seed, count_tokens=count)
+        self._maker: PromptMaker | WorkloadPrompts = PromptMaker(seed=plan.seed, count_tokens=count)
+        if plan.workload is not None:
+            self._maker = WorkloadPrompts(plan.workload, seed=plan.seed)
         self._system = self._maker.system(plan.system_tokens) if plan.system_tokens else ""
         self._path = "/chat/completions" if plan.api == "chat" else "/completions"
         self.user_tokens = plan.prompt_tokens
@@ -37,7 +40,7 @@ class Sender:
     def request(self, index: int, *, output_tokens: int | None = None, system: bool = True) -> bytes:
         """Return the bytes of the request with this index."""
         plan = self.plan
-        prompt = self._maker.prompt(index, self.user_tokens)
+        prompt = self._maker.prompt(plan.first_index + index, self.user_tokens)
         intro = self._system if system else ""
         body: dict[str, object] = {"model": plan.model, "stream": True, "stream_options": {"include_usage": True}}
         if plan.api == "chat":
@@ -163,6 +166,45 @@ async def open_loop(sender: Sender, record: Callable[[int, Reply], None], *, sta
             if delay > 0:
                 await asyncio.sleep(delay)
             tasks.create_task(one(index, started_at + at_s))
+
+
+async def run_with_and_without_lookup(plan: LoadPlan, *, progress: Callable[[int], None] | None = None) -> LookupReport:
+    """Measure a workload in rounds of one request for each user, each with tokens looked up and without, on the same
+    prompts; which comes first alternates, so that a machine that is busy now and then is so for both. Each side has
+    its own prefix cache (`cache_salt`), and no round repeats a prompt.
+
+    Args:
+        plan: What one side sends; with a workload, a concurrency and a number of requests.
+        progress: Called with the number of counted requests that have ended, after each.
+
+    Raises:
+        SourceUnreachable, Unauthenticated, RemoteRefused: the server refuses the first request.
+    """
+    assert plan.workload is not None and plan.requests is not None and plan.concurrency is not None
+    users = min(plan.concurrency, plan.requests)
+    seen: list[tuple[LoadReport, LoadReport]] = []
+    done = 0
+
+    def count(number: int) -> None:
+        if progress is not None:
+            progress(done + number)
+
+    for number in range(plan.requests // users):
+        sides: dict[bool, LoadReport] = {}
+        for looks_up in (False, True) if number % 2 else (True, False):
+            given = {"lookup": None if looks_up else False, "cache_salt": f"{plan.seed} {looks_up}"}
+            side = dataclasses.replace(
+                plan,
+                requests=users,
+                first_index=number * users,
+                warmup=0 if number else plan.warmup,
+                calibrate=False,
+                extra_body={**given, **plan.extra_body},
+            )
+            sides[looks_up] = await run_load(side, progress=count)
+            done += users
+        seen.append((sides[True], sides[False]))
+    return LookupReport(workload=plan.workload, rounds=tuple(seen))
 
 
 async def run_load(plan: LoadPlan, *, progress: Callable[[int], None] | None = None) -> LoadReport:
