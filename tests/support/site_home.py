@@ -15,8 +15,9 @@ from tiny_models import make_tiny_model
 
 from ashore.control.sites import Parts
 from ashore.control.sites import switch as switching
+from ashore.control.sites.model import Serve
 from ashore.control.sites.rows import SITE, SiteRows
-from ashore.control.sites.switch import Assigned, Switch, local_reference, may_begin, missing
+from ashore.control.sites.switch import Switch, local_reference, may_begin, missing
 from ashore.core.clock import ManualClock
 from ashore.kit.recorder import MemoryRecorder
 from ashore.kit.state import open_state
@@ -93,8 +94,8 @@ class Site:
                          name=reference, variant=""), folder  # fmt: skip
 
     @staticmethod
-    def assigned(**digests: str) -> list[Assigned]:
-        return [Assigned(alias=alias, digest=digest, name="tiny") for alias, digest in digests.items()]
+    def assigned(**digests: str) -> list[Serve]:
+        return [Serve(alias=alias, model=digest, name="tiny") for alias, digest in digests.items()]
 
     def supervise(self) -> None:
         """Load what should be loaded."""

@@ -28,7 +28,7 @@ from ashore.control.sites.reports import Reports, Sources
 from ashore.control.sites.rows import SITE
 from ashore.control.sites.section import SitesSection
 from ashore.control.sites.status import Status
-from ashore.control.sites.switch import Assigned, Switch, local_reference, may_begin, missing
+from ashore.control.sites.switch import Switch, local_reference, may_begin, missing
 from ashore.control.sites.trust import CentreRefused, Trusted, last_trusted, refresh
 from ashore.core.addresses import split_url
 from ashore.core.clock import Clock
@@ -204,15 +204,15 @@ class Agent:
         want, trusted = self.want, self._trusted
         if want is None or trusted is None or want.frozen or self.clock.now_s() < self.memory.hold_until_s:
             return
-        journal, assigned, self.untaken = self.switch.journal, assigned_of(want), ""
-        if not may_begin(journal, assigned, want.sequence):
+        journal, self.untaken = self.switch.journal, ""
+        if not may_begin(journal, want.serve, want.sequence):
             return
         try:
             parts = self.switch.other_parts(want.policies)
         except (InvalidSpec, PermissionDenied) as fault:
             self.untaken = self.note = fault.message
             return
-        lacking = missing(journal, assigned)
+        lacking = missing(journal, want.serve)
         if not lacking and parts is None:
             return
         until_s = min((one.deadline for one in want.serve if one.deadline is not None), default=0.0)
@@ -225,8 +225,8 @@ class Agent:
 
         throttle = Throttle(min(limits, default=0))
         puller = Puller(link, throttle=throttle, may_fetch=may_fetch)
-        staged = {one.digest: self._staged(trusted.parts[one.digest], puller, trusted.parts) for one in lacking}
-        names = {one.digest: local_reference(one.name, one.digest) for one in lacking}
+        staged = {one.model: self._staged(trusted.parts[one.model], puller, trusted.parts) for one in lacking}
+        names = {one.model: local_reference(one.name, one.model) for one in lacking}
 
         def copy_of(digest: str) -> tuple[ModelCopy, Path]:
             created_s = int(self.clock.now_s())
@@ -370,14 +370,6 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     hold_until_s: float | None = None
     bring: str = ""
     """Folder of a stick."""
-
-
-def assigned_of(want: Want) -> list[Assigned]:
-    """Return the assignments of a want."""
-    return [
-        Assigned(alias=one.alias, digest=one.model, name=one.name, gate=one.gate, until_s=one.deadline or 0)
-        for one in want.serve
-    ]
 
 
 def _host(centre: str) -> str:

@@ -16,6 +16,7 @@ from typing import Final, Literal, Protocol
 import msgspec
 
 from ashore.control.releases import ReleaseOffice
+from ashore.control.sites.model import Serve
 from ashore.control.sites.parts import NAME, Parts, SiteParts
 from ashore.control.sites.rows import SITE
 from ashore.core.clock import Clock
@@ -27,7 +28,6 @@ from ashore.kit.store import ModelCopy, ModelStore
 from ashore.kit.store.refs import parse_reference
 from ashore.kit.wholefile import write_whole
 
-Gate = Literal["smoke", "shadow", "none"]
 Phase = Literal["idle", "preparing", "switching", "judging", "undoing"]
 
 JUDGE_S: Final = 60
@@ -42,19 +42,7 @@ MOST_FAILED: Final = 64
 log = logging.getLogger("ashore.sites")
 
 
-class Assigned(msgspec.Struct, frozen=True, kw_only=True):
-    """One alias, and the model that it shall answer with."""
-
-    alias: str
-    digest: str
-    name: str
-    """`name` or `name@variant` at the centre."""
-    gate: Gate = "smoke"
-    until_s: float = 0
-    """When an undecided shadow passes by its probe alone; 0: after `WARM_S`."""
-
-
-class Item(Assigned, frozen=True, kw_only=True):
+class Item(Serve, frozen=True, kw_only=True):
     """An assignment on its way."""
 
     release: str
@@ -123,32 +111,21 @@ class Probe(Protocol):
 def local_reference(name: str, digest: str) -> str:
     """Return under which name the store of a site has a version: versions of one model lie beside each other."""
     reference = parse_reference(name)
-    short = digest.removeprefix("sha256:")[:12]
+    short = _short(digest)
     variant = f"@{reference.variant}" if reference.variant else ""
     return f"{reference.name[: 127 - len(short)]}-{short}{variant}"
 
 
-def items_of(assigned: Sequence[Assigned], sequence: int) -> tuple[Item, ...]:
-    """Return the assignments with the names of their releases."""
-    return tuple(
-        Item(
-            **msgspec.structs.asdict(one),
-            release=f"{one.alias}-{one.digest.removeprefix('sha256:')[:8]}-{sequence}",
-        )
-        for one in assigned
-    )
-
-
-def may_begin(journal: Journal, assigned: Sequence[Assigned], sequence: int) -> bool:
+def may_begin(journal: Journal, assigned: Sequence[Serve], sequence: int) -> bool:
     """Return whether nothing is on its way, and nothing of this want has failed."""
-    tried = {NAME, *(one.digest for one in assigned)}
+    tried = {NAME, *(one.model for one in assigned)}
     return journal.phase == "idle" and not any(f.sequence >= sequence and f.digest in tried for f in journal.failed)
 
 
-def missing(journal: Journal, assigned: Sequence[Assigned]) -> tuple[Assigned, ...]:
+def missing(journal: Journal, assigned: Sequence[Serve]) -> tuple[Serve, ...]:
     """Return the assignments that differ from what is served."""
     now = journal.current
-    return tuple(one for one in assigned if one.alias not in now or now[one.alias].digest != one.digest)
+    return tuple(one for one in assigned if one.alias not in now or now[one.alias].digest != one.model)
 
 
 class Switch:
@@ -201,7 +178,7 @@ class Switch:
 
     def begin(
         self,
-        assigned: Sequence[Assigned],
+        assigned: Sequence[Serve],
         sequence: int,
         staged: Callable[[str], tuple[ModelCopy, Path]],
         parts: Parts | None = None,
@@ -219,14 +196,18 @@ class Switch:
             AshoreError: the disk is full, a name is taken. Nothing has changed but the store.
         """
         for one in assigned:
-            reference = local_reference(one.name, one.digest)
-            if not self._has(reference, one.digest):
-                copy, folder = staged(one.digest)
+            reference = local_reference(one.name, one.model)
+            if not self._has(reference, one.model):
+                copy, folder = staged(one.model)
                 self._store.put_back([copy], partial(_blob_in, folder))
         now_s = self._clock.now_s()
+        items = tuple(
+            Item(**msgspec.structs.asdict(one), release=f"{one.alias}-{_short(one.model)[:8]}-{sequence}")
+            for one in assigned
+        )
         self._note(
             msgspec.structs.replace(
-                self.journal, phase="preparing", sequence=sequence, items=items_of(assigned, sequence), began_s=now_s,
+                self.journal, phase="preparing", sequence=sequence, items=items, began_s=now_s,
                 why="", culprit="", parts=parts,
                 parts_before={} if parts is None or self._parts is None else self._parts.now(),
             )
@@ -306,7 +287,7 @@ class Switch:
         return not wrong
 
     def _create(self, item: Item) -> Course:
-        reference = self._ready(local_reference(item.name, item.digest))
+        reference = self._ready(local_reference(item.name, item.model))
         wish = ReleaseWish(model=reference, alias=item.alias)
         return self._office.create(SITE, wish, name=item.release, override=self._why()).course
 
@@ -365,7 +346,7 @@ class Switch:
 
     def _settle(self) -> None:
         now, items = self.journal, self.journal.items
-        fresh = {i.alias: Version(digest=i.digest, release=i.release, sequence=now.sequence) for i in items}
+        fresh = {i.alias: Version(digest=i.model, release=i.release, sequence=now.sequence) for i in items}
         former = {**now.former, **{alias: one for alias, one in now.current.items() if alias in fresh}}
         self._note(
             msgspec.structs.replace(
@@ -375,8 +356,8 @@ class Switch:
         self.free()
 
     def _give_up(self, item: Item, why: str) -> None:
-        log.warning("%s does not stay on %s: %s", item.alias, item.digest, why)
-        self._fail(item.digest, why)
+        log.warning("%s does not stay on %s: %s", item.alias, item.model, why)
+        self._fail(item.model, why)
 
     def _fail(self, culprit: str, why: str) -> None:
         answered = self.journal.phase == "judging"
@@ -414,7 +395,7 @@ class Switch:
     def free(self) -> int:
         """Delete the versions from the centre that are neither current nor the way back; return the freed bytes."""
         now = self.journal
-        kept = {one.digest for one in (*now.current.values(), *now.former.values())} | {one.digest for one in now.items}
+        kept = {one.digest for one in (*now.current.values(), *now.former.values())} | {one.model for one in now.items}
         book, old = self._office.book(SITE), set()
         for release in book.releases.values():
             ours = release.created_by == SITE.principal.id and book.courses[release.name].state not in HOSTED
@@ -436,7 +417,7 @@ class Switch:
             return False
 
     def _is_late(self, item: Item) -> bool:
-        return self._clock.now_s() >= (item.until_s or self.journal.began_s + WARM_S)
+        return self._clock.now_s() >= (item.deadline or self.journal.began_s + WARM_S)
 
     def _why(self) -> str:
         return f"the centre's want {self.journal.sequence}"
@@ -451,7 +432,11 @@ def _blob_in(folder: Path, digest: Digest) -> Path:
 
 
 def _is_of(name: str, digest: str) -> bool:
-    return name.endswith(f"-{digest.removeprefix('sha256:')[:12]}")
+    return name.endswith(f"-{_short(digest)}")
+
+
+def _short(digest: str) -> str:
+    return digest.removeprefix("sha256:")[:12]
 
 
 def _leads_to(book: Book, item: Item) -> bool:
