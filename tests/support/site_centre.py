@@ -19,7 +19,6 @@ from ashore.control.sites.model import ModelParts, PartFile, Segment, Serve, Wan
 from ashore.control.sites.ports import Tree, WrongBytes
 from ashore.control.sites.report import Served, SiteReport, sign_report
 from ashore.control.sites.roles import (
-    Lives,
     Model,
     Signing,
     model_path,
@@ -102,7 +101,7 @@ class Centre:
     """The centre of a test: its keys, its tree, its sites."""
 
     folder: Path
-    lives: Lives = field(default_factory=Lives)
+    lives: SitesSection = field(default_factory=SitesSection)
     now_s: float = NOW_S
     tree: MemoryTree = field(default_factory=MemoryTree)
     secrets: dict[str, bytes] = field(default_factory=dict)

@@ -24,7 +24,7 @@ from ashore.control.sites.model import NO_MODEL, ModelParts, Serve, Want
 from ashore.control.sites.ports import Tree, read_whole
 from ashore.control.sites.publish import export
 from ashore.control.sites.report import REPORT_BYTES, open_report
-from ashore.control.sites.roles import METADATA, METADATA_BYTES, Lives, Model, Signing, model_path, stored_path
+from ashore.control.sites.roles import METADATA, METADATA_BYTES, Model, Signing, model_path, stored_path
 from ashore.control.sites.section import SitesSection
 from ashore.control.sites.sql import (
     Rollout,
@@ -93,11 +93,7 @@ class Office:
     @property
     def signing(self) -> Signing:
         """What signs for this centre now."""
-        said = self.section()
-        lives = Lives(
-            root=said.root_days, targets=said.targets_days, director=said.director_days, timestamp=said.timestamp_days
-        )
-        return Signing(self.tree, self.secret, lives, self.now_s)
+        return Signing(self.tree, self.secret, self.section(), self.now_s)
 
     def secret(self, name: str) -> bytes:
         """Return a secret of the state, made on first use."""

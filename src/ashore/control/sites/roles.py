@@ -20,9 +20,8 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-import msgspec
-
 from ashore.control.sites.ports import Tree, read_whole
+from ashore.control.sites.section import SitesSection
 from ashore.core.errors import Conflict, InvalidSpec, NotFound
 from ashore.kit.wholefile import write_whole
 
@@ -43,15 +42,6 @@ DIRECTOR: Final = "x-ashore-director"
 
 Secret = Callable[[str], bytes]
 """Gives 32 secret bytes by name, made on first use: the seed of a key."""
-
-
-class Lives(msgspec.Struct, frozen=True, kw_only=True):
-    """Days until each signature expires. A site that gets no fresh one takes nothing new, and serves on."""
-
-    root: float = 365
-    targets: float = 90
-    director: float = 30
-    timestamp: float = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,8 +149,8 @@ def _signer(key: Ed25519PrivateKey) -> Any:
 class Signing:
     """Signs and publishes. One process at a time: the caller holds a lock."""
 
-    def __init__(self, tree: Tree, secret: Secret, lives: Lives, now_s: float) -> None:
-        """Create it; touches nothing."""
+    def __init__(self, tree: Tree, secret: Secret, lives: SitesSection, now_s: float) -> None:
+        """Create it; touches nothing. `lives`: says how long signatures are good."""
         self.tree, self._secret, self._lives, self._now_s = tree, secret, lives, int(now_s)
 
     # the operators' part
@@ -182,7 +172,7 @@ class Signing:
         root.roles["root"].threshold = threshold
         for role in ("timestamp", "snapshot", "targets"):
             root.add_key(targets if role == "targets" and targets is not None else self._key(role, 1).public_key, role)
-        root.expires = self._expires(self._lives.root)
+        root.expires = self._expires(self._lives.root_days)
         return Metadata(root)
 
     def next_root(self, rotate: Collection[str], *, keys: Iterable[Any] = (), targets: Any | None = None) -> Any:
@@ -217,7 +207,7 @@ class Signing:
                 root.add_key(one, role)
         root.unrecognized_fields[GENERATIONS] = generations
         root.version += 1
-        root.expires = self._expires(self._lives.root)
+        root.expires = self._expires(self._lives.root_days)
         return Metadata(root)
 
     def install(self, staged: Metadata[Any]) -> str:
@@ -319,14 +309,14 @@ class Signing:
                 models, meta.get("targets.json", 0), root.unrecognized_fields[GENERATIONS]["director"]
             )
             is_same = current is not None and _said(current) == _said(fresh.signed)
-            if not is_same or self._is_due(current.version, self._lives.targets):
+            if not is_same or self._is_due(current.version, self._lives.targets_days):
                 current = renew("targets", fresh, self._key("targets", generation))
         elif current is None:
             raise Conflict("targets is not signed yet", hint="`ashore site keys stage`, then sign and install its file")
 
         # which sites there are, and what each shall serve
         director = self._key("director", current.unrecognized_fields[DIRECTOR])
-        keyid, days = director.public_key.keyid, self._lives.director
+        keyid, days = director.public_key.keyid, self._lives.director_days
         roles = {
             f"site-{site}": DelegatedRole(f"site-{site}", [keyid], 1, True, paths=[want_path(site)]) for site in wants
         }
@@ -357,8 +347,8 @@ class Signing:
             version = renew("snapshot", Metadata(shown), self._key("snapshot", generations["snapshot"])).version
         last = 0 if stamp is None else stamp.signed.version
         is_good = stamp is not None and _verifies(root, "timestamp", stamp)
-        if "snapshot" in done or not is_good or self._is_due(last, self._lives.timestamp):
-            one = Timestamp(version=self._next(last), expires=self._expires(self._lives.timestamp))
+        if "snapshot" in done or not is_good or self._is_due(last, self._lives.timestamp_days):
+            one = Timestamp(version=self._next(last), expires=self._expires(self._lives.timestamp_days))
             one.snapshot_meta = MetaFile(version)
             signed = Metadata(one)
             signed.sign(self._key("timestamp", generations["timestamp"]))
@@ -405,7 +395,7 @@ class Signing:
     def _targets(self, models: Mapping[str, Model], version: int, generation: int) -> Metadata[Any]:
         from tuf.api.metadata import DelegatedRole, Delegations, Metadata, TargetFile, Targets
 
-        made = Targets(version=self._next(version), expires=self._expires(self._lives.targets))
+        made = Targets(version=self._next(version), expires=self._expires(self._lives.targets_days))
         for digest, model in models.items():
             path = model_path(digest)
             made.targets[path] = TargetFile(model.size, {"sha256": model.sha256}, path)
