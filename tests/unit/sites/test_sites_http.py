@@ -7,7 +7,6 @@ from tests.support.admin_app import AdminApp
 from tests.support.site_centre import ACTOR, SiteTwin, key_and_csr, open_office, parts_of
 
 from ashore.control.sites import Office
-from ashore.control.sites.calls import SitesDesk
 from ashore.control.sites.joining import ask, take_answer
 from ashore.control.sites.links import FolderLink
 from ashore.kit.call import CLIENT
@@ -18,7 +17,7 @@ def centre(tmp_path):
     office = open_office(tmp_path, tree=FolderLink(tmp_path / "sites" / "tree"))
     app = AdminApp("system-administrator")
     app.app.rooms.give({Office: office})
-    app.desks["site"] = SitesDesk(office)
+    app.desks["site"] = office
     yield app, office
     office.database.close()
 
@@ -138,7 +137,7 @@ def test_administration(centre, tmp_path):
 def test_who_may_assign_may_not_admit(tmp_path):
     office = open_office(tmp_path)
     app = AdminApp("model-owner")
-    app.desks["site"] = SitesDesk(office)
+    app.desks["site"] = office
     assert app.ask("PUT", "/admin/v1/sites/north", {})["status"] == 403
     assert app.ask("DELETE", "/admin/v1/sites/north")["status"] == 403
     assert app.ask("GET", "/admin/v1/sites") == {"items": []}

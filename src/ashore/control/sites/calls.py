@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tomllib
-from dataclasses import dataclass
 from typing import Annotated, Final, Literal
 
 import msgspec
@@ -28,13 +27,6 @@ Models = Annotated[dict[str, str], Meta(max_length=100)]
 Gate = Literal["smoke", "shadow", "none"]
 Done = Literal["assigned", "frozen", "let go", "revoked", "signed again"]
 Standing = Literal["new", "revoked", "silent", "worse", "frozen", "behind", "current"]
-
-
-@dataclass(frozen=True, slots=True)
-class SitesDesk:
-    """The centre of a server."""
-
-    office: Office
 
 
 class SiteIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -248,37 +240,37 @@ class KeyRows(msgspec.Struct, frozen=True, kw_only=True):
     items: list[KeyRow]
 
 
-def list_sites(desk: SitesDesk, actor: Actor, asked: Nothing) -> SiteRows:
+def list_sites(office: Office, actor: Actor, asked: Nothing) -> SiteRows:
     """List the sites: the version that each shall serve and serves, its lag, health, last report, link and attacks."""
-    with desk.office.database.read() as connection:
-        return SiteRows(items=[row_of(one, desk.office.now_s) for one in load_sites(connection).values()])
+    with office.database.read() as connection:
+        return SiteRows(items=[row_of(one, office.now_s) for one in load_sites(connection).values()])
 
 
-def show_site(desk: SitesDesk, actor: Actor, asked: SiteIn) -> SiteShown:
+def show_site(office: Office, actor: Actor, asked: SiteIn) -> SiteShown:
     """Show one site: its assignment, what it reported, and what it used."""
-    with desk.office.database.read() as connection:
+    with office.database.read() as connection:
         site, usage = load_site(connection, asked.site), load_usage(connection, asked.site)
     report = site.report or _nothing_said(site)
     return SiteShown(
-        site=row_of(site, desk.office.now_s), want=_assigned(site.want), trusts=report.want or None,
+        site=row_of(site, office.now_s), want=_assigned(site.want), trusts=report.want or None,
         sequence=site.want.sequence, attacks=dict(report.attacks), forked=site.forked,
         joined_at=site.joined_s, certificate=site.renewed or site.fingerprint,
         usage=msgspec.convert(usage, list[UsageRow]),
     )  # fmt: skip
 
 
-def create_site(desk: SitesDesk, actor: Actor, asked: CreateIn) -> TokenOut:
+def create_site(office: Office, actor: Actor, asked: CreateIn) -> TokenOut:
     """Make a site, and print the token that it joins with once.
 
     For a site that has not joined yet, or was revoked, the token is a new one, and the former no longer works.
     """
-    token = desk.office.create(actor, asked.site, asked.group)
-    _publish(desk)
-    until = desk.office.now_s + int(desk.office.section().token_hours * 3_600)
+    token = office.create(actor, asked.site, asked.group)
+    _publish(office)
+    until = office.now_s + int(office.section().token_hours * 3_600)
     return TokenOut(site=asked.site, token=token, until_at=until)
 
 
-def assign_sites(desk: SitesDesk, actor: Actor, asked: AssignIn) -> ChangedOut:
+def assign_sites(office: Office, actor: Actor, asked: AssignIn) -> ChangedOut:
     """Change what sites shall serve and may do, at once for all that are named.
 
     Use `ashore site rollout start` to reach them in waves.
@@ -291,7 +283,7 @@ def assign_sites(desk: SitesDesk, actor: Actor, asked: AssignIn) -> ChangedOut:
     if asked.offline_days is not None:
         change["offline_days"] = asked.offline_days or None
     if asked.serve:
-        change["serve"] = desk.office.wishes(asked.serve, asked.gate)
+        change["serve"] = office.wishes(asked.serve, asked.gate)
     for section, text in asked.policies.items():
         try:
             tomllib.loads(text)
@@ -301,64 +293,63 @@ def assign_sites(desk: SitesDesk, actor: Actor, asked: AssignIn) -> ChangedOut:
         change["policies"] = asked.policies
     if not change:
         raise InvalidRequest("nothing to assign was named", hint="give --serve ALIAS=MODEL, or another option")
-    return _changed(desk, "assigned", desk.office.assign(actor, asked.site, change))
+    return _changed(office, "assigned", office.assign(actor, asked.site, change))
 
 
-def freeze_sites(desk: SitesDesk, actor: Actor, asked: FreezeIn) -> ChangedOut:
+def freeze_sites(office: Office, actor: Actor, asked: FreezeIn) -> ChangedOut:
     """Let nothing change at sites until they are let go with --off. They serve on."""
-    sites = desk.office.assign(actor, asked.site, {"frozen": not asked.off}, act="site:freeze")
-    return _changed(desk, "let go" if asked.off else "frozen", sites)
+    sites = office.assign(actor, asked.site, {"frozen": not asked.off}, act="site:freeze")
+    return _changed(office, "let go" if asked.off else "frozen", sites)
 
 
-def revoke_site(desk: SitesDesk, actor: Actor, asked: SiteIn) -> ChangedOut:
+def revoke_site(office: Office, actor: Actor, asked: SiteIn) -> ChangedOut:
     """Let a site read and report nothing more, at once, as after a theft. What it has, it has."""
-    desk.office.revoke(actor, asked.site)
-    return _changed(desk, "revoked", [asked.site])
+    office.revoke(actor, asked.site)
+    return _changed(office, "revoked", [asked.site])
 
 
-def list_models(desk: SitesDesk, actor: Actor, asked: Nothing) -> ModelRows:
+def list_models(office: Office, actor: Actor, asked: Nothing) -> ModelRows:
     """List the models that are released to sites."""
-    with desk.office.database.read() as connection:
+    with office.database.read() as connection:
         found = load_models(connection).items()
     return ModelRows(items=[ModelRow(name=name, digest=digest) for digest, (name, _) in found])
 
 
-def start_rollout(desk: SitesDesk, actor: Actor, asked: RolloutIn) -> RolloutRow:
+def start_rollout(office: Office, actor: Actor, asked: RolloutIn) -> RolloutRow:
     """Roll models out to sites in waves.
 
     It stops by itself when a site reports that it went back, that the version failed, or bad health; then every site
     that was reached gets back what it served before.
     """
-    office = desk.office
     made = office.start(actor, asked.to, office.wishes(asked.serve, asked.gate), asked.waves, asked.soak_s)
-    _publish(desk)
+    _publish(office)
     return _rollout(made)
 
 
-def list_rollouts(desk: SitesDesk, actor: Actor, asked: Nothing) -> RolloutRows:
+def list_rollouts(office: Office, actor: Actor, asked: Nothing) -> RolloutRows:
     """List the roll-outs to sites, the newest first."""
-    with desk.office.database.read() as connection:
+    with office.database.read() as connection:
         return RolloutRows(items=[_rollout(one) for one in load_rollouts(connection)[:100]])
 
 
-def pause_rollout(desk: SitesDesk, actor: Actor, asked: RolloutName) -> RolloutRow:
+def pause_rollout(office: Office, actor: Actor, asked: RolloutName) -> RolloutRow:
     """Begin no further wave, until it is resumed."""
-    return _rollout(desk.office.steer(actor, asked.id, "paused"))
+    return _rollout(office.steer(actor, asked.id, "paused"))
 
 
-def resume_rollout(desk: SitesDesk, actor: Actor, asked: RolloutName) -> RolloutRow:
+def resume_rollout(office: Office, actor: Actor, asked: RolloutName) -> RolloutRow:
     """Go on with a roll-out that was paused."""
-    return _rollout(desk.office.steer(actor, asked.id, "running"))
+    return _rollout(office.steer(actor, asked.id, "running"))
 
 
-def stop_rollout(desk: SitesDesk, actor: Actor, asked: RolloutName) -> RolloutRow:
+def stop_rollout(office: Office, actor: Actor, asked: RolloutName) -> RolloutRow:
     """Stop a roll-out. Every site that was reached gets back what it served before."""
-    stopped = desk.office.steer(actor, asked.id, "stopped")
-    _publish(desk)
+    stopped = office.steer(actor, asked.id, "stopped")
+    _publish(office)
     return _rollout(stopped)
 
 
-def show_keys(desk: SitesDesk, actor: Actor, asked: Nothing) -> KeyRows:
+def show_keys(office: Office, actor: Actor, asked: Nothing) -> KeyRows:
     """Show the signing roles of this centre, who holds their keys, and when their signatures expire."""
     return KeyRows(
         items=[
@@ -366,14 +357,14 @@ def show_keys(desk: SitesDesk, actor: Actor, asked: Nothing) -> KeyRows:
                 role=role, version=version, expires_at=int(expires_s),
                 held="here" if held else "by operators", keys=[one[:12] for one in keys],
             )
-            for role, version, expires_s, keys, held in desk.office.signing.standing()
+            for role, version, expires_s, keys, held in office.signing.standing()
         ]
     )  # fmt: skip
 
 
-def bump_keys(desk: SitesDesk, actor: Actor, asked: Nothing) -> ChangedOut:
+def bump_keys(office: Office, actor: Actor, asked: Nothing) -> ChangedOut:
     """Sign every assignment again with a higher number, after this centre was restored from a backup."""
-    return _changed(desk, "signed again", desk.office.bump(actor))
+    return _changed(office, "signed again", office.bump(actor))
 
 
 def row_of(site: Site, now_s: int) -> SiteRow:
@@ -415,16 +406,16 @@ def _rollout(one: Rollout) -> RolloutRow:
     )  # fmt: skip
 
 
-def _publish(desk: SitesDesk) -> str:
+def _publish(office: Office) -> str:
     try:
-        desk.office.publish()
+        office.publish()
     except AshoreError as fault:
         return fault.in_one_line
     return ""
 
 
-def _changed(desk: SitesDesk, done: Done, sites: list[str]) -> ChangedOut:
-    return ChangedOut(done=done, sites=sites, unpublished=_publish(desk))
+def _changed(office: Office, done: Done, sites: list[str]) -> ChangedOut:
+    return ChangedOut(done=done, sites=sites, unpublished=_publish(office))
 
 
 def _assigned(want: Want) -> str:

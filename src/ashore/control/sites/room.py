@@ -7,7 +7,7 @@ import logging
 from pathlib import Path
 from typing import Final
 
-from ashore.control.sites.calls import CALLS, SitesDesk
+from ashore.control.sites.calls import CALLS
 from ashore.control.sites.centre import Office
 from ashore.control.sites.links import tree_of
 from ashore.control.sites.section import SitesSection
@@ -56,7 +56,7 @@ async def open_sites(context: Context) -> Opened:
                 fault_before = fault.message
             await asyncio.sleep(TURN_S)
 
-    return Opened(desk=SitesDesk(office), gives={Office: office}, reload=(reload,), background={"sites": keep_turning})
+    return Opened(desk=office, gives={Office: office}, reload=(reload,), background={"sites": keep_turning})
 
 
 ROOM: Final = Room(
