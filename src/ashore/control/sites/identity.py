@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 from ashore.kit.state import Database, kept_secret
 
 if TYPE_CHECKING:
+    from cryptography import x509
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 
 SECRET: Final = "site-key"
@@ -26,11 +27,9 @@ class SiteKey:
         """Return what the centre signs at joining, as PEM."""
         from cryptography import x509
         from cryptography.hazmat.primitives import hashes, serialization
-        from cryptography.x509.oid import NameOID
 
-        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, site)])
-        made = x509.CertificateSigningRequestBuilder().subject_name(name).sign(self.private, hashes.SHA256())
-        return made.public_bytes(serialization.Encoding.PEM)
+        asked = x509.CertificateSigningRequestBuilder().subject_name(common_name(site))
+        return asked.sign(self.private, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
 
     def pem(self) -> bytes:
         """Return the private key. It must reach no disk."""
@@ -72,11 +71,23 @@ def site_key(database: Database) -> SiteKey:
         SealingKeyMissing: the secrets are sealed, and their key is not here: a stolen disk signs nothing.
     """
     from cryptography.hazmat.primitives import hashes
-    from cryptography.hazmat.primitives.asymmetric import ec
     from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
     with database.write() as connection:
         seed = kept_secret(connection, SECRET)
-    number = int.from_bytes(HKDF(hashes.SHA256(), 48, salt=None, info=b"ashore site key 1").derive(seed))
+    return SiteKey(p256_key(HKDF(hashes.SHA256(), 48, salt=None, info=b"ashore site key 1").derive(seed)))
+
+
+def p256_key(secret: bytes) -> EllipticCurvePrivateKey:
+    """Return the P-256 key that secret bytes stand for."""
+    from cryptography.hazmat.primitives.asymmetric import ec
+
     order = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551  # of P-256 (SEC 2)
-    return SiteKey(ec.derive_private_key(1 + number % (order - 1), ec.SECP256R1()))
+    return ec.derive_private_key(1 + int.from_bytes(secret) % (order - 1), ec.SECP256R1())
+
+
+def common_name(text: str) -> x509.Name:
+    """Return the name in a certificate."""
+    from cryptography import x509
+
+    return x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, text)])

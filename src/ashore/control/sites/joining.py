@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import msgspec
 
+from ashore.control.sites.identity import common_name, p256_key
 from ashore.control.sites.model import SiteName
 from ashore.core.errors import InvalidRequest, Unauthenticated
 from ashore.kit.decode import UNDECODABLE
@@ -117,14 +118,11 @@ class SiteAuthority:
     """Signs certificates of sites. Its key is derived from 32 secret bytes of the state."""
 
     def __init__(self, secret: bytes) -> None:
-        from cryptography.hazmat.primitives.asymmetric import ec
-
-        order = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551  # of P-256
-        self._key = ec.derive_private_key(int.from_bytes(secret) % (order - 1) + 1, ec.SECP256R1())
+        self._key = p256_key(secret)
 
     def certificate(self, now_s: float) -> str:
         """Return a certificate of the authority itself, in PEM; every one has the same key and name."""
-        return _pem(self._signed(_name("ashore sites"), self._key.public_key(), now_s, is_authority=True))
+        return _pem(self._signed(common_name("ashore sites"), self._key.public_key(), now_s, is_authority=True))
 
     def sign(self, site: str, csr: bytes, now_s: float) -> tuple[str, str, bytes]:
         """Return the certificate of a site in PEM, its SHA-256, and the public key that it certifies, in DER.
@@ -154,7 +152,7 @@ class SiteAuthority:
         """Return a certificate for the key that a site proved at joining, in PEM, and its SHA-256."""
         from cryptography.hazmat.primitives import hashes, serialization
 
-        made = self._signed(_name(f"site {site}"), serialization.load_der_public_key(public_key), now_s)
+        made = self._signed(common_name(f"site {site}"), serialization.load_der_public_key(public_key), now_s)
         return _pem(made), made.fingerprint(hashes.SHA256()).hex()
 
     def _signed(self, subject: x509.Name, key: object, now_s: float, *, is_authority: bool = False) -> x509.Certificate:
@@ -166,7 +164,7 @@ class SiteAuthority:
         made = (
             x509.CertificateBuilder()
             .subject_name(subject)
-            .issuer_name(_name("ashore sites"))
+            .issuer_name(common_name("ashore sites"))
             .public_key(key)  # type: ignore[arg-type]
             .serial_number(x509.random_serial_number())
             .not_valid_before(now - timedelta(days=1))
@@ -190,12 +188,6 @@ def _read(token: str) -> tuple[str, str, str]:
 
 def _proof(key: str, what: bytes, said: msgspec.Struct) -> bytes:
     return hmac.digest(bytes.fromhex(key), what + b"\n" + msgspec.json.encode(said, order="deterministic"), "sha256")
-
-
-def _name(text: str) -> x509.Name:
-    from cryptography import x509
-
-    return x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, text)])
 
 
 def _pem(made: x509.Certificate) -> str:
