@@ -22,6 +22,7 @@ from ashore.core.ids import OrderId
 from ashore.data.engines import EngineOptions, Failed, Finished, GenerateOrder, ModelFiles, Sampling, Token
 from ashore.data.engines.openvino.engine import OpenVinoEngine
 from ashore.data.engines.ports import Engine
+from ashore.data.engines.processor import MASK
 from genai_engine import GenaiEngine
 
 GREEDY = Sampling(temperature=0)
@@ -124,8 +125,11 @@ def main() -> None:
     parser.add_argument("--peer", type=Path)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--isa", choices=("avx2",), help="use nothing newer, as an older processor would")
     parser.add_argument("--quick", action="store_true", help="leave out 64 sequences")
     arguments = parser.parse_args()
+    if arguments.isa:
+        os.environ[MASK] = arguments.isa.upper()
     folders = {"ours": ("openvino", arguments.ours), "genai same file": ("genai", arguments.ours)}
     if arguments.peer:
         folders["genai"] = ("genai", arguments.peer)

@@ -19,6 +19,7 @@ PASSED: Final = frozenset(
         "LC_ALL",
         "LD_LIBRARY_PATH",
         "MALLOC_ARENA_MAX",
+        "ONEDNN_MAX_CPU_ISA",
         "PATH",
         "PYTHONMALLOC",
         "PYTHONWARNINGS",

@@ -11,6 +11,7 @@ from ashore.data.engines.model import EngineOptions
 from ashore.data.engines.openvino.card import CARD
 from ashore.data.engines.openvino.ladder import Objective
 from ashore.data.engines.options import check_kv_tokens
+from ashore.data.engines.processor import is_masked
 
 _OWN_OPTIONS = tuple(name for name in CARD.options.known if name != name.upper())
 
@@ -64,6 +65,8 @@ def run_config(options: EngineOptions) -> RunConfig:
     }
     if own.get("full_precision"):
         properties.update(INFERENCE_PRECISION_HINT="f32", KV_CACHE_PRECISION="f32", DYNAMIC_QUANTIZATION_GROUP_SIZE=0)
+    if is_masked():  # the plugin itself would still compute in BF16, for which oneDNN then has no product
+        properties["INFERENCE_PRECISION_HINT"] = "f32"
     if options.threads:
         properties["INFERENCE_NUM_THREADS"] = options.threads
     stall_ms, ttft_ms, tpot_ms = (

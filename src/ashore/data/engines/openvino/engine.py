@@ -47,13 +47,14 @@ from ashore.data.engines.openvino.kept import KeptBlocks
 from ashore.data.engines.openvino.ladder import Cost, Ladder
 from ashore.data.engines.openvino.lora import AdapterBank
 from ashore.data.engines.openvino.pace import Pace, usual_size
-from ashore.data.engines.openvino.paired import PairedModel, cpu_flags, open_model
+from ashore.data.engines.openvino.paired import PairedModel, open_model
 from ashore.data.engines.openvino.peft import read_adapter
 from ashore.data.engines.openvino.runtime import import_openvino, openvino_version
 from ashore.data.engines.openvino.scheduler import Chunk, Scheduler, Sequence
 from ashore.data.engines.openvino.scoring import ScoredPiece, TextScorer
 from ashore.data.engines.ordercheck import check_order, check_scored
 from ashore.data.engines.prefixes import PrefixPlace, PrefixStore
+from ashore.data.engines.processor import cpu_flags
 from ashore.data.engines.sampling import (
     DISTRIBUTION_ROWS,
     PATIENCE_S,

@@ -7,7 +7,6 @@ single precision once, instead of in every step, pays for long prompts. Both for
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 from ashore.data.engines.openvino.config import RunConfig
 from ashore.data.engines.openvino.graph import Batch, GraphFacts, PagedModel, Row, read_facts
 from ashore.data.engines.openvino.lora import AdapterBank, Slot
+from ashore.data.engines.processor import cpu_flags
 from ashore.kit.processes import free_memory_bytes
 
 BYTE_PRODUCTS = frozenset({"avx512_vnni", "avx_vnni"})
@@ -76,14 +76,6 @@ def activation_group(weight_group: int) -> int:
         weight_group: From `GraphFacts`.
     """
     return weight_group if weight_group and GROUP_SIZE % weight_group == 0 else GROUP_SIZE
-
-
-def cpu_flags(cpuinfo: Path = Path("/proc/cpuinfo")) -> frozenset[str]:
-    """Return the processor's instruction sets as Linux names them; empty if unknown."""
-    if not cpuinfo.is_file():
-        return frozenset()
-    found = re.search(r"^flags\s*:(.*)$", cpuinfo.read_text(), re.MULTILINE)
-    return frozenset(found[1].split()) if found else frozenset()
 
 
 def open_model(xml: Path, config: RunConfig, *, adapters: bool = False) -> PairedModel:

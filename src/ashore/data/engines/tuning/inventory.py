@@ -12,6 +12,7 @@ from ashore.core.kinds import EngineKind
 from ashore.data.engines.card import EngineCard
 from ashore.data.engines.cards import CARDS, loaded
 from ashore.data.engines.model import Feature
+from ashore.data.engines.processor import is_masked
 from ashore.kit.copied import copied
 from ashore.kit.extras import how_to_install
 
@@ -40,7 +41,10 @@ def engines_here() -> tuple[EngineHere, ...]:
 
 
 def built_here() -> frozenset[EngineKind]:
-    """Return the engines with a library that was built for this machine's processor."""
+    """Return the engines with a library that was built for this machine's processor, unless it stands for an older
+    one."""
+    if is_masked():
+        return frozenset()
     return frozenset(card.kind for card in CARDS if card.tuning.built and loaded(card.tuning.built)())
 
 

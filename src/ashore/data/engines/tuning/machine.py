@@ -9,6 +9,7 @@ from typing import Final
 
 from ashore import __version__
 from ashore.data.engines.cards import CARDS
+from ashore.data.engines.processor import cpu_flags
 from ashore.data.engines.tuning.model import Machine
 
 LIBRARIES: Final = tuple(sorted(name for card in CARDS for name in card.libraries))
@@ -41,19 +42,12 @@ def library_versions() -> dict[str, str]:
 
 def computes_in_bf16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
     """Return whether the processor has BF16 arithmetic (AVX-512 or AMX on x86, its own flag on Arm)."""
-    return bool({"avx512_bf16", "amx_bf16", "bf16"} & _words(cpuinfo))
+    return bool({"avx512_bf16", "amx_bf16", "bf16"} & cpu_flags(cpuinfo))
 
 
 def multiplies_bytes(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
     """Return whether the processor has products of bytes (VNNI or AMX on x86, dot products or I8MM on Arm)."""
-    return bool({"avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm"} & _words(cpuinfo))
-
-
-def _words(cpuinfo: Path) -> set[str]:
-    try:
-        return set(cpuinfo.read_text(encoding="utf-8", errors="replace").split())
-    except OSError:
-        return set()
+    return bool({"avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm"} & cpu_flags(cpuinfo))
 
 
 def busy_note(cores: int) -> str:
