@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from functools import cache
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ from ashore.core.sampling import Sampling
 from ashore.data.engines import GenerateOrder, Token
 from ashore.data.engines.openvino.blocks import BlockPool
 from ashore.data.engines.openvino.scheduler import Scheduler, Sequence
-from ashore.data.engines.sampling import Continuation
+from ashore.data.engines.sampling import Constraint, Continuation
 from ashore.data.engines.sampling.lookup import EarlierAnswers, Lookup, StepCost, widths
 
 VOCAB = 12
@@ -163,6 +163,61 @@ def test_sampled_answers_have_the_distribution_of_single_steps() -> None:
         freedom += 1
     assert accepted > 500
     assert statistic < freedom + 3.1 * (2 * freedom) ** 0.5 + 6, (statistic, freedom)
+
+
+class Alternating:
+    """A grammar of even and odd tokens in turn, which answers at once, or only after a while."""
+
+    def __init__(self, *, prompt: bool) -> None:
+        self.parity = 1
+        self.waits = False
+        self.is_complete = False
+        self.is_answered = self.answers = prompt
+        self.waited = 0
+
+    def allowed(self) -> NDArray[np.bool_]:
+        assert not self.waits
+        return np.arange(VOCAB) % 2 == self.parity
+
+    def accept(self, token_id: int) -> None:
+        assert token_id % 2 == self.parity
+        self.parity = 1 - self.parity
+        self.waits, self.is_answered = True, self.answers
+
+    def look(self) -> None:
+        self.waits = False
+
+    def wait_until(self, until_s: float) -> None:
+        self.waited += 1
+
+    def close(self) -> None:
+        pass
+
+
+def test_a_grammar_cuts_what_is_proposed_and_a_late_one_ends_the_step() -> None:
+    made: list[tuple[list[int], int, int]] = []
+    for looks_up, prompt in ((False, True), (True, True), (True, False)):
+        one = order(sampling=Sampling(temperature=0))
+        answer = Continuation(one, Lookup(one.prompt_ids) if looks_up else None)
+        grammar = Alternating(prompt=prompt)
+        answer.constrain(cast(Constraint, grammar))
+        steps = accepted = 0
+        while not answer.ended:
+            ahead, _ = answer.propose(4)
+            assert not ahead or ahead[0] % 2 == grammar.parity
+            rows = [logits_after([*answer.ids, *ahead[:count]]) for count in range(len(ahead) + 1)]
+            tokens = [event for event in answer.take_all(rows, ahead) if isinstance(event, Token)]
+            accepted += sum(token.accepted for token in tokens)
+            assert prompt or len(tokens) == 1
+            grammar.is_answered = True
+            answer.follow()
+            steps += 1
+        made.append((answer.ids, steps, accepted))
+    (plain, most, _), (ids, steps, accepted), (late_ids, late_steps, late) = made
+    assert ids == plain == late_ids
+    assert steps < most == late_steps
+    assert accepted >= most - steps > 0
+    assert late > 0
 
 
 def test_the_last_tokens_of_a_limit_are_not_proposed() -> None:

@@ -88,6 +88,10 @@ class Constraint:
         """End its process. May be called twice."""
         self._line.close()
 
+    def wait_until(self, until_s: float) -> None:
+        """Wait until it is answered, or until `until_s` by the monotonic clock."""
+        wait_for_answers([self._line], until_s)
+
     @staticmethod
     def wait(constraints: Iterable[Constraint], timeout_s: float) -> None:
         """Wait until all of these are answered, or have had `timeout_s` since their request."""

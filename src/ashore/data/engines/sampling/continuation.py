@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Sequence
 from typing import Final, Literal
 
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from ashore.core.errors import AshoreError
 from ashore.data.engines.failures import failed
 from ashore.data.engines.model import EngineEvent, Finished, GenerateOrder, ScoreText, Token, TokenLogprob
-from ashore.data.engines.sampling.constraint import Constraint
+from ashore.data.engines.sampling.constraint import PATIENCE_S, Constraint
 from ashore.data.engines.sampling.lookup import Lookup
 from ashore.data.engines.sampling.sampler import Sampler, log_normaliser, top_of
 
@@ -68,9 +69,12 @@ class Continuation:
         Pass those that are computed to `take_all`.
         """
         most = min(most, self.order.max_new_tokens - self.num_made - 1)
-        if self._lookup is None or self._constraint is not None or most < 1:
+        if self._lookup is None or most < 1:
             return [], []
-        return self._lookup.propose(most)
+        ids, chances = self._lookup.propose(most)
+        if ids and self._constraint is not None and not self._constraint.allowed()[ids[0]]:
+            return [], []
+        return ids, chances
 
     def take_all(self, logits_SV: Iterable[NDArray[np.float32]], proposed: Sequence[int]) -> list[EngineEvent]:
         """Sample tokens as `take` does, as long as they are the proposed ones, and the first that is not.
@@ -82,8 +86,12 @@ class Continuation:
             proposed: The tokens that were computed behind the sequence.
         """
         events: list[EngineEvent] = []
+        until_s = time.monotonic() + PATIENCE_S
         for place, logits_V in enumerate(logits_SV):
             events += self.take(logits_V, proposed[place:])
+            if self._constraint is not None and place < len(proposed) and self.ids[-1] == proposed[place]:
+                self._constraint.wait_until(until_s)
+                events += self.follow()
             if self.ended or self.waits or place == len(proposed) or self.ids[-1] != proposed[place]:
                 break
         return events

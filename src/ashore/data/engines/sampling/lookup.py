@@ -34,6 +34,8 @@ _MEMORY: Final = 24.0
 _GONE: Final = -1
 """Between two answers in one array: no token has this id."""
 _SMALLEST_RATE: Final = 0.05
+_MARGIN: Final = 1.25
+"""How much likelier than worth its time a token must be: it is sampled too, and both figures are estimates."""
 _STEPS: Final = 50
 """Steps that the cost of a token is learned from; older ones fade."""
 _STEADY: Final = 400.0
@@ -239,7 +241,7 @@ def widths(chances: Sequence[Sequence[float]], *, token_cost: float, num_tokens:
     heapq.heapify(best)
     while best:
         chance, place = -best[0][0], best[0][1]
-        if chance < _SMALLEST_RATE or chance * cost <= token_cost * made:
+        if chance < _SMALLEST_RATE or chance * cost <= _MARGIN * token_cost * made:
             break
         taken[place] += 1
         made += chance
