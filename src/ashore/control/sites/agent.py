@@ -20,7 +20,7 @@ import msgspec
 from ashore import __version__
 from ashore.control.releases import ReleaseOffice
 from ashore.control.sites.fetch import NotNow, Puller, StoreHave, Throttle, is_open, model_copy
-from ashore.control.sites.model import NO_MODEL, ModelParts, Progress, Want
+from ashore.control.sites.model import NO_MODEL, ModelParts, Want
 from ashore.control.sites.parts import NAME
 from ashore.control.sites.ports import CentreLink, WrongBytes
 from ashore.control.sites.report import Served
@@ -241,8 +241,7 @@ class Agent:
         into = self.folder / "staging" / parts.digest.removeprefix("sha256:")
         began_s, before = self.clock.monotonic_s(), puller.fetched
 
-        def on_progress(progress: Progress) -> None:
-            share = progress.done / max(1, progress.total)
+        def on_progress(share: float) -> None:
             if share - self.done > 0.01 or share < self.done:
                 self.done = share
                 self._tell()

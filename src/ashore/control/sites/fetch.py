@@ -19,11 +19,11 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final
 
-from ashore.control.sites.delta import FULL, Plan, finish, making, read_index, unpack, whole
-from ashore.control.sites.model import Delta, ModelParts, PartFile, Progress, Segment
-from ashore.control.sites.ports import CentreLink, Have, OnProgress, WrongBytes
+from ashore.control.sites.delta import Plan, finish, making, read_index, unpack, whole
+from ashore.control.sites.model import Delta, ModelParts, PartFile, Segment
+from ashore.control.sites.ports import CentreLink, Have, WrongBytes
 from ashore.core.bytesize import human_bytes
 from ashore.core.errors import DiskFull, SourceUnreachable
 from ashore.core.ids import Digest
@@ -42,6 +42,8 @@ SPARE_BYTES: Final = 64 << 20
 FRUITLESS: Final = 4
 """Tries in a row that bring no byte, after which there is no link."""
 PAUSE_S: Final = 0.5
+
+OnProgress = Callable[[float], None]
 
 
 class NotNow(SourceUnreachable):
@@ -171,7 +173,7 @@ class Puller:
             have: What need not be fetched.
             into: Folder for this model, on the file system of the store.
             others: Signed lists of other models, one of which may stand between what the site has and this one.
-            on_progress: Called as segments arrive.
+            on_progress: Called as segments arrive, with the share of finished ones, also of those of earlier runs.
 
         Raises:
             DiskFull: before the first byte. SourceUnreachable, NotNow: later again. NotFound, RemoteRefused.
@@ -198,9 +200,9 @@ class Puller:
                     make_folder(folder)
                     between = others[way[1].base]
                     lacking = [one for one in _unique(between) if not _link(one, have, folder)]
-                    self._make(between.digest, lacking, way[0], have, folder, on_progress)
+                    self._make(lacking, way[0], have, folder, on_progress)
                 last = way[-1] if way else None
-                self._make(parts.digest, missing, last, _With(have, folder), into, on_progress)
+                self._make(missing, last, _With(have, folder), into, on_progress)
                 break
             except WrongBytes as fault:
                 self.wrong.append(fault.message)
@@ -215,7 +217,6 @@ class Puller:
 
     def _make(
         self,
-        model: str,
         files: Sequence[PartFile],
         delta: Delta | None,
         have: Have,
@@ -239,7 +240,7 @@ class Puller:
                 raise WrongBytes(f"the base {plan.bases[number][:16]} of a delta is not in the store")
             return found
 
-        with self._arriving(model, plan, into, on_progress) as take:
+        with self._arriving(plan, into, on_progress) as take:
             for file, steps in plan.files:
                 if (into / file.sha256).exists():
                     continue
@@ -258,7 +259,7 @@ class Puller:
 
     @contextmanager
     def _arriving(
-        self, model: str, plan: Plan, into: Path, on_progress: OnProgress
+        self, plan: Plan, into: Path, on_progress: OnProgress
     ) -> Iterator[Callable[[int, Callable[[], None]], memoryview]]:
         """Yield what returns the clear bytes of a segment, in the order in which the plan needs them; some are fetched
         ahead. Before one is left for the next, the steps that read it are forced to the disk, and then it is deleted.
@@ -290,8 +291,7 @@ class Puller:
                 arrived.unlink()
                 raise
             done += order[at].stored
-            way: Literal["delta", "full"] = "full" if plan.key == FULL else "delta"
-            on_progress(Progress(model=model, way=way, fetched=self.fetched, done=done, total=total))
+            on_progress(done / total)
             return clear
 
         try:

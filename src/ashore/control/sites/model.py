@@ -127,17 +127,3 @@ class Want(msgspec.Struct, frozen=True, kw_only=True):
     """Most bytes a second that the site fetches; 0: no limit."""
     hours: Annotated[str, msgspec.Meta(pattern=r"\A(\d\d:\d\d-\d\d:\d\d)?\Z")] = ""
     """Local times between which models are fetched, `22:00-06:00`; empty: always."""
-
-
-class Progress(msgspec.Struct, frozen=True, kw_only=True):
-    """How far a model has come to a site."""
-
-    model: Digest
-    way: Literal["have", "delta", "full"]
-    """Out of what it is made: files that the site has, a delta, or all segments."""
-    fetched: int
-    """Bytes that came over the link in this run."""
-    done: int
-    """Bytes of finished segments, those of earlier runs included."""
-    total: int
-    """Bytes that this way costs."""

@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
-from ashore.control.sites.model import Progress
 from ashore.core.errors import CorruptBlob, SourceUnreachable
 
 
@@ -84,12 +83,6 @@ class Have(Protocol):
     def file(self, sha256: str) -> Path | None:
         """Return a file of these clear bytes, to be read only; None if there is none."""
         ...
-
-
-class OnProgress(Protocol):
-    """Called often and cheaply; must not raise."""
-
-    def __call__(self, progress: Progress, /) -> None: ...
 
 
 def read_whole(link: CentreLink, path: str, *, limit: int) -> bytes:
