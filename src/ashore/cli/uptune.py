@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
 from ashore.core.clock import Clock
-from ashore.data.engines import Plan
+from ashore.data.engines import Plan, card_of
 from ashore.data.engines.tuning import TunedChoice, describe_machine, recorded_choice
 from ashore.kit.processes import free_memory_bytes, python_command
 from ashore.kit.processes.child import tied
@@ -117,6 +117,8 @@ def untuned(spec: Spec, plan: Plan, store: ModelStore, state: Database) -> tuple
     found: list[str] = []
     for one in plan.models:
         if one.alias not in open_ones or not one.in_store or not one.chats or one.name in found:
+            continue
+        if card_of(one.options.kind).prefix:  # a scripted model has no weights to measure
             continue
         model = store.resolve(one.name)
         needed = _COPIES * model.num_bytes

@@ -244,7 +244,7 @@ def _path(figures: Sequence[float | None], top: float) -> str:
     step, draws, parts = 600 / max(1, len(figures) - 1), False, []
     for at, one in enumerate(figures):
         if one is not None:
-            parts.append(f"{'L' if draws else 'M'}{at * step:.0f} {200 - 200 * one / top:.0f}{'' if draws else 'h1'}")
+            parts.append(f"{'L' if draws else 'M'}{at * step:.0f} {200 - 200 * one / top:.0f}{'' if draws else 'h3'}")
         draws = one is not None
     return "".join(parts)
 

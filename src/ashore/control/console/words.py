@@ -111,6 +111,11 @@ class Words:
         """Return a value out of a closed set, `ready`."""
         return self._of("values", text) or text
 
+    def event(self, kind: str) -> str:
+        """Return what happened to a thing: `release.promote` gives `promoted`."""
+        word = kind.partition(".")[2] or kind
+        return self.texts.get(f"event.{word}") or self.value(word)
+
     def said(self, sentence: str) -> Said:
         """Return the text of an error, hint or notice."""
         found = self.faults.find(sentence)
