@@ -40,7 +40,7 @@ _STEPS: Final = 50
 """Steps that the cost of a token is learned from; older ones fade."""
 _STEADY: Final = 400.0
 """Squared tokens that the share learned so far counts for against new steps."""
-_LEAST_SHARE: Final = 0.02
+_LEAST_SHARE: Final = 0.04
 
 
 class EarlierAnswers:
@@ -213,7 +213,14 @@ class StepCost:
         self.share = min(max(share, _LEAST_SHARE), 1.0)
 
     def note(self, num_tokens: int, seconds: float) -> None:
-        """Fit a line through the times of steps by their tokens; where these hardly differ, the share stays."""
+        """Fit a line through the times of steps by their tokens; where these hardly differ, the share stays.
+
+        A step that the machine interrupted counts as one of twice the time expected.
+        """
+        count, tokens, total_s, *_ = (float(one) for one in self._sums)
+        if count:
+            usual_s = total_s / (count + self.share * (tokens - count))
+            seconds = min(seconds, 2 * usual_s * (1 + self.share * (num_tokens - 1)))
         self._sums *= 1 - 1 / _STEPS
         self._sums += (1, num_tokens, seconds, num_tokens * num_tokens, num_tokens * seconds)
         count, tokens, total_s, squares, products = (float(one) for one in self._sums)
