@@ -54,7 +54,6 @@ ONE_OF = {
         {
             "site": "@offices",
             "serve": {"chat": "qwen"},
-            "adapters": {"legal": "lora"},
             "gate": "shadow",
             "offline_days": 30.0,
             "escalate": "overflow",
