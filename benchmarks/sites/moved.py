@@ -160,7 +160,7 @@ def broken(
     into, end_s = scratch / "broken", time.monotonic() + RUN_S
     cost = {"delta": next(one.size for one in parts.deltas if one.base == base.digest), "full": parts.stored}
     fetch.FRUITLESS = 1 << 30  # type: ignore[misc]
-    for way, have in (("delta", Only(store, base)), ("full", Only(store, None))):
+    for way, have in (("delta", Only(store, base)), ("full", Only(store, None))) if cuts else ():
         shared = mmap.mmap(-1, 24 + len(files) + 8)
         link, rounds = Link(files, shared, cut=0.95), 0
         while link.total(16) < cuts and time.monotonic() < end_s:

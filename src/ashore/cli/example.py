@@ -47,7 +47,10 @@ def list_() -> None:
         print(f"{name:<12} {about['title']}")
         print(f"{'':<12} for: {about['audience']}")
         print(f"{'':<12} data: {about['data']}")
-        print(f"{'':<12} about {minutes:g} minute{'s' * (minutes != 1)}; packages of {about['download_mib']} MiB\n")
+        lacking = list(_lacking((examples_folder() / name / "requirements.txt").read_text()))
+        packages = f"not installed: {', '.join(lacking)}" if lacking else "installed"
+        size = f"packages of {about['download_mib']} MiB, {packages}"
+        print(f"{'':<12} about {minutes:g} minute{'s' * (minutes != 1)}; {size}\n")
 
 
 @app.command

@@ -66,10 +66,22 @@ def test_versions_come_to_a_site_by_tree_and_stick(tmp_path: Path) -> None:
     with pytest.raises(NotFound):
         _take(stick, second, make_store(tmp_path / "another site"), tmp_path)
 
-    for path in list(tree.files):  # what only the first model and the delta need
-        assert not path.startswith("segments") or prune(tree, [first, second]) == 0
-    assert prune(tree, [second]) > 0 and prune(tree, [second]) == 0
-    assert _take(tree, second, make_store(tmp_path / "third site"), tmp_path) == second.stored
+
+def test_pruning_leaves_what_kept_models_need_and_what_is_no_segment(tmp_path: Path) -> None:
+    centre, tree = make_store(tmp_path / "centre"), MemoryTree()
+    pull_tiny(centre, tmp_path)
+    first = publish_model(centre, tree, "tiny")
+    _tuned(tmp_path)
+    centre.pull(str(tmp_path / "tiny"), name="tiny")
+    second = publish_model(centre, tree, "tiny", earlier=[first])
+    tree.put("metadata/timestamp.json", b"{}")
+    before = dict(tree.files)
+    assert prune(tree, [first, second]) == 0 and tree.files == before
+    freed = prune(tree, [second])
+    assert freed == sum(map(len, before.values())) - sum(map(len, tree.files.values())) > 0
+    assert prune(tree, [second]) == 0 and tree.has("metadata/timestamp.json")
+    assert _take(tree, second, make_store(tmp_path / "site"), tmp_path) == second.stored
+    assert prune(tree, []) > 0 and list(tree.files) == ["metadata/timestamp.json"]
 
 
 def test_a_delta_that_saves_too_little_is_not_published(tmp_path: Path) -> None:
