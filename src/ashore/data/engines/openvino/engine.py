@@ -456,7 +456,7 @@ class OpenVinoEngine:
             wait(self._compiling.values(), timeout=timeout_s, return_when=FIRST_COMPLETED)
             self._collect_grammars()
         elif self._kept is not None and self._kept.num_waiting:
-            self._kept.wait(timeout_s)
+            self._kept.wait_for_reads(timeout_s)
         elif timeout_s > 0:
             time.sleep(timeout_s)
 

@@ -100,7 +100,7 @@ class KeptBlocks:
     def num_waiting(self) -> int:
         return sum(len(load.waiting) for load in self._loads)
 
-    def wait(self, timeout_s: float) -> None:
+    def wait_for_reads(self, timeout_s: float) -> None:
         """Wait until blocks were read."""
         wait([load.done for load in self._loads], timeout=timeout_s, return_when=FIRST_COMPLETED)
 
