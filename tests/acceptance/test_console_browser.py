@@ -211,6 +211,7 @@ def test_an_auditor_searches_verifies_and_takes_an_export_along(
     with browser.page(server.root_url, expected=REFUSED) as ann:
         log_in(ann, "ann", office["ann"], "/audit")
         picture(ann, "console-audit")
+        ann.open("/audit?_tab=audit")
         ann.page.locator("summary", has_text="More filters").click()
         ann.page.locator("#n-f-request_id").fill(newcomer.request)
         ann.page.get_by_role("button", name="Apply").click()

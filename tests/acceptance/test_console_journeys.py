@@ -103,8 +103,7 @@ def test_somebody_who_never_saw_ashore_comes_all_the_way(
         nia.page.locator(".side").get_by_role("link", name="Usage").click()
         until(nia, "/usage?by=user,model", lambda text: re.search(r"nia\s+chat\s+2\b", text))
         assert "sam" not in nia.page.locator("tbody").inner_text()
-        nia.page.locator(".side").get_by_role("link", name="Audit").click()
-        until(nia, "/audit", lambda text: program[:12] in text and request[:12] in text)
+        until(nia, "/audit?_tab=audit", lambda text: program[:12] in text and request[:12] in text)
         row = nia.page.get_by_role("row").filter(has=nia.page.locator(f"[title='{program}']"))
         row.get_by_role("button", name="Acts").click()
         row.get_by_role("link", name="Find a request", exact=True).click()
@@ -425,12 +424,12 @@ def test_an_auditor_walks_through_an_inspection_and_finds_a_record_that_was_alte
 ) -> None:
     """The last one here: the log of this server is never whole again."""
     with browser.page(server.root_url, expected=REFUSED) as ann:
-        log_in(ann, "ann", office["ann"], "/audit")
+        log_in(ann, "ann", office["ann"], "/audit?_tab=audit")
         ann.page.locator(".walk summary").click()
         stops = ann.page.locator(".walk a").all_inner_texts()
         assert len(stops) == 9
         for name in stops:
-            ann.open("/audit")
+            ann.open("/audit?_tab=audit")
             ann.page.locator(".walk summary").click()
             ann.page.locator(".walk").get_by_role("link", name=name, exact=True).click()
             ann.page.locator("#command").wait_for()
