@@ -120,6 +120,12 @@ def test_an_auditor_reads_by_right_and_each_look_is_recorded(site: Site, monkeyp
     ] * 2
     assert acts[1].detail == {"conversation": mine}
     assert ask(site, AUDITOR, "DELETE", f"conversations/{mine}").status == 403, "reading is not changing"
+    bound = [{"subject": f"user/{PEOPLE[OTHER]}", "role": "reader"}]
+    assert admin(site, OFFICER, "POST", "/bindings", {"grant": bound}).status == 200
+    monkeypatch.setattr(site.app, "recorder", desk.recorder)
+    assert ask(site, OTHER, "GET", f"conversations/{mine}/items").status == 200
+    assert (acts[-1].actor, acts[-1].detail) == (PEOPLE[OTHER], {"conversation": mine}), "over /v1, too"
+    assert admin(site, OFFICER, "POST", "/bindings", {"revoke": bound}).status == 200
     ask(site, MINE, "DELETE", f"conversations/{mine}")
 
 

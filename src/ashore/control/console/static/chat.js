@@ -185,11 +185,24 @@
     prompt.focus();
   };
 
-  // Draws what came of an answer: once a frame at most, and for a fifth of the time at most, so that scrolling stays smooth.
+  // Of a long conversation, answers far from the window are kept as text alone and drawn again when they come near.
+  const shownOf = new WeakMap(), labels = { copy: words.copyWord, plain: words.plain, picture: words.picture };
+  const near = new IntersectionObserver((seen) => {
+    for (const { target, isIntersecting } of seen) {
+      const one = shownOf.get(target);
+      if (isIntersecting && !target.firstChild) { target.append(...markdown.render(one.text, labels)); target.style.minHeight = ""; }
+      else if (!isIntersecting && turns.length > 30 && target.firstChild && !one.node.hasAttribute("aria-busy")) {
+        target.style.minHeight = `${target.offsetHeight}px`;
+        target.replaceChildren();
+      }
+    }
+  }, { root: thread, rootMargin: "2500px" });
+
+  // Draws what came of an answer: some 20 times a second, and for a seventh of the time at most, so that scrolling stays smooth.
   const addAnswer = (turn, side, model) => {
     const node = made("#answer"), shown = find(".md", node), think = find(".think", node);
     const one = { side, by: model, text: "", reasoning: "", node, masked: "" };
-    const show = markdown.growing(shown, { copy: words.copyWord, plain: words.plain, picture: words.picture });
+    const show = markdown.growing(shown, labels);
     let waits = false, due = 0, drawn = 0;
     one.draw = () => {
       const began = performance.now();
@@ -200,7 +213,7 @@
       }
       if (one.text.length !== drawn) { find("summary", think).textContent = words.thought; show(one.text); drawn = one.text.length; }
       toEnd();
-      due = performance.now() + 4 * (performance.now() - began);
+      due = performance.now() + Math.max(45, 6 * (performance.now() - began));
     };
     const step = (now) => { if (now < due) requestAnimationFrame(step); else { waits = false; one.draw(); } };
     one.soon = () => { if (!waits) { waits = true; requestAnimationFrame(step); } };
@@ -215,6 +228,9 @@
   const ended = (one, facts) => {
     one.draw();
     one.node.removeAttribute("aria-busy");
+    const place = find(".md", one.node);
+    shownOf.set(place, one);
+    near.observe(place);
     const hidden = find(".masked", one.node), found = one.masked.split(",").map((pair) => pair.split("=")).filter(([, count]) => count);
     hidden.hidden = !found.length;
     hidden.textContent = words.masked.replace("{kinds}", found.map(([kind, count]) => `${count} ${kinds[kind] ?? kind}`).join(", "));

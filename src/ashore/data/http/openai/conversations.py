@@ -22,6 +22,7 @@ from ashore.data.http.openai.responses_types import Item, ItemList, MetadataText
 from ashore.data.http.stored import may, models_of, read_out
 from ashore.data.http.streaming import JSON
 from ashore.data.jobs import Conversation, KeptItem, head_of, new_id, page_length
+from ashore.kit.call import Actor
 
 if TYPE_CHECKING:
     from ashore.data.http.app import HttpApp
@@ -116,14 +117,14 @@ async def create(app: HttpApp, exchange: Exchange, principal: Principal) -> None
 
 async def retrieve(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
     """`GET /v1/conversations/{id}`."""
-    found = await find_conversation(app, exchange.argument, principal)
+    found = await find_conversation(app, exchange, exchange.argument, principal)
     await exchange.respond(200, [JSON], _encode(conversation_out(found)))
 
 
 async def update(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
     """`POST /v1/conversations/{id}`: replaces its metadata."""
     request = await UPDATE_READER.body_of(app, exchange, principal)
-    found = await find_conversation(app, exchange.argument, principal, action=STORED_REMOVE)
+    found = await find_conversation(app, exchange, exchange.argument, principal, action=STORED_REMOVE)
     metadata, expires_ms = _encode(request.metadata).decode(), _expiry(app)
     desk = app.desk
     most = desk.quotas.most("stored_bytes", found.tenant)
@@ -139,7 +140,7 @@ async def update(app: HttpApp, exchange: Exchange, principal: Principal) -> None
 
 async def delete(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
     """`DELETE /v1/conversations/{id}`, with its items."""
-    found = await find_conversation(app, exchange.argument, principal, action=STORED_REMOVE)
+    found = await find_conversation(app, exchange, exchange.argument, principal, action=STORED_REMOVE)
     await app.desk.call(lambda: app.desk.conversations.delete(found.conversation_id))
     await exchange.respond(200, [JSON], _encode(ConversationDeleted(id=found.conversation_id)))
 
@@ -147,7 +148,7 @@ async def delete(app: HttpApp, exchange: Exchange, principal: Principal) -> None
 async def add_items(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
     """`POST /v1/conversations/{id}/items`."""
     _, items = await ITEMS_READER.made_of(app, exchange, principal, _kept_of)
-    found = await find_conversation(app, exchange.argument, principal, action=STORED_REMOVE)
+    found = await find_conversation(app, exchange, exchange.argument, principal, action=STORED_REMOVE)
     changed = await append(app, found, items)
     if changed is None:
         raise _gone(exchange.argument)
@@ -162,7 +163,7 @@ async def add_items(app: HttpApp, exchange: Exchange, principal: Principal) -> N
 async def list_items(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
     """`GET /v1/conversations/{id}/items`."""
     page = page_of(exchange, default=20, most=MOST_LISTED, extra=("include", "include[]"))
-    found = await find_conversation(app, exchange.argument, principal)
+    found = await find_conversation(app, exchange, exchange.argument, principal)
     desk, store, whose = app.desk, app.desk.conversations, found.conversation_id
     after = None
     if page.after:
@@ -183,7 +184,7 @@ async def list_items(app: HttpApp, exchange: Exchange, principal: Principal) -> 
 async def item(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
     """`GET /v1/conversations/{id}/items/{item}`."""
     whose, which = exchange.arguments
-    await find_conversation(app, whose, principal)
+    await find_conversation(app, exchange, whose, principal)
     store = app.desk.conversations
     length = await app.desk.call(lambda: store.length(whose, which))
 
@@ -199,16 +200,17 @@ async def item(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
 async def remove_item(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
     """`DELETE /v1/conversations/{id}/items/{item}`; returns the conversation."""
     whose, which = exchange.arguments
-    found = await find_conversation(app, whose, principal, action=STORED_REMOVE)
+    found = await find_conversation(app, exchange, whose, principal, action=STORED_REMOVE)
     if not await app.desk.call(lambda: app.desk.conversations.remove(found.conversation_id, which)):
         raise _no_item(which, whose)
     await exchange.respond(200, [JSON], _encode(conversation_out(found)))
 
 
 async def find_conversation(
-    app: HttpApp, conversation_id: str, principal: Principal, *, action: str = STORED_SHOW
+    app: HttpApp, exchange: Exchange, conversation_id: str, principal: Principal, *, action: str = STORED_SHOW
 ) -> Conversation:
-    """Return a conversation on which the principal may do `action`; changing needs the right to remove.
+    """Return a conversation on which the principal may do `action`; changing needs the right to remove. The audit log
+    names each use of another's.
 
     Raises:
         NotFound: there is none, or it is not theirs: the answer is the same.
@@ -216,6 +218,10 @@ async def find_conversation(
     found = await app.desk.call(lambda: app.desk.conversations.get(conversation_id))
     if found is None or not may(app.authority, principal, action, found):
         raise _gone(conversation_id)
+    if (found.tenant, found.account) != (principal.tenant, principal.id):
+        actor = Actor(principal=principal, origin=exchange.origin, request_id=exchange.request_id)
+        resource = f"tenant/{found.tenant}/stored/{found.account}"
+        actor.record(app.recorder, action, resource, detail={"conversation": found.conversation_id})
     return found
 
 

@@ -82,7 +82,7 @@ async def create(app: HttpApp, exchange: Exchange, principal: Principal) -> None
         app.authority.require(principal, INFER, f"model/{request.model}")
         await _background(app, exchange, principal, request)
         return
-    conversation = await _conversation(app, request, principal, action=STORED_REMOVE)
+    conversation = await _conversation(app, exchange, request, principal, action=STORED_REMOVE)
     history = await _history(app, exchange, request, principal, conversation)
     is_job = exchange.job_id.startswith("resp_")
     response_id = exchange.job_id if is_job else new_id("resp_")
@@ -195,7 +195,7 @@ async def _background(app: HttpApp, exchange: Exchange, principal: Principal, re
     if request.model not in aliases:
         hint = did_you_mean(request.model[:100], aliases)
         raise UnknownModel(f"no model is called {request.model[:100]!r} here", hint=hint, param="model")
-    conversation = await _conversation(app, request, principal, action=STORED_REMOVE)
+    conversation = await _conversation(app, exchange, request, principal, action=STORED_REMOVE)
     history = await _history(app, exchange, request, principal, conversation)
     await app.serving.check_fits(await _generation(app, exchange, request, history, principal), principal)
     kept_body = await _to_keep(app, request, principal)
@@ -250,7 +250,7 @@ async def input_tokens(app: HttpApp, exchange: Exchange, principal: Principal) -
     """`POST /v1/responses/input_tokens`: the tokens that the model would read, history included."""
     request = await RESPONSES_READER.body_of(app, exchange, principal)
     exchange.model = request.model[:64]
-    conversation = await _conversation(app, request, principal, action=STORED_SHOW)
+    conversation = await _conversation(app, exchange, request, principal, action=STORED_SHOW)
     history = await _history(app, exchange, request, principal, conversation)
     generation = await _generation(app, exchange, request, history, principal)
     tokens = await app.serving.tokens.count(generation, principal)
@@ -416,7 +416,7 @@ async def _render(app: HttpApp, exchange: Exchange, principal: Principal, job: J
 
 
 async def _conversation(
-    app: HttpApp, request: ResponsesRequest, principal: Principal, *, action: str
+    app: HttpApp, exchange: Exchange, request: ResponsesRequest, principal: Principal, *, action: str
 ) -> Conversation | None:
     """Return the conversation that a request names, None if it names none.
 
@@ -430,7 +430,7 @@ async def _conversation(
         raise InvalidRequest(
             "conversation and previous_response_id both say what came before", hint="send one", param="conversation"
         )
-    return await find_conversation(app, request.conversation_id, principal, action=action)
+    return await find_conversation(app, exchange, request.conversation_id, principal, action=action)
 
 
 async def _history(
