@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from types import SimpleNamespace
@@ -50,8 +51,9 @@ def test_the_console_offers_neither_a_head_nor_an_embedder_for_chat() -> None:
     reader: Any = SimpleNamespace(
         acts=SimpleNamespace(serving=serving), session=SimpleNamespace(principal=None),
         asked=SimpleNamespace(query=[]), page=lambda *_, **told: shown.append(told),
+        words=lambda key: key,
     )  # fmt: skip
-    chat_page(reader, None)
+    asyncio.run(chat_page(reader, None, ""))
     assert (shown[0]["models"], shown[0]["served"]) == ([], False)
 
 
