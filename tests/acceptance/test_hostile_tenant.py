@@ -18,8 +18,16 @@ from served import Served, start_served
 from ashore.control.faces.table import ROUTES
 
 ADMIN = sorted({(route.method, route.path) for route in ROUTES if route.guard == "admin"})
-FOR_DEVELOPERS = {("POST", "/admin/v1/privacy/detect"): 400, ("POST", "/admin/v1/keys"): 200}
-"""What is for everybody: to try a text, and to make a key of one's own."""
+FOR_DEVELOPERS = {
+    ("POST", "/admin/v1/privacy/detect"): 400,
+    ("POST", "/admin/v1/keys"): 200,
+    ("GET", "/admin/v1/assistants"): 200,
+    ("PUT", "/admin/v1/assistants/{name}"): 400,
+    ("DELETE", "/admin/v1/assistants/{name}"): 404,
+    ("GET", "/admin/v1/conversations"): 200,
+    ("GET", "/admin/v1/conversations/{conversation}"): 404,
+}
+"""What is for everybody: to try a text, to make a key of one's own, and one's own assistants and conversations."""
 LOOKS_LIKE_HOME = {
     "x-forwarded-for": "127.0.0.1",
     "forwarded": "for=127.0.0.1",

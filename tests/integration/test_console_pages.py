@@ -47,6 +47,18 @@ def test_no_page_has_anything_inline_or_foreign_and_all_its_addresses_are_relati
             assert ('lang="zh-CN"' in page.text[:200]) == (language == "zh"), path
 
 
+def test_no_cell_shows_what_only_a_program_reads(site: Site) -> None:
+    """In Chromium, with widths, `tests/acceptance/test_console_pages_fit.py` looks at the same."""
+    wrong = []
+    for role in ("system-administrator", "auditor"):
+        for path in site.shown_paths(role):
+            main = site.get(path, role).text.partition("<main")[2].partition("</main>")[0]
+            cells = re.findall(r"<(td|dd)[^>]*>(.*?)</\1>", main, re.DOTALL)
+            texts = [" ".join(re.sub(r"<[^>]+>", " ", text).split()) for _, text in cells]
+            wrong += [f"{role} {path}: {text[:80]}" for text in texts if RAW.search(text)]
+    assert not wrong, "\n".join(wrong)
+
+
 def assert_clean(page: Page, path: str) -> None:
     policy = page.headers["content-security-policy"]
     assert "unsafe" not in policy and policy.startswith("default-src 'none'")
@@ -375,18 +387,6 @@ def test_a_record_that_was_altered_is_shown_as_a_fault(tmp_path_factory: pytest.
 
 RAW = re.compile(r"[{}\[\]]|none yet|\bnum_|(^|\s)--\w|\bNone\b|\d{4}-\d\d-\d\dT")
 """What no cell may show: a dictionary, a null word, the name of a field, an option of a command, a raw time."""
-
-
-def test_no_cell_shows_what_only_a_program_reads(site: Site) -> None:
-    """In Chromium, with widths, `tests/acceptance/test_console_pages_fit.py` looks at the same."""
-    wrong = []
-    for role in ("system-administrator", "auditor"):
-        for path in site.shown_paths(role):
-            main = site.get(path, role).text.partition("<main")[2].partition("</main>")[0]
-            cells = re.findall(r"<(td|dd)[^>]*>(.*?)</\1>", main, re.DOTALL)
-            texts = [" ".join(re.sub(r"<[^>]+>", " ", text).split()) for _, text in cells]
-            wrong += [f"{role} {path}: {text[:80]}" for text in texts if RAW.search(text)]
-    assert not wrong, "\n".join(wrong)
 
 
 def test_a_list_is_searched_sorted_taken_along_as_csv_and_opened_by_row(site: Site) -> None:

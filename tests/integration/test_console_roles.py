@@ -76,7 +76,7 @@ def test_the_matrix_of_roles_pages_and_acts_is_that_of_the_authority(site: Site)
                         wrong.append(f"{role}, {one.key}: allowed {allowed}, linked {is_linked}, denied {is_denied}")
     print(f"\n{cells} cells of roles, pages and acts")
     assert not wrong, "\n".join(wrong)
-    assert cells >= len(ROLES) * len(placed(site))
+    assert cells >= len(ROLES) * len([one for one in placed(site) if one.page not in OWN])
 
 
 @pytest.mark.parametrize("role", ROLES)
@@ -113,7 +113,8 @@ def test_every_call_is_reached_from_a_page_by_those_who_may_do_it(site: Site) ->
             reached |= {one.key for one in atlas.placed if f'{one.address}"' in text or f"{one.address}?" in text}
             reached |= {one.key for one in atlas.placed if f">{lead_command(one)}<" in text}
     rows = {one.key for one in atlas.placed if len(one.call.in_path) == 1}
-    assert {one.key for one in atlas.placed} - reached - rows == set()
+    own = {one.key for one in atlas.placed if one.page in OWN}  # the page Chat shows them in its own way
+    assert {one.key for one in atlas.placed} - reached - rows - own == set()
     for one in atlas.placed:
         if one.key in rows:
             assert on_row(one.call, one.call, {one.call.in_path[0]: "x"}) == {one.call.in_path[0]: "x"}

@@ -74,11 +74,12 @@ class Reception:
         """Count a request as in flight within this context, and audit how it ended.
 
         Raises:
-            Unauthenticated, PermissionDenied: its caller lost the right to it while it ran.
+            Unauthenticated, PermissionDenied: its caller lost the account or the right to it on the way.
         """
         self._running[watch] = task = asyncio.current_task()
         self._idle.clear()
         try:
+            self.current(watch.principal)  # its body may have been long on the way
             yield
             watch.outcome = "answered"
         except AshoreError as fault:
@@ -99,7 +100,7 @@ class Reception:
         """End the running requests whose callers may not make them any more, within a step of the engine."""
         for watch, task in self._running.items():
             try:
-                self._require(watch.principal, watch.alias)
+                self.authorise(self.current(watch.principal), watch.alias)
             except (Unauthenticated, PermissionDenied) as fault:
                 if watch.revoked is None and task is not None:
                     watch.revoked = fault
@@ -183,14 +184,9 @@ class Reception:
 
         Raises:
             PermissionDenied: it may not. NotReady: this site may not serve without news of its centre.
-            Unauthenticated: it was disabled while its body was read.
         """
         if self.lapsed:
             raise lapse(self.lapsed)
-        self._require(principal, alias)
-
-    def _require(self, principal: Principal, alias: str) -> None:
-        principal = self.current(principal)
         self._authority.require(principal, INFER, f"model/{alias}")
         for name in self._roster.behind(alias):
             self._authority.require(principal, INFER, f"model/{name}")
