@@ -400,8 +400,16 @@ def search_home(home: Path, values: Sequence[str]) -> tuple[list[str], int]:
     policy = {home / "ashore.toml", home / "run/topology.json"}
     found = (one for one in home.rglob("*") if one.is_file() and one not in policy)
     files = [one for one in found if home / "run/models" not in one.parents]
-    held = [one for one in files if any(value.encode() in one.read_bytes() for value in values)]
+    held = [one for one in files if any(value.encode() in _bytes_of(one) for value in values)]
     return [str(one.relative_to(home)) for one in held], len(files)
+
+
+def _bytes_of(file: Path) -> bytes:
+    """Return what a file of a running server holds; nothing if it is gone by now."""
+    try:
+        return file.read_bytes()
+    except FileNotFoundError:
+        return b""
 
 
 def customers(number: int) -> list[Customer]:

@@ -145,7 +145,7 @@ def test_nodes_of_the_file_serve_a_model_of_which_only_the_text_is_here(
         assert [one["rule"] for one in json.loads(said.stdout)["items"]] == ["D934"]
         listed = json.loads(ashore("model", "list", "--json", home=server.home).stdout)
         assert [one["reference"] for one in listed["items"]] == ["tiny@text"]
-        assert "secret" not in (server.home / "run" / "host-1.json").read_text()
+        assert '"secret"' not in (server.home / "run" / "host-1.json").read_text()
         assert server.stop() == 0
     finally:
         for double in doubles:

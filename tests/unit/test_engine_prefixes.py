@@ -104,7 +104,8 @@ def test_bytes_are_bounded_and_prefixes_used_once_fill_half_of_them(tmp_path: Pa
     store = opened(tmp_path)
     assert found(store, "b", IDS) == list(range(10)), "those used longest ago went"
     assert len(kept(tmp_path, "b", IDS, max_bytes=5 * FILE)) <= 5, "a lower limit holds from the next start on"
-    assert found(opened(tmp_path), "b", IDS) == list(range(4)), "a chain loses its end first"
+    left = found(opened(tmp_path), "b", IDS)
+    assert left == list(range(len(left))) and 3 <= len(left) <= 5, "a chain loses its end first"
 
 
 def test_a_purge_hides_deletes_and_keeps_what_was_computed_before_from_being_written(tmp_path: Path) -> None:
