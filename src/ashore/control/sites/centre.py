@@ -22,7 +22,6 @@ from msgspec.structs import replace
 from ashore.control.sites.joining import CERTIFICATE_DAYS, Joined, SiteAuthority, is_proven, new_token, proven, read_ask
 from ashore.control.sites.model import NO_MODEL, ModelParts, Serve, Want
 from ashore.control.sites.ports import Tree, read_whole
-from ashore.control.sites.publish import export
 from ashore.control.sites.report import REPORT_BYTES, open_report
 from ashore.control.sites.roles import METADATA, METADATA_BYTES, Model, Signing, model_path, stored_path
 from ashore.control.sites.section import SitesSection
@@ -228,6 +227,8 @@ class Office:
         Raises:
             NotFound: there is no such site.
         """
+        from ashore.control.sites.publish import export  # numpy takes a tenth of a second of every start
+
         self.publish(again=(name,))
         with self.database.write() as connection:
             site = load_site(connection, name)
