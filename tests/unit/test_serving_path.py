@@ -25,6 +25,7 @@ from ashore.core.errors import (
     NotReady,
     Overloaded,
     PermissionDenied,
+    Unauthenticated,
     UnknownModel,
     UnsupportedByEngine,
 )
@@ -169,6 +170,27 @@ def test_an_adapter_is_a_name_of_its_own_over_the_same_replicas() -> None:
             await bench.answer(msgspec.structs.replace(ask(), model="echo:tone"))
 
     run(scenario=scenario)
+
+
+def test_an_answer_of_who_may_not_ask_any_more_ends_also_where_the_site_may_not_serve() -> None:
+    def gone(principal: Principal) -> Principal:
+        raise Unauthenticated(f"the account {principal.id} is disabled")
+
+    async def scenario(bench: Bench) -> None:
+        reception = bench.service.reception
+        answer = asyncio.create_task(bench.answer(ask("word " * 50)))
+        while not bench.used[0].running:
+            await asyncio.sleep(0.005)
+        reception.lapsed = "no news of the centre"
+        reception.end_revoked()
+        assert reception.in_flight == 1, "a lapse ends no answer under way"
+        reception.current = gone
+        reception.end_revoked()
+        with pytest.raises(Unauthenticated):
+            await answer
+        assert reception.in_flight == 0
+
+    run(MemoryReplica(token_s=0.05), scenario=scenario)
 
 
 def test_stop_strings_end_the_answer_and_the_sequence() -> None:

@@ -100,7 +100,9 @@ class Reception:
         """End the running requests whose callers may not make them any more, within a step of the engine."""
         for watch, task in self._running.items():
             try:
-                self.authorise(self.current(watch.principal), watch.alias)
+                principal = self.current(watch.principal)
+                for name in (watch.alias, *self._roster.behind(watch.alias)):
+                    self._authority.require(principal, INFER, f"model/{name}")
             except (Unauthenticated, PermissionDenied) as fault:
                 if watch.revoked is None and task is not None:
                     watch.revoked = fault
