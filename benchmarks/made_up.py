@@ -29,6 +29,15 @@ SHAPES: Final[dict[str, dict[str, int]]] = {
     },
 }  # fmt: skip
 """Those that DeepSeek-R1 was distilled to, one between them, the smallest of DeepSeek V2; `tiny` tries things out."""
+ONE_MODEL: Final = """[admission]
+default_deadline_s = 900
+[[model]]
+name = "{model}"
+[model.engine]
+kind = "{kind}"
+prefix_cache = false
+"""
+"""A made-up tokenizer spells every letter, so that prompts begin alike for longer than a model's own would."""
 
 Tensors = list[tuple[str, tuple[int, ...]]]
 

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-from benchmarks.made_up import SHAPES, make_gguf
+from benchmarks.made_up import ONE_MODEL, SHAPES, make_gguf
 from tests.support.served import start_served
 from tests.support.tiny_models import QWEN2_SPLIT, tiny_tokenizer
 
@@ -42,15 +42,6 @@ LOADS: Final = ((1, 64, 32), (1, 512, 32), (4, 128, 48), (8, 64, 48))
 KINDS: Final = {"openvino": "openvino", "llama.cpp": "llamacpp"}
 """Of each family of engines, the one here."""
 ROUNDS: Final = 3
-CONFIG: Final = """[admission]
-default_deadline_s = 900
-[[model]]
-name = "{model}"
-[model.engine]
-kind = "{kind}"
-prefix_cache = false
-"""
-"""A made-up tokenizer spells every letter, so that prompts begin alike for longer than a model's own would."""
 """Requests for each at once."""
 
 
@@ -184,7 +175,7 @@ def measure(planned: Path, home: Path, out: Path) -> None:
                 grpc_port=0,
                 options=("--offline",),
                 wait=False,
-                config=CONFIG.format(model=model, kind=KINDS[told["engine"]]),
+                config=ONE_MODEL.format(model=model, kind=KINDS[told["engine"]]),
             )
             try:
                 server.wait_ready(240)

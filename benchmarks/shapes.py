@@ -30,23 +30,14 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-from benchmarks.made_up import SHAPES, make_gguf, read_bytes
+from benchmarks.made_up import ONE_MODEL, SHAPES, make_gguf, read_bytes
 from benchmarks.peers import PeerDidNotStart, PeerServer, free_port, process, xllamacpp
 from benchmarks.serve_cases import MAIN, quiet_share
 from benchmarks.serve_report import about
 
 SERVERS: Final = ("ashore", "ashore-llamacpp", "llama.cpp", "genai")
 PROMPT_TOKENS: Final = 32
-CONFIG: Final = """[admission]
-default_deadline_s = 900
-[[model]]
-name = "{model}"
-[model.engine]
-kind = "{kind}"
-prefix_cache = false
-context_tokens = 5120
-kv_tokens = 20480
-"""
+CONFIG: Final = ONE_MODEL + "context_tokens = 5120\nkv_tokens = 20480\n"
 BITS: Final = {"ashore": {8: 8.03, 4: 4.25}, "llama.cpp": {8: 8.5, 4: 4.5}}
 """Bits of a weight in a product of a layer, scales included."""
 
