@@ -13,9 +13,11 @@ from ipaddress import ip_network
 from typing import Any, Final
 from urllib.parse import urlencode
 
+from ashore.control.console.calling import command_of
 from ashore.control.console.kit import NONE, Cell, Row, Table, code, number, state, text, when
 from ashore.control.console.model import Answer
 from ashore.control.console.pages import BY_NAME
+from ashore.control.console.present import Shown
 from ashore.control.console.reader import Reader
 from ashore.control.console.tabs import tab_page, walk_of
 from ashore.core.errors import AshoreError, NotFound
@@ -139,21 +141,21 @@ async def audit_page(reader: Reader) -> Answer:
         total=len(items),
         minor=frozenset(("origin",)),
     )
-    return reader.page(
-        "audit.html", "audit", said=said, filters=[one for one in filters if one.name != "until"], table=table,
-        fault=fault, notes=getattr(found, "notes", []), is_cut=len(items) == LIMIT, walk=tuple(walk_of(reader)),
+    return await reader.large_page(
+        "audit.html",
+        "audit",
+        Shown(blocks=(table,), raw=""),
+        said=said,
+        filters=[one for one in filters if one.name != "until"],
+        table=table,
+        fault=fault,
+        notes=getattr(found, "notes", []),
+        is_cut=len(items) == LIMIT,
+        walk=tuple(walk_of(reader)),
         acts=reader.may("audit verify") + reader.may("audit export", **given),
-        more=reader.may(SEARCH, **given), words=_command(given),
-    )  # fmt: skip
-
-
-def _command(given: Mapping[str, str]) -> str:
-    flags = {"request_id": "request", "key": "key-name"}
-    words = [shlex.quote(given["text"])] if "text" in given else []
-    return " ".join(
-        ["ashore audit search", *words,
-         *(f"--{flags.get(name, name)} {shlex.quote(value)}" for name, value in given.items() if name != "text")]
-    )  # fmt: skip
+        more=reader.may(SEARCH, **given),
+        words=command_of(search.call, tuple(given.items())),
+    )
 
 
 def _row(one: Mapping[str, Any], said: str) -> Row:
