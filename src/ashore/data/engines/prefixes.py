@@ -6,7 +6,7 @@ TENANT/PURGES/CONTENT/NAME      one block, encrypted
 A name is a keyed hash of the content (model, engine, form of the cache), the partition and every token up to the end of
 the block; the bytes are bound to it. So a block is found only for the same model, tenant and tokens, and a file that is
 cut, altered or from elsewhere does not open. Whatever fails here costs a prefix and no answer. A purge of a tenant
-raises PURGES: files under an older number are found no more, and `sweep_prefixes` deletes them.
+raises PURGES: files under an older number are not found, and `sweep_prefixes` deletes them.
 """
 
 from __future__ import annotations
@@ -303,17 +303,15 @@ class PrefixStore:
         try:
             with open(path, "rb") as file:
                 data = file.read(self._file_bytes + 1)
-            if len(data) == self._file_bytes and data.startswith(_MAGIC):
-                at = len(_MAGIC) + _NONCE_BYTES
-                nonce = data[len(_MAGIC) : at]
-                return self._cipher.decrypt(nonce, memoryview(data)[at:], path.name.encode())
-        except InvalidTag:
-            pass  # as one of another length: it is deleted
         except OSError as error:
             self._known.pop(path.name, None)
             if not isinstance(error, FileNotFoundError):
                 self._failed(f"cannot read {path}: {error.strerror}")
             return None
+        if len(data) == self._file_bytes and data.startswith(_MAGIC):
+            at = len(_MAGIC) + _NONCE_BYTES
+            with suppress(InvalidTag):
+                return self._cipher.decrypt(data[len(_MAGIC) : at], memoryview(data)[at:], path.name.encode())
         self._known.pop(path.name, None)
         self._failed(f"{path} is damaged, or from elsewhere; it is deleted")
         with suppress(OSError):
