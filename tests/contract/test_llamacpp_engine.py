@@ -16,7 +16,7 @@ from msgspec.structs import replace
 
 from ashore.core.errors import EngineFailed, InvalidSpec, UnsupportedModel
 from ashore.core.ids import OrderId
-from ashore.data.engines import Engine, EngineOptions, Grammar, ModelFiles, Sampling, make_engine
+from ashore.data.engines import Engine, EngineOptions, Grammar, ModelFiles, Sampling, Token, make_engine
 from ashore.data.engines.llamacpp import memory
 from ashore.data.engines.llamacpp.context import LlamaContext
 from ashore.data.engines.sampling.lookup import StepCost
@@ -53,7 +53,7 @@ def test_sequences_that_do_not_fit_together_are_preempted_and_come_out_the_same(
 
 
 def test_tokens_looked_up_change_no_answer_and_leave_nothing_in_the_cells(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(StepCost, "note", lambda *_: None)  # however busy this machine is
+    monkeypatch.setattr(StepCost, "note", lambda self, *_: self.begin(0.05))  # however busy this machine is
     engine = loaded(kv_tokens=2048, extra={"lookup": True, "kv_cache": "f32"})
     orders = [order(f"o{n}", [*prompt(n, 60), *prompt(n, 30)], max_new_tokens=90) for n in range(3)]
     plain = {one.order_id: token_ids(run(engine, replace(one, lookup=False))[one.order_id]) for one in orders}
@@ -64,6 +64,7 @@ def test_tokens_looked_up_change_no_answer_and_leave_nothing_in_the_cells(monkey
     assert stats.completion_tokens == 6 * 90
     same = 0
     for one in orders:
+        assert sum(e.accepted for e in seen[one.order_id] if isinstance(e, Token)) > 0
         same += token_ids(seen[one.order_id]) == plain[one.order_id]
         after = replace(
             one, prompt_ids=[*one.prompt_ids, *token_ids(seen[one.order_id])], lookup=False, top_logprobs=20

@@ -110,9 +110,10 @@ def test_a_template_that_asks_for_too_much_is_stopped(source: str, words: str) -
         "{% set ns.l = [dict(a=ns.l).items(), dict(a=ns.l).values()] %}",
     ],
 )
-def test_whatever_doubles_sixty_times_is_stopped(growth: str) -> None:
+def test_whatever_doubles_sixty_times_is_stopped(growth: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ashore.data.text.sandbox.MAX_SECONDS", 60.0)  # by its size, however busy this machine is
     source = "{% set ns = namespace(x='aa', l=[0]) %}{% for i in range(60) %}" + growth + "{% endfor %}"
-    with pytest.raises(InvalidRequest, match=r"characters|a value of more than|needs more than"):
+    with pytest.raises(InvalidRequest, match=r"characters|a value of more than"):
         render(source)
 
 

@@ -155,7 +155,7 @@ REFUSED = {
     "a share of more than there is": (f"{MODEL}[model.share]\nmemory_bytes = 900000000000\n", "[model.share] promises"),
     "an engine that is not installed": (f'{MODEL}[model.engine]\nkind = "vllm"\n', "not installed"),
     "an adapter that is not there": (f'{MODEL}[model.adapters]\ntone = "./tone"\n', "is not a directory"),
-    "a format that the engine does not read": (f'{MODEL}[model.engine]\nkind = "tabular"\n', "supports "),
+    "a format that the engine does not read": (f'{MODEL}[model.engine]\nkind = "tabular"\n', "supports head"),
     "a rung that was never held to a gate": (f'{MODEL}[model.ladder]\nrungs = ["int8"]\n', "was never held to a gate"),
     "a certificate that is not there": (
         f'{MODEL}[edge]\nkind = "envoy"\ncertificate = "./none.pem"\nkey = "./none.key"\n', "No such file",
