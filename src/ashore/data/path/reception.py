@@ -74,12 +74,13 @@ class Reception:
         """Count a request as in flight within this context, and audit how it ended.
 
         Raises:
-            Unauthenticated, PermissionDenied: its caller lost the account or the right to it on the way.
+            Unauthenticated, PermissionDenied: its caller has no account or right to it, or lost it on the way.
+            NotReady: this site may not serve without news of its centre.
         """
         self._running[watch] = task = asyncio.current_task()
         self._idle.clear()
         try:
-            self.current(watch.principal)  # its body may have been long on the way
+            self.authorise(self.current(watch.principal), watch.alias)  # its body may have been long on the way
             yield
             watch.outcome = "answered"
         except AshoreError as fault:

@@ -286,7 +286,6 @@ class ServingService:
             operation=operation,
         )
         with self.reception.noted(watch):
-            self.reception.authorise(principal, request.model)
             model, tried = self._roster.lead(request.model).pick(principal, request), 1
             while True:
                 watch.release = model.served.release
