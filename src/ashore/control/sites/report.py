@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
 REPORT_BYTES: Final = 60_000
 """Most bytes of a report. The edge takes 64 KiB of a body without a key."""
-Count = Annotated[int, msgspec.Meta(ge=0, le=1 << 53)]
+Count = Annotated[int, msgspec.Meta(ge=0, le=1 << 40)]
+"""No report has more of anything, and sums of many stay whole numbers; nor is an assignment's sequence, which follows
+Unix time, so high that the centre could not go on above it."""
 Word = Annotated[str, msgspec.Meta(max_length=200)]
 Attack = Literal["rolled back", "frozen", "endless", "slow", "mixed", "forged", "wrong site"]
 """What a site can tell that somebody does to what it reads from the centre."""
