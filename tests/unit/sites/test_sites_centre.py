@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives import hashes
 from msgspec.structs import replace
 from tests.support.site_centre import ACTOR, DAY_S, NOW_S, MemoryTree, SiteTwin, key_and_csr, open_office, parts_of
 
-from ashore.control.sites.centre import MOST_TRIES
+from ashore.control.sites.centre import MOST_STUCK, MOST_TRIES
 from ashore.control.sites.joining import ask, take_answer
 from ashore.control.sites.report import REPORT_BYTES, SiteReport, Usage, Vote, sign_report
 from ashore.control.sites.sql import load_rollouts, load_site, load_sites, load_usage, save_site
@@ -166,12 +166,12 @@ def test_a_site_that_lies_changes_its_own_row_alone(office, north, tmp_path):
     north.sync()
     south.sync()
     before = sites_of(office)["south"]
-    north.want = replace(north.want, sequence=2**52)
+    north.want = replace(north.want, sequence=2**40)
     north.sequence = 2**52
     office.take("north", north.report(votes=(Vote(model="m", rating="up"),), note="<script>"))
     office.turn()
     assert sites_of(office)["south"] == before
-    assert north.sync().want.sequence == 2**52 + 1
+    assert north.sync().want.sequence == 2**40 + 1
     south.sync()
 
 
@@ -332,6 +332,46 @@ def test_a_stick_brings_reports_back(office, north):
     stick.put("reports/north/x/y.json", b"")
     assert office.collect(stick) == 2 and stick.files == {}
     assert NOW_S == int(office.clock.now_s()) == sites_of(office)["north"].seen_s
+
+
+def test_reports_that_cannot_be_read_or_removed_hold_up_no_other(office, north, tmp_path, caplog):
+    office.publish()
+    north.sync()
+
+    class Odd(MemoryTree):
+        def remove(self, path):
+            if "stays" in path:
+                raise PermissionError(13, "Permission denied")
+            super().remove(path)
+
+        def read(self, path, *, start=0, limit):
+            if "closed" in path:
+                raise SourceUnreachable(f"{path} cannot be read")
+            return super().read(path, start=start, limit=limit)
+
+    tree = Odd()
+    for name in ("1", "2closed", "3stays", "10long"):
+        tree.put(f"reports/north/{name}.json", north.report())
+    assert office.collect(tree) == office.collect(tree) + 3 == 3
+    assert sorted(tree.files) == ["reports/north/2closed.json", "reports/north/3stays.json"]
+    assert caplog.text.count("cannot read or remove") == 1, "the log says it once"
+    for number in range(MOST_STUCK):
+        tree.put(f"reports/north/{number}closed.json", b"")
+    tree.put("reports/north/1000closed-not.json", north.report())
+    assert office.collect(tree) == 0, "the tree may be away"
+
+
+def test_a_report_cannot_drive_the_assignment_of_its_site_out_of_what_is_read(office, north):
+    office.publish()
+    north.sync()
+    for want in (1 << 53, (1 << 53) - 1, 1 << 41):
+        north.want = replace(north.want, sequence=want)
+        with pytest.raises(InvalidRequest, match="cannot be read"):
+            office.take("north", north.report())
+    north.want = replace(north.want, sequence=1 << 40)
+    office.take("north", north.report())
+    office.assign(ACTOR, "north", {"rate": 7})
+    assert sites_of(office)["north"].want.sequence == (1 << 40) + 2
 
 
 def test_a_stick_has_what_one_site_needs_and_says_which_reports_were_taken(office, north, tmp_path):

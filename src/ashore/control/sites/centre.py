@@ -21,7 +21,7 @@ from msgspec.structs import replace
 
 from ashore.control.sites.joining import CERTIFICATE_DAYS, Joined, SiteAuthority, is_proven, new_token, proven, read_ask
 from ashore.control.sites.model import NO_MODEL, ModelParts, Serve, Want
-from ashore.control.sites.ports import Tree, read_whole
+from ashore.control.sites.ports import Tree, WrongBytes, read_whole
 from ashore.control.sites.report import REPORT_BYTES, open_report
 from ashore.control.sites.roles import METADATA, METADATA_BYTES, Model, Signing, model_path, stored_path
 from ashore.control.sites.section import SitesSection
@@ -44,7 +44,7 @@ from ashore.control.sites.sql import (
 )  # fmt: skip
 from ashore.control.sites.waves import step, waves_of
 from ashore.core.clock import Clock
-from ashore.core.errors import Conflict, InvalidRequest, NotFound, Unauthenticated
+from ashore.core.errors import Conflict, InvalidRequest, NotFound, SourceUnreachable, Unauthenticated
 from ashore.data.audit import SignedLine
 from ashore.kit.call import Actor
 from ashore.kit.decode import UNDECODABLE
@@ -63,6 +63,8 @@ ALL: Final = "all"
 PARTS_BYTES: Final = 256 << 20
 MOST_REPORTS: Final = 10_000
 """Files that are taken from a tree at once."""
+MOST_STUCK: Final = 10
+"""Files of these that cannot be read or removed before the others wait for the next turn: the tree may be away."""
 DAY_S: Final = 86_400
 RENEW_S: Final = 60.0
 """How often signatures are looked at whose life may be half over."""
@@ -84,6 +86,8 @@ class Office:
     centre_ca: Callable[[], str] = str
     """Gives the certificate that the centre's HTTPS is signed with, where ashore made it."""
     _looked_s: float = field(default=0.0, init=False)
+    _stuck: str = field(default="", init=False)
+    """The first report that could not be read or removed, as it was logged."""
 
     @property
     def now_s(self) -> int:
@@ -349,17 +353,26 @@ class Office:
         return True
 
     def collect(self, tree: Tree) -> int:
-        """Take in the reports that lie in a tree, such as a stick, and remove them; return how many were new."""
-        count = 0
+        """Take in the reports that lie in a tree, such as a stick, and remove them; return how many were new. A few
+        that cannot be read or removed hold up no other."""
+        count, stuck = 0, list[str]()
         found = islice(tree.names("reports"), MOST_REPORTS)
         for path, size in sorted(found, key=lambda one: (len(one[0]), one[0])):
             parts = path.split("/")
             try:
-                if len(parts) == 3 and size <= REPORT_BYTES:
-                    count += self.take(parts[1], read_whole(tree, path, limit=REPORT_BYTES))
-            except (InvalidRequest, Unauthenticated) as fault:
-                log.warning("left out the report %r: %s", path[:200], fault.message)
-            tree.remove(path)
+                try:
+                    if len(parts) == 3 and size <= REPORT_BYTES:
+                        count += self.take(parts[1], read_whole(tree, path, limit=REPORT_BYTES))
+                except (InvalidRequest, Unauthenticated, WrongBytes) as fault:
+                    log.warning("left out the report %r: %s", path[:200], fault.message)
+                tree.remove(path)
+            except (NotFound, SourceUnreachable, OSError) as fault:
+                stuck.append(f"{path[:200]!r}: {fault}")
+                if len(stuck) == MOST_STUCK:
+                    break
+        if stuck and stuck[0] != self._stuck:
+            log.warning("cannot read or remove the report %s", stuck[0])
+        self._stuck = stuck[0] if stuck else ""
         return count
 
     # by itself

@@ -39,9 +39,13 @@ def checked_path(path: str) -> str:
     Raises:
         InvalidRequest: it leads out of the tree, or has characters that no file of a tree has.
     """
-    if len(path) > 400 or _PATH.fullmatch(path) is None:
+    if not _is_path(path):
         raise InvalidRequest(f"{path[:200]!r} is not a path of a published tree")
     return path
+
+
+def _is_path(path: str) -> bool:
+    return len(path) <= 400 and _PATH.fullmatch(path) is not None
 
 
 class FolderLink:
@@ -90,8 +94,9 @@ class FolderLink:
     def names(self, under: str) -> Iterator[tuple[str, int]]:
         for root, _, files in os.walk(self.folder / checked_path(under)):  # follows no link
             for file in (Path(root, name) for name in files if not name.startswith(".")):
-                if not file.is_symlink() and file.is_file():
-                    yield file.relative_to(self.folder).as_posix(), file.stat().st_size
+                path = file.relative_to(self.folder).as_posix()
+                if _is_path(path) and not file.is_symlink() and file.is_file():
+                    yield path, file.stat().st_size
 
     def remove(self, path: str) -> None:
         (self.folder / checked_path(path)).unlink(missing_ok=True)
@@ -171,7 +176,7 @@ class BucketLink:
         return True
 
     def names(self, under: str) -> Iterator[tuple[str, int]]:
-        return self._objects.sizes(checked_path(under))
+        return (one for one in self._objects.sizes(checked_path(under)) if _is_path(one[0]))
 
     def remove(self, path: str) -> None:
         import obstore
