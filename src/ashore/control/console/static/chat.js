@@ -448,7 +448,7 @@
     const model = assistant.selectedOptions[0].dataset.model;
     if (model && [...sides[0].options].some((one) => one.value === model)) sides[0].value = model;
   });
-  const asked = kept && new URLSearchParams(location.search).get("c");
+  const asked = kept && /^conv_\w+$/.exec(new URLSearchParams(location.search).get("c") ?? "")?.[0];
   if (asked) opened(asked).catch((problem) => { is("", ""); say(problem.message); });
   addEventListener("resize", fit);
   fit();

@@ -2,7 +2,7 @@
 // the names below, no address is loaded, and a link shows where it leads. Every scan goes forward, so that no answer can hang a tab.
 "use strict";
 const markdown = (() => {
-  const DEEP = 8, MOST_COLUMNS = 40, MOST_LIT = 60000, MOST_TEX = 4000, MOST_LINES = 60;
+  const DEEP = 8, MOST_COLUMNS = 40, MOST_LIT = 60000, MOST_TEX = 4000, MOST_LINES = 60, MOST_TICKS = 80;
   const el = (name, kind, ...inside) => {
     const one = document.createElement(name);
     if (kind) one.className = kind;
@@ -28,6 +28,7 @@ const markdown = (() => {
   const ABOVE = pairs("hat^ widehat^ bar¯ overline¯ vec→ overrightarrow→ tilde~ widetilde~ dot˙ ddot¨ check∨ overbrace⏞");
   const BELOW = pairs("underline_ underbrace⏟");
   const GAPS = new Map(Object.entries({ ",": ".17em", ":": ".22em", ";": ".28em", " ": ".25em", "~": ".25em", quad: "1em", qquad: "2em", "!": "-.17em" }));
+  const EDGES = new Map(Object.entries({ pmatrix: "()", bmatrix: "[]", vmatrix: "||", Bmatrix: "{}", Vmatrix: "‖‖", cases: "{" }));
   const IGNORED = new Set("displaystyle textstyle scriptstyle limits nolimits nonumber notag big Big bigg Bigg bigl bigr Bigl Bigr biggl biggr Biggl Biggr middle".split(" "));
   const STYLES = new Map(Object.entries({ mathbf: [0x1d400, 0x1d41a], boldsymbol: [0x1d400, 0x1d41a], bm: [0x1d400, 0x1d41a], mathbb: [0x1d538, 0x1d552], mathcal: [0x1d49c, 0x1d4b6], mathscr: [0x1d49c, 0x1d4b6], mathfrak: [0x1d504, 0x1d51e] }));
   const ODD = new Map(Object.entries({ mathbbC: "ℂ", mathbbH: "ℍ", mathbbN: "ℕ", mathbbP: "ℙ", mathbbQ: "ℚ", mathbbR: "ℝ", mathbbZ: "ℤ", mathcalB: "ℬ", mathcalE: "ℰ", mathcalF: "ℱ", mathcalH: "ℋ", mathcalI: "ℐ", mathcalL: "ℒ", mathcalM: "ℳ", mathcalR: "ℛ", mathcale: "ℯ", mathcalg: "ℊ", mathcalo: "ℴ", mathfrakC: "ℭ", mathfrakH: "ℌ", mathfrakI: "ℑ", mathfrakR: "ℜ", mathfrakZ: "ℨ" }));
@@ -84,7 +85,7 @@ const markdown = (() => {
       if (raw().replace("*", "") !== kind) fail();
       const made = ml("mtable", ...lines.filter((one) => one.textContent));
       if (/align|cases|split|gather/.test(kind)) made.setAttribute("class", "aligned");
-      const [left, right] = { pmatrix: "()", bmatrix: "[]", vmatrix: "||", Bmatrix: "{}", Vmatrix: "‖‖", cases: "{" }[kind] ?? "";
+      const [left, right] = EDGES.get(kind) ?? "";
       return ml("mrow", ...(left ? [fence(left)] : []), made, ...(right ? [fence(right)] : []));
     };
     const command = (name) => {
@@ -261,7 +262,7 @@ const markdown = (() => {
       let run = 1;
       while (text[at + run] === "`") run += 1;
       const mark = "`".repeat(run);
-      const end = until(mark, at + run, (place) => place >= at + run && text[place - 1] !== "`" && text[place + run] !== "`");
+      const end = run > MOST_TICKS ? -1 : until(mark, at + run, (place) => place >= at + run && text[place - 1] !== "`" && text[place + run] !== "`");
       if (end < at + run) { plain += mark; at += run; return; }
       let inside = text.slice(at + run, end).replaceAll("\n", " ");
       if (inside.trim() && inside.startsWith(" ") && inside.endsWith(" ")) inside = inside.slice(1, -1);
@@ -318,8 +319,8 @@ const markdown = (() => {
   // --- Blocks
 
   const FENCE = /^([ \t]{0,12})(`{3,}|~{3,})[ \t]*([\w+#.-]{0,40})[^`]{0,200}$/;
-  const HEAD = /^ {0,3}(#{1,6})[ \t]+(.*)$/;
-  const ITEM = /^([ \t]{0,40})([-*+•]|\d{1,9}[.)])[ \t]+(.*)$/;
+  const HEAD = /^ {0,3}(#{1,6})[ \t]+(.*)$/s;
+  const ITEM = /^([ \t]{0,40})([-*+•]|\d{1,9}[.)])[ \t]+(.*)$/s;
   const RULE = /^ {0,3}(?:(?:-[ \t]{0,4}){3,200}|(?:\*[ \t]{0,4}){3,200}|(?:_[ \t]{0,4}){3,200})$/;
   const QUOTE = /^ {0,3}> ?/;
   const DISPLAY = /^[ \t]{0,12}(\$\$|\\\[)/;
