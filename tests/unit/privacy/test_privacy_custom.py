@@ -39,6 +39,11 @@ def test_a_dictionary_finds_whole_latin_words_and_chinese_anywhere() -> None:
     ]
 
 
+def test_capitals_are_found_beside_one_whose_small_form_is_longer() -> None:
+    policy = PrivacyPolicy(dictionaries=(Dictionary(kind="project", words=("Aurora", "\u0130zmir")),))
+    assert found(policy, "\u0130stanbul: AURORA, \u0130ZMIR") == [("project", "AURORA"), ("project", "\u0130ZMIR")]
+
+
 def test_of_two_words_the_longer_is_found() -> None:
     policy = PrivacyPolicy(dictionaries=(Dictionary(kind="project", words=("北极", "北极星计划")),))
     assert found(policy, "北极星计划与北极") == [("project", "北极星计划"), ("project", "北极")]

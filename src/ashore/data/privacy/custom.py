@@ -44,7 +44,7 @@ class Words:
             )
         self.kind: Final = one.kind
         self._folds = one.ignore_case
-        self._words = {word.lower() if one.ignore_case else word for word in one.words}
+        self._words = {_folded(word) if one.ignore_case else word for word in one.words}
         lengths: dict[str, set[int]] = {}
         for word in self._words:
             lengths.setdefault(word[:2], set()).add(len(word))
@@ -55,8 +55,8 @@ class Words:
 
     def find(self, text: str) -> Iterator[Entity]:
         """Yield the words in a text, in order, without overlaps."""
-        if self._folds and len(lowered := text.lower()) == len(text):
-            text = lowered
+        if self._folds:
+            text = _folded(text)
         lengths, singles, end = self._lengths, self._singles, 0
         if singles:
             begins = [i for i in range(len(text)) if text[i] in singles or text[i : i + 2] in lengths]
@@ -80,6 +80,11 @@ class Words:
             if text[start:end] in self._words and not _INSIDE_END.match(text, end - 1):
                 return length
         return 0
+
+
+def _folded(text: str) -> str:
+    """Return a text in small letters, as long as it was: of all capitals only the Turkish I with a dot makes two."""
+    return text.replace("\u0130", "i").lower()
 
 
 class CustomFinder:
