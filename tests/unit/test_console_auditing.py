@@ -21,6 +21,7 @@ TODAY = datetime(2026, 12, 2, 9, 30, tzinfo=UTC)
         ("key:create yesterday", {"action": "key:create", "since": "2026-12-01", "until": "2026-12-02"}),
         ("today", {"since": "2026-12-02", "until": "2026-12-03"}),
         ("2026-02-31", {"since": "2026-02-31"}),
+        ("9999-12-31", {"since": "9999-12-31"}),
         ("model=chat req_0a1b", {"model": "chat", "request_id": "req_0a1b"}),
         ("ash_0a1b2c3d 10.0.0.0/8", {"key": "ash_0a1b2c3d", "origin": "10.0.0.0/8"}),
         ("model/chat who=bob evil words", {"resource": "model/chat", "actor": "bob", "text": "evil words"}),

@@ -86,7 +86,7 @@ def _by_form(word: str, today: datetime) -> Iterator[tuple[str, str]]:
     if day is not None or _DAY.fullmatch(word):
         first = f"{day:%Y-%m-%d}" if day is not None else word
         yield "since", first
-        with suppress(ValueError):  # 2026-02-31: the search says so
+        with suppress(ValueError, OverflowError):  # 2026-02-31, or 9999-12-31: the search says so
             yield "until", f"{datetime.fromisoformat(first) + timedelta(days=1):%Y-%m-%d}"
     elif _SPAN.fullmatch(word):
         yield "since", word
