@@ -9,6 +9,8 @@ from ashore.control.access import AccountWish, KeyWish
 from ashore.core.errors import Conflict, InvalidRequest, NotFound, PermissionDenied, Unauthenticated
 from ashore.data.authority import SYSTEM, Binding, Role, SqlNames, parse_rule
 from ashore.data.authority.budgets import BudgetRule, check_names
+from ashore.data.jobs import Conversation, SqlConversations
+from ashore.kit.state import execute
 
 
 def test_a_user_of_a_tenant_with_a_group_gets_what_each_of_them_has(house: House) -> None:
@@ -30,6 +32,31 @@ def test_a_user_of_a_tenant_with_a_group_gets_what_each_of_them_has(house: House
     assert Binding("group/dev", "reader") not in house.book.bindings(sec)
     account, roles = house.people.account(sec, "user", "alice")
     assert (account.groups, roles) == (frozenset(), ("viewer",))
+
+
+def test_what_a_removed_user_stored_is_not_found_by_a_later_one_of_that_name(house: House) -> None:
+    _, security, _ = house.three()
+    sec = house.actor(security)
+    house.people.create_group(sec, "legal")
+    for name in ("dev", "amy"):
+        house.make(sec, name, "developer", groups=("legal",))
+    kept = SqlConversations(house.database)
+    fields = {"tenant": "default", "models": "*", "metadata": "{}", "created_ms": 0, "expires_ms": 1 << 50}
+    with house.database.write() as connection:
+        for name in ("dev", "amy"):
+            statement = "INSERT INTO assistant VALUES ('default', :name, 'clerk', '', 'p', 'legal', 0)"
+            execute(connection, statement, name=name)
+    for name in ("dev", "amy"):
+        kept.create(Conversation(conversation_id=f"conv_{name}", account=name, **fields), [])  # type: ignore[arg-type]
+    house.people.remove_account(sec, "user", "dev")
+    house.make(sec, "dev", "developer")
+    assert kept.of("dev", limit=9) == [] and len(kept.of("amy", limit=9)) == 1
+    found = kept.get("conv_dev")
+    assert found is not None and found.account.startswith("dev (removed ")
+    house.people.remove_group(sec, "legal")
+    with house.database.read() as connection:
+        rows = execute(connection, "SELECT owner, shared FROM assistant").all()
+    assert [tuple(row) for row in rows] == [("amy", "")]
 
 
 def test_one_who_administers_a_tenant_sees_and_changes_that_tenant_alone(house: House) -> None:

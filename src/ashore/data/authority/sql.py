@@ -104,13 +104,19 @@ def save_account(connection: Connection, account: Account) -> None:
 
 
 def remove_account(connection: Connection, account_id: str) -> None:
-    """Mark an account as removed. Its row stays, so that every process sees the removal."""
+    """Mark an account as removed. Its row stays, so that every process sees the removal. What it stored gets another
+    owner, `NAME (removed NUMBER)`: somebody who later has its name must not find it."""
+    changed = touch(connection)
     execute(
         connection,
         "UPDATE access_account SET removed = 1, disabled = 1, groups = '', changed = :changed WHERE id = :id",
         id=account_id,
-        changed=touch(connection),
+        changed=changed,
     )
+    for table in ("conversation", "job", "stored_file"):
+        statement = f"UPDATE {table} SET account = :gone WHERE account = :id"
+        execute(connection, statement, id=account_id, gone=f"{account_id} (removed {changed})")
+    execute(connection, "DELETE FROM assistant WHERE owner = :id", id=account_id)
 
 
 def find_account(connection: Connection, account_id: str) -> Account | None:
@@ -173,8 +179,9 @@ def list_groups(connection: Connection) -> tuple[Group, ...]:
 
 
 def remove_group(connection: Connection, name: str) -> None:
-    """Mark a group as removed."""
+    """Remove a group; assistants that were shared with it are their owners' alone again."""
     execute(connection, "DELETE FROM access_group WHERE name = :name", name=name)
+    execute(connection, "UPDATE assistant SET shared = '' WHERE shared = :name", name=name)
 
 
 # --- keys
