@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from console_site import PEOPLE, Page, Site, console_site
 
+from ashore.control.chats import calls
 from ashore.kit.recorder import Act
 
 MINE, OTHER, AUDITOR, OFFICER = "developer", "model-owner", "auditor", "security-officer"
@@ -126,6 +127,24 @@ def test_an_auditor_reads_by_right_and_each_look_is_recorded(site: Site, monkeyp
     assert ask(site, OTHER, "GET", f"conversations/{mine}/items").status == 200
     assert (acts[-1].actor, acts[-1].detail) == (PEOPLE[OTHER], {"conversation": mine}), "over /v1, too"
     assert admin(site, OFFICER, "POST", "/bindings", {"revoke": bound}).status == 200
+    ask(site, MINE, "DELETE", f"conversations/{mine}")
+
+
+def test_a_key_for_a_program_reads_no_history_and_a_long_conversation_is_not_read_at_once(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine = kept(site, MINE, "Mine")
+    made = admin(site, OFFICER, "POST", "/keys", {"owner": PEOPLE[MINE], "actions": ["infer"]})
+    narrow = json.loads(made.body)["key"]
+    for path in ("/conversations", f"/conversations/{mine}", "/conversations?search=Lima"):
+        answer = site.send("GET", f"/admin/v1{path}", key=narrow)
+        assert answer.status == 404 or titles(answer) == [], path
+    monkeypatch.setattr(calls, "ITEMS_AT_ONCE", 1)
+    whole = admin(site, MINE, "GET", f"/conversations/{mine}")
+    assert [one["role"] for one in json.loads(whole.body)["items"]] == ["user", "assistant"], "read in pages"
+    monkeypatch.setattr(calls, "MOST_SHOWN_BYTES", 9)
+    answer = admin(site, MINE, "GET", f"/conversations/{mine}")
+    assert answer.status == 400 and "in pages" in answer.text
     ask(site, MINE, "DELETE", f"conversations/{mine}")
 
 

@@ -11,10 +11,10 @@ import msgspec
 from msgspec import Meta
 
 from ashore.core.clock import Clock
-from ashore.core.errors import Conflict, NotFound
+from ashore.core.errors import Conflict, InvalidRequest, NotFound
 from ashore.core.wanted import check_wanted
 from ashore.data.authority import INFER, STORED_SHOW
-from ashore.data.jobs import Conversation, SqlConversations
+from ashore.data.jobs import Conversation, SqlConversations, page_length
 from ashore.kit.call import Actor, Call, Nothing, Rights
 from ashore.kit.recorder import Recorder
 from ashore.kit.state import Database, execute
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 SHARE: Final = "assistant:share"
 MOST_SEARCHED: Final = 500
 """Conversations of one person that a search reads, the latest ones."""
+MOST_SHOWN_BYTES: Final = 32 << 20
+"""Of a conversation that is shown as a whole."""
+ITEMS_AT_ONCE: Final = 500
 MOST_ASSISTANTS: Final = 100
 """Of one person."""
 
@@ -166,10 +169,19 @@ def list_conversations(desk: ChatDesk, actor: Actor, asked: ConversationsIn) -> 
 
 
 def show_conversation(desk: ChatDesk, actor: Actor, asked: ConversationIn) -> ConversationText:
-    """Show a conversation with its messages."""
+    """Show a conversation with its messages.
+
+    Raises:
+        NotFound: there is none, or you may not read it. InvalidRequest: it is too long.
+    """
     found = desk.conversations.get(asked.conversation)
     if found is None or not _may(desk, actor, found):
         raise NotFound(f"there is no conversation {asked.conversation[:80]!r}", hint="list them")
+    if found.num_bytes > MOST_SHOWN_BYTES:
+        raise InvalidRequest(
+            f"the conversation has {found.num_bytes:,} bytes; at most {MOST_SHOWN_BYTES:,} are shown at once",
+            hint="read it in pages: GET /v1/conversations/ID/items",
+        )
     if not _is_own(actor, found):
         _record(desk, actor, found.tenant, found.account, found.conversation_id)
     said = [SaidOut(role=role, text=text) for role, text in _said(desk, found)]
@@ -266,7 +278,7 @@ def _may(desk: ChatDesk, actor: Actor, found: Conversation) -> bool:
 
 
 def _is_own(actor: Actor, found: Conversation) -> bool:
-    return (found.tenant, found.account) == (actor.principal.tenant, actor.principal.id)
+    return actor.principal.owns(found.tenant, found.account)  # a narrowed key was given to a program
 
 
 def _record(desk: ChatDesk, actor: Actor, tenant: str, owner: str, conversation: str = "") -> None:
@@ -275,12 +287,16 @@ def _record(desk: ChatDesk, actor: Actor, tenant: str, owner: str, conversation:
 
 
 def _said(desk: ChatDesk, found: Conversation) -> Iterator[tuple[str, str]]:
-    for kept in desk.conversations.items(found.conversation_id):
-        check_wanted()
-        item = _item.decode(kept.item)
-        text = item.content if isinstance(item.content, str) else "\n\n".join(one.text for one in item.content or ())
-        if item.role and text:
-            yield item.role, text
+    whose, read = found.conversation_id, desk.conversations
+    after: int | None = None
+    while limit := page_length(read.lengths(whose, after=after, limit=ITEMS_AT_ONCE)):
+        for kept in read.items(whose, after=after, limit=limit):
+            check_wanted()
+            after, item = kept.place, _item.decode(kept.item)
+            said = item.content
+            text = said if isinstance(said, str) else "\n\n".join(one.text for one in said or ())
+            if item.role and text:
+                yield item.role, text
 
 
 def _contains(desk: ChatDesk, found: Conversation, wanted: str) -> bool:
