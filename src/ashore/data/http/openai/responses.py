@@ -214,7 +214,7 @@ async def _background(app: HttpApp, exchange: Exchange, principal: Principal, re
     if request.stream:
         first = partial(_first_events, request, _recommended(app, request.model), kept)
         events = await app.serving.at_length(len(kept_body), first, principal)
-        await follow(app, exchange, kept, events, partial(_render, app, exchange, principal), after=-1)
+        await follow(app, exchange, principal, kept, events, partial(_render, app, exchange, principal), after=-1)
         return
     await exchange.respond(200, [JSON], await _render(app, exchange, principal, kept))
 
@@ -282,7 +282,7 @@ async def retrieve(app: HttpApp, exchange: Exchange, principal: Principal) -> No
             return _first_events(request, used, job)
 
         events = await _read_stored(app, exchange, principal, job, first)
-        await follow(app, exchange, job, events, partial(_render, app, exchange, principal), after)
+        await follow(app, exchange, principal, job, events, partial(_render, app, exchange, principal), after)
         return
     await exchange.respond(200, [JSON], await _render(app, exchange, principal, job))
 

@@ -16,10 +16,12 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from ashore.core.errors import AshoreError, NotFound
+from ashore.core.errors import AshoreError, NotFound, Unauthenticated
 from ashore.core.wholenumber import whole_number
+from ashore.data.authority import Principal
 from ashore.data.http.exchange import EVENT_STREAM, Exchange
 from ashore.data.http.openai.responses_render import event_of
+from ashore.data.http.stored import find_job
 from ashore.data.jobs import EventChunk, Job, JobDesk
 
 if TYPE_CHECKING:
@@ -83,13 +85,20 @@ async def keeper_of(desk: JobDesk, exchange: Exchange) -> tuple[EventKeeper, int
 
 
 async def follow(
-    app: HttpApp, exchange: Exchange, job: Job, first: tuple[bytes, bytes], render: Render, after: int
+    app: HttpApp,
+    exchange: Exchange,
+    principal: Principal,
+    job: Job,
+    first: tuple[bytes, bytes],
+    render: Render,
+    after: int,
 ) -> None:
     """Send the events of a background response after the number `after`, and later ones, until it has ended.
 
     Args:
         app: Gives access to the stored response.
-        exchange: The reader.
+        exchange: The reader's request.
+        principal: The reader.
         job: The response.
         first: Its events 0 and 1.
         render: Returns its current state.
@@ -117,8 +126,8 @@ async def follow(
             exchange.put(b": still there\n\n")
             silent_s = 0.0
         try:
-            job = await desk.call(partial(desk.queue.get, job_id, tenant=None))
-        except NotFound as fault:  # it was deleted meanwhile
+            job = await find_job(app, job_id, app.serving.reception.current(principal))
+        except (NotFound, Unauthenticated) as fault:  # it was deleted meanwhile, or its reader may not read it any more
             exchange.error_code = fault.code
             await exchange.end_stream(event_of("error", sent + 1, code=fault.code, message=fault.message, param=None))
             return
