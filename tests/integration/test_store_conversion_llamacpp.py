@@ -122,6 +122,9 @@ def write(path: Path, tensors: dict[str, tuple[str, np.ndarray]]) -> None:
         ("deepseek_v3", {"rope_interleave": False}, "rope_interleave: false"),
         ("qwen3_moe", {"norm_topk_prob": False}, "norm_topk_prob: false"),
         ("qwen3_moe", {"mlp_only_layers": [0]}, "mlp_only_layers"),
+        ("qwen3_moe", {"num_experts_per_tok": 9}, "num_experts_per_tok: 9 of 8"),
+        ("deepseek_v3", {"num_experts_per_tok": 0}, "num_experts_per_tok: 0 of 8"),
+        ("qwen3_moe", {"num_experts": 1 << 31}, "expected 2147483648 of one shape"),
         ("qwen3_moe", {"num_experts": 9}, "layer 0 has 8 experts of down_proj; expected 9 of one shape"),
     ],
 )

@@ -53,7 +53,8 @@ def stacked_experts(
         if (found := _EXPERT.fullmatch(name)) and int(found[1]) < shape.num_layers:
             stacks.setdefault((int(found[1]), found[3]), {})[int(found[2])] = place
     for (layer, part), experts in sorted(stacks.items()):
-        if set(experts) != set(range(shape.num_experts)) or len({place.shape for place in experts.values()}) > 1:
+        is_whole = len(experts) == shape.num_experts == max(experts) + 1
+        if not is_whole or len({place.shape for place in experts.values()}) > 1:
             raise UnsupportedModel(
                 f"layer {layer} has {len(experts)} experts of {part}_proj; expected {shape.num_experts} of one shape",
                 hint="fetch the model again",
@@ -102,6 +103,8 @@ def check_experts(config: Mapping[str, Any], shape: ModelShape) -> None:
             "mlp_only_layers": bool(config.get("mlp_only_layers")),
             "decoder_sparse_step": int(config.get("decoder_sparse_step") or 1) != 1,
         }
+    if not 0 < shape.experts_per_token <= shape.num_experts:  # llama.cpp would end its process at the load
+        wrong[f"num_experts_per_tok: {shape.experts_per_token} of {shape.num_experts}"] = True
     if odd := [setting for setting, is_wrong in wrong.items() if is_wrong]:
         raise UnsupportedModel(
             f"config.json of this {shape.architecture} model says {odd[0]}, which llama.cpp does not compute",

@@ -141,6 +141,9 @@ def shape_of_gguf(meta: GgufMeta) -> ModelShape:
         latent = int(meta.own("attention.kv_lora_rank", 0))
         rope = int(meta.own("rope.dimension_count", 0))
         total = sum(t.num_elements for t in meta.tensors)
+        experts, chosen = int(meta.own("expert_count", 0)), int(meta.own("expert_used_count", 0))
+        if experts and not 0 < chosen <= experts:  # llama.cpp would end its process at the load
+            raise ValueError(f"a token gets {chosen} of {experts} experts")
         return checked_shape(
             {
                 "architecture": meta.architecture,
