@@ -6,7 +6,7 @@
         ContextTooLong  400           PayloadTooLarge 413  HeadersTooLarge 431   RequestTimeout 408
         NotFound        404           UnknownModel 404   UnknownVariant 404   UnknownRoute 404   MethodNotAllowed 405
         InvalidSpec     400           UnsafeWeights 400  UnsupportedModel 400  LicenceNotAccepted 403   Conflict 409
-        TrainingDiverged 400          BrokenData 400   RecoveryKeyWrong 400
+        TrainingDiverged 400          BrokenData 400   RecoveryKeyWrong 400   ContentBlocked 400
       DeniedError                   an administrator grants the right      exit 5
         Unauthenticated 401           PermissionDenied 403     TooManyAttempts 429   PersonalDataBlocked 403
         PrivacyBudgetSpent 403
@@ -39,7 +39,7 @@ Whether a job tries again says `data/jobs/request.py`.
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 
@@ -306,6 +306,28 @@ class RecoveryKeyWrong(UserError):
     """
 
     code = "recovery_key_wrong"
+
+
+class ContentBlocked(UserError):
+    """A guard list blocks a word in this prompt or in its answer.
+
+    Change the text. An administrator sees the lists with `ashore guard list`.
+    """
+
+    code = "content_filter"
+
+    def __init__(
+        self,
+        message: str | None = None,
+        *,
+        hint: str = "",
+        param: str | None = None,
+        retry_after_s: float | None = None,
+        found: Mapping[str, int] | None = None,
+    ) -> None:
+        """Make the error. `found`: how many words of which list, for the audit log."""
+        super().__init__(message, hint=hint, param=param, retry_after_s=retry_after_s)
+        self.found = found or {}
 
 
 class DeniedError(AshoreError):

@@ -1,4 +1,4 @@
-"""Minimum precision that a client accepts, given as HTTP header or gRPC metadata."""
+"""What a client accepts as an answer, given as HTTP header or gRPC metadata: precision, and the model that gives it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Final
 from ashore.core.errors import InvalidRequest
 
 MIN_PRECISION: Final = "x-ashore-min-precision"
+FALLBACK: Final = "x-ashore-fallback"
 MOST_CHARS: Final = 16
 
 
@@ -23,3 +24,18 @@ def min_precision(given: str) -> str:
             param=MIN_PRECISION,
         )
     return given
+
+
+def may_fall_back(given: str) -> bool:
+    """Return whether another alias may answer in place of the asked one: yes, unless `x-ashore-fallback` is `off`.
+
+    Raises:
+        InvalidRequest: it is another word.
+    """
+    if given not in ("", "on", "off"):
+        raise InvalidRequest(
+            f"the header {FALLBACK} is {given[:40]!r}; expected on or off",
+            hint="correct the header, or omit it",
+            param=FALLBACK,
+        )
+    return given != "off"

@@ -31,6 +31,7 @@ from ashore.data.background import Background
 from ashore.data.cache import AnswerCache
 from ashore.data.engines import GrammarChecker, card_of
 from ashore.data.feedback import Receipts
+from ashore.data.guard import Guard
 from ashore.data.http import DATA_ROUTES, AccessLog, HttpApp, HttpServer, Relay, Siblings, listen
 from ashore.data.http.inner import INNER
 from ashore.data.issuers import fetch_jwks
@@ -43,6 +44,7 @@ from ashore.data.path import (
     BytesText,
     ConcurrencyLimit,
     Followers,
+    GuardedMasker,
     Guards,
     HttpListen,
     LoopMeter,
@@ -145,7 +147,8 @@ def siblings_of(topology: Topology, index: int) -> Siblings:
 
 def guards_of(context: Context) -> Guards:
     """Return the request guards of the rooms."""
-    guards = Guards(masker=PrivacyMasker(context.need(Privacy), context.metrics, context.behind))
+    lists, masker = context.need(Guard), PrivacyMasker(context.need(Privacy), context.metrics, context.behind)
+    guards = Guards(masker=GuardedMasker(masker, lists, context.metrics, context.behind), lists=lists)
     if (audit := context.find(AuditLog)) is not None:
         guards = replace(guards, auditor=audit)
     if (budgets := context.find(LedgerBudgets)) is not None:

@@ -35,6 +35,9 @@ LISTED: Final = (
     Listed("control.jobs.schedule"),
     Listed("data.cache", data="data.cache.worker"),
     Listed("data.privacy", data="data.privacy.worker"),
+    Listed(
+        "control.guard", noun="guard", summary="Manage lists of words that are not to pass.", data="data.guard.room"
+    ),
     Listed("control.ledger", section="statistics"),
     Listed("data.tracing", data="data.tracing.worker", section="otel"),
     Listed("control.feedback", data="data.feedback.room", section="learning"),

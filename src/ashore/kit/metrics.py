@@ -89,6 +89,10 @@ TABLE: Final[tuple[Metric, ...]] = (
         ("kind", "action", "where"),
     ),
     Metric("ashore_retries", "counter", "Requests sent to another replica because a host died.", ("model",)),
+    Metric(
+        "ashore_fallbacks", "counter", "Answers that another alias gave, by what led to it: away, busy, too-long.",
+        ("model", "to", "on"),
+    ),
     Metric("ashore_cancelled", "counter", "Answers that the client cancelled or disconnected from.", ("model",)),
     Metric("ashore_running_sequences", "gauge", "Sequences given to engines.", ("model",)),
     Metric("ashore_waiting_sequences", "gauge", "Sequences waiting for a slot.", ("model",)),

@@ -94,6 +94,10 @@ class RequestNote(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     trace: str = ""
     """Id of the caller's trace."""
     error_code: str = ""
+    fallback: str = ""
+    """The aliases that were tried in place of the asked one or passed over, with why."""
+    guard: str = ""
+    """How many words of which guard list were found, `insults monitor prompt=2`."""
     precision: str = ""
     """What computed the answer, where the model answers in several precisions."""
     latency_ms: float = 0.0

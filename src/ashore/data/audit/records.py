@@ -25,7 +25,7 @@ def request_record(note: RequestNote, *, seq: int, at_us: int, mono_us: int, con
         cached_tokens=note.cached_tokens,
         completion_tokens=note.completion_tokens,
         content=content,
-        detail=_detail(note) if note.ignored or note.trace or note.precision else {},
+        detail=_detail(note) if note.ignored or note.trace or note.precision or note.fallback or note.guard else {},
         error=note.error_code,
         key=note.key,
         kind="request",
@@ -51,6 +51,10 @@ def _detail(note: RequestNote) -> dict[str, str | int]:
         detail["trace"] = note.trace
     if note.precision:
         detail["precision"] = note.precision
+    if note.fallback:
+        detail["fallback"] = short(note.fallback)
+    if note.guard:
+        detail["guard"] = short(note.guard)
     return detail
 
 

@@ -25,7 +25,7 @@ from ashore.data.cache import Directive, directive_of
 from ashore.data.grpc.status import header_text, status_code, trailing_metadata
 from ashore.data.origin import Origins, grpc_peer, origin_of
 from ashore.data.path import Arrival, Limits
-from ashore.data.precision import MIN_PRECISION, min_precision
+from ashore.data.precision import FALLBACK, MIN_PRECISION, may_fall_back, min_precision
 from ashore.data.recording import LogRecorder
 from ashore.data.trace import parent_of
 from ashore.data.underway import NO_HOLD, Bodies, Hold, bodies_of
@@ -53,6 +53,8 @@ class Call:
     arrival: Arrival
     min_precision: str = ""
     """That it wants its answer computed with at least."""
+    fallback: bool = True
+    """Whether another alias may answer."""
     hold: Hold = NO_HOLD
     """Counts its message, and its answer as long as it is made."""
 
@@ -103,6 +105,7 @@ class CallReception:
                 str(metadata.get("cache-control", "")).lower(), str(metadata.get("x-ashore-cache", ""))
             )
             floor = min_precision(str(metadata.get(MIN_PRECISION, "")))
+            falls_back = may_fall_back(str(metadata.get(FALLBACK, "")))
             for name in KEY_NAMES:
                 if sum(one == name for one, _ in pairs) > 1:
                     raise Unauthenticated(f"the call has more than one {name!r}", hint="send one key")
@@ -113,7 +116,7 @@ class CallReception:
             principal = self._authenticator.authenticate(token, origin)  # the message may have been long on the way
             trace, parent = parent_of(str(metadata.get("traceparent", "")))
             arrival = Arrival(origin, route, trace=trace, traceparent=parent)
-            yield Call(principal, message, request_id, directive, arrival, floor, hold)
+            yield Call(principal, message, request_id, directive, arrival, floor, falls_back, hold)
             status = "OK"
         except AshoreError as caught:
             act = denial_of(caught, principal, origin=origin, request_id=request_id)

@@ -21,6 +21,7 @@ from ashore.data.grpc.reception import Call, CallReception, Context, decoded
 from ashore.data.grpc.render import answer_event, embed_response, models_response, whole_answer
 from ashore.data.grpc.status import header_text
 from ashore.data.path import ChoiceEnded, GenerationRequest, ServingEvent, ServingService, Started, Usage
+from ashore.data.precision import FALLBACK
 from ashore.data.underway import logprob_bytes
 
 SERVICE = "/ashore.v1.Inference/"
@@ -170,7 +171,13 @@ class InferenceService:
         """Return the request of a call, with the options of its metadata."""
         make = partial(parse, request_id=call.request_id, deadline_s=context.time_remaining())
         request = (await self._read(call, kind, make))[1]
-        return replace(request, cache=call.directive, arrival=call.arrival, min_precision=call.min_precision)
+        return replace(
+            request,
+            cache=call.directive,
+            arrival=call.arrival,
+            min_precision=call.min_precision,
+            fallback=call.fallback,
+        )
 
     async def _events(
         self, request: GenerationRequest, principal: Principal, context: Context
@@ -200,6 +207,7 @@ def _answered(started: Started) -> tuple[tuple[str, str], ...]:
         ("x-ashore-release", header_text(started.release)),
         ("x-ashore-precision", header_text(started.precision)),
         *clamped,
+        *(((FALLBACK, header_text(started.fallback)),) if started.fallback else ()),
     )
 
 

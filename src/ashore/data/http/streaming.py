@@ -98,6 +98,7 @@ def answer_headers(started: Started) -> Headers:
         *cache_headers(started.cache, started.age_s),
         *standing_headers(started.standing),
         *([(b"x-ashore-answered-by", started.answered_by.encode())] if started.answered_by else []),
+        *([(b"x-ashore-fallback", started.fallback.encode())] if started.fallback else []),
         *([(b"x-ashore-clamped", b"max_tokens=%d" % started.clamped_to)] if started.clamped_to else []),
         *([(b"x-ashore-cache-entry", started.entry_id.encode())] if started.entry_id else []),
         *([(b"x-ashore-masked", masked_header(started))] if started.masked else []),

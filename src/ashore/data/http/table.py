@@ -21,7 +21,7 @@ from ashore.data.http.ollama.types import (
     OllamaVersion,
     Piece,
 )
-from ashore.data.http.openai import batches, conversations, files, rerank, responses, tokens
+from ashore.data.http.openai import batches, conversations, files, moderations, rerank, responses, tokens
 from ashore.data.http.openai import handlers as openai
 from ashore.data.http.openai.batches import BatchList, BatchOut, BatchRequest
 from ashore.data.http.openai.chat import ChatCompletion
@@ -64,6 +64,11 @@ DATA_ROUTES: tuple[Route, ...] = (
         method="POST", path="/v1/embeddings", guard="key", handler=openai.embeddings, tag="OpenAI",
         summary="Create embeddings of texts", request=EmbeddingRequest, response=EmbeddingList,
         deferrable=True,
+    ),
+    Route(
+        method="POST", path="/v1/moderations", guard="infer", handler=moderations.moderations, tag="OpenAI",
+        summary="Tell which categories of the guard lists a text has words of",
+        request=moderations.ModerationRequest, response=moderations.ModerationOut,
     ),
     Route(
         method="POST", path="/v1/rerank", guard="key", handler=rerank.rerank, tag="Ranking",

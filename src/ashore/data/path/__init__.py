@@ -25,6 +25,7 @@ from ashore.data.path.bytes_text import BytesText
 from ashore.data.path.centre import centre_of, keep_to_word
 from ashore.data.path.concurrency import ConcurrencyLimit, LoopMeter
 from ashore.data.path.embedding import Embedding
+from ashore.data.path.guarding import GuardedMasker
 from ashore.data.path.guards import (
     CountingAuditor,
     Followers,

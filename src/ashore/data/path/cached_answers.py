@@ -22,7 +22,7 @@ NOT_IN_FRAME: Final = frozenset((
     "model", "arrival", "cache",  # caller, route and cache options; the alias is in `Ask`
     "left_out",  # recommended values are already in `sampling`
     "min_precision",  # a cached answer was computed at the best one
-    "priority", "urgency", "deadline_s", "deaths",  # affects when and by whom it is answered, not the answer
+    "priority", "urgency", "deadline_s", "deaths", "fallback",  # when and by whom it is answered
     "scored",  # the same answer, only with its likelihood
 ))  # fmt: skip
 """Fields of a request on which its answer does not depend. A field that is missing here separates answers: at worst a

@@ -24,6 +24,7 @@ from ashore.data.path.answer import Answer
 from ashore.data.path.assembly import echoed, nothing_more, usage_of
 from ashore.data.path.deadlines import Deadline, deadline_of
 from ashore.data.path.fairthreads import FairThreads
+from ashore.data.path.fallback import AWAY_S
 from ashore.data.path.feed import Feed, too_late
 from ashore.data.path.guards import Budgets, Reservation
 from ashore.data.path.model import GenerationRequest, Hear, ServingEvent, Started, Usage
@@ -327,7 +328,7 @@ class FreshAnswers:
 
         for attempt in range(1, MOST_ATTEMPTS + 1):
             most_s = max(0.0, deadline.begin_by - self._clock.monotonic_s())
-            patience = partial(self._patience_s, model, request.model, most_s)
+            patience = partial(self._patience_s, model, request.model, most_s, falls_back=request.fallback)
             placed = None
             if model.by_cost is not None and not self._aside:
                 placed = await self._place(model.by_cost, request, prompt, times, deadline)
@@ -536,12 +537,15 @@ class FreshAnswers:
                 seat.in_flight -= 1
         raise AssertionError("unreachable")
 
-    def _patience_s(self, model: LoadedModel, name: str, most_s: float = math.inf) -> float:
+    def _patience_s(
+        self, model: LoadedModel, name: str, most_s: float = math.inf, *, falls_back: bool = False
+    ) -> float:
         """Return how long a request waits for a host: the start time-out if the live release has made room for one
-        that loads in its place, or if the model is loaded on demand."""
+        that loads in its place, or if the model is loaded on demand; only for a moment if another alias may answer."""
         route = self._roster.routes.get(name)
-        loads = (route is not None and route.loads_in_place) or model.may_load
-        return min(most_s, self._roster.topology.start_timeout_s if loads else REPLICA_WAIT_S)
+        if (route is not None and route.loads_in_place) or model.may_load:
+            return min(most_s, self._roster.topology.start_timeout_s)
+        return min(most_s, max(0.0, AWAY_S - model.replicas.away_s) if falls_back else REPLICA_WAIT_S)
 
     @staticmethod
     def _bounded(replica: Replica, request: GenerationRequest, prompt: Prompt, text: ServedText) -> StartsOrders:

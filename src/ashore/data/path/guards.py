@@ -15,6 +15,7 @@ from ashore.data.audit import NoteForm, RequestNote
 from ashore.data.authority import Principal
 from ashore.data.authority.budgets import UNBOUND, Standing
 from ashore.data.cache import KeptAnswer
+from ashore.data.guard import Guard
 from ashore.data.path.model import Arrival, GenerationRequest, ServingEvent
 
 Decode = Callable[[Sequence[int]], str]
@@ -138,6 +139,11 @@ class Masked(Protocol):
         """Whether the policy allows masked texts in traces."""
         ...
 
+    @property
+    def guarded(self) -> Mapping[str, int]:
+        """How many words the guard lists have found so far, by list."""
+        ...
+
     def may_keep(self, answer: KeptAnswer) -> bool:
         """Return whether an answer is free of personal data under the same policy."""
         ...
@@ -173,6 +179,10 @@ class Masker(Protocol):
 
     def rules_stamp(self, principal: Principal, alias: str) -> bytes:
         """Return a stamp that changes with the rules for this principal; verdicts under another stamp are invalid."""
+        ...
+
+    def is_as_strict(self, principal: Principal, alias: str, asked: str) -> bool:
+        """Return whether the rules at an alias are at least as strict as those at the one that was asked."""
         ...
 
 
@@ -267,6 +277,7 @@ class Unmasked:
     outward: OutwardLike | None = None
     stamp: bytes = b"none"
     traces_content: bool = False
+    guarded: Mapping[str, int] = field(default_factory=dict)
 
     def may_keep(self, answer: KeptAnswer) -> bool:
         return True
@@ -341,6 +352,9 @@ class SeesNothing:
 
     def rules_stamp(self, principal: Principal, alias: str) -> bytes:
         return b"none"
+
+    def is_as_strict(self, principal: Principal, alias: str, asked: str) -> bool:
+        return True
 
 
 class CountingAuditor:
@@ -422,3 +436,5 @@ class Guards:
     masker: Masker = field(default_factory=SeesNothing)
     auditor: Auditor = field(default_factory=CountingAuditor)
     tracer: Tracer | None = None
+    lists: Guard = field(default_factory=Guard)
+    """The guard lists, which the masker goes by."""

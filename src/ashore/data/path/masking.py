@@ -5,7 +5,7 @@ same.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import msgspec
@@ -47,6 +47,7 @@ class MaskedRequest:
     """The policy that masked it. Another one may be in force when the answer is whole."""
     traces_content: bool
     """Whether the policy allows texts, masked, in traces."""
+    guarded: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def stamp(self) -> bytes:
@@ -149,6 +150,13 @@ class PrivacyMasker:
     def rules_stamp(self, principal: Principal, alias: str) -> bytes:
         """Return a stamp that changes with the policy or the detectors."""
         return self._privacy.now.stamp
+
+    def is_as_strict(self, principal: Principal, alias: str, asked: str) -> bool:
+        now = self._privacy.now
+        at, before = (
+            self._privacy.rules(principal.tenant, name, behind=self._behind(name), now=now) for name in (alias, asked)
+        )
+        return at.is_as_strict_as(before)
 
     def _count(self, counts: Mapping[tuple[str, str], int], where: str) -> None:
         for (kind, action), count in counts.items():

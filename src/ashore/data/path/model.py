@@ -110,6 +110,8 @@ class GenerationRequest(msgspec.Struct, frozen=True, kw_only=True):
     """Id of the answer, where its route does not make it from `request_id`."""
     deaths: int = 0
     """Hosts that have died while they worked on it."""
+    fallback: bool = True
+    """Whether another alias may answer if this one is away."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,6 +138,8 @@ class Started(msgspec.Struct, frozen=True, kw_only=True):
     created_s: int
     answered_by: str = ""
     """`centre`, where this site did not answer itself; empty: it did."""
+    fallback: str = ""
+    """The alias that answered in place of `model` and why, `chat-small; on=away`; empty: `model` did."""
     cache: Literal["miss", "hit-exact", "hit-reworded"] = "miss"
     age_s: int = 0
     """Age of a cached answer."""

@@ -9,7 +9,15 @@ from contextlib import contextmanager
 from msgspec.structs import replace
 
 from ashore.core.clock import Clock
-from ashore.core.errors import AshoreError, NotReady, Overloaded, PermissionDenied, Unauthenticated
+from ashore.core.errors import (
+    AshoreError,
+    NotReady,
+    Overloaded,
+    PermissionDenied,
+    PersonalDataBlocked,
+    Unauthenticated,
+    UnknownModel,
+)
 from ashore.core.ids import RequestId
 from ashore.data.authority import INFER, Authority, Principal
 from ashore.data.path.concurrency import ConcurrencyLimit
@@ -19,6 +27,7 @@ from ashore.data.path.model_registry import Roster
 from ashore.data.path.models import LoadedModel
 from ashore.data.path.recording import Watch
 from ashore.data.path.replicas import deaths_of
+from ashore.data.path.section import Trigger
 from ashore.kit.metrics import Metrics
 
 MOST_RELEASES = 3
@@ -102,7 +111,8 @@ class Reception:
         for watch, task in self._running.items():
             try:
                 principal = self.current(watch.principal)
-                for name in (watch.alias, *self._roster.behind(watch.alias)):
+                asked = (watch.alias, *(watch.answering or ())[:1])
+                for name in (one for alias in asked for one in (alias, *self._roster.behind(alias))):
                     self._authority.require(principal, INFER, f"model/{name}")
             except (Unauthenticated, PermissionDenied) as fault:
                 if watch.revoked is None and task is not None:
@@ -178,6 +188,18 @@ class Reception:
         """Return whether a principal may use a model, and each model behind an alias."""
         names = (alias, *self._roster.behind(alias))
         return all(self._authority.decide(principal, INFER, f"model/{name}").allowed for name in names)
+
+    def refuses_step(self, watch: Watch, to: str, on: Trigger) -> str:
+        """Return why an alias may not answer in place of the asked one, as the code of an error; empty: it may."""
+        lead = self._roster.known(to)
+        if lead is None:
+            return UnknownModel.code
+        if not self.may_ask(self.current(watch.principal), to):
+            return PermissionDenied.code
+        if not self._guards.masker.is_as_strict(watch.principal, to, watch.alias):
+            return PersonalDataBlocked.code
+        gate = lead.first.gate
+        return Overloaded.code if on == "busy" and 2 * gate.load_of_all.waiting > gate.capacity.max_waiting else ""
 
     def authorise(self, principal: Principal, alias: str) -> None:
         """Check that the principal may use the model. Runs before the lookup of the model.

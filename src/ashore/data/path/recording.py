@@ -8,13 +8,14 @@ from typing import Final, Literal
 import msgspec
 
 from ashore.core.clock import Clock
-from ashore.core.errors import AshoreError
+from ashore.core.errors import AshoreError, ContentBlocked
 from ashore.core.ids import RequestId
 from ashore.data.audit import NoteForm, RequestNote
 from ashore.data.authority import Principal
 from ashore.data.cache import Ready
 from ashore.data.path.guards import Auditor, Span
 from ashore.data.path.model import Arrival, Delta, GenerationRequest, Receipt, ServingEvent, Started, Usage
+from ashore.data.path.section import Trigger
 
 Outcome = Literal["answered", "failed", "cancelled"]
 
@@ -39,7 +40,10 @@ class Watch:
         "_prompt_tokens",
         "_request_id",
         "alias",
+        "answering",
         "arrival",
+        "fallback",
+        "guarded",
         "masked",
         "outcome",
         "principal",
@@ -65,9 +69,14 @@ class Watch:
         self._auditor, self._clock, self._arrived_at = auditor, clock, clock.monotonic_s()
         self._request_id, self._prompt, self.arrival, self.span = request_id, prompt, arrival, span
         self.alias, self.principal, self.release = alias, principal, ""
+        self.answering: tuple[str, Trigger] | None = None
+        """The alias that answers in its place and what led to it; None: it answers itself."""
+        self.fallback: list[str] = []
+        """The aliases that were tried in its place or passed over, with why."""
         self.outcome: Outcome = "cancelled"
         self.receipt = Receipt()
         self.masked: Mapping[str, int] = {}
+        self.guarded: Mapping[str, int] = {}
         self._cache = "miss"
         self._error_code = self._precision = ""
         self._prompt_tokens = self._completion_tokens = self._cached_tokens = 0
@@ -99,6 +108,8 @@ class Watch:
     def failed(self, fault: AshoreError) -> None:
         """Record that the answer failed."""
         self.outcome, self._error_code = "failed", fault.code
+        if isinstance(fault, ContentBlocked):
+            self.guarded = {**self.guarded, **fault.found}
 
     def begin(self) -> None:
         """Record that an answer begins; nothing may be sent before that is on disk."""
@@ -144,6 +155,8 @@ class Watch:
             masked=dict(self.masked),
             ignored=self.arrival.ignored,
             trace=self.arrival.trace,
+            fallback=", ".join(self.fallback),
+            guard=", ".join(f"{name}={count}" for name, count in self.guarded.items()),
             error_code=self._error_code,
             precision=self._precision,
             latency_ms=(self._clock.monotonic_s() - self._arrived_at) * 1e3,
@@ -212,6 +225,8 @@ class Told:
             trace=arrival.trace,
             latency_ms=0.0,
             error_code="",
+            fallback="",
+            guard="",
             content=None,
         )
 

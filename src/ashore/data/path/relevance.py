@@ -208,6 +208,7 @@ class YesNo:
             urgency=asked.urgency,
             deadline_s=asked.deadline_s,
             arrival=asked.arrival,
+            fallback=False,  # scores of two models do not compare
             template_options={"enable_thinking": False, "thinking": False},
         )
         started: Started | None = None

@@ -118,6 +118,7 @@ class ReplicaSet:
         """Its status as reported by the supervisor, if it is loaded on demand."""
         self._info: EngineInfo | None = None
         self._arrived = asyncio.Event()
+        self._gone_at: float | None = None
         self._retiring: dict[asyncio.Task[None], Seat] = {}
         self._seats = tuple(Seat(socket, factory, self._changed) for socket in sockets)
 
@@ -137,6 +138,11 @@ class ReplicaSet:
     @property
     def ready(self) -> bool:
         return any(seat.replica is not None for seat in self._seats)
+
+    @property
+    def away_s(self) -> float:
+        """Seconds since the last host went; 0 while there is one, or before the first."""
+        return 0.0 if self.ready or self._gone_at is None else asyncio.get_running_loop().time() - self._gone_at
 
     @property
     def live(self) -> tuple[Replica, ...]:
@@ -226,6 +232,10 @@ class ReplicaSet:
         for replica in self.live:
             self._info = replica.info
             self._arrived.set()
+        if self.ready:
+            self._gone_at = None
+        elif self._gone_at is None:
+            self._gone_at = asyncio.get_running_loop().time()
         self._on_change()
 
 

@@ -11,6 +11,8 @@ from ashore.kit.section import AtLeast0, Port, Seconds, Section, toml
 
 MAX_DEADLINE_S: Final = 3600.0
 """Longest deadline that a client may ask for, unless the operator's default is longer."""
+MOST_STEPS: Final = 8
+"""Limit of steps that may answer in place of an alias."""
 
 
 Unknown = Literal["refuse", "report"]
@@ -106,16 +108,64 @@ class RouteByCost(Section, frozen=True, kw_only=True):
         return self
 
 
+Trigger = Literal["away", "busy", "too-long"]
+"""away: its hosts or servers are gone or failed. busy: its queue or memory is full. too-long: the prompt does not fit
+its context."""
+
+
+class FallbackStep(Section, frozen=True, kw_only=True):
+    """An alias that answers in place of another one."""
+
+    to: Annotated[str, Meta(min_length=1, examples=['"chat-small"'])]
+    """Alias that answers instead. The caller needs the right to it, its privacy rules must be at least as strict, and
+    its own budget is charged."""
+    on: tuple[Trigger, ...] = ("away",)
+    """When it answers. `away`: no host or server of the model before it answers. `busy`: its queue is full; the queue
+    of this one must be at most half full. `too-long`: the prompt does not fit its context."""
+
+    def checked(self, where: str) -> Self:
+        if not self.on:
+            raise InvalidSpec(f"{where} on is empty", hint='write on = ["away"], or remove the step')
+        return self
+
+
+class AliasDispatch(Section, frozen=True, kw_only=True):
+    """What answers when an alias cannot."""
+
+    name: Annotated[str, Meta(min_length=1, examples=['"chat"'])]
+    """Alias that clients ask for."""
+    fallback: Annotated[tuple[FallbackStep, ...], Meta(examples=['[{ to = "chat-small", on = ["away", "busy"] }]'])]
+    """Aliases to try in this order, each once, before the first piece of an answer. Steps of their own do not count."""
+
+    def checked(self, where: str) -> Self:
+        names = [step.to for step in self.fallback]
+        if not 1 <= len(names) <= MOST_STEPS:
+            raise InvalidSpec(f"{where} fallback has {len(names)} steps; expected 1 to {MOST_STEPS}")
+        for name in names:
+            if name == self.name or names.count(name) > 1:
+                raise InvalidSpec(f"{where} fallback names {name!r} twice", hint="name each alias once")
+        return self
+
+
 class DispatchSection(Section, frozen=True, kw_only=True):
-    """Choice by cost among models on unlike hardware. Without it, each alias has its own model."""
+    """Which model answers: by cost among models on unlike hardware, or another one when an alias cannot. Without it,
+    each alias has its own model."""
 
     routes: Annotated[tuple[RouteByCost, ...], toml("route")] = ()
+    aliases: Annotated[tuple[AliasDispatch, ...], toml("alias")] = ()
+
+    def steps_of(self, alias: str) -> tuple[FallbackStep, ...]:
+        """Return what may answer in place of an alias, in order."""
+        return next((one.fallback for one in self.aliases if one.name == alias), ())
 
     def checked(self, where: str) -> Self:
         aliases = [one.alias for one in self.routes]
         twice = sorted({alias for alias in aliases if aliases.count(alias) > 1})
         if twice:
             raise InvalidSpec(f"{where} has two routes for {twice[0]!r}", hint="give each alias one route")
+        names = [one.name for one in self.aliases]
+        if again := sorted({name for name in names if names.count(name) > 1}):
+            raise InvalidSpec(f"{where} has two [[alias]] for {again[0]!r}", hint="write all its steps in one fallback")
         return self
 
 

@@ -27,6 +27,7 @@ from ashore.data.path.concurrency import ConcurrencyLimit
 from ashore.data.path.deadlines import ASIDE_S, deadline_of
 from ashore.data.path.embedding import Embeddings, not_a_head
 from ashore.data.path.fairthreads import FairThreads
+from ashore.data.path.fallback import answer_or_fall_back
 from ashore.data.path.generation import FreshAnswers
 from ashore.data.path.guards import Guards, Unlimited
 from ashore.data.path.held_pieces import Dam, pulled
@@ -42,6 +43,7 @@ from ashore.data.path.recording import Watch, prompt_bytes
 from ashore.data.path.relevance import Relevance
 from ashore.data.path.repeats import Repeats
 from ashore.data.path.replicas import ReplicaFactory, deaths_of, died
+from ashore.data.path.section import Trigger
 from ashore.data.path.shared_answers import SharedAnswers
 from ashore.data.path.summons import CallsModels, Summons
 from ashore.data.path.tokens import Tokens
@@ -99,6 +101,8 @@ class ServingService:
             metrics=metrics,
             limit=limit,
         )
+        self.lists: Final = self._guards.lists
+        """The guard lists."""
         self._summons = Summons(tell_supervisor, clock, metrics)
         self._texts, self._grammars = FairThreads("texts", clock), FairThreads("grammars", clock)
         self._reader = PromptReader(self._texts, self._guards.masker)
@@ -276,6 +280,7 @@ class ServingService:
         arrived_at = self._clock.monotonic_s()
         auditor = self._guards.auditor
         auditor.check()
+        steps = self._roster.topology.dispatch.steps_of(request.model) if request.fallback else ()
         operation = "chat" if request.prompt is None else "text_completion"
         watch = self.reception.watch(
             request.request_id,
@@ -286,20 +291,38 @@ class ServingService:
             operation=operation,
         )
         with self.reception.noted(watch):
-            model, tried = self._roster.lead(request.model).pick(principal, request), 1
-            while True:
-                watch.release = model.served.release
-                try:
-                    usage = await self._answer(model, request, principal, watch, arrived_at, hear)
-                    break
-                except AshoreError as fault:
-                    if not died(fault) or tried >= MOST_RELEASES or watch.told:
-                        raise
-                    other = self.reception.elsewhere(model, fault, request.model, principal, request)
-                    if other is None:
-                        raise
-                    model, tried = other, tried + 1
-                    request = replace(request, deaths=max(request.deaths, deaths_of(fault)))
+            deaths = request.deaths
+
+            async def attempt(alias: str, on: Trigger | None, may_fall_back: bool) -> Usage:
+                nonlocal deaths
+                asked = replace(request, model=alias, fallback=may_fall_back)
+                watch.answering = None if on is None else (alias, on)
+                model, tried = self._roster.lead(alias).pick(principal, asked), 1
+                while True:
+                    watch.release = model.served.release
+                    try:
+                        return await self._answer(
+                            model, replace(asked, deaths=deaths), principal, watch, arrived_at, hear
+                        )
+                    except AshoreError as fault:
+                        if not died(fault):
+                            raise
+                        deaths = max(deaths, deaths_of(fault))
+                        if tried >= MOST_RELEASES or watch.told:
+                            raise
+                        other = self.reception.elsewhere(model, fault, alias, principal, asked)
+                        if other is None:
+                            raise
+                        model, tried = other, tried + 1
+
+            usage = await answer_or_fall_back(
+                request.model,
+                steps,
+                attempt,
+                refusal=partial(self.reception.refuses_step, watch),
+                told=lambda: watch.told or self.draining,
+                note=watch.fallback.append,
+            )
             if before_end is not None:
                 await before_end(usage)
             if auditor.strict:
@@ -327,13 +350,14 @@ class ServingService:
             request, model.text, model.info, principal, deadline.begin_by, contexts=self._contexts
         )
         request, watch.masked, outward, span = masked.request, masked.counts, masked.outward, watch.span
+        watch.guarded = masked.guarded
         question = find_question(self._cache, request, model.as_kept, principal, masked)
         if span is not None:
             entry_id = "" if question is None else question.entry_id
             span.asked(request, content=masked.traces_content, entry_id=entry_id)
             request = replace(request, arrival=watch.arrival)
         route = self._roster.routes.get(request.model)
-        trial = None if route is None else self.trials.begin(request, principal, model, route)
+        trial = None if route is None or watch.answering else self.trials.begin(request, principal, model, route)
         if trial is not None and trial.copied and "logprobs" in model.info.features:
             request = replace(request, scored=True)
 
@@ -358,6 +382,10 @@ class ServingService:
                 if dam is not None:
                     watch.begin()
                 event = self._with_standing(event, principal)
+                if watch.answering is not None:  # cached under the alias that answers, never under the asked one
+                    to, on = watch.answering
+                    self._metrics.add("ashore_fallbacks", 1, watch.alias, to, on)
+                    event = replace(event, model=watch.alias, fallback=f"{to}; on={on}", good_until_s=0.0)
                 if event.good_until_s:
                     event = replace(event, receipt=watch.receipt)
             out(event)

@@ -13,12 +13,14 @@ Where to add what:
   `templates_*` there.
 """
 
-from ashore.data.privacy.custom import check_policy
+from ashore.data.privacy.custom import Words, check_policy, lowered
 from ashore.data.privacy.desk import PrivacyDesk, read_secret
 from ashore.data.privacy.detect import Detectors
+from ashore.data.privacy.folding import Places, fold
 from ashore.data.privacy.matching import StandIns
 from ashore.data.privacy.model import KINDS, Entity, Finder
 from ashore.data.privacy.outlet import AnswerGuard, Outlet
+from ashore.data.privacy.pieces import BEHIND_CHARS, PIECE_CHARS
 from ashore.data.privacy.policy import (
     PROMPT_DEFAULTS,
     Dictionary,

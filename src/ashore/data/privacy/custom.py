@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from ashore.core.errors import InvalidSpec
@@ -44,7 +44,9 @@ class Words:
             )
         self.kind: Final = one.kind
         self._folds = one.ignore_case
-        self._words = {_folded(word) if one.ignore_case else word for word in one.words}
+        self._words = {lowered(word) if one.ignore_case else word for word in one.words}
+        self.firsts: Final = frozenset(word[0] for word in self._words)
+        """The characters that words begin with."""
         lengths: dict[str, set[int]] = {}
         for word in self._words:
             lengths.setdefault(word[:2], set()).add(len(word))
@@ -53,15 +55,20 @@ class Words:
         }
         self._singles = {word for word in self._words if len(word) == 1}
 
-    def find(self, text: str) -> Iterator[Entity]:
-        """Yield the words in a text, in order, without overlaps."""
+    @property
+    def longest(self) -> Mapping[str, int]:
+        """The length of the longest word, by the first two characters of it."""
+        return {begin: found[0] for begin, found in self._lengths.items()}
+
+    def find(self, text: str, begin: int = 0) -> Iterator[Entity]:
+        """Yield the words in a text that begin at `begin` or later, in order, without overlaps."""
         if self._folds:
-            text = _folded(text)
+            text = lowered(text)
         lengths, singles, end = self._lengths, self._singles, 0
         if singles:
-            begins = [i for i in range(len(text)) if text[i] in singles or text[i : i + 2] in lengths]
+            begins = [i for i in range(begin, len(text)) if text[i] in singles or text[i : i + 2] in lengths]
         else:
-            begins = [i for i in range(len(text)) if text[i : i + 2] in lengths]
+            begins = [i for i in range(begin, len(text)) if text[i : i + 2] in lengths]
         for start in begins:
             if start >= end and (length := self._longest(text, start)):
                 end = start + length
@@ -82,7 +89,7 @@ class Words:
         return 0
 
 
-def _folded(text: str) -> str:
+def lowered(text: str) -> str:
     """Return a text in small letters, as long as it was: of all capitals only the Turkish I with a dot makes two."""
     return text.replace("\u0130", "i").lower()
 

@@ -83,8 +83,9 @@ class Places:
         return at + self._behind[step - 1] if step else at
 
 
-def fold(text: str) -> tuple[str, Places | None]:
-    """Return the folded text, and the original places of its characters; None if both are equal."""
+def fold(text: str, *, numerals: bool = True) -> tuple[str, Places | None]:
+    """Return the folded text, and the original places of its characters; None if both are equal. `numerals`: a number
+    that is spelt out becomes digits."""
     places: Places | None = None
     if "\\" in text and _ESCAPE.search(text):
         text, places = _without_escapes(text)
@@ -95,7 +96,7 @@ def fold(text: str) -> tuple[str, Places | None]:
         text = _FOLDED.sub(lambda found: found[0].translate(table), text)
         if _UNSEEN.search(text):
             text, places = _without_unseen(text, places)
-    if _NUMERALS.search(text):
+    if numerals and _NUMERALS.search(text):
         text = _NUMERALS.sub(lambda found: found[0].translate(_NUMERAL), text)
     return text, places
 

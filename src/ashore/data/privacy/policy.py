@@ -30,6 +30,8 @@ PROMPT_DEFAULTS: Final[Mapping[str, Action]] = dict.fromkeys(IDENTIFIERS, "mask"
 
 STRICTER: Final[tuple[Action, ...]] = ("allow", "pseudonymise", "mask", "block")
 """Each action is stricter than the ones before it."""
+LABELS: Final[tuple[LabelMode, ...]] = ("off", "metadata", "notice")
+"""Each label says more than the ones before it."""
 
 
 class Expression(Section, frozen=True, kw_only=True):
@@ -121,6 +123,15 @@ class Rules:
     def __post_init__(self) -> None:
         object.__setattr__(self, "reads_answers", any(action != "allow" for action in self.answers.values()))
 
+    def is_as_strict_as(self, other: Rules) -> bool:
+        """Return whether these rules do at least what others do, for every kind and with every answer."""
+        return (
+            all(_rank(self.prompts, kind) >= _rank(other.prompts, kind) for kind in other.prompts)
+            and all(_rank(self.answers, kind) >= _rank(other.answers, kind) for kind in other.answers)
+            and LABELS.index(self.label) >= LABELS.index(other.label)
+            and (self.trace_content == "off" or other.trace_content != "off")
+        )
+
 
 def rules_for(
     policy: PrivacyPolicy, tenant: str, alias: str, kinds: Iterable[str] = KINDS, *, behind: Sequence[str] = ()
@@ -171,6 +182,10 @@ def stamp_of(policy: PrivacyPolicy, finder: str) -> bytes:
 def _is_alias(named: str, alias: str) -> bool:
     """Return whether a route's alias matches; a route of a model also applies to its adapters, `ALIAS:NAME`."""
     return named == alias or alias.startswith(named + ":")
+
+
+def _rank(actions: Mapping[str, Action] | Mapping[str, AnswerAction], kind: str) -> int:
+    return STRICTER.index(actions.get(kind, "allow"))
 
 
 def _unnamed(kind: str) -> Action:

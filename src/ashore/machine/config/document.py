@@ -172,6 +172,13 @@ class Spec(Listening, frozen=True, kw_only=True):
                         f"{where} [dispatch] prices {alias!r}, which is loaded on demand",
                         hint='a choice by cost needs models that are there: load = "start"',
                     )
+        for one in self.dispatch.aliases if self.models else ():
+            for step in one.fallback:
+                if step.to not in aliases:
+                    raise InvalidSpec(
+                        f"{where} [dispatch] has a step of {one.name!r} to {step.to!r}, which is no [[model]]",
+                        hint=did_you_mean(step.to, aliases),
+                    )
         for name, section in self.sections().items():
             section.fits({**self.sections(), "model": self.models}, where)
             for key, url in section.calls.items():

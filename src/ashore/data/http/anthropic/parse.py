@@ -19,7 +19,14 @@ from ashore.data.http.anthropic.types import (
     ToolUseBlock,
 )
 from ashore.data.http.exchange import Exchange
-from ashore.data.http.openai.common import deadline_of, directive_for, min_precision_of, priority_of, schema_grammar
+from ashore.data.http.openai.common import (
+    deadline_of,
+    directive_for,
+    fallback_of,
+    min_precision_of,
+    priority_of,
+    schema_grammar,
+)
 from ashore.data.http.tools import tool_spec
 from ashore.data.path import GenerationRequest
 
@@ -51,6 +58,7 @@ def to_generation(request: MessagesRequest, exchange: Exchange) -> GenerationReq
         priority=priority_of(exchange),
         deadline_s=deadline_of(exchange),
         min_precision=min_precision_of(exchange),
+        fallback=fallback_of(exchange),
         cache=directive_for(exchange),
         arrival=exchange.arrival,
         template_options=_template_options(request),

@@ -13,7 +13,14 @@ from ashore.core.sampling import left_out, sampling_of
 from ashore.data.engines import Grammar
 from ashore.data.http.exchange import Exchange
 from ashore.data.http.ollama.types import OllamaChatRequest, OllamaGenerateRequest, Options, ToolIn, TurnIn
-from ashore.data.http.openai.common import deadline_of, directive_for, priority_of, schema_grammar, stops_of
+from ashore.data.http.openai.common import (
+    deadline_of,
+    directive_for,
+    fallback_of,
+    priority_of,
+    schema_grammar,
+    stops_of,
+)
 from ashore.data.http.tools import tool_spec
 from ashore.data.path import GenerationRequest
 
@@ -65,6 +72,7 @@ def _common(request: OllamaChatRequest | OllamaGenerateRequest, model: str, exch
         "priority": priority_of(exchange),
         "urgency": exchange.urgency,
         "deadline_s": deadline_of(exchange),
+        "fallback": fallback_of(exchange),
         "cache": directive_for(exchange),
         "arrival": exchange.arrival,
         "template_options": _template_options(request.think),

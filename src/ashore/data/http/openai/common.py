@@ -26,7 +26,7 @@ from ashore.data.http.openai.types import (
     TextFormat,
 )
 from ashore.data.path import ChoiceEnded, Usage
-from ashore.data.precision import MIN_PRECISION, min_precision
+from ashore.data.precision import FALLBACK, MIN_PRECISION, may_fall_back, min_precision
 
 
 class PromptTokensDetails(msgspec.Struct, frozen=True):
@@ -195,6 +195,15 @@ def min_precision_of(exchange: Exchange) -> str:
         InvalidRequest: it is not the name of a precision.
     """
     return min_precision(exchange.headers.get(MIN_PRECISION.encode(), b"").decode("latin-1"))
+
+
+def fallback_of(exchange: Exchange) -> bool:
+    """Return whether another alias may answer, as `x-ashore-fallback` says; `off`: it may not.
+
+    Raises:
+        InvalidRequest: it is another word.
+    """
+    return may_fall_back(exchange.headers.get(FALLBACK.encode(), b"").decode("latin-1"))
 
 
 def directive_for(exchange: Exchange) -> Directive:

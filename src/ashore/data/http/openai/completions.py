@@ -18,6 +18,7 @@ from ashore.data.http.openai.common import (
     cut_of,
     deadline_of,
     directive_for,
+    fallback_of,
     grammar_of,
     id_for,
     min_precision_of,
@@ -139,6 +140,7 @@ def to_generations(request: CompletionRequest, exchange: Exchange) -> list[Gener
             urgency=exchange.urgency,
             deadline_s=deadline_of(exchange),
             min_precision=min_precision_of(exchange),
+            fallback=fallback_of(exchange),
             cache=directive_for(exchange),
             arrival=exchange.arrival,
         )

@@ -15,7 +15,14 @@ from ashore.data.bounds import MOST_TOOL_NAME_CHARS
 from ashore.data.decode import decode
 from ashore.data.engines import Grammar
 from ashore.data.http.exchange import Exchange
-from ashore.data.http.openai.common import deadline_of, directive_for, grammar_of, min_precision_of, priority_of
+from ashore.data.http.openai.common import (
+    deadline_of,
+    directive_for,
+    fallback_of,
+    grammar_of,
+    min_precision_of,
+    priority_of,
+)
 from ashore.data.http.openai.responses_types import (
     CustomCallItem,
     CustomOutputItem,
@@ -185,6 +192,7 @@ def to_generation(request: ResponsesRequest, exchange: Exchange, history: Sequen
         urgency=exchange.urgency,
         deadline_s=deadline_of(exchange),
         min_precision=min_precision_of(exchange),
+        fallback=fallback_of(exchange),
         cache=directive_for(exchange),
         arrival=exchange.arrival,
         template_options=_template_options(request),
