@@ -24,8 +24,10 @@ from store_making import make_store, pull_tiny
 from tiny_models import make_small_gguf, make_tiny_model
 
 from ashore.core.errors import AshoreError, CorruptBlob, InvalidRequest, UnsupportedModel
+from ashore.data.engines.openvino.decodergraph import Bits, build_decoder
 from ashore.data.engines.openvino.peft import read_adapter
 from ashore.data.text import TextModel
+from ashore.kit.store import convert_safetensors_to_gguf
 from ashore.kit.store.archive import unpack_archive
 from ashore.kit.store.conversion.ggufmeta import GgufMeta, read_gguf_meta
 from ashore.kit.store.conversion.safetensorsmeta import read_header
@@ -61,6 +63,31 @@ def test_gguf_files(small_gguf: bytes, tmp_path: Path) -> None:
         path.write_bytes(odd_bytes(small_gguf, random.Random(seed)))
         with one_clear_error():
             prepared(path, tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["llama", "qwen3_moe", "deepseek_v3"])
+def test_converting_what_does_not_fit_together(kind: str, tmp_path: Path) -> None:
+    """A model is checked when it is pulled, and may still say what no graph can be built of."""
+    folder = make_tiny_model(tmp_path / "hf", kind)
+    config, weights = (folder / "config.json").read_text(), (folder / "model.safetensors").read_bytes()
+    size = int.from_bytes(weights[:8], "little")
+    header = json.loads(weights[8 : 8 + size])
+    names = sorted(name for name in header if name != "__metadata__")
+    for seed in range(24):
+        rng = random.Random(seed)
+        changed = copy.deepcopy(header)
+        one = rng.choice(names)
+        if seed % 3 == 1:
+            changed[one]["shape"] = changed[one]["shape"][::-1] if rng.randrange(2) else [1, *changed[one]["shape"]]
+        elif seed % 3 == 2:
+            changed[rng.choice(("model.layers.x.mlp.up_proj.weight", "model.layers", "../../x"))] = changed.pop(one)
+        text = json.dumps(changed).encode()
+        (folder / "model.safetensors").write_bytes(len(text).to_bytes(8, "little") + text + weights[8 + size :])
+        (folder / "config.json").write_text(config if seed % 3 else odd_document(json.loads(config), rng))
+        with one_clear_error():
+            convert_safetensors_to_gguf(folder, tmp_path / "model.gguf")
+            if kind == "llama":
+                build_decoder(tmp_path / "model.gguf", Bits(8), Bits(8))
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ashore.core.errors import UnsupportedModel
+from ashore.core.foreign import foreign_errors
 from ashore.data.engines.openvino.card import DECODERS
 from ashore.data.engines.openvino.fourbits import check_row
 from ashore.data.engines.openvino.gptq import EIGHT_HIGH, EIGHT_LOW, HIGH, LOW, FourBits, round_nearest
@@ -55,6 +56,7 @@ class Built:
     """Products of layers; the output head is one more."""
 
 
+@foreign_errors("the tensors of this model do not fit together", UnsupportedModel, hint="fetch the model again")
 def build_decoder(gguf: Path, products: Bits, others: Bits) -> Built:
     """Return the model of a GGUF file, quantized or not, with state for keys and values.
 

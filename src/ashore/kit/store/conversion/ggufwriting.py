@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +28,7 @@ class Outgoing:
 
 
 def write_tensors(writer: Any, tensors: Sequence[Outgoing], *, what: str, progress: Progress = silent) -> None:
-    """Write header, settings and `tensors` with a `gguf.GGUFWriter` that has its settings, and close it.
+    """Write header, settings and `tensors` with a `gguf.GGUFWriter` that has its settings, and close it in any case.
 
     Args:
         writer: The writer.
@@ -38,28 +39,28 @@ def write_tensors(writer: Any, tensors: Sequence[Outgoing], *, what: str, progre
     import gguf
     import numpy as np
 
-    sizes = []
-    for one in tensors:
-        kind = gguf.GGMLQuantizationType[one.kind]
-        sizes.append(_num_bytes(one.shape, kind))
-        writer.add_tensor_info(one.name, one.shape, np.dtype(np.float32), sizes[-1], kind)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_ti_data_to_file()
-    file = writer.fout[0]
-    writer.write_padding(file, file.tell())
-    done = 0
-    for one, size in zip(tensors, sizes, strict=True):
-        written = 0
-        for data in one.pieces():
-            np.ascontiguousarray(data).tofile(file)
-            written += data.nbytes
-            progress(what, done + written, sum(sizes))
-        if written != size:
-            raise AssertionError(f"{one.name} has {written} bytes, and {size} are expected")
-        writer.write_padding(file, size)
-        done += size
-    writer.close()
+    with closing(writer):
+        sizes = []
+        for one in tensors:
+            kind = gguf.GGMLQuantizationType[one.kind]
+            sizes.append(_num_bytes(one.shape, kind))
+            writer.add_tensor_info(one.name, one.shape, np.dtype(np.float32), sizes[-1], kind)
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_ti_data_to_file()
+        file = writer.fout[0]
+        writer.write_padding(file, file.tell())
+        done = 0
+        for one, size in zip(tensors, sizes, strict=True):
+            written = 0
+            for data in one.pieces():
+                np.ascontiguousarray(data).tofile(file)
+                written += data.nbytes
+                progress(what, done + written, sum(sizes))
+            if written != size:
+                raise AssertionError(f"{one.name} has {written} bytes, and {size} are expected")
+            writer.write_padding(file, size)
+            done += size
 
 
 def _num_bytes(shape: tuple[int, ...], kind: Any) -> int:

@@ -11,12 +11,14 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ashore.core.errors import UnsupportedModel
+from ashore.core.foreign import foreign_errors
 from ashore.core.shapes import ModelShape
 from ashore.kit.store.conversion.bf16 import fits_f16, read_tensor
 from ashore.kit.store.conversion.configshape import shape_of_config
@@ -101,6 +103,9 @@ class Packing:
     """Tensor, numbers and format to bytes, with a row of them for each row of numbers."""
 
 
+@foreign_errors(
+    "config.json and the tensors of this model do not fit together", UnsupportedModel, hint="fetch it again"
+)
 def convert_safetensors_to_gguf(
     directory: Path, out: Path, *, packing: Packing | None = None, progress: Progress = silent
 ) -> dict[str, str]:
@@ -129,7 +134,8 @@ def convert_safetensors_to_gguf(
     extra = _rope_frequencies(config, shape)
     scratch = out.with_name(out.name + ".tmp")
     tied = all(tensor.name != "output.weight" for tensor in mapped)
-    with disk_errors(out):
+    with disk_errors(out), ExitStack() as stack:
+        stack.callback(scratch.unlink, missing_ok=True)
         writer = gguf.GGUFWriter(scratch, GGUF_ARCHITECTURES.get(shape.architecture, shape.architecture))
         _write_settings(writer, config, shape, directory)
         writer.add_file_type(packing.file_type if packing is not None else FILE_TYPE_F16)
