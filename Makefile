@@ -130,8 +130,8 @@ test-langchain: dev ## Install LangChain's standard tests apart, and run them ov
 test-openapi: dev ## Install schemathesis apart, and send what it makes of /openapi.json to a server, as each role (ARGS="-k developer")
 	@$(BIN)/python -m pytest -m full -rs -s tests/acceptance/test_openapi.py $(ARGS)
 
-test-console: dev ## Install Playwright apart, and let Chromium go through the console (ARGS="-k auditor"; ASHORE_PICTURES=1 writes its pictures)
-	@$(BIN)/python -m pytest -m full -rs -s tests/acceptance/test_console_browser.py tests/acceptance/test_console_journeys.py tests/acceptance/test_console_operator.py tests/acceptance/test_console_chat.py $(ARGS)
+test-console: dev ## Install Playwright apart, and let Chromium go through the console (ARGS="-k auditor"; ASHORE_PICTURES=1 writes those of the docs, ASHORE_SHOTS=DIR one of each page)
+	@$(BIN)/python -m pytest -m full -rs -s tests/acceptance/test_console_*.py $(ARGS)
 
 examples: dev ## Install what the examples need, and run each whole; their reports go to .cache/examples (ARGS=--small)
 	@for one in examples/*/about.toml; do name=$$(basename $$(dirname $$one)); \

@@ -77,7 +77,7 @@ def test_somebody_who_never_saw_ashore_comes_all_the_way(
         sec.open("/call/account/create")
         sec.page.locator("#f-account").fill("nia")
         act(sec, "Create")
-        invitation = sec.page.locator(".done dd").nth(1).inner_text()
+        invitation = sec.page.locator("#secret-code").inner_text()
     with browser.page(server.root_url) as nia:
         nia.open()
         nia.page.get_by_role("link", name="Somebody invited you?").click()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 
@@ -14,6 +15,8 @@ from ashore.control.console.pages import is_list
 pytestmark = [pytest.mark.full, pytest.mark.timeout(900)]
 
 WIDTHS = (1440, 1024, 390)
+SHOTS = os.environ.get("ASHORE_SHOTS", "")
+"""Folder for a picture of each page, theme and width; empty: none is made."""
 OUTSIDE = """
 [...document.querySelectorAll('main a[href], main button, main input:not([type=hidden]), main select, main summary')]
   .filter((one) => one.checkVisibility({ visibilityProperty: true }) && !one.closest('.hide, .tabs, pre, .menu'))
@@ -27,6 +30,7 @@ RAW = re.compile(r"[{}\[\]]|none yet|\bnum_|(^|\s)--\w|\bNone\b|msgspec|\d{4}-\d
 """What no cell may show: a dictionary, a null word, the name of a field, an option of a command, a raw time."""
 WITH_FORMS = ("system-administrator", "security-officer")
 """Roles whose forms are looked at, too."""
+SEES_PEOPLE = ("security-officer", "auditor")
 
 
 @pytest.fixture(scope="module")
@@ -71,6 +75,7 @@ def test_every_page_of_a_role_fits_and_shows_words(site: Site, browser: RealBrow
         *site.shown_paths(role),
         *(calls_of(site) if role in WITH_FORMS else ()),
         *(["/kit"] if role == "none" else ()),
+        *((f"/people/person?account={PEOPLE['developer']}",) if role in SEES_PEOPLE else ()),
     ]
     wrong = walked(browser, f"http://127.0.0.1:{site.port}", site.keys[role], paths)
     assert not wrong, "\n".join(wrong[:60])
@@ -87,5 +92,8 @@ def walked(browser: RealBrowser, base: str, key: str, paths: Sequence[str]) -> l
                 for width in widths:
                     one.page.set_viewport_size({"width": width, "height": 900})
                     wrong += wrong_on(one, path, width)
+                    if SHOTS:
+                        name = f"{re.sub(r'[^a-z0-9]+', '-', path)}-{theme}-{locale[:2]}-{width}.png"
+                        one.page.screenshot(path=f"{SHOTS}/{name}", full_page=True)
                 wrong += [f"{path} in {theme}: {text}" for text in one.violations()]
     return wrong

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import unquote, urlencode, urlsplit
+from urllib.parse import unquote, urlencode, urljoin, urlsplit
 
 from memory_replica import MemoryReplica
 
@@ -196,13 +196,22 @@ class Site:
 
     def shown_paths(self, role: str) -> list[str]:
         """Return every page of a role, each with each of its tabs."""
-        found = []
-        for path in PATHS:
-            page = self.get(path, role)
-            found.append(path)
-            links = [link for link in page.tags.links if f"{path.removeprefix('/')}?_tab=" in link]
-            found += [f"{path}?{urlsplit(link).query}" for link in links]
-        return found
+        found: dict[str, None] = {}
+        unread = list(reversed(PATHS))
+        while unread:
+            path = unread.pop()
+            if path in found:
+                continue
+            found[path] = None
+            page = f"/{path.partition('?')[0].split('/')[1]}" if path else ""
+            for link in self.get(path, role).tags.links:
+                at = urlsplit(urljoin(f"http://h/console{path.partition('?')[0]}", link))
+                below = at.path.removeprefix("/console")
+                if page and below == page and re.fullmatch(r"_tab=[^&]*", at.query):
+                    unread.append(f"{below}?{unquote(at.query).replace(' ', '+')}")
+                elif page and below.startswith(f"{page}/") and not at.query:
+                    unread.append(below)
+        return list(found)
 
     def post(self, path: str, role: str, form: Form = (), **headers: str) -> Page:
         """Send a form of a page of the console, with the token of the person's session."""

@@ -85,6 +85,13 @@ def test_a_template_holds_no_words_and_nothing_inline(file: Path) -> None:
     assert not re.search(r"\|\s*safe|Markup|autoescape|\son\w+=|style=|javascript:|https?://", source)
 
 
+def test_every_text_that_a_template_asks_for_is_there() -> None:
+    texts, heads = words_in("en").texts, {"".join(key.rpartition(".")[:2]) for key in words_in("en").texts}
+    for file in TEMPLATES.glob("*.html"):
+        for key, more in re.findall(r"""\bt\("([^"]+)"\s*(~?)""", file.read_text(encoding="utf-8")):
+            assert key in (heads if more else texts), f"{file.name}: {key}"
+
+
 def test_a_language_is_that_of_the_person_else_that_of_the_browser() -> None:
     assert chosen("zh", "en-GB") == "zh"
     assert chosen("", "fr;q=0.9, zh-TW;q=0.8, en") == "zh"

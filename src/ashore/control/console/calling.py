@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any, Final
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 import msgspec
 
@@ -13,7 +13,7 @@ from ashore.control.access.calls.keys import NewKeyOut
 from ashore.control.console.acts import HIDDEN
 from ashore.control.console.command import command_for
 from ashore.control.console.forms import PER_PAGE, Field, fields_of, filled, head_of, kind_of, read_form, written
-from ashore.control.console.kit import Act, act
+from ashore.control.console.kit import Act, Block, Table, act
 from ashore.control.console.model import PAGE_HEADERS, Answer, Pairs
 from ashore.control.console.pages import Placed, is_list
 from ashore.control.console.present import MOST_CELLS, Shown, blocks_of
@@ -91,7 +91,7 @@ async def call_page(reader: Reader, placed: Placed, *, refused: PermissionDenied
             raise
         except AshoreError as problem:
             fault = problem
-    fields = await _suggesting(reader, call, _marked(_of_reader(reader, call, _fields(call, pairs)), fault))
+    fields = await suggesting(reader, call, _marked(_of_reader(reader, call, _fields(call, pairs)), fault))
     needed = [one for one in fields if one.required or one.fixed or one.name in placed.call.in_path]
     rare = [one for one in fields if one not in needed]
     return await reader.large_page(
@@ -144,17 +144,39 @@ async def shown_of(reader: Reader, call: Call, answer: Any, pairs: Pairs) -> Sho
 
     def prepare() -> Shown:
         blocks = blocks_of(answer, f"{call.noun} {call.word}", first=first, most=most, match=match, sort=sort, row=row)
+        made = next((one for one in (answer, getattr(answer, "key", None)) if isinstance(one, NewKeyOut)), None)
+        key, code = made.key if made is not None else "", getattr(answer, "invitation", "")
+        if key or code:
+            kept = (_without(one, (key, code)) for one in blocks)
+            blocks = tuple(one for one in kept if isinstance(one, Table) or one.items)
         raw = msgspec.json.format(msgspec.json.encode(answer)).decode() if not isinstance(answer, Download) else ""
         return Shown(
             blocks=blocks,
             raw=raw if len(raw) <= 20 * MOST_CELLS else "",
             next=_next(answer, pairs),
             is_bad=getattr(answer, "ok", True) is False,
-            new_key=any(isinstance(one, NewKeyOut) for one in (answer, getattr(answer, "key", None))),
+            key=key,
+            link=link_of(reader, answer) if code else "",
+            code=code,
         )
 
     shown: Shown = await reader.aside(prepare) if size > 100 or call.reads_text else prepare()
     return shown
+
+
+def _without(block: Block, secrets: tuple[str, ...]) -> Block:
+    """Return a block without a secret that stands above it."""
+    if isinstance(block, Table):
+        return block
+    return replace(
+        block, items=tuple((name, one) for name, one in block.items if not one.text or one.text not in secrets)
+    )
+
+
+def link_of(reader: Reader, invited: Any) -> str:
+    """Return the link of an invitation. Its code stands behind `#`, which a browser sends to nobody."""
+    visit = reader.asked.visit
+    return f"{visit.base}{visit.prefix}{invited.page}#{quote(invited.invitation)}"
 
 
 def _next(answer: Any, pairs: Pairs) -> str:
@@ -234,7 +256,7 @@ async def _in_force(reader: Reader, placed: Placed) -> Pairs:
     return pairs
 
 
-async def _suggesting(reader: Reader, call: Call, fields: tuple[Field, ...]) -> tuple[Field, ...]:
+async def suggesting(reader: Reader, call: Call, fields: tuple[Field, ...]) -> tuple[Field, ...]:
     """Return the fields with suggested values, as far as the reader may list them."""
     lists = _lists_of(call)
     named = {column.name for one in fields if not one.fixed for column in (one.columns or (one,))}

@@ -36,7 +36,7 @@ TILES: Final[tuple[tuple[str, str, str], ...]] = (
     ("releases", "release list", "releases"),
     ("jobs", "job list", "jobs"),
     ("usage", "access usage", "usage"),
-    ("keys", "access key list", "people?_tab=access+key"),
+    ("keys", "access key list", "people"),
     ("audit", "audit status", "audit"),
 )
 """Name, call, and the page with details."""
@@ -115,13 +115,14 @@ def _share(release: Any) -> str:
 
 RANGES: Final = {"1h": 3_600, "6h": 21_600, "24h": 86_400, "7d": 604_800}
 POINTS: Final = 72
-CHARTS: Final[tuple[tuple[str, str, dict[str, str]], ...]] = (
+ChartOf = tuple[str, str, dict[str, str]]
+"""Name, unit, and by line the series that the server keeps."""
+CHARTS: Final[tuple[ChartOf, ...]] = (
     ("requests", "/s", {"answered": "requests", "errors": "errors"}),
     ("tokens", "/s", {"written": "answer_tokens", "read": "prompt_tokens"}),
     ("first-token", "s", {"p50": "ttft_p50", "p95": "ttft_p95"}),
     ("memory", "share", {"kv": "kv_used", "memory": "memory_used"}),
 )
-"""Name, unit, and by line the series that the server keeps."""
 MOST_EVENTS: Final = 7
 
 
@@ -135,7 +136,7 @@ async def home_page(reader: Reader) -> Answer:
     tiles = [(name, value, link) for name, _, link in asks if (value := figure(name, answers.get(name)))]
     wanted = dict(reader.asked.query).get("_range", "")
     chosen = wanted if wanted in RANGES else "1h"
-    charts = await _charts(reader, RANGES[chosen])
+    charts = await charts_of(reader, RANGES[chosen], CHARTS)
     models = reader.acts.serving.models()
     is_first_key = reader.session.principal.kind == "first-key"
     sees = {"releases": "release list", "charts": "server history", **{name: key for name, key, _ in asks}}
@@ -173,19 +174,20 @@ async def _ask(reader: Reader, key: str) -> Any:
         return None
 
 
-async def _charts(reader: Reader, since_s: int) -> list[Chart]:
-    series = ",".join(one for _, _, lines in CHARTS for one in lines.values())
+async def charts_of(reader: Reader, since_s: int, wanted: Sequence[ChartOf]) -> list[Chart]:
+    """Return figures of the server over time; none where the reader may not see them."""
+    series = ",".join(one for _, _, lines in wanted for one in lines.values())
     try:
         found = await reader.ask("server history", series=series, since_s=since_s, points=POINTS)
     except AshoreError as fault:
-        log.warning("Home shows no charts: %s", fault.message)
+        log.warning("a page shows no charts: %s", fault.message)
         return []
     if found is None:
         return []
     values = {one.name: one.values for one in found.series}
     return [
         chart(name, {line: values[one] for line, one in lines.items() if one in values}, unit)
-        for name, unit, lines in CHARTS
+        for name, unit, lines in wanted
     ]
 
 

@@ -40,6 +40,9 @@ TONES: Final[Mapping[str, Tone]] = {
     ),
     **dict.fromkeys(("running", "loading", "queued", "canary", "shadow", "warming", "draining", "standby"), "info"),
     **dict.fromkeys(("asleep", "cold", "retired", "cancelled", "revoked", "paused", "stopped", "created"), "off"),
+    "active": "ok",
+    "invited": "info",
+    "disabled": "off",
 }
 """States, and what their colour says."""
 LAST_S: Final = 253_402_300_799
@@ -188,21 +191,25 @@ def when(seconds: float | None) -> Cell:
 
 
 def number(value: float | None, unit: str = "") -> Cell:
-    """Return a figure, right-aligned in a table. `unit`: `B` for bytes, `s` for seconds, else it stands behind."""
+    """Return a figure, right-aligned in a table. `unit`: `B` for bytes, `s` for seconds, `n` for a count that may be
+    large, else it stands behind."""
     if value is None:
         return NONE
     shown = figure(value, unit)
-    return Cell(kind="number", text=shown, machine=f"{value:,}" if unit == "B" else "")
+    return Cell(kind="number", text=shown, machine=f"{value:,}" if unit in ("B", "n") else "")
 
 
 def figure(value: float, unit: str = "") -> str:
-    """Return a figure with its unit, as people read it: `41.8`, `2.1 GiB`, `640 ms`, `61 %`."""
+    """Return a figure with its unit, as people read it: `41.8`, `2.1 GiB`, `640 ms`, `61 %`; a count (`n`) `36.8 M`."""
     if unit == "B":
         return human_bytes(int(value))
     if unit == "s":
-        return f"{value * 1000:.0f} ms" if value < 1 else human_seconds(value)
+        return f"{value * 1000:.{0 if value > 0.01 else 1}f} ms" if value < 1 else human_seconds(value)
     if unit == "share":
         return f"{value * 100:.3g} %"
+    if unit == "n" and value >= 10_000:
+        return f"{value / 1e6:.3g} M" if value >= 999_500 else f"{value / 1e3:.3g} k"
+    unit = "" if unit == "n" else unit
     exact = f"{value:,}" if isinstance(value, int) else f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
     return f"{exact} {unit}" if unit else exact
 

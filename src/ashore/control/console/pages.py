@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -42,8 +42,8 @@ PAGES: Final = (
     Page(
         name="people", icon="people", group="govern",
         nouns=(
-            "access user", "access service", "access group", "access tenant", "access key", "access role",
-            "access policy", "access", "account", "session",
+            "access key", "access user", "access service", "access group", "access role", "account", "session",
+            "access tenant", "access policy", "access",
         ),
     ),
     Page(name="privacy", icon="shield", group="govern", nouns=("privacy", "privacy policy", "privacy budget")),
@@ -53,6 +53,21 @@ PAGES: Final = (
     Page(name="server", icon="server", group="operate", nouns=("server", "backup", "cache")),
     Page(name="me", icon="me"),
 )  # fmt: skip
+VIEWED: Final[Mapping[str, tuple[str, str]]] = {
+    "access key": ("people", "access key list"),
+    "access user": ("people/accounts", "access user list"),
+    "access service": ("people/accounts", "access user list"),
+    "account": ("people/accounts", "access user list"),
+    "access group": ("people/groups", "access group list"),
+    "access role": ("people/roles", "access role list"),
+    "access usage": ("usage", "access usage"),
+    "access budget": ("usage", "access usage"),
+    "job": ("jobs", "job list"),
+    "doctor": ("doctor", "doctor findings"),
+    "drill": ("drills", "drill list"),
+    "server": ("server", "server history"),
+}
+"""Subjects that a designed page shows: its address, and the call without which a reader gets the derived tab."""
 BY_NAME: Final = {page.name: page for page in PAGES}
 REST: Final = "server"
 """The page of nouns that no other names."""

@@ -42,13 +42,9 @@ COLUMNS: Final[Mapping[str, tuple[str, ...]]] = {
     "audit search": ("at", "actor", "action", "resource", "outcome", "reason", "model", "request_id"),
     "audit request": ("at", "actor", "action", "resource", "outcome", "reason", "model", "release"),
     "audit mine": ("at", "action", "outcome", "reason", "model", "release", "origin", "request_id"),
-    "access user list": ("id", "title", "groups", "tenant", "disabled", "created_at"),
     "access key list": ("id", "title", "owner", "models", "actions", "expires_at", "last_used_at", "revoked_at"),
-    "doctor findings": ("what", "severity", "cause", "sure", "remedy"),
-    "job list": ("id", "kind", "state", "progress", "owner", "created", "finished", "error_message"),
     "events list": ("resource", "kind", "about", "happened_at"),
     "release list": ("name", "state", "alias", "model", "engine", "weights_percent", "since", "why"),
-    "drill list": ("drill", "title", "last", "last_at_s", "due_in_s", "runs_on"),
 }
 """Fields of a list that are shown, in order, by noun and word, where the rules would choose worse."""
 
@@ -69,8 +65,11 @@ class Shown:
     """The query of the next page, where the call gives pages."""
     is_bad: bool = False
     """Whether what was looked at is not as it should be: a log that was altered."""
-    new_key: bool = False
-    """Whether it has a key, which no later page can show again."""
+    key: str = ""
+    """A new key, which no later page can show again."""
+    link: str = ""
+    """The link of an invitation, and `code`, what it carries: both are shown once."""
+    code: str = ""
 
     @property
     def num_cells(self) -> int:
@@ -134,7 +133,7 @@ def table_of(
         values = [one for one in values if needle in " ".join(_plain(v) for v in one.values()).casefold()]
     column = sort.removeprefix("-")
     if column and any(column in one for one in values):
-        values.sort(key=lambda one: _order(one.get(column)), reverse=sort.startswith("-"))
+        values.sort(key=lambda one: order_of(one.get(column)), reverse=sort.startswith("-"))
     shown = values[first : first + most] if most else values
     meanings = absences(kind) if kind is not None else {}
     chosen = columns_of(kind, values, meanings, columns)
@@ -176,7 +175,7 @@ def columns_of(
     return (head, *states, *(one for one in rest if one in kept and one not in states))
 
 
-def _order(value: Any) -> tuple[bool, Any]:
+def order_of(value: Any) -> tuple[bool, Any]:
     """Return where a value stands: numbers before texts, nothing last."""
     if isinstance(value, bool | int | float):
         return (False, (0, value, ""))

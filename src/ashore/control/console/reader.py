@@ -6,11 +6,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
+from urllib.parse import urlencode
 
 from ashore.control.console.acts import Acts, who_may
 from ashore.control.console.kit import Act, act
 from ashore.control.console.model import PAGE_HEADERS, Answer, Asked
-from ashore.control.console.pages import Placed
+from ashore.control.console.pages import BY_NAME, VIEWED, Placed
 from ashore.control.console.present import Shown
 from ashore.control.console.rendering import render
 from ashore.control.console.words import Words
@@ -58,6 +59,19 @@ class Reader:
         """Return the act that opens the page of a call, with fields filled in; nothing if the reader may not do it."""
         placed = self.acts.atlas.by_key.get(key)
         return (act(placed, fields, word=word),) if placed is not None and self.offers(placed) else ()
+
+    def tabs(self, page: str) -> list[tuple[str, str]]:
+        """Return address and noun of the tabs of a page that this reader has; of what a view shows, the view's."""
+        found: dict[str, str] = {}
+        for noun in self.acts.atlas.tabs(BY_NAME[page]):
+            if self.derived(page, noun):
+                view, key = VIEWED.get(noun, ("", ""))
+                found.setdefault(view if self.may(key) else f"{page}?{urlencode({'_tab': noun})}", noun)
+        return list(found.items())
+
+    def derived(self, page: str, *nouns: str) -> list[str]:
+        """Return those subjects of a page whose derived tab this reader has."""
+        return [one for one in nouns if any(self.offers(call) for call in self.acts.atlas.on(page, one))]
 
     def page(self, template: str, page: str, *, status: int = 200, **content: Any) -> Answer:
         """Return a page of the console.

@@ -129,7 +129,7 @@ async def tab_page(reader: Reader, page: Page, slug: str = "") -> Answer:
         "tab.html",
         page.name,
         None if view is None else view.shown,
-        tabs=offered,
+        tabs=reader.tabs(page.name),
         tab=tab,
         view=view,
         acts=[act(one) for one in changes],

@@ -250,6 +250,14 @@
     later();
   };
 
+  // The link of an invitation carries its code behind `#`, which is sent to nobody.
+  const code = document.getElementById("d-invitation");
+  if (code && location.hash.length > 1) {
+    code.value = decodeURIComponent(location.hash.slice(1));
+    history.replaceState(null, "", location.pathname + location.search);
+    document.getElementById("d-new_password")?.focus();
+  }
+
   window.ashore = { root, csrf, say, keep }; // for the script of a page
   if (main) { bring(); wire(); }
   if (place()) follow();

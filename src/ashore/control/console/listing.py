@@ -1,0 +1,128 @@
+"""Lists of views: looked through, counted by what is shown, ordered and cut into pages, as derived lists are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from ashore.control.console.forms import PER_PAGE
+from ashore.control.console.kit import Act, Cell, Table
+from ashore.control.console.model import Answer
+from ashore.control.console.present import order_of
+from ashore.control.console.reader import Reader
+
+MOST: Final = 5_000
+"""Items that a list looks through; the command line has no limit."""
+PER_CALL: Final = 1_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """One of the parts of a list, of which one is shown: the valid keys."""
+
+    name: str
+    """Key of its words, `part.NAME`."""
+    count: int
+    on: bool
+
+
+async def every(reader: Reader, key: str, **values: Any) -> list[Any] | None:
+    """Return the items of a paged list, at most `MOST`; None where the reader may not see them.
+
+    Raises:
+        AshoreError: as the call.
+    """
+    found: list[Any] = []
+    after: str | None = ""
+    while after is not None and len(found) < MOST:
+        answer = await reader.ask(key, limit=PER_CALL, after=after, **values)
+        if answer is None:
+            return None
+        found += answer.items
+        after = answer.next
+    return found
+
+
+def chosen(
+    items: Sequence[Any], tests: Mapping[str, Callable[[Any], bool]], wanted: str
+) -> tuple[list[Any], tuple[Choice, ...]]:
+    """Return the items of the part that is shown, and the parts that have any; the first is shown if none is asked for.
+
+    Args:
+        items: All of them.
+        tests: By name of the part, whether an item belongs to it.
+        wanted: What the reader asks for.
+    """
+    show = wanted if wanted in tests else next(iter(tests))
+    parts = {name: [one for one in items if test(one)] for name, test in tests.items()}
+    choices = tuple(
+        Choice(name=name, count=len(some), on=name == show) for name, some in parts.items() if some or name == show
+    )
+    return parts[show], choices if len(choices) > 1 else ()
+
+
+def narrowed(table: Table, query: Mapping[str, str]) -> Table:
+    """Return the rows that a reader looks for (`_match`), in their order (`_sort`), from `_first`; without columns that
+    are empty in all of them. What a row is ordered by is in its `values`, else the text of its cell.
+    """
+    needle, sort, first = query.get("_match", "")[:200].casefold(), query.get("_sort", "")[:60], query.get("_first", "")
+    rows = [one for one in table.rows if needle in " ".join(_texts(one.cells)).casefold()]
+    column = sort.removeprefix("-")
+    if column in table.columns:
+        at = table.columns.index(column)
+        rows.sort(key=lambda one: order_of(one.values.get(column, one.cells[at].text)), reverse=sort.startswith("-"))
+    begin = int(first) if first.isdecimal() and len(first) < 10 else 0
+    shown = rows[begin : begin + PER_PAGE]
+    kept = [at for at in range(len(table.columns)) if not at or any(one.cells[at].kind != "none" for one in shown)]
+    return replace(
+        table,
+        columns=tuple(table.columns[at] for at in kept),
+        rows=tuple(replace(one, cells=tuple(one.cells[at] for at in kept)) for one in shown),
+        total=len(rows),
+        first=begin,
+        sort=sort,
+        sorts=True,
+    )
+
+
+def with_acts(table: Table, on: Callable[[Any], tuple[Act, ...]]) -> Table:
+    """Return a table with the acts on each row's `item`: for what is shown alone, since each asks for rights."""
+    return replace(table, rows=tuple(replace(one, acts=on(one.values["item"])) for one in table.rows))
+
+
+def _texts(cells: Iterable[Cell]) -> Iterator[str]:
+    for one in cells:
+        yield f"{one.text} {one.note}"
+        yield from _texts(one.items)
+
+
+async def list_page(
+    reader: Reader, page: str, here: str, table: Callable[[], Table], on: Callable[[Any], tuple[Act, ...]], *,
+    lead: str = "", acts: Sequence[Act] = (), choices: Sequence[Choice] = (), command: str = "",
+    nouns: Sequence[str] = (), is_live: bool = False, icon: str = "info", hint: str = "",
+) -> Answer:  # fmt: skip
+    """Return a page that shows one list.
+
+    Args:
+        reader: Who reads it.
+        page: Entry of the navigation.
+        here: Its address below `/console/`.
+        table: Makes the whole list, each row with its `item`; run on the thread for long texts.
+        on: Returns the acts on an item.
+        lead: One line of facts.
+        acts: Of the page, the primary one first.
+        choices: Parts of the list, of which one is shown.
+        command: The command that does the same.
+        nouns: Subjects whose derived tabs have what the list leaves out.
+        is_live: Whether it is brought up to date when something happens.
+        icon: Above the words of an empty list.
+        hint: What will stand in an empty list.
+    """
+    query = dict(reader.asked.query)
+    shown: Table = await reader.aside(lambda: narrowed(table(), query))
+    return reader.page(
+        "list.html", page, title=reader.words(f"page.{page}"), lead=lead, acts=acts, tabs=reader.tabs(page), here=here,
+        table=with_acts(shown, on), match=query.get("_match", "")[:200],
+        choices=choices, command=command, nouns=reader.derived(page, *nouns), is_live=is_live, icon=icon, hint=hint,
+    )  # fmt: skip

@@ -1,0 +1,106 @@
+"""The designed pages over a whole worker: people, keys, usage, jobs, doctor, server."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+
+import pytest
+from console_site import PEOPLE, Site, console_site
+from waiting import eventually
+
+OFFICER = "security-officer"
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    with console_site(tmp_path_factory.mktemp("views")) as made:
+        yield made
+
+
+def main(site: Site, path: str, role: str) -> str:
+    page = site.get(path, role)
+    assert page.status == 200, (path, page.status)
+    return page.text.partition("<main")[2].partition("</main>")[0]
+
+
+def test_keys_are_shown_by_whether_they_are_valid_with_what_the_reader_may_do_with_them(site: Site) -> None:
+    made = site.post("/call/access-key/create", OFFICER, {"owner": PEOPLE["developer"], "title": "old laptop"})
+    (key,) = set(re.findall(r"ash_[0-9a-f]{8}_[\w-]{43}", made.text.partition("<main")[2]))
+    assert made.text.count(key) == 1, "once on the page, in what is copied"
+    assert key not in (page := main(site, "/people", OFFICER)) and "old laptop" in page
+    assert f"call/access-key/revoke?key={key[:12]}" in page and ">never</span>" in page
+    assert f"call/access-key/revoke?key={key[:12]}" not in main(site, "/people", "auditor")
+    own = main(site, "/people", "developer")
+    assert "old laptop" in own and PEOPLE["auditor"] not in own and "people/accounts" not in own
+    assert site.post("/call/access-key/revoke", "developer", {"key": key[:12], "_sure": "1"}).status == 200
+    assert "old laptop" not in main(site, "/people", OFFICER)
+    ended = main(site, "/people?_show=ended", OFFICER)
+    assert "old laptop" in ended and "call/access-key/revoke" not in ended
+
+
+def test_a_person_is_invited_by_a_link_that_carries_the_code_where_no_server_sees_it(site: Site) -> None:
+    form = main(site, "/people/invite", OFFICER)
+    assert re.search(r'name="roles" value="developer" checked', form)
+    said = site.post("/people/invite", OFFICER, {"id": "mia", "roles": "developer"}, x_console_part="command").text
+    assert said == "ashore access user create mia --role developer --no-key && ashore account create mia"
+    done = site.post("/people/invite", OFFICER, {"id": "mia", "roles": "developer"})
+    (link,) = re.findall(r'id="secret-text"[^>]*>([^<]+)<', done.text)
+    (code,) = re.findall(r'id="secret-code">([^<]+)<', done.text)
+    assert link == f"http://ashore.test:8080/console/invitation?account=mia#{code}"
+    people = main(site, "/people/accounts?_show=invited", OFFICER)
+    assert "people/person?account=mia" in people and "people/person?account=dev-person" not in people
+    again = site.post("/people/invite", OFFICER, {"id": "mia", "roles": "developer"})
+    assert again.status == 409 and 'value="mia"' in again.text, "the form stays"
+
+
+@pytest.mark.parametrize("role", ["auditor", "developer", "system-administrator"])
+def test_who_may_make_no_account_invites_nobody(site: Site, role: str) -> None:
+    assert site.get("/people/invite", role).status == 403
+    assert site.post("/people/invite", role, {"id": "eve", "roles": "developer"}).status == 403
+    assert "people/invite" not in site.get("/people", role).text
+
+
+def test_a_person_has_a_page_that_others_without_the_right_do_not_see(site: Site) -> None:
+    page = main(site, f"/people/person?account={PEOPLE['developer']}", OFFICER)
+    assert "developer" in page and "call/access/can?subject=user%2Fdev-person" in page
+    assert site.get(f"/people/person?account={PEOPLE['developer']}", "developer").status == 403
+    assert site.get("/people/person?account=nobody-here", OFFICER).status == 404
+    site.post("/call/access-service/create", OFFICER, {"id": "claims-bot"})
+    assert "claims-bot" in main(site, "/people/person?account=claims-bot", OFFICER)
+
+
+def test_groups_and_roles_say_who_is_in_them(site: Site) -> None:
+    site.post("/call/access-group/create", OFFICER, {"name": "night"})
+    site.post("/call/access-group/members", OFFICER, {"group": "night", "add": PEOPLE["viewer"]})
+    assert re.search(r"night.*vie-person", main(site, "/people/groups", OFFICER), re.DOTALL)
+    assert re.search(r"role=viewer.*vie-person", main(site, "/people/roles", OFFICER), re.DOTALL)
+
+
+def test_usage_is_counted_by_person_and_budgets_have_bars(site: Site) -> None:
+    body = json.dumps({"model": "chat", "messages": [{"role": "user", "content": "hello"}]}).encode()
+    kind = {"content-type": "application/json"}
+    assert site.send("POST", "/v1/chat/completions", body=body, headers=kind, key=site.keys["developer"]).status == 200
+    operator = "system-administrator"
+    limit = {"kind": "tokens", "cap": "1000000", "window": "month", "user": PEOPLE["developer"]}
+    assert site.post("/call/access-budget/set", operator, limit).status == 200
+    eventually(lambda: re.search(r"<td[^>]*>\s*chat\s*</td>", main(site, "/usage?by=model", operator)), limit_s=60)
+    assert PEOPLE["developer"] in main(site, "/usage", operator).partition("<tbody>")[2].partition("</tbody>")[0]
+    page = main(site, "/usage?_range=7d", operator)
+    assert page.count('class="card chart"') == 2 and "1 M" in page and "call/access-budget/remove?budget=" in page
+    assert PEOPLE["developer"] in main(site, "/usage", "developer")
+    assert PEOPLE["developer"] not in main(site, "/usage", "none")
+
+
+def test_a_job_that_is_not_there_is_not_found(site: Site) -> None:
+    assert site.get("/jobs/job?job=job_none", "system-administrator").status == 404
+
+
+def test_tabs_lead_to_the_views_and_a_reader_without_a_right_keeps_the_derived_tab(site: Site) -> None:
+    links = site.get("/people", OFFICER).tags.links
+    assert {"./people/accounts", "./people/groups", "./people/roles"} <= set(links)
+    assert "./people?_tab=access+tenant" in links and "./people?_tab=access+user" not in links
+    assert "./people?_tab=access+role" in site.get("/people", "developer").tags.links
+    derived = site.get("/people?_tab=access+tenant", OFFICER)
+    assert "./people/groups" in derived.tags.links
