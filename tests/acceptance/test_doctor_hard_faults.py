@@ -26,6 +26,7 @@ from home_processes import processes_of
 from served import Served, call, owner_key, start_served
 from waiting import eventually
 
+from ashore.control.audit import FeedStanding, forget_feed, keep_feed
 from ashore.control.doctor import Readings, diagnose, load_rules
 from ashore.control.doctor.probes.beside import look_up
 from ashore.control.drills.faults.contents import expire
@@ -359,6 +360,19 @@ def test_an_anchor_that_takes_nothing(odd: Served, at_odd: Examined) -> None:
     finally:
         anchor.unlink()
         away.rename(anchor)
+
+
+def test_a_receiver_of_the_audit_log_that_is_away(odd: Served, at_odd: Examined) -> None:
+    def found() -> bool:  # a reload of the server forgets a feed that ashore.toml does not have
+        since_us = time.time_ns() // 1000 - 600_000_000
+        away = FeedStanding(name="siem", to="x", silent_us=since_us, failures=9, error="refused")
+        keep_feed(odd.home / "audit", away)
+        return "D914" in at_odd.findings()
+
+    try:
+        eventually(found)
+    finally:
+        forget_feed(odd.home / "audit", "siem")
 
 
 def test_keys_that_end_and_budgets_that_are_used_up(odd: Served, at_odd: Examined) -> None:

@@ -41,6 +41,7 @@ _OWN = {
     "cache": "Show, purge and fill the answer cache.",
     "backup": "Keep copies of this home that survive lost disks; restore.",
     "audit": "Search, verify and export the audit log of this home.",
+    "feed": "Send the audit log to a SIEM; prove what it has.",
     "secret": "Show which secrets of a home are sealed; seal them.",
     "privacy": "Show and set masking; ask datasets with noise.",
     "access": "Manage accounts, keys, roles, policy and budgets.",

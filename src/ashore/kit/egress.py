@@ -11,7 +11,7 @@ import ipaddress
 import json
 import os
 import socket
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlsplit
@@ -27,6 +27,10 @@ NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")
 
 CHILD_EGRESS: Final = "ASHORE_CHILD_EGRESS"
 """Variable with `[egress] allow` as JSON, for processes that act on requests."""
+
+PORTS: Final[Mapping[str, int]] = {"http": 80, "https": 443, "ldap": 389, "ldaps": 636}
+"""Where servers of each kind listen unless the address says otherwise."""
+WEB: Final = ("http", "https")
 
 MAX_URL_CHARS: Final = 8192
 """Signed addresses of object stores, which hubs redirect to, have some 2,000."""
@@ -50,7 +54,7 @@ class Allowed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """A checked HTTP address."""
+    """A checked address."""
 
     scheme: str
     host: str
@@ -67,7 +71,7 @@ class Target:
     def authority(self) -> str:
         """Value of the `host` header."""
         host = f"[{self.host}]" if ":" in self.host else self.host
-        return host if self.port == {"http": 80, "https": 443}[self.scheme] else f"{host}:{self.port}"
+        return host if self.port == PORTS[self.scheme] else f"{host}:{self.port}"
 
 
 def parse_allow(entries: Sequence[str]) -> tuple[Allowed, ...]:
@@ -85,11 +89,11 @@ def child_egress() -> tuple[Allowed, ...] | None:
     return None if told is None else parse_allow(json.loads(told))
 
 
-def check_url(url: str, allow: Sequence[Allowed]) -> Target:
+def check_url(url: str, allow: Sequence[Allowed], *, schemes: Sequence[str] = WEB) -> Target:
     """Return the parts of `url` if it may be called.
 
     Raises:
-        PermissionDenied: it is not a plain http(s) address, or its host is not allowed.
+        PermissionDenied: it is not a plain address of one of the schemes, or its host is not allowed.
     """
     try:
         parts = urlsplit(url)
@@ -97,16 +101,17 @@ def check_url(url: str, allow: Sequence[Allowed]) -> Target:
     except ValueError as fault:
         raise PermissionDenied(f"{url[:100]!r} is not a valid URL: {fault}") from fault
     host = (parts.hostname or "").rstrip(".").lower()
-    plain = parts.scheme in ("http", "https") and host and not (parts.username or parts.fragment)
+    plain = parts.scheme in schemes and host and not (parts.username or parts.fragment)
     if not plain or len(url) > MAX_URL_CHARS:
         raise PermissionDenied(
-            f"{url[:100]!r} is not a plain http or https URL", hint="use https://HOST/PATH, without user or fragment"
+            f"{url[:100]!r} is not a plain {' or '.join(schemes)} URL",
+            hint="write SCHEME://HOST/PATH, without user or fragment",
         )
     if any(ord(char) <= 32 or ord(char) >= 127 for char in url):
         raise PermissionDenied(
             "the URL contains spaces, control characters or non-ASCII characters", hint="percent-encode them"
         )
-    port = port or {"http": 80, "https": 443}[parts.scheme]
+    port = port or PORTS[parts.scheme]
     for one in allow:
         if _matches(one.host, host) and one.port in (None, port):
             path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")

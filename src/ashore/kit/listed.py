@@ -54,6 +54,7 @@ LISTED: Final = (
     Listed("control.fleet", section="fleet"),
     Listed("control.releases", data="data.releases.room"),
     Listed("control.backup", section="backup"),
+    Listed("control.feeds", section="feed"),
     Listed("control.server", data="data.server.room"),
     Listed("control.doctor"),
     Listed("control.drills", section="drills"),

@@ -51,6 +51,8 @@ class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
     WHOLE_KEPT: ClassVar[bool] = False
     """Whether a running server keeps every key of it, as if each were `Kept`."""
+    TABLES: ClassVar[str] = ""
+    """Its one field, where ashore.toml writes the section as `[[name]]` for each of a list of tables."""
 
     @classmethod
     def prepared(cls, values: Mapping[str, object], where: str) -> Mapping[str, object]:
@@ -67,6 +69,10 @@ class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         Raises:
             InvalidSpec: they do not; the message has the place, `where`.
         """
+        return self
+
+    def beside(self, folder: Path) -> Self:
+        """Return the section with files as paths that hold anywhere: relative ones are in `folder`."""
         return self
 
     def fits(self, others: Mapping[str, Any], where: str) -> None:
@@ -122,13 +128,21 @@ class Key:
     @property
     def table(self) -> type[msgspec.Struct] | None:
         """The struct, where the key holds a table of its own: `[name]`."""
-        return _struct_in(self.kind)
+        return None if self.tables else _struct_in(self.kind)
 
     @property
     def tables(self) -> type[msgspec.Struct] | None:
         """The struct, where the key holds a list of tables: `[[name]]`."""
         bare = _bare(self.kind)
+        if self.wrapped is not None:
+            return next(one.tables for one in keys_of(self.wrapped) if one.field == self.wrapped.TABLES)
         return _struct_in(get_args(bare)[0]) if get_origin(bare) is tuple else None
+
+    @property
+    def wrapped(self) -> type[Section] | None:
+        """The section that has nothing but a list of tables, where the key holds one."""
+        struct = _struct_in(self.kind)
+        return struct if struct is not None and issubclass(struct, Section) and struct.TABLES else None
 
     @property
     def inner(self) -> type[msgspec.Struct] | None:
@@ -250,10 +264,11 @@ def _value(key: Key, value: object, where: str, document: type[msgspec.Struct]) 
             raise InvalidSpec(
                 f"{where} {key.name} is not a list of tables", hint=f"write [[{key.name}]] with two brackets"
             )
-        return tuple(
+        made = tuple(
             read_section(one, item, f"{where} [[{key.name}]] number {number}", document)
             for number, item in enumerate(value, start=1)
         )
+        return made if (whole := key.wrapped) is None else whole(**{whole.TABLES: made}).checked(where)
     if key.by_name is not None:
         inside = f"{where} [{key.name}]"
         struct = _struct_in(key.by_name)

@@ -39,6 +39,7 @@ from ashore.control.doctor.readings import (
     Sites,
     State,
     Stored,
+    Waiting,
 )
 
 GIB = 1 << 30
@@ -188,6 +189,10 @@ CASES: dict[str, list[dict[str, Any]]] = {
     "D905": [{"backup": Backup(late_s={"scrub": 7300.0})}],
     "D906": [{"backup": Backup(set_up=False)}],
     "D907": [{"backup": Backup(shared_device=("/mnt/b",))}],
+    "D914": [
+        {"audit": Audit(waiting_feeds=(Waiting(name="siem", silent_s=300, error="refused"),))},
+        {"audit": Audit(waiting_feeds=(Waiting(name="siem", silent_s=90_000, error="refused"),))},
+    ],
     "D912": [{"audit": Audit(silent_anchors=("/mnt/worm: Permission denied",))}],
     "D913": [{"audit": Audit(anchors=0)}],
     "D920": [{"access": Access(open_paths=("0644 /h/first-key",))}],

@@ -19,6 +19,7 @@ from typing import Final, Protocol
 
 import msgspec
 
+from ashore.control.audit.fed import first_needed
 from ashore.control.audit.s3 import BucketFolder
 from ashore.core.errors import NotFound, SourceUnreachable, TamperedAudit
 from ashore.data.audit import ChainName, Record
@@ -227,14 +228,16 @@ def _copies(
 def _closed(
     root: Path, chain: ChainName, head: ChainHead | None, *, before_us: int
 ) -> Iterator[tuple[int, Line, Record, bool]]:
-    """Yield the closed segments of a chain with their last record, and whether they are old enough to remove."""
+    """Yield the closed segments of a chain with their last record, and whether they may be removed: they are old
+    enough, and no feed waits for them."""
     leaves = head is not None  # only a contiguous prefix: the clock may have been set back in between
+    needed = first_needed(root, chain)
     for number in segments_of(root, chain)[:-1]:
         found = last_record(segment_path(root, chain, number))
         if found is None or not is_closing(found[1]):
             return  # damaged: it stays in place, as evidence
         line, record = found
-        leaves = leaves and record.at_us <= before_us
+        leaves = leaves and record.at_us <= before_us and (needed is None or number < needed)
         yield number, line, record, leaves
 
 

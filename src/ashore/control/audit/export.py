@@ -24,7 +24,7 @@ from ashore.core.errors import Conflict, NotFound
 from ashore.data.audit import Query, shown_moment
 from ashore.data.audit.canonical import printable
 from ashore.data.audit.checkpoints import CHECKPOINTS
-from ashore.data.audit.model import FORMAT
+from ashore.data.audit.model import FORMAT, Record
 from ashore.data.audit.search import Hit, oldest_first
 from ashore.data.audit.segments import LocalShelf, chains_in, segment_path, segments_of
 from ashore.data.audit.signing import PublicKey, SigningKey
@@ -82,12 +82,16 @@ def csv_head() -> bytes:
 def jsonl_row(hit: Hit) -> bytes:
     """Return a hit as one line of JSON: the record as stored, and its place."""
     told: dict[str, Any] = msgspec.to_builtins(hit.record)
-    return _plain({**told, "at": shown_moment(hit.record.at_us), "chain": hit.place.chain}) + b"\n"
+    return plain_json({**told, "at": shown_moment(hit.record.at_us), "chain": hit.place.chain}) + b"\n"
 
 
 def cef_row(hit: Hit) -> bytes:
-    """Return a hit as one line of ArcSight's Common Event Format, version 0."""
-    record = hit.record
+    """Return a hit as one line of CEF."""
+    return cef_line(hit.record, hit.place.chain) + b"\n"
+
+
+def cef_line(record: Record, chain: str) -> bytes:
+    """Return a record in ArcSight's Common Event Format, version 0, without the end of the line."""
     severity = 6 if record.outcome in ("denied", "failed") else 3
     facts = {
         "rt": record.at_us // 1000,
@@ -96,7 +100,7 @@ def cef_row(hit: Hit) -> bytes:
         "act": record.action,
         "outcome": record.outcome,
         "reason": record.reason or record.error,
-        "externalId": f"{hit.place.chain}#{record.seq}",
+        "externalId": f"{chain}#{record.seq}",
         "request": record.route,
         "cs1Label": "tenant",
         "cs1": record.tenant,
@@ -109,7 +113,7 @@ def cef_row(hit: Hit) -> bytes:
         "cs5Label": "requestId",
         "cs5": record.request_id,
         "cs6Label": "detail",
-        "cs6": _plain({**record.detail, **record.masked}).decode() if record.detail or record.masked else "",
+        "cs6": plain_json({**record.detail, **record.masked}).decode() if record.detail or record.masked else "",
         "cn1Label": "promptTokens",
         "cn1": record.prompt_tokens,
         "cn2Label": "completionTokens",
@@ -120,7 +124,7 @@ def cef_row(hit: Hit) -> bytes:
         f"{name}={_cef_value(str(value))}" for name, value in kept.items() if not _is_idle_label(name, kept)
     )
     name = _cef_head(record.action)
-    return f"CEF:0|ashore|ashore|{_cef_head(__version__)}|{name}|{name}|{severity}|{told}\n".encode()
+    return f"CEF:0|ashore|ashore|{_cef_head(__version__)}|{name}|{name}|{severity}|{told}".encode()
 
 
 ROWS: Final[dict[str, Callable[[Hit], bytes]]] = {"csv": csv_row, "jsonl": jsonl_row, "cef": cef_row}
@@ -268,7 +272,7 @@ def _values(hit: Hit) -> list[object]:
     record = hit.record
     told: dict[str, object] = {name: getattr(record, name) for name in record.__struct_fields__}
     told |= {"at": shown_moment(record.at_us), "chain": hit.place.chain}
-    told |= {name: _plain(told[name]).decode() if told[name] else "" for name in ("detail", "masked")}
+    told |= {name: plain_json(told[name]).decode() if told[name] else "" for name in ("detail", "masked")}
     return [told[name] for name in COLUMNS]
 
 
@@ -280,8 +284,8 @@ def _cell(value: object) -> str:
     return f"'{text}" if text.startswith(FORMULA) else text
 
 
-def _plain(value: object) -> bytes:
-    """Return JSON without hidden characters."""
+def plain_json(value: object) -> bytes:
+    """Return JSON on one line, without hidden characters."""
     return printable(_encode(value).decode()).encode()
 
 

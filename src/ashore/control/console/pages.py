@@ -47,7 +47,7 @@ PAGES: Final = (
         ),
     ),
     Page(name="privacy", icon="shield", group="govern", nouns=("privacy", "privacy policy", "privacy budget")),
-    Page(name="audit", icon="scroll", group="govern", nouns=("audit",)),
+    Page(name="audit", icon="scroll", group="govern", nouns=("audit", "feed")),
     Page(name="doctor", icon="pulse", group="operate", nouns=("doctor",)),
     Page(name="drills", icon="drill", group="operate", nouns=("drill",)),
     Page(name="server", icon="server", group="operate", nouns=("server", "backup", "cache")),

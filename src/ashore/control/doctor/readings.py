@@ -340,6 +340,15 @@ class Edge(Value, frozen=True, kw_only=True):
     """Whether ashore made the certificate, and renews it."""
 
 
+class Waiting(Value, frozen=True, kw_only=True):
+    """A feed of the audit log whose receiver takes nothing."""
+
+    name: str
+    silent_s: float
+    error: str
+    """What it last said."""
+
+
 class Audit(Value, frozen=True, kw_only=True):
     """The audit log."""
 
@@ -348,6 +357,7 @@ class Audit(Value, frozen=True, kw_only=True):
     anchors: int = 1
     silent_anchors: tuple[str, ...] = ()
     """`PLACE: what it said`."""
+    waiting_feeds: tuple[Waiting, ...] = ()
 
 
 class Backup(Value, frozen=True, kw_only=True):

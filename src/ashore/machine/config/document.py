@@ -18,7 +18,7 @@ from ashore.data.jobs import EgressSection, JobsSection
 from ashore.data.path import AdmissionSection, DispatchSection, GrpcSection, HttpSection, MetricsSection
 from ashore.data.privacy import PrivacyPolicy, check_policy
 from ashore.data.releases import ReleasePolicy
-from ashore.kit.egress import LOOPBACK, check_url, parse_allow
+from ashore.kit.egress import LOOPBACK, PORTS, check_url, parse_allow
 from ashore.kit.listed import LISTED
 from ashore.kit.rooms import room_in
 from ashore.kit.sealing.keysource import parse_key_source
@@ -189,7 +189,7 @@ class Spec(Listening, frozen=True, kw_only=True):
 
     def _refuse_elsewhere(self, url: str, what: str, own: tuple[str, ...] = ()) -> None:
         try:
-            check_url(url, parse_allow([*own, *self.egress.allow]))
+            check_url(url, parse_allow([*own, *self.egress.allow]), schemes=tuple(PORTS))
         except PermissionDenied as fault:
             raise InvalidSpec(
                 f"{what} that ashore may not call: {fault.message}", hint="add its host to [egress] allow"
@@ -205,6 +205,7 @@ class Spec(Listening, frozen=True, kw_only=True):
             access=self.access.beside(folder),
             release=self.release.beside(folder, adapters=adapters),
             sealing=self.sealing.beside(folder),
+            **{name: getattr(self, name).beside(folder) for name in BROUGHT},
         )
 
 

@@ -100,7 +100,7 @@ def _walk(struct: msgspec.Struct, written: Mapping[str, Any], path: str) -> Iter
         if key.table is not None:
             inner += _walk(value, raw or {}, name)
         elif key.tables is not None:
-            for number, one in enumerate(value, start=1):
+            for number, one in enumerate(value if key.wrapped is None else getattr(value, key.wrapped.TABLES), start=1):
                 said = raw[number - 1] if raw and number <= len(raw) else {}
                 inner += _walk(one, said, f"[{name}] {number}")
         elif key.inner is not None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 import msgspec
 
-from ashore.control.doctor.readings import Access, Audit, Releases, Signature, Sites, Stored
+from ashore.control.doctor.readings import Access, Audit, Releases, Signature, Sites, Stored, Waiting
 from ashore.kit.decode import UNDECODABLE
 from ashore.kit.settings import Home
 
@@ -115,7 +115,7 @@ def newest_record(audit: Path) -> float:
 
 def read_audit(home: Home, num_anchors: int, missing: dict[str, str]) -> tuple[Audit, float]:
     """Return the audit log, and the time of its newest record."""
-    from ashore.control.audit import read_anchors, verify_folder
+    from ashore.control.audit import read_anchors, read_feeds, verify_folder
     from ashore.data.audit import read_public_keys
 
     if not (home.audit / "chains").is_dir():
@@ -136,6 +136,11 @@ def read_audit(home: Home, num_anchors: int, missing: dict[str, str]) -> tuple[A
             broken=broken,
             anchors=num_anchors,
             silent_anchors=silent,
+            waiting_feeds=tuple(
+                Waiting(name=one.name, silent_s=max(0.0, time.time() - one.silent_us / 1e6), error=one.error)
+                for one in read_feeds(home.audit)
+                if one.failures
+            ),
         ),
         newest_s,
     )
