@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from ashore.data.engines import Sampling
 from ashore.data.engines.sampling import Sampler, log_normaliser, top_of
+from ashore.data.engines.sampling.sampler import _place_of
 
 VOCAB = 2000
 
@@ -155,3 +156,12 @@ def test_any_setting_gives_a_token_of_the_vocabulary(
     logits = row(seed, scale=10)[:vocab]
     sampling = Sampling(temperature=temperature, top_p=top_p, top_k=top_k, min_p=min_p, seed=seed)
     assert 0 <= Sampler(sampling, [1]).choose(logits) < vocab
+
+
+@pytest.mark.parametrize("size", [1, 511, 512, 513, 5000])
+def test_a_draw_by_blocks_takes_the_place_of_a_sum_one_by_one(size: int) -> None:
+    weights = np.random.default_rng(size).exponential(size=size).astype(np.float32)
+    totals = np.cumsum(weights, dtype=np.float64)
+    for share in (0.0, *np.random.default_rng(1).random(200), 1 - 2**-53):
+        expected = min(int(np.searchsorted(totals, share * totals[-1], side="right")), size - 1)
+        assert _place_of(weights, float(share)) == expected
