@@ -63,7 +63,7 @@ def build_decoder(gguf: Path, products: Bits, others: Bits) -> Built:
     Args:
         gguf: The file.
         products: For the products of layers.
-        others: For the embedding and the output head, whole rows or half precision.
+        others: For the embedding and the output head; rows that do not divide into its groups have one scale.
 
     Raises:
         UnsupportedModel: another architecture, or a scaling of rotation that the graph has no form for.
@@ -102,7 +102,8 @@ class _Decoder:
         self._eps = float(own("attention.layer_norm_rms_epsilon"))
         self._context_tokens = int(own("context_length", 0))
         self._frequencies = frequencies
-        self._products, self._others = products, others
+        self._products = products
+        self._others = Bits(others.bits) if others.group_size and self._hidden % others.group_size else others
 
     def build(self) -> Built:
         op = self._op
