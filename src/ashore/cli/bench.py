@@ -50,9 +50,9 @@ def serve(
             unless --rate is given.
         requests: Requests to send; default: four for each user, or 100. With --workload, as many of each kind.
         duration: Seconds after which no new request is sent.
-        workload: Ask for what people ask for, with tokens looked up and without in turns, and report the ratio: edited
-            code, quoted passages, extracted fields, or stories, where nothing is copied. Another --seed gives other
-            prompts; answers end by themselves, after --output-tokens at the latest.
+        workload: Ask for what people ask for, once with looked-up tokens and once without, and report the ratio. Kinds:
+            edited code, quoted passages, extracted fields, and stories, where nothing is copied. Another --seed gives
+            other prompts. An answer ends by itself; it has --output-tokens at most.
         prompt_tokens: Length of a prompt, template included, as the server counts it.
         output_tokens: Length of an answer.
         system_tokens: Length of a system prompt that all requests share.
