@@ -148,6 +148,17 @@ def test_a_key_for_a_program_reads_no_history_and_a_long_conversation_is_not_rea
     ask(site, MINE, "DELETE", f"conversations/{mine}")
 
 
+def test_metadata_that_lists_hold_in_memory_has_short_names(site: Site) -> None:
+    for path, more in (("conversations", {}), ("batches", {"input_file_id": "f", "endpoint": "/v1/responses"})):
+        for name, status in (("k" * 65, 400), ("k" * 64, 404 if more else 200)):
+            body = {"metadata": {name: "v"}, "completion_window": "24h", **more} if more else {"metadata": {name: "v"}}
+            answer = site.send(
+                "POST", f"/v1/{path}", body=json.dumps(body).encode(), headers={"content-type": "application/json"},
+                key=site.keys[MINE],
+            )  # fmt: skip
+            assert answer.status == status, answer.text
+
+
 def test_an_assistant_is_shared_within_a_group_by_right(site: Site) -> None:
     wanted = {"prompt": "You review contracts.", "model": "chat"}
     assert admin(site, MINE, "PUT", "/assistants/reviewer", wanted).status == 200

@@ -16,7 +16,7 @@ from ashore.data.http.exchange import Exchange
 from ashore.data.http.openai.common import priority_of
 from ashore.data.http.openai.files import LONGEST_LIFE_S, SHORTEST_LIFE_S, find_file
 from ashore.data.http.openai.paging import ends_of
-from ashore.data.http.openai.responses_types import InputDetails, OutputDetails, ResponsesUsage
+from ashore.data.http.openai.responses_types import InputDetails, Metadata, OutputDetails, ResponsesUsage
 from ashore.data.http.stored import find_job, models_of, page_of_jobs
 from ashore.data.jobs import (
     BATCH_KIND,
@@ -38,16 +38,12 @@ JSON: Final = (b"content-type", b"application/json")
 BATCH_ATTEMPTS: Final = 50
 """A batch goes on where it stopped, so an attempt that a crash ended costs nothing."""
 LONGEST_WINDOW_S: Final = 7 * 86_400
-MOST_METADATA: Final = 16
 KINDS: Final = (BATCH_KIND,)
 
 _WINDOW: Final = re.compile(r"([1-9][0-9]{0,6})([smhd])")
 _SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 _encode = msgspec.json.Encoder().encode
 _order = msgspec.json.Decoder(BatchOrder)
-
-MetadataText = Annotated[str, Meta(max_length=512)]
-Metadata = Annotated[dict[str, MetadataText], Meta(max_length=MOST_METADATA)]
 
 
 class OutputExpiry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

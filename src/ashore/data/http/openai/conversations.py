@@ -18,7 +18,7 @@ from ashore.data.http.openai.dialects import adapt_items
 from ashore.data.http.openai.paging import ends_of, page_of
 from ashore.data.http.openai.responses_parse import item_of, listed, messages_of, stored_item
 from ashore.data.http.openai.responses_render import ID_PREFIXES
-from ashore.data.http.openai.responses_types import Item, ItemList, MetadataText
+from ashore.data.http.openai.responses_types import Item, ItemList, Metadata
 from ashore.data.http.stored import may, models_of, read_out
 from ashore.data.http.streaming import JSON
 from ashore.data.jobs import Conversation, KeptItem, head_of, new_id, page_length
@@ -33,8 +33,6 @@ MOST_LISTED: Final = 100
 _encode = msgspec.json.Encoder().encode
 _metadata = msgspec.json.Decoder(dict[str, str])
 _item = msgspec.json.Decoder(dict[str, Any])
-
-Metadata = Annotated[dict[str, MetadataText], Meta(max_length=16)]
 
 
 class ConversationRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

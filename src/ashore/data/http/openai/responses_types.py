@@ -21,7 +21,10 @@ from ashore.data.http.openai.types import (
 
 Includable = Literal["message.output_text.logprobs", "reasoning.encrypted_content"]
 """The second is taken and ignored: reasoning is given in clear."""
-MetadataText = Annotated[str, Meta(max_length=512)]
+Metadata = Annotated[
+    dict[Annotated[str, Meta(max_length=64)], Annotated[str, Meta(max_length=512)]], Meta(max_length=16)
+]
+"""Of a client, with OpenAI's bounds: lists hold that of many objects in memory."""
 Status = Literal["queued", "in_progress", "completed", "incomplete", "failed", "cancelled"]
 
 
@@ -204,7 +207,7 @@ class ResponsesRequest(_Strict, frozen=True, kw_only=True):
     reasoning: ReasoningConfig | None = None
     truncation: Literal["disabled"] | None = None
     include: Annotated[list[Includable], Meta(max_length=8)] | None = None
-    metadata: Annotated[dict[str, MetadataText], Meta(max_length=16)] | None = None
+    metadata: Metadata | None = None
     parallel_tool_calls: bool | None = None
     """False: one call at most."""
 
