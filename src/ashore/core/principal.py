@@ -64,6 +64,8 @@ class Principal:
     """Roles that come with the credential itself: claims of a JWT, the first key. Bindings of the policy add theirs."""
     token_groups: frozenset[str] = frozenset()
     """Those of the groups that only the token names. No office comes by them, nor by a token's roles."""
+    given_groups: frozenset[str] = frozenset()
+    """Those of the groups that only a directory gave to the account. No office comes by them either."""
     key_id: str = ""
     """The key used, `ash_0a1b2c3d`; empty for a JWT."""
     issuer: str = ""
@@ -87,7 +89,11 @@ class Principal:
     @property
     def acting_name(self) -> str:
         """The submitter's identity as a job stores it; `Directory.acting` reads it when the job runs."""
-        facts = {"key": self.key_id, "groups": ",".join(sorted(self.groups)), "roles": ",".join(sorted(self.roles))}
+        facts = {
+            "key": self.key_id,
+            "groups": ",".join(sorted(self.token_groups)),
+            "roles": ",".join(sorted(self.roles)),
+        }
         kept = {name: value for name, value in facts.items() if value and (name == "key" or self.issuer)}
         return f"{self.id}#{urlencode(kept)}" if kept else self.id
 

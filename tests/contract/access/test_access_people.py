@@ -7,7 +7,8 @@ from access_house import House
 
 from ashore.control.access import AccountWish, KeyWish
 from ashore.core.errors import Conflict, InvalidRequest, NotFound, PermissionDenied, Unauthenticated
-from ashore.data.authority import SYSTEM, Binding, Role, SqlNames, parse_rule
+from ashore.data.authority import SYSTEM, Account, Binding, Role, SqlNames, parse_rule
+from ashore.data.authority import sql as access_sql
 from ashore.data.authority.budgets import BudgetRule, check_names
 from ashore.data.jobs import Conversation, SqlConversations
 from ashore.kit.state import execute
@@ -165,3 +166,21 @@ def test_the_state_knows_whom_a_budget_can_be_about(house: House) -> None:
     with pytest.raises(NotFound, match="there is no user 'alcie'") as caught:
         check_names(BudgetRule(kind="tokens", window="total", cap=1, tenant="acme", user="alcie"), names)
     assert caught.value.hint == "did you mean 'alice'?" and caught.value.param == "user"
+
+
+def test_what_a_directory_says_is_shown_and_is_not_undone_here(house: House) -> None:
+    _, security, _ = house.three()
+    sec = house.actor(security)
+    house.people.create_group(sec, "ml")
+    house.make(sec, "corp:al")
+    with house.database.write() as connection:
+        given = Account(id="corp:al", tenant="default", given_groups=frozenset({"ml"}), shut=True)
+        access_sql.save_accounts(connection, [given])
+    assert house.people.groups(sec)[0][1] == ("corp:al",)
+    with pytest.raises(Conflict, match="says that it is in ml"):
+        house.people.change_members(sec, "ml", remove=["corp:al"])
+    with pytest.raises(Conflict, match="has it no more"):
+        house.people.change_account(sec, "user", "corp:al", disabled=False)
+    assert house.people.change_account(sec, "user", "corp:al", title="Al").given_groups == {"ml"}
+    house.people.remove_group(sec, "ml")
+    assert not house.people.account(sec, "user", "corp:al")[0].given_groups

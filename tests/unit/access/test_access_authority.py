@@ -12,20 +12,25 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ashore.core.errors import InvalidRequest, PermissionDenied
+from ashore.core.errors import InvalidRequest, PermissionDenied, Unauthenticated
 from ashore.core.ids import TenantId
 from ashore.data.authority import (
     ACTIONS,
     BUILT_IN,
     OFFICERS,
+    Account,
     Binding,
+    Claims,
     Compiled,
+    Directory,
+    KeyRecord,
     KeyScope,
     Policy,
     PolicyAuthority,
     Principal,
     Role,
     Rule,
+    Tenant,
     parse_rule,
     raised_by,
 )
@@ -383,3 +388,38 @@ def test_decisions_are_those_of_casbin(seed: int) -> None:
 @pytest.mark.parametrize("seed", range(1000, 1200))
 def test_decisions_are_those_of_casbin_in_a_hundred_thousand_cases(seed: int) -> None:
     casbin_cases(seed, 500)
+
+
+@pytest.mark.parametrize("office", OFFICERS)
+@pytest.mark.parametrize("own", [False, True])
+def test_no_office_comes_with_a_group_of_a_directory(office: str, own: bool) -> None:
+    """Whoever may edit a group in the directory must not become an auditor by it."""
+    directory = Directory()
+    owner = Account(
+        id="corp:alice", tenant="default", given_groups=frozenset({"staff"}),
+        groups=frozenset({"staff"} if own else ()),
+    )  # fmt: skip
+    key = KeyRecord(key_id="k1", digest="0" * 64, owner=owner.id, tenant="default")
+    directory.take(tenants=[Tenant(name="default")], accounts=[owner], keys=[key])
+    compiled = Compiled(policy(READER, group__staff=f"reader {office}"))
+    claims = Claims(issuer="corp", subject="alice", tenant="default", expires_s=9e9)
+    for principal in (directory.of_key_id("k1", 0), directory.of_account(owner.id), directory.of_claims(claims)):
+        assert compiled.decide(principal, "infer", "model/chat").allowed
+        powers = [one for one in ACTIONS if one.office is not None]
+        assert any(compiled.holds(principal, one.name) for one in powers) is own
+        assert directory.current(principal, 0) == principal
+        gone = replace(owner, given_groups=frozenset())
+        directory.take(tenants=[Tenant(name="default")], accounts=[gone])
+        after = directory.current(principal, 0)
+        assert ("staff" in after.groups) is own, "a token does not keep what the directory took away"
+        named, _, _ = principal.acting_name.partition("?")
+        assert ("staff" in directory.acting(named, "default", 0).groups) is own
+        directory.take(tenants=[Tenant(name="default")], accounts=[owner])
+
+
+def test_an_account_that_its_directory_shut_is_refused_whatever_an_officer_said() -> None:
+    directory = Directory()
+    directory.take(tenants=[Tenant(name="default")], accounts=[Account(id="corp:al", tenant="default", shut=True)])
+    with pytest.raises(Unauthenticated, match="disabled") as caught:
+        directory.of_account("corp:al")
+    assert "its directory" in caught.value.hint

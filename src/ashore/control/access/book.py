@@ -11,7 +11,7 @@ from ashore.core.nearest import did_you_mean
 from ashore.core.visible import check_line
 from ashore.data.authority import BUILT_IN, DEFAULT_TENANT, Compiled, Decision, Principal, sql
 from ashore.data.authority.actions import BY_NAME, POLICY_READ, POLICY_WRITE, ROLE_GRANT
-from ashore.data.authority.acts import SYSTEM, Actor, Acts, Desk, check_separated, principal_of
+from ashore.data.authority.acts import SYSTEM, Actor, Acts, Desk, check_separated
 from ashore.data.authority.policy import Binding, Policy, Role, check_policy, check_role, check_subject
 from ashore.data.authority.records import PolicyVersion
 
@@ -288,7 +288,7 @@ def _asked_about(desk: Desk, subject: str) -> tuple[Principal, bool]:
         )
     found = sql.find_account(desk.connection, name)
     if found is not None and found.kind == kind:
-        return principal_of(found), found.disabled
+        return found.principal, found.is_out
     if ":" in name:  # of an issuer, whose users need no account
         return Principal(id=name, tenant=DEFAULT_TENANT, issuer=name.partition(":")[0]), False
     raise NotFound(f"there is no {kind}/{name}", hint=f"list them with `ashore access {kind} list`", param="subject")

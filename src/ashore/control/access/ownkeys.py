@@ -7,7 +7,7 @@ from typing import Final
 
 from ashore.core.errors import Conflict, InvalidRequest, PermissionDenied
 from ashore.data.authority import Account, KeyRecord, raised_by, sql, withheld
-from ashore.data.authority.acts import Desk, principal_of
+from ashore.data.authority.acts import Desk
 
 MOST_OWN: Final = 20
 """Live keys that an account has made for itself. Those that an officer made for it are not counted."""
@@ -27,7 +27,7 @@ def keep_own_rights(desk: Desk, account: Account, action: str, resource: str) ->
     """
     desk.require(action, resource)
     lacking = withheld(desk.compiled, desk.principal)
-    raised = lacking or raised_by(desk.compiled, desk.compiled, desk.principal, principal_of(account))
+    raised = lacking or raised_by(desk.compiled, desk.compiled, desk.principal, account.principal)
     if not raised:
         return
     here = f"the key {desk.principal.key_id}" if desk.principal.key_id else "this session"

@@ -11,7 +11,7 @@ from ashore.core.errors import Conflict, NotFound, PermissionDenied
 from ashore.core.nearest import did_you_mean, nearest_names
 from ashore.data.authority import OFFICERS, Compiled, Principal, sql
 from ashore.data.authority.actions import ACCESS_READ, ACCESS_WRITE, AUDITOR_CONSENT, FIRST_ADMINISTRATORS, ROLE_GRANT
-from ashore.data.authority.acts import MAX_PAGE, Actor, Acts, Desk, check_separated, is_officer, page_of, principal_of
+from ashore.data.authority.acts import MAX_PAGE, Actor, Acts, Desk, check_separated, is_officer, page_of
 from ashore.data.authority.offices import bootstrap_hint, missing_offices
 from ashore.data.authority.policy import Binding, check_account_id, check_name, check_title
 from ashore.data.authority.records import Account, AccountKind, Group, Tenant
@@ -105,7 +105,7 @@ class People:
             known = sql.find_account(desk.connection, account_id)
             desk.require(ACCESS_READ, "tenant/*" if known is None else known.resource)
             found = _account(desk, kind, account_id)
-            return found, tuple(role.name for role, _ in desk.compiled.held_by(principal_of(found)))
+            return found, tuple(role.name for role, _ in desk.compiled.held_by(found.principal))
 
     def create_account(self, actor: Actor, wish: AccountWish) -> tuple[Account, NewKey | None]:
         """Create an account, with roles and a key if requested. The key's secret is returned once.
@@ -181,6 +181,11 @@ class People:
                 title=found.title if title is None else check_title(title),
                 disabled=found.disabled if disabled is None else disabled,
             )
+            if disabled is False and changed.shut:
+                raise Conflict(
+                    f"the directory of {account_id} disabled it, or has it no more",
+                    hint="enable it there; it is enabled here within a minute",
+                )
             desk.detail["disabled"] = int(changed.disabled)
             sql.save_account(desk.connection, changed)
         return changed
@@ -257,6 +262,11 @@ class People:
                         f"there is no account {account_id[:100]!r}",
                         hint="list the accounts with `ashore access user list`",
                     )
+                if account_id in remove and name in found.given_groups:
+                    raise Conflict(
+                        f"the directory of {account_id} says that it is in {name}",
+                        hint="remove it from the group there",
+                    )
                 groups = found.groups | {name} if account_id in add else found.groups - {name}
                 changed = replace(found, groups=groups)
                 check_separated(desk.compiled, changed)
@@ -282,7 +292,8 @@ class People:
             if bound != desk.compiled.policy:
                 save(desk, bound, comment=f"group/{name} was removed")
             for account in sql.members_of(desk.connection, name):
-                sql.save_account(desk.connection, replace(account, groups=account.groups - {name}))
+                given = account.given_groups - {name}
+                sql.save_account(desk.connection, replace(account, groups=account.groups - {name}, given_groups=given))
             sql.remove_group(desk.connection, name)
 
 
@@ -332,14 +343,20 @@ def _check_first_administrator(desk: Desk, wish: AccountWish) -> None:
 
 
 def _principal_after(principal: Principal, changed: Account, name: str) -> Principal:
-    """Return the actor after its account joined or left a group; groups from its token stay."""
+    """Return the actor after its account joined or left a group; groups from its token or directory stay."""
     groups = principal.groups | {name} if name in changed.groups else principal.groups - {name}
-    return replace(principal, groups=groups, token_groups=principal.token_groups - changed.groups)
+    own = changed.groups
+    return replace(
+        principal,
+        groups=groups | changed.given_groups,
+        token_groups=principal.token_groups - own,
+        given_groups=changed.given_groups - own,
+    )
 
 
 def _keep_tenant_officers(desk: Desk, tenant: str) -> None:
     for account in sql.list_accounts(desk.connection, tenant=tenant, limit=1_000_000):
-        if not account.disabled and is_officer(desk.compiled, account):
+        if not account.is_out and is_officer(desk.compiled, account):
             raise Conflict(
                 f"{account.subject} of the tenant {tenant} holds an office and would be disabled with it",
                 hint="move the office to an account of another tenant first",

@@ -222,7 +222,7 @@ def _log_in(desk: SessionsDesk, standing: Standing) -> LogInOut:
     local, rules, now_s = standing.local, desk.rules(), desk.now_s()
     invited = bool(local.invitation) and now_s < local.invitation_ends_s
     state: Literal["invited", "expired", "active", "disabled"] = "active"
-    if local.disabled or standing.account.disabled:
+    if local.disabled or standing.account.is_out:
         state = "disabled"
     elif not local.password:
         state = "invited" if invited else "expired"

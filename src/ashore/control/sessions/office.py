@@ -315,9 +315,7 @@ def _standing(desk: Desk, local: LocalAccount, account: Account | None = None) -
 
 
 def _offices(desk: Desk, account: Account) -> tuple[str, ...]:
-    from ashore.data.authority.acts import principal_of
-
-    return tuple(role.name for role, _ in desk.compiled.roles_of(principal_of(account)) if role.offices)
+    return tuple(role.name for role, _ in desk.compiled.roles_of(account.principal) if role.offices)
 
 
 def _end_all(desk: Desk, name: str) -> None:

@@ -295,20 +295,15 @@ def page_of(
     return tuple(found[:limit])
 
 
-def principal_of(account: Account) -> Principal:
-    """Return the principal of an account."""
-    return Principal(id=account.id, kind=account.kind, tenant=TenantId(account.tenant), groups=account.groups)
-
-
 def check_separated(compiled: Compiled, account: Account) -> None:
     """Check that an account holds at most one office, its groups included.
 
     Raises:
         InvalidRequest: it would hold two, and so lose both.
     """
-    check_separation(account.subject, [role for role, _ in compiled.held_by(principal_of(account))])
+    check_separation(account.subject, [role for role, _ in compiled.held_by(account.principal)])
 
 
 def is_officer(compiled: Compiled, account: Account) -> bool:
     """Return whether an account holds one of the three offices."""
-    return any(role.offices for role, _ in compiled.roles_of(principal_of(account)))
+    return any(role.offices for role, _ in compiled.roles_of(account.principal))

@@ -2,7 +2,7 @@
 
 Deny by default; a deny rule overrides every allow rule, except that nothing takes from an auditor what the auditor role
 gives. A holder of two of the three offices has neither, but an auditor stays an auditor. Tokens never grant an office:
-neither by a claimed role nor by a group.
+neither by a claimed role nor by a group. Nor does a group that a directory gave to an account.
 """
 
 from __future__ import annotations
@@ -124,7 +124,7 @@ class Compiled:
         self._bound: Final[dict[str, list[str]]] = {}
         for binding in policy.bindings:
             self._bound.setdefault(binding.subject, []).append(binding.role)
-        self._views: dict[tuple[tuple[str, ...], frozenset[str], frozenset[str], bool], _View] = {}
+        self._views: dict[tuple[tuple[str, ...], frozenset[str], frozenset[str], frozenset[str], bool], _View] = {}
         self._view_of: dict[Principal, _View] = {}
         self._decided: dict[tuple[Principal, str, str], Decision] = {}
 
@@ -137,10 +137,10 @@ class Compiled:
         held = {name: "credential" for name in sorted(principal.roles) if name in self._roles}
         for subject in principal.subjects:
             for name in self._bound.get(subject, ()):
-                if name not in held or _is_of_token(principal, held[name]):
+                if name not in held or _is_lent(principal, held[name]):
                     held[name] = subject
         return tuple(
-            (_without_office(self._roles[name]) if _is_of_token(principal, subject) else self._roles[name], subject)
+            (_without_office(self._roles[name]) if _is_lent(principal, subject) else self._roles[name], subject)
             for name, subject in held.items()
         )
 
@@ -188,7 +188,8 @@ class Compiled:
     def _view(self, principal: Principal) -> _View:
         view = self._view_of.get(principal)
         if view is None:
-            key = (principal.subjects, principal.roles, principal.token_groups, bool(principal.issuer))
+            lent = principal.token_groups, principal.given_groups
+            key = (principal.subjects, principal.roles, *lent, bool(principal.issuer))
             view = self._views.get(key) or self._make_view(principal)  # several keys of one account share one
             if max(len(self._views), len(self._view_of)) >= MAX_REMEMBERED:
                 self._views.clear()
@@ -331,16 +332,17 @@ def _decided(grant: Grant, allowed: bool, action: str, resource: str, why: str) 
     )
 
 
-def _is_of_token(principal: Principal, subject: str) -> bool:
-    """Return whether a role of this subject comes only with a token of an issuer."""
+def _is_lent(principal: Principal, subject: str) -> bool:
+    """Return whether a role of this subject comes only with a token of an issuer, or with a group of a directory."""
     if subject == "credential":
         return bool(principal.issuer)
     kind, _, name = subject.partition("/")
-    return kind == "group" and name in principal.token_groups
+    return kind == "group" and (name in principal.token_groups or name in principal.given_groups)
 
 
 def _without_office(role: Role) -> Role:
-    """Return a role as a token may grant it: from a role with powers of an office only the deny rules remain."""
+    """Return a role as a token or a directory may grant it: from one with powers of an office only the deny rules
+    remain."""
     if not role.offices:
         return role
     return replace(role, rules=tuple(rule for rule in role.rules if rule.effect == "deny"), protected=False)

@@ -13,7 +13,6 @@ from typing import Final
 from urllib.parse import parse_qsl
 
 from ashore.core.errors import PermissionDenied, Unauthenticated
-from ashore.core.ids import TenantId
 from ashore.data.authority.keys import PREFIX_CHARS
 from ashore.data.authority.model import WIDE, KeyScope, Principal, PrincipalKind
 from ashore.data.authority.records import Account, KeyRecord, Tenant
@@ -135,13 +134,11 @@ class Directory:
                 hint="ask a security officer to create it: `ashore access tenant create`",
             )
         self._check_tenant(tenant)
-        own = account.groups if account is not None else frozenset()
-        return Principal(
-            id=account_id,
-            tenant=TenantId(tenant),
-            kind="user" if account is None else account.kind,
-            groups=claims.groups | own,
-            token_groups=claims.groups - own,
+        who = (account or Account(id=account_id, tenant=tenant)).principal
+        return replace(
+            who,
+            groups=who.groups | claims.groups,
+            token_groups=claims.groups - (who.groups - who.given_groups),
             roles=claims.roles - _NOT_GIVEN,
             issuer=claims.issuer,
             factors=claims.factors,
@@ -157,9 +154,7 @@ class Directory:
         if account is None or account.kind != "user":
             raise Unauthenticated(f"there is no user {account_id[:100]}")
         self._check_tenant(account.tenant)
-        return Principal(
-            id=account.id, tenant=TenantId(account.tenant), kind="user", groups=account.groups, factors=factors
-        )
+        return replace(account.principal, factors=factors)
 
     def of_key_id(self, key_id: str, now_s: float) -> Principal:
         """Return the principal of an already authenticated key.
@@ -246,10 +241,12 @@ class Directory:
 
     def _account(self, account_id: str) -> Account | None:
         account = self._known.accounts.get(account_id)
-        if account_id in self._known.gone or (account is not None and account.disabled):
+        if account_id in self._known.gone or (account is not None and account.is_out):
             raise Unauthenticated(
                 f"the account {account_id} is disabled",
-                hint="ask a security officer to enable it: `ashore access user enable`",
+                hint="its directory disabled it; ask those who manage that"
+                if account is not None and account.shut
+                else "ask a security officer to enable it: `ashore access user enable`",
             )
         return account
 
@@ -282,11 +279,9 @@ def _principal(key: KeyRecord, account: Account, kind: PrincipalKind, roles: fro
     scope = key.scope
     if kind == "key" and not scope.actions:
         scope = KeyScope(models=scope.models, actions=("infer",), networks=scope.networks)
-    return Principal(
-        id=account.id,
-        tenant=TenantId(account.tenant),
+    return replace(
+        account.principal,
         kind=kind,
-        groups=account.groups,
         roles=roles,
         key_id=key.key_id,
         scope=WIDE if kind == "first-key" else scope,

@@ -10,7 +10,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
-from ashore.core.ids import TenantId
 from ashore.data.authority import sql
 from ashore.data.authority.actions import (
     ACCESS_WRITE,
@@ -179,9 +178,9 @@ def _holders(connection: Connection, compiled: Compiled, now_s: int) -> Iterator
     """Return each enabled account with an office by a binding, and the principal of each of its live keys."""
     shut = {tenant.name for tenant in sql.list_tenants(connection) if tenant.disabled}
     for account in _candidates(connection, compiled.policy):
-        if account.disabled or account.tenant in shut:
+        if account.is_out or account.tenant in shut:
             continue
-        who = Principal(id=account.id, kind=account.kind, tenant=TenantId(account.tenant), groups=account.groups)
+        who = account.principal
         yield who
         for key in sql.list_keys(connection, owner=account.id, limit=10_000):
             if key.is_live(now_s):

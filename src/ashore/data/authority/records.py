@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
-from ashore.data.authority.model import WIDE, KeyScope
+from ashore.core.ids import TenantId
+from ashore.data.authority.model import WIDE, KeyScope, Principal
 
 AccountKind = Literal["user", "service"]
 
@@ -32,8 +33,30 @@ class Account:
     tenant: str
     title: str = ""
     groups: frozenset[str] = frozenset()
+    """Those that a security officer added it to."""
+    given_groups: frozenset[str] = frozenset()
+    """Those that its directory or provisioner says it is in. No office comes by them."""
     disabled: bool = False
+    """Whether a security officer disabled it."""
+    shut: bool = False
+    """Whether its directory or provisioner disabled it, or has it no more."""
     created_s: int = 0
+
+    @property
+    def is_out(self) -> bool:
+        """Whether it is refused, whoever disabled it."""
+        return self.disabled or self.shut
+
+    @property
+    def principal(self) -> Principal:
+        """Its principal, without a key."""
+        return Principal(
+            id=self.id,
+            kind=self.kind,
+            tenant=TenantId(self.tenant),
+            groups=self.groups | self.given_groups,
+            given_groups=self.given_groups - self.groups,
+        )
 
     @property
     def subject(self) -> str:

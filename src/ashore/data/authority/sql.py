@@ -6,7 +6,7 @@ the changes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -85,21 +85,36 @@ def find_tenant(connection: Connection, name: str) -> Tenant | None:
 
 def save_account(connection: Connection, account: Account) -> None:
     """Save an account; the same id again replaces it."""
-    execute(
+    save_accounts(connection, (account,))
+
+
+def save_accounts(connection: Connection, accounts: Iterable[Account]) -> None:
+    """Save accounts, as one change; the same id again replaces one."""
+    changed = touch(connection)
+    execute_many(
         connection,
-        "INSERT INTO access_account (id, kind, tenant, title, groups, disabled, removed, created_s, changed) "
-        "VALUES (:id, :kind, :tenant, :title, :groups, :disabled, 0, :created_s, :changed) "
+        "INSERT INTO access_account "
+        "(id, kind, tenant, title, groups, given_groups, disabled, shut, removed, created_s, changed) "
+        "VALUES (:id, :kind, :tenant, :title, :groups, :given_groups, :disabled, :shut, 0, :created_s, :changed) "
         "ON CONFLICT (id) DO UPDATE SET kind = excluded.kind, tenant = excluded.tenant, title = excluded.title, "
-        "groups = excluded.groups, disabled = excluded.disabled, removed = 0, changed = excluded.changed, "
+        "groups = excluded.groups, given_groups = excluded.given_groups, disabled = excluded.disabled, "
+        "shut = excluded.shut, removed = 0, changed = excluded.changed, "
         "created_s = CASE WHEN access_account.removed = 1 THEN excluded.created_s ELSE access_account.created_s END",
-        id=account.id,
-        kind=account.kind,
-        tenant=account.tenant,
-        title=account.title,
-        groups=" ".join(sorted(account.groups)),
-        disabled=int(account.disabled),
-        created_s=account.created_s,
-        changed=touch(connection),
+        [
+            {
+                "id": account.id,
+                "kind": account.kind,
+                "tenant": account.tenant,
+                "title": account.title,
+                "groups": " ".join(sorted(account.groups)),
+                "given_groups": " ".join(sorted(account.given_groups)),
+                "disabled": int(account.disabled),
+                "shut": int(account.shut),
+                "created_s": account.created_s,
+                "changed": changed,
+            }
+            for account in accounts
+        ],
     )
 
 
@@ -109,7 +124,8 @@ def remove_account(connection: Connection, account_id: str) -> None:
     changed = touch(connection)
     execute(
         connection,
-        "UPDATE access_account SET removed = 1, disabled = 1, groups = '', changed = :changed WHERE id = :id",
+        "UPDATE access_account SET removed = 1, disabled = 1, groups = '', given_groups = '', changed = :changed "
+        "WHERE id = :id",
         id=account_id,
         changed=changed,
     )
@@ -138,6 +154,13 @@ def list_accounts(
     return tuple(_account(row) for row in rows)
 
 
+def accounts_of_issuer(connection: Connection, name: str) -> dict[str, Account]:
+    """Return the accounts with ids of an issuer or directory, by id. Its name has no wild cards."""
+    query = "SELECT * FROM access_account WHERE removed = 0 AND id LIKE :pattern"
+    rows = execute(connection, query, pattern=f"{name}:%").mappings()
+    return {row["id"]: _account(row) for row in rows}
+
+
 def members_of(connection: Connection, group: str) -> tuple[Account, ...]:
     """Return the accounts in a group."""
     return tuple(members(connection).get(group, ()))
@@ -145,10 +168,12 @@ def members_of(connection: Connection, group: str) -> tuple[Account, ...]:
 
 def members(connection: Connection) -> dict[str, list[Account]]:
     """Return the accounts in each group that has any."""
-    rows = execute(connection, "SELECT * FROM access_account WHERE removed = 0 AND groups <> ''").mappings()
+    rows = execute(
+        connection, "SELECT * FROM access_account WHERE removed = 0 AND groups || given_groups <> ''"
+    ).mappings()
     found: dict[str, list[Account]] = {}
     for account in map(_account, rows):
-        for group in account.groups:
+        for group in account.groups | account.given_groups:
             found.setdefault(group, []).append(account)
     return found
 
@@ -454,7 +479,9 @@ def _account(row: RowMapping) -> Account:
         tenant=row["tenant"],
         title=row["title"],
         groups=frozenset(str(row["groups"]).split()),
+        given_groups=frozenset(str(row["given_groups"]).split()),
         disabled=bool(row["disabled"]),
+        shut=bool(row["shut"]),
         created_s=row["created_s"],
     )
 

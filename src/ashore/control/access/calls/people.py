@@ -158,6 +158,8 @@ class AccountOut(msgspec.Struct, frozen=True, kw_only=True):
     tenant: str
     title: str
     groups: list[str]
+    given_groups: list[str]
+    """Groups that its directory says it is in. No office comes by them."""
     disabled: bool
     created_at: int
 
@@ -248,7 +250,14 @@ SERVICES: Final = _accounts(
 
 
 def _account(account: Account) -> AccountOut:
-    return copied(AccountOut, account, groups=sorted(account.groups), created_at=account.created_s)
+    return copied(
+        AccountOut,
+        account,
+        groups=sorted(account.groups),
+        given_groups=sorted(account.given_groups),
+        disabled=account.is_out,
+        created_at=account.created_s,
+    )
 
 
 class OneUser(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
