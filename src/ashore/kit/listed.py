@@ -42,6 +42,7 @@ LISTED: Final = (
     Listed("data.tracing", data="data.tracing.worker", section="otel"),
     Listed("control.feedback", data="data.feedback.room", section="learning"),
     Listed("data.authority.budgets", data="data.authority.budgets.worker"),
+    Listed("control.directory", section="directory"),
     Listed(
         "control.sessions",
         noun="account",

@@ -9,12 +9,23 @@ from ashore.control.access.book import bind, save, unbind
 from ashore.control.access.keyring import KeyWish, NewKey, issue
 from ashore.core.errors import Conflict, NotFound, PermissionDenied
 from ashore.core.nearest import did_you_mean, nearest_names
-from ashore.data.authority import OFFICERS, Compiled, Principal, sql
+from ashore.data.authority import (
+    OFFICERS,
+    Account,
+    AccountKind,
+    Binding,
+    Compiled,
+    Group,
+    Principal,
+    Tenant,
+    check_account_id,
+    check_name,
+    check_title,
+    sql,
+)
 from ashore.data.authority.actions import ACCESS_READ, ACCESS_WRITE, AUDITOR_CONSENT, FIRST_ADMINISTRATORS, ROLE_GRANT
 from ashore.data.authority.acts import MAX_PAGE, Actor, Acts, Desk, check_separated, is_officer, page_of
 from ashore.data.authority.offices import bootstrap_hint, missing_offices
-from ashore.data.authority.policy import Binding, check_account_id, check_name, check_title
-from ashore.data.authority.records import Account, AccountKind, Group, Tenant
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

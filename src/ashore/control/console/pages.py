@@ -43,7 +43,7 @@ PAGES: Final = (
         name="people", icon="people", group="govern",
         nouns=(
             "access key", "access user", "access service", "access group", "access role", "account", "session",
-            "access tenant", "access policy", "access",
+            "access tenant", "access policy", "access", "directory",
         ),
     ),
     Page(name="privacy", icon="shield", group="govern", nouns=("privacy", "privacy policy", "privacy budget")),

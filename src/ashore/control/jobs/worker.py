@@ -26,7 +26,7 @@ from ashore.data.jobs import JobQueue, SqlConversations, SqlFiles, SqlJobs
 from ashore.data.jobs.batchorder import KIND as BATCH_KIND
 from ashore.data.jobs.launch import LOGINS, ApiAddress, JobsLaunch, read_launch
 from ashore.data.jobs.model import WEBHOOK_KIND, Lease, Outcome
-from ashore.data.jobs.operations.model import BACKUP, HEAVY, LIGHT, kind_of
+from ashore.data.jobs.operations.model import BACKUP, HEAVY, LIGHT, PEOPLE, kind_of
 from ashore.data.jobs.ports import Handler
 from ashore.data.jobs.request import CALL_TIMEOUT_S, CONNECT_TIMEOUT_S, AskWhetherAllowed, CallHandler
 from ashore.kit.egress import parse_allow
@@ -44,6 +44,7 @@ THREADS: Final = 8
 """For SQL; each statement is short, and SQLite's writers wait for one another anyway."""
 BATCHES_AT_ONCE: Final = 2
 WEBHOOKS_AT_ONCE: Final = 4
+DIRECTORIES_AT_ONCE: Final = 2
 PATIENCE_S: Final = 60
 """A loop that turns no more for so long hangs, and the supervisor starts this worker again."""
 
@@ -77,14 +78,16 @@ async def work(launch: JobsLaunch) -> None:
         environment=launch.environment | _logins(),
         still_allowed=AskWhetherAllowed(doors, lambda: read_token(Path(launch.token_file))),
     )
-    heavy, light, backup = (tuple(kind_of(name, launch.home) for name in names) for names in (HEAVY, LIGHT, BACKUP))
+    heavy, light, backup, people = (
+        tuple(kind_of(name, launch.home) for name in names) for names in (HEAVY, LIGHT, BACKUP, PEOPLE)
+    )
     handlers: dict[str, Handler] = {
         "call": call,
         "response": call,
         LINE_KIND: call,
         BATCH_KIND: batch,
         WEBHOOK_KIND: webhook,
-        **dict.fromkeys((*heavy, *light, *backup), operations),
+        **dict.fromkeys((*heavy, *light, *backup, *people), operations),
     }
     runner = Runner(
         queue,
@@ -97,6 +100,7 @@ async def work(launch: JobsLaunch) -> None:
             Lane(kinds=heavy, slots=launch.jobs.operations, apart=True),
             Lane(kinds=light, slots=launch.jobs.transfers, apart=True),
             Lane(kinds=backup, slots=len(BACKUP), apart=True),
+            Lane(kinds=people, slots=DIRECTORIES_AT_ONCE, apart=True),
         ),
         owner=launch.owner,
         since_ms=launch.since_ms,

@@ -106,7 +106,7 @@ class SessionOut(msgspec.Struct, frozen=True, kw_only=True):
     id: str
     account: str
     tenant: str
-    way: Literal["password", "provider", "first-link"]
+    way: Literal["password", "directory", "provider", "first-link"]
     factors: list[str]
     """How it was shown who this is: pwd, otp, hwk (a passkey), mfa."""
     opened_at: int
@@ -224,7 +224,7 @@ def _log_in(desk: SessionsDesk, standing: Standing) -> LogInOut:
     state: Literal["invited", "expired", "active", "disabled"] = "active"
     if local.disabled or standing.account.is_out:
         state = "disabled"
-    elif not local.password:
+    elif not local.password and local.invitation_ends_s:  # never invited: the password is that of a directory
         state = "invited" if invited else "expired"
     return LogInOut(
         account=local.id,

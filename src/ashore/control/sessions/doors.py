@@ -7,14 +7,15 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Final
 
+from ashore.control.directory import DirectorySection
 from ashore.control.sessions import sql
 from ashore.control.sessions.cookies import digest_of, set_cookie
 from ashore.control.sessions.factors import Factors, Proof
 from ashore.control.sessions.gate import Trying, check_channel, is_here
 from ashore.control.sessions.keeper import Found
-from ashore.control.sessions.model import Outcome, Visit
+from ashore.control.sessions.model import TYPED, Outcome, Visit
 from ashore.control.sessions.paths import home, next_of
-from ashore.control.sessions.sql import SessionRow
+from ashore.control.sessions.sql import LocalAccount, SessionRow
 from ashore.control.sessions.steps import MOST_NAME_CHARS, MOST_PASSWORD_CHARS, Fields, Steps, going, quoted
 from ashore.core.errors import AshoreError, PermissionDenied, Unauthenticated
 
@@ -46,11 +47,14 @@ class Doors:
         try:
             self._steps.check_first(visit, fields)
             check_channel(visit)
+            local = await self._steps.local(name)
+            password = fields.get("password", "")[:MOST_PASSWORD_CHARS]
+            there = None if self._steps.directories is None else self._steps.directories.named(name)
+            if there is not None and (local is None or not local.password):
+                return await self._by_directory(visit, *there, password, page)
             self._steps.check_local()
             self._steps.hasher.check_room(visit.origin)
             trying = await self._steps.gate.begin(visit, name, self._steps.rules)
-            password = fields.get("password", "")[:MOST_PASSWORD_CHARS]
-            local = await self._steps.local(name)
             hashes = (local.password,) if local is not None and local.password else ()
             right = await self._steps.is_right(visit, trying, password, *hashes)
             who = self._steps.person(name) if right and local is not None and not local.disabled else None
@@ -65,6 +69,28 @@ class Doors:
             return await self._steps.go_on(visit, who, local, page, factors=("pwd",), trying=trying)
         except AshoreError as fault:
             return self._steps.first_form(visit, page=page, error=fault, account=name)
+
+    async def _by_directory(
+        self, visit: Visit, section: DirectorySection, login: str, password: str, page: str
+    ) -> Outcome:
+        """Have a directory check a password; the second factor is that of ashore."""
+        name, directories = f"{section.name}:{login}", self._steps.directories
+        assert directories is not None
+        trying = await self._steps.gate.begin(visit, name, self._steps.rules_for("directory"))
+        try:
+            account = await directories.prove(section, login, password)
+        except AshoreError:
+            await self._steps.gate.released(trying)
+            raise
+        who = self._steps.person(account) if account else None
+        local = await self._steps.local(account) if account else None
+        if who is None or (local is not None and local.disabled):
+            await self._steps.gate.failed(visit, trying, what="disabled" if account else "wrong password")
+            raise Unauthenticated(_WRONG, hint="check both; the password is that of the directory")
+        if local is None:
+            local = LocalAccount(id=account, created_s=self._steps.keeper.now_s)
+            await self._steps.begin_local(local)
+        return await self._steps.go_on(visit, who, local, page, factors=("pwd",), trying=trying, way="directory")
 
     async def give_code(self, visit: Visit, fields: Fields) -> Outcome:
         """Check the code of the second factor, or a recovery code. [POST /console/log-in/code]"""
@@ -139,9 +165,9 @@ class Doors:
         try:
             found = await self._steps.check_posted(visit, fields)
             row = found.row
-            if row.stage != "open" or row.way != "password":
+            if row.stage != "open" or row.way not in TYPED:
                 raise PermissionDenied("this session gives its proof elsewhere", hint="use the button of your provider")
-            trying = await self._steps.gate.begin(visit, row.owner, self._steps.rules)
+            trying = await self._steps.gate.begin(visit, row.owner, self._steps.rules_for(row.way))
             proof = await self._proof(visit, trying, row, fields)
             if not proof:
                 await self._steps.gate.failed(visit, trying, what="wrong proof", tenant=row.tenant)
@@ -161,6 +187,12 @@ class Doors:
         if local.has_factor:
             return await self._prove(visit, trying, row, fields, name="proof")
         given = fields.get("proof", "")[:MOST_PASSWORD_CHARS]
+        if row.way == "directory" and (directories := self._steps.directories) is not None:
+            try:
+                return "password" if await directories.prove_again(row.owner, given) else ""
+            except AshoreError:
+                await self._steps.gate.released(trying)
+                raise
         return "password" if await self._steps.is_right(visit, trying, given, local.password) else ""
 
     async def _prove(self, visit: Visit, trying: Trying, row: SessionRow, fields: Fields, *, name: str) -> Proof:
@@ -177,7 +209,7 @@ class Doors:
     def _with_provider(self, outcome: Outcome, found: Found) -> Outcome:
         mine = found.row.owner.partition(":")[0] if found.row.way == "provider" else ""
         offered = tuple(one for one in self._steps.in_force().providers if one.name == mine)
-        return replace(outcome, providers=offered, local=found.row.way == "password")
+        return replace(outcome, providers=offered, local=found.row.way in TYPED)
 
     async def log_out(self, visit: Visit, fields: Fields) -> Outcome:
         """End this session. [POST /console/log-out]"""

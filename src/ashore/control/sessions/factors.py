@@ -9,7 +9,7 @@ from typing import Final, Literal
 from ashore.control.sessions import factor, sql
 from ashore.control.sessions.hashing import same
 from ashore.control.sessions.keeper import Found
-from ashore.control.sessions.model import Outcome, Visit
+from ashore.control.sessions.model import TYPED, Outcome, Visit
 from ashore.control.sessions.paths import home, next_of
 from ashore.control.sessions.sql import LocalAccount, SessionRow
 from ashore.control.sessions.steps import Fields, Steps, going, quoted
@@ -140,7 +140,7 @@ class Factors:
         Raises:
             PermissionDenied: this session has none here.
         """
-        if row.way != "password" or row.stage not in ("enrol", "open"):
+        if row.way not in TYPED or row.stage not in ("enrol", "open"):
             raise PermissionDenied("a second factor belongs to a local account", hint="log in with a password")
         if row.stage == "open" and self._steps.keeper.now_s - row.proof_s >= self._steps.rules.fresh_s:
             return going(f"{home(visit)}/step-up?next={quoted(page)}")

@@ -18,7 +18,7 @@ import msgspec
 
 from ashore.control.sessions import sql
 from ashore.control.sessions.cookies import Cookies, digest_of, set_cookie
-from ashore.control.sessions.model import Session, Visit, has_second
+from ashore.control.sessions.model import TYPED, Session, Visit, has_second
 from ashore.control.sessions.rules import WARN_DAYS, Rules
 from ashore.control.sessions.sql import LocalAccount, SessionRow
 from ashore.core.clock import Clock
@@ -74,8 +74,10 @@ class Keeper:
         rules: Callable[[], Rules],
         providers: Callable[[], Collection[str]],
         local: Callable[[], bool],
+        directories: Callable[[], Collection[str]] = tuple,
     ) -> None:
-        """Create it. `providers`: names of the current OpenID providers. `local`: whether passwords are allowed."""
+        """Create it. `providers`: names of the current OpenID providers. `local`: whether passwords are allowed.
+        `directories`: names of those whose people may log in."""
         self.database: Final = database
         self.cookies: Final = cookies
         self._directory = directory
@@ -84,6 +86,7 @@ class Keeper:
         self._rules = rules
         self._providers = providers
         self._local = local
+        self._directories = directories
         self._found: dict[str, Found] = {}
         self._generation = 0
         self._active: dict[str, int] = {}
@@ -136,9 +139,18 @@ class Keeper:
             Unauthenticated: the principal no longer exists.
         """
         name = row.owner.partition(":")[0]
-        if (row.way == "password" and not self._local()) or (row.way == "provider" and name not in self._providers()):
+        match row.way:
+            case "password":
+                is_open = self._local()
+            case "directory":
+                is_open = name in self._directories()
+            case "provider":
+                is_open = name in self._providers()
+            case _:
+                is_open = True
+        if not is_open:
             raise Unauthenticated("this way to log in is closed", hint="log in again")
-        if row.way == "password":
+        if row.way in TYPED:
             return self._directory.of_account(row.owner, factors=row.factors)
         if row.way == "first-link":
             return self._directory.of_key_id(row.claims, self.now_s)
@@ -156,7 +168,7 @@ class Keeper:
         row, rules = found.row, self._rules()
         who = self.principal_of(row)
         # a provider may require a code instead of a password
-        second = has_second(row.factors) if row.way == "password" else "mfa" in row.factors
+        second = has_second(row.factors) if row.way in TYPED else "mfa" in row.factors
         strong = row.way == "first-link" or rules.factor == "nobody" or second
         fresh = row.way == "first-link" or self.now_s - row.proof_s < rules.fresh_s
         active_s = self._last_active(row)
@@ -173,7 +185,7 @@ class Keeper:
             is_fresh=bool(fresh),
             origin=row.origin,
             agent=row.agent,
-            account=row.owner if row.way == "password" else "",
+            account=row.owner if row.way in TYPED else "",
             has_factor=has_second(row.factors),
             notices=self._notices(found, rules),
         )
@@ -186,7 +198,7 @@ class Keeper:
                 "You are here by the one-time link of this machine. Make the three administrators next.",
                 "With the third, this session and the first key end; each logs in with their key.",
             ]
-        if local is not None and rules.max_age_s:
+        if local is not None and local.password and rules.max_age_s:
             days = (local.password_set_s + rules.max_age_s - self.now_s) // 86_400
             if days < WARN_DAYS:
                 said.append(f"Your password expires in {max(0, days)} days.")
@@ -211,10 +223,11 @@ class Keeper:
                 row = sql.find_session(connection, digest)
                 if row is None:
                     return None
-                if row.way != "password":
+                if row.way not in TYPED:
                     return Found(row, None)
                 local = sql.find_account(connection, row.owner)
-                if local is None or local.disabled or not local.password or row.opened_s < local.created_s:
+                lacks_password = row.way == "password" and local is not None and not local.password
+                if local is None or local.disabled or lacks_password or row.opened_s < local.created_s:
                     return None  # of a log-in that was removed, disabled or reset meanwhile
                 return Found(row, local)
 

@@ -12,8 +12,11 @@ from ashore.data.authority import Principal
 CONSOLE: Final = "/console"
 """Path, behind the prefix of the site, below which alone a cookie counts."""
 
-Way = Literal["password", "provider", "first-link"]
-"""How a session was opened: a local account, an OpenID provider, or the link that `ashore up` printed."""
+Way = Literal["password", "directory", "provider", "first-link"]
+"""How a session was opened: a local account, the password of a directory, an OpenID provider, or the link that `ashore
+up` printed."""
+TYPED: Final = ("password", "directory")
+"""Ways with a password that is typed here, and a second factor of ashore."""
 Stage = Literal["code", "enrol", "new-password", "open"]
 """What the session still lacks. Nothing but its forms can be used before it is `open`:
 
@@ -110,7 +113,7 @@ class Session:
     origin: str = ""
     agent: str = ""
     account: str = ""
-    """Id of the local account; empty for a provider's people and the first link."""
+    """Id of the account that logged in here; empty for a provider's people and the first link."""
     has_factor: bool = False
     notices: tuple[str, ...] = ()
     """What the person should be told on the next page, as plain sentences: the password expires in 3 days."""

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from ashore.control.directory import DirectoryLogIn
 from ashore.control.sessions.calls import CALLS, SessionsDesk
 from ashore.control.sessions.cookies import Cookies
 from ashore.control.sessions.gate import Gate
@@ -42,16 +43,21 @@ async def open_sessions(context: Context) -> Opened:
     section = context.section("console", ConsoleSection)
     if database is None or directory is None or not section.enabled:
         return Opened()
+    directories = context.find(DirectoryLogIn)
     held, clock = _Held(_in_force(section)), context.clock
     cookies = Cookies(await asyncio.to_thread(_secret, database))
     keeper = Keeper(
         database, directory, clock, context.recorder, cookies,
         rules=lambda: held.in_force.rules, local=lambda: held.in_force.local,
         providers=lambda: [one.name for one in held.in_force.providers],
+        directories=lambda: () if directories is None else directories.names,
     )  # fmt: skip
     hasher, acts = Hasher(), Acts(database, context.recorder, clock)
     gate = Gate(database, clock, context.recorder, cookies)
-    steps = Steps(keeper, gate, hasher, acts, context.need(Authenticator), in_force=lambda: held.in_force)
+    steps = Steps(
+        keeper, gate, hasher, acts, context.need(Authenticator), in_force=lambda: held.in_force,
+        directories=directories,
+    )  # fmt: skip
     providers = Providers(
         keeper, steps, clock, fetch=context.need(Fetch), all_strong=lambda: held.in_force.rules.factor == "all"
     )

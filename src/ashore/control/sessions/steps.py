@@ -8,12 +8,13 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
+from ashore.control.directory import TRIES, DirectoryLogIn
 from ashore.control.sessions import factor, sql
 from ashore.control.sessions.cookies import set_cookie
 from ashore.control.sessions.gate import Gate, Trying, check_site, check_token
 from ashore.control.sessions.hashing import Hasher
 from ashore.control.sessions.keeper import Found, Keeper
-from ashore.control.sessions.model import Enrolment, Form, Outcome, Provider, Stage, Visit, has_second
+from ashore.control.sessions.model import TYPED, Enrolment, Form, Outcome, Provider, Stage, Visit, Way, has_second
 from ashore.control.sessions.paths import home
 from ashore.control.sessions.rules import DEFAULT, Rules
 from ashore.control.sessions.sql import LocalAccount, SessionRow
@@ -55,8 +56,10 @@ class Steps:
         authenticator: Authenticator,
         *,
         in_force: Callable[[], InForce],
+        directories: DirectoryLogIn | None = None,
     ) -> None:
         self.keeper: Final = keeper
+        self.directories: Final = directories
         self.gate: Final = gate
         self.hasher: Final = hasher
         self.authenticator: Final = authenticator
@@ -77,7 +80,8 @@ class Steps:
         return Outcome(
             status=200 if error is None else error.http_status, form=form, csrf=cookies.csrf(value), cookies=headers,
             values={"next": page or home(visit), "account": account[:MOST_NAME_CHARS]}, error=error,
-            providers=in_force.providers, local=in_force.local,
+            providers=in_force.providers,
+            local=in_force.local or (self.directories is not None and bool(self.directories.names)),
             rules=in_force.rules.sentences() if form == "invitation" else (),
             ended=form == "log-in" and error is None and bool(cookies.read(visit, "session")),
         )  # fmt: skip
@@ -100,7 +104,7 @@ class Steps:
     async def _of_passkeys(self, visit: Visit, row: SessionRow, shown: Form) -> dict[str, Any]:
         """Return a new challenge for passkeys, if this address allows them."""
         domain, uses = domain_of(visit), shown in ("code", "step-up")
-        if row.way != "password" or not (uses or shown in ("enrol", "passkey")):
+        if row.way not in TYPED or not (uses or shown in ("enrol", "passkey")):
             return {}
         local = await self.local(row.owner)
         all_known = () if local is None else local.passkeys
@@ -156,11 +160,12 @@ class Steps:
         factors: tuple[str, ...],
         before: SessionRow | None = None,
         trying: Trying | None = None,
+        way: Way = "password",
     ) -> Outcome:
         """Move a log-in to its next stage: request what is missing, or open the session."""
         stage = await self._stage(who, local, factors)
         if before is None:
-            row = self.keeper.new_row(visit, stage=stage, way="password", owner=who.id, tenant=who.tenant)
+            row = self.keeper.new_row(visit, stage=stage, way=way, owner=who.id, tenant=who.tenant)
         else:
             row = replace(before, stage=stage)
         row = replace(row, factors=factors)
@@ -184,7 +189,7 @@ class Steps:
             return "code"
         if not local.has_factor and await self.must_have_factor(who):
             return "enrol"
-        if rules.max_age_s and self.keeper.now_s >= local.password_set_s + rules.max_age_s:
+        if local.password and rules.max_age_s and self.keeper.now_s >= local.password_set_s + rules.max_age_s:
             return "new-password"
         return "open"
 
@@ -213,6 +218,10 @@ class Steps:
             await self.gate.released(trying)
             raise
 
+    def rules_for(self, way: str) -> Rules:
+        """Return the rules in force for a way: fewer tries where a directory counts wrong passwords, too."""
+        return replace(self.rules, tries=min(self.rules.tries, TRIES)) if way == "directory" else self.rules
+
     def check_local(self) -> None:
         """Check that local accounts may log in.
 
@@ -234,6 +243,15 @@ class Steps:
                 return sql.find_account(connection, account)
 
         return await asyncio.to_thread(read)
+
+    async def begin_local(self, local: LocalAccount) -> None:
+        """Keep the log-in of a person whose password is elsewhere: for their second factor."""
+
+        def save() -> None:
+            with self.keeper.database.write() as connection:
+                sql.save_account(connection, local)
+
+        await asyncio.to_thread(save)
 
     async def change(
         self,

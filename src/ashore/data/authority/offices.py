@@ -70,7 +70,9 @@ def standing_of(connection: Connection, compiled: Compiled, now_s: int) -> Stand
         if administers:
             administrators.append(who)
         for role, _ in compiled.roles_of(who):
-            if role.name in holders and (administers if role.name == SECURITY_OFFICER else _admits(who, role)):
+            if role.name not in holders or not role.offices:  # by a group of a directory it has no powers
+                continue
+            if administers if role.name == SECURITY_OFFICER else _admits(who, role):
                 holders[role.name].add(who.id)
     officers = {role: frozenset(ids) for role, ids in holders.items()}
     return Standing(

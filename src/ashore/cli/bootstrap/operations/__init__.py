@@ -13,7 +13,14 @@ from ashore.cli.bootstrap.operations.model import Operation, Shown, Work
 from ashore.core.errors import InvalidRequest
 
 _FILES: Final[Mapping[str, str]] = MappingProxyType(
-    {"model": "models", "optimize": "shrinking", "train": "training", "learn": "learning", "backup": "backups"}
+    {
+        "model": "models",
+        "optimize": "shrinking",
+        "train": "training",
+        "learn": "learning",
+        "backup": "backups",
+        "directory": "directories",
+    }
 )
 """The file of each noun."""
 

@@ -13,9 +13,9 @@ from ashore.control.access.calls.keys import KeyIn, NewKeyOut, key_wish, new_key
 from ashore.control.access.people import AccountWish
 from ashore.core.errors import NotFound
 from ashore.core.nearest import did_you_mean
+from ashore.data.authority import Account, AccountKind, Tenant
 from ashore.data.authority.actions import ACCESS_READ, ACCESS_WRITE, AUDITOR_CONSENT
 from ashore.data.authority.offices import CONSENT_S
-from ashore.data.authority.records import Account, AccountKind, Tenant
 from ashore.kit.call import Actor, Call, Method, Nothing
 from ashore.kit.consents import Consented
 from ashore.kit.copied import copied

@@ -31,6 +31,7 @@ from ashore.data.jobs.operations.asks import (
     ScrubIn,
     SealIn,
     SftIn,
+    SyncIn,
     VerifyIn,
 )
 from ashore.data.jobs.operations.model import NAMES, Request, kind_of, name_of
@@ -48,6 +49,7 @@ TRAIN: Final = "model:train"
 LEARN: Final = "learning:write"
 BACK_UP: Final = "backup:run"
 LOOK_AT_BACKUPS: Final = "backup:read"
+SYNC: Final = "directory:sync"
 AS_A_JOB: Final = "The answer names the job that does it. Files that it reads must lie in [jobs] folders."
 _BUILT_IN: Final = re.compile(r"[a-z0-9-]+")
 """Names of tasks that ship; anything else is a file."""
@@ -152,6 +154,12 @@ def rehearse_restore(office: JobOffice, actor: Actor, asked: RehearseIn) -> JobO
     return submit(office, actor, "backup rehearse", LOOK_AT_BACKUPS, "backup/home", asked)
 
 
+def sync_directory(office: JobOffice, actor: Actor, asked: SyncIn) -> JobOut:
+    """Read a directory whole, and give its people the accounts and groups that it says, as a job."""
+    office.rights.require(actor.principal, SYNC, f"directory/{asked.directory}")
+    return submit(office, actor, "directory sync", SYNC, f"directory/{asked.directory}", asked)
+
+
 def _operation(
     name: str, path: str, action: str, do: Callable[[JobOffice, Actor, Any], JobOut], sure: str = ""
 ) -> Call:
@@ -175,6 +183,7 @@ CALLS: Final = (
     _operation("backup run", "/backups", BACK_UP, run_backup),
     _operation("backup scrub", "/backups/scrub", BACK_UP, scrub_backup),
     _operation("backup repair", "/backups/repair", BACK_UP, repair_backup),
+    _operation("directory sync", "/directories/{directory}/sync", SYNC, sync_directory),
     _operation("backup rehearse", "/backups/rehearse", LOOK_AT_BACKUPS, rehearse_restore),
 )
 BY_NAME: Final[Mapping[str, Call]] = {f"{call.noun} {call.word}": call for call in CALLS}

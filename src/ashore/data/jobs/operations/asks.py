@@ -334,6 +334,19 @@ class RepairIn(Asked, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """
 
 
+class SyncIn(Asked, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Read a directory whole, and give its people the accounts and groups that it says.
+
+    People who left, or are disabled there, are disabled here, and never deleted. Nothing changes unless the directory
+    answered everything. A running server does this by itself.
+    """
+
+    directory: Annotated[str, msgspec.Meta(min_length=1, max_length=32, extra=ARGUMENT)]
+    """Name of the directory in ashore.toml."""
+    even_so: bool = False
+    """Disable more people than `most_gone` allows."""
+
+
 class RehearseIn(Asked, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Rehearse a restore of the whole home: read all that it needs from the nodes, check it, and write nothing.
 

@@ -14,10 +14,12 @@ LIGHT: Final = ("model pull", "model verify", "model seal", "model remove")
 """Operations that wait for disks and networks more than they compute."""
 BACKUP: Final = ("backup run", "backup scrub", "backup repair", "backup rehearse")
 """Those of the backup: a scrub of many terabytes takes days, and keeps no pull waiting."""
+PEOPLE: Final = ("directory sync",)
+"""Those that nothing else may keep waiting: somebody may have left."""
 HEAVY: Final = ("optimize quantize", "optimize prune", "optimize distill", "optimize evaluate", "train sft",
                 "learn run")  # fmt: skip
 """Operations that take processors and memory for long."""
-NAMES: Final = (*LIGHT, *BACKUP, *HEAVY)
+NAMES: Final = (*LIGHT, *BACKUP, *PEOPLE, *HEAVY)
 RESULT: Final = "result"
 """The last stage of an operation that came to an end, good or not: `says` has its result in one line."""
 
