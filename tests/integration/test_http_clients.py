@@ -52,6 +52,17 @@ def test_chat_streams_and_counts(client: openai.OpenAI) -> None:
     assert len({c.id for c in chunks}) == 1
 
 
+def test_moderations_have_the_form_of_openai(client: openai.OpenAI) -> None:
+    made = client.moderations.create(input=["Hi", "there"], model="omni-moderation-latest")
+    assert made.id.startswith("modr-") and [one.flagged for one in made.results] == [False, False]
+    assert made.results[0].categories.self_harm_intent is False and made.results[0].category_scores.violence == 0
+    parts: list[Any] = [{"type": "text", "text": "one"}, {"type": "text", "text": "message"}]
+    assert len(client.moderations.create(input=parts).results) == 1
+    picture: list[Any] = [{"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}}]
+    with pytest.raises(openai.BadRequestError, match="has a picture"):
+        client.moderations.create(input=picture)
+
+
 def test_what_changes_nothing_is_left_out_and_named(client: openai.OpenAI, claude: anthropic.Anthropic) -> None:
     whole = client.chat.completions.with_raw_response.create(
         model="echo", messages=user("Hi"), extra_body={"usage": {"include": True}, "seed": None}

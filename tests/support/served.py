@@ -143,11 +143,16 @@ def call(server: Served, method: str, path: str, key: str, body: object = None) 
 
 def owner_key(server: Served) -> str:
     """Make a security officer, who makes a model owner; return the owner's key."""
+    return officer_and_owner(server)[1]
+
+
+def officer_and_owner(server: Served) -> tuple[str, str]:
+    """Make a security officer, who makes a model owner; return their keys."""
     keys = [server.key]
     for user, role in (("sec", "security-officer"), ("owner", "model-owner")):
         made = call(server, "POST", "/admin/v1/users", keys[-1], {"id": user, "roles": [role], "key": {}})
         keys.append(made["key"]["key"])
-    return keys[-1]
+    return keys[1], keys[2]
 
 
 def host_of(server: Served, release: str) -> int:

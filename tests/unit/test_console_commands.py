@@ -26,6 +26,7 @@ CALLS = [call for room in rooms() for call in room.calls if not call.streams]
 OTHERWISE = {
     "access policy apply": "the command reads the policy from a file",
     "privacy policy set": "the command reads the policy from a file",
+    "guard put": "the command reads the words from a file",
     "privacy detect": "the command reads the text from a file, and needs no server",
     "audit export": "the command writes a folder of its home, with no server",
     "audit verify": "the command verifies the audit log of its home, with no server",

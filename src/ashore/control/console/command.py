@@ -168,7 +168,9 @@ def _option(one: Any, extra: Mapping[str, Any], value: Any) -> list[str]:
 
 def _as_read(read: Callable[[str], Any], value: Any) -> str:
     """Return a value in the form that its option parses."""
-    if isinstance(value, int):  # an offset from UTC is the one way so far
+    if isinstance(value, list):  # the option names a file that has them
+        return "FILE"
+    if isinstance(value, int):  # an offset from UTC
         sign, minutes = ("-" if value < 0 else "+"), abs(value)
         text = f"{sign}{minutes // 60:02}:{minutes % 60:02}"
         if read(text) == value:
