@@ -159,6 +159,14 @@ def test_metadata_that_lists_hold_in_memory_has_short_names(site: Site) -> None:
             assert answer.status == status, answer.text
 
 
+def test_ids_of_items_which_a_conversation_compares_are_short(site: Site) -> None:
+    mine = kept(site, MINE, "Ids")
+    for length, status in ((201, 400), (200, 200)):
+        item = {**SAID[0], "id": "m" * length}
+        assert ask(site, MINE, "POST", f"conversations/{mine}/items", {"items": [item]}).status == status
+    ask(site, MINE, "DELETE", f"conversations/{mine}")
+
+
 def test_an_assistant_is_shared_within_a_group_by_right(site: Site) -> None:
     wanted = {"prompt": "You review contracts.", "model": "chat"}
     assert admin(site, MINE, "PUT", "/assistants/reviewer", wanted).status == 200

@@ -21,6 +21,8 @@ from ashore.data.http.openai.types import (
 
 Includable = Literal["message.output_text.logprobs", "reasoning.encrypted_content"]
 """The second is taken and ignored: reasoning is given in clear."""
+ItemId = Annotated[str, Meta(max_length=200)]
+"""A conversation compares a new one with all that it has."""
 Metadata = Annotated[
     dict[Annotated[str, Meta(max_length=64)], Annotated[str, Meta(max_length=512)]], Meta(max_length=16)
 ]
@@ -52,7 +54,7 @@ class MessageItem(_Strict, frozen=True, kw_only=True):
     type: Literal["message"] = "message"
     role: Literal["user", "assistant", "system", "developer"]
     content: str | list[InputText | OutputText]
-    id: str | None = None
+    id: ItemId | None = None
     status: str | None = None
     phase: Any = None
 
@@ -65,7 +67,7 @@ class FunctionCallItem(_Strict, frozen=True, kw_only=True):
     name: ToolName
     arguments: str
     namespace: str | None = None
-    id: str | None = None
+    id: ItemId | None = None
     status: str | None = None
 
 
@@ -75,7 +77,7 @@ class FunctionOutputItem(_Strict, frozen=True, kw_only=True):
     type: Literal["function_call_output"]
     call_id: str
     output: str | list[InputText]
-    id: str | None = None
+    id: ItemId | None = None
     status: str | None = None
 
 
@@ -87,7 +89,7 @@ class CustomCallItem(_Strict, frozen=True, kw_only=True):
     name: ToolName
     input: str
     namespace: str | None = None
-    id: str | None = None
+    id: ItemId | None = None
     status: str | None = None
 
 
@@ -98,7 +100,7 @@ class CustomOutputItem(_Strict, frozen=True, kw_only=True):
     call_id: str
     output: str | list[InputText]
     name: str | None = None
-    id: str | None = None
+    id: ItemId | None = None
     status: str | None = None
 
 
@@ -114,7 +116,7 @@ class ReasoningItem(_Strict, frozen=True, kw_only=True):
     type: Literal["reasoning"]
     summary: list[Any] = []
     content: list[ReasoningText] | None = None
-    id: str | None = None
+    id: ItemId | None = None
     encrypted_content: None = None
     status: str | None = None
 
