@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from ashore.core.errors import InvalidRequest, InvalidSpec
 from ashore.data.authority import check_name
-from ashore.kit.section import AFile, Seconds, Section
+from ashore.kit.section import AFile, Section
 
 NAME: Final = re.compile(r"[a-z][a-z0-9-]{0,31}")
 """As of an `[[access.issuer]]`: accounts are NAME:LOGIN."""
@@ -76,9 +76,9 @@ class DirectorySection(Section, frozen=True, kw_only=True):
     """ATTRIBUTE=VALUE of people who are disabled, beside what the kind of directory says itself."""
     tenant: str = "default"
     """Tenant of the accounts."""
-    every_s: Annotated[Seconds, Meta(ge=5)] = 30.0
+    every_s: Annotated[float, Meta(ge=5, le=86_400)] = 30.0
     """Between two looks at what changed of the people and groups that ashore knows."""
-    whole_every_s: Annotated[Seconds, Meta(ge=60)] = 3600.0
+    whole_every_s: Annotated[float, Meta(ge=60, le=366 * 86_400)] = 3600.0
     """Between two whole syncs where no look found a change."""
     most_gone: Annotated[float, Meta(ge=0, le=1)] = 0.05
     """Largest share of the people that one sync disables. With more, it changes nothing; `ashore directory sync
