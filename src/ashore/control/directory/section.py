@@ -138,7 +138,7 @@ class DirectoriesSection(Section, frozen=True, kw_only=True):
 
     @property
     def calls(self) -> Mapping[str, str]:
-        return {f"{one.name!r} urls": url for one in self.all for url in one.urls}
+        return {f"{one.name!r} {url}": url for one in self.all for url in one.urls}
 
     def named(self, name: str) -> DirectorySection | None:
         """Return one directory."""

@@ -1,0 +1,124 @@
+"""The page about directories, and a person who joins, works, and is disabled while a stream runs."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from fake_directory import BASE, FakeDirectory, Trust
+from page_run import Block, blocks_of, reader_env, run_block
+from served import Served, start_served
+from waiting import eventually
+
+MODEL = "fake:random?tok_per_s=20&tokens=4000"
+"""Whose answer takes minutes."""
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "how-to" / "join-a-directory.md"
+
+
+@pytest.fixture
+def fake() -> FakeDirectory:
+    fake = FakeDirectory()
+    fake.put(f"ou=people,{BASE}", {"objectClass": "organizationalUnit"})
+    fake.put(f"ou=groups,{BASE}", {"objectClass": "organizationalUnit"})
+    team = fake.group("team", fake.person("alice", password="wonder"), fake.person("bob"))
+    fake.group("department", team)
+    return fake
+
+
+@pytest.fixture
+def files(fake: FakeDirectory, tmp_path: Path) -> Iterator[dict[str, str]]:
+    """The files of the page, for a directory on this machine."""
+    trust = Trust(tmp_path / "trust")
+    (tmp_path / "ldap").write_text("reader\n")
+    with fake.serving(trust) as port:
+        page = PAGE.read_text(encoding="utf-8")
+        for old, new in (
+            ("ldaps://dc1.corp.example", f"ldaps://localhost:{port}"),
+            ("/etc/ashore/corp-ca.pem", str(trust.authority)),
+            ("/run/secrets/ldap", str(tmp_path / "ldap")), ('every_s = "30s"', "every_s = 5"),
+        ):  # fmt: skip
+            assert old in page
+            page = page.replace(old, new)
+        yield blocks_of(page)[1]
+
+
+@pytest.fixture
+def server(files: dict[str, str], tmp_path: Path, free_port: Callable[[], int]) -> Iterator[Served]:
+    started = start_served(
+        tmp_path / "home", (MODEL,), store=None, port=free_port(), grpc_port=free_port(),
+        config=files["ashore.toml"].partition("[[directory]]")[0],
+    )  # fmt: skip
+    yield started
+    started.stop()
+
+
+def ask(server: Served, method: str, path: str, key: str, body: Any = None) -> Any:
+    answer = httpx.request(
+        method, f"{server.root_url}/admin/v1{path}", headers={"authorization": f"Bearer {key}"}, json=body, timeout=60
+    )
+    assert answer.status_code < 300, answer.text
+    return answer.json()
+
+
+def officers(server: Served) -> dict[str, str]:
+    """Make the three administrators; return their keys."""
+    keys = {}
+    for name, role in (("sys", "system-administrator"), ("sec", "security-officer"), ("aud", "auditor")):
+        body = {"id": name, "roles": [role], "key": {}}
+        keys[name] = ask(server, "POST", "/users", server.key, body)["key"]["key"]
+    return keys
+
+
+def is_synced(server: Served) -> bool:
+    items = ask(server, "GET", "/directories", server.key)["items"]
+    return bool(items) and items[0]["state"] == "good"
+
+
+def test_the_page_does_what_it_says(server: Served, files: dict[str, str]) -> None:
+    (server.home / "ashore.toml").write_text(files["ashore.toml"])
+    env = reader_env(server.home, server.home)
+    for block in blocks_of(PAGE.read_text(encoding="utf-8"))[0]:
+        if "directory list" in block.commands:
+            eventually(partial(is_synced, server))
+        run_block(block, folder=server.home, env=env)
+    assert ask(server, "GET", "/directories/corp", server.key)["groups"][0]["guid"]
+
+
+def test_a_person_joins_works_and_is_disabled_while_a_stream_runs(
+    server: Served, fake: FakeDirectory, files: dict[str, str]
+) -> None:
+    (server.home / "ashore.toml").write_text(files["ashore.toml"])
+    run_block(Block(line=0, commands="ashore reload"), folder=server.home, env=reader_env(server.home, server.home))
+    eventually(partial(is_synced, server))
+    keys = officers(server)
+    ask(server, "POST", "/bindings", keys["sec"], {"grant": [{"subject": "group/ml", "role": "developer"}]})
+    key = ask(server, "POST", "/keys", keys["sec"], {"owner": "corp:alice"})["key"]
+    body = {"model": MODEL, "messages": [{"role": "user", "content": "go on"}], "stream": True, "max_tokens": 4000}
+    ended: list[str] = []
+
+    def read() -> None:
+        with httpx.stream(
+            "POST", f"{server.base_url}/chat/completions", headers={"authorization": f"Bearer {key}"}, timeout=120,
+            json=body,
+        ) as answer:  # fmt: skip
+            for line in answer.iter_lines():
+                ended.append(line)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    eventually(lambda: len(ended) > 3, limit_s=60)
+    fake.person("alice", nsAccountLock="TRUE")
+    reader.join(90)
+    assert not reader.is_alive() and "disabled" in "".join(ended[-5:])
+    refused = httpx.post(
+        f"{server.base_url}/chat/completions", headers={"authorization": f"Bearer {key}"}, json=body, timeout=60
+    )
+    assert refused.status_code == 401 and "disabled" in refused.text
+    records = ask(server, "GET", "/audit/records?action=directory:*", keys["aud"])
+    assert any(one["action"] == "directory:disable" for one in records["items"]), json.dumps(records)[:2000]
