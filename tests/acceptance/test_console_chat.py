@@ -95,6 +95,7 @@ ATTACKS = (
     "$\\class{x}\\cssId{y}{z}\\unicode{x3c}$",
     "[x][1]\n\n[1]: javascript:alert(1)",
     "[^1]: <script>alert(1)</script>",
+    "$\\begin{constructor}x\\end{constructor}$ $$\\begin{__proto__}x\\end{__proto__}$$",
 )  # fmt: skip
 AROUND = ("{}", "- item\n  > quote **{}**", "# {}\n\n1. {}", "> | a |\n> |---|\n> | {} |\n\n~~~\n{}")
 """What an attack stands in."""
@@ -105,6 +106,8 @@ ENDLESS = tuple(
         "  ", "#", "~~", "\\[\n", "```\n", "1. a\n", "{", "$$\\left(", "a|b\n-|-\n",
     )
 )  # fmt: skip
+ENDLESS += tuple(f"{mark} {' ' * 50_000}{'x' * 50_000}{end}" for mark in "-#" for end in "\u2028\u2029")
+ENDLESS += ("a".join("`" * run for run in range(1, 446)),)
 """Answers of 100,000 characters on which a careless parser takes minutes."""
 MANY = 200
 

@@ -134,6 +134,7 @@ def test_a_stick_of_a_stranger_leads_nowhere_else(tmp_path: Path) -> None:
     (stick / "reports").symlink_to(tmp_path / "out")
     os.mkfifo(stick / "segments/pipe")
     (stick / "segments/folder").mkdir()
+    (stick / "segments/an odd name.json").write_bytes(b"no path of a tree")
     link = FolderLink(stick)
     for path in ("segments/link", "away/secret", "segments/pipe", "segments/folder", "segments/folder/x/y"):
         with pytest.raises((SourceUnreachable, NotFound, WrongBytes)):
