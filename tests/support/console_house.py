@@ -12,6 +12,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from access_house import House
 
+from ashore.control.directory import DirectoryLogIn
 from ashore.control.sessions import Outcome, Session, Visit, factor
 from ashore.control.sessions.cookies import Cookies
 from ashore.control.sessions.gate import Gate
@@ -45,6 +46,7 @@ class ConsoleHouse:
     issuers: tuple[Issuer, ...] = ()
     fetch: Callable[..., Awaitable[bytes]] = no_network
     local: bool = True
+    directories: DirectoryLogIn | None = None
     secret: bytes = b"s" * 32
 
     def __post_init__(self) -> None:
@@ -58,6 +60,7 @@ class ConsoleHouse:
             self.database, self.directory, self.clock, self.recorder, cookies,
             rules=lambda: self.rules, local=lambda: self.local,
             providers=lambda: [one.issuer for one in self.providers],
+            directories=lambda: () if self.directories is None else self.directories.names,
         )  # fmt: skip
         self.hasher = Hasher(memory_kib=64)
         door = Doorkeeper(self.directory, self.clock, self.recorder)
@@ -66,6 +69,7 @@ class ConsoleHouse:
         self.steps = Steps(
             self.keeper, gate, self.hasher, self.acts_, door,
             in_force=lambda: InForce(rules=self.rules, local=self.local, providers=offered),
+            directories=self.directories,
         )  # fmt: skip
         self.provided = Providers(
             self.keeper, self.steps, self.clock, fetch=self.fetch, all_strong=lambda: self.rules.factor == "all"
