@@ -164,7 +164,7 @@ def test_three_administrators_set_up_a_tenant(server: Served, browser: RealBrows
         sam.page.locator("#f-cap").fill("100")
         sam.page.locator("#f-window").select_option("day")
         sam.page.locator("#f-tenant").fill("clinic")
-        act(sam, "Set")
+        act(sam, "Save")
         sam.open("/usage?_tab=access+budget")
         assert "clinic" in sam.page.locator("tbody").inner_text()
     come_in_by_key(browser, server.root_url, "drwho", key, factor=False)

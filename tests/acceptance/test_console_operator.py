@@ -50,8 +50,9 @@ def test_an_operator_pulls_makes_a_variant_deploys_it_and_rolls_back(
         sam.open("/jobs")
         sam.page.get_by_role("row", name=re.compile(r"Quantise\s.*succeeded")).wait_for(timeout=240_000)
         assert sam.violations() == []
-        sam.open("/models?_tab=server+models")
-        assert "tiny@int8" in sam.page.locator("main").inner_text()
+        sam.page.get_by_role("link", name="Quantise", exact=True).first.click()
+        sam.page.get_by_text("tiny@int8").first.wait_for()
+        assert sam.violations() == []
         sam.open("/call/release/create")
         sam.page.locator("#f-model").fill("tiny@int8")
         sam.page.locator("#f-alias").fill("other")

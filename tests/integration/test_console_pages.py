@@ -73,6 +73,10 @@ def assert_clean(page: Page, path: str) -> None:
             target = urlsplit(urljoin(f"http://h/a/b/console{path.partition('?')[0]}", value)).path
             assert target.startswith(("/a/b/console/", "/a/b/console")), f"{path}: {value} leads out of the console"
     assert tags.names.count("style") == 0
+    ids = [value for _, name, value in tags.attributes if name == "id"]
+    assert len(ids) == len(set(ids)), (
+        f"{path}: a menu would open another: {sorted(one for one in ids if ids.count(one) > 1)}"
+    )
     posts = sum(form.get("method") == "post" for form in tags.forms)
     tokens = sum((tag, name, value) == ("input", "name", "csrf") for tag, name, value in tags.attributes)
     assert posts == tokens, f"{path}: {posts} forms are sent and {tokens} have the token of the session"

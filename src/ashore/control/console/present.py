@@ -40,7 +40,7 @@ SINCE_1970: Final = 1_000_000_000
 _WRITTEN_TIME: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)")
 COLUMNS: Final[Mapping[str, tuple[str, ...]]] = {
     "audit search": ("at", "actor", "action", "resource", "outcome", "reason", "model", "request_id"),
-    "audit request": ("at", "actor", "action", "resource", "outcome", "reason", "model", "release"),
+    "audit request": ("at", "actor", "action", "resource", "outcome", "reason", "model", "release", "key"),
     "audit mine": ("at", "action", "outcome", "reason", "model", "release", "origin", "request_id"),
     "access key list": ("id", "title", "owner", "models", "actions", "expires_at", "last_used_at", "revoked_at"),
     "events list": ("resource", "kind", "about", "happened_at"),
