@@ -12,11 +12,11 @@ from msgspec.structs import replace
 from slapd_server import ROOT, ROOT_PASSWORD, Slapd, group, person
 
 from ashore.control.directory import DirectorySection, Report, Syncing, syncing, wire
-from ashore.control.directory.ber import integer, octets, tlv
+from ashore.control.directory.ber import integer, octets, present, tlv
 from ashore.control.directory.reading import find_person, opened
 from ashore.control.directory.wire import Ldap, tls_context
 from ashore.core.clock import ManualClock
-from ashore.core.errors import SourceUnreachable
+from ashore.core.errors import RemoteRefused, SourceUnreachable
 from ashore.data.authority import Account
 from ashore.data.authority import sql as access_sql
 from ashore.kit.egress import LOOPBACK, parse_allow
@@ -96,9 +96,7 @@ def dn_of(login: str) -> str:
     return f"uid={login},ou=people,{BASE}"
 
 
-def test_people_join_are_disabled_renamed_and_removed(
-    slapd: Slapd, section: DirectorySection, database: Database
-) -> None:
+def test_people_join_are_disabled_renamed_and_removed(section: DirectorySection, database: Database) -> None:
     report = sync(database, section)
     assert (report.people, report.added, report.groups) == (1101, 1101, DEPTH + 1)
     assert accounts(database)["corp:u1"].given_groups == {"deep", "few"}
@@ -144,13 +142,13 @@ def test_a_password_is_checked_by_tls_and_by_start_tls(slapd: Slapd, section: Di
 
 
 def test_without_pages_half_of_the_people_are_an_error(section: DirectorySection) -> None:
-    from ashore.control.directory.ber import present
-    from ashore.core.errors import RemoteRefused
-
     async def go() -> None:
         connection = await Ldap.open(section.urls[0], ALLOW, tls_context(section.ca_file))
-        await connection.bind(READER, READER_PASSWORD)
-        await connection.page(section.people, present("objectClass"), ["uid"])
+        try:
+            await connection.bind(READER, READER_PASSWORD)
+            await connection.page(section.people, present("objectClass"), ["uid"])
+        finally:
+            await connection.close()
 
     with pytest.raises(RemoteRefused, match="result 4"):
         asyncio.run(go())
