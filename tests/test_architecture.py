@@ -248,6 +248,7 @@ SHARED_THREADS = {
         control/sessions/steps.py:Steps.end_others control/sessions/steps.py:Steps.local
         control/sessions/steps.py:Steps.must_have_factor control/faces/sites.py:_reader control/faces/sites.py:join
         control/faces/sites.py:read control/faces/sites.py:report control/sites/room.py:open_sites.keep_turning
+        control/alerts/office.py:AlertOffice.turn
     """,
     "a call whose texts are short; one that reads a long text says `reads_text` and goes aside": """
         kit/call.py:perform control/doctor/calls.py:apply control/releases/calls.py:_roll_out
@@ -261,7 +262,7 @@ SHARED_THREADS = {
         data/cache/worker.py:open_cache cli/doctor.py:HomeLook.__call__ control/console/console.py:Console.start
         data/feedback/room.py:_opened data/feedback/room.py:serve_receipts control/feedback/room.py:administer_learning
         data/guard/room.py:open_guard data/privacy/worker.py:open_privacy data/privacy/worker.py:open_privacy.reload
-        control/feeds/room.py:open_feeds control/feeds/room.py:open_feeds.reload
+        control/alerts/room.py:open_alerts control/feeds/room.py:open_feeds control/feeds/room.py:open_feeds.reload
         control/server/room.py:administer_server data/path/model_registry.py:Roster._load
         control/sessions/room.py:open_sessions control/sites/room.py:open_sites data/tracing/worker.py:open_tracing
     """,
@@ -270,6 +271,7 @@ SHARED_THREADS = {
         data/server/history.py:Ring.keep_writing data/path/bycost.py:ByCostRoute._solve
         data/path/summons.py:Summons._ask
     """,
+    "a mail, one at a time on each channel, with 15 s for each step at most": "control/alerts/channels.py:deliver",
     "the job worker, which answers no request and runs few jobs at once": """
         control/jobs/batch.py:BatchHandler.run control/jobs/operations/handler.py:OperationHandler._keep
         control/jobs/operations/handler.py:OperationHandler.run control/jobs/runner.py:Runner._record

@@ -58,6 +58,12 @@ LISTED: Final = (
     Listed("control.feeds", section="feed"),
     Listed("control.server", data="data.server.room"),
     Listed("control.doctor"),
+    Listed(
+        "control.alerts",
+        noun="alert",
+        section="alert",
+        summary="See what is wrong and whom it was sent to; acknowledge, silence.",
+    ),
     Listed("control.drills", section="drills"),
     Listed("control.sites", section="sites", child="control.sites"),
 )

@@ -17,8 +17,7 @@ import msgspec
 from ashore.control.audit.archive import Archive, Archived, archive_segments
 from ashore.core.clock import Clock
 from ashore.core.errors import AshoreError
-from ashore.data.audit import Checkpoints
-from ashore.data.audit.segments import chains_in, segments_of
+from ashore.data.audit import Checkpoints, chains_in, segments_of
 from ashore.kit.decode import UNDECODABLE
 from ashore.kit.recorder import Act, ActOutcome, Recorder
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 import threading
 from pathlib import Path
 
-from ashore.data.audit import ChainName, Record
+from ashore.data.audit import ChainName, Record, chains_in, read_lines, segment_path, segments_of
 from ashore.data.audit.canonical import decode, needle
 from ashore.data.audit.chain import HASH_CHARS
-from ashore.data.audit.segments import chains_in, read_lines, segment_path, segments_of
 from ashore.kit.decode import UNDECODABLE
 
 

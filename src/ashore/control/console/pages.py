@@ -48,7 +48,7 @@ PAGES: Final = (
     ),
     Page(name="privacy", icon="shield", group="govern", nouns=("privacy", "privacy policy", "privacy budget")),
     Page(name="audit", icon="scroll", group="govern", nouns=("audit", "feed")),
-    Page(name="doctor", icon="pulse", group="operate", nouns=("doctor",)),
+    Page(name="doctor", icon="pulse", group="operate", nouns=("doctor", "alert")),
     Page(name="drills", icon="drill", group="operate", nouns=("drill",)),
     Page(name="server", icon="server", group="operate", nouns=("server", "backup", "cache")),
     Page(name="me", icon="me"),

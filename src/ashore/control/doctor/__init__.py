@@ -8,6 +8,7 @@ A look costs some hundred file reads and two questions to the server. It needs n
 owner of the home may read.
 """
 
+from ashore.control.doctor.calls import Looks
 from ashore.control.doctor.judge import diagnose
 from ashore.control.doctor.model import Diagnosis, Finding
 from ashore.control.doctor.readings import Readings

@@ -11,7 +11,7 @@ from typing import Final
 
 import msgspec
 
-from ashore.control.doctor.calls import CALLS, DoctorDesk, Found
+from ashore.control.doctor.calls import CALLS, DoctorDesk, Found, Looks
 from ashore.core.errors import EnvironmentFault
 from ashore.kit.decode import UNDECODABLE
 from ashore.kit.processes import python_command
@@ -88,7 +88,10 @@ async def open_room(context: Context) -> Opened:
     if not home:
         return Opened()
     where = Path(home)
-    return Opened(desk=DoctorDesk(rights=context.rights, recorder=context.recorder, look=OwnLook(where), home=where))
+    look = OwnLook(where)
+    return Opened(
+        desk=DoctorDesk(rights=context.rights, recorder=context.recorder, look=look, home=where), gives={Looks: look}
+    )
 
 
 ROOM: Final = Room(name="doctor", calls=CALLS, acts=("doctor:undo",), administer=open_room)

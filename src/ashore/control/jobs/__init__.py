@@ -12,4 +12,4 @@ Where to add what:
 
 from ashore.control.jobs.batch import BatchHandler
 from ashore.control.jobs.runner import Lane, Runner
-from ashore.control.jobs.webhook import WebhookHandler, webhook_secret
+from ashore.control.jobs.webhook import WebhookHandler, signed_headers, webhook_secret

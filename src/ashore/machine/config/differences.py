@@ -14,7 +14,7 @@ from ashore.core.addresses import split_url
 
 MOST_CHARS: Final = 60
 """Of a value; longer ones are cut."""
-_SECRET: Final = re.compile(r"(^|_)(key|secret|password|token)$")
+_SECRET: Final = re.compile(r"(^|_)(key|secret|password|token|hook)$")
 _IN_QUERY: Final = re.compile(r"([?&][^?=&#]*(?:key|secret|password|passwd|token|signature)=)[^&#]*", re.IGNORECASE)
 
 

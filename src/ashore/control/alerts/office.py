@@ -1,0 +1,206 @@
+"""Alerts at work: ask what is wrong, note it, and bring it to people."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from ashore.control.alerts.channels import beat, deliver, words_of
+from ashore.control.alerts.model import Alert, Book, Message, Wrong, dead_channels, due, looked, sent
+from ashore.control.alerts.section import AlertSection, ChannelTable
+from ashore.control.alerts.store import BookStore
+from ashore.core.clock import Clock
+from ashore.core.errors import AshoreError
+from ashore.core.timespan import human_seconds
+from ashore.data.authority.budgets import SqlAuthority
+from ashore.kit.egress import Allowed
+from ashore.kit.recorder import Act, Recorder
+from ashore.kit.state import Database
+
+log = logging.getLogger("ashore.alerts")
+
+TURN_S: Final = 5.0
+"""Between two turns, which ask the quick sources and send what is due."""
+SILENT_S: Final = 180.0
+"""A home that has not looked for so long is dead, or cut off from the state."""
+FORGOTTEN_S: Final = 7 * 86_400.0
+"""After so long nobody is told of it any more."""
+NOTED_S: Final = 30.0
+"""The state says at least so often that this home looks."""
+LEVELS: Final = ((1.0, "warning"), (0.95, "warning"), (0.8, "advice"))
+"""Used share of a budget from which on there is an alert, with its severity."""
+Source = Callable[[], Awaitable[Sequence[Wrong]]]
+
+
+@dataclass(slots=True, kw_only=True)
+class AlertOffice:
+    """The alerts of one home."""
+
+    store: BookStore
+    recorder: Recorder
+    clock: Clock
+    node: str
+    """Name of this machine in messages."""
+    home: str
+    """Name of this home among those that share the state."""
+    rules: AlertSection
+    """In force; replaced by a reload."""
+    allow: Sequence[Allowed] = ()
+    slow: Source | None = None
+    """The doctor: asked every `look_s`, beside the turns."""
+    found: Sequence[Wrong] = ()
+    """What it said last."""
+    _noted_s: float = field(default=float("-inf"))
+    _beaten_s: float = field(default=float("-inf"))
+
+    async def keep_looking(self) -> None:
+        """Ask the doctor until cancelled."""
+        while True:
+            if self.slow is not None and self.rules.channels:
+                try:
+                    self.found = await self.slow()
+                except AshoreError as fault:
+                    self.found = [Wrong(rule="doctor", severity="warning", what=fault.message, remedy=fault.hint)]
+            await asyncio.sleep(self.rules.look_s)
+
+    async def keep_sending(self) -> None:
+        """Take turns until cancelled."""
+        complaint = ""
+        while True:
+            try:
+                await self.turn()
+                complaint = ""
+            except AshoreError as fault:
+                if fault.message != complaint:
+                    log.error("cannot send alerts: %s", fault.in_one_line)
+                complaint = fault.message
+            await asyncio.sleep(TURN_S)
+
+    async def turn(self) -> None:
+        """Note what is wrong now, and send what is due.
+
+        Raises:
+            AshoreError: the state cannot be used; the next turn tries again.
+        """
+        if not self.rules.channels:
+            return
+        now_s = self.clock.now_s()
+        book = await asyncio.to_thread(self._look, now_s)
+        messages = due(book, self.rules, now_s)
+        channels = {one.name: one for one in self.rules.channels}
+        faults = await asyncio.gather(*(self._deliver(channels[one.channel], one) for one in messages))
+        if messages:
+            await asyncio.to_thread(self._note, list(zip(messages, faults, strict=True)))
+        await self._beat()
+
+    def _look(self, now_s: float) -> Book:
+        names = [one.name for one in self.rules.channels]
+        before = self.store.read()
+        wrong = [*self.found, *dead_channels(before, names), *self._shared(now_s)]
+        book = looked(before, wrong, self.rules, now_s)
+        if book != before or now_s - self._noted_s >= NOTED_S:
+            self._noted_s = now_s
+            book = self.store.change(lambda book, _: looked(book, wrong, self.rules, now_s), looked_s=now_s)
+        return book
+
+    def _shared(self, now_s: float) -> list[Wrong]:
+        """Return what all homes of the state see; the first one by name that is alive says it."""
+        homes = self.store.homes()
+        alive = [home for home, at in homes.items() if now_s - at < SILENT_S]
+        if min([*alive, self.home]) != self.home:
+            return []
+        return [*silent_homes(homes, now_s), *spent_budgets(self.store.database, now_s)]
+
+    async def _deliver(self, channel: ChannelTable, message: Message) -> str:
+        """Send a message; return why it failed, empty if it did not."""
+        try:
+            await deliver(
+                channel, message, allow=self.allow, node=self.node, console=self.rules.console.rstrip("/"),
+                now_s=self.clock.now_s(),
+            )  # fmt: skip
+        except AshoreError as fault:
+            log.warning("the channel %s took no alert: %s", channel.name, fault.in_one_line)
+            return words_of(fault)
+        return ""
+
+    def _note(self, delivered: Sequence[tuple[Message, str]]) -> None:
+        now_s, before = self.clock.now_s(), self.store.read()
+
+        def noted(book: Book, _: object) -> Book:
+            for message, fault in delivered:
+                book = sent(book, message, self.rules, now_s, fault)
+            return book
+
+        self.store.change(noted)
+        for message, fault in delivered:
+            failed_before = message.channel in before.channels and before.channels[message.channel].failures > 0
+            if not fault or not failed_before:
+                self.recorder.record(act_of(message, fault))
+
+    async def _beat(self) -> None:
+        now_s = self.clock.monotonic_s()
+        if not self.rules.heartbeat_hook or now_s - self._beaten_s < self.rules.heartbeat_s:
+            return
+        self._beaten_s = now_s
+        try:
+            await beat(self.rules.heartbeat_hook, allow=self.allow)
+        except AshoreError as fault:
+            log.warning("the heartbeat was not taken: %s", fault.in_one_line)
+
+    async def test(self, channel: ChannelTable) -> str:
+        """Send a test over a channel; return why it failed, empty if it did not."""
+        wrong = Wrong(rule="test", severity="advice", what="this is a test of the channel; nothing is wrong")
+        return await self._deliver(
+            channel, Message(channel=channel.name, firing=(Alert(wrong=wrong, since_s=self.clock.now_s()),))
+        )
+
+    def stop(self) -> None:
+        """Say in the state that this home stops on purpose. Blocks."""
+        if self._noted_s > float("-inf"):
+            self.store.change(lambda book, _: book, looked_s=0)
+
+
+def act_of(message: Message, fault: str) -> Act:
+    """Return the record of a message that was sent, or could not be."""
+    ids = [one.wrong.id for one in (*message.firing, *message.ended)]
+    return Act(
+        action="alert:send", actor="system", resource=f"channel/{message.channel}", reason=fault,
+        outcome="failed" if fault else "done",
+        detail={"firing": len(message.firing), "ended": len(message.ended), "alerts": ", ".join(ids[:20])},
+    )  # fmt: skip
+
+
+def silent_homes(homes: dict[str, float], now_s: float) -> list[Wrong]:
+    """Return the homes that have not looked for a while."""
+    return [
+        Wrong(
+            rule="node", about=home, severity="critical",
+            what=f"the server {home} has not been heard of for {human_seconds(now_s - at)}",
+            remedy="look whether that machine runs and reaches the state",
+        )
+        for home, at in homes.items() if SILENT_S <= now_s - at < FORGOTTEN_S
+    ]  # fmt: skip
+
+
+def spent_budgets(database: Database, now_s: float) -> list[Wrong]:
+    """Return the budgets of which much is used, each at the highest level that it has reached."""
+    authority, found = SqlAuthority(database), []
+    for rule in authority.rules():
+        for count in authority.counts(rule.rule_id, int(1000 * now_s)):
+            share = (count.settled + count.open) / rule.cap if rule.cap else 0.0
+            level = next(((at, severity) for at, severity in LEVELS if share >= at), None)
+            if level is None:
+                continue
+            whose = rule.user or rule.key or rule.tenant or "all"
+            found.append(
+                Wrong(
+                    rule="budget", area="access", about=f"{rule.rule_id} {level[0]}",
+                    severity="warning" if level[1] == "warning" else "advice",
+                    what=f"{share:.0%} of the {rule.kind} per {rule.window} of {whose} are used",
+                    remedy="raise the budget, or wait until its window ends", commands=("ashore access budget list",),
+                )
+            )  # fmt: skip
+    return found

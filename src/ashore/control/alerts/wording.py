@@ -1,0 +1,70 @@
+"""The text of a message: a subject, and lines that a phone shows. No name in it can act."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Final
+
+from ashore.control.alerts.model import Alert, Message
+from ashore.core.visible import on_a_screen
+
+MOST_LINES: Final = 20
+"""Alerts that one message names; the rest is counted."""
+MOST_CHARS: Final = 300
+"""Of one sentence."""
+_TAMED: Final[Mapping[int, str]] = str.maketrans(
+    {
+        "@": "＠",
+        "<": "＜",
+        ">": "＞",
+        "[": "［",
+        "]": "］",
+        "`": "'",
+        "*": "＊",
+        "#": "＃",
+        "_": "＿",
+        "|": "｜",
+        "~": "～",
+    }
+)
+"""What robots take for a mention, a link or a format, as the same in full width."""
+
+
+def title(message: Message, node: str) -> str:
+    """Return the subject of a message."""
+    worst = message.firing[0] if message.firing else message.ended[0]
+    severity = worst.wrong.severity if message.firing else "over"
+    more = len(message.firing) + len(message.ended) + message.dropped - 1
+    return one_line(f"[{severity}] {node}: {worst.wrong.what}") + (f" (+{more})" if more else "")
+
+
+def body(message: Message, console: str, *, tamed: bool = False) -> str:
+    """Return the lines of a message. `tamed`: for a robot that reads Markdown."""
+    shown = [*message.firing, *message.ended]
+    lines = [line for one in shown[:MOST_LINES] for line in _lines(one)]
+    if hidden := len(shown) - MOST_LINES + message.dropped if len(shown) > MOST_LINES else message.dropped:
+        lines.append(f"and {hidden:,} more: ashore alert list")
+    text = "\n".join(tame(line) if tamed else line for line in lines)
+    return f"{text}\n{console}/doctor" if console else text
+
+
+def _lines(alert: Alert) -> list[str]:
+    wrong, since = alert.wrong, time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(alert.since_s))
+    if alert.gone_s:
+        return [one_line(f"over: {wrong.what} ({wrong.rule}, since {since})")]
+    lines = [one_line(f"{wrong.severity}: {wrong.what} ({wrong.rule}, since {since})")]
+    lines += [one_line(f"  do: {wrong.remedy}")] if wrong.remedy else []
+    lines += [one_line(f"  $ {command}") for command in wrong.commands[:2]]
+    return [*lines, f"  ashore alert ack {wrong.id}"]
+
+
+def one_line(text: str) -> str:
+    """Return a text on one line of bounded length, with nothing hidden."""
+    text = on_a_screen(" ".join(text.split()) if not text.startswith("  ") else "  " + " ".join(text.split()))
+    return text if len(text) <= MOST_CHARS else text[: MOST_CHARS - 1] + "…"
+
+
+def tame(text: str) -> str:
+    """Return a text in which a robot finds no mention, link or format."""
+    return text.translate(_TAMED).replace("://", "：//")
