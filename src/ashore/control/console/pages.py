@@ -46,7 +46,7 @@ PAGES: Final = (
             "access tenant", "access policy", "access", "directory",
         ),
     ),
-    Page(name="privacy", icon="shield", group="govern", nouns=("privacy", "privacy policy", "privacy budget")),
+    Page(name="privacy", icon="shield", group="govern", nouns=("privacy", "privacy policy", "privacy budget", "guard")),
     Page(name="audit", icon="scroll", group="govern", nouns=("audit", "feed")),
     Page(name="doctor", icon="pulse", group="operate", nouns=("doctor", "alert")),
     Page(name="drills", icon="drill", group="operate", nouns=("drill",)),

@@ -27,8 +27,8 @@ TAGS: Final[Mapping[Language, str]] = {"en": "en", "zh": "zh-CN"}
 UNITS: Final = ("_at_us", "_at_ms", "_at_s", "_at", "_bytes", "_percent", "_min", "_ms", "_us", "_s")
 """Ends of names that say a unit, and are no words."""
 
-NAMED: Final = {"last_at_s": "Last run", "needed_bytes": "Memory planned"}
-"""Fields whose English name without its unit equals that of another field."""
+NAMED: Final = {"last_at_s": "Last run", "needed_bytes": "Memory planned", "num_bytes": "Size"}
+"""Fields whose English name without its unit equals that of another field, or says nothing."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime
 from typing import Any, Final
 from urllib.parse import urlencode
@@ -46,7 +47,7 @@ def _table(reader: Reader, items: Any) -> Table:
         Row(
             cells=(
                 text(title_of(reader, one), link=f"jobs/job?{urlencode({'job': one.id})}", note=about(one)),
-                state(one.state),
+                replace(state(one.state), note=one.error_message[:80]),
                 progress_of(one),
                 text(one.owner),
                 when(_seconds(one.created)),
@@ -135,7 +136,7 @@ async def job_page(reader: Reader) -> Answer:
         pace=_pace(step) if runs and step is not None else [],
         runs=runs,
         stage=step.stage if runs and step is not None else "",
-        result=step.says if step is not None and step.stage == RESULT else "",
+        result=step.says if step is not None and step.stage == RESULT and not step.log else "",
         log=log,
         match=match,
         command=f"ashore job show {job.id}",
