@@ -30,8 +30,7 @@ INSTEAD: Final[Mapping[str, str]] = {
     "events": "events list",
     "learn revert": "release rollback",
     "logs": "server tail",
-    "model list": "server models",
-    "model show": "server models",
+    "model show": "model list",
     "status": "server history",
 }
 """Commands that do what a call of another name does, or show it in another way."""
@@ -55,7 +54,7 @@ _COMMANDS: Final = {
     ),
     CLIENT: "bench serve, chat, completion install, completion show, deploy check k8s, example run, launch",
     COMPUTES: (
-        "config example, engine list, example list, model catalog, plan, plan calibrate, plan check, plan gpus, "
+        "config example, engine list, example list, plan, plan calibrate, plan check, plan gpus, "
         "plan size, privacy mask"
     ),
     PROGRAMS: "drill run, drill schedule, drill stop, engine tune",

@@ -147,7 +147,7 @@ def test_a_model_is_pulled_verified_and_removed_by_jobs_and_the_audit_log_has_wh
     done = site.job(asked["id"], "succeeded", "failed")
     assert done["state"] == "succeeded", done
     assert any("licence" in line for line in done["operation"]["log"]), done
-    assert "one" in [model["name"] for model in site.ask("GET", "/server/models")["items"]]
+    assert "one" in [model["name"] for model in site.ask("GET", "/models/stored")["items"]]
     again = site.ask("POST", f"/jobs/{asked['id']}/again")
     assert site.job(again["id"], "succeeded", "failed")["state"] == "succeeded"
 

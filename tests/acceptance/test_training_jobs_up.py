@@ -37,8 +37,8 @@ class Site:
         return job if job["finished"] is not None else None
 
     def stored(self) -> set[str]:
-        items = call(self.server, "GET", "/admin/v1/server/models", self.key)["items"]
-        return {variant["reference"] for one in items for variant in one["variants"]}
+        items = call(self.server, "GET", "/admin/v1/models/stored", self.key)["items"]
+        return {one["reference"] for one in items}
 
 
 @pytest.fixture(scope="module")

@@ -150,7 +150,7 @@ def test_what_a_running_server_answers_with_is_not_removed(home: Path, ashore: R
     tried = ashore("model", "remove", "tiny", "--dry-run", home=home)
     assert "which the next `ashore up` would use for: chat-3 (live, alias chat)" in tried.stdout
     assert ashore("model", "remove", "tiny", home=home).returncode == 2, "nobody is there to be asked"
-    assert ashore("model", "list", "--json", home=home).stdout.count('"reference": "tiny"') == 1
+    assert ashore("model", "list", "--json", home=home).stdout.count('"reference":"tiny"') == 1
     assert ashore("model", "remove", "tiny", "--yes", home=home).stdout.startswith("removed tiny;")
 
 

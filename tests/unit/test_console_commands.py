@@ -30,6 +30,8 @@ OTHERWISE = {
     "privacy detect": "the command reads the text from a file, and needs no server",
     "audit export": "the command writes a folder of its home, with no server",
     "audit verify": "the command verifies the audit log of its home, with no server",
+    "model list": "the command reads the store of its home, with no server",
+    "model catalog": "the command reads the machine of its home, with no server",
     "backup list": "the command reads the nodes of its home, with no server",
     "backup status": "the command reads the nodes of its home, with no server",
     "release status": "the command asks for the alias, its releases and its history, and shows them together",

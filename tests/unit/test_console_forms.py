@@ -140,7 +140,7 @@ def test_a_value_is_shown_by_its_type_and_unit(name: str, value: object, kind: s
 
 def test_a_row_leads_to_calls_of_other_nouns_and_not_to_those_for_what_is_ones_own() -> None:
     by_key = Atlas(rooms()).by_key
-    lead, verify, revoke = by_key["server models"], by_key["model verify"], by_key["access key revoke"]
+    lead, verify, revoke = by_key["model list"], by_key["model verify"], by_key["access key revoke"]
     near = Beside(placed=verify, column="name", field="ref")
     models = OnRows(placed=lead, acts=(), own_only=frozenset(), me="ann", beside=(near,))
     (link,) = row_links(models, Table(name="items", columns=()), Row(cells=(), values={"name": "tiny"}))

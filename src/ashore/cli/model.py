@@ -6,6 +6,8 @@ from __future__ import annotations
 import dataclasses
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,15 +16,17 @@ from cyclopts import App, Parameter
 
 from ashore.cli.bootstrap import served_here
 from ashore.cli.bootstrap.homestore import model_json, open_store
-from ashore.cli.calls import Errand, command_of
+from ashore.cli.calls import Errand, command_of, here_first
 from ashore.cli.columns import table
 from ashore.cli.modelkeys import rekey, unseal
 from ashore.cli.modelstore import print_json
 from ashore.cli.operations import operation_command
 from ashore.cli.progress import TerminalProgress
-from ashore.cli.status import accelerators
+from ashore.cli.recorded import Owned
 from ashore.cli.sure import AsJson, DryRun, Yes, go_ahead
 from ashore.control.residency.calls import CALLS, LIST, ModelIn, ResidenceList
+from ashore.control.server.stored import CATALOG, EntryList, EntryOut, ModelList, Shelf, StoreDesk
+from ashore.control.server.stored import LIST as STORED_LIST
 from ashore.core.bytesize import human_bytes
 from ashore.core.counted import counted
 from ashore.core.errors import InvalidRequest
@@ -131,52 +135,46 @@ def push(ref: str, target: str, /, *, as_json: AsJson = False) -> None:
     return None
 
 
-@app.command
-def catalog(*, as_json: AsJson = False) -> None:
-    """List the models that ashore knows by name, and what this machine would serve them with.
+@contextmanager
+def _shelf_of_home() -> Iterator[StoreDesk]:
+    """Open what reads the store of this home; it needs neither a server nor a state."""
+    yield StoreDesk(shelf=Shelf(store=open_store, here=served_here), rights=Owned())
 
-    Any other model is pulled by its source, such as hf:ORG/NAME.
-    """
-    entries = open_store().catalog.entries
-    here = served_here(entries, has_gpu=bool(accelerators()))
-    if as_json:
-        return print_json({"items": [catalog_json(e) | {"here": here[e.name]} for e in entries]})
-    return table(
+
+def _show_catalog(found: EntryList) -> None:
+    table(
         ("name", "parameters", "on disk", "licence", "here", "what it is"),
-        [(e.name, _parameters(e), _on_disk(e), e.licence, here[e.name], e.summary) for e in entries],
-    )
+        [(one.name, _parameters(one.num_parameters), _on_disk(one), one.licence, one.here, one.summary)
+         for one in found.items],
+    )  # fmt: skip
 
 
-@app.command(name="list")
-def list_(*, as_json: AsJson = False) -> None:
-    """List the models in the store."""
-    store = open_store()
-    models, broken = store.survey()
-    gates = {model.reference: _gate(store, model) for model in models}
-    if as_json:
-        items = [model_json(m) | {"gate": gates[m.reference] or None} for m in models]
-        return print_json({"items": items, "broken": [dataclasses.asdict(one) for one in broken]})
-    for one in broken:
-        print(f"warning: {one.reference}: {one.problem}; pull it again, or remove it", file=sys.stderr)
-    if not models and not broken:
+def _show_stored(found: ModelList) -> None:
+    for lost in found.broken:
+        print(f"warning: {lost.reference}: {lost.problem}; pull it again, or remove it", file=sys.stderr)
+    if not found.items and not found.broken:
         print("the store is empty; try: ashore model pull smollm2", file=sys.stderr)
-        return None
-    return table(
+        return
+    table(
         ("name", "format", "precision", "size", "gate", "sealed", "licence", "digest"),
         [
             (
-                m.reference,
-                m.format,
-                m.recipe.get("precision", "-"),
-                human_bytes(m.num_bytes),
-                gates[m.reference] or "-",
-                "sealed" if m.sealed else "-",
-                m.licence,
-                m.digest[:19],
+                one.reference,
+                one.format,
+                one.precision or "-",
+                human_bytes(one.num_bytes),
+                one.gate or "-",
+                "sealed" if one.sealed else "-",
+                one.licence,
+                one.digest[:19],
             )
-            for m in models
+            for one in found.items
         ],
     )
+
+
+for _call, _view in ((STORED_LIST, _show_stored), (CATALOG, _show_catalog)):
+    app.command(command_of(_call, _view, here_first, _shelf_of_home), name=_call.word)
 
 
 @app.command
@@ -308,8 +306,7 @@ def _sampling(store: ModelStore, model: StoredModel) -> dict[str, Any]:
     return {"sampling_defaults": facts.defaults, "sampling_defaults_from": facts.defaults_told_by}
 
 
-def _parameters(entry: CatalogEntry) -> str:
-    count = dict(entry.known).get("num_parameters", 0)
+def _parameters(count: int | None) -> str:
     if not count:
         return "unknown"
     for unit, size in (("T", 1e12), ("B", 1e9)):
@@ -318,6 +315,6 @@ def _parameters(entry: CatalogEntry) -> str:
     return f"{count / 1e6:.0f} M"
 
 
-def _on_disk(entry: CatalogEntry) -> str:
+def _on_disk(entry: EntryOut) -> str:
     about = "~" if "weight_bytes" in entry.unverified else ""
     return "unknown" if entry.weight_bytes is None else about + human_bytes(entry.weight_bytes)

@@ -1,12 +1,11 @@
-"""`ashore server`: figures over time, logs, the configuration in force, models of the store."""
+"""`ashore server`: figures over time, logs, the configuration in force."""
 
 from __future__ import annotations
 
 from typing import Final
 
 from ashore.cli.calls import noun_of, table
-from ashore.control.server.calls import CALLS, ConfigOut, HistoryOut, ModelList, SeriesOut, TailOut
-from ashore.core.bytesize import human_bytes
+from ashore.control.server.calls import CALLS, ConfigOut, HistoryOut, SeriesOut, TailOut
 
 BARS: Final = "▁▂▃▄▅▆▇█"
 WIDTH: Final = 48
@@ -61,26 +60,9 @@ def _show_config(found: ConfigOut) -> None:
         print(f"{one.key} = {one.value}  ({one.source})")
 
 
-def _show_models(found: ModelList) -> None:
-    rows = [
-        {
-            "name": variant.reference,
-            "format": variant.format,
-            "precision": variant.precision or "-",
-            "size": human_bytes(variant.num_bytes),
-            "sealed": "yes" if variant.sealed else "no",
-            "licence": model.licence,
-        }
-        for model in found.items
-        for variant in model.variants
-    ]
-    columns = ("name", "format", "precision", "size", "sealed", "licence")
-    print(table(rows, columns) if rows else "the store is empty; try: ashore model pull smollm2")
-
-
 app = noun_of(
     "server",
-    "Look at figures over time, logs, configuration and stored models.",
+    "Look at figures over time, logs and configuration.",
     CALLS,
-    {"history": _show_history, "tail": _show_tail, "config": _show_config, "models": _show_models},
+    {"history": _show_history, "tail": _show_tail, "config": _show_config},
 )

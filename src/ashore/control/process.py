@@ -15,13 +15,13 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Final
 
-from ashore.cli.bootstrap import build_store, build_workshop
+from ashore.cli.bootstrap import build_store, build_workshop, served_here
 from ashore.control.console import Console
 from ashore.control.faces.chat import WorkerChat
 from ashore.control.faces.console import Chat, ConsoleDoor
 from ashore.control.faces.table import OWN_ROUTES, ROUTES
 from ashore.control.releases import KeptVerdicts
-from ashore.control.server.calls import ListsModels
+from ashore.control.server.stored import Shelf
 from ashore.control.sessions import Sessions
 from ashore.control.workers import WorkersView
 from ashore.core.clock import Clock as ClockPort
@@ -69,8 +69,8 @@ def releasing_of(topology: Topology) -> dict[type, object]:
         return {}
     store = cache(lambda: build_store(Home(root=Path(topology.home))))
     workshop = build_workshop(store, privacy=lambda: topology.privacy, kept=lambda: topology.cache)
-    models: ListsModels = lambda: store().survey()  # noqa: E731
-    return {Workshop: workshop, EvaluationGate: KeptVerdicts(store), ListsModels: models}
+    shelf = Shelf(store=store, here=served_here)
+    return {Workshop: workshop, EvaluationGate: KeptVerdicts(store), Shelf: shelf}
 
 
 def chat_of(topology: Topology, sockets: Sequence[str]) -> Chat:

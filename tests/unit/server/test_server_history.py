@@ -11,6 +11,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from ashore.cli.recorded import Owned
 from ashore.control.server.calls import (
     ConfigIn,
     HistoryIn,
@@ -53,7 +54,7 @@ class Workers:
         assert int(self.clock.now_s()) % LONG_S == 0
         self.metrics = [Metrics(), Metrics()]
         self.rings = [Ring(database, Sampler(one), self.clock, source=f"m/{at}") for at, one in enumerate(self.metrics)]
-        self.desk = ServerDesk(database=database, recorder=MemoryRecorder(), now_s=self.clock.now_s)
+        self.desk = ServerDesk(database=database, recorder=MemoryRecorder(), rights=Owned(), now_s=self.clock.now_s)
 
     def tick(self, number: int = 1) -> None:
         for _ in range(number):
@@ -166,7 +167,7 @@ def test_the_ring_stays_small(database: Database) -> None:
 
 
 def test_names_that_there_are_not_and_no_state() -> None:
-    desk = ServerDesk(database=None, recorder=MemoryRecorder(), now_s=lambda: 0.0)
+    desk = ServerDesk(database=None, recorder=MemoryRecorder(), rights=Owned(), now_s=lambda: 0.0)
     with pytest.raises(NotFound) as refused:
         show_history(desk, ACTOR, HistoryIn(series="requests, request"))
     assert "requests" in refused.value.hint
@@ -184,7 +185,7 @@ def test_logs_are_read_from_behind_and_by_name_alone(tmp_path: Path) -> None:
     (folder / "odd.log").write_bytes(b"\xff\xfe no newline")
     (tmp_path / "secret.log").write_text("nothing for you")
     assert (folder / "api.log").stat().st_size > MOST_BYTES
-    desk = ServerDesk(database=None, recorder=recorder, now_s=lambda: 0.0, logs=folder)
+    desk = ServerDesk(database=None, recorder=recorder, rights=Owned(), now_s=lambda: 0.0, logs=folder)
     listed = show_logs(desk, ACTOR, Nothing()).items
     assert [one.name for one in listed] == ["api", "odd"]
     assert show_tail(desk, ACTOR, TailIn(log="api", lines=2)).lines == ["line 299998", "line 299999"]

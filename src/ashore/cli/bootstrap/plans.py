@@ -15,6 +15,7 @@ from ashore.core.kinds import EngineKind
 from ashore.kit.settings import Home, Settings
 
 if TYPE_CHECKING:
+    from ashore.control.server.stored import Fits
     from ashore.data.engines import Inventory, ModelFacts, Plan, Tuned, Wish
     from ashore.kit.store import CatalogEntry, ModelStore, StoredModel
 
@@ -114,18 +115,21 @@ def _catalogue_facts(entry: CatalogEntry, variant: str = "") -> ModelFacts:
     )
 
 
-def served_here(entries: Iterable[CatalogEntry], *, has_gpu: bool) -> dict[str, str]:
-    """Return, by name, what would serve a model of the catalogue on this machine, or what else could. `has_gpu`:
-    weights beyond the memory of the machine may fit into that of its GPUs.
+def served_here(entries: Iterable[CatalogEntry]) -> dict[str, tuple[Fits, str]]:
+    """Return, by name, whether a model of the catalogue fits this machine, and what would serve it, or what else could.
+    Weights beyond the memory of the machine may fit into that of its GPUs.
     """
     from ashore.data.engines import CARDS, Wish, card_of, read_inventory
+    from ashore.kit.accelerators import count_cards
     from ashore.kit.extras import absent
     from ashore.machine.planning import make_plan
 
-    inventory, found = read_inventory(), {}
+    inventory, has_gpu = read_inventory(), bool(count_cards())
+    found: dict[str, tuple[Fits, str]] = {}
     for entry in entries:
         servers = [card.title for card in CARDS if card.program is not None and card.kind in entry.engines]
         elsewhere = f"with {servers[0]}" if servers else "no"
+        beside: tuple[Fits, str] = ("elsewhere" if servers else "no", elsewhere)
         wish = Wish(name=entry.name)
         try:
             facts = replace(_catalogue_facts(entry), programs=find_programs(wish))
@@ -133,12 +137,12 @@ def served_here(entries: Iterable[CatalogEntry], *, has_gpu: bool) -> dict[str, 
         except (UnsupportedModel, KvCacheExhausted) as fault:
             is_large = isinstance(fault, KvCacheExhausted)
             is_large |= not has_gpu and (entry.weight_bytes or 0) > inventory.memory_bytes
-            found[entry.name] = f"{elsewhere}; too large here" if is_large else elsewhere
+            found[entry.name] = ("too-large", f"{elsewhere}; too large here") if is_large else beside
         else:
             kind = model.options.kind
             lacks = card_of(kind).extra and absent(card_of(kind).modules)
             by = " ".join(filter(None, (kind, model.variant))) + (", not installed" if lacks else "")
-            found[entry.name] = by if kind in entry.engines else elsewhere
+            found[entry.name] = ("here", by) if kind in entry.engines else beside
     return found
 
 

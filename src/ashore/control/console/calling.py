@@ -44,7 +44,7 @@ NAMES: Final[dict[str, str]] = {
 """Which list has the names that a field may hold, by the field's name: a form suggests them."""
 STORED: Final = frozenset({"model", "optimize", "train"})
 """Nouns of which a model is one of the store."""
-NAMES_OF_STORED: Final = dict.fromkeys(("model", "teacher", "student", "against", "ref", "name"), "server models")
+NAMES_OF_STORED: Final = dict.fromkeys(("model", "teacher", "student", "against", "ref", "name"), "model list")
 MOST_NAMES: Final = 200
 MOST_OPEN: Final = 9
 """Fields of a form; of a longer one those that are not required are folded."""
@@ -86,6 +86,10 @@ async def call_page(reader: Reader, placed: Placed, *, refused: PermissionDenied
             answer = await reader.perform(placed, taken)
             if isinstance(answer, Download):
                 return Answer(file=answer)
+            if call.changes and (place := _followed(placed, answer)):
+                where = f"{asked.root}{place}&{urlencode({'recorded': asked.visit.request_id})}"
+                status = 303 if asked.part == "page" else 200  # the script goes there itself
+                return Answer(status=status, headers=(*PAGE_HEADERS, (b"location", where.encode())))
             shown = await shown_of(reader, call, answer, pairs)
         except PermissionDenied:
             raise
@@ -124,6 +128,16 @@ def _about(reader: Reader, placed: Placed, pairs: Pairs) -> list[Act]:
     own = own_only(reader, same)  # whose the thing is, only its row knows
     found = [act(one, given) for one in same if one.key not in own and one.call.word != "create"]
     return sorted(found, key=lambda one: (one.danger, not one.shows)) if not placed.call.changes else []
+
+
+def _followed(placed: Placed, answer: Any) -> str:
+    """Return the page of what an act began or moved, below `/console/`; empty if it has none of its own."""
+    if placed.call.noun in STORED and hasattr(answer, "operation"):
+        return f"models?{urlencode({'job': answer.id})}"
+    if placed.call.noun == "release":
+        first = next(iter(getattr(answer, "items", ())), answer)
+        return f"releases?{urlencode({'release': first.name})}"
+    return ""
 
 
 def command_of(call: Call, pairs: Pairs) -> str:

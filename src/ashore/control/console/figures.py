@@ -49,7 +49,7 @@ async def server_page(reader: Reader) -> Answer:
     return reader.page(
         "server.html", "server", tabs=reader.tabs("server"), charts=charts, ranges=tuple(RANGES), range=chosen,
         since=RANGES[chosen], logs=narrowed(table, {"_sort": "-changed_at", **dict(reader.asked.query)}),
-        acts=(*reader.may("server config"), *reader.may("server models")),
+        acts=reader.may("server config"),
         command=f"ashore server history --since {chosen}",
     )  # fmt: skip
 

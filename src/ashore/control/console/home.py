@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import urlencode
 
 from ashore.control.console.acts import who_may
-from ashore.control.console.kit import Act, Chart, Row, Table, Tone, chart, number, state, text
+from ashore.control.console.kit import Chart, Tone, chart
 from ashore.control.console.model import Answer
+from ashore.control.console.models import served_table
 from ashore.control.console.ports import Model
 from ashore.control.console.reader import Reader
 from ashore.core.errors import AshoreError
@@ -153,7 +154,9 @@ async def home_page(reader: Reader) -> Answer:
         acts=reader.may("model pull", "home.pull"),
         pull=reader.may("model pull", "home.pull"),
         models=models,
-        served=_served(reader, models, getattr(found[-1], "items", ())),
+        served=served_table(
+            reader, getattr(found[-1], "items", ()), columns=("model", "state", "memory", "context_tokens")
+        ),
         charts=charts,
         ranges=tuple(RANGES),
         range=chosen,
@@ -189,41 +192,6 @@ async def charts_of(reader: Reader, since_s: int, wanted: Sequence[ChartOf]) -> 
         chart(name, {line: values[one] for line, one in lines.items() if one in values}, unit)
         for name, unit, lines in wanted
     ]
-
-
-def _served(reader: Reader, models: Sequence[Model], resident: Iterable[Any]) -> Table:
-    """Return the models that answer, with what the reader may do with each."""
-    mine = {one.alias for one in reader.acts.serving.models(reader.session.principal)}
-    memory = {one.alias: one for one in resident}
-    rows = []
-    for one in models:
-        acts = []
-        if one.alias in mine:
-            acts = [Act(address=f"connect?{urlencode({'model': one.alias})}", word="page.connect")]
-            if one.chats:
-                acts.insert(0, Act(address=f"chat?{urlencode({'left': one.alias})}", word="page.chat"))
-        known = memory.get(one.alias)
-        release = one.release if one.release != one.alias else ""
-        rows.append(
-            Row(
-                cells=(
-                    text(one.alias, note=release),
-                    state("ready" if one.ready else one.state),
-                    number(getattr(known, "resident_bytes", 0) or None, "B"),
-                    number(one.context_tokens or None),
-                ),
-                acts=tuple(acts),
-            )
-        )
-    columns = ("model", "state", "memory", "context_tokens")
-    empty = {at for at in range(len(columns)) if all(row.cells[at].kind == "none" for row in rows)}
-    kept = [at for at in range(len(columns)) if at not in empty]
-    return Table(
-        name="served",
-        columns=tuple(columns[at] for at in kept),
-        rows=tuple(replace(row, cells=tuple(row.cells[at] for at in kept)) for row in rows),
-        total=len(rows),
-    )
 
 
 async def _events(reader: Reader) -> list[Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal
 from urllib.parse import urlencode
 
@@ -19,7 +19,21 @@ CellKind = Literal[
 ]
 TONES: Final[Mapping[str, Tone]] = {
     **dict.fromkeys(
-        ("ready", "loaded", "live", "done", "answered", "succeeded", "pass", "valid", "current", "as recorded", "ok"),
+        (
+            "ready",
+            "loaded",
+            "live",
+            "done",
+            "answered",
+            "succeeded",
+            "pass",
+            "valid",
+            "current",
+            "as recorded",
+            "ok",
+            "passed",
+            "no worse",
+        ),
         "ok",
     ),
     **dict.fromkeys(("warning", "behind", "worse", "expired", "silent", "locked", "advice", "unfit", "frozen"), "warn"),
@@ -39,7 +53,9 @@ TONES: Final[Mapping[str, Tone]] = {
         "bad",
     ),
     **dict.fromkeys(("running", "loading", "queued", "canary", "shadow", "warming", "draining", "standby"), "info"),
-    **dict.fromkeys(("asleep", "cold", "retired", "cancelled", "revoked", "paused", "stopped", "created"), "off"),
+    **dict.fromkeys(
+        ("asleep", "cold", "retired", "cancelled", "revoked", "paused", "stopped", "created", "on disk"), "off"
+    ),
     "active": "ok",
     "invited": "info",
     "disabled": "off",
@@ -133,6 +149,13 @@ class Table:
     """The column that orders it, with `-` before it for the largest first."""
     sorts: bool = False
     """Whether a reader may order it."""
+
+    def trimmed(self, columns: Sequence[str] = ()) -> Table:
+        """Return it without the columns that are empty in every row. `columns`: only these of its columns."""
+        wanted = [at for at, name in enumerate(self.columns) if not columns or name in columns]
+        kept = [at for at in wanted if any(row.cells[at].kind != "none" for row in self.rows)]
+        rows = tuple(replace(row, cells=tuple(row.cells[at] for at in kept)) for row in self.rows)
+        return replace(self, columns=tuple(self.columns[at] for at in kept), rows=rows) if rows else self
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -22,7 +22,7 @@ STORED: Final = {
     "train sft": "model",
     "release create": "model",
 }
-ON_ROWS: Final = {"server models": ("name", STORED)}
+ON_ROWS: Final = {"model list": ("reference", STORED)}
 """Calls of other nouns that act on a row of a list: the row's field, and by call the field that it fills."""
 OF_OTHERS: Final = {"access key rotate": ACCESS_WRITE, "access key revoke": ACCESS_WRITE}
 """Calls that everyone may make for their own things, and the right that they need for the things of others."""

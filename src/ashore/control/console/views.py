@@ -17,6 +17,7 @@ from ashore.control.console.home import home_page
 from ashore.control.console.kitpage import kit_page
 from ashore.control.console.mine import my_page
 from ashore.control.console.model import Answer
+from ashore.control.console.models import catalogue_page, models_page, stored_page
 from ashore.control.console.people import (
     accounts_page,
     groups_page,
@@ -26,6 +27,7 @@ from ashore.control.console.people import (
     roles_page,
 )
 from ashore.control.console.reader import Reader
+from ashore.control.console.releases import releases_page
 from ashore.control.console.using import usage_page
 from ashore.control.console.working import job_page, jobs_page
 
@@ -48,5 +50,9 @@ VIEWS: Final[Mapping[str, View]] = {
     "drills": drills_page,
     "server": server_page,
     "server/log": log_page,
+    "models": models_page,
+    "models/stored": stored_page,
+    "models/catalogue": catalogue_page,
+    "releases": releases_page,
 }
 """Behind `/console/`. With `?_tab=NOUN` the derived page of a subject opens, also where its address has a view."""

@@ -35,7 +35,7 @@ async def jobs_page(reader: Reader) -> Answer:
     shown, choices = chosen(items, tests, wanted)
     running = sum(one.state in UNDER_WAY for one in items)
     return await list_page(
-        reader, "jobs", "jobs", lambda: _table(reader, shown), lambda one: _acts(reader, one),
+        reader, "jobs", "jobs", lambda: _table(reader, shown), lambda one: acts_on(reader, one),
         is_live=True, icon="jobs", choices=choices,
         lead=reader.words("jobs.running", count=running) if running else reader.words("jobs.idle"),
         command="ashore job list", nouns=("job",), acts=reader.may("job schedule"), hint=reader.words("jobs.none"),
@@ -50,7 +50,7 @@ def _table(reader: Reader, items: Any) -> Table:
                 replace(state(one.state), note=one.error_message[:80]),
                 progress_of(one),
                 text(one.owner),
-                when(_seconds(one.created)),
+                when(seconds_of(one.created)),
                 number(_took(one), "s"),
             ),
             values={"item": one, "created": one.created, "took": _took(one)},
@@ -89,18 +89,18 @@ def bar_of(done: int, total: int) -> Cell:
     return Cell(kind="bar", text=f"{share * 100:.0f} %", machine=f"{share * 100:.0f}%")
 
 
-def _acts(reader: Reader, job: Any) -> tuple[Act, ...]:
+def acts_on(reader: Reader, job: Any) -> tuple[Act, ...]:
     if job.state in UNDER_WAY:
         return () if job.cancelling else reader.may("job cancel", job=job.id)
     return reader.may("job again", job=job.id) if job.operation is not None else ()
 
 
-def _seconds(moment: str | None) -> float | None:
+def seconds_of(moment: str | None) -> float | None:
     return datetime.fromisoformat(moment).timestamp() if moment else None
 
 
 def _took(job: Any) -> float | None:
-    began, ended = _seconds(job.started), _seconds(job.finished)
+    began, ended = seconds_of(job.started), seconds_of(job.finished)
     return max(1.0, ended - began) if began and ended else None
 
 
@@ -117,10 +117,10 @@ async def job_page(reader: Reader) -> Answer:
     step, match = job.operation, query.get("_match", "")[:200]
     log = [line for line in (step.log if step is not None else ()) if match.casefold() in line.casefold()]
     facts = (
-        ("state", state(job.state)), ("owner", text(job.owner)), ("created", when(_seconds(job.created))),
-        ("started", when(_seconds(job.started))), ("finished", when(_seconds(job.finished))),
+        ("state", state(job.state)), ("owner", text(job.owner)), ("created", when(seconds_of(job.created))),
+        ("started", when(seconds_of(job.started))), ("finished", when(seconds_of(job.finished))),
         ("took", number(_took(job), "s")), ("attempts", number(job.attempts) if job.attempts > 1 else NONE),
-        ("takeovers", number(job.takeovers or None)), ("deadline", when(_seconds(job.deadline))),
+        ("takeovers", number(job.takeovers or None)), ("deadline", when(seconds_of(job.deadline))),
         ("id", Cell(kind="code", text=job.id)),
     )  # fmt: skip
     runs = job.state in UNDER_WAY
@@ -130,10 +130,10 @@ async def job_page(reader: Reader) -> Answer:
         job=job,
         title=title_of(reader, job),
         lead=about(job),
-        acts=_acts(reader, job),
+        acts=acts_on(reader, job),
         facts=[(name, one) for name, one in facts if one.kind != "none"],
         progress=progress_of(job) if runs else None,
-        pace=_pace(step) if runs and step is not None else [],
+        pace=pace_of(step) if runs and step is not None else [],
         runs=runs,
         stage=step.stage if runs and step is not None else "",
         result=step.says if step is not None and step.stage == RESULT and not step.log else "",
@@ -143,7 +143,7 @@ async def job_page(reader: Reader) -> Answer:
     )
 
 
-def _pace(step: Any) -> list[tuple[str, str]]:
+def pace_of(step: Any) -> list[tuple[str, str]]:
     """Return how much is done, how fast, and how long it takes still, as far as that is known."""
     written = human_bytes if step.unit == "bytes" else "{:,}".format
     pace = []

@@ -1,4 +1,4 @@
-"""Calls about the server as a whole: figures over time, logs, configuration, models of the store."""
+"""Calls about the server as a whole: figures over time, logs, configuration."""
 
 from __future__ import annotations
 
@@ -11,29 +11,21 @@ import msgspec
 
 from ashore.control.server.events import EventOut, Feed
 from ashore.control.server.logs import list_logs, tail_of
+from ashore.control.server.stored import CALLS as STORED
+from ashore.control.server.stored import StoreDesk
 from ashore.core.errors import NotFound, NotReady
 from ashore.core.nearest import did_you_mean
 from ashore.data.server.history import rows_of
 from ashore.data.server.series import KEPT_S, LONG_S, READINGS, TICK_S, gathered, read
 from ashore.kit.call import EVENT_STREAM, Actor, Call, Download, Nothing
-from ashore.kit.copied import copied
 from ashore.kit.recorder import Recorder
 from ashore.kit.rights import METRICS_READ
 
 if TYPE_CHECKING:
     from ashore.kit.state import Database
-    from ashore.kit.store import BadFile, StoredModel
 
 READ: Final = "server:read"
 MOST_POINTS: Final = 1_000
-
-
-class ListsModels(Protocol):
-    """The store, as far as it is looked at here."""
-
-    def __call__(self) -> tuple[Sequence[StoredModel], Sequence[BadFile]]:
-        """Return every model and variant, and those that cannot be read. Reads the disk; not for an event loop."""
-        ...
 
 
 class AsksConfig(Protocol):
@@ -49,14 +41,13 @@ class AsksConfig(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ServerDesk:
+class ServerDesk(StoreDesk):
     """What a look at the server needs."""
 
     database: Database | None
     recorder: Recorder
     now_s: Any
     logs: Path | None = None
-    models: ListsModels | None = None
     config: AsksConfig | None = None
     feed: Feed | None = None
 
@@ -147,47 +138,6 @@ class ConfigOut(msgspec.Struct, frozen=True, kw_only=True):
     items: list[KeyOut]
 
 
-class VariantOut(msgspec.Struct, frozen=True, kw_only=True):
-    """A model as pulled, or a variant of it."""
-
-    reference: str
-    variant: str
-    """Empty for a model as pulled."""
-    digest: str
-    format: str
-    precision: str
-    """Empty where the store does not know it."""
-    num_bytes: int
-    sealed: bool
-    created_at: int
-
-
-class ModelOut(msgspec.Struct, frozen=True, kw_only=True):
-    """A model of the store with its variants."""
-
-    name: str
-    licence: str
-    source: str
-    num_bytes: int
-    """Of all variants."""
-    variants: list[VariantOut]
-
-
-class BrokenOut(msgspec.Struct, frozen=True, kw_only=True):
-    """A model that cannot be read."""
-
-    reference: str
-    problem: str
-
-
-class ModelList(msgspec.Struct, frozen=True, kw_only=True):
-    """Models of the store."""
-
-    items: list[ModelOut]
-    broken: list[BrokenOut] = []
-    """Models and variants whose manifest is missing or altered: pull them again, or remove them."""
-
-
 class FollowIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """From where on."""
 
@@ -271,20 +221,6 @@ def show_config(desk: ServerDesk, actor: Actor, asked: ConfigIn) -> ConfigOut:
     return ConfigOut(items=[one for one in items if not asked.changed or one.source != "default"])
 
 
-def show_models(desk: ServerDesk, actor: Actor, asked: Nothing) -> ModelList:
-    """List the models of the store with their variants: format, precision, size, licence, seal."""
-    if desk.models is None:
-        raise NotReady("this server has no store", hint="start the server with `ashore up`")
-    by_name: dict[str, list[StoredModel]] = {}
-    models, broken = desk.models()
-    for one in models:
-        by_name.setdefault(one.name, []).append(one)
-    return ModelList(
-        items=[_model(name, sorted(by_name[name], key=lambda one: one.variant)) for name in sorted(by_name)],
-        broken=[BrokenOut(reference=one.reference, problem=one.problem) for one in broken],
-    )
-
-
 async def list_events(desk: ServerDesk, actor: Actor, asked: EventsIn) -> EventList:
     """List what happened to jobs and releases, the oldest first, as far as the caller may read of it."""
     feed = _feed(desk)
@@ -308,9 +244,9 @@ CALLS: Final[tuple[Call, ...]] = (
     Call("server", "logs", "GET", "/server/logs", READ, show_logs, on_server=True),
     Call("server", "tail", "GET", "/server/logs/{log}", READ, show_tail, on_server=True),
     Call("server", "config", "GET", "/server/config", READ, show_config, on_server=True),
-    Call("server", "models", "GET", "/server/models", READ, show_models, on_server=True),
     Call("events", "list", "GET", "/events/kept", "", list_events),
     Call("events", "follow", "GET", "/events", "", follow_events, content_type=EVENT_STREAM),
+    *STORED,
 )
 
 
@@ -324,22 +260,3 @@ def _logs(desk: ServerDesk) -> Path:
     if desk.logs is None:
         raise NotReady("this server has no home with logs", hint="start the server with `ashore up`")
     return desk.logs
-
-
-def _model(name: str, found: Sequence[StoredModel]) -> ModelOut:
-    return ModelOut(
-        name=name,
-        licence=found[0].licence,
-        source=found[0].source,
-        num_bytes=sum(one.num_bytes for one in found),
-        variants=[
-            copied(
-                VariantOut,
-                one,
-                precision=one.recipe.get("precision", ""),
-                sealed=one.sealed is not None,
-                created_at=one.created_s,
-            )
-            for one in found
-        ],
-    )

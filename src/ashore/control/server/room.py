@@ -12,9 +12,10 @@ from typing import Any, Final
 
 import msgspec
 
-from ashore.control.server.calls import CALLS, ListsModels, ServerDesk
+from ashore.control.server.calls import CALLS, ServerDesk
 from ashore.control.server.events import Feed
 from ashore.control.server.processes import METRICS, Processes
+from ashore.control.server.stored import Shelf
 from ashore.core.errors import NotReady
 from ashore.data.server import room as data
 from ashore.kit.processes import ask
@@ -47,9 +48,10 @@ async def administer_server(context: Context) -> Opened:
     desk = ServerDesk(
         database=database,
         recorder=context.recorder,
+        rights=context.rights,
         now_s=context.clock.now_s,
         logs=None if root is None else root.logs,
-        models=context.find(ListsModels),
+        shelf=context.find(Shelf),
         config=None if root is None else partial(ask_config, root.control_socket),
         feed=feed,
     )

@@ -32,7 +32,7 @@ from ashore.kit.store.ports import ManifestRemote
 from ashore.kit.store.progress import Progress, silent
 from ashore.kit.store.recipe import DATA_SUFFIXES, DataUsed, VariantRecipe, data_used, set_digest, versions_of
 from ashore.kit.store.refs import made_name, parse_reference, pruned_name
-from ashore.kit.store.reports import BadFile, ModelFilesOnDisk, RekeyReport
+from ashore.kit.store.reports import ModelFilesOnDisk, RekeyReport
 from ashore.kit.store.service import ModelStore
 from ashore.kit.store.sources import (
     Endpoints,

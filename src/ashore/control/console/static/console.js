@@ -52,7 +52,11 @@
         method: "POST", body, headers: { "x-console-part": "main" }, redirect: "manual",
       });
       const where = answer.headers.get("location");
-      if (answer.status === 401 && where) { keep(form); location.assign(new URL(where, form.action)); return; }
+      if (where) { // to log in again, or to the thing that was made or moved
+        if (answer.status === 401) keep(form);
+        location.assign(new URL(where, form.action));
+        return;
+      }
       const kind = answer.headers.get("content-type") ?? "";
       if (!kind.startsWith("text/html")) { form.submit(); return; }
       put(await answer.text());
@@ -92,7 +96,7 @@
     due = at;
     timer = setTimeout(refresh, at - now);
   };
-  const later = () => refreshIn((hears ? SELDOM : ALONE) * (0.75 + Math.random() / 2));
+  const later = () => refreshIn(Number(place()?.dataset.live) || (hears ? SELDOM : ALONE) * (0.75 + Math.random() / 2));
   const happened = () => refreshIn(SETTLE + Math.random() * REST / 2);
   const refresh = async () => {
     const at = place();
@@ -108,7 +112,11 @@
         tags.set(at, answer.headers.get("etag") ?? "");
         const parsed = new DOMParser().parseFromString(await answer.text(), "text/html");
         const fresh = parsed.querySelector("[data-live]");
-        if (fresh && at.isConnected) { at.replaceChildren(...fresh.childNodes); at.querySelectorAll(".plot").forEach(reads); }
+        if (fresh && at.isConnected) {
+          at.dataset.live = fresh.dataset.live; // how many milliseconds it waits, where something is under way
+          at.replaceChildren(...fresh.childNodes);
+          at.querySelectorAll(".plot").forEach(reads);
+        }
       }
     } catch { /* the next one may succeed */ }
     later();
