@@ -73,6 +73,26 @@ def test_orders_are_spread_by_load(engine: VllmEngine, doubles: list[VllmDouble]
     assert sorted(len(double.bodies) for double in doubles) == [10, 10]
 
 
+def test_fronts_that_share_nothing_send_one_opening_to_one_server(doubles: list[VllmDouble]) -> None:
+    fronts = [load(*(one.url for one in doubles)), load(*(one.url for one in reversed(doubles)))]
+    openings = [bytes([number]) * 16 for number in range(12)]
+    where: dict[bytes, set[int]] = {key: set() for key in openings}
+    try:
+        for front in fronts:
+            for key in openings:
+                before = [len(one.bodies) for one in doubles]
+                run(front, order("o", [5, 6, 7], opening=key))
+                (at,) = [n for n, one in enumerate(doubles) if len(one.bodies) > before[n]]
+                where[key].add(at)
+            stats = front.stats()
+            assert (stats.opening_first, stats.opening_elsewhere) == (12, 0)
+            assert sum(one.prompt_tokens for one in stats.backends) == 36, "as the servers report their caches"
+    finally:
+        for front in fronts:
+            front.close()
+    assert all(len(found) == 1 for found in where.values()) and {n for found in where.values() for n in found} == {0, 1}
+
+
 @pytest.mark.parametrize("status_code", [500, 502, 503, 504, 429])
 def test_a_refusal_that_is_not_the_orders_fault_is_tried_elsewhere(
     engine: VllmEngine, doubles: list[VllmDouble], status_code: int

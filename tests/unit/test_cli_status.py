@@ -217,7 +217,7 @@ def test_a_release_whose_servers_are_all_out_is_named() -> None:
     def server(release: str, state: str) -> BackendShown:
         return BackendShown(
             alias="chat", release=release, url="http://h", state=state, reason="", last_error="", running=0, sent=0,
-            times_out=0,
+            times_out=0, prompt_tokens=0, cached_tokens=0,
         )  # fmt: skip
 
     def found(*servers: BackendShown) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -43,6 +43,10 @@ class BackendShown(msgspec.Struct, frozen=True, kw_only=True):
     sent: int
     """Requests since the host started."""
     times_out: int
+    prompt_tokens: int
+    """Of whole answers since then, if it reports its prefix cache."""
+    cached_tokens: int
+    """Those of them that its prefix cache had."""
 
 
 async def backends_of(served: Iterable[HasHosts]) -> list[BackendShown]:

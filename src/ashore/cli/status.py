@@ -371,7 +371,7 @@ def show(found: Status) -> None:
     if found.backends:
         print()
         table(
-            ("server", "release", "state", "running", "sent", "out", "why, or the last error"),
+            ("server", "release", "state", "running", "sent", "cached", "out", "why, or the last error"),
             [_backend_row(one) for one in found.backends],
         )
     if found.ladders:
@@ -397,7 +397,8 @@ def _row(one: ModelStatus) -> tuple[str, ...]:
 
 def _backend_row(one: BackendShown) -> tuple[str, ...]:
     why = one.reason or (f"last error: {one.last_error}" if one.last_error else "")
-    return one.url, one.release, one.state, str(one.running), str(one.sent), str(one.times_out), why
+    cached = f"{one.cached_tokens / one.prompt_tokens:.0%}" if one.prompt_tokens else "-"
+    return one.url, one.release, one.state, str(one.running), str(one.sent), cached, str(one.times_out), why
 
 
 def _ladder_row(one: LadderShown) -> tuple[str, ...]:

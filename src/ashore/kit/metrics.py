@@ -79,6 +79,11 @@ TABLE: Final[tuple[Metric, ...]] = (
     Metric("ashore_prompt_tokens", "counter", "Prompt tokens of completed answers.", ("model",)),
     Metric("ashore_cached_tokens", "counter", "Prompt tokens that came from the prefix cache.", ("model",)),
     Metric("ashore_completion_tokens", "counter", "Tokens generated in completed answers.", ("model",)),
+    Metric(
+        "ashore_openings", "counter",
+        "Requests of a model with several replicas, by where they went: first (of their opening), elsewhere.",
+        ("model", "replica"),
+    ),
     Metric("ashore_cache_lookups", "counter", "Cache lookups of cacheable requests, by result.", ("model", "result")),
     Metric("ashore_cache_bytes", "gauge", "Memory used by cached answers in this worker."),
     Metric("ashore_cache_entries", "gauge", "Cached answers and finished responses in this worker."),
@@ -155,6 +160,8 @@ HOST_TABLE: Final[tuple[Metric, ...]] = (
     Metric("ashore_host_accepted_tokens", "counter", "Proposed tokens that answers go on with.", _BY_HOST),
     Metric("ashore_host_preemptions", "counter", "Sequences preempted because the KV cache was full.", _BY_HOST),
     Metric("ashore_host_block_tokens", "gauge", "Tokens in a block of the KV cache; 0: it has none.", _BY_HOST),
+    Metric("ashore_host_opening_first", "counter", "Orders sent to the server of their opening.", _BY_HOST),
+    Metric("ashore_host_opening_elsewhere", "counter", "Orders sent to another server, for its load.", _BY_HOST),
     Metric("ashore_host_adapters", "gauge", "LoRA adapters that are loaded.", _BY_HOST),
     Metric("ashore_host_rung", "gauge", "Rung of the ladder that computes now; 0: the most exact.", _BY_HOST),
     Metric("ashore_host_rung_switches", "counter", "Changes of the rung since load.", _BY_HOST),
@@ -167,6 +174,8 @@ HOST_TABLE: Final[tuple[Metric, ...]] = (
     Metric("ashore_host_backend_running", "gauge", "Orders on a server of another machine.", _BY_BACKEND),
     Metric("ashore_host_backend_orders", "counter", "Orders sent to a server of another machine.", _BY_BACKEND),
     Metric("ashore_host_backend_ejections", "counter", "Times a server of another machine was put out.", _BY_BACKEND),
+    Metric("ashore_host_backend_prompt_tokens", "counter", "Prompt tokens of a server that reports hits.", _BY_BACKEND),
+    Metric("ashore_host_backend_cached_tokens", "counter", "Those that its prefix cache had.", _BY_BACKEND),
 )  # fmt: skip
 """Of engine hosts, as each reports them: `data/path` sets the whole of each before a page is made."""
 

@@ -14,6 +14,7 @@ Where to add what:
 
 from ashore.core.kinds import EngineKind
 from ashore.core.sampling import Sampling
+from ashore.data.engines.affinity import Affinity, Turn
 from ashore.data.engines.card import EngineCard, Precision, Program
 from ashore.data.engines.cards import (
     CARDS,

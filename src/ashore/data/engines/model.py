@@ -132,6 +132,8 @@ class GenerateOrder(msgspec.Struct, frozen=True, kw_only=True):
     prefix_partition: str = ""
     """Prefix-cache blocks are shared only between orders with equal partition and adapter. The request path puts the
     tenant here unless the operator allows sharing."""
+    opening: bytes = b""
+    """Hash of what its conversation begins with, for engines that choose among servers; empty: unknown."""
     tenant: str = ""
     """Tenant for fair turns in compiling grammars."""
     kept: bool = True
@@ -245,6 +247,10 @@ class BackendStatus(msgspec.Struct, frozen=True, kw_only=True):
     """Orders since the start."""
     times_out: int = 0
     """How often it was put out since the start."""
+    prompt_tokens: int = 0
+    """Of whole answers since the start, if it reports its prefix cache."""
+    cached_tokens: int = 0
+    """Those of them that its prefix cache had."""
 
 
 class EngineStats(msgspec.Struct, frozen=True, kw_only=True):
@@ -284,5 +290,9 @@ class EngineStats(msgspec.Struct, frozen=True, kw_only=True):
     rung_switches: int = 0
     rung_tokens: dict[str, int] = {}
     """Tokens generated, by precision, of an engine with rungs."""
+    opening_first: int = 0
+    """Orders that went to the server where their opening was expected, of an engine that chooses among servers."""
+    opening_elsewhere: int = 0
+    """Those that another server was expected to answer sooner."""
     backends: tuple[BackendStatus, ...] = ()
     """Servers of other machines that it gives its orders to."""

@@ -20,7 +20,7 @@ from msgspec.structs import replace
 
 from ashore.core.clock import Clock
 from ashore.data.dispatch import EVERY_S, LEARNED, Backend, ByCost, CheapestInTime, Device, Fleet, Rates, Request
-from ashore.data.engines import EngineInfo
+from ashore.data.engines import EngineInfo, Turn
 from ashore.data.path.ports import Replica, ServedText
 from ashore.data.path.replicas import Ability, ReplicaSet, Seat
 from ashore.data.path.section import RouteByCost
@@ -112,6 +112,7 @@ class Placed:
 @dataclass(slots=True, eq=False)
 class _Waiter:
     request: Request
+    turn: Turn
     sequences: int
     can: Callable[[EngineInfo], bool]
     placed: asyncio.Future[Placed | None]
@@ -186,6 +187,7 @@ class ByCostRoute:
         sequences: int,
         due_at: float,
         can: Callable[[EngineInfo], bool],
+        turn: Turn,
     ) -> Placed | None:
         """Wait for a place and return it; None if no live model can answer the request. Cancel to leave.
 
@@ -195,6 +197,7 @@ class ByCostRoute:
             sequences: Answers requested.
             due_at: When the whole answer is due, in monotonic seconds.
             can: Whether an engine supports the request.
+            turn: Takes the choice among the replicas of the model, which is by opening.
         """
         barred = tuple(one.alias for one in self._members if not self._can(one, can))
         if len(barred) == len(self._members):
@@ -207,7 +210,7 @@ class ByCostRoute:
             deadline_s=due_at - self._zero_s,
             barred=barred,
         )
-        waiter = _Waiter(request, sequences, can, asyncio.get_running_loop().create_future())
+        waiter = _Waiter(request, turn, sequences, can, asyncio.get_running_loop().create_future())
         self._waiting[request.number] = waiter
         self._look()
         try:
@@ -355,13 +358,16 @@ class ByCostRoute:
     def _begin(self, begin: Mapping[int, int], fleet: Fleet, now_s: float) -> None:
         for number, at in begin.items():
             if number in self._waiting and fleet.room(at):
-                self._start(self._waiting[number], self._members[at], fleet.idlest(at), now_s)
+                self._start(self._waiting[number], self._members[at], now_s)
 
-    def _start(self, waiter: _Waiter, member: _Member, device: Device, now_s: float) -> None:
-        seat = next(seat for seat, one in member.devices.items() if one is device)
-        replica, model = seat.replica, member.model
-        if replica is None or model is None or waiter.placed.done():
+    def _start(self, waiter: _Waiter, member: _Member, now_s: float) -> None:
+        model = member.model
+        free = [seat for seat, one in member.devices.items() if seat.replica is not None and not one.is_full]
+        if model is None or not free or waiter.placed.done():
             return
+        seat = model.replicas.affinity.choose(waiter.turn, free)
+        replica, device = seat.replica, member.devices[seat]
+        assert replica is not None, "it was live in this turn of the loop"
         del self._waiting[waiter.request.number]
         crowd_s = device.crowd(now_s)
         device.begin(waiter.request, now_s)
@@ -380,7 +386,7 @@ class ByCostRoute:
             for waiter in list(self._waiting.values()):
                 request, backend = waiter.request, fleet.backends[at]
                 if backend.takes(request) and not (is_known and backend.could_answer(request)):
-                    self._start(waiter, member, fleet.idlest(at), now_s)
+                    self._start(waiter, member, now_s)
                     break
 
     def _bar_who_is_away(self) -> None:

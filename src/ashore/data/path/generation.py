@@ -18,7 +18,7 @@ from ashore.core.clock import Clock
 from ashore.core.errors import AshoreError, BudgetExceeded, DeadlineExceeded, HostDied, KillsHosts, Preempted
 from ashore.core.ids import RequestId
 from ashore.data.authority import Principal
-from ashore.data.engines import EngineInfo, Grammar, ScoreText, partition_of
+from ashore.data.engines import EngineInfo, Grammar, ScoreText, Turn, partition_of
 from ashore.data.path.admission import Background, background_of, cost_of, preempted
 from ashore.data.path.answer import Answer
 from ashore.data.path.assembly import echoed, nothing_more, usage_of
@@ -30,6 +30,7 @@ from ashore.data.path.guards import Budgets, Reservation
 from ashore.data.path.model import GenerationRequest, Hear, ServingEvent, Started, Usage
 from ashore.data.path.model_registry import Roster
 from ashore.data.path.models import LoadedModel
+from ashore.data.path.opening import opening_of
 from ashore.data.path.orders import Prompt, check_features, make_orders
 from ashore.data.path.ports import Replica, ServedText, StartsOrders
 from ashore.data.path.prompt import PromptReader
@@ -312,6 +313,8 @@ class FreshAnswers:
         """
         deaths, first_at = request.deaths, 0.0
         answers: list[Answer] = []
+        partition = self._partition(principal.tenant, request.prefix_salt)
+        opening = opening_of(request, partition, model.served.adapter)
 
         def check() -> None:
             self._check_answers(model, request.model, deaths)
@@ -319,6 +322,7 @@ class FreshAnswers:
         def begin() -> None:
             nonlocal first_at
             first_at = self._clock.monotonic_s()
+            turn.begin_at(seat)
             self._metrics.observe("ashore_ttft_seconds", first_at - times.arrived, request.model)
             precision = next((one.precisions[0] for one in answers if one.precisions), "")
             for event in head:  # until here another release could have answered
@@ -329,11 +333,11 @@ class FreshAnswers:
         for attempt in range(1, MOST_ATTEMPTS + 1):
             most_s = max(0.0, deadline.begin_by - self._clock.monotonic_s())
             patience = partial(self._patience_s, model, request.model, most_s, falls_back=request.fallback)
-            placed = None
+            placed, turn = None, Turn(opening=opening, prompt_tokens=len(prompt.ids))
             if model.by_cost is not None and not self._aside:
-                placed = await self._place(model.by_cost, request, prompt, times, deadline)
+                placed = await self._place(model.by_cost, request, prompt, times, deadline, turn)
             if placed is None:
-                seat, replica = await model.replicas.pick(patience, check)
+                seat, replica = await model.replicas.pick(patience, check, turn)
                 info = replica.info
             else:
                 info = placed.replica.info
@@ -344,7 +348,8 @@ class FreshAnswers:
                 order_prefix=f"{self._prefix}.{next(self._serial):x}",
                 stop_token_ids=(*model.text.eos_token_ids, *(model.text.gap_stop_ids if request.suffix else ())),
                 tenant=principal.tenant,
-                partition=self._partition(principal.tenant, request.prefix_salt),
+                partition=partition,
+                opening=opening,
                 min_precision=info.precision if self._aside and info.rungs else request.min_precision,
                 adapter=model.served.adapter,
             )
@@ -352,6 +357,9 @@ class FreshAnswers:
             reservation.made(len(prompt.ids), 0)
             started_at = self._clock.monotonic_s()
             seat.in_flight += len(orders)
+            turn.wait_at(seat)
+            if turn.rank >= 0:
+                self._metrics.add("ashore_openings", 1, request.model, "elsewhere" if turn.rank else "first")
             feed = Feed(
                 self._bounded(replica, request, prompt, model.text),
                 orders,
@@ -374,6 +382,7 @@ class FreshAnswers:
                     feed.cut("deadline")  # a partial answer is worth keeping
                 last_at = self._clock.monotonic_s()
                 usage = usage_of(prompt, answers, info)
+                (model if placed is None else placed.model).replicas.affinity.learn(turn, usage.cached_tokens)
                 if usage.precision:
                     self._metrics.add("ashore_precision_answers", 1, request.model, usage.precision)
                 per_choice = usage.completion_tokens / request.num_choices
@@ -413,6 +422,7 @@ class FreshAnswers:
                 raise
             finally:
                 seat.in_flight -= len(orders)
+                turn.begin_at(seat)
                 feed.close()
                 if placed is not None:
                     placed.leave()
@@ -420,7 +430,12 @@ class FreshAnswers:
 
     @staticmethod
     async def _place(
-        route: ByCostRoute, request: GenerationRequest, prompt: Prompt, times: _Times, deadline: Deadline
+        route: ByCostRoute,
+        request: GenerationRequest,
+        prompt: Prompt,
+        times: _Times,
+        deadline: Deadline,
+        turn: Turn,
     ) -> Placed | None:
         """Wait for a place and return it; None if no model of the route has hosts.
 
@@ -448,6 +463,7 @@ class FreshAnswers:
                     sequences=request.num_choices,
                     due_at=due_at,
                     can=can,
+                    turn=turn,
                 )
         except TimeoutError as fault:
             if not alarm.expired():

@@ -26,3 +26,5 @@ def set_hosts(metrics: Metrics, stats: Mapping[tuple[str, str], EngineStats]) ->
     metrics.set_all("ashore_host_backend_running", {labels: float(one.running) for labels, one in backends})
     metrics.set_all("ashore_host_backend_orders", {labels: float(one.sent) for labels, one in backends})
     metrics.set_all("ashore_host_backend_ejections", {labels: float(one.times_out) for labels, one in backends})
+    metrics.set_all("ashore_host_backend_prompt_tokens", {labels: float(one.prompt_tokens) for labels, one in backends})
+    metrics.set_all("ashore_host_backend_cached_tokens", {labels: float(one.cached_tokens) for labels, one in backends})

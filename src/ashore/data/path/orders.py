@@ -160,6 +160,7 @@ def make_orders(
     stop_token_ids: tuple[int, ...],
     tenant: TenantId,
     partition: str,
+    opening: bytes = b"",
     min_precision: str = "",
     adapter: str = "",
 ) -> list[GenerateOrder]:
@@ -186,6 +187,7 @@ def make_orders(
             lookup=request.lookup,
             priority=min(0, request.priority),  # above 0 it orders the requests of its tenant alone: see `fairness`
             prefix_partition=partition,
+            opening=opening,
             kept=not request.cache.no_store,
             tenant=tenant,
             min_precision=min_precision,

@@ -1,4 +1,4 @@
-"""The replicas behind one alias: kept connected in the background, chosen by least load."""
+"""The replicas behind one alias: kept connected in the background, chosen by opening (`Affinity`) or by least load."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from ashore.core.errors import AshoreError, Draining, HostDied, NotReady
-from ashore.data.engines import EngineInfo
+from ashore.data.engines import Affinity, EngineInfo, Turn
 from ashore.data.path.ports import Replica
 from ashore.data.residency import Served
 
@@ -31,12 +31,22 @@ class Seat:
         self.socket = socket
         self.in_flight = 0
         """Sequences of this worker that run there."""
+        self.waiting_tokens = 0.0
+        """Prompt tokens of requests of this worker without a first token, less those expected in its prefix cache."""
         self._factory = factory
         self._changed = changed
         self._replica: Replica | None = None
         self._drains: Replica | None = None
         """The replica that takes nothing new: it ends once its answers have."""
         self._task: asyncio.Task[None] | None = None
+
+    @property
+    def name(self) -> str:
+        return self.socket
+
+    @property
+    def running(self) -> int:
+        return self.in_flight
 
     @property
     def replica(self) -> Replica | None:
@@ -116,6 +126,7 @@ class ReplicaSet:
         self._on_change = changed
         self.residence: Served | None = None
         """Its status as reported by the supervisor, if it is loaded on demand."""
+        self.affinity = Affinity()
         self._info: EngineInfo | None = None
         self._arrived = asyncio.Event()
         self._gone_at: float | None = None
@@ -194,19 +205,24 @@ class ReplicaSet:
         self._arrived.set()
 
     async def pick(
-        self, patience_s: Callable[[], float], check: Callable[[], None] = lambda: None
+        self,
+        patience_s: Callable[[], float],
+        check: Callable[[], None] = lambda: None,
+        turn: Turn | None = None,
     ) -> tuple[Seat, Replica]:
-        """Return the live replica with the fewest of our sequences; waits for one that restarts.
+        """Return the live replica for a turn, without one that with the fewest of our sequences; waits for one that
+        restarts.
 
         Args:
             patience_s: Returns the longest wait. Called again after every change: hosts may be gone before this worker
                 learns that a release loads in their place, which allows a longer wait.
             check: Called before each wait, and whenever something has changed: raises if waiting is pointless.
+            turn: The request that is to be placed.
 
         Raises:
             NotReady: none was ever ready (at once), or none came back in that time.
         """
-        found = least_loaded(self._seats)
+        found = self._choose(turn)
         if found is not None:
             return found
         if self._info is None:
@@ -214,7 +230,7 @@ class ReplicaSet:
         began_at, wait_s = asyncio.get_running_loop().time(), 0.0
         try:
             async with asyncio.timeout(None) as alarm:
-                while (found := least_loaded(self._seats)) is None:
+                while (found := self._choose(turn)) is None:
                     check()
                     wait_s = max(wait_s, patience_s())
                     alarm.reschedule(began_at + wait_s)
@@ -228,6 +244,14 @@ class ReplicaSet:
             ) from fault
         return found
 
+    def _choose(self, turn: Turn | None) -> tuple[Seat, Replica] | None:
+        """Return the live seat for a turn; without one that with the fewest sequences, the first of equals."""
+        live = {seat: replica for seat in self._seats if (replica := seat.replica) is not None}
+        if not live:
+            return None
+        seat = min(live, key=lambda one: one.in_flight) if turn is None else self.affinity.choose(turn, tuple(live))
+        return seat, live[seat]
+
     def _changed(self) -> None:
         for replica in self.live:
             self._info = replica.info
@@ -237,16 +261,6 @@ class ReplicaSet:
         elif self._gone_at is None:
             self._gone_at = asyncio.get_running_loop().time()
         self._on_change()
-
-
-def least_loaded(seats: Sequence[Seat]) -> tuple[Seat, Replica] | None:
-    """Return the live seat with the fewest sequences, the first of equals; None if none is live."""
-    best: tuple[Seat, Replica] | None = None
-    for seat in seats:
-        replica = seat.replica
-        if replica is not None and (best is None or seat.in_flight < best[0].in_flight):
-            best = seat, replica
-    return best
 
 
 def died(error: AshoreError) -> bool:

@@ -28,6 +28,7 @@ from ashore.core.errors import (
     UnsupportedByEngine,
 )
 from ashore.core.ids import OrderId
+from ashore.data.engines.affinity import Turn
 from ashore.data.engines.failures import failed
 from ashore.data.engines.model import (
     BackendStatus,
@@ -156,7 +157,8 @@ class VllmEngine:
         except AshoreError as error:
             self._push(failed(order.order_id, error))
             return
-        live = self._live[order.order_id] = Live(order=order, prompt_tokens=len(order.prompt_ids))
+        turn = Turn(opening=order.opening, prompt_tokens=len(order.prompt_ids))
+        live = self._live[order.order_id] = Live(order=order, turn=turn, prompt_tokens=turn.prompt_tokens)
         self._network().call_soon_threadsafe(self._start, live)
 
     def cancel(self, order_id: OrderId) -> None:
@@ -236,6 +238,7 @@ class VllmEngine:
 
     def stats(self) -> EngineStats:
         info, servers = self._info, self._servers
+        placed = servers.pool.affinity.placed if servers is not None else (0, 0)
         return EngineStats(
             running=len(self._live),
             kv_tokens_used=sum(live.prompt_tokens + live.made for live in self._live.values()),
@@ -246,10 +249,13 @@ class VllmEngine:
             completion_tokens=self._completion_tokens,
             scored_tokens=self._scored_tokens,
             adapters=len(self._adapters),
+            opening_first=placed[0],
+            opening_elsewhere=placed[1],
             backends=tuple(
                 BackendStatus(
                     url=one.url, state="draining" if one.drains else one.state, reason=one.reason,
                     last_error=one.last_error, running=one.running, sent=one.sent, times_out=one.times_out,
+                    prompt_tokens=one.prompt_tokens, cached_tokens=one.cached_tokens,
                 )
                 for one in (servers.pool.backends if servers is not None and self._process is None else ())
             ),

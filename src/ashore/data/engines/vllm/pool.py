@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from ashore.data.engines.affinity import Affinity, Turn
+
 State = Literal["new", "ready", "out"]
 
 FAILURES_OUT: Final = 3
@@ -35,8 +37,14 @@ class Backend:
     last_error: str = ""
     """Its last error, also while it is ready."""
     running: int = 0
+    waiting_tokens: float = 0.0
+    """Prompt tokens of orders without a first token, less those expected in its prefix cache."""
     sent: int = 0
     """Orders since the start."""
+    prompt_tokens: int = 0
+    """Of whole answers since the start."""
+    cached_tokens: int = 0
+    """Those of them that its prefix cache had."""
     times_out: int = 0
     by_orders: bool = False
     """Whether orders broke there, so that a probe alone does not bring it back."""
@@ -46,12 +54,17 @@ class Backend:
     due_s: float = 0.0
     """When the next trial may be sent, of one that is out."""
 
+    @property
+    def name(self) -> str:
+        return self.url
+
 
 class Pool:
     """Every server of one engine."""
 
     def __init__(self, urls: Collection[str]) -> None:
         self.backends = tuple(Backend(url=url) for url in urls)
+        self.affinity = Affinity()
 
     def set(self, listed: Mapping[str, bool]) -> None:
         """Set the list of servers. The state of remaining ones is kept.
@@ -69,19 +82,21 @@ class Pool:
         """The servers that get orders."""
         return tuple(one for one in self.backends if one.state == "ready" and not one.drains)
 
-    def pick(self, now_s: float, tried: Collection[str] = ()) -> Backend | None:
+    def pick(self, now_s: float, tried: Collection[str] = (), turn: Turn | None = None) -> Backend | None:
         """Return the server for an order, None if none is available now.
 
-        The least loaded ready one; of equals the one with the fewest orders so far; one on which this order failed only
-        if there is no other. One whose trial is due goes first.
+        By `Affinity` for a `turn` with an opening. Else the least loaded ready one, of equals the one with the fewest
+        orders so far. One on which this order failed only if there is no other. One whose trial is due goes first.
         """
         ready = self.ready
         for one in self.backends:
             is_due = self._awaits_trial(one) and one.due_s <= now_s
             if is_due and not (ready and one.url in tried):
                 return one
-        fresh = [one for one in ready if one.url not in tried]
-        return min(fresh or ready, key=lambda one: (one.running, one.sent), default=None)
+        fresh = [one for one in ready if one.url not in tried] or ready
+        if turn is not None and turn.opening and fresh:
+            return self.affinity.choose(turn, fresh)
+        return min(fresh, key=lambda one: (one.running, one.sent), default=None)
 
     def next_trial_s(self) -> float | None:
         """Return when the next trial is due; None if none is pending, or all of them run."""
@@ -92,14 +107,24 @@ class Pool:
         return one.state == "out" and one.by_orders and not one.running and not one.drains
 
     @contextmanager
-    def running(self, one: Backend) -> Iterator[None]:
-        """Count an order that runs on a server."""
+    def running(self, one: Backend, turn: Turn | None = None) -> Iterator[None]:
+        """Count an order that runs on a server; its `turn` as waiting until it begins."""
         one.running += 1
         one.sent += 1
+        if turn is not None:
+            turn.wait_at(one)
         try:
             yield
         finally:
             one.running -= 1
+            if turn is not None:
+                turn.begin_at(one)
+
+    def ended(self, one: Backend, turn: Turn, cached_tokens: int) -> None:
+        """Count a whole answer whose server reports its prefix cache, and learn from it."""
+        one.prompt_tokens += turn.prompt_tokens
+        one.cached_tokens += cached_tokens
+        self.affinity.learn(turn, cached_tokens)
 
     def answered(self, one: Backend) -> bool:
         """Record that an order got its first token there; return whether that brought the server back."""

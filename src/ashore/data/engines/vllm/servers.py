@@ -27,6 +27,7 @@ from ashore.core.errors import (
     UnsupportedByEngine,
 )
 from ashore.core.serversent import DONE
+from ashore.data.engines.affinity import Turn
 from ashore.data.engines.model import EngineEvent, Finished, FleetServer, Token
 from ashore.data.engines.vllm import wire
 from ashore.data.engines.vllm.pool import Backend, Pool
@@ -303,9 +304,9 @@ class Servers:
         tried: set[str] = set()
         attempts, deaths, until_s = 0, 0, time.monotonic() + PATIENCE_S
         while True:
-            one = await self._free(tried, until_s)
+            one = await self._free(tried, until_s, live.turn)
             try:
-                with self.pool.running(one):
+                with self.pool.running(one, live.turn):
                     await self._run_on(live, one)
                 return
             except Elsewhere as verdict:
@@ -327,9 +328,9 @@ class Servers:
                 if verdict.busy and len(tried) >= len(self.pool.ready):
                     await asyncio.sleep(BUSY_S)
 
-    async def _free(self, tried: set[str], until_s: float) -> Backend:
+    async def _free(self, tried: set[str], until_s: float, turn: Turn | None = None) -> Backend:
         """Wait for an available server for an order and return it."""
-        while (one := self.pool.pick(time.monotonic(), tried)) is None:
+        while (one := self.pool.pick(time.monotonic(), tried, turn)) is None:
             trial_s = self.pool.next_trial_s()
             wake_s = until_s if trial_s is None else min(until_s, trial_s)
             self._changed.clear()
@@ -383,7 +384,7 @@ class Servers:
         order, talk = live.order, self._talks[one]
         end: wire.Choice | None = None
         stop_token_id: int | None = None
-        too_many = False
+        too_many, cached_tokens = False, None
         async with contextlib.aclosing(events(one.url, answer)) as found:
             async for data in found:
                 talk.heard_s = time.monotonic()
@@ -395,7 +396,7 @@ class Servers:
                     raise Elsewhere(EngineFailed(f"the vLLM server at {one.url} ended the stream: {words}"))
                 if chunk.usage is not None and chunk.usage.prompt_tokens_details is not None:
                     told = chunk.usage.prompt_tokens_details.cached_tokens or 0
-                    live.cached_tokens = min(max(0, told), live.prompt_tokens)
+                    live.cached_tokens = cached_tokens = min(max(0, told), live.prompt_tokens)
                 for choice in chunk.choices:
                     rows = wire.token_rows(choice, order.top_logprobs)
                     if choice.finish_reason is not None:
@@ -406,6 +407,8 @@ class Servers:
                             stop_token_id = choice.stop_reason
                     room = order.max_new_tokens - live.made
                     too_many = too_many or len(rows) > room
+                    if rows and not live.made:
+                        live.turn.begin_at(one)
                     for token_id, logprob, top in rows[:room]:
                         live.made += 1
                         self._tell(Token(order.order_id, token_id, logprob, top))
@@ -420,6 +423,8 @@ class Servers:
         if end is None or end.finish_reason not in ("stop", "length"):
             what = "ended before the answer did" if end is None else f"ended with {end.finish_reason!r}"
             raise Elsewhere(EngineFailed(f"the stream of {one.url} {what}", hint="see the log of that server"))
+        if cached_tokens is not None:
+            self.pool.ended(one, live.turn, cached_tokens)
         reason = "length" if end.finish_reason == "length" else "stop"
         self._tell(
             Finished(order.order_id, reason, live.prompt_tokens, live.cached_tokens, live.made, stop_token_id)  # type: ignore[arg-type]

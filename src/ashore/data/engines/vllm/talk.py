@@ -12,6 +12,7 @@ import httpx
 
 from ashore.core.errors import AshoreError, EngineFailed, PermissionDenied, SourceUnreachable
 from ashore.core.serversent import ServerSent
+from ashore.data.engines.affinity import Turn
 from ashore.data.engines.model import GenerateOrder
 from ashore.data.engines.vllm import wire
 from ashore.kit.decode import UNDECODABLE
@@ -31,6 +32,7 @@ class Live:
     cancels."""
 
     order: GenerateOrder
+    turn: Turn
     task: asyncio.Task[None] | None = None
     made: int = 0
     prompt_tokens: int = 0
