@@ -8,7 +8,7 @@ DEV := $(VENV)/.stamps/dev
 PIP_FLAGS := --disable-pip-version-check --no-input --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up up-front test fuzz check bench bench-optimise bench-front trace docs train test-train test-full test-clients test-vllm test-fleet test-ray test-schemas test-lm-eval test-langchain test-openapi test-learn test-training-kills bench-training bundle test-bundle lock proto format clean test-wheel test-prometheus record test-image test-kubernetes test-doctor test-drills bench-doctor bench-drills test-console test-ledger examples
+.PHONY: help setup up up-front test fuzz check bench bench-optimise bench-front trace docs train test-train test-full test-clients test-vllm test-fleet test-ray test-schemas test-lm-eval test-langchain test-openapi test-learn test-training-kills bench-training bundle test-carry lock proto format clean test-wheel test-prometheus record test-image test-kubernetes test-doctor test-drills bench-doctor bench-drills test-console test-ledger examples
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -149,11 +149,11 @@ bench-training: dev ## Measure what checkpoints and data cost a training run (AR
 	@sh deploy/torch.sh install $(VENV)
 	@$(BIN)/python -m benchmarks.training_io $(ARGS)
 
-bundle: setup ## Write one tar that installs and answers with no network (ARGS="--config ashore.toml": with every form of it)
-	@$(BIN)/python deploy/bundle/make_bundle.py $(ARGS)
+bundle: setup ## Write a stick: it installs and answers on a machine with Linux and nothing else (ARGS="--ssh-key release --arch aarch64")
+	@$(BIN)/python -m deploy.bundle.make_bundle $(ARGS)
 
-test-bundle: dev ## Install the bundle with the network cut, and ask it something
-	@$(BIN)/python -m pytest -m full tests/acceptance/test_up_bundle.py
+test-carry: dev ## Carry a stick into trees of Debian 11, 12 and 13 with nothing installed, and ask each (root, debootstrap; says what it skips)
+	@$(BIN)/python -m pytest -m full -rs -s tests/acceptance/test_carry.py $(ARGS)
 
 test-image: dev ## Build the image with buildah, run it in every form, and render the chart with helm (says what it lacks)
 	@HELM=$$(sh deploy/helm.sh $(VENV)) && PATH="$$HELM:$$PATH" $(BIN)/python -m pytest -m full -rs -s tests/acceptance/test_up_image.py tests/unit/deployment $(ARGS)

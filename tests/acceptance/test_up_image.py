@@ -53,17 +53,14 @@ def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
 
 
 @pytest.fixture(scope="module")
-def context(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder that an image is built in: wheels as the lock names them, and ours."""
-    kept = cache / "wheels"
-    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet", "wheel", "--find-links", str(kept)]
-    locked = ["--require-hashes", "--requirement", str(PROJECT / "requirements.lock")]
-    folder = tmp_path_factory.mktemp("context")
-    subprocess.run([*pip, "--wheel-dir", str(folder / "wheels"), *locked], check=True, timeout=900)
-    own = ["--no-deps", "--no-build-isolation", str(PROJECT)]
-    subprocess.run([*pip, "--wheel-dir", str(folder / "wheels"), *own], check=True, timeout=300)
-    shutil.copytree(folder / "wheels", kept, dirs_exist_ok=True, ignore=shutil.ignore_patterns("ashore-*"))
-    return folder
+def context(demo_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The directory that an image is built in: a stick."""
+    words = ["--home", str(demo_home), "--output", str(tmp_path_factory.mktemp("context"))]
+    made = subprocess.run(
+        [sys.executable, "-m", "deploy.bundle.make_bundle", *words], cwd=PROJECT, stdout=subprocess.PIPE, text=True,
+        check=True, timeout=1200,
+    )  # fmt: skip
+    return Path(made.stdout.strip())
 
 
 @pytest.fixture(scope="module")

@@ -87,10 +87,10 @@ class Rig:
         return result.stdout
 
     def base(self, tar: Path) -> str:
-        """Return an image of the smallest Debian with Python, made once into `tar`."""
+        """Return an image of the smallest Debian, made once into `tar`."""
         if not tar.is_file():
             made = tar.with_suffix(".part.tar")
-            include = "--include=ca-certificates,python3,python3-venv"
+            include = "--include=ca-certificates"
             self._run(["mmdebstrap", "--quiet", "--variant=minbase", include, "trixie", str(made)], timeout_s=900)
             made.rename(tar)
         container = self.build("from", "scratch").strip()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 import socket
@@ -11,17 +12,22 @@ from pathlib import Path
 import pytest
 from memory_keeper import MemoryKeeper
 from page_run import blocks_of
+from store_making import make_store
 from tiny_head import write_head
 from tiny_models import make_tiny_model
 
 from ashore.cli.bootstrap import build_store
+from ashore.cli.bootstrap.plans import gather_facts
+from ashore.cli.bootstrap.state import open_state
 from ashore.cli.main import main
 from ashore.cli.upplan import Request, plan_and_fetch, plan_without_fetching
+from ashore.cli.uptune import untuned
 from ashore.core.errors import Conflict, InvalidSpec, UnknownModel
 from ashore.data.engines import read_inventory
 from ashore.kit.settings import read_settings
 from ashore.kit.store import name_of_source
 from ashore.machine.config import parse_spec
+from ashore.machine.planning import StoreWorkshop
 
 BURSTS = Path(__file__).parents[2] / "docs" / "how-to" / "answer-bursts-in-time.md"
 Dry = Callable[..., tuple[int, str, str]]
@@ -223,3 +229,28 @@ def test_a_directory_is_taken_as_it_is_now_or_refused(tmp_path: Path, monkeypatc
     with pytest.raises(Conflict, match="changed after tiny was sealed from it"):
         start(tmp_path / "tiny")
     assert store.resolve("tiny").digest == sealed
+
+
+def test_a_variant_that_was_imported_alone_is_served_by_the_name_of_its_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stick brings the prepared form and not the original, at half the size."""
+    monkeypatch.setenv("ASHORE_HOME", str(tmp_path / "home"))
+    settings = read_settings()
+    elsewhere = make_store(tmp_path / "elsewhere")
+    parent = elsewhere.pull(str(make_tiny_model(tmp_path / "tiny", "llama")))
+    made = tmp_path / "made"
+    made.mkdir()
+    (made / "openvino_model.xml").write_text("<net/>")
+    (made / "openvino_model.bin").write_bytes(b"\1" * 5000)
+    variant = elsewhere.add_variant(parent, "int8", made, format="openvino", weights="openvino_model.xml", recipe={})
+    store = build_store(settings.home)
+    store.import_tar(elsewhere.export("tiny@int8", tmp_path / "tiny-int8.tar"))
+    spec = parse_spec('[[model]]\nname = "tiny"\n')
+    state = open_state(settings)
+    plan, _ = plan_and_fetch(spec, dataclasses.replace(settings, offline=True), read_inventory())
+    assert [(one.reference, one.alias) for one in plan.models] == [("tiny@int8", "tiny")]
+    assert untuned(spec, plan, store, state) == ()
+    described = StoreWorkshop(lambda: store, lambda alias: {}, gather_facts).describe_plan(plan.models[0])
+    assert described.parts["weights"] == variant.digest and "tokenizer" in described.parts
+    state.close()

@@ -50,6 +50,7 @@ _OWN = {
     "example": "Run an application built on ashore; write its report.",
     "config": "Show every key of ashore.toml and its value.",
     "deploy": "Render images, containers and Kubernetes objects from ashore.toml.",
+    "bundle": "Check a stick with a new release before it is installed.",
     "fleet": "Add engine nodes to a model, drain them and remove them.",
     "site": "Serve models at branch offices: assign, roll out, watch.",
     "assistant": "Manage your assistants: a model with a system prompt.",

@@ -16,7 +16,8 @@ import cyclopts
 import ashore
 from ashore.core.errors import InvalidRequest, MissingExtra
 from ashore.core.nearest import did_you_mean
-from ashore.kit.extras import SOURCE
+from ashore.kit.carried import carried
+from ashore.kit.extras import SOURCE, how_to_install
 from ashore.kit.folders import make_folder
 
 app = cyclopts.App(name="example", help="Run an application built on ashore; write its report.")
@@ -76,7 +77,9 @@ def run(name: str, /, *, small: Flag = False, out: Path | None = None) -> None:
         wanted = " ".join(f"'{one}'" for one in lacking)
         raise MissingExtra(
             f"the example {name} needs packages that are not installed: {', '.join(lacking)}",
-            hint=f"{sys.executable} -m pip install {wanted}; without a network: `pip download -d wheels {wanted}` on a "
+            hint=how_to_install("examples")
+            if carried() is not None
+            else f"{sys.executable} -m pip install {wanted}; without a network: `pip download -d wheels {wanted}` on a "
             "machine that has one, carry the directory here, and add `--no-index --find-links wheels` to the install",
         )
     target = (out or Path(f"{name}-report")).absolute()

@@ -324,6 +324,26 @@ def with_pulled(
     return structs.replace(spec, models=(*spec.models, *more)), tuple(notes)
 
 
+def by_what_is_stored(spec: Spec, store: ModelStore) -> Spec:
+    """Return the spec with the prepared variant of each model whose original is not in the store: a stick brings the
+    variant alone, at half the size. The name that clients use stays."""
+    from ashore.cli.bootstrap.variants import is_prepared
+
+    stored = [model for model in store.list() if model.variant and is_prepared(model.variant)]
+    stored.sort(key=lambda model: (model.variant != DEFAULT.variant, model.variant))
+
+    def named(section: ModelSection) -> ModelSection:
+        name = section.name
+        if section.engine.fleet or section.engine.kind not in ("auto", DEFAULT.kind) or is_source(name):
+            return section
+        form = next((model for model in stored if model.name == name), None)
+        if form is None or not _is_absent(store, name):
+            return section
+        return structs.replace(section, name=form.reference, alias=section.alias or name)
+
+    return structs.replace(spec, models=tuple(named(section) for section in spec.models))
+
+
 def plan_without_fetching(
     spec: Spec, settings: Settings, inventory: Inventory, running: Plan | None = None
 ) -> tuple[Plan, tuple[str, ...]]:
@@ -336,7 +356,7 @@ def plan_without_fetching(
         SourceUnreachable: a model is not in the store, and ashore is offline.
     """
     store = build_store(settings.home, settings)
-    spec, more_notes = with_pulled(spec, settings, store, inventory)
+    spec, more_notes = with_pulled(by_what_is_stored(spec, store), settings, store, inventory)
     wishes = wishes_of(spec)
     try:
         facts = gather_facts(store, wishes)
@@ -368,6 +388,7 @@ def plan_and_fetch(
         SystemExit: fetching failed; its process has said why, and the code is its exit code.
     """
     store = build_store(settings.home, settings)
+    spec = by_what_is_stored(spec, store)
     wishes = wishes_of(spec)
     _refuse_without_engine(wishes)  # before anything is fetched
     for wish in wishes:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
 from ashore.core.clock import Clock
+from ashore.core.errors import UnknownModel
 from ashore.data.engines import Plan, card_of
 from ashore.data.engines.tuning import TunedChoice, describe_machine, recorded_choice
 from ashore.kit.processes import free_memory_bytes, python_command
@@ -120,7 +121,10 @@ def untuned(spec: Spec, plan: Plan, store: ModelStore, state: Database) -> tuple
             continue
         if card_of(one.options.kind).prefix:  # a scripted model has no weights to measure
             continue
-        model = store.resolve(one.name)
+        try:
+            model = store.resolve(one.name)
+        except UnknownModel:  # a variant was imported alone: no other form can be made to compare it with
+            continue
         needed = _COPIES * model.num_bytes
         if model.sealed or min(free_memory_bytes(), shutil.disk_usage(store.root).free) < needed:
             continue

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from ashore.core.errors import MissingExtra
+from ashore.kit.carried import carried
 
 Extra = Literal["cpu", "edge", "examples", "fleet", "otel", "postgres", "presidio", "redis", "site", "train"]
 
@@ -24,6 +25,11 @@ def how_to_install(extra: Extra, *, source: Path = SOURCE) -> str:
         extra: As pyproject.toml calls it.
         source: Where the sources would be, if this is a checkout.
     """
+    if carried() is not None:
+        return (
+            f"this ashore was carried here as a whole, without the extra {extra}; install ashore[{extra}] from wheels, "
+            "in an environment of its own, on a machine that reaches an index"
+        )
     if not ((source / "Makefile").is_file() and (source / "pyproject.toml").is_file()):
         return f"pip install 'ashore[{extra}]', from the wheel that ashore was installed from"
     if extra == "train":

@@ -55,6 +55,6 @@ def test_the_page_on_containers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     for words in said:
         assert main(words) == 0
     (build,) = commands(page, "buildah build")
-    built = (tmp_path / "bundle/Containerfile").read_text()
+    built = (tmp_path / "stick/Containerfile").read_text()
     assert f"-t {build[build.index('-t') + 1]} " in built
     assert 'image: "registry.corp.example/ashore:0.1.0"' in (tmp_path / "compose/compose.yaml").read_text()

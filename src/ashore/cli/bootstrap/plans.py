@@ -180,6 +180,15 @@ def _stored_facts(store: ModelStore, model: StoredModel, variant: str) -> ModelF
     )
 
 
+def _original_of(store: ModelStore, fact: ModelFacts) -> str:
+    """Return the digest of the model that a fact is about, as pulled, also where its variant was imported alone."""
+    try:
+        return store.resolve(fact.name).digest
+    except UnknownModel:
+        variant = store.resolve(f"{fact.name}@{fact.variant}")
+        return variant.parent or variant.digest
+
+
 def tuned_choices(
     settings: Settings, store: ModelStore, facts: Mapping[str, ModelFacts], inventory: Inventory
 ) -> tuple[dict[str, Tuned], tuple[str, ...]]:
@@ -198,8 +207,7 @@ def tuned_choices(
             for fact in facts.values():
                 if fact.shape is None or not fact.in_store:
                     continue
-                digest = store.resolve(fact.name).digest
-                found = recorded_choice(connection, model=fact.name, model_digest=digest, here=here)
+                found = recorded_choice(connection, model=fact.name, model_digest=_original_of(store, fact), here=here)
                 if isinstance(found, Unused):
                     notes.append(found.reason)
                 elif found is not None:

@@ -27,6 +27,7 @@ PASSED: Final = frozenset(
         "SSL_CERT_FILE",
         "TMPDIR",
         "TZ",
+        "TZDIR",
         "VIRTUAL_ENV",
     }
 )

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final, TypedDict
 
-from ashore.core.errors import InvalidRequest
+from ashore.core.errors import InvalidRequest, UnknownModel
 from ashore.core.nearest import did_you_mean
 from ashore.data.engines import (
     LIMITS,
@@ -170,10 +171,11 @@ def _of_the_operator(live: ModelPlan | None) -> Options:
 
 
 def _texts(store: ModelStore, model: StoredModel) -> dict[str, str]:
-    """Return the digests of tokenizer and template; a variant without its own uses its parent's."""
+    """Return the digests of tokenizer and template; a variant without its own uses its parent's, if that is stored."""
     found = {file.path: file.digest for file in model.files if file.path in TEXT_FILES}
     if model.variant:
-        parent = store.resolve(model.name)
-        found = {file.path: file.digest for file in parent.files if file.path in TEXT_FILES} | found
+        with suppress(UnknownModel):  # the variant was imported alone
+            parent = store.resolve(model.name)
+            found = {file.path: file.digest for file in parent.files if file.path in TEXT_FILES} | found
     names = {"tokenizer.json": "tokenizer", "chat_template.jinja": "template", "generation.json": "generation"}
     return {names[path]: digest for path, digest in found.items()}

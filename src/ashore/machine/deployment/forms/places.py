@@ -53,7 +53,7 @@ class ImagePlace(Section, frozen=True, kw_only=True):
     """`cpu`: models that vLLM serves get containers of their own; `cuda`: vLLM and its GPUs are in ashore's image and
     container."""
     base: str = ""
-    """What ashore's image is built on; empty: `docker.io/library/python:3.13-slim`, or `vllm` for `cuda`."""
+    """What ashore's image is built on; empty: `docker.io/library/debian:13-slim`, or `vllm` for `cuda`."""
     vllm: str = ""
     """Image of vLLM, with your registry, for models that it serves."""
     maker: str = DEFAULT

@@ -67,7 +67,7 @@ def _readme(deployed: Description, refused: list[str]) -> str:
     lines = [
         MADE,
         "",
-        f"Image {deployed.image}: build it by image/Containerfile in a folder with wheels/, as a bundle has.",
+        f"Image {deployed.image}: build it by image/Containerfile in the directory of a stick, beside its tar.",
         "",
         *(f"{form}/   {what}" for form, what in HOW.items() if form not in {one.partition(":")[0] for one in refused}),
         *([""] if refused else []),

@@ -1,0 +1,168 @@
+"""A stick, carried into trees of Debian with nothing installed and no network: from the stick to an answer.
+
+Needs root and debootstrap, and minutes: run by `make test-carry`, which says what it skips and prints its figures.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+PROJECT = Path(__file__).parents[2]
+RIG = PROJECT / "tests/support/carry"
+CACHE = PROJECT / ".cache/carry"
+SUITES = ("bullseye", "bookworm", "trixie")
+"""Debian 11, 12 and 13: glibc 2.31, 2.36 and 2.41."""
+MOST_S, MOST_TAR, MOST_TREE = 180.0, 450_000_000, 750_000_000
+pytestmark = [pytest.mark.full, pytest.mark.model, pytest.mark.timeout(1800)]
+
+
+def show(figure: str) -> None:
+    print(f"\n[carry] {figure}", file=sys.__stderr__, flush=True)
+
+
+@dataclass(frozen=True)
+class Made:
+    """A stick, and what it is checked with."""
+
+    stick: Path
+    keys: Path
+
+
+def build(output: Path, home: Path, keys: Path, *words: str) -> Path:
+    signed = ["--ssh-key", str(keys / "release"), "--openpgp-key", "releases@example.com"]
+    where = ["--home", str(home), "--output", str(output)]
+    made = subprocess.run(
+        [sys.executable, "-m", "deploy.bundle.make_bundle", *where, *signed, *words],
+        cwd=PROJECT, env={**os.environ, "GNUPGHOME": str(keys / "gpg")}, stdout=subprocess.PIPE, text=True, check=True,
+    )  # fmt: skip
+    return Path(made.stdout.strip())
+
+
+@pytest.fixture(scope="session")
+def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Keys that sign releases, for ssh-keygen and gpg."""
+    if lacking := [name for name in ("ssh-keygen", "gpg", "debootstrap") if shutil.which(name) is None]:
+        pytest.skip(f"needs {', '.join(lacking)}")
+    if os.geteuid() != 0:
+        pytest.skip("needs root, for trees of Debian")
+    folder = tmp_path_factory.mktemp("keys")
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(folder / "release")], check=True)
+    environment = {**os.environ, "GNUPGHOME": str(folder / "gpg")}
+    (folder / "gpg").mkdir(mode=0o700)
+    words = ["--batch", "--passphrase", "", "--quick-generate-key", "releases@example.com", "ed25519", "sign", "never"]
+    subprocess.run(["gpg", *words], env=environment, check=True, capture_output=True)
+    exported = subprocess.run(["gpg", "--export"], env=environment, check=True, capture_output=True)
+    (folder / "release.gpg").write_bytes(exported.stdout)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def made(keys: Path, demo_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Made:
+    began = time.monotonic()
+    stick = build(tmp_path_factory.mktemp("out"), demo_home, keys)
+    show(f"a stick was built in {time.monotonic() - began:.0f} s")
+    return Made(stick=stick, keys=keys)
+
+
+Enter = Callable[..., str]
+
+
+@pytest.fixture
+def enter(made: Made, tmp_path: Path) -> Enter:
+    """Run a command in a tree of Debian that keeps nothing: loopback alone, the stick at /stick, the rig at /rig.
+    Every call of one test enters the same tree."""
+
+    def run(suite: str, *command: str, code: int = 0) -> str:
+        rig = tmp_path / "rig"
+        if not rig.exists():
+            shutil.copytree(RIG, rig)
+            shutil.copy(PROJECT / "tests/support/loopback.py", rig)
+            for name in ("release.gpg", "release.pub"):
+                shutil.copy(made.keys / name, rig)
+        words = [str(debian(suite)), str(tmp_path / "over"), str(made.stick), str(rig), sys.executable]
+        apart = ["unshare", "--mount", "--pid", "--fork", "--net", "--uts", "--", "sh", "-eu", str(RIG / "enter.sh")]
+        done = subprocess.run(
+            [*apart, *words, *command],
+            capture_output=True, text=True, timeout=900, check=False,
+        )  # fmt: skip
+        assert done.returncode == code, f"{done.returncode}\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
+        return done.stdout + done.stderr
+
+    return run
+
+
+def debian(suite: str) -> Path:
+    """Return a tree of the smallest Debian, made once by debootstrap."""
+    tree = CACHE / suite
+    if not (tree / ".done").exists():
+        shutil.rmtree(tree, ignore_errors=True)
+        CACHE.mkdir(parents=True, exist_ok=True)
+        began = time.monotonic()
+        done = subprocess.run(
+            ["debootstrap", "--variant=minbase", suite, str(tree)], capture_output=True, text=True, check=False
+        )
+        if done.returncode:
+            pytest.skip(f"debootstrap could not make a tree of {suite}: {done.stdout[-300:]}{done.stderr[-300:]}")
+        (tree / ".done").touch()
+        show(f"a tree of {suite} was made in {time.monotonic() - began:.0f} s")
+    return tree
+
+
+def proof(made: Made, suite: str) -> str:
+    """Return how the installer is shown who made the stick: Debian 11 and 12 have gpgv."""
+    if suite in ("bullseye", "bookworm"):
+        return "--key /rig/release.gpg"
+    digest = subprocess.run(["sha256sum", str(made.stick / "SHA256SUMS")], capture_output=True, text=True, check=True)
+    return f"--sums {digest.stdout.split()[0]}"
+
+
+@pytest.mark.parametrize("suite", SUITES)
+def test_from_the_stick_to_an_answer_where_nothing_is_installed(made: Made, enter: Enter, suite: str) -> None:
+    began = time.monotonic()
+    said = enter(suite, "sh", "/rig/first.sh", proof(made, suite), "smollm2")
+    took = time.monotonic() - began
+    show(f"{suite}: stick to answer in {took:.0f} s; {', '.join(re.findall(r'^took .*', said, re.MULTILINE))}")
+    assert "Paris" in said
+    assert took <= MOST_S
+
+
+def test_it_answers_as_on_linux_4_18(made: Made, enter: Enter) -> None:
+    """Later system calls do not exist: Kylin V10, UOS 20 and openEuler 20.03 have 4.19, RHEL 8 has 4.18."""
+    said = enter("bullseye", "sh", "/rig/first.sh", proof(made, "bullseye"), "smollm2",
+                 "/opt/ashore/bin/python -I /rig/old_kernel.py")  # fmt: skip
+    show(f"Linux 4.18: {', '.join(re.findall(r'^took .*', said, re.MULTILINE))}")
+    assert "Paris" in said
+
+
+def test_the_stick_and_the_tree_are_small_enough_and_want_nothing_of_the_machine(made: Made, enter: Enter) -> None:
+    sizes = [one.stat().st_size for one in made.stick.rglob("*") if one.is_file() and one.name != "minilm.tar"]
+    said = enter(
+        "bookworm", "sh", "-c", f"sh /stick/install.sh {proof(made, 'bookworm')} --no-models && du -sb /opt/ashore"
+    )
+    tree = int(re.findall(r"^(\d+)\t/opt/ashore", said, re.MULTILINE)[0])
+    show(f"the stick with one model has {sum(sizes) / 1e6:.0f} MB, unpacked {tree / 1e6:.0f} MB")
+    assert sum(sizes) <= MOST_TAR and tree <= MOST_TREE
+
+
+def test_upgrade_downgrade_and_a_stick_of_another(made: Made, enter: Enter) -> None:
+    """The installed one checks its successor by the key that it came with; an older or strange one is refused."""
+    said = enter("bookworm", "sh", "/rig/again.sh", proof(made, "bookworm"))
+    for line in ("verified", "upgraded", "older refused", "older taken", "changed refused", "strange refused", "kept"):
+        assert line in said.splitlines(), said
+
+
+def test_two_builds_have_the_same_bytes(made: Made, demo_home: Path, tmp_path: Path) -> None:
+    """In another directory, with a cache of its own, from the same commit."""
+    again = build(tmp_path / "elsewhere", demo_home, made.keys, "--cache", str(tmp_path / "cache"))
+    for name in ("SHA256SUMS", "SHA256SUMS.sig"):
+        assert (again / name).read_bytes() == (made.stick / name).read_bytes()
