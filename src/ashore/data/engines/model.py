@@ -94,6 +94,12 @@ class EngineInfo(msgspec.Struct, frozen=True, kw_only=True):
     max_top_logprobs: int = 0
     embedding_size: int = 0
     """Numbers in one embedding; 0 for models that generate."""
+    prompts: dict[str, str] = {}
+    """Of an embedder: what its makers put before a text, by what the text is: `query`, `passage`."""
+    default_prompt: str = ""
+    """The one of a text of which nothing is said; empty: none."""
+    dims: tuple[int, ...] | None = None
+    """Lengths of shorter embeddings that it was trained for; None: any, or the engine does not say."""
     rungs: tuple[str, ...] = ()
     """Precisions that may compute an answer, best first, where there are several; the first is `precision`."""
     asleep_bytes: int = 0

@@ -42,6 +42,8 @@ class Embedding:
     precision: str
     vectors: list[list[float]]
     prompt_tokens: int
+    tells_inputs: bool = False
+    """Whether the model treats texts differently by what they are."""
 
     @property
     def num_chars(self) -> int:
@@ -137,6 +139,7 @@ class Embeddings:
         *,
         request_id: RequestId,
         dimensions: int | None = None,
+        input_type: str | Sequence[str] = "",
         priority: int = 0,
         urgency: Urgency = "interactive",
         deadline_s: float | None = None,
@@ -145,13 +148,16 @@ class Embeddings:
     ) -> Embedding:
         """Return one vector per input. The deadline covers the wait for `room`, for a slot and the run together.
 
+        `input_type` is what all inputs are, or each: `query`, `document`, or the name of a prompt of the model; empty:
+        not said.
+
         Raises:
             AshoreError: the model does not embed, an input does not fit, there is no room, or the deadline passed.
         """
         work = _Work(
             model=model,
             inputs=inputs,
-            encode=encode_inputs,
+            encode=partial(encode_inputs, input_type=input_type),
             check=partial(check_embeds, model, dimensions=dimensions),
             request_id=request_id,
             priority=priority,
@@ -171,6 +177,7 @@ class Embeddings:
             precision=made.found.info.precision,
             vectors=vectors,
             prompt_tokens=made.prompt_tokens,
+            tells_inputs=bool(made.found.info.prompts),
         )
 
     async def rank(
@@ -362,10 +369,14 @@ def check_embeds(alias: str, info: EngineInfo, dimensions: int | None) -> None:
             hint="name an embedder, such as one of /v1/models with embedding_size above 0",
             param="model",
         )
-    if dimensions is not None and not 1 <= dimensions <= info.embedding_size:
+    size = info.embedding_size
+    if dimensions in (None, size):
+        return
+    if not 1 <= dimensions <= size or (info.dims is not None and dimensions not in info.dims):
+        can = f"1 to {size}" if info.dims is None else ", ".join(map(str, sorted({*info.dims, size})))
         raise UnsupportedByEngine(
-            f"dimensions is {dimensions}; {alias!r} makes vectors of {info.embedding_size} numbers",
-            hint=f"ask for 1 to {info.embedding_size}",
+            f"dimensions is {dimensions}; {alias!r} was made for vectors of {can} numbers",
+            hint=f"ask for {can}; shorter vectors of other models find the wrong texts",
             param="dimensions",
         )
 
@@ -389,14 +400,18 @@ def check_lengths(inputs: Sequence[str | Sequence[int]], text: ServedText, info:
                 raise too_long(fewest, info, param=f"input[{at}]")
 
 
-def encode_inputs(inputs: Sequence[str | Sequence[int]], text: ServedText, info: EngineInfo) -> list[list[int]]:
-    """Return the tokens of every input.
+def encode_inputs(
+    inputs: Sequence[str | Sequence[int]], text: ServedText, info: EngineInfo, *, input_type: str | Sequence[str] = ""
+) -> list[list[int]]:
+    """Return the tokens of every input, behind the prompt that its makers want before such a text.
 
     Raises:
         ContextTooLong: one is longer than the model takes.
-        InvalidRequest: one is empty.
+        InvalidRequest: one is empty, or has token ids where a prompt goes first; the model knows no such input type.
     """
-    batch = _encode(inputs, text, info)
+    kinds = [input_type] * len(inputs) if isinstance(input_type, str) else input_type
+    prompts = [prompt_for(kind, info) for kind in kinds]
+    batch = _encode(inputs, prompts, text, info)
     for at, ids in enumerate(batch):
         if not ids:
             raise InvalidRequest("an input is empty", param=f"input[{at}]")
@@ -448,11 +463,48 @@ def shorten(vector: list[float], dimensions: int) -> list[float]:
     return [x / length for x in head] if length else head
 
 
-def _encode(inputs: Sequence[str | Sequence[int]], text: ServedText, info: EngineInfo) -> list[list[int]]:
+SAME: Final = (
+    ("query", "search_query", "web_search_query", "s2p_query"),
+    ("document", "passage", "search_document", "corpus"),
+)
+"""Names that clients and makers give to questions and to what is searched. Source: sentence-transformers 6.2
+(`encode_query`, `encode_document`), Cohere's `input_type`."""
+
+
+def prompt_for(input_type: str, info: EngineInfo) -> str:
+    """Return what goes before a text of a type; empty for models that treat all texts alike.
+
+    Raises:
+        InvalidRequest: the model has prompts, and none for this type.
+    """
+    prompts = info.prompts
+    if not prompts:
+        return ""
+    name = input_type or info.default_prompt
+    alike = next((names for names in SAME if name in names), ())
+    found = next((one for one in (name, *alike) if one in prompts), None)
+    if found is None and name and not alike:
+        raise InvalidRequest(
+            f"input_type is {name[:60]!r}; this model knows {', '.join(sorted({*prompts, 'query', 'document'}))}",
+            hint="say query for a question, and document for a text that is searched",
+            param="input_type",
+        )
+    return "" if found is None else prompts[found]
+
+
+def _encode(
+    inputs: Sequence[str | Sequence[int]], prompts: Sequence[str], text: ServedText, info: EngineInfo
+) -> list[list[int]]:
     batch = []
-    for one in inputs:
+    for at, (one, prompt) in enumerate(zip(inputs, prompts, strict=True)):
         if isinstance(one, str):
-            batch.append(text.encode(one))
+            batch.append(text.encode(prompt + one) if one else [])
+        elif prompt:
+            raise InvalidRequest(
+                f"input {at} has token ids, and the prompt {prompt!r} of the model goes before it",
+                hint="send the text",
+                param=f"input[{at}]",
+            )
         else:
             check_prompt_ids(one, info)
             batch.append(list(one))

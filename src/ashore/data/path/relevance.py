@@ -100,12 +100,14 @@ class Cosine:
         self._embeddings, self._at_length = embeddings, at_length
 
     async def judge(self, asked: Asked, principal: Principal) -> Judged:
+        questions = {first for first, _ in asked.pairs}
         with _inputs_named(asked):
             made = await self._embeddings.embed(
                 asked.model,
                 asked.texts,
                 principal,
                 request_id=asked.request_id,
+                input_type=["query" if at in questions else "document" for at in range(len(asked.texts))],
                 priority=asked.priority,
                 urgency=asked.urgency,
                 deadline_s=asked.deadline_s,

@@ -18,10 +18,11 @@ import msgspec
 from ashore.core.errors import UnsafeWeights, UnsupportedModel
 from ashore.core.foreign import foreign_errors
 from ashore.core.kinds import ModelFormat
-from ashore.core.shapes import HEAD, ModelShape
+from ashore.core.shapes import DECODERS_THAT_EMBED, HEAD, ModelShape
 from ashore.kit.folders import make_folder
 from ashore.kit.store.conversion.configshape import check_generates, shape_of_config
 from ashore.kit.store.conversion.dequantise import dequantise
+from ashore.kit.store.conversion.e5wheel import E5_FILE, unpack_e5
 from ashore.kit.store.conversion.generation import (
     chat_template_from_folder,
     generation_from_folder,
@@ -29,7 +30,7 @@ from ashore.kit.store.conversion.generation import (
     with_recommended,
 )
 from ashore.kit.store.conversion.ggufmeta import precision_of, read_gguf_meta, shape_of_gguf
-from ashore.kit.store.conversion.pooling import EMBEDDING, POOLING, embedding_of, is_embedder, reading
+from ashore.kit.store.conversion.pooling import EMBEDDING, POOLING, embedding_of, is_embedder, layers_among, reading
 from ashore.kit.store.conversion.safetensorsmeta import INDEX, TensorPlace, check_shards, num_parameters, read_headers
 from ashore.kit.store.conversion.vocabulary import write_tokenizer
 from ashore.kit.store.diskerrors import disk_errors
@@ -44,6 +45,7 @@ KEPT_BESIDE_SAFETENSORS = (
     "sentence_bert_config.json", "config_sentence_transformers.json",
     POOLING,
 )  # fmt: skip
+EMBEDDERS = {decoder: name for name, decoder in DECODERS_THAT_EMBED.items()}
 DOCS = re.compile(r"(licen[sc]e|notice|usage_policy|readme)[^/]*", re.IGNORECASE)
 DTYPES = {"F32": "fp32", "F16": "fp16", "BF16": "bf16", "F8_E4M3": "fp8"}
 
@@ -96,6 +98,9 @@ def prepare(
             return _from_gguf(ggufs, files, scratch, to_f16, recommended, progress)
         if tensors:
             return _from_safetensors(_only_folder(tensors, raw), files, scratch, recommended)
+        if packed := [p for p in files if p.name == E5_FILE]:
+            progress("unpack the weights", 0, 0)
+            return _from_safetensors(unpack_e5(packed[0], scratch / "unpacked"), files, scratch, recommended)
     refuse_pickle_names(p.name for p in files)
     raise UnsupportedModel(
         f"{raw} has no weights: none of its {len(files)} files is .gguf or .safetensors",
@@ -175,7 +180,7 @@ def own_files(place: Path) -> list[Path]:
 
 def is_weights(name: str) -> bool:
     """Return whether a file has weights that ashore reads, by its name."""
-    return name.endswith((".gguf", ".safetensors"))
+    return name.endswith((".gguf", ".safetensors", E5_FILE))
 
 
 def _only_folder(tensors: list[Path], raw: Path) -> Path:
@@ -258,6 +263,7 @@ def _from_safetensors(
 ) -> Prepared:
     config = _config(folder)
     places = {} if text_only else read_headers(folder)
+    embeds = is_embedder(config, reading(folder))
     shape = shape_of_config(config, _count(config, places))
     weights = [] if text_only else _weights_of(folder)
     beside = [n for n in KEPT_BESIDE_SAFETENSORS if not (text_only and n == INDEX)]
@@ -265,7 +271,10 @@ def _from_safetensors(
     if shape.architecture != HEAD:
         _check_tokenizer(folder)
     made: tuple[Part, ...] = ()
-    if is_embedder(config, reading(folder)):
+    if embeds:
+        behind = layers_among(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
+        kept += [Part(path=name, file=folder / name) for name in behind]
+        shape = replace(shape, architecture=EMBEDDERS.get(shape.architecture, shape.architecture))
         (scratch / EMBEDDING).write_bytes(msgspec.json.encode(embedding_of(reading(folder))))
         made = (Part(path=EMBEDDING, file=scratch / EMBEDDING),)
     elif not shape.is_encoder and shape.architecture != HEAD:

@@ -137,7 +137,10 @@ class Shelf:
             return files[name].read_bytes() if name in files and files[name].is_file() else None
 
         try:
-            return is_embedder(json.loads(read("config.json") or b"{}"), read) and embedding_of(read).pooling != "mean"
+            if not is_embedder(json.loads(read("config.json") or b"{}"), read):
+                return False
+            told = embedding_of(read)
+            return told.pooling != "mean" or bool(told.dense or told.default_prompt)
         except UnsupportedModel:
             return True
 

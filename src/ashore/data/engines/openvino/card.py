@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from ashore.core.shapes import ENCODERS
 from ashore.data.engines.card import (
     Choosing,
     EngineCard,
@@ -18,7 +19,6 @@ from ashore.data.engines.card import (
 
 DECODERS: Final = frozenset({"llama", "qwen2", "qwen3"})
 """Architectures that `decodergraph` builds."""
-ENCODERS: Final = frozenset({"bert", "modernbert", "xlm-roberta"})
 
 CARD: Final = EngineCard(
     kind="openvino",

@@ -1,4 +1,4 @@
-"""Encoders of the BERT family: token ids in, one unit vector or one score out. The graph is built from safetensors.
+"""Encoders: token ids in, one unit vector or one score out. The graph is built from safetensors.
 
 A cross-encoder is such an encoder with a head on its first token: a sequence-classification checkpoint of one label,
 which reads a question and a text together and scores how well the text answers.
@@ -6,19 +6,22 @@ which reads a question and a text together and scores how well the text answers.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from ashore.core.errors import ContextTooLong, EngineFailed, InvalidRequest, UnsupportedModel
+from ashore.core.shapes import DECODERS_THAT_EMBED, ENCODERS
 from ashore.data.engines.model import EngineInfo, EngineOptions, Feature
-from ashore.data.engines.openvino.card import ENCODERS
+from ashore.data.engines.openvino.causal import CausalConfig, build_causal
 from ashore.data.engines.openvino.config import run_config
 from ashore.data.engines.openvino.encodergraph import Drawing
-from ashore.data.engines.openvino.modernbert import ModernBertConfig, build_modernbert
+from ashore.data.engines.openvino.modernbert import ModernBertConfig, build_modernbert, modernbert_logit
 from ashore.data.engines.openvino.runtime import import_openvino, openvino_version
 from ashore.kit.store import EMBEDDING, Embedding
 
@@ -44,7 +47,7 @@ class BertConfig(msgspec.Struct, frozen=True):
     @property
     def is_roberta(self) -> bool:
         """Whether its positions begin after the padding's, and its head has layers of its own."""
-        return self.model_type == "xlm-roberta"
+        return self.model_type in ("roberta", "xlm-roberta")
 
     @property
     def first_position(self) -> int:
@@ -65,7 +68,7 @@ class _ModelType(msgspec.Struct, frozen=True):
     model_type: str = ""
 
 
-def open_encoder(directory: Path, weights: str, options: EngineOptions) -> BertEmbedder | None:
+def open_encoder(directory: Path, weights: str, options: EngineOptions) -> Embedder | None:
     """Return the encoder in a folder, built and compiled; None for another kind of model.
 
     Raises:
@@ -73,63 +76,76 @@ def open_encoder(directory: Path, weights: str, options: EngineOptions) -> BertE
         EngineFailed: the plugin refused the graph.
     """
     path = directory / "config.json"
-    if not path.is_file() or msgspec.json.decode(path.read_bytes(), type=_ModelType).model_type not in ENCODERS:
+    kind = msgspec.json.decode(path.read_bytes(), type=_ModelType).model_type if path.is_file() else ""
+    if kind in DECODERS_THAT_EMBED.values() and (directory / EMBEDDING).is_file():
+        causal = msgspec.json.decode(path.read_bytes(), type=CausalConfig)
+        return CausalEmbedder(directory, causal, weights, options)
+    if kind not in ENCODERS:
         return None
-    if msgspec.json.decode(path.read_bytes(), type=_ModelType).model_type == "modernbert":
+    if kind == "modernbert":
         modern = msgspec.json.decode(path.read_bytes(), type=ModernBertConfig)
-        return ModernBertRanker(directory, modern, weights, options)
+        return (ModernBertRanker if modern.ranks else ModernBertEmbedder)(directory, modern, weights, options)
     config = msgspec.json.decode(path.read_bytes(), type=BertConfig)
     return (BertRanker if config.ranks else BertEmbedder)(directory, config, weights, options)
 
 
-class BertEmbedder:
-    """Embeds texts as unit vectors: the state of the first token or the mean of all, as `embedding.json` configures."""
+class Embedder:
+    """Embeds texts as unit vectors, pooled and shaped as `embedding.json` says."""
 
     FEATURES: ClassVar[tuple[Feature, ...]] = ("embed",)
     PROPERTIES: ClassVar[Mapping[str, str]] = {}
     """Default plugin properties."""
 
-    def __init__(self, directory: Path, config: BertConfig, weights: str, options: EngineOptions) -> None:
+    def __init__(self, directory: Path, config: Any, weights: str, options: EngineOptions) -> None:
         """Build and compile the graph; use `open_encoder`, which chooses the class."""
         self.config = config
         told = directory / EMBEDDING
         self._embedding = msgspec.json.decode(told.read_bytes(), type=Embedding) if told.is_file() else Embedding()
-        most = min(self._embedding.max_tokens or 10**9, config.most_tokens)
+        most = min(self._embedding.max_tokens or 10**9, getattr(config, "most_tokens", config.max_position_embeddings))
         self._context = min(options.context_tokens or 10**9, most)
         self._check()
         ov = import_openvino()
-        model = self._model(_tensors(directory / (weights or "model.safetensors")))
+        draw = Drawing(_tensors(directory, weights or "model.safetensors", self._embedding))
+        model = draw.model(self._head(draw, self._states(draw)))
         properties: dict[str, Any] = dict(run_config(options).properties)
         for name in ("KV_CACHE_PRECISION", "DYNAMIC_QUANTIZATION_GROUP_SIZE"):
             properties.pop(name, None)
         for name, value in self.PROPERTIES.items():
             properties.setdefault(name, value)
         try:
-            self._request = ov.Core().compile_model(model, "CPU", properties).create_infer_request()
+            compiled = ov.Core().compile_model(model, "CPU", properties)
+            self._request = compiled.create_infer_request()
         except RuntimeError as error:
             raise EngineFailed(f"OpenVINO cannot compile {directory.name}: {error}") from error
+        computes = str(compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name())
+        self._precision = {"f32": "fp32", "f16": "fp16"}.get(computes, computes)
+        """What the plugin computes in, which it chooses by the machine unless it is told."""
 
-    def _model(self, tensors: dict[str, Any]) -> Any:
-        """Return the graph."""
-        return _build(self.config, tensors, self._head)
+    def _states(self, draw: Drawing) -> Any:
+        """Return the states of all tokens, [B, T, H]."""
+        raise NotImplementedError
 
     def info(self, name: str) -> EngineInfo:
         return EngineInfo(
             kind="openvino",
             version=openvino_version(),
             model=name,
-            precision="fp32",
+            precision=self._precision,
             context_tokens=self._context,
             vocab_size=self.config.vocab_size,
             kv_tokens=0,
             max_sequences=64,
             features=self.FEATURES,
             embedding_size=self._embedding_size,
+            prompts=self._embedding.prompts,
+            default_prompt=self._embedding.default_prompt,
+            dims=self._embedding.dims,
         )
 
     @property
     def _embedding_size(self) -> int:
-        return self.config.hidden_size
+        dense = self._embedding.dense
+        return dense[-1].size if dense else int(self.config.hidden_size)
 
     def _check(self) -> None:
         """Check that the model may be served.
@@ -139,9 +155,30 @@ class BertEmbedder:
         """
 
     def _head(self, draw: Drawing, x: Any) -> Any:
-        """Return the state of the first token of each text, or the mean over its tokens, of length one."""
-        pooled = draw.first_state(x) if self._embedding.pooling == "cls" else draw.mean_state(x)
-        return draw.op.normalize_l2(pooled, draw.ints(1), 1e-12, "add")
+        """Return one vector for each text, of any length."""
+        match self._embedding.pooling:
+            case "cls":
+                x = draw.first_state(x)
+            case "mean":
+                x = draw.mean_state(x)
+            case "max":
+                x = draw.largest_state(x)
+            case "last":
+                x = draw.last_state(x)
+            case "weighted":
+                x = draw.weighted_state(x)
+        for layer in self._embedding.dense:
+            x = draw.linear(x, f"{layer.path}.linear")
+            match layer.activation:
+                case "tanh":
+                    x = draw.op.tanh(x)
+                case "relu":
+                    x = draw.op.relu(x)
+                case "gelu":
+                    x = draw.op.gelu(x, "erf")
+                case "identity":
+                    pass
+        return x
 
     def embed(self, batch: Sequence[Sequence[int]]) -> list[list[float]]:
         """Return one vector for each sequence, in the order given. Texts of similar length are computed together.
@@ -180,15 +217,42 @@ class BertEmbedder:
             mask_BT[row, : len(text)] = 1
             types_BT[row, self._second(text) : len(text)] = 1
         self._request.infer({"ids": ids_BT, "mask": mask_BT, "types": types_BT})
-        vectors: list[list[float]] = self._request.get_output_tensor(0).data.tolist()
+        vectors: list[list[float]] = self._finished(self._request.get_output_tensor(0).data).tolist()
         return vectors
+
+    def _finished(self, vectors_BH: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return vectors of length one, whatever precision they were computed in."""
+        lengths_B1 = np.sqrt((vectors_BH.astype(np.float64) ** 2).sum(1, keepdims=True))
+        units_BH: NDArray[np.float32] = (vectors_BH / np.maximum(lengths_B1, 1e-12)).astype(np.float32)
+        return units_BH
 
     def _second(self, text: Sequence[int]) -> int:
         """Return where the second text of a pair begins; its length if there is none."""
         return len(text)
 
 
-class BertRanker(BertEmbedder):
+class BertEmbedder(Embedder):
+    """Of the BERT and RoBERTa families."""
+
+    def _states(self, draw: Drawing) -> Any:
+        return _bert(self.config, draw)
+
+
+class ModernBertEmbedder(Embedder):
+    """Of the ModernBERT family."""
+
+    def _states(self, draw: Drawing) -> Any:
+        return build_modernbert(self.config, draw)
+
+
+class CausalEmbedder(Embedder):
+    """Of decoders whose last states are the result."""
+
+    def _states(self, draw: Drawing) -> Any:
+        return build_causal(self.config, draw)
+
+
+class Ranker(Embedder):
     """Scores of pairs: each sequence of ids is a question and a text, and its vector is one number, a logit."""
 
     FEATURES: ClassVar[tuple[Feature, ...]] = ("rank",)
@@ -207,6 +271,13 @@ class BertRanker(BertEmbedder):
                 hint="serve a cross-encoder for ranking, such as one made from ms-marco or of the BGE family",
             )
 
+    def _finished(self, vectors_BH: NDArray[np.float32]) -> NDArray[np.float32]:
+        return vectors_BH
+
+
+class BertRanker(Ranker, BertEmbedder):
+    """Of the BERT and RoBERTa families."""
+
     def _head(self, draw: Drawing, x: Any) -> Any:
         """Return the one logit of the first token of each pair."""
         first = draw.first_state(x)
@@ -221,40 +292,32 @@ class BertRanker(BertEmbedder):
         return list(text).index(text[-1]) + 1
 
 
-class ModernBertRanker(BertRanker):
-    """The same for the ModernBERT family, whose pairs have no token types."""
+class ModernBertRanker(Ranker, ModernBertEmbedder):
+    """Of the ModernBERT family, whose pairs have no token types."""
 
-    def __init__(self, directory: Path, config: ModernBertConfig, weights: str, options: EngineOptions) -> None:
-        self._modern = config
-        known = {name: getattr(config, name) for name in BertConfig.__struct_fields__ if hasattr(config, name)}
-        super().__init__(directory, BertConfig(**known, type_vocab_size=0), weights, options)
-
-    def _check(self) -> None:
-        if not self._modern.ranks:
-            raise UnsupportedModel(
-                "ModernBERT models are served as rerankers only, and this one has no head of one label",
-                hint="serve a BERT embedder, such as minilm",
-            )
-        super()._check()
-
-    def _model(self, tensors: dict[str, Any]) -> Any:
-        return build_modernbert(self._modern, tensors)
+    def _head(self, draw: Drawing, x: Any) -> Any:
+        return modernbert_logit(self.config, draw, x)
 
 
-def _tensors(path: Path) -> dict[str, Any]:
-    from safetensors.numpy import load_file
-
-    try:
-        loaded = load_file(path)
-    except (OSError, ValueError) as error:
-        raise EngineFailed(f"cannot read {path.name}: {error}") from error
-    return {name.removeprefix("bert.").removeprefix("roberta."): value for name, value in loaded.items()}
+_PREFIX: Final = re.compile(r"(bert|roberta|model)\.")
 
 
-def _build(config: BertConfig, tensors: dict[str, Any], head: Callable[[Drawing, Any], Any]) -> Any:
+def _tensors(directory: Path, weights: str, embedding: Embedding) -> dict[str, Any]:
+    """Return the tensors of a model by the names that its bare encoder has, and those of layers behind the pooling."""
+    from ashore.kit.store import read_tensors
+
+    found: dict[str, Any] = {}
+    for path in sorted(directory.glob("*.safetensors")) if weights.endswith(".json") else (directory / weights,):
+        found |= {_PREFIX.sub("", name, count=1): value for name, value in read_tensors(path).items()}
+    for layer in embedding.dense:
+        tensors = read_tensors(directory / layer.path / "model.safetensors")
+        found |= {f"{layer.path}.{name}": value for name, value in tensors.items()}
+    return found
+
+
+def _bert(config: BertConfig, draw: Drawing) -> Any:
     if config.hidden_act != "gelu":
         raise UnsupportedModel(f"the activation {config.hidden_act!r} is not supported; expected 'gelu'")
-    draw = Drawing(tensors)
     op, ints, linear = draw.op, draw.ints, draw.linear
     heads, size = config.num_attention_heads, config.hidden_size // config.num_attention_heads
 
@@ -279,4 +342,4 @@ def _build(config: BertConfig, tensors: dict[str, Any], head: Callable[[Drawing,
         x = norm(op.add(x, linear(read, at + "attention.output.dense")), at + "attention.output.LayerNorm")
         wide = op.gelu(linear(x, at + "intermediate.dense"), "erf")
         x = norm(op.add(x, linear(wide, at + "output.dense")), at + "output.LayerNorm")
-    return draw.model(head(draw, x))
+    return x

@@ -53,8 +53,28 @@ class Drawing:
         return self.op.constant(self.tensors[name].astype(np.float32))
 
     def linear(self, x: Any, name: str) -> Any:
-        """Return x through a layer with a bias."""
-        return self.op.add(self.op.matmul(x, self.weight(name + ".weight"), False, True), self.weight(name + ".bias"))
+        """Return x through a layer, with its bias if it has one."""
+        product = self.op.matmul(x, self.weight(name + ".weight"), False, True)
+        return self.op.add(product, self.weight(name + ".bias")) if name + ".bias" in self.tensors else product
+
+    def places(self) -> Any:
+        """Return the place of each token in its text, [T]."""
+        return self.op.convert(self.op.range(self.whole(0), self.length, self.whole(1), "i64"), np.float32)
+
+    def angles(self, theta: float, size: int) -> tuple[Any, Any]:
+        """Return cosines and sines, [T, size]: both halves of a head rotate by the same angles."""
+        op = self.op
+        turns = np.float32(theta) ** (-np.arange(0, size, 2, dtype=np.float32) / size)
+        row = op.constant(np.tile(turns, 2)[None, :])
+        angles_TD = op.matmul(op.unsqueeze(self.places(), self.ints(1)), row, False, False)
+        return op.cos(angles_TD), op.sin(angles_TD)
+
+    def turned(self, x: Any, cosines: Any, sines: Any) -> Any:
+        """Return queries or keys rotated by their places."""
+        op = self.op
+        low, high = op.split(x, self.whole(-1), 2).outputs()
+        other = op.concat([op.negative(high), low], -1)
+        return op.add(op.multiply(x, cosines), op.multiply(other, sines))
 
     def normed(self, x: Any, epsilon: float) -> Any:
         """Return x with a mean of 0 and a variance of 1 in its last dimension."""
@@ -82,6 +102,25 @@ class Drawing:
     def mean_state(self, x: Any) -> Any:
         """Return the mean of the states of a text, [B, H], of states [B, T, H]; padding does not count."""
         weights_BT1 = self.op.unsqueeze(self.mask_BT, self.ints(2))
+        total = self.op.reduce_sum(self.op.multiply(x, weights_BT1), self.ints(1))
+        return self.op.divide(total, self.op.reduce_sum(weights_BT1, self.ints(1)))
+
+    def last_state(self, x: Any) -> Any:
+        """Return the state of the last token of each text, [B, H], of states [B, T, H]."""
+        ends_B1 = self.op.reduce_sum(self.mask_BT, self.ints(1), True)
+        places_1T = self.op.add(self.op.unsqueeze(self.places(), self.ints(0)), self.real(1))
+        is_last = self.op.convert(self.op.equal(places_1T, ends_B1), np.float32)
+        return self.op.reduce_sum(self.op.multiply(x, self.op.unsqueeze(is_last, self.ints(2))), self.ints(1))
+
+    def largest_state(self, x: Any) -> Any:
+        """Return the largest number of each place in the states of a text, [B, H]; padding does not count."""
+        hidden_BT1 = self.op.unsqueeze(self.op.subtract(self.real(1), self.mask_BT), self.ints(2))
+        return self.op.reduce_max(self.op.add(x, self.op.multiply(hidden_BT1, self.real(FAR_BELOW))), self.ints(1))
+
+    def weighted_state(self, x: Any) -> Any:
+        """Return the mean of the states of a text in which the first token counts once, the second twice…, [B, H]."""
+        places_1T = self.op.add(self.op.unsqueeze(self.places(), self.ints(0)), self.real(1))
+        weights_BT1 = self.op.unsqueeze(self.op.multiply(self.mask_BT, places_1T), self.ints(2))
         total = self.op.reduce_sum(self.op.multiply(x, weights_BT1), self.ints(1))
         return self.op.divide(total, self.op.reduce_sum(weights_BT1, self.ints(1)))
 

@@ -41,7 +41,7 @@ from ashore.data.engines.model import (
 from ashore.data.engines.openvino.blocks import BlockPool
 from ashore.data.engines.openvino.card import CARD
 from ashore.data.engines.openvino.config import RunConfig, choose_kv_tokens, is_full_precision, run_config
-from ashore.data.engines.openvino.embedder import BertEmbedder, open_encoder
+from ashore.data.engines.openvino.embedder import Embedder, open_encoder
 from ashore.data.engines.openvino.graph import BLOCK_TOKENS, Row, make_batch
 from ashore.data.engines.openvino.kept import KeptBlocks
 from ashore.data.engines.openvino.ladder import Cost, Ladder
@@ -103,7 +103,7 @@ class OpenVinoEngine:
         self._clock = clock
         self._info: EngineInfo | None = None
         self._model: PairedModel | None = None
-        self._embedder: BertEmbedder | None = None
+        self._embedder: Embedder | None = None
         self._grammars: GrammarCompiler | None = None
         self._scheduler = Scheduler(BlockPool(0, BLOCK_TOKENS), max_sequences=1, prefix_cache=False)
         self._pace = Pace(max_batch_tokens=1, max_stall_s=1, max_prompt_step_s=1)

@@ -275,7 +275,6 @@ EMBEDDING_READER: Final = Reader(
     Dialect(
         name="embeddings",
         ignored={
-            "input_type": "clients of NVIDIA and Voyage: for models that tell questions from passages",
             "keep_alive": "clients of Ollama",
             "timeout": "LiteLLM",
             "priority": "vLLM's clients; x-ashore-priority says it here",

@@ -98,12 +98,15 @@ async def embeddings(app: HttpApp, exchange: Exchange, principal: Principal) -> 
         principal,
         request_id=exchange.request_id,
         dimensions=request.dimensions,
+        input_type=request.input_type or "",
         priority=priority,
         urgency=exchange.urgency,
         deadline_s=deadline_s,
         arrival=exchange.arrival,
         room=exchange.hold.make_room,
     )
+    if request.input_type and not embedding.tells_inputs:
+        exchange.ignored = (*exchange.ignored, "input_type")
     headers = [
         JSON,
         (b"x-ashore-release", embedding.release.encode()),

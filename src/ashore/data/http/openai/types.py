@@ -276,4 +276,7 @@ class EmbeddingRequest(_Strict, frozen=True, kw_only=True):
     input: Inputs
     encoding_format: Literal["float", "base64"] | None = None
     dimensions: Annotated[int, Meta(ge=1, le=65_536)] | None = None
+    """Only such as the model was trained for."""
+    input_type: Annotated[str, Meta(max_length=64)] | None = None
+    """`query`, `document`, or the name of a prompt of the model."""
     user: Any = None

