@@ -14,7 +14,7 @@ from pathlib import Path
 
 from benchmarks.row import Row
 
-PACKAGES = ("ashore", "openvino", "openvino-genai", "nncf", "xllamacpp", "httptools", "grpcio", "msgspec")
+PACKAGES = ("ashore", "openvino", "openvino-genai", "xllamacpp", "httptools", "grpcio", "msgspec")
 
 
 def about(command: str, *, busy_before: float, busy_after: float) -> dict[str, object]:

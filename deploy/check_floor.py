@@ -13,6 +13,8 @@ from pathlib import Path
 
 FLOOR = "x86_64-manylinux_2_28"
 PYTHON = "3.13"
+EXCUSED = {"llguidance": "its versions for the floor take one end of a text, and models have several"}
+"""Packages above the floor, and why. A tree has a C library of its own; elsewhere glibc 2.31 is needed for them."""
 
 
 def compile_for_floor(uv: str, requirements: Sequence[str]) -> tuple[str, str]:
@@ -44,5 +46,9 @@ def above_floor(uv: str, lock: str) -> list[str]:
 
 if __name__ == "__main__":
     uv_, lock_ = sys.argv[1:]
-    if found := above_floor(uv_, Path(lock_).read_text()):
+    above = above_floor(uv_, Path(lock_).read_text())
+    found = [line for line in above if line.partition("==")[0] not in EXCUSED]
+    found += [f"{name} is not above the floor; take it out of EXCUSED" for name in EXCUSED
+              if not any(line.startswith(f"{name}==") for line in above)]  # fmt: skip
+    if found:
         sys.exit("error: cap these in pyproject.toml:\n  " + "\n  ".join(found))

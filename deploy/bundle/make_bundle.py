@@ -38,8 +38,8 @@ from ashore.machine.deployment.forms import Places, describe_deployment, read_pl
 PROJECT: Final = Path(__file__).resolve().parents[2]
 MODELS: Final = ("smollm2", "minilm")
 FLOORS: Final = {"x86_64": 31, "aarch64": 39}
-"""Newest glibc 2.N that a wheel may want: on x86-64 that of RHEL 8 and Kylin V10, so that pip installs it there too.
-On aarch64 OpenVINO wants more; the tree brings its own."""
+"""Newest glibc 2.N that a wheel may want. On x86-64 `make lock` holds all but one to 2.28 (deploy/check_floor.py); on
+aarch64 OpenVINO wants more. The tree brings its own."""
 BUILD_ALONE: Final = ("editables", "hatchling", "pathspec", "pluggy", "trove-classifiers")
 """In requirements.lock for `pip install -e`; no program imports them."""
 LICENCE = re.compile(r"(^|/)(licen[cs]es?/|(licen[cs]e|copying|notice|authors)[^/]*$)", re.IGNORECASE)

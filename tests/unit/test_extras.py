@@ -39,7 +39,7 @@ def test_what_needs_the_extra_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch
     assert caught.value.hint == how_to_install("train")
 
 
-OF_CPU = {*BESIDE_ENGINES, "openvino", "openvino_genai", "nncf", "xllamacpp"}
+OF_CPU = {*BESIDE_ENGINES, "openvino", "xllamacpp"}
 WITHOUT_CPU = f"""
 from importlib.machinery import PathFinder
 found = PathFinder.find_spec
