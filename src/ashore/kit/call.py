@@ -25,7 +25,16 @@ if TYPE_CHECKING:
 
 Method = Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
 ADMIN: Final = "/admin/v1"
-CONTROL_PATHS: Final = ("/admin", "/console", "/v1/feedback", "/api/public", "/site/v1", "/docs", "/openapi.json")
+CONTROL_PATHS: Final = (
+    "/admin",
+    "/console",
+    "/v1/feedback",
+    "/api/public",
+    "/site/v1",
+    "/scim/v2",
+    "/docs",
+    "/openapi.json",
+)
 """What the control process answers, and everything below it: the edge sends it there, or a worker passes it on."""
 CLIENT: Final = "x-ashore-internal-client"
 """Header with the SHA-256 of the certificate that a client showed to the edge, which removes what a client claims."""

@@ -43,6 +43,7 @@ LISTED: Final = (
     Listed("control.feedback", data="data.feedback.room", section="learning"),
     Listed("data.authority.budgets", data="data.authority.budgets.worker"),
     Listed("control.directory", section="directory"),
+    Listed("control.scim", section="scim"),
     Listed(
         "control.sessions",
         noun="account",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from ashore.control.faces import console, feedback, sites
+from ashore.control.faces import console, feedback, scim, sites
 from ashore.control.faces.admin import routes_of
 from ashore.data.authority import Principal
 from ashore.data.feedback import Feedback, Score
@@ -51,6 +51,18 @@ CONTROL_ROUTES: Final[tuple[Route, ...]] = (
     Route(
         method="PUT", path="/site/v1/reports/{site}/{number}", guard="open", handler=sites.report, tag="Site",
         operation="site_report", summary="Hand a report in, as a branch office does",
+    ),
+    *(
+        Route(
+            method=method, path="/scim/v2/{path}", guard="key", handler=scim.answer, tag="SCIM",
+            operation=f"scim_{method.lower()}", summary=f"{what}, as an identity provider does (RFC 7644)",
+            content_type="application/scim+json",
+        )
+        for method, what in (
+            ("GET", "Read people and groups"), ("POST", "Create a person or group"),
+            ("PUT", "Replace a person or group"), ("PATCH", "Change a person or group"),
+            ("DELETE", "Disable a person, or remove a group"),
+        )
     ),
     Route(
         method="GET", path="/console", guard="open", handler=console.page, tag="Console", operation="console_home",

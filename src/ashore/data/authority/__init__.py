@@ -5,7 +5,7 @@ requests, HTTP headers, and what a right protects (each use case checks its own)
 """
 
 from ashore.data.authority.actions import ACTIONS, INFER, KEY_CREATE_OWN, STORED_REMOVE, STORED_SHOW
-from ashore.data.authority.acts import SYSTEM, Actor, Acts, is_officer
+from ashore.data.authority.acts import SYSTEM, Actor, Acts, Desk, is_officer
 from ashore.data.authority.authority import Compiled, Decision, PolicyAuthority, raised_by, withheld
 from ashore.data.authority.denials import denial_of
 from ashore.data.authority.directory import Claims, Directory

@@ -14,6 +14,7 @@ AUDITOR: Final = "auditor"
 MODEL_OWNER: Final = "model-owner"
 DEVELOPER: Final = "developer"
 VIEWER: Final = "viewer"
+PROVISIONER: Final = "provisioner"
 FIRST_KEY: Final = "first-key"
 INTERNAL: Final = "internal"
 OFFICERS: Final = (SYSTEM_ADMINISTRATOR, SECURITY_OFFICER, AUDITOR)
@@ -51,6 +52,7 @@ BUILT_IN: Final[tuple[Role, ...]] = (
         MODEL_OWNER, "Uses models, manages their releases, purges their cached answers, and sees their usage and cost."
     ),
     _role(DEVELOPER, "Uses every model."),
+    _role(PROVISIONER, "Creates and disables people of one issuer by SCIM, and nothing else."),
     _role(VIEWER, "Sees the state of the server, and the usage of their own tenant."),
     _role(
         FIRST_KEY,

@@ -1,0 +1,227 @@
+"""What an identity provider may do by SCIM: create, change and disable the users of its own issuer, and their groups.
+
+Out of its reach: local users, service accounts, users of other issuers and tenants, and holders of an office. Deleting
+disables. Each change of an account is an act in the audit log, and in force everywhere within a second.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final
+
+from ashore.control.scim import sql
+from ashore.control.scim.bodies import NAME, Kind, cleaned, members, patched
+from ashore.control.scim.section import ScimSection
+from ashore.control.scim.sql import Resource, folded
+from ashore.core.errors import Conflict, InvalidRequest, NotFound, PermissionDenied
+from ashore.data.authority import Account, Actor, Acts, Desk, Group, check_account_id, is_officer
+from ashore.data.authority import sql as access_sql
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+PROVISION: Final = "people:provision"
+MOST_NAMESAKES: Final = 100
+
+
+class ScimOffice:
+    """Use cases. Each blocks."""
+
+    def __init__(self, acts: Acts, section: Callable[[], ScimSection]) -> None:
+        self._acts = acts
+        self._section = section
+
+    @property
+    def is_on(self) -> bool:
+        return self._section().enabled
+
+    def check(self, actor: Actor) -> None:
+        """Check that the caller may provision.
+
+        Raises:
+            PermissionDenied: it may not.
+        """
+        with self._acts.look(actor) as desk:
+            desk.require(PROVISION, _resource(actor))
+
+    def select(
+        self, actor: Actor, kind: Kind, where: Mapping[str, str], *, start: int, count: int
+    ) -> tuple[list[tuple[Resource, list[Resource]]], int]:
+        """Return resources, each user with the groups that hold them, and how many there are."""
+        with self._acts.look(actor) as desk:
+            desk.require(PROVISION, _resource(actor))
+            tenant = actor.principal.tenant
+            groups = sql.groups(desk.connection, tenant)
+            if "member" in where:
+                some = [one for one in groups if where["member"] in members(one.body)]
+                return [(one, []) for one in some[start : start + count]], len(some)
+            found, total = sql.select(desk.connection, kind, tenant, where, start=start, count=count)
+            return [(one, _holding(groups, one)) for one in found], total
+
+    def find(self, actor: Actor, kind: Kind, number: str) -> tuple[Resource, list[Resource]]:
+        """Return one resource.
+
+        Raises:
+            NotFound: there is none of this id.
+        """
+        found, _ = self.select(actor, kind, {"id": number}, start=0, count=1)
+        if not found:
+            raise _missing(kind, number)
+        return found[0]
+
+    def create(self, actor: Actor, kind: Kind, body: Mapping[str, Any]) -> Resource:
+        """Create a user or group.
+
+        Raises:
+            Conflict: there is a user of this name.
+            PermissionDenied: the account of this name holds an office, or is no user of the issuer.
+        """
+        new = cleaned(kind, body)
+        with self._write(actor) as desk:
+            tenant = actor.principal.tenant
+            account = ""
+            if kind == "User":
+                self._check_free(desk.connection, tenant, new["userName"], "")
+                account = self._new_account(desk, new["userName"])
+            made = Resource(
+                id=str(uuid.uuid4()), kind=kind, tenant=tenant, account=account, body=new,
+                created_s=self._acts.now_s, changed_s=self._acts.now_s,
+            )  # fmt: skip
+            sql.save(desk.connection, made)
+            self._apply(desk, made, _touched(made, None), word="create")
+        return made
+
+    def change(
+        self,
+        actor: Actor,
+        kind: Kind,
+        number: str,
+        *,
+        whole: Mapping[str, Any] | None = None,
+        operations: object = None,
+    ) -> Resource:
+        """Replace a resource, or change it by operations.
+
+        Raises:
+            NotFound: there is none of this id.
+            Conflict: another user has the new name.
+            PermissionDenied: the account holds an office, and would be disabled.
+        """
+        with self._write(actor) as desk:
+            tenant = actor.principal.tenant
+            before = sql.find(desk.connection, kind, tenant, number)
+            if before is None:
+                raise _missing(kind, number)
+            body = patched(kind, before.body, operations) if whole is None else cleaned(kind, whole)
+            if kind == "User":
+                self._check_free(desk.connection, tenant, body["userName"], number)
+            now = replace(before, body=body, changed_s=self._acts.now_s, version=before.version + 1)
+            sql.save(desk.connection, now)
+            self._apply(desk, now, _touched(now, before), word="change")
+        return now
+
+    def remove(self, actor: Actor, kind: Kind, number: str) -> None:
+        """Disable a user for good, or forget a group.
+
+        Raises:
+            NotFound: there is none of this id.
+            PermissionDenied: the account holds an office.
+        """
+        with self._write(actor) as desk:
+            before = sql.find(desk.connection, kind, actor.principal.tenant, number)
+            if before is None:
+                raise _missing(kind, number)
+            gone = replace(before, body={**before.body, "active": False, "members": []}, changed_s=self._acts.now_s)
+            sql.save(desk.connection, gone, gone=True)
+            self._apply(desk, gone, _touched(gone, before), word="remove")
+
+    def _write(self, actor: Actor) -> Any:
+        self.check(actor)
+        return self._acts.quiet_write(actor)
+
+    def _apply(self, desk: Desk, changed: Resource, touched: Collection[str], *, word: str) -> None:
+        """Bring the accounts to what the resources say, and record it."""
+        groups = sql.groups(desk.connection, changed.tenant)
+        names = {folded(there): here for here, there in self._section().map.items()}
+        self._keep_groups(desk.connection)
+        if changed.kind == "Group":
+            detail: dict[str, str | int] = {"name": str(changed.body[NAME["Group"]])[:300], "id": changed.id}
+            self._acts.tell(desk.actor, f"scim:{word}", f"tenant/{changed.tenant}/scim", detail, on=desk.connection)
+        for number in sorted(touched):
+            user = changed if number == changed.id else sql.find(desk.connection, "User", changed.tenant, number)
+            if user is None or not user.account:
+                continue
+            given = frozenset(
+                names[name] for one in _holding(groups, user) if (name := folded(one.body["displayName"])) in names
+            )
+            before = access_sql.find_account(desk.connection, user.account)
+            shut = not user.body["active"]
+            if before is None and changed.id != user.id:
+                continue  # a security officer removed it
+            base = before or Account(id=user.account, tenant=changed.tenant, created_s=self._acts.now_s)
+            title = "".join(one for one in str(user.body.get("displayName") or "") if one.isprintable())[:200]
+            after = replace(base, title=title or base.title, given_groups=frozenset() if shut else given, shut=shut)
+            if after == before:
+                continue
+            if shut and not base.is_out and is_officer(desk.compiled, base):
+                raise PermissionDenied(
+                    f"{base.id} holds an office, and no provisioner disables it",
+                    hint="ask a security officer: `ashore access user change NAME --disabled`",
+                    action=PROVISION, resource=base.resource, rule="offices are out of reach",
+                )  # fmt: skip
+            access_sql.save_account(desk.connection, after)
+            act = "disable" if shut and not base.shut else "enable" if base.shut and not shut else word
+            detail = {"id": user.id, "groups": ", ".join(sorted(after.given_groups))[:1000]}
+            self._acts.tell(desk.actor, f"scim:{act}", after.resource, detail, on=desk.connection)
+
+    def _keep_groups(self, connection: Connection) -> None:
+        there = {one.name for one in access_sql.list_groups(connection)}
+        for name in sorted(self._section().map.keys() - there):
+            made = Group(name=name, title=f"from {self._section().issuer} by SCIM", created_s=self._acts.now_s)
+            access_sql.save_group(connection, made)
+
+    def _check_free(self, connection: Connection, tenant: str, name: str, own: str) -> None:
+        found, _ = sql.select(connection, "User", tenant, {"name": folded(name)})
+        if any(one.id != own for one in found):
+            raise Conflict(f"there is a user {name[:100]!r}", hint="look it up by userName", param="uniqueness")
+
+    def _new_account(self, desk: Desk, name: str) -> str:
+        """Return the id of a new user: one that nobody pushed before, so that nobody inherits keys."""
+        taken = sql.taken_ids(desk.connection)
+        for number in range(1, MOST_NAMESAKES):
+            account = f"{self._section().issuer}:{folded(name)}" + (f"+{number}" if number > 1 else "")
+            check_account_id(account, "user")
+            there = access_sql.find_account(desk.connection, account)
+            if account in taken or (there is not None and there.kind != "user"):
+                continue
+            if there is not None and (there.tenant != desk.principal.tenant or is_officer(desk.compiled, there)):
+                raise PermissionDenied(
+                    f"{account} is of another tenant, or holds an office", hint="ask a security officer",
+                    action=PROVISION, resource=there.resource, rule="offices are out of reach",
+                )  # fmt: skip
+            return account
+        raise InvalidRequest(f"{MOST_NAMESAKES - 1} people had the name {name[:100]!r}", param="invalidValue")
+
+
+def _resource(actor: Actor) -> str:
+    return f"tenant/{actor.principal.tenant}/scim"
+
+
+def _missing(kind: Kind, number: str) -> NotFound:
+    return NotFound(f"there is no {kind} {number[:80]!r}", hint="look it up by its name")
+
+
+def _holding(groups: Collection[Resource], user: Resource) -> list[Resource]:
+    return [one for one in groups if user.kind == "User" and user.id in members(one.body)]
+
+
+def _touched(now: Resource, before: Resource | None) -> set[str]:
+    """Return the users whose accounts a change may concern."""
+    if now.kind == "User":
+        return {now.id}
+    then = set() if before is None else set(members(before.body))
+    renamed = before is not None and before.body[NAME["Group"]] != now.body[NAME["Group"]]
+    mine = set(members(now.body))
+    return then | mine if renamed else then ^ mine

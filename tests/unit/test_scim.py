@@ -1,0 +1,220 @@
+"""SCIM: what Entra ID and Okta send, what it changes, and what is out of its reach."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from access_house import House
+
+from ashore.control.access import AccountWish, KeyWish
+from ashore.control.faces.scim import _answered
+from ashore.control.scim import ENTERPRISE, ScimOffice
+from ashore.control.scim.section import ScimSection
+from ashore.core.clock import ManualClock
+from ashore.core.errors import AshoreError, Conflict, InvalidRequest, NotFound, PermissionDenied
+from ashore.data.authority import SYSTEM, Account, Actor, Acts, Binding, keep_first_key, new_key
+from ashore.data.authority import sql as access_sql
+from ashore.kit.recorder import MemoryRecorder
+from ashore.kit.state import open_database
+
+BASE = "https://ai.corp.example/scim/v2"
+ALICE = {"userName": "Alice@corp.example", "externalId": "a-1", "displayName": "Alice", "active": True}
+
+
+@dataclass
+class Rig:
+    house: House
+    office: ScimOffice
+    actor: Actor
+
+    def ask(self, method: str, path: str, body: dict[str, Any] | None = None) -> tuple[int, dict[str, Any]]:
+        place, _, query = path.partition("?")
+        parameters = dict(one.partition("=")[::2] for one in query.split("&")) if query else {}
+        return _answered(self.office, self.actor, method, place.split("/"), body or {}, parameters, BASE)
+
+    def make(self, **more: Any) -> str:
+        return str(self.ask("POST", "Users", {**ALICE, **more})[1]["id"])
+
+    def patch(self, path: str, *operations: dict[str, Any]) -> dict[str, Any]:
+        return self.ask("PATCH", path, {"Operations": [*operations]})[1]
+
+    def account(self, name: str = "corp:alice@corp.example") -> Account:
+        with self.house.database.read() as connection:
+            found = access_sql.find_account(connection, name)
+        assert found is not None
+        return found
+
+    def acts(self) -> list[str]:
+        return [one.action for one in self.house.recorder.acts if one.action.startswith("scim:")]
+
+
+@pytest.fixture
+def rig(tmp_path: Path) -> Iterator[Rig]:
+    database = open_database(tmp_path / "state.db", snapshots=tmp_path / "snapshots", clock=ManualClock())
+    key = new_key()
+    with database.write() as connection:
+        keep_first_key(connection, key, created_s=1)
+    house = House(database, ManualClock(), MemoryRecorder(), key)
+    house.three()
+    house.people.create_account(SYSTEM, AccountWish(id="entra", kind="service", roles=("provisioner",)))
+    secret = house.keyring.create(SYSTEM, "entra", KeyWish()).secret
+    section = ScimSection(enabled=True, issuer="corp", map={"ml": "ML Engineers"})
+    office = ScimOffice(Acts(database, house.recorder, house.clock), lambda: section)
+    yield Rig(house, office, house.actor(secret))
+    database.close()
+
+
+def test_a_person_is_looked_up_made_disabled_and_found_again(rig: Rig) -> None:
+    status, found = rig.ask("GET", 'Users?filter=userName eq "alice@corp.example"')
+    assert (status, found["totalResults"]) == (200, 0), "nobody is no error"
+    status, made = rig.ask("POST", "Users", {**ALICE, "password": "secret", ENTERPRISE: {"department": "ml"}})
+    assert status == 201 and made["meta"]["location"] == f"{BASE}/Users/{made['id']}" and "password" not in made
+    assert rig.account().title == "Alice" and not rig.account().is_out
+    with pytest.raises(Conflict) as caught:
+        rig.ask("POST", "Users", {**ALICE, "userName": "ALICE@corp.example"})
+    assert caught.value.param == "uniqueness"
+    assert rig.ask("GET", 'Users?filter=externalId eq "a-1"')[1]["totalResults"] == 1
+    rig.patch(f"Users/{made['id']}", {"op": "Replace", "path": "active", "value": "False"})
+    assert rig.account().shut and rig.acts() == ["scim:create", "scim:disable"]
+    rig.patch(f"Users/{made['id']}", {"op": "replace", "value": {"active": True}})
+    assert not rig.account().shut and rig.acts()[-1] == "scim:enable"
+
+
+@pytest.mark.parametrize(
+    ("operation", "shown"),
+    [
+        ({"op": "Replace", "path": "active", "value": "False"}, {"active": False}),
+        ({"op": "replace", "value": {"active": False}}, {"active": False}),
+        ({"op": "remove", "path": "active"}, {"active": False}),
+        ({"op": "Add", "path": f"{ENTERPRISE}:manager", "value": "b"}, {ENTERPRISE: {"manager": "b"}}),
+        ({"op": "Add", "path": ENTERPRISE, "value": {"department": "x"}}, {ENTERPRISE: {"department": "x"}}),
+        (
+            {"op": "Replace", "path": 'emails[type eq "work"].value', "value": "n@corp.example"},
+            {"emails": [{"type": "work", "value": "n@corp.example"}]},
+        ),
+        ({"op": "Add", "value": {"name.givenName": "B"}}, {"name": {"givenName": "B"}}),
+        ({"op": "add", "path": "name", "value": {"familyName": "C"}}, {"name": {"familyName": "C"}}),
+        ({"op": "replace", "path": "displayName", "value": "New"}, {"displayName": "New"}),
+        ({"op": "add", "path": "unheard", "value": 1}, {"displayName": "Alice"}),
+    ],
+)
+def test_what_entra_and_okta_send_about_people(rig: Rig, operation: dict[str, Any], shown: dict[str, Any]) -> None:
+    found = rig.patch(f"Users/{rig.make()}", operation)
+    assert {name: found[name] for name in shown} == shown
+
+
+def test_what_they_send_about_groups(rig: Rig) -> None:
+    alice, bob = rig.make(), rig.make(userName="bob", externalId="b-1")
+    group = rig.ask("POST", "Groups", {"displayName": "ml engineers"})[1]["id"]
+    one, two = {"value": alice}, {"value": bob}
+
+    def held() -> list[str]:
+        found = rig.ask("GET", f"Groups/{group}")[1].get("members", [])
+        return ["ab"[[alice, bob].index(row["value"])] for row in found]
+
+    rig.patch(f"Groups/{group}", {"op": "Add", "path": "members", "value": [{"$ref": None, **one}, two]})
+    assert held() == ["a", "b"] and rig.account().given_groups == {"ml"} == rig.account("corp:bob").given_groups
+    assert rig.ask("GET", f"Users/{alice}")[1]["groups"][0]["display"] == "ml engineers"
+    rig.patch(f"Groups/{group}", {"op": "Remove", "path": "members", "value": [one]})
+    assert held() == ["b"] and not rig.account().given_groups, "by values beside the path, one alone"
+    rig.patch(f"Groups/{group}", {"op": "add", "path": "members", "value": one})
+    rig.patch(f"Groups/{group}", {"op": "remove", "path": f'members[value eq "{bob}"]'})
+    assert held() == ["a"] and not rig.account("corp:bob").given_groups
+    rig.patch(f"Groups/{group}", {"op": "replace", "value": {"id": group, "displayName": "Others"}})
+    assert not rig.account().given_groups, "a group of another name is not mapped"
+    rig.patch(f"Groups/{group}", {"op": "replace", "path": "displayName", "value": "ML Engineers"})
+    assert rig.account().given_groups == {"ml"}
+    found = rig.ask("GET", 'Groups?excludedAttributes=members&filter=displayName eq "ml engineers"')[1]
+    assert found["totalResults"] == 1 and "members" not in found["Resources"][0]
+    assert rig.ask("GET", f'Groups?filter=members eq "{alice}"')[1]["totalResults"] == 1
+    assert rig.ask("DELETE", f"Groups/{group}")[0] == 204 and not rig.account().given_groups
+
+
+def test_deleting_disables_and_nobody_inherits_the_account(rig: Rig) -> None:
+    first = rig.make()
+    assert rig.ask("DELETE", f"Users/{first}")[0] == 204
+    with pytest.raises(NotFound):
+        rig.ask("GET", f"Users/{first}")
+    assert rig.account().shut
+    rig.make()
+    assert rig.account().shut and not rig.account("corp:alice@corp.example+2").shut
+
+
+def test_an_officer_who_disabled_somebody_is_not_overruled(rig: Rig) -> None:
+    alice = rig.make()
+    rig.house.people.change_account(SYSTEM, "user", "corp:alice@corp.example", disabled=True)
+    rig.patch(f"Users/{alice}", {"op": "replace", "value": {"active": False}})
+    rig.patch(f"Users/{alice}", {"op": "replace", "value": {"active": True}})
+    assert rig.account().disabled and rig.account().is_out
+
+
+def test_what_is_out_of_reach(rig: Rig) -> None:
+    alice = rig.make()
+    rig.house.book.grant(SYSTEM, add=[Binding("user/corp:alice@corp.example", "security-officer")])
+    for method, body in (("DELETE", None), ("PATCH", {"Operations": [{"op": "remove", "path": "active"}]})):
+        with pytest.raises(PermissionDenied, match="holds an office"):
+            rig.ask(method, f"Users/{alice}", body)
+    assert not rig.account().is_out and rig.ask("GET", f"Users/{alice}")[1]["active"], "nothing of it happened"
+    rig.house.people.create_account(SYSTEM, AccountWish(id="corp:olga"))
+    rig.house.book.grant(SYSTEM, add=[Binding("user/corp:olga", "system-administrator")])
+    with pytest.raises(PermissionDenied, match="holds an office"):
+        rig.make(userName="olga")
+    rig.house.book.grant(SYSTEM, add=[Binding("group/ml", "developer")])
+    for actor in (replace(rig.actor, principal=replace(rig.actor.principal, id="dev")),):
+        with pytest.raises(PermissionDenied):
+            replace(rig, actor=actor).ask("GET", "Users")
+
+
+def test_a_provisioner_has_one_right(rig: Rig) -> None:
+    for action, resource in (
+        ("access:write", "tenant/default/user/x"),
+        ("infer", "model/chat"),
+        ("role:grant", "role/x"),
+    ):
+        with pytest.raises(PermissionDenied), rig.office._acts.read(rig.actor, action, resource):
+            pass
+
+
+@pytest.mark.parametrize(
+    ("body", "kind"),
+    [
+        ({"Operations": [{"op": "boil", "path": "active"}]}, "invalidSyntax"),
+        ({"Operations": [{"op": "add", "path": "active", "value": "maybe"}]}, "invalidValue"),
+        ({"Operations": [{"op": "add", "path": "a[b", "value": 1}]}, "invalidPath"),
+        ({"Operations": [{"op": "add", "path": "id", "value": "x"}]}, "mutability"),
+        ({"Operations": [{"op": "remove"}]}, "noTarget"),
+        ({"Operations": [{"op": "remove", "path": "userName"}]}, "invalidValue"),
+        ({"Operations": [{"op": "add", "value": 1}] * 201}, "invalidSyntax"),
+        ({"Operations": "all"}, "invalidSyntax"),
+        ({}, "invalidSyntax"),
+    ],
+)
+def test_what_is_not_understood_changes_nothing(rig: Rig, body: dict[str, Any], kind: str) -> None:
+    alice = rig.make()
+    before = rig.ask("GET", f"Users/{alice}")[1]
+    with pytest.raises(InvalidRequest) as caught:
+        rig.ask("PATCH", f"Users/{alice}", body)
+    assert caught.value.param == kind and rig.ask("GET", f"Users/{alice}")[1] == before
+
+
+@pytest.mark.parametrize("text", ['userName sw "a"', 'userName eq "' + "a" * 400 + '"', "((((", 'password eq "x"'])
+def test_a_filter_that_is_not_understood_is_an_error(rig: Rig, text: str) -> None:
+    with pytest.raises(AshoreError):
+        rig.ask("GET", f"Users?filter={text}")
+
+
+def test_the_documents_and_pages(rig: Rig) -> None:
+    assert rig.ask("GET", "ServiceProviderConfig")[1]["patch"] == {"supported": True}
+    assert {one["name"] for one in rig.ask("GET", "Schemas")[1]["Resources"]} == {"User", "Group", "EnterpriseUser"}
+    assert rig.ask("GET", "ResourceTypes/User")[1]["endpoint"] == "/Users"
+    for number in range(5):
+        rig.make(userName=f"u{number}")
+    page = rig.ask("GET", "Users?startIndex=2&count=2")[1]
+    assert (page["totalResults"], page["startIndex"], page["itemsPerPage"]) == (5, 2, 2)
+    assert [one["userName"] for one in rig.ask("GET", "Users?count=0")[1]["Resources"]] == []
+    with pytest.raises(NotFound):
+        rig.ask("GET", "Bulk")
