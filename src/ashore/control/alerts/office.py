@@ -112,7 +112,7 @@ class AlertOffice:
         alive = [home for home, at in homes.items() if now_s - at < SILENT_S]
         if min([*alive, self.home]) != self.home:
             return []
-        return [*silent_homes(homes, now_s), *spent_budgets(self.store.database, now_s)]
+        return [*silent_homes(homes, now_s, own=self.home), *spent_budgets(self.store.database, now_s)]
 
     async def _deliver(self, channel: ChannelTable, message: Message) -> str:
         """Send a message; return why it failed, empty if it did not."""
@@ -173,15 +173,15 @@ def act_of(message: Message, fault: str) -> Act:
     )  # fmt: skip
 
 
-def silent_homes(homes: dict[str, float], now_s: float) -> list[Wrong]:
-    """Return the homes that have not looked for a while."""
+def silent_homes(homes: dict[str, float], now_s: float, *, own: str) -> list[Wrong]:
+    """Return the homes beside the `own` one that have not looked for a while."""
     return [
         Wrong(
             rule="node", about=home, severity="critical",
             what=f"the server {home} has not been heard of for {human_seconds(now_s - at)}",
             remedy="look whether that machine runs and reaches the state",
         )
-        for home, at in homes.items() if SILENT_S <= now_s - at < FORGOTTEN_S
+        for home, at in homes.items() if home != own and SILENT_S <= now_s - at < FORGOTTEN_S
     ]  # fmt: skip
 
 

@@ -206,3 +206,8 @@ class Feeder:
 
     def _now_us(self) -> int:
         return int(self._clock.now_s() * 1e6)
+
+
+def end_of(name: str) -> Act:
+    """Return the record of a feed that ashore.toml no longer has."""
+    return Act(action="feed:end", actor="system", resource=f"feed/{name}")

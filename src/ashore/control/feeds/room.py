@@ -8,14 +8,13 @@ from typing import Final
 
 from ashore.control.audit import forget_feed, read_feeds
 from ashore.control.feeds.calls import CALLS, FeedDesk
-from ashore.control.feeds.feeder import Feeder
+from ashore.control.feeds.feeder import Feeder, end_of
 from ashore.control.feeds.receivers import open_receiver
 from ashore.control.feeds.section import FeedSection
 from ashore.data.audit import AuditLink, read_home
 from ashore.data.jobs import EgressSection
 from ashore.kit.egress import LOOPBACK, parse_allow
 from ashore.kit.metrics import Metric
-from ashore.kit.recorder import Act
 from ashore.kit.rooms import Context, Opened, Room
 
 _BEHIND: Final = Metric(
@@ -57,7 +56,7 @@ async def open_feeds(context: Context) -> Opened:
             if kept.get(one.feed.name) is not one:
                 one.close()
         for name in {one.name for one in read_feeds(root)} - {one.name for one in wanted}:
-            context.recorder.record(Act(action="feed:end", actor="system", resource=f"feed/{name}"))
+            context.recorder.record(end_of(name))
             forget_feed(root, name)
         desk.feeders = tuple(
             kept.get(one.name)

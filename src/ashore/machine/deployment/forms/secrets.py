@@ -24,7 +24,7 @@ FOLDER: Final = "/run/secrets/ashore"
 _WORD: Final = (
     r"api[_-]?key|access[_-]?key|secret|password|passwd|passphrase|token|credentials?|authorization|private[_-]?key"
 )
-_KEY: Final = re.compile(rf"(?i)(^|[_.-])({_WORD}|pwd|pat|auth|key)s?$")
+_KEY: Final = re.compile(rf"(?i)(^|[_.-])({_WORD}|pwd|pat|auth|key|hook)s?$")
 """Keys whose values are secrets."""
 _COUNTS: Final = re.compile(r"(?i)(^|_)(max|min|num|context|kv|batch|batched|per)_|_tokens$|^tokens")
 """Keys that count tokens."""

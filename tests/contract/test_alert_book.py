@@ -1,0 +1,132 @@
+"""What a home knows of its alerts, in SQLite and in Postgres: acknowledged, silenced, sent, ended."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from http_receiver import http_receiver
+from postgres_server import fresh_database
+
+from ashore.control.alerts.calls import (
+    AlertNamed,
+    ChannelNamed,
+    SilenceIn,
+    SilenceNamed,
+    ack,
+    list_alerts,
+    list_channels,
+    list_silences,
+    silence,
+    unsilence,
+)
+from ashore.control.alerts.calls import (
+    test_channel as send_test,
+)
+from ashore.control.alerts.model import Wrong
+from ashore.control.alerts.office import AlertOffice, silent_homes, spent_budgets
+from ashore.control.alerts.section import AlertSection, ChannelTable
+from ashore.control.alerts.store import BookStore
+from ashore.core.clock import ManualClock
+from ashore.core.errors import NotFound
+from ashore.data.authority import SYSTEM
+from ashore.kit.call import Nothing
+from ashore.kit.egress import LOOPBACK, parse_allow
+from ashore.kit.recorder import MemoryRecorder
+from ashore.kit.state import Database, open_state
+
+WRONG = Wrong(rule="D301", severity="critical", what="the disk is full")
+NOTHING = Nothing()
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
+    url = ""
+    if request.param == "postgres":
+        url = fresh_database(request.getfixturevalue("postgres_url"), "alert_book")
+    state = open_state(url, default=tmp_path / "state.db", snapshots=tmp_path, clock=ManualClock())
+    yield state
+    state.close()
+
+
+def an_office(database: Database, clock: ManualClock, url: str = "https://127.0.0.1:1", home: str = "") -> AlertOffice:
+    channel = ChannelTable(name="ops", kind="wecom", hook=f"{url}/robot")
+    return AlertOffice(
+        store=BookStore(database, home), recorder=MemoryRecorder(), clock=clock, node="node1", home=home,
+        rules=AlertSection(channels=(channel,)), allow=parse_allow(LOOPBACK), found=[WRONG],
+    )  # fmt: skip
+
+
+def turns(office: AlertOffice, clock: ManualClock, for_s: float) -> None:
+    for _ in range(int(for_s // 5)):
+        asyncio.run(office.turn())
+        clock.advance(5)
+
+
+def test_an_alert_is_sent_acknowledged_and_ends(database: Database) -> None:
+    clock = ManualClock()
+    with http_receiver(lambda path, body: (200, {"errcode": 0})) as (url, came):
+        office = an_office(database, clock, url)
+        turns(office, clock, 30)
+        (row,) = list_alerts(office, SYSTEM, NOTHING).items
+        assert len(came) == 1 and row.state == "sent" and row.channels == "ops"
+        assert ack(office, SYSTEM, AlertNamed(alert=row.alert)).state == "acknowledged"
+        turns(an_office(database, clock, url), clock, 1_200)
+        assert len(came) == 1, "neither repeated nor escalated, also by the process that comes after"
+        office.found = []
+        turns(office, clock, 400)
+        assert len(came) == 2 and not list_alerts(office, SYSTEM, NOTHING).items
+        assert list_channels(office, SYSTEM, NOTHING).items[0].state == "works"
+    acts = [(act.action, act.outcome) for act in office.recorder.acts]  # type: ignore[attr-defined]
+    assert acts == [("alert:send", "done"), ("alert:ack", "done"), ("alert:send", "done")]
+
+
+def test_what_is_not_there_cannot_be_acknowledged_or_heard_again(database: Database) -> None:
+    office = an_office(database, ManualClock())
+    for do in (
+        lambda: ack(office, SYSTEM, AlertNamed(alert="nope")),
+        lambda: unsilence(office, SYSTEM, SilenceNamed(silence="nope")),
+        lambda: asyncio.run(send_test(office, SYSTEM, ChannelNamed(channel="nope"))),
+    ):
+        with pytest.raises(NotFound):
+            do()
+    assert not office.recorder.acts  # type: ignore[attr-defined]
+
+
+def test_a_silence_is_kept_recorded_and_removed(database: Database) -> None:
+    clock = ManualClock()
+    office = an_office(database, clock)
+    made = silence(office, SYSTEM, SilenceIn(matches="D301", for_s=3600, why="known"))
+    turns(office, clock, 60)
+    assert list_alerts(office, SYSTEM, NOTHING).items[0].state == "silenced"
+    assert [one.why for one in list_silences(office, SYSTEM, NOTHING).items] == ["known"]
+    unsilence(office, SYSTEM, SilenceNamed(silence=made.silence))
+    turns(office, clock, 5)
+    assert not list_silences(office, SYSTEM, NOTHING).items
+    assert list_channels(office, SYSTEM, NOTHING).items[0].state == "fails", "nothing listens there"
+
+
+def test_a_test_says_what_the_receiver_said(database: Database) -> None:
+    with http_receiver(lambda path, body: (200, {"errcode": 45009, "errmsg": "limit"})) as (url, _):
+        office = an_office(database, ManualClock(), url)
+        tested = asyncio.run(send_test(office, SYSTEM, ChannelNamed(channel="ops")))
+    assert not tested.taken and "limit" in tested.error and url not in tested.error
+
+
+def test_a_home_that_dies_is_said_by_another_and_one_that_was_stopped_is_not(database: Database) -> None:
+    clock = ManualClock()
+    a, b = (an_office(database, clock, home=home) for home in ("a", "b"))
+    for office in (a, b):
+        office.found = []
+        asyncio.run(office.turn())
+    clock.advance(200)
+    asyncio.run(b.turn())
+    assert [one.what.split()[2] for one in list_alerts(b, SYSTEM, NOTHING).items] == ["a"]
+    a.stop()
+    assert silent_homes(a.store.homes(), clock.now_s(), own="b") == []
+
+
+def test_without_budgets_none_is_spent(database: Database) -> None:
+    assert spent_budgets(database, 1e9) == []
