@@ -43,6 +43,7 @@ def test_a_file_goes_up_is_listed_read_and_deleted(client: OpenAI) -> None:
     file = client.files.create(file=("data.bin", data), purpose="user_data")
     assert file.bytes == len(data) and file.filename == "data.bin" and file.purpose == "user_data"
     assert file.id in [one.id for one in client.files.list(purpose="user_data")]
+    assert client.files.create(file=("a.txt", b"x"), purpose="assistants").purpose == "assistants"
     assert file.id not in [one.id for one in client.files.list(purpose="batch")]
     assert client.files.retrieve(file.id).bytes == len(data)
     read = client.files.content(file.id).read()

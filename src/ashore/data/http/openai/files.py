@@ -21,7 +21,7 @@ from ashore.data.jobs import PIECE_BYTES, StoredFile, new_id
 if TYPE_CHECKING:
     from ashore.data.http.app import HttpApp
 
-PURPOSES: Final = ("batch", "user_data")
+PURPOSES: Final = ("batch", "user_data", "assistants")
 MAX_FIELD_BYTES: Final = 4096
 FORM_BYTES: Final = 64 << 10
 """Limit of a form besides the file."""

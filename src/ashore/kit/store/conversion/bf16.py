@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 F16_MAX = 65504.0
+WHOLE = ("I64", "I32", "I16", "U8", "BOOL")
 
 
 def read_tensor(place: TensorPlace) -> npt.NDArray[np.float32]:
@@ -60,13 +61,14 @@ def fp8_numbers() -> npt.NDArray[np.float32]:
 
 
 def read_tensors(path: Path) -> dict[str, npt.NDArray[np.float32]]:
-    """Return every tensor of a safetensors file as float32, by name.
+    """Return every tensor of a safetensors file as float32, by name. Whole numbers, such as places that a checkpoint
+    counts out, are left out.
 
     Raises:
         CorruptBlob: not a safetensors file, or cut short.
         UnsupportedModel: a type other than F32, F16 and BF16.
     """
-    return {name: read_tensor(place) for name, place in read_header(path).items()}
+    return {name: read_tensor(place) for name, place in read_header(path).items() if place.dtype not in WHOLE}
 
 
 def fits_f16(values: npt.NDArray[np.float32]) -> bool:
