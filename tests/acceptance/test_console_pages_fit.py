@@ -74,6 +74,7 @@ def test_every_page_of_a_role_fits_and_shows_words(site: Site, browser: RealBrow
     paths = [
         *site.shown_paths(role),
         *(calls_of(site) if role in WITH_FORMS else ()),
+        *(["/kit"] if role == "none" else ()),
         *((f"/people/person?account={PEOPLE['developer']}",) if role in SEES_PEOPLE else ()),
     ]
     wrong = walked(browser, f"http://127.0.0.1:{site.port}", site.keys[role], paths)

@@ -21,7 +21,6 @@ from memory_replica import MemoryReplica
 from ashore.control.access import AccountWish, KeyWish, People
 from ashore.control.console import Console
 from ashore.control.console.pages import PAGES
-from ashore.control.console.views import VIEWS
 from ashore.control.faces.console import ConsoleDoor
 from ashore.control.faces.table import ROUTES
 from ashore.control.process import releasing_of
@@ -61,7 +60,7 @@ Form = Mapping[str, Any] | Sequence[tuple[str, str]]
 ROLES = (*OFFICERS, "model-owner", "developer", "viewer")
 PEOPLE = {role: role.split("-")[0][:3] + "-person" for role in ROLES} | {"none": "nobody-yet"}
 """Account of each role."""
-PATHS = ("", *(f"/{name}" for name in dict.fromkeys((*(page.name for page in PAGES[1:]), *VIEWS)) if name))
+PATHS = ("", *(f"/{page.name}" for page in PAGES if page.name != "home"))
 """Of every page, below `/console`."""
 
 
