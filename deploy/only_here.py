@@ -43,7 +43,8 @@ _COMMANDS: Final = {
     FILES: (
         "audit archive, backup replace, bundle verify, cache import, data pack, data verify, deploy render "
         "bundle, deploy render compose, deploy render envoy, deploy render helm, deploy render image, deploy "
-        "render k8s, deploy render quadlet, deploy render systemd, doctor bundle, fleet ray, model export, "
+        "render k8s, deploy render quadlet, deploy render systemd, doctor bundle, feed verify, "
+        "fleet ray, model export, "
         "model import, model push, site collect, site export, site import, site publish, site "
         "verify, train log, train private"
     ),

@@ -22,6 +22,7 @@ async def doctor_page(reader: Reader) -> Answer:
     return reader.page(
         "doctor.html",
         "doctor",
+        tabs=reader.tabs("doctor"),
         lead=reader.words("doctor.lead", rules=found.rules, count=len(wrong), advice=len(advice)),
         acts=(
             Act(address="doctor", word="doctor.again"),

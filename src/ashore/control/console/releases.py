@@ -62,7 +62,9 @@ async def releases_page(reader: Reader) -> Answer:
         columns=("release", "state", "alias", "model", "engine", "since"),
         rows=tuple(_row(reader, one) for one in found.items), total=len(found.items), minor=frozenset({"engine"}),
     )  # fmt: skip
-    nouns = [noun for noun in ("learn",) if any(reader.offers(one) for one in reader.acts.atlas.on("releases", noun))]
+    nouns = [
+        noun for noun in ("alias", "learn") if any(reader.offers(one) for one in reader.acts.atlas.on("releases", noun))
+    ]
     return reader.page(
         "releases.html", "releases", aliases=_aliases(reader, aliases.items, found.items), table=table.trimmed(),
         nouns=nouns, acts=reader.may("release create") + reader.may("alias set"), words="ashore release list",
