@@ -335,6 +335,12 @@ def test_hostile_texts_run_in_no_field_that_is_shown(
             for first in range(0, 150, 50):
                 sec.open(f"/people?_tab=access+{tab}&_first={first}")
                 sec.page.locator("h1").wait_for()
+        for view in ("people", "people/accounts", "people/groups", "people/roles"):
+            for first in range(0, 150, 50):
+                sec.open(f"/{view}?_first={first}&_sort=-name")
+                sec.page.locator("h1").wait_for()
+        sec.open("/people/person?account=h0")
+        sec.page.locator("h1").wait_for()
         sec.check()
     with browser.page(server.root_url, expected=REFUSED, user_agent=AGENT) as ann:
         log_in(ann, "ann", office["ann"])

@@ -62,7 +62,7 @@ def walk_of(reader: Reader) -> Iterator[Stop]:
 
 BEGIN: Final = ("create", "pull", "start", "set", "grant", "put")
 """Words of calls that make something new; the first of a tab is its primary act."""
-LIVE: Final = frozenset({"job", "events", "release"})
+LIVE: Final = frozenset({"events", "release"})
 """Tabs whose list is reloaded when something happens."""
 
 
