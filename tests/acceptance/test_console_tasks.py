@@ -11,14 +11,17 @@ import pytest
 from console_people import CONFIG, PASSWORD, log_in
 from real_browser import RealBrowser, Watched
 from served import Served, start_served
+from tiny_models import make_tiny_model
 
 pytestmark = [pytest.mark.full, pytest.mark.timeout(900)]
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory, free_port: Callable[[], int]) -> Iterator[Served]:
-    home = tmp_path_factory.mktemp("console-home")
-    started = start_served(home, (), store=None, port=free_port(), grpc_port=0, config=CONFIG)
+    home, folder = tmp_path_factory.mktemp("console-home"), tmp_path_factory.mktemp("console-models")
+    make_tiny_model(folder / "tiny", "llama")
+    config = f'{CONFIG}\n[jobs]\nfolders = ["{folder}"]\n'
+    started = start_served(home, (), store=None, port=free_port(), grpc_port=0, config=config)
     try:
         yield started
     finally:
@@ -88,6 +91,42 @@ def test_a_first_answer_takes_three_clicks(server: Served, browser: RealBrowser,
 
 def test_a_colleague_who_is_invited_asks_something_within_six_clicks(colleague: int) -> None:
     assert colleague <= 6
+
+
+def test_a_model_is_found_quantised_released_and_rolled_back_within_fourteen_clicks(
+    server: Served, browser: RealBrowser, office: dict[str, str]
+) -> None:
+    (folder,) = re.findall(r'folders = \["(.+)"\]', (server.home / "ashore.toml").read_text())
+    with browser.page(server.root_url) as sam:
+        log_in(sam, "sam", office["sam"])
+        his = Clicks(sam)
+        his.to("Models")
+        his.on("link", "Add a model")
+        sam.page.get_by_role("searchbox").fill(f"{folder}/tiny")
+        sam.page.get_by_role("searchbox").press("Enter")
+        his.on("link", f"Add {folder}/tiny")
+        sam.page.locator("#f-name").fill("tiny")
+        his.on("button", "Download")
+        sam.page.get_by_role("heading", name="tiny on disk").wait_for(timeout=120_000)
+        his.on("link", "Quantise", sam.page.locator(".head"))
+        sam.page.locator("#f-to").fill("int8")
+        his.on("button", "Quantise")
+        row = sam.page.get_by_role("row", name="int8")
+        row.wait_for(timeout=120_000)
+        his.on("button", "Acts", row)
+        his.on("link", "Create a release", row)
+        sam.page.locator("#f-alias").fill("other")
+        sam.page.locator("#f-name").fill("tiny-8")
+        his.on("button", "Create")
+        his.on("link", "Promote a release", sam.page.locator(".head"))
+        sam.page.locator("#f-override").fill("a trial of the console")
+        his.on("button", "Promote")
+        sam.page.get_by_role("heading", name="tiny-8 live", level=3).wait_for(timeout=120_000)
+        his.on("link", "Roll back", sam.page.locator(".head"))
+        his.on("button", "Roll back")
+        sam.page.get_by_role("heading", name="other-1 live", level=3).wait_for(timeout=120_000)
+    print(f"\na model found, quantised, released and rolled back: {his.count} clicks")
+    assert his.count <= 14
 
 
 def test_who_spent_most_this_month_takes_three_clicks(

@@ -252,7 +252,8 @@ def _acts_on(reader: Reader, ref: str) -> tuple[Act, ...]:
     """Return what may be done with a stored model or variant, what destroys last."""
     keys = dict.fromkeys(("release create", "optimize evaluate", "optimize quantize", *STORED))
     refs = {"model seal": ref.partition("@")[0]}
-    found = [one for key in keys for one in reader.may(key, **{STORED[key]: refs.get(key, ref)})]
+    words = {"release create": "releases.new"}
+    found = [one for key in keys for one in reader.may(key, words.get(key, ""), **{STORED[key]: refs.get(key, ref)})]
     return tuple(sorted(found, key=lambda one: one.danger))
 
 
