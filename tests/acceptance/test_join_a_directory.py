@@ -75,6 +75,30 @@ def officers(server: Served) -> dict[str, str]:
     return keys
 
 
+def push_and_disable(server: Served, keys: dict[str, str]) -> None:
+    """Let a provider push a person, who works with a key until the next request of the provider."""
+
+    def scim(method: str, path: str, key: str, body: dict[str, Any]) -> httpx.Response:
+        return httpx.request(
+            method, f"{server.root_url}/scim/v2/{path}", headers={"authorization": f"Bearer {key}"}, json=body,
+            timeout=60,
+        )  # fmt: skip
+
+    entra = ask(server, "POST", "/service-accounts", keys["sec"], {"id": "entra", "roles": ["provisioner"], "key": {}})
+    provider = entra["key"]["key"]
+    assert scim("POST", "Users", keys["sec"], {"userName": "al"}).status_code == 403
+    made = scim("POST", "Users", provider, {"userName": "al", "active": True})
+    assert made.status_code == 201 and made.headers["location"].endswith(made.json()["id"])
+    key = ask(server, "POST", "/keys", keys["sec"], {"owner": "pushed:al"})["key"]
+    models = {"url": f"{server.base_url}/models", "headers": {"authorization": f"Bearer {key}"}, "timeout": 60}
+    assert httpx.get(**models).status_code == 200
+    off = {"Operations": [{"op": "Replace", "path": "active", "value": "False"}]}
+    assert scim("PATCH", f"Users/{made.json()['id']}", provider, off).json()["active"] is False
+    assert httpx.get(**models).status_code == 401, "as soon as the provider has its answer"
+    wrong = scim("POST", "Users", provider, {"userName": "AL"})
+    assert wrong.status_code == 409 and wrong.json()["scimType"] == "uniqueness"
+
+
 def is_synced(server: Served) -> bool:
     items = ask(server, "GET", "/directories", server.key)["items"]
     return bool(items) and items[0]["state"] == "good"
@@ -93,7 +117,7 @@ def test_the_page_does_what_it_says(server: Served, files: dict[str, str]) -> No
 def test_a_person_joins_works_and_is_disabled_while_a_stream_runs(
     server: Served, fake: FakeDirectory, files: dict[str, str]
 ) -> None:
-    (server.home / "ashore.toml").write_text(files["ashore.toml"])
+    (server.home / "ashore.toml").write_text(files["ashore.toml"] + files["scim.toml"])
     run_block(Block(line=0, commands="ashore reload"), folder=server.home, env=reader_env(server.home, server.home))
     eventually(partial(is_synced, server))
     keys = officers(server)
@@ -120,5 +144,6 @@ def test_a_person_joins_works_and_is_disabled_while_a_stream_runs(
         f"{server.base_url}/chat/completions", headers={"authorization": f"Bearer {key}"}, json=body, timeout=60
     )
     assert refused.status_code == 401 and "disabled" in refused.text
+    push_and_disable(server, keys)
     records = ask(server, "GET", "/audit/records?action=directory:*", keys["aud"])
     assert any(one["action"] == "directory:disable" for one in records["items"]), json.dumps(records)[:2000]

@@ -24,7 +24,7 @@ from ashore.control.scim import (
     service,
     types,
 )
-from ashore.core.errors import AshoreError, InvalidRequest, NotFound, SwitchedOff
+from ashore.core.errors import AshoreError, InvalidRequest, MethodNotAllowed, NotFound, SwitchedOff
 from ashore.data.authority import Principal
 from ashore.data.http import Exchange
 from ashore.kit.call import SETTLE_S, Actor
@@ -93,6 +93,13 @@ def _answered(
                     raise NotFound(f"there is no {rest[0][:80]}")
                 return 200, found[0]
             return 200, _list(documents, len(documents), 1)
+        case (_, ["ServiceProviderConfig" | "Schemas" | "ResourceTypes", *_]):
+            raise MethodNotAllowed(f"{method} /scim/v2/{place[0]} does not exist", hint="use GET")
+        case ("POST", [".search"]):
+            asked = {key: _text(value) for key, value in body.items() if key != "filter"}
+            found = [_search(office, actor, kind, asked, base)[1] for kind in KINDS.values()]
+            some = [one for page in found for one in page["Resources"]]
+            return 200, _list(some, sum(page["totalResults"] for page in found), 1)
         case ("POST", [("Users" | "Groups") as name, ".search"]):
             return _search(office, actor, KINDS[name], {key: _text(value) for key, value in body.items()}, base)
         case ("GET", [("Users" | "Groups") as name]):
@@ -213,7 +220,7 @@ async def _body(app: Face, exchange: Exchange) -> dict[str, Any]:
         return {}
     raw = await exchange.body(replace(app.limits, max_body_bytes=MOST_BYTES))
     try:
-        found = json.loads(raw)
+        found = json.loads(raw or b"{}")
     except (ValueError, RecursionError) as fault:
         raise InvalidRequest("the body is no JSON", hint="send an object", param="invalidSyntax") from fault
     if not isinstance(found, dict):
