@@ -105,6 +105,8 @@ def test_a_file_gets_lines_that_prove_themselves(tmp_path: Path) -> None:
     log, file = audited(tmp_path), tmp_path / "out.jsonl"
     receiver = open_receiver(a_feed(to=f"file://{file}"), ALLOW)
     receiver.deliver(log.lines())
+    with file.open("a") as half:
+        half.write('{"ashore":{"half a line of a crash')
     receiver.deliver(log.lines())
     found = prove(file, log.keys)
     assert found.ok and found.chains[0].doubled == found.chains[0].records

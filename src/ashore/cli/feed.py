@@ -57,6 +57,8 @@ def verify(file: Path, /, *, public_key: Path | None = None, as_json: AsJson = F
         )
         if one.doubled:
             print(f"  {counted(one.doubled, 'line')} came again, as a feed sends after a failure")
+        if one.torn:
+            print(f"  {counted(one.torn, 'line')} torn or changed, beside a copy that is whole")
         if one.stubs:
             print(f"  of {counted(one.stubs, 'record')} the number and the hash alone are proved")
         if one.signed < one.last:

@@ -61,6 +61,14 @@ def test_a_rewritten_file_fails_by_its_signatures(tmp_path: Path, log: Audited) 
     assert any("signed" in problem for problem in found.problems)
 
 
+def test_a_line_that_a_dying_receiver_tore_is_no_fault_where_a_whole_copy_came(tmp_path: Path, log: Audited) -> None:
+    lines = as_syslog(log.lines()).splitlines(keepends=True)
+    found = proved(tmp_path, log, b"".join([*lines[:9], lines[9][:-40], *lines[9:]]))
+    assert found.ok and found.chains[0].torn == 1, found.problems
+    torn = proved(tmp_path, log, b"".join([*lines[:9], lines[9][:-40], *lines[10:]]))
+    assert not torn.ok, "no whole copy came"
+
+
 def test_a_missing_tail_is_named_by_the_checkpoint_that_covers_it(tmp_path: Path, log: Audited) -> None:
     lines = log.lines()
     found = proved(tmp_path, log, as_syslog([line for line in lines if line.chain != "api-0" or line.seq < 40]))

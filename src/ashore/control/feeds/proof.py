@@ -28,6 +28,8 @@ _SYSLOG: Final = re.compile(
     rb'hash="([0-9a-f]{64})"( cut="1")?\] ?(?:\xef\xbb\xbf)?(.*)'
 )
 OPEN: Final = "segment:open"
+_MARK: Final = b'[ashore@32473 home="'
+"""Where a message begins. No record holds these bytes, for JSON escapes the quotation mark."""
 _PLACE: Final = b'"ashore"'
 
 
@@ -70,7 +72,9 @@ class ChainProof:
     last: int
     records: int
     doubled: int = 0
-    """Lines that were there already, and equal."""
+    """Lines that came again."""
+    torn: int = 0
+    """Lines of a receiver that died while it wrote; a whole copy of each is there, too."""
     stubs: int = 0
     """Records of which only number and hash are proved: they were too long, or the feed has another form."""
     signed: int = 0
@@ -107,6 +111,18 @@ def read_line(raw: bytes) -> Got | None:
     body = event.checkpoint.encode() or bytes(event.record)
     is_cut = bool(place.cut) or not body
     return Got(place.home, place.chain, place.seq, place.after, hash_, is_cut, body)
+
+
+def pieces(raw: bytes) -> Iterator[tuple[int, bytes]]:
+    """Yield what may be a line of a feed in a line of a file, and where it begins there. A receiver that died while it
+    wrote leaves half a line, and the next message stands right behind it."""
+    at = raw.find(_MARK)
+    if at < 0:
+        yield 0, raw
+    while at >= 0:
+        end = raw.find(_MARK, at + 1)
+        yield at, raw[at:] if end < 0 else raw[at:end]
+        at = end
 
 
 def prove(path: Path, trusted: Sequence[PublicKey]) -> Proof:
@@ -147,15 +163,17 @@ def _places(path: Path) -> dict[tuple[str, str], dict[int, list[int]]]:
     with path.open("rb") as file:
         offset = 0
         while raw := file.readline(MOST_LINE_BYTES):
-            if (got := read_line(raw)) is not None:
-                places.setdefault((got.home, got.chain), {}).setdefault(got.seq, []).append(offset)
+            for at, piece in pieces(raw):
+                if (got := read_line(piece)) is not None:
+                    places.setdefault((got.home, got.chain), {}).setdefault(got.seq, []).append(offset + at)
             offset += len(raw)
     return places
 
 
 def _at(file: BinaryIO, offset: int) -> Got:
     file.seek(offset)
-    got = read_line(file.readline(MOST_LINE_BYTES).rstrip(b"\r\n"))
+    _, piece = next(pieces(file.readline(MOST_LINE_BYTES).rstrip(b"\r\n")))
+    got = read_line(piece)
     assert got is not None
     return got
 
@@ -176,15 +194,14 @@ def _chain(
     before: bytes | None = genesis(ChainName(chain)) if numbers[0] == 1 else None
     last = 0
     for seq in numbers:
-        got, *others = (_at(file, offset) for offset in found[seq])
-        for other in others:
-            if (other.hash, other.body) != (got.hash, got.body) and not (other.is_cut or got.is_cut):
-                _say(proof, f"{chain}: number {seq} is there twice, and differs")
-            one.doubled += 1
-        if got.after > last:
-            _say(proof, f"{chain}: {_range(last + 1, got.after)} missing")
+        copies = [_at(file, offset) for offset in found[seq]]
         if last + 1 != seq and last:
             before = None
+        got = next((copy for copy in copies if not copy.is_cut and _fits(copy, before)), copies[0])
+        differ = sum((copy.hash, copy.body) != (got.hash, got.body) for copy in copies if copy.is_cut == got.is_cut)
+        one.torn, one.doubled = one.torn + differ, one.doubled + len(copies) - 1 - differ
+        if got.after > last:
+            _say(proof, f"{chain}: {_range(last + 1, got.after)} missing")
         one.stubs += got.is_cut
         if not got.is_cut and not _fits(got, before):
             _say(proof, f"{chain}: number {seq} was changed, or one before it: its hash does not follow")

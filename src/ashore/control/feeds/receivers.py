@@ -181,11 +181,14 @@ class File:
 
     def deliver(self, lines: Sequence[Line]) -> None:
         with faults(self._feed):
-            flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+            flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
             descriptor = os.open(self._path, flags, 0o640)
             with os.fdopen(descriptor, "wb") as file:
                 if not stat.S_ISREG(os.fstat(descriptor).st_mode):
                     raise SourceUnreachable(f"{self._path} is not a file", hint="give the feed a file of its own")
+                size = os.fstat(descriptor).st_size
+                if size and os.pread(descriptor, 1, size - 1) != b"\n":  # half a line, of a crash
+                    file.write(b"\n")
                 for line in lines:
                     is_text = self._feed.form == "cef" and line.chain != SIGNED
                     body = body_of(line, "cef", self._feed.most_bytes)[0] if is_text else json_event(line, self._feed)
