@@ -142,7 +142,7 @@ def test_three_administrators_set_up_a_person_who_makes_a_key_and_sees_their_usa
         dev.page.locator(".metrics").nth(1).get_by_text("first token").wait_for()
         assert dev.page.locator(".said.model").count() == 2
         dev.page.get_by_text("As code").click()
-        assert '"model":"chat"' in dev.page.locator("#code-curl").inner_text()
+        dev.page.locator("#code-curl", has_text='"model":"chat"').wait_for()
         dev.open("/me")
         dev.page.get_by_role("link", name="Create a key").click()
         dev.page.locator("#f-title").fill("laptop")
