@@ -69,7 +69,7 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def made(keys: Path, demo_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Made:
     began = time.monotonic()
-    stick = build(tmp_path_factory.mktemp("out"), demo_home, keys)
+    stick = build(tmp_path_factory.mktemp("out"), demo_home, keys, "--packages")
     show(f"a stick was built in {time.monotonic() - began:.0f} s")
     return Made(stick=stick, keys=keys)
 
@@ -145,7 +145,11 @@ def test_it_answers_as_on_linux_4_18(made: Made, enter: Enter) -> None:
 
 
 def test_the_stick_and_the_tree_are_small_enough_and_want_nothing_of_the_machine(made: Made, enter: Enter) -> None:
-    sizes = [one.stat().st_size for one in made.stick.rglob("*") if one.is_file() and one.name != "minilm.tar"]
+    sizes = [
+        one.stat().st_size
+        for one in made.stick.rglob("*")
+        if one.is_file() and one.name != "minilm.tar" and one.parent.name != "packages"
+    ]
     said = enter(
         "bookworm", "sh", "-c", f"sh /stick/install.sh {proof(made, 'bookworm')} --no-models && du -sb /opt/ashore"
     )
@@ -161,8 +165,16 @@ def test_upgrade_downgrade_and_a_stick_of_another(made: Made, enter: Enter) -> N
         assert line in said.splitlines(), said
 
 
+def test_the_packages_are_installed_upgraded_and_purged(enter: Enter) -> None:
+    """A changed configuration is kept, a changed program is found, and the home stays after a purge."""
+    said = enter("bookworm", "sh", "/rig/deb.sh")
+    for line in ("user and home", "config owned", "nothing changed", "model imported", "config kept", "change found",
+                 "removed", "purged, home stays"):  # fmt: skip
+        assert line in said.splitlines(), said
+
+
 def test_two_builds_have_the_same_bytes(made: Made, demo_home: Path, tmp_path: Path) -> None:
     """In another directory, with a cache of its own, from the same commit."""
-    again = build(tmp_path / "elsewhere", demo_home, made.keys, "--cache", str(tmp_path / "cache"))
+    again = build(tmp_path / "elsewhere", demo_home, made.keys, "--packages", "--cache", str(tmp_path / "cache"))
     for name in ("SHA256SUMS", "SHA256SUMS.sig"):
         assert (again / name).read_bytes() == (made.stick / name).read_bytes()
