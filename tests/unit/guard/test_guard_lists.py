@@ -9,6 +9,7 @@ import pytest
 from ashore.core.errors import ContentBlocked, InvalidRequest, InvalidSpec
 from ashore.data.guard import Guard, GuardList, Hits, ListSet, WordOutlet
 from ashore.data.guard.lists import Compiled, words_in
+from ashore.data.guard.stream import MOST_HELD_CHARS
 from ashore.data.privacy import fold, lowered
 
 WORDS = ("敏感", "敏感词", "感冒药", "forbidden", "bad word", "x", "ab", "bomb-making", "六四事", "Ünder", "a" * 199)
@@ -138,6 +139,28 @@ def test_little_is_held_back() -> None:
     assert outlet.feed("今天天气很好") == "今天天气很好"
     assert outlet.feed("，敏") == "，" and outlet.holds
     assert outlet.feed("捷") == "敏捷" and not outlet.holds
+
+
+def test_characters_that_nobody_sees_are_not_read_again_with_each_piece_and_not_held_for_ever() -> None:
+    class Counted(ListSet):
+        reads = 0
+
+        def open_from(self, folded: str, begin: int) -> int:
+            self.reads += 1
+            return super().open_from(folded, begin)
+
+    hits, counted = Hits(), Counted(lists("forbidden").lists)
+    outlet = WordOutlet(counted, lambda one: hits.take(one, "answer"))
+    sent = outlet.feed("for") + "".join(outlet.feed(ZERO_WIDTH) for _ in range(3 * MOST_HELD_CHARS))
+    assert counted.reads < 10 and len(sent) >= 2 * MOST_HELD_CHARS
+    with pytest.raises(ContentBlocked):
+        outlet.feed("bidden ")
+
+
+@pytest.mark.parametrize("code", [0x115F, 0x17B4, 0x180B, 0x206A, 0x3164, 0xFFA0, 0xFFF9, 0x1D173, 0xE0061, 0xE0100])
+def test_no_character_that_nobody_sees_hides_a_word(code: int) -> None:
+    [(_, start, end)] = lists("forbidden").find(f"so for{chr(code)}bidden it is")
+    assert (start, end) == (3, 13)
 
 
 def test_what_was_released_for_another_stream_still_completes_no_word() -> None:

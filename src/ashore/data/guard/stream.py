@@ -7,10 +7,13 @@ from collections.abc import Callable
 from typing import Final
 
 from ashore.data.guard.lists import GuardList, ListSet
-from ashore.data.privacy import Places, fold, lowered
+from ashore.data.privacy import Places, fold, is_unseen, lowered
 
 _HALF_ESCAPE: Final = re.compile(r"\\{1,4}(?:u[0-9A-Fa-f]{0,3})?\Z")
 """The beginning of an escape, which the next piece may complete."""
+MOST_HELD_CHARS: Final = 2_048
+"""More than the longest word has, written in escapes. Only characters that nobody sees make a text that is held longer;
+each piece of it is read again from its beginning."""
 
 
 class WordOutlet:
@@ -34,6 +37,8 @@ class WordOutlet:
     def feed(self, piece: str) -> str:
         """Take the next piece and return the text to send. Raises what `found` raises."""
         self._held += piece
+        if len(self._held) <= MOST_HELD_CHARS and self._held != piece and is_unseen(piece):
+            return ""  # nothing more is read in it
         text = self._held
         if (half := _HALF_ESCAPE.search(text, max(0, len(text) - 8))) is not None:
             text = text[: half.start()]
@@ -43,7 +48,7 @@ class WordOutlet:
         at = cut - len(self._before)
         if at <= 0:
             self._begin = max(self._begin, cut)
-            return ""
+            return self.release() if len(text) > MOST_HELD_CHARS and half is None else ""
         sent = len(text) if cut == len(folded) else at if places is None else places.span(at, at + 1)[0]
         self._before, self._begin = folded[cut - 1 : cut], 1
         told, self._held = self._held[:sent], self._held[sent:]

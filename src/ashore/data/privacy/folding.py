@@ -14,11 +14,14 @@ _DASHES: Final = "‐‑‒–—―−﹣⁃"
 _DOTS: Final = "•‧∙⋅・･．"
 _SPACES: Final = "\u00a0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u202f\u205f\u3000"
 _UNSEEN: Final = re.compile(
-    "[\u00ad\u034f\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u2064\u2066-\u2069\ufe00-\ufe0f\ufeff]"
+    "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164"
+    "\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
 )
+"""Source: Unicode 16, Default_Ignorable_Code_Point; and the marks of annotations, U+FFF9 to U+FFFB."""
 
 _GATE: Final = re.compile(
-    "[\u00a0\u00ad\u034f\u061c\u0660-\u0669\u06f0-\u06f9\u0966-\u096f\u09e6-\u09ef\u0e50-\u0e59\u1680\u180e"
+    "[\u00a0\u00ad\u034f\u061c\u0660-\u0669\u06f0-\u06f9\u0966-\u096f\u09e6-\u09ef\u0e50-\u0e59\u115f\u1160\u1680"
+    "\u17b4\u17b5\u180b-\u180f\u3164\uffa0\ufff0-\ufffb\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff"
     "\u2000-\u2015\u2022\u2027\u202a-\u202f\u2043\u205f-\u206f\u2212\u2219\u22c5\u3000\u30fb\ufe00-\ufe0f\ufe63\ufeff"
     "\uff04\uff0b\uff0d-\uff19\uff20-\uff3a\uff3f\uff41-\uff5a\uff65\uffe5\U0001d7ce-\U0001d7ff]"
 )
@@ -99,6 +102,11 @@ def fold(text: str, *, numerals: bool = True) -> tuple[str, Places | None]:
     if numerals and _NUMERALS.search(text):
         text = _NUMERALS.sub(lambda found: found[0].translate(_NUMERAL), text)
     return text, places
+
+
+def is_unseen(text: str) -> bool:
+    """Return whether nothing of a text is seen, so that nothing of it is left once it is folded."""
+    return not text.isascii() and not _UNSEEN.sub("", text)
 
 
 def _without_escapes(text: str) -> tuple[str, Places]:
