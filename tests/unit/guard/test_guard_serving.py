@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 from memory_replica import MemoryReplica
+from msgspec.structs import replace
 
-from ashore.core.chat import Message
+from ashore.core.chat import Message, ToolSpec
 from ashore.core.clock import SystemClock
 from ashore.core.errors import ContentBlocked
 from ashore.core.ids import RequestId
@@ -17,7 +18,7 @@ from ashore.data.audit import RequestNote
 from ashore.data.audit.records import request_record
 from ashore.data.authority import OpenDoor
 from ashore.data.cache import AnswerCache, CachePolicy, FixedEpochs
-from ashore.data.engines import Sampling
+from ashore.data.engines import Grammar, Sampling
 from ashore.data.guard import Guard, GuardList
 from ashore.data.guard.room import METRICS
 from ashore.data.path import (
@@ -211,7 +212,47 @@ def test_reasoning_calls_and_tokens_hide_no_word() -> None:
         outward.take(Delta(choice=0, tool_calls=(ToolCallDelta(index=0, arguments='1f\\u8bcd"}'),)))
 
     outward = outward_of("敏感词")
-    token = TokenText(text="敏", raw="敏".encode(), logprob=-1.0)
-    assert outward.take(Delta(choice=0, text="敏", logprobs=(token,))) == []
-    [told] = outward.take(Delta(choice=0, text="捷", logprobs=(token,)))
+    assert outward.take(Delta(choice=0, text="敏", logprobs=(token_of("敏"),))) == []
+    [told] = outward.take(Delta(choice=0, text="捷", logprobs=(token_of("捷"),)))
     assert told.text == "敏捷" and len(told.logprobs) == 2
+
+
+def token_of(text: str, *others: str) -> TokenText:
+    top = tuple((one, one.encode(), -2.0) for one in others)
+    return TokenText(text=text, raw=text.encode(), logprob=-1.0, top=top)
+
+
+def test_tokens_whose_text_does_not_come_hide_no_word() -> None:
+    """The parser holds text that may be a string that ends the answer, or a call, and may never send it."""
+    outward = outward_of("敏感词", "forbidden")
+    assert outward.take(Delta(choice=0, logprobs=(token_of("敏"),))) == []
+    assert outward.take(Delta(choice=0, logprobs=(token_of("感"),))) == []
+    with pytest.raises(ContentBlocked):
+        outward.take(Delta(choice=0, logprobs=(token_of("词"),)))
+
+    outward = outward_of("forbidden")
+    assert outward.take(Delta(choice=0, logprobs=(token_of("forbidden"),))) == []
+    with pytest.raises(ContentBlocked):
+        outward.take(ChoiceEnded(choice=0, reason="stop", stop_string="forbidden"))
+
+    [told] = outward_of("forbidden").take(Delta(choice=0, text="so", logprobs=(token_of("so", " forbidden", "for"),)))
+    assert [one[0] for one in told.logprobs[0].top] == ["for"]
+
+
+def test_names_of_calls_and_what_shapes_an_answer_hide_no_word() -> None:
+    call = ToolCallDelta(index=0, id="c", name="forbidden", arguments="{}")
+    with pytest.raises(ContentBlocked):
+        outward_of("forbidden").take(Delta(choice=0, tool_calls=(call,)))
+
+    guard = Guard()
+    guard.take([a_list("forbidden", do="block", where="prompts")])
+    masker = GuardedMasker(SeesNothing(), guard, Metrics(METRICS))
+    asked = GenerationRequest(request_id=RequestId("r"), model="echo", messages=(Message(role="user", content="hi"),))
+    schema = '{"enum": ["forbidden"]}'
+    for one in (
+        replace(asked, grammar=Grammar(kind="json_schema", text=schema)),
+        replace(asked, tools=(ToolSpec(name="forbidden"),)),
+        replace(asked, messages=(Message(role="user", content="hi", name="forbidden"),)),
+    ):
+        with pytest.raises(ContentBlocked):
+            masker.mask(one, ANYONE, lambda ids: "")

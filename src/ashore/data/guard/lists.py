@@ -7,9 +7,9 @@ undone, capitals are small letters.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import chain
 from typing import Final, Literal
 
@@ -25,6 +25,8 @@ Where = Literal["prompts", "answers", "both"]
 MOST_WORDS: Final = 100_000
 """Of one list."""
 MOST_LISTS: Final = 64
+MOST_TOKENS: Final = 65_536
+"""Of which one set of lists keeps whether it blocks them."""
 
 
 class GuardList(msgspec.Struct, frozen=True, kw_only=True):
@@ -128,6 +130,11 @@ class ListSet:
     @cached_property
     def _most(self) -> int:
         return max(self._longest.values(), default=1)
+
+    @cached_property
+    def blocks(self) -> Callable[[str], bool]:
+        """Says of a short text, such as one token, whether a list blocks it."""
+        return lru_cache(MOST_TOKENS)(lambda text: any(one.do == "block" for one, _, _ in self.find(text)))
 
     def __bool__(self) -> bool:
         return bool(self.lists)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import codecs
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import chain
 
 import msgspec
 
@@ -118,6 +120,7 @@ class _Outward:
     def __init__(self, before: OutwardLike | None, lists: ListSet, found: Callable[[GuardList], None]) -> None:
         self._before = before
         self._new = partial(WordOutlet, lists, found)
+        self._lists, self._found = lists, found
         self._choices: dict[int, _Choice] = {}
 
     def take(self, event: ServingEvent) -> Sequence[ServingEvent]:
@@ -138,16 +141,26 @@ class _Outward:
 
     def _choice(self, number: int) -> _Choice:
         if number not in self._choices:
-            self._choices[number] = _Choice(number, self._new)
+            tokens = WordOutlet(self._lists, self._blocked)
+            self._choices[number] = _Choice(number, self._new, tokens, self._lists.blocks)
         return self._choices[number]
+
+    def _blocked(self, one: GuardList) -> None:
+        """Take a word of the tokens; one that is not blocked is counted in the text."""
+        if one.do == "block":
+            self._found(one)
 
 
 class _Choice:
-    """One choice: its content, its reasoning and each of its calls are streams of their own."""
+    """One choice: its content, its reasoning, each of its calls and its tokens are streams of their own. Tokens come
+    before their text, which the parser may hold or drop: for a string that ends the answer, or as a call."""
 
-    def __init__(self, number: int, new: Callable[[], WordOutlet]) -> None:
-        self._number, self._new = number, new
-        self._text, self._reasoning = new(), new()
+    def __init__(
+        self, number: int, new: Callable[[], WordOutlet], tokens: WordOutlet, blocks: Callable[[str], bool]
+    ) -> None:
+        self._number, self._new, self._blocks = number, new, blocks
+        self._text, self._reasoning, self._tokens = new(), new(), tokens
+        self._characters = codecs.getincrementaldecoder("utf-8")("replace")
         self._calls: dict[int, WordOutlet] = {}
         self._logprobs: list[TokenText] = []
 
@@ -157,24 +170,35 @@ class _Choice:
             reasoning += self._reasoning.release()  # before the text that follows it
         text = self._text.feed(delta.text) if delta.text else ""
         calls = tuple(self._call(piece) for piece in delta.tool_calls)
-        self._logprobs.extend(delta.logprobs)
+        for token in delta.logprobs:
+            self._tokens.feed(self._characters.decode(token.raw))
+            self._logprobs.append(self._without_words(token))
         return self._made(text, reasoning, calls)
 
     def end(self) -> list[Delta]:
-        text, reasoning = self._text.end(), self._reasoning.end()
+        text, reasoning, _ = self._text.end(), self._reasoning.end(), self._tokens.end()
         ended = ((index, one.end()) for index, one in sorted(self._calls.items()))
         return self._made(text, reasoning, tuple(ToolCallDelta(index=at, arguments=rest) for at, rest in ended if rest))
 
     def _call(self, piece: ToolCallDelta) -> ToolCallDelta:
         if piece.index not in self._calls:
             self._calls[piece.index] = self._new()
+        if piece.name:  # it comes whole
+            name = self._new()
+            name.feed(piece.name)
+            name.end()
         outlet = self._calls[piece.index]
         return replace(piece, arguments=outlet.feed(piece.arguments) if piece.arguments else "")
 
+    def _without_words(self, token: TokenText) -> TokenText:
+        """Return a token without those alternatives that a list blocks."""
+        left = tuple(one for one in token.top if not self._blocks(one[1].decode("utf-8", "replace")))
+        return token if len(left) == len(token.top) else replace(token, top=left)
+
     def _made(self, text: str, reasoning: str, calls: tuple[ToolCallDelta, ...]) -> list[Delta]:
-        """Return what may be sent. Tokens name their texts, so they wait until no text is held."""
+        """Return what may be sent. Tokens name their texts, so they wait until nothing is held."""
         logprobs: tuple[TokenText, ...] = ()
-        if not (self._text.holds or self._reasoning.holds):
+        if not (self._text.holds or self._reasoning.holds or self._tokens.holds):
             logprobs, self._logprobs = tuple(self._logprobs), []
         calls = tuple(one for one in calls if one.id or one.name or one.arguments)
         if not (text or reasoning or calls or logprobs):
@@ -187,12 +211,16 @@ def _texts(request: GenerationRequest, decode: Decode) -> Iterator[str]:
     for message in request.messages:
         yield message.content
         yield message.reasoning
-        yield from (call.arguments for call in message.tool_calls)
+        yield message.name
+        yield from chain.from_iterable((call.name, call.arguments) for call in message.tool_calls)
     if request.prompt is not None:
         yield request.prompt if isinstance(request.prompt, str) else decode(request.prompt)
     yield request.suffix
     for tool in request.tools:
+        yield tool.name
         yield tool.description
         yield tool.parameters
+    if request.grammar is not None:
+        yield request.grammar.text
     if request.template_options:
         yield msgspec.json.encode(request.template_options).decode()
