@@ -230,6 +230,7 @@ SHARED_THREADS = {
         data/feedback/service.py:FeedbackService.vote_soon data/releases/room.py:RouteKeeper.refresh
         data/releases/room.py:_fail_unreadable data/releases/room.py:_guard data/releases/room.py:_remember
         data/releases/room.py:keep_judging control/feedback/calls.py:forget kit/rooms.py:Rooms.go_over_state
+        data/guard/room.py:Following.keep_reading
         control/server/events.py:Feed._after control/server/events.py:Feed._stream control/server/events.py:Feed.last
         control/sessions/doors.py:Doors.first control/sessions/factors.py:Factors._confirm
         control/sessions/factors.py:Factors._make control/sessions/factors.py:Factors._remove

@@ -21,6 +21,8 @@ from ashore.data.guard import (
     Guard,
     GuardList,
     Where,
+    count_lists,
+    find_list,
     load_lists,
     remove_list,
     save_list,
@@ -153,24 +155,25 @@ def put_list(desk: GuardDesk, actor: Actor, asked: ListIn) -> ListOut:
     A new list only monitors. See what it finds in the audit log and in the metric ashore_guard_words, then have it
     block.
     """
+    given = {name: value for name in _FIELDS if (value := getattr(asked, name)) is not None}
+    for name in ("words", "aliases"):
+        if name in given:
+            given[name] = tuple(dict.fromkeys(given[name]))
+    if any("\n" in word for word in given.get("words", ())):
+        raise InvalidRequest("a word has a line break", hint="give one word or phrase a line", param="words")
+    if given.get("words"):  # refused here and not by every process; before the transaction, as others wait for that
+        Compiled(GuardList(name=asked.name, category="", words=given["words"]))
     with desk.database.write() as connection:
-        lists = {one.name: one for one in load_lists(connection)}
-        one = lists.get(asked.name) or GuardList(name=asked.name, category=asked.category or "", words=())
-        given = {name: value for name in _FIELDS if (value := getattr(asked, name)) is not None}
-        for name in ("words", "aliases"):
-            if name in given:
-                given[name] = tuple(dict.fromkeys(given[name]))
+        before = find_list(connection, asked.name)
+        one = before or GuardList(name=asked.name, category="", words=())
         one = replace(one, **given, changed_s=int(desk.clock.now_s()), changed_by=actor.principal.id)
         if not one.category or not one.words:
             raise InvalidRequest(
                 f"the new list {one.name} has no {'words' if one.category else 'category'}",
                 hint="give --category and --words", param="words" if one.category else "category",
             )  # fmt: skip
-        if any("\n" in word for word in one.words):
-            raise InvalidRequest("a word has a line break", hint="give one word or phrase a line", param="words")
-        if len(lists.keys() | {one.name}) > MOST_LISTS:
-            raise Conflict(f"there are {len(lists)} guard lists; at most {MOST_LISTS} are kept", hint="remove one")
-        Compiled(one)  # refused here and not by every process
+        if before is None and (count := count_lists(connection)) >= MOST_LISTS:
+            raise Conflict(f"there are {count} guard lists; at most {MOST_LISTS} are kept", hint="remove one")
         save_list(connection, one)
         detail: dict[str, str | int] = {"digest": one.digest, "do": one.do, "where": one.where, "words": len(one.words)}
         actor.record(desk.recorder, "guard:put", f"guard/{one.name}", detail=detail, on=connection)

@@ -18,7 +18,7 @@ from ashore.data.guard.lists import (
     Where,
     words_in,
 )
-from ashore.data.guard.sql import load_lists, remove_list, save_list
+from ashore.data.guard.sql import count_lists, find_list, load_lists, remove_list, save_list
 from ashore.data.guard.stream import WordOutlet
 
 __all__ = [
@@ -32,6 +32,8 @@ __all__ = [
     "ListSet",
     "Where",
     "WordOutlet",
+    "count_lists",
+    "find_list",
     "load_lists",
     "remove_list",
     "save_list",

@@ -46,8 +46,8 @@ class GuardList(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def digest(self) -> str:
         """Name of its content: what is found and done, 16 hexadecimal digits."""
-        said = (self.name, self.category, self.words, self.do, self.where, self.aliases, self.refusal)
-        return hashlib.blake2b(msgspec.json.encode(said), digest_size=8).hexdigest()
+        said = msgspec.json.encode((self.name, self.category, self.do, self.where, self.aliases, self.refusal))
+        return hashlib.blake2b(said + "\n".join(self.words).encode(), digest_size=8).hexdigest()
 
 
 def words_in(text: str) -> tuple[str, ...]:

@@ -22,8 +22,19 @@ def load_lists(connection: Connection) -> tuple[GuardList, ...]:
     return tuple(_list_of(row) for row in rows)
 
 
+def find_list(connection: Connection, name: str) -> GuardList | None:
+    """Return one list; None: there is none of this name."""
+    row = execute(connection, "SELECT * FROM guard_list WHERE name = :name", name=name).mappings().first()
+    return None if row is None else _list_of(row)
+
+
+def count_lists(connection: Connection) -> int:
+    """Return how many lists there are."""
+    return int(execute(connection, "SELECT count(*) FROM guard_list").scalar_one())
+
+
 def save_list(connection: Connection, one: GuardList) -> None:
-    """Make a list, or replace the one of its name. Takes effect in every process within 200 ms. Needs a writing
+    """Make a list, or replace the one of its name. Takes effect in every process within a second. Needs a writing
     transaction."""
     rules = {"do": one.do, "where": one.where, "aliases": one.aliases, "refusal": one.refusal}
     execute(
