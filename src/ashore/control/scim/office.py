@@ -168,7 +168,7 @@ class ScimOffice:
             if shut and not base.is_out and is_officer(desk.compiled, base):
                 raise PermissionDenied(
                     f"{base.id} holds an office, and no provisioner disables it",
-                    hint="ask a security officer: `ashore access user change NAME --disabled`",
+                    hint="ask a security officer: `ashore access user disable NAME`",
                     action=PROVISION, resource=base.resource, rule="offices are out of reach",
                 )  # fmt: skip
             access_sql.save_account(desk.connection, after)
