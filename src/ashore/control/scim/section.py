@@ -39,6 +39,6 @@ class ScimSection(Section, frozen=True, kw_only=True):
     def fits(self, others: Mapping[str, Any], where: str) -> None:
         if self.enabled and others["directory"].named(self.issuer) is not None:
             raise InvalidSpec(
-                f"{where} [scim] and a [[directory]] have the same people, {self.issuer!r}",
+                f"{where} has SCIM and a directory for the same people, {self.issuer!r}",
                 hint="let one of them follow an issuer",
             )
