@@ -11,6 +11,9 @@
     endless   has pages without end
     empty     has pages without entries and without end
     huge      announces 2 GiB
+    flood     has entries without end in one page
+    big-yes   sends a megabyte before TLS
+    locked    answers a wrong password with result 53
     plain     is no LDAP server
     silent    never answers
 """
@@ -196,11 +199,12 @@ class _Visit:
         if self.of.mode == "refer":
             await self.send(number, _result(0x61, 10, refers=True))
         else:
-            await self.send(number, _result(0x61, 0 if right else 49, "" if right else "80090308: data 52e"))
+            wrong = 53 if self.of.mode == "locked" else 49
+            await self.send(number, _result(0x61, 0 if right else wrong, "" if right else "80090308: data 52e"))
 
     async def extended(self, number: int, data: bytes, found: list[Part]) -> None:
         assert data[inside(data, found[1])[0][1] :].startswith(START_TLS)
-        await self.send(number, _result(0x78, 0))
+        await self.send(number, _result(0x78, 0, "x" * (1 << 20) if self.of.mode == "big-yes" else ""))
         if self.of.mode == "inject":
             self.writer.write(tlv(0x30, integer(2), _result(0x61, 0)))
             await self.writer.drain()
@@ -227,6 +231,8 @@ class _Visit:
         if self.of.mode == "cut" and at:
             self.writer.transport.abort()
             return None
+        while self.of.mode == "flood":
+            await self.send(number, tlv(0x64, octets("cn=x"), tlv(0x30, _attribute("cn", [b"x" * 1000]))))
         for dn, entry in () if self.of.mode == "empty" else hits[at : at + size] if size else hits:
             attributes = [_attribute(*one) for name in wanted for one in self._values(entry, name)]
             await self.send(number, tlv(0x64, octets(dn), tlv(0x30, *attributes)))

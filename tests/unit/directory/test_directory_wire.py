@@ -11,10 +11,10 @@ from fake_directory import BASE, READER, READER_PASSWORD, FakeDirectory, Trust
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ashore.control.directory import wire
+from ashore.control.directory import ber, wire
 from ashore.control.directory.ber import equal, inside, integer, octets, parts, present, tlv
-from ashore.control.directory.reading import find_person, opened
-from ashore.control.directory.wire import Ldap, tls_context
+from ashore.control.directory.reading import find_person, opened, seen
+from ashore.control.directory.wire import Entry, Ldap, tls_context
 from ashore.core.errors import AshoreError, PermissionDenied, RemoteRefused, SourceUnreachable
 from ashore.kit.egress import LOOPBACK, parse_allow
 
@@ -82,6 +82,7 @@ def test_a_wrong_password_is_one(fake: FakeDirectory, trust: Trust, password: st
         ("endless", "no end"),
         ("empty", "no end"),
         ("huge", "at most"),
+        ("flood", "a page has more"),
         ("plain", "does not begin"),
         ("refer", "result 10"),
     ],
@@ -90,6 +91,7 @@ def test_half_an_answer_is_no_answer(
     fake: FakeDirectory, trust: Trust, mode: str, says: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(wire, "MOST_ENTRIES", 1000)
+    monkeypatch.setattr(wire, "MOST_PAGE_BYTES", 100_000)
     fake.mode = mode
     with pytest.raises((SourceUnreachable, RemoteRefused), match=says) as caught:
         with_it(fake, trust, everything)
@@ -102,6 +104,44 @@ def test_start_tls_is_all_or_nothing(fake: FakeDirectory, trust: Trust, mode: st
     with pytest.raises(SourceUnreachable):
         with_it(fake, trust, lambda connection: connection.bind(READER, READER_PASSWORD), tls=False)
     assert fake.binds == [], "the password was not sent"
+
+
+def test_little_is_read_before_tls(fake: FakeDirectory, trust: Trust) -> None:
+    fake.mode = "big-yes"
+    with pytest.raises(SourceUnreachable, match="at most 65,536"):
+        with_it(fake, trust, lambda connection: connection.bind(READER, READER_PASSWORD), tls=False)
+
+
+def test_a_person_whom_the_directory_locked_has_a_wrong_password(fake: FakeDirectory, trust: Trust) -> None:
+    """Else the answer says that there is such a person, and the attempt does not count."""
+    fake.mode = "locked"
+    assert with_it(fake, trust, lambda connection: connection.bind(READER, "wrong"))
+
+
+def test_an_element_holds_a_bounded_number_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ber, "MOST_PARTS", 1000)
+    data = tlv(0x30) * 1001
+    with pytest.raises(SourceUnreachable, match="holds more than"):
+        list(parts(data, 0, len(data)))
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"userAccountControl": "9" * 5000},
+        {"userAccountControl": "--2"},
+        {"accountExpires": "9" * 5000},
+        {"entryUUID": "a" * 100_000},
+    ],
+)
+def test_a_value_of_any_length_is_read_or_refused(fake: FakeDirectory, trust: Trust, values: dict[str, str]) -> None:
+    entry = Entry("uid=eve", {name.lower(): [value.encode()] for name, value in ({"entryUUID": "e"} | values).items()})
+    section = fake.section(trust, 636)
+    if "entryUUID" in values:
+        with pytest.raises(RemoteRefused):
+            seen(section, entry, 0)
+    else:
+        assert not seen(section, entry, 0).disabled
 
 
 def test_a_directory_that_hangs_is_given_up(fake: FakeDirectory, trust: Trust, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ A filter is never read from text with something of a user in it, so there is not
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from typing import Final
 
@@ -12,6 +13,8 @@ from ashore.core.errors import SourceUnreachable
 
 SEQUENCE: Final = 0x30
 CONTROLS: Final = 0xA0
+MOST_PARTS: Final = 1_000_000
+"""Elements in one element. Empty ones of two bytes would take 5 GiB of memory for a message of 64 MiB."""
 Part = tuple[int, int, int]
 """Tag, start and end of an element in its message."""
 
@@ -46,7 +49,11 @@ def parts(data: bytes, at: int, end: int) -> Iterator[Part]:
     Raises:
         SourceUnreachable: it is malformed.
     """
-    while at < end:
+    for count in itertools.count():
+        if at >= end:
+            return
+        if count == MOST_PARTS:
+            raise broken(f"an element holds more than {MOST_PARTS:,}")
         if end - at < 2:
             raise broken("it is cut off")
         tag, length = data[at], data[at + 1]

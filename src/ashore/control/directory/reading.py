@@ -24,8 +24,9 @@ from ashore.kit.egress import Allowed
 
 AT_ONCE: Final = 500
 """Known ones that one question is about, and entries of a page."""
-NEVER: Final = ("", "0", "9223372036854775807")
-"""Values of accountExpires in Active Directory that mean no end."""
+MOST_GUID_BYTES: Final = 64
+NEVER: Final = 9_223_372_036_854_775_807
+"""Value of accountExpires in Active Directory that means no end, as 0 does."""
 EPOCH_1601_S: Final = 11_644_473_600
 """Seconds from 1601, from which Active Directory counts, to 1970."""
 DISABLED: Final = 2
@@ -235,7 +236,7 @@ def guid_of(section: DirectorySection, entry: Entry) -> str:
     raw = entry.one(section.names.guid)
     if section.kind == "ad" and len(raw) == 16:
         return str(UUID(bytes_le=raw))
-    if section.kind == "ad" or not raw:
+    if section.kind == "ad" or not 0 < len(raw) <= MOST_GUID_BYTES:
         raise RemoteRefused(
             f"{entry.dn[:200]} shows no {section.names.guid}", hint="let the account in bind_dn read it"
         )
@@ -249,13 +250,18 @@ def is_disabled(section: DirectorySection, entry: Entry, now_s: float) -> bool:
         one.decode("utf-8", "replace").casefold() for one in entry.values.get(name.lower(), ())
     ):
         return True
-    flags, expires = entry.text("userAccountControl"), entry.text("accountExpires")
+    flags, expires = (_number(entry.text(one)) for one in ("userAccountControl", "accountExpires"))
     return (
-        (flags.lstrip("-").isdecimal() and bool(int(flags) & DISABLED))
-        or (expires not in NEVER and expires.isdecimal() and int(expires) // 10**7 - EPOCH_1601_S <= now_s)
+        bool(flags & DISABLED)
+        or (0 < expires < NEVER and expires // 10**7 - EPOCH_1601_S <= now_s)
         or entry.text("nsAccountLock").lower() == "true"
         or entry.text("pwdAccountLockedTime") == LOCKED_FOR_EVER
     )
+
+
+def _number(text: str) -> int:
+    """Return the number that a text is, which a hostile directory may write at any length; 0: it is none."""
+    return int(text) if re.fullmatch("-?[0-9]{1,20}", text) else 0
 
 
 def one_form(login: str) -> str:

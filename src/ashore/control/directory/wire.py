@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence, Set
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Final, Self
@@ -37,14 +37,19 @@ from ashore.kit.egress import Allowed, check_addresses, check_url, resolve
 
 MOST_BYTES: Final = 64 << 20
 """Of one message."""
+MOST_PAGE_BYTES: Final = 256 << 20
+MOST_REPLY_BYTES: Final = 64 << 10
+"""Of what answers a bind or StartTLS: it is read before the server has proved who it is."""
 MOST_ENTRIES: Final = 2_000_000
 CONNECT_S: Final = 10.0
 PAGE_S: Final = 60.0
 PAGED: Final = b"1.2.840.113556.1.4.319"
 """Control of RFC 2696."""
 START_TLS: Final = b"1.3.6.1.4.1.1466.20037"
-WRONG_PASSWORD: Final = 49
-"""Result of RFC 4511, appendix A: invalidCredentials. Unknown names and disabled accounts have it too."""
+WRONG_PASSWORD: Final = frozenset((19, 48, 49, 53))
+"""Results of RFC 4511, appendix A, of a person who may not log in: invalidCredentials, which unknown names have too;
+and what directories answer for people without a password (inappropriateAuthentication), or who are locked
+(constraintViolation, unwillingToPerform)."""
 BASE: Final = 0
 SUBTREE: Final = 2
 
@@ -146,12 +151,15 @@ class Ldap:
         if size:
             value = tlv(SEQUENCE, integer(size), octets(cookie))
             control = tlv(SEQUENCE, octets(PAGED), boolean(True), octets(value))
-        page = Page()
+        page, taken = Page(), 0
         with translated(self.url):
             async with asyncio.timeout(PAGE_S):
                 self._send(asked, control)
                 while True:
                     data, found = await self._next()
+                    taken += len(data)
+                    if taken > MOST_PAGE_BYTES:
+                        raise broken(f"a page has more than {MOST_PAGE_BYTES:,} bytes")
                     match found[1][0]:
                         case 0x64:
                             page.entries.append(_entry(data, found[1]))
@@ -203,9 +211,9 @@ class Ldap:
         with translated(self.url):
             async with asyncio.timeout(CONNECT_S):
                 self._send(operation)
-                return await self._next()
+                return await self._next(MOST_REPLY_BYTES)
 
-    def _check(self, data: bytes, found: Sequence[Part], *, may_be: int = 0) -> str:
+    def _check(self, data: bytes, found: Sequence[Part], *, may_be: Set[int] = frozenset()) -> str:
         """Return the reason of the one result that may be beside success; empty: it is success. A referral is none.
 
         Raises:
@@ -213,15 +221,16 @@ class Ldap:
         """
         fields = inside(data, found[1], 3)
         result, reason = number_in(data, fields[0]), text_in(data, fields[2])[:300]
-        if result and result != may_be:
+        if result and result not in may_be:
             raise RemoteRefused(
                 f"{self.url} refused: result {result} of LDAP" + (f", {reason}" if reason else ""),
                 hint="check bind_dn, its rights, and the names in [[directory]]",
             )
         return (reason or f"result {result}") if result else ""
 
-    async def _next(self) -> tuple[bytes, list[Part]]:
-        """Return the next message to the last request, and its elements."""
+    async def _next(self, most_bytes: int = 0) -> tuple[bytes, list[Part]]:
+        """Return the next message to the last request, and its elements. `most_bytes`: of it; 0: as any."""
+        most_bytes = most_bytes or MOST_BYTES
         head = await self._reader.readexactly(2)
         if head[0] != SEQUENCE:
             raise broken("it does not begin as a message of LDAP does")
@@ -230,8 +239,8 @@ class Ldap:
             if not 1 <= length & 0x7F <= 4:
                 raise broken("it has a length that LDAP forbids")
             length = int.from_bytes(await self._reader.readexactly(length & 0x7F), "big")
-        if length > MOST_BYTES:
-            raise broken(f"it has {length:,} bytes; at most {MOST_BYTES:,} are read")
+        if length > most_bytes:
+            raise broken(f"it has {length:,} bytes; at most {most_bytes:,} are read")
         data = await self._reader.readexactly(length)
         found = list(parts(data, 0, length))
         if len(found) < 2:
