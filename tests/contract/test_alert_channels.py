@@ -8,8 +8,11 @@ import email
 import hashlib
 import hmac
 import json
+import socket
+import threading
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -19,6 +22,7 @@ from http_receiver import http_receiver
 from mail_server import MailServer
 from syslog_server import certificate
 
+from ashore.control.alerts import channels
 from ashore.control.alerts.channels import beat, deliver, mail_of
 from ashore.control.alerts.model import Alert, Message, Wrong
 from ashore.control.alerts.section import ChannelTable
@@ -89,6 +93,33 @@ def test_no_mail_goes_out_in_clear_to_a_stranger_or_after_a_refusal(tmp_path: Pa
             send(a_mail_channel(server))
         with pytest.raises(PermissionDenied):
             send(a_mail_channel(server), allow=())
+
+
+@pytest.mark.parametrize(("line", "each_s"), [(b"220-" + b"x" * 500 + b"\r\n", 0.0), (b"220-x\r\n", 0.01)])
+def test_a_mail_server_that_never_ends_its_answer_is_given_up(
+    line: bytes, each_s: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All channels wait for it."""
+    monkeypatch.setattr(channels, "MAIL_S", 0.5)
+
+    def talk() -> None:
+        visitor, _ = listener.accept()
+        with visitor, suppress(OSError):
+            while True:
+                visitor.sendall(line)
+                time.sleep(each_s)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=talk, daemon=True)
+        thread.start()
+        port = listener.getsockname()[1]
+        channel = ChannelTable(
+            name="mail", kind="mail", server=f"smtp://127.0.0.1:{port}", sender="a@corp.example", to=("b@corp.example",)
+        )
+        with pytest.raises(SourceUnreachable, match="took no mail"):
+            send(channel)
+        thread.join(60)
+        assert not thread.is_alive()
 
 
 def _fields(channel: ChannelTable) -> dict[str, Any]:

@@ -16,9 +16,11 @@ import hmac
 import smtplib
 import socket
 import ssl
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final
+from contextlib import suppress
+from typing import Any, BinaryIO, Final
 from urllib.parse import quote_plus, urlsplit
 
 import msgspec
@@ -32,6 +34,8 @@ from ashore.kit.decode import UNDECODABLE
 from ashore.kit.egress import Allowed, check_addresses, check_url
 
 TIMEOUT_S: Final = 15.0
+MAIL_S: Final = 30.0
+"""Longest whole talk with a mail server. Other channels wait for it, and it may send a line at a time for ever."""
 MOST_ANSWER_BYTES: Final = 64 << 10
 ROBOT_BYTES: Final = 3_800
 """Most bytes of a robot's text; WeCom takes 4,096 of Markdown."""
@@ -233,24 +237,61 @@ def _mail(
 
 
 class _Smtp(smtplib.SMTP):
-    """A connection to an address that was checked, whose certificate is for the name."""
+    """A connection to an address that was checked, whose certificate is for the name. It ends after `MAIL_S`."""
 
     def __init__(self, address: str, target: Any, trust: ssl.SSLContext | None) -> None:
         self._trust, self._target = trust, target
+        self._end: threading.Timer | None = None
         super().__init__(timeout=TIMEOUT_S, local_hostname=socket.gethostname() or "localhost")
         self._host = target.host
         code, said = self.connect(address, target.port)
         if code != 220:
+            self.close()
             raise smtplib.SMTPConnectError(code, said)
 
     def _get_socket(self, host: str, port: int, timeout: float) -> socket.socket:
         plain = socket.create_connection((host, port), timeout)
+        self._end = threading.Timer(MAIL_S, _cut, [plain.dup()])  # STARTTLS makes another object of the connection
+        self._end.daemon = True
+        self._end.start()
         return plain if self._trust is None else self._trust.wrap_socket(plain, server_hostname=self._target.host)
+
+    def close(self) -> None:
+        if self._end is not None:
+            self._end.cancel()
+            self._end.args[0].close()
+        super().close()
+
+    def getreply(self) -> tuple[int, bytes]:
+        if self.file is None:
+            self.file = _Lines(self.sock.makefile("rb"))
+        return super().getreply()
 
     def connect(self, host: str = "localhost", port: int = 0, source_address: Any = None) -> tuple[int, bytes]:
         said = super().connect(host, port, source_address)
         self._host = self._target.host  # what STARTTLS verifies
         return said
+
+
+class _Lines:
+    """Lines of a mail server, of which all together have `MOST_ANSWER_BYTES`: an answer may have any number."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file, self._left = file, MOST_ANSWER_BYTES
+        self.close = file.close
+
+    def readline(self, size: int) -> bytes:
+        line = self._file.readline(size)
+        self._left -= len(line)
+        if self._left < 0:
+            raise OSError(f"it sent more than {MOST_ANSWER_BYTES:,} bytes")
+        return line
+
+
+def _cut(connection: socket.socket) -> None:
+    """End a connection that another thread reads."""
+    with suppress(OSError), connection:
+        connection.shutdown(socket.SHUT_RDWR)
 
 
 def _said(fault: Exception) -> str:
