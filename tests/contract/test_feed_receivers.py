@@ -85,7 +85,16 @@ def test_otlp_sees_what_was_rejected_inside_of_a_good_answer(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("kind", ["hec", "elastic", "otlp"])
-@pytest.mark.parametrize(("status", "told"), [(503, {}), (302, {}), (200, ["no object"])])
+@pytest.mark.parametrize(
+    ("status", "told"),
+    [
+        (503, {}),
+        (302, {}),
+        (200, ["no object"]),
+        (200, {"acks": [1], "ackId": 4, "items": ["x"], "partialSuccess": ["x"]}),
+        (200, {"code": "x", "items": [{"create": "x"}], "partialSuccess": {"rejectedLogRecords": "many"}}),
+    ],
+)
 def test_any_other_answer_is_no_confirmation(tmp_path: Path, kind: str, status: int, told: Any) -> None:
     log = audited(tmp_path, 3)
     with http_receiver(lambda path, body: (status, told)) as (url, came):

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from audit_notes import write_chain
 from feed_rig import MemoryReceiver, a_feeder, audited
 
 from ashore.control.audit import read_feeds
-from ashore.control.feeds.reading import SIGNED
+from ashore.control.feeds import feeder as feeder_module
+from ashore.control.feeds.reading import SIGNED, Line
 from ashore.core.clock import ManualClock
 from ashore.core.errors import SourceUnreachable
-from ashore.kit.recorder import MemoryRecorder
+from ashore.kit.recorder import Act, MemoryRecorder
 
 
 def test_each_record_and_each_checkpoint_goes_out_once_and_in_order(tmp_path: Path) -> None:
@@ -26,6 +30,27 @@ def test_each_record_and_each_checkpoint_goes_out_once_and_in_order(tmp_path: Pa
         numbers = [line.seq for line in receiver.got if line.chain == chain]
         assert numbers == list(range(1, len(numbers) + 1)) and numbers
     assert not feeder.tick() and feeder.standing.sent == len(receiver.got)
+
+
+def test_an_attempt_without_end_is_noted_while_it_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A receiver that sends a byte of its answer at a time never fails, and takes nothing."""
+    log, noted = audited(tmp_path), threading.Event()
+
+    class Slow(MemoryReceiver):
+        def deliver(self, lines: Sequence[Line]) -> None:
+            assert noted.wait(60)
+            super().deliver(lines)
+
+    class Notes(MemoryRecorder):
+        def record(self, act: Act, *, on: Any = None) -> None:
+            super().record(act, on=on)
+            if act.action == "feed:fail":
+                noted.set()
+
+    monkeypatch.setattr(feeder_module, "SILENT_S", 0.01)
+    feeder = a_feeder(log, Slow(), recorder=Notes())
+    feeder.tick()
+    assert noted.is_set() and feeder.standing.good_us
 
 
 def test_it_goes_on_where_it_was_after_a_restart(tmp_path: Path) -> None:

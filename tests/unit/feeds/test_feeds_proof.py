@@ -9,6 +9,7 @@ import pytest
 from feed_rig import Audited, a_feed, as_events, as_syslog, audited
 
 from ashore.control.feeds.proof import Proof, prove
+from ashore.control.feeds.reading import SIGNED
 from ashore.core.errors import NotFound
 
 SHAPES = {"syslog": as_syslog, "events": as_events}
@@ -83,6 +84,19 @@ def test_stubs_prove_their_number_and_hash(tmp_path: Path, log: Audited) -> None
     assert found.chains[0].stubs == found.chains[0].records
     lines = as_syslog(log.lines(), feed).splitlines(keepends=True)
     assert not proved(tmp_path, log, b"".join(lines[:7] + lines[8:])).ok
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_without_a_signature_nothing_is_proved(tmp_path: Path, log: Audited, shape: str) -> None:
+    """Whoever writes the receiver's file can write a chain of his own."""
+    found = proved(tmp_path, log, SHAPES[shape]([line for line in log.lines() if line.chain != SIGNED]))
+    assert not found.ok and "no signed checkpoint" in found.problems[0]
+
+
+def test_a_first_record_that_names_no_hash_is_wrong(tmp_path: Path, log: Audited) -> None:
+    first = next(line for line in log.lines() if line.chain == "api-0")
+    data = as_syslog([first]).replace(b'seq="1"', b'seq="2"').replace(b'"previous":"', b'"previous":"x')
+    assert not proved(tmp_path, log, data).ok
 
 
 def test_a_file_of_something_else_is_refused(tmp_path: Path, log: Audited) -> None:

@@ -242,6 +242,8 @@ class _Smtp(smtplib.SMTP):
     def __init__(self, address: str, target: Any, trust: ssl.SSLContext | None) -> None:
         self._trust, self._target = trust, target
         self._end: threading.Timer | None = None
+        self._same: socket.socket | None = None
+        """The same connection: STARTTLS makes another object of it."""
         super().__init__(timeout=TIMEOUT_S, local_hostname=socket.gethostname() or "localhost")
         self._host = target.host
         code, said = self.connect(address, target.port)
@@ -251,19 +253,20 @@ class _Smtp(smtplib.SMTP):
 
     def _get_socket(self, host: str, port: int, timeout: float) -> socket.socket:
         plain = socket.create_connection((host, port), timeout)
-        self._end = threading.Timer(MAIL_S, _cut, [plain.dup()])  # STARTTLS makes another object of the connection
+        self._same = plain.dup()
+        self._end = threading.Timer(MAIL_S, _cut, [self._same])
         self._end.daemon = True
         self._end.start()
         return plain if self._trust is None else self._trust.wrap_socket(plain, server_hostname=self._target.host)
 
     def close(self) -> None:
-        if self._end is not None:
+        if self._end is not None and self._same is not None:
             self._end.cancel()
-            self._end.args[0].close()
+            self._same.close()
         super().close()
 
     def getreply(self) -> tuple[int, bytes]:
-        if self.file is None:
+        if self.file is None and self.sock is not None:
             self.file = _Lines(self.sock.makefile("rb"))
         return super().getreply()
 

@@ -20,7 +20,7 @@ from ashore.control.feeds.reading import LogReader, position_at
 from ashore.control.feeds.receivers import Receiver
 from ashore.control.feeds.section import FeedTable
 from ashore.core.clock import Clock
-from ashore.core.errors import AshoreError, StateUnavailable
+from ashore.core.errors import AshoreError, SourceUnreachable, StateUnavailable
 from ashore.data.audit import chains_in, last_record, segment_path, segments_of
 from ashore.kit.egress import Allowed
 from ashore.kit.recorder import Act, Recorder
@@ -34,6 +34,8 @@ PAUSE_S: Final = 1.0
 """Between two looks where nothing waits. A single record is confirmed about so soon."""
 LONGEST_PAUSE_S: Final = 60.0
 """Between two attempts at a receiver that takes nothing."""
+SILENT_S: Final = 600.0
+"""After so long an attempt counts as failed while it goes on: a receiver may send a byte of its answer at a time."""
 END_S: Final = 5.0
 """Longest wait for an attempt under way when the process ends; what it sent goes out again."""
 
@@ -122,12 +124,17 @@ class Feeder:
         began = self._standing.reached
         batch = self._reader.read(began, most=MOST, most_bytes=MOST_BYTES)
         if batch.lines:
+            slow = threading.Timer(SILENT_S, self._note_silence, [began])
+            slow.daemon = True
+            slow.start()
             try:
                 self._receiver.deliver(batch.lines)
             except AshoreError as fault:
                 with self._lock:
                     self._failed(fault, began)
                 raise
+            finally:
+                slow.cancel()
         with self._lock:
             if self._standing.reached is not began:
                 return True  # it was rewound meanwhile
@@ -165,6 +172,17 @@ class Feeder:
                 error=f"{fault.code}: {fault.message}",
             )
         )  # fmt: skip
+
+    def _note_silence(self, began: Mapping[str, Reached]) -> None:
+        """Note that an attempt takes long. It goes on, and may still succeed."""
+        with self._lock:
+            before = self._standing
+            if before.failures or before.reached is not began:
+                return
+            error = f"{SourceUnreachable.code}: the receiver has confirmed nothing for {SILENT_S:.0f} s"
+            log.warning("the feed %s waits: %s", self.feed.name, error)
+            self._tell("feed:fail", "failed", reason=error)
+            self._keep(msgspec.structs.replace(before, failures=1, silent_us=self._now_us(), error=error))
 
     def _forget_settled(self) -> None:
         since_s = self._clock.monotonic_s() - self.feed.settle_s

@@ -146,6 +146,8 @@ def prove(path: Path, trusted: Sequence[PublicKey]) -> Proof:
                 kept.write_bytes(b"".join(_at(file, at[0]).body + b"\n" for _, at in sorted(signed.items())))
                 report = verify_checkpoints(kept, trusted)
                 proof.checkpoints += report.count
+                if not report.count:
+                    _say(proof, f"{home}: no signed checkpoint, so anybody may have written this")
                 if report.problem is not None:
                     proof.problems.append(f"checkpoint {report.problem.seq or report.count + 1}: {report.problem.what}")
                 chains = {chain for one, chain in places if one == home and chain != SIGNED}
@@ -224,10 +226,18 @@ def _fits(got: Got, before: bytes | None) -> bool:
             return False
         known = before
         if known is None and record.action == OPEN:  # the first of a segment names the hash before it
-            known = bytes.fromhex(str(record.detail.get("previous", "")))
+            known = _hash_of(str(record.detail.get("previous", "")))
         if record.seq == got.seq and (known is None or linked(known, body) == got.hash):
             return True
     return False
+
+
+def _hash_of(text: str) -> bytes:
+    """Return a hash; empty, which nothing follows, where the text is none."""
+    try:
+        return bytes.fromhex(text)
+    except ValueError:
+        return b""
 
 
 def _forms(body: bytes) -> Iterator[bytes]:

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 import msgspec
 
@@ -197,6 +197,39 @@ class File:
                 os.fsync(descriptor)
 
 
+class _Hec(msgspec.Struct):
+    code: int = 0
+    text: str = ""
+    ack: int | None = msgspec.field(default=None, name="ackId")
+    acks: dict[str, bool] = {}
+
+
+class _Created(msgspec.Struct):
+    status: int = 0
+    error: Any = None
+
+
+class _Item(msgspec.Struct):
+    create: _Created = msgspec.field(default_factory=_Created)
+
+
+class _Bulk(msgspec.Struct):
+    items: list[_Item] = []
+
+
+class _Partial(msgspec.Struct):
+    rejected: int | str = msgspec.field(default=0, name="rejectedLogRecords")
+    """Protobuf writes numbers of 64 bits as text."""
+    why: str = msgspec.field(default="", name="errorMessage")
+
+
+class _Logs(msgspec.Struct):
+    partial: _Partial | None = msgspec.field(default=None, name="partialSuccess")
+
+
+_Said = TypeVar("_Said")
+
+
 class _OverHttp:
     """What HTTP receivers share: one client for each delivery, no redirects, no proxy."""
 
@@ -219,12 +252,18 @@ class _OverHttp:
         raise NotImplementedError
 
     def _post(
-        self, client: httpx.Client, path: str, body: bytes, content_type: str, more: Mapping[str, str] | None = None
-    ) -> dict[str, Any]:
+        self,
+        client: httpx.Client,
+        path: str,
+        body: bytes,
+        content_type: str,
+        kind: type[_Said],
+        more: Mapping[str, str] | None = None,
+    ) -> _Said:
         """Return the JSON that was answered.
 
         Raises:
-            AshoreError: no answer, another status than 2xx, or no JSON object.
+            AshoreError: no answer, another status than 2xx, or something else than a `kind`.
         """
         import httpx
 
@@ -243,11 +282,13 @@ class _OverHttp:
         if not 200 <= answer.status < 300:
             raise self._refused(f"answered {answer.status}: {answer.body[:200].decode('utf-8', 'replace')}")
         try:
-            return msgspec.json.decode(answer.body or b"{}", type=dict[str, Any])
+            return msgspec.json.decode(answer.body or b"{}", type=kind)
         except UNDECODABLE as fault:
-            raise self._refused("answered with something that is not a JSON object") from fault
+            raise self._refused("answered with something that is not an answer of its kind") from fault
 
     def _refused(self, what: str) -> AshoreError:
+        if self._feed.token:  # a receiver may answer with what it got, and others read this
+            what = what.replace(self._feed.token, "…")
         return RemoteRefused(
             f"the receiver of the feed {self._feed.name} {what}",
             hint="check its log and the token; the records are sent again",
@@ -270,16 +311,16 @@ class Splunk(_OverHttp):
             % (line.at_us / 1e6, json_event(line, self._feed))
             for line in lines
         )
-        told = self._post(client, "/services/collector/event", body, "application/json", channel)
-        if told.get("code", 0) != 0:
-            raise self._refused(f"said {told.get('text')!r}")
-        if (ack := told.get("ackId")) is None:
+        told = self._post(client, "/services/collector/event", body, "application/json", _Hec, channel)
+        if told.code != 0:
+            raise self._refused(f"said {told.text[:200]!r}")
+        if told.ack is None:
             return
-        asked = msgspec.json.encode({"acks": [ack]})
+        asked = msgspec.json.encode({"acks": [told.ack]})
         until_s = time.monotonic() + CONFIRM_S
         while time.monotonic() < until_s:
-            told = self._post(client, "/services/collector/ack", asked, "application/json", channel)
-            if (told.get("acks") or {}).get(str(ack)) is True:
+            said = self._post(client, "/services/collector/ack", asked, "application/json", _Hec, channel)
+            if said.acks.get(str(told.ack)):
                 return
             time.sleep(0.5)
         raise self._refused(f"did not index within {CONFIRM_S:.0f} s")
@@ -297,14 +338,13 @@ class Elastic(_OverHttp):
             name = f"{line.home}-{line.chain}-{line.seq}"
             rows += [msgspec.json.encode({"create": {"_id": name}}), json_event(line, self._feed)]
         body = b"\n".join(rows) + b"\n"
-        told = self._post(client, "/_bulk", body, "application/x-ndjson")
-        items = told.get("items")
-        if not isinstance(items, list) or len(items) != len(lines):
-            raise self._refused(f"reported on {len(items or ())} of {len(lines)} records")
-        for line, item in zip(lines, items, strict=True):
-            made = item.get("create") or {}
-            if made.get("status") not in (200, 201, 409):  # 409: it is there already
-                reason = (made.get("error") or {}).get("reason", made)
+        told = self._post(client, "/_bulk", body, "application/x-ndjson", _Bulk)
+        if len(told.items) != len(lines):
+            raise self._refused(f"reported on {len(told.items)} of {len(lines)} records")
+        for line, item in zip(lines, told.items, strict=True):
+            made = item.create
+            if made.status not in (200, 201, 409):  # 409: it is there already
+                reason = made.error.get("reason", "") if isinstance(made.error, dict) else made.error or made.status
                 raise self._refused(f"refused {line.chain}#{line.seq}: {str(reason)[:200]}")
 
 
@@ -331,7 +371,6 @@ class Otlp(_OverHttp):
         named = [{"key": "service.name", "value": {"stringValue": "ashore"}}]
         scope = {"scope": {"name": "ashore.audit", "version": __version__}, "logRecords": records}
         body = msgspec.json.encode({"resourceLogs": [{"resource": {"attributes": named}, "scopeLogs": [scope]}]})
-        told = self._post(client, "/v1/logs", body, "application/json")
-        partial = told.get("partialSuccess") or {}
-        if int(partial.get("rejectedLogRecords") or 0):
-            raise self._refused(f"rejected {partial['rejectedLogRecords']} records: {partial.get('errorMessage', '')}")
+        partial = self._post(client, "/v1/logs", body, "application/json", _Logs).partial or _Partial()
+        if str(partial.rejected) not in ("", "0"):
+            raise self._refused(f"rejected {str(partial.rejected)[:20]} records: {partial.why[:200]}")
