@@ -194,6 +194,10 @@ class TestAuthority:
             assert {name: (one.settled, one.open) for name, one in found.items()} == {"b-1": (17, 0), "b-3": (5, 0)}
         authority.report("three", [row(3)], [])
         assert [count.settled for count in authority.counts("b-1", NOW_MS)] == [20]
+        used = sum(count.settled + count.open for count in authority.counts("b-1", NOW_MS))
+        assert authority.counts("b-1", NOW_MS, least=used - 0.5) and not authority.counts(
+            "b-1", NOW_MS, least=used + 0.5
+        )
 
     def test_ended_windows_are_forgotten(self, authority: SqlAuthority) -> None:
         authority.report("one", [row(5), row(1, ends_ms=NOW_MS - 10, rule_id="b-2")], [])

@@ -189,7 +189,8 @@ def spent_budgets(database: Database, now_s: float) -> list[Wrong]:
     """Return the budgets of which much is used, each at the highest level that it has reached."""
     authority, found = SqlAuthority(database), []
     for rule in authority.rules():
-        for count in authority.counts(rule.rule_id, int(1000 * now_s)):
+        least = LEVELS[-1][0] * rule.cap
+        for count in authority.counts(rule.rule_id, int(1000 * now_s), least=least):
             share = (count.settled + count.open) / rule.cap if rule.cap else 0.0
             level = next(((at, severity) for at, severity in LEVELS if share >= at), None)
             if level is None:

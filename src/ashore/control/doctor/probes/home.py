@@ -182,7 +182,7 @@ def _full_budgets(state: Database, now_s: float) -> tuple[str, ...]:
     authority = SqlAuthority(state)
     found = []
     for rule in authority.rules():
-        for count in authority.counts(rule.rule_id, int(1e3 * now_s)):
+        for count in authority.counts(rule.rule_id, int(1e3 * now_s), least=FULL_SHARE * rule.cap):
             used = count.settled + count.open
             if rule.cap and used >= FULL_SHARE * rule.cap:
                 until = time.strftime(" until %H:%M UTC", time.gmtime(count.ends_ms / 1e3)) if count.ends_ms else ""

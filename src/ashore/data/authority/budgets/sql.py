@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Final, cast
 
@@ -160,16 +161,18 @@ class SqlAuthority:
         with self._database.write() as connection:
             execute(connection, "DELETE FROM budget_count WHERE ends_ms <> 0 AND ends_ms < :ms", ms=before_ms)
 
-    def counts(self, rule_id: str, now_ms: int) -> tuple[Count, ...]:
-        """Return the counts of a rule in windows that have not ended, over all ledgers."""
+    def counts(self, rule_id: str, now_ms: int, *, least: float = 0) -> tuple[Count, ...]:
+        """Return the counts of a rule in windows that have not ended, over all ledgers, from `least` on: a rule may
+        count every user of a house."""
         with self._database.read() as connection:
             rows = execute(
                 connection,
                 "SELECT subject, starts_ms, MAX(ends_ms) AS ends_ms, SUM(settled) AS settled, SUM(opened) AS opened "
                 "FROM budget_count WHERE rule_id = :rule_id AND (ends_ms = 0 OR ends_ms > :now_ms) "
-                "GROUP BY subject, starts_ms ORDER BY subject, starts_ms",
+                "GROUP BY subject, starts_ms HAVING SUM(settled) + SUM(opened) >= :least ORDER BY subject, starts_ms",
                 rule_id=rule_id,
                 now_ms=now_ms,
+                least=math.ceil(least),
             ).mappings()
             return tuple(
                 Count(
