@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
+import sys
 import time
 from collections.abc import Iterator
 
 import pytest
 
+from ashore.kit.processes.entry import OneLine
 from ashore.kit.processes.loglines import entries_of, is_at_least, shown_time
 
 ASKED = (
@@ -59,3 +62,16 @@ def test_a_traceback_has_time_and_level_of_the_line_above_it() -> None:
     (more,) = entries_of(["  File x"], entries[-1])
     assert more.level == "error" and not more.request
     assert is_at_least(more, "warning") and not is_at_least(next(entries_of(["x"])), "warning")
+
+
+def test_a_name_that_a_stranger_typed_begins_no_line_of_the_log() -> None:
+    message, typed = "%s was not let in", "eve\n2026-12-02 00:00:00 ERROR ashore: forged\x1b[2J\u2028"
+    record = logging.LogRecord("ashore", logging.INFO, "", 0, message, (typed,), None)
+    assert OneLine("%(levelname)s %(message)s").format(record) == (
+        "INFO eve\\n2026-12-02 00:00:00 ERROR ashore: forged�[2J� was not let in"
+    )
+    try:
+        raise ValueError("wrong")
+    except ValueError:
+        record.exc_info = sys.exc_info()
+    assert OneLine("%(message)s").format(record).count("\n") > 2, "a traceback keeps its lines"

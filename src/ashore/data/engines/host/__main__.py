@@ -34,6 +34,7 @@ from ashore.data.engines.model import EngineInfo
 from ashore.data.engines.ports import CanImport, CanKeepPrefixes, CanLoadAdapter, Engine
 from ashore.data.engines.prefixes import secret_of
 from ashore.kit.processes import Pulse, beat_in_thread, listen_on, silence_host, take_pulse
+from ashore.kit.processes.entry import log_to_stderr
 from ashore.kit.processes.hugepages import use_huge_pages
 from ashore.kit.processes.launch import die_with_parent
 from ashore.kit.sealing.clearfiles import ClearFiles, SealedFiles, take_key
@@ -102,7 +103,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a host until it is drained and return its exit code."""
     arguments = _parse(argv)
     silence_host()
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", level=logging.INFO)
+    log_to_stderr("INFO")
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the supervisor stops us in order
     if arguments.control_fd is not None:
         die_with_parent()
