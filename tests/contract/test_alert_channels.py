@@ -77,7 +77,7 @@ def test_a_mail_arrives_over_tls_with_a_log_in(tmp_path: Path, tls: str) -> None
     assert mail.over_tls and mail.to == ("on-call@corp.example",) and server.log_ins
     assert told["Subject"] == "[critical] node1: the disk is full"
     text = told.get_payload(decode=True).decode()  # type: ignore[union-attr]
-    assert "do: free space" in text and "ashore alert ack" in text and "https://c/doctor" in text
+    assert "do: free space" in text and "ashore alert ack" in text and "https://c/alerts" in text
 
 
 def test_no_mail_goes_out_in_clear_to_a_stranger_or_after_a_refusal(tmp_path: Path) -> None:

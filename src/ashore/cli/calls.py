@@ -11,6 +11,7 @@ import dataclasses
 import datetime
 import inspect
 import io
+import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -57,6 +58,9 @@ SLOW_S: Final = 75.0
 """Longest wait for the answer to a slow call; the doctor of a server gives up after a minute."""
 FILE_WAIT_S: Final = 900.0
 """Longest wait for the first byte of a file. The server makes the file first: an export of millions of records."""
+
+_LIMIT_S: Final = re.compile(r"a whole number of at (most|least) (\d+)$")
+"""The limit of a duration in seconds, as `convert` says it."""
 
 S = TypeVar("S", bound=msgspec.Struct)
 R = TypeVar("R")
@@ -395,7 +399,10 @@ def asked_of(takes: type[S], parameters: list[inspect.Parameter], args: tuple[An
         if field not in types or not fault.param or not fault.message.startswith(fault.param):
             raise
         said = _written_name(field, types[field], positional=field in names)
-        raise InvalidRequest(said + fault.message[len(fault.param) :], hint=fault.hint, param=fault.param) from fault
+        reason = fault.message[len(fault.param) :]
+        if SPAN in extra_of(types[field]):
+            reason = _LIMIT_S.sub(lambda found: f"at {found[1]} {written_span(int(found[2]))}", reason)
+        raise InvalidRequest(said + reason, hint=fault.hint, param=fault.param) from fault
 
 
 def _written_name(field: str, kind: Any, *, positional: bool) -> str:

@@ -45,7 +45,7 @@ def check_named(names: Names, noun: Noun, name: str, *, to: str = "", every: str
         names: The existing names.
         noun: Kind of object.
         name: As the caller wrote it.
-        to: Purpose, for the message: `for a budget to be about`.
+        to: Purpose, for the message: `to set a budget for`.
         every: The wildcard name.
 
     Raises:

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
+
+import pytest
 from msgspec.structs import replace
 
+from ashore.cli.calls import asked_of, command_of, show
+from ashore.control.alerts.calls import CALLS, SilenceIn
 from ashore.control.alerts.model import (
     MOST_OPEN,
     PER_MINUTE,
@@ -17,6 +22,8 @@ from ashore.control.alerts.model import (
     sent,
 )
 from ashore.control.alerts.section import AlertSection, ChannelTable, RouteTable, Severity
+from ashore.core.errors import InvalidRequest
+from ashore.kit.call import call_named
 
 MAIL = ChannelTable(name="mail", kind="mail", server="smtps://m", sender="a@b", to=("c@d",))
 BOSS = replace(MAIL, name="boss")
@@ -189,3 +196,9 @@ def test_an_alertmanager_gets_what_is_open_again_and_again() -> None:
     assert 8 <= len(life.out) <= 11
     life.look(for_s=400)
     assert life.out[-1][1].ended and life.book.alerts == {}
+
+
+def test_a_silence_that_is_too_long_is_refused_in_the_units_of_its_option() -> None:
+    parameters = list(inspect.signature(command_of(call_named("silence", CALLS), show)).parameters.values())
+    with pytest.raises(InvalidRequest, match=r"^--for: expected at most 7d$"):
+        asked_of(SilenceIn, parameters, ("D913",), {"for_s": "30d", "why": "x"})

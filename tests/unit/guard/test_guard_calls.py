@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import ashore.control.guard.calls as calls
-from ashore.control.guard.calls import GuardDesk, ListIn, list_lists, put_list
+from ashore.control.guard.calls import GuardDesk, ListIn, list_lists, put_list, words_of_file
 from ashore.core.clock import ManualClock
 from ashore.core.errors import Conflict, InvalidRequest, InvalidSpec
 from ashore.data.authority import SYSTEM
@@ -58,6 +58,14 @@ def test_words_are_read_before_the_transaction_for_which_others_wait(
     put(desk, "a", do="block")
     [one] = list_lists(desk, SYSTEM, Nothing()).items
     assert (one.category, one.num_words, one.do) == ("violence", 1, "block")
+    assert one.changed_at == int(desk.clock.now_s())
+
+
+def test_a_file_of_words_that_cannot_be_read_is_named_without_the_number_of_the_fault(tmp_path: Path) -> None:
+    (tmp_path / "gbk.txt").write_bytes("笨蛋".encode("gbk"))
+    for name, why in (("none.txt", "No such file or directory"), ("gbk.txt", "it is not UTF-8")):
+        with pytest.raises(InvalidRequest, match=f"{name}: {why}$"):
+            words_of_file(str(tmp_path / name))
 
 
 def test_what_cannot_be_a_list_is_refused(desk: GuardDesk) -> None:

@@ -191,7 +191,7 @@ def test_a_policy_for_a_tenant_that_does_not_exist_is_refused(one: Administratio
     for dry_run in (True, False):
         status, answer = one.call("PUT", "/admin/v1/privacy/policy", asked | {"dry_run": dry_run})
         assert (status, answer["error"]["param"]) == (404, "tenant")
-        said = "there is no tenant 'acne' for a route of the policy to be about"
+        said = "there is no tenant 'acne' for the route of the policy"
         assert answer["error"]["message"].startswith(said)
         assert answer["error"]["hint"].startswith("did you mean 'acme'") and "tenant create" in answer["error"]["hint"]
     assert one.call("GET", "/admin/v1/privacy/policy")[1]["version"] == 0

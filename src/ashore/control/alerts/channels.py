@@ -172,7 +172,7 @@ def _prometheus(alert: Alert, node: str, console: str) -> dict[str, Any]:
         "labels": {name: value for name, value in labels.items() if value},
         "annotations": {"summary": wrong.what, "description": wrong.remedy},
         "startsAt": _iso(alert.since_s), "endsAt": _iso(alert.gone_s) if alert.gone_s else "0001-01-01T00:00:00Z",
-        "generatorURL": f"{console}/doctor" if console else "", "fingerprint": wrong.id,
+        "generatorURL": f"{console}/alerts" if console else "", "fingerprint": wrong.id,
     }  # fmt: skip
 
 

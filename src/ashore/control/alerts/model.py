@@ -16,6 +16,8 @@ RANK: Final[Mapping[str, int]] = {"critical": 0, "warning": 1, "advice": 2}
 MOST_OPEN: Final = 1_000
 """Alerts of one home. Further ones are counted alone, the least severe first."""
 MOST_SILENCES: Final = 200
+TEST: Final = "test"
+"""Rule of a message that only tries a channel."""
 CRITICAL_WAIT_S: Final = 10.0
 PER_MINUTE: Final = 15
 """Messages on one channel. DingTalk and WeCom take 20, and then nothing for ten minutes."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from ashore.control.alerts.channels import beat, deliver, words_of
-from ashore.control.alerts.model import Alert, Book, Message, Wrong, dead_channels, due, looked, sent
+from ashore.control.alerts.model import TEST, Alert, Book, Message, Wrong, dead_channels, due, looked, sent
 from ashore.control.alerts.section import AlertSection, ChannelTable
 from ashore.control.alerts.store import BookStore
 from ashore.core.clock import Clock
@@ -152,7 +152,7 @@ class AlertOffice:
 
     async def test(self, channel: ChannelTable) -> str:
         """Send a test over a channel; return why it failed, empty if it did not."""
-        wrong = Wrong(rule="test", severity="advice", what="this is a test of the channel; nothing is wrong")
+        wrong = Wrong(rule=TEST, severity="advice", what="this is a test of the channel; nothing is wrong")
         return await self._deliver(
             channel, Message(channel=channel.name, firing=(Alert(wrong=wrong, since_s=self.clock.now_s()),))
         )

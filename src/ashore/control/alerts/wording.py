@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping
 from typing import Final
 
-from ashore.control.alerts.model import Alert, Message
+from ashore.control.alerts.model import TEST, Alert, Message
 from ashore.core.visible import on_a_screen
 
 MOST_LINES: Final = 20
@@ -46,7 +46,7 @@ def body(message: Message, console: str, *, tamed: bool = False) -> str:
     if hidden := len(shown) - MOST_LINES + message.dropped if len(shown) > MOST_LINES else message.dropped:
         lines.append(f"and {hidden:,} more: ashore alert list")
     text = "\n".join(tame(line) if tamed else line for line in lines)
-    return f"{text}\n{console}/doctor" if console else text
+    return f"{text}\n{console}/alerts" if console else text
 
 
 def _lines(alert: Alert) -> list[str]:
@@ -56,7 +56,7 @@ def _lines(alert: Alert) -> list[str]:
     lines = [one_line(f"{wrong.severity}: {wrong.what} ({wrong.rule}, since {since})")]
     lines += [one_line(f"  do: {wrong.remedy}")] if wrong.remedy else []
     lines += [one_line(f"  $ {command}") for command in wrong.commands[:2]]
-    return [*lines, f"  ashore alert ack {wrong.id}"]
+    return lines if wrong.rule == TEST else [*lines, f"  ashore alert ack {wrong.id}"]
 
 
 def one_line(text: str) -> str:

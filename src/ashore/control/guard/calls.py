@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -56,7 +55,8 @@ def words_of_file(path: str) -> list[str]:
         return list(words_in(Path(path).expanduser().read_text(encoding="utf-8")))
     except (OSError, UnicodeDecodeError) as fault:
         raise InvalidRequest(
-            f"cannot read the words in {path}: {fault}", hint="give a text file in UTF-8 with one word a line"
+            f"cannot read the words in {path}: {getattr(fault, 'strerror', '') or 'it is not UTF-8'}",
+            hint="give a text file in UTF-8 with one word a line",
         ) from fault
 
 
@@ -111,7 +111,7 @@ class ListOut(msgspec.Struct, frozen=True, kw_only=True):
     refusal: str
     digest: str
     """Name of its content, which the audit log has with each change."""
-    changed_at: str
+    changed_at: int
     changed_by: str
 
 
@@ -152,8 +152,8 @@ def list_lists(desk: GuardDesk, actor: Actor, asked: Nothing) -> Lists:
 def put_list(desk: GuardDesk, actor: Actor, asked: ListIn) -> ListOut:
     """Make a guard list, or change one. Takes effect in every process within one second.
 
-    A new list only monitors. See what it finds in the audit log and in the metric ashore_guard_words, then have it
-    block.
+    A new list only monitors. See what it finds in the audit log and in the metric ashore_guard_words_total, then have
+    it block.
     """
     given = {name: value for name in _FIELDS if (value := getattr(asked, name)) is not None}
     for name in ("words", "aliases"):
@@ -210,9 +210,8 @@ CALLS: Final = (
 
 
 def _out(one: GuardList) -> ListOut:
-    changed_at = datetime.fromtimestamp(one.changed_s, UTC).isoformat()
     return ListOut(
         name=one.name, category=one.category, do=one.do, where=one.where, num_words=len(one.words),
-        aliases=list(one.aliases), refusal=one.refusal, digest=one.digest, changed_at=changed_at,
+        aliases=list(one.aliases), refusal=one.refusal, digest=one.digest, changed_at=one.changed_s,
         changed_by=one.changed_by,
     )  # fmt: skip

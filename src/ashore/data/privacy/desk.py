@@ -125,7 +125,7 @@ class PrivacyDesk:
 
     def _check_tenants(self, policy: PrivacyPolicy | None) -> None:
         for route in (*policy.routes, *policy.floors) if policy is not None else ():
-            check_named(self.names, "tenant", route.tenant, to="for a route of the policy to be about")
+            check_named(self.names, "tenant", route.tenant, to="for the route of the policy")
 
 
 def read_secret(database: Database) -> bytes:

@@ -138,7 +138,7 @@ def check_names(rule: BudgetRule, names: Names) -> None:
         NotFound: something does not; the hint suggests a similar name.
     """
     for noun in NOUNS:
-        check_named(names, noun, getattr(rule, noun), to="for a budget to be about")
+        check_named(names, noun, getattr(rule, noun), to="to set a budget for")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
