@@ -93,6 +93,13 @@ def test_usage_is_counted_by_person_and_budgets_have_bars(site: Site) -> None:
     assert PEOPLE["developer"] not in main(site, "/usage", "none")
 
 
+def test_alerts_say_what_will_stand_there_and_where_channels_and_silences_are(site: Site) -> None:
+    page = main(site, "/alerts", "system-administrator")
+    assert "is listed here while it lasts" in page and "Dropped" not in page
+    assert "call/alert/channels" in page and "call/alert/silences" in page and "alerts?_tab=alert" in page
+    assert site.get("/alerts", "viewer").status == 403
+
+
 def test_a_job_that_is_not_there_is_not_found(site: Site) -> None:
     assert site.get("/jobs/job?job=job_none", "system-administrator").status == 404
 

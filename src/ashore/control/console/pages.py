@@ -65,6 +65,7 @@ VIEWED: Final[Mapping[str, tuple[str, str]]] = {
     "release": ("releases", "release list"),
     "alias": ("releases", "release list"),
     "doctor": ("doctor", "doctor findings"),
+    "alert": ("alerts", "alert list"),
     "drill": ("drills", "drill list"),
     "server": ("server", "server history"),
 }

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
+from ashore.control.console.alerting import alerts_page
 from ashore.control.console.auditing import audit_page
 from ashore.control.console.drilling import drills_page
 from ashore.control.console.figures import log_page, server_page
@@ -47,6 +48,7 @@ VIEWS: Final[Mapping[str, View]] = {
     "jobs": jobs_page,
     "jobs/job": job_page,
     "doctor": doctor_page,
+    "alerts": alerts_page,
     "drills": drills_page,
     "server": server_page,
     "server/log": log_page,
