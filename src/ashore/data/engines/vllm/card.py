@@ -33,7 +33,7 @@ CARD: Final = EngineCard(
             "quantization", "scheduling_policy", "seed", "swap_space", "tensor_parallel_size",
         ),
         operators=(
-            "api_key", "ca_file", "enable_sleep_mode", "executable", "fleet", "key", "precision",
+            "api_key", "ca_file", "dialect", "enable_sleep_mode", "executable", "fleet", "key", "precision",
             "served_model_name", "vocab_size",
         ),
         passed_on="all",

@@ -48,8 +48,10 @@ from ashore.data.engines.ordercheck import check_order, check_scored
 from ashore.data.engines.vllm import wire
 from ashore.data.engines.vllm.card import CARD
 from ashore.data.engines.vllm.command import VllmProcess, free_port, vllm_command
+from ashore.data.engines.vllm.dialects import Dialect
 from ashore.data.engines.vllm.reach import FleetServers, Reach
 from ashore.data.engines.vllm.servers import Servers
+from ashore.data.engines.vllm.spoken import dialect_named
 from ashore.data.engines.vllm.talk import Live
 from ashore.kit.decode import UNDECODABLE
 
@@ -91,31 +93,27 @@ class VllmEngine:
             _log.info("starting vLLM: %s", shlex.join(command))
             self._process = VllmProcess(command, sleeps=sleeps)
             reach, listed = Reach(key=self._process.api_key), (FleetServer(url=f"http://127.0.0.1:{port}"),)
-        self._wake_read, self._wake_write = os.pipe()
-        for end in (self._wake_read, self._wake_write):
-            os.set_blocking(end, False)
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="vllm-http", daemon=True)
-        self._thread.start()
-        name = str(options.extra.get("served_model_name", ""))
-        self._servers = self._ask(
-            self._make_servers(reach, listed, fleet, name or files.name, is_name_given=bool(name))
-        )
+        name, said = (str(options.extra.get(one, "")) for one in ("served_model_name", "dialect"))
+        dialect = wire.VLLM if fleet is None else dialect_named(said) if said else None
+        self._connect(reach, listed, fleet, dialect, name or files.name, is_name_given=bool(name))
+        assert self._servers is not None
         if self._process is not None:
             entry = self._wait_until_ready(self._process, float(options.extra.get("start_timeout_s", _START_TIMEOUT_S)))
         else:
             entry = self._ask(self._first_of_the_fleet()) or wire.ModelEntry(id="", max_model_len=_context_of(files))
         if sleeps and self._ask(self._servers.is_asleep()):  # the process that put it to sleep has ended
             self.wake()
+        self._servers.learns = False  # what it can do is said below
+        dialect = self._servers.dialect
         embeds = options.extra.get("task") == "embed"
-        can = ("embed",) if embeds else tuple(one for one in CARD.features if one != "sleep")
+        can = ("embed",) if embeds else tuple(one for one in CARD.features if one not in {"sleep", *dialect.lacks})
         context_tokens = options.context_tokens or entry.max_model_len or 4096
         told = (options.extra.get(name) for name in ("precision", "quantization", "dtype"))
         self._info = EngineInfo(
             kind="vllm",
-            version=f"vllm {self._ask(self._servers.version())}"
+            version=f"{dialect.name} {self._ask(self._servers.version())}"
             if self._servers.pool.ready
-            else "vllm, no node answers yet",
+            else f"{dialect.name}, no node answers yet",
             model=files.name,
             precision=str(next((one for one in told if one), "auto")),
             context_tokens=context_tokens,
@@ -124,13 +122,39 @@ class VllmEngine:
             max_sequences=options.max_sequences,
             features=(*can, "sleep") if sleeps else can,
             asleep_bytes=_weight_bytes(files) if sleeps and self._process is not None else 0,
-            max_top_logprobs=0 if embeds else 20,
+            max_top_logprobs=20 if "top_logprobs" in can else 0,
             embedding_size=len(self._embed([[0]])[0]) if embeds else 0,
         )
         self._network().call_soon_threadsafe(self._servers.watch)
         if self._process is not None:
             threading.Thread(target=self._await_end, args=(self._process,), name="vllm-end", daemon=True).start()
         return self._info
+
+    def _connect(
+        self,
+        reach: Reach,
+        listed: Sequence[FleetServer],
+        fleet: FleetServers | None,
+        dialect: Dialect | None,
+        wanted: str,
+        *,
+        is_name_given: bool,
+    ) -> None:
+        """Start the network's thread, and make the servers. Arguments are those of `Servers`."""
+        self._wake_read, self._wake_write = os.pipe()
+        for end in (self._wake_read, self._wake_write):
+            os.set_blocking(end, False)
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="vllm-http", daemon=True)
+        self._thread.start()
+
+        async def make() -> Servers:
+            return Servers(
+                reach, listed, fleet=fleet, dialect=dialect, wanted=wanted, is_name_given=is_name_given,
+                tell=self._push, lost=self._give_up,
+            )  # fmt: skip
+
+        self._servers = self._ask(make())
 
     def sleep(self) -> None:
         self._ask(self._reached().rest(asleep=True))
@@ -360,19 +384,6 @@ class VllmEngine:
         """Kill a hanging server of ours, so that the host ends and restarts."""
         if self._process is not None:
             self._process.kill()
-
-    async def _make_servers(
-        self,
-        reach: Reach,
-        listed: Sequence[FleetServer],
-        fleet: FleetServers | None,
-        wanted: str,
-        *,
-        is_name_given: bool,
-    ) -> Servers:
-        return Servers(
-            reach, listed, fleet=fleet, wanted=wanted, is_name_given=is_name_given, tell=self._push, lost=self._give_up
-        )
 
     async def _first_of_the_fleet(self) -> wire.ModelEntry | None:
         """Return what a node serves; None if none answers now: one may come at any time."""

@@ -30,9 +30,11 @@ from ashore.core.serversent import DONE
 from ashore.data.engines.affinity import Turn
 from ashore.data.engines.model import EngineEvent, Finished, FleetServer, Token
 from ashore.data.engines.vllm import wire
+from ashore.data.engines.vllm.dialects import Dialect
 from ashore.data.engines.vllm.pool import Backend, Pool
 from ashore.data.engines.vllm.reach import FleetServers, Reach
-from ashore.data.engines.vllm.talk import PROBE_TIMEOUT_S, Elsewhere, Live, Talk, check, events, translated
+from ashore.data.engines.vllm.spoken import DIALECTS
+from ashore.data.engines.vllm.talk import PROBE_TIMEOUT_S, Elsewhere, Live, Talk, Who, check, events, translated
 from ashore.kit.decode import UNDECODABLE
 
 _log = logging.getLogger(__name__)
@@ -63,6 +65,7 @@ class Servers:
         listed: Sequence[FleetServer],
         *,
         fleet: FleetServers | None = None,
+        dialect: Dialect | None,
         wanted: str,
         is_name_given: bool,
         tell: Callable[[EngineEvent], None],
@@ -74,12 +77,17 @@ class Servers:
             reach: How the servers are reached.
             listed: The current servers.
             fleet: Lists them later on, if they come and go.
+            dialect: How orders are written for them; None: as the first one speaks that answers while `learns`.
             wanted: Name of the model there. If the operator gave none and a server has one model only, it is that one.
             is_name_given: Whether the operator gave the name.
             tell: Called with the tokens and the ends of orders.
             lost: Called with the reason when a hanging server is given up.
         """
         self.pool = Pool(())
+        self.dialect = dialect or wire.VLLM
+        self.learns = dialect is None
+        """Whether the dialect may still change; False once the engine has said what it can do."""
+        self._is_dialect_given = dialect is not None
         self._reach = reach
         self._fleet = fleet
         self._talks: dict[Backend, Talk] = {}
@@ -101,7 +109,9 @@ class Servers:
         self.pool.set({server.url: server.drains for server in listed})
         for one, server in zip(self.pool.backends, listed, strict=True):
             if one not in self._talks:
-                self._talks[one] = Talk(url=server.url, client=self._reach.client(server), heard_s=time.monotonic())
+                self._talks[one] = Talk(
+                    who=Who(self.dialect.title, server.url), client=self._reach.client(server), heard_s=time.monotonic()
+                )
         self._changed.set()
 
     async def _keep_listing(self, fleet: FleetServers) -> None:
@@ -136,9 +146,10 @@ class Servers:
 
     async def version(self) -> str:
         """Return the version that a ready server reports."""
-        for one in self.pool.ready:
-            with contextlib.suppress(AshoreError, *UNDECODABLE):
-                return msgspec.json.decode(await self._talks[one].get("/version"), type=wire.Version).version
+        path, field = self.dialect.version
+        for one in self.pool.ready if path else ():
+            with contextlib.suppress(Elsewhere, AshoreError, LookupError, *UNDECODABLE):
+                return str(msgspec.json.decode(await self._talks[one].get(path), type=dict[str, Any])[field])[:100]
         return "unknown"  # an older server, or another one with the same API
 
     async def load_adapter(self, name: str, directory: str) -> None:
@@ -190,10 +201,31 @@ class Servers:
     async def _greet(self, one: Backend) -> None:
         """Ask a server what it serves, and load the adapters on it."""
         talk = self._talks[one]
-        entries = msgspec.json.decode(await self._talks[one].get("/v1/models"), type=wire.ModelList).data
+        entries = msgspec.json.decode(await talk.get("/v1/models"), type=wire.ModelList).data
         talk.entry = self._chosen(one.url, entries)
+        self._learn_dialect(one.url, talk.entry)
+        if self.dialect.about:
+            told = msgspec.json.decode(await talk.get(self.dialect.about), type=dict[str, Any])
+            context = msgspec.convert(self.dialect.context(told), int | None)
+            talk.entry = msgspec.structs.replace(talk.entry, max_model_len=context)
         talk.adapters = {entry.id for entry in entries} & self._adapters.keys()
         await self._give_adapters(one)
+
+    def _learn_dialect(self, url: str, entry: wire.ModelEntry) -> None:
+        """Take the dialect of the first server that names itself, unless the operator said it. The others must speak
+        the same: one model has one set of features."""
+        spoken = next((one for one in DIALECTS if one.owner == entry.owned_by), None)
+        if spoken is None or self._is_dialect_given:
+            return
+        if spoken is not self.dialect and not self.learns:
+            raise UnsupportedByEngine(
+                f"the server at {url} is {spoken.title}; this model was loaded for {self.dialect.title}",
+                hint=f'write options = {{ dialect = "{spoken.name}" }} if all of them are, else give it an alias of '
+                "its own",
+            )
+        self.dialect, self.learns = spoken, False
+        for talk in self._talks.values():
+            talk.who = Who(spoken.title, talk.who.url)
 
     def _chosen(self, url: str, entries: list[wire.ModelEntry]) -> wire.ModelEntry:
         for entry in entries:
@@ -270,7 +302,7 @@ class Servers:
         silent_s = now_s - talk.heard_s
         if silent_s < SILENT_S:
             return
-        why = f"the vLLM server at {one.url} has not responded for {silent_s:.0f} s"
+        why = f"the {talk.who.title} server at {one.url} has not responded for {silent_s:.0f} s"
         _log.error("%s; its %d orders are taken from it", why, one.running)
         self.pool.silenced(one, why, now_s)
         talk.heard_s = now_s
@@ -362,12 +394,12 @@ class Servers:
         assert talk.entry is not None, "a server gets orders once it has said what it serves"
         talk.orders.add(live)
         try:
-            body = wire.completion_body(live.order, talk.entry.id)
+            body = self.dialect.body(live.order, talk.entry.id)
             traceparent = live.order.traceparent
             headers = {"traceparent": traceparent} if traceparent else {}
-            asked = talk.client.stream("POST", "/v1/completions", json=body, headers=headers)
-            async with translated(one.url), asked as answer:
-                await check(one.url, answer)
+            asked = talk.client.stream("POST", self.dialect.path, json=body, headers=headers)
+            async with translated(talk.who), asked as answer:
+                await check(talk.who, answer)
                 await self._read_stream(live, one, answer)
         except asyncio.CancelledError:
             why, live.gave_up = live.gave_up, ""
@@ -382,52 +414,48 @@ class Servers:
 
     async def _read_stream(self, live: Live, one: Backend, answer: httpx.Response) -> None:
         order, talk = live.order, self._talks[one]
-        end: wire.Choice | None = None
-        stop_token_id: int | None = None
-        too_many, cached_tokens = False, None
-        async with contextlib.aclosing(events(one.url, answer)) as found:
+        read, stops = self.dialect.reader(order), frozenset(() if order.ignore_eos else order.stop_token_ids)
+        ended, stop_token_id, cached_tokens = "", None, None
+        async with contextlib.aclosing(events(talk.who, answer)) as found:
             async for data in found:
                 talk.heard_s = time.monotonic()
                 if data == DONE:
                     continue  # a stream ends after it; reading on to its end closes what httpx opened
-                chunk = msgspec.json.decode(data, type=wire.Chunk)
-                if chunk.error is not None:
-                    words = chunk.error.message[:MOST_WORDS_CHARS]
-                    raise Elsewhere(EngineFailed(f"the vLLM server at {one.url} ended the stream: {words}"))
-                if chunk.usage is not None and chunk.usage.prompt_tokens_details is not None:
-                    told = chunk.usage.prompt_tokens_details.cached_tokens or 0
-                    live.cached_tokens = cached_tokens = min(max(0, told), live.prompt_tokens)
-                for choice in chunk.choices:
-                    rows = wire.token_rows(choice, order.top_logprobs)
-                    if choice.finish_reason is not None:
-                        end = choice
-                        if choice.finish_reason == "stop" and rows and rows[-1][0] in order.stop_token_ids:
-                            stop_token_id = rows.pop()[0]
-                        elif isinstance(choice.stop_reason, int):
-                            stop_token_id = choice.stop_reason
-                    room = order.max_new_tokens - live.made
-                    too_many = too_many or len(rows) > room
-                    if rows and not live.made:
-                        live.turn.begin_at(one)
-                    for token_id, logprob, top in rows[:room]:
-                        live.made += 1
-                        self._tell(Token(order.order_id, token_id, logprob, top))
-                if (live.made or end is not None) and (one.failures or one.state != "ready"):
+                piece = read(data)
+                if piece.error:
+                    words = piece.error[:MOST_WORDS_CHARS]
+                    raise Elsewhere(EngineFailed(f"{talk.who} ended the stream: {words}"))
+                if piece.cached_tokens is not None:
+                    live.cached_tokens = cached_tokens = min(max(0, piece.cached_tokens), live.prompt_tokens)
+                if ended and piece.rows:
+                    break  # it runs on past its end
+                stop = next((at for at, row in enumerate(piece.rows) if row[0] in stops), None)
+                if stop is not None:
+                    ended, stop_token_id = "stop", piece.rows[stop][0]
+                    del piece.rows[stop:]
+                elif piece.ended and not ended:
+                    ended, stop_token_id = piece.ended, piece.stop_token_id
+                if piece.rows and not live.made:
+                    live.turn.begin_at(one)
+                room = order.max_new_tokens - live.made
+                for token_id, logprob, top in piece.rows[:room]:
+                    live.made += 1
+                    self._tell(Token(order.order_id, token_id, logprob, top))
+                if (live.made or ended) and (one.failures or one.state != "ready"):
                     was = one.state
                     if self.pool.answered(one):
                         self._tell_change(one, was)
-                if too_many:
+                if len(piece.rows) > room:
                     _log.warning("order %s: %s sends more tokens than were asked for", order.order_id, one.url)
-                    end, stop_token_id = wire.Choice(finish_reason="length"), None
+                    ended, stop_token_id = "length", None
                     break
-        if end is None or end.finish_reason not in ("stop", "length"):
-            what = "ended before the answer did" if end is None else f"ended with {end.finish_reason!r}"
+        if ended not in ("stop", "length"):
+            what = f"ended with {ended!r}" if ended else "ended before the answer did"
             raise Elsewhere(EngineFailed(f"the stream of {one.url} {what}", hint="see the log of that server"))
         if cached_tokens is not None:
             self.pool.ended(one, live.turn, cached_tokens)
-        reason = "length" if end.finish_reason == "length" else "stop"
         self._tell(
-            Finished(order.order_id, reason, live.prompt_tokens, live.cached_tokens, live.made, stop_token_id)  # type: ignore[arg-type]
+            Finished(order.order_id, ended, live.prompt_tokens, live.cached_tokens, live.made, stop_token_id)  # type: ignore[arg-type]
         )
 
     # --- calls

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import httpx
 
@@ -24,6 +24,16 @@ MOST_ANSWER_BYTES: Final = 256 << 20
 MOST_PROBE_BYTES: Final = 4 << 20
 PROBE_TIMEOUT_S: Final = 2.0
 """The longest that one probe may take."""
+
+
+class Who(NamedTuple):
+    """A server in messages."""
+
+    title: str
+    url: str
+
+    def __str__(self) -> str:
+        return f"{self.title} at {self.url}"
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -59,7 +69,7 @@ class Elsewhere(Exception):
 class Talk:
     """The connection to one server, and its known state."""
 
-    url: str
+    who: Who
     client: httpx.AsyncClient
     heard_s: float = 0.0
     """When it last sent anything, or had nothing to send."""
@@ -76,9 +86,9 @@ class Talk:
         Raises:
             Elsewhere, AshoreError: it does not answer, or refuses.
         """
-        async with translated(self.url), self.client.stream("GET", path, timeout=PROBE_TIMEOUT_S) as answer:
-            await check(self.url, answer)
-            return await _read(self.url, answer, MOST_PROBE_BYTES)
+        async with translated(self.who), self.client.stream("GET", path, timeout=PROBE_TIMEOUT_S) as answer:
+            await check(self.who, answer)
+            return await _read(self.who, answer, MOST_PROBE_BYTES)
 
     async def post(self, path: str, body: dict[str, Any]) -> bytes:
         """POST and return the answer.
@@ -86,12 +96,12 @@ class Talk:
         Raises:
             Elsewhere, AshoreError: it does not answer, or refuses.
         """
-        async with translated(self.url), self.client.stream("POST", path, json=body) as answer:
-            await check(self.url, answer)
-            return await _read(self.url, answer, MOST_ANSWER_BYTES)
+        async with translated(self.who), self.client.stream("POST", path, json=body) as answer:
+            await check(self.who, answer)
+            return await _read(self.who, answer, MOST_ANSWER_BYTES)
 
 
-async def check(url: str, answer: httpx.Response) -> None:
+async def check(who: Who, answer: httpx.Response) -> None:
     """Check that a server accepted a request.
 
     Raises:
@@ -105,10 +115,10 @@ async def check(url: str, answer: httpx.Response) -> None:
             words += piece
             if len(words) >= MOST_ERROR_BYTES:
                 break
-    raise _verdict(url, answer.status_code, words[:MOST_ERROR_BYTES].decode("utf-8", "replace"))
+    raise _verdict(who, answer.status_code, words[:MOST_ERROR_BYTES].decode("utf-8", "replace"))
 
 
-async def _read(url: str, answer: httpx.Response, most: int) -> bytes:
+async def _read(who: Who, answer: httpx.Response, most: int) -> bytes:
     """Return a whole answer.
 
     Raises:
@@ -119,7 +129,7 @@ async def _read(url: str, answer: httpx.Response, most: int) -> bytes:
         async for piece in pieces:
             found += piece
             if len(found) > most:
-                raise EngineFailed(f"vLLM at {url} sent an answer of more than {most:,} bytes")
+                raise EngineFailed(f"{who} sent an answer of more than {most:,} bytes")
     return bytes(found)
 
 
@@ -128,42 +138,42 @@ async def _pieces(answer: httpx.Response) -> AsyncGenerator[bytes]:
         yield piece
 
 
-async def events(url: str, answer: httpx.Response) -> AsyncGenerator[bytes]:
+async def events(who: Who, answer: httpx.Response) -> AsyncGenerator[bytes]:
     """Yield the data of the events of a stream.
 
     Raises:
         EngineFailed: a line of it is too long.
     """
-    reader = ServerSent(f"vLLM at {url}")
+    reader = ServerSent(str(who))
     async with contextlib.aclosing(_pieces(answer)) as pieces:
         async for piece in pieces:
             for data in reader.take(piece):
                 yield data
 
 
-def _verdict(url: str, status: int, words: str) -> Exception:
+def _verdict(who: Who, status: int, words: str) -> Exception:
     """Return the meaning of an error answer: the order's own fault, or the server's."""
-    error = wire.error_for(url, status, words)
+    error = wire.error_for(who.title, who.url, status, words)
     if status in (429, 503):
         return Elsewhere(error, taken=False, busy=status == 429)
     return Elsewhere(error) if status >= 500 or status == 408 else error
 
 
 @contextlib.asynccontextmanager
-async def translated(url: str) -> AsyncIterator[None]:
+async def translated(who: Who) -> AsyncIterator[None]:
     """Turn the HTTP library's errors into verdicts."""
     try:
         yield
     except (httpx.ConnectError, httpx.ConnectTimeout) as error:
-        told = SourceUnreachable(f"vLLM cannot be reached at {url}: {type(error).__name__} {error}")
+        told = SourceUnreachable(f"{who.title} cannot be reached at {who.url}: {type(error).__name__} {error}")
         raise Elsewhere(told, refused=True, taken=False) from error
     except httpx.TimeoutException as error:
-        told = SourceUnreachable(f"vLLM at {url} did not answer in time ({type(error).__name__})")
+        told = SourceUnreachable(f"{who} did not answer in time ({type(error).__name__})")
         raise Elsewhere(told) from error
     except httpx.HTTPError as error:
-        told = SourceUnreachable(f"the connection to vLLM at {url} broke: {type(error).__name__} {error}")
+        told = SourceUnreachable(f"the connection to {who} broke: {type(error).__name__} {error}")
         raise Elsewhere(told) from error
     except UNDECODABLE as error:
-        raise EngineFailed(f"vLLM at {url} sent an invalid response: {error}") from error
+        raise EngineFailed(f"{who} sent an invalid response: {error}") from error
     except PermissionDenied as error:
         raise Elsewhere(error, refused=True, taken=False) from error

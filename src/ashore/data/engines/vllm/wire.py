@@ -13,6 +13,7 @@ import msgspec
 from ashore.core.errors import AshoreError, EngineFailed, InvalidRequest, Overloaded, Unauthenticated
 from ashore.core.sampling import RECOMMENDABLE, changed_fields
 from ashore.data.engines.model import GenerateOrder, Grammar, TokenLogprob
+from ashore.data.engines.vllm.dialects import Dialect, Piece, Read, Row
 
 TokenId = Annotated[int, msgspec.Meta(ge=0, lt=1 << 31)]
 """Another one, no tokenizer and no frame takes; a server that sends it fails that order alone."""
@@ -92,16 +93,11 @@ class Vectors(msgspec.Struct, frozen=True):
     data: list[Vector]
 
 
-class Version(msgspec.Struct, frozen=True):
-    """Answer of `/version`."""
-
-    version: Annotated[str, msgspec.Meta(max_length=100)] = "unknown"
-
-
 class ModelEntry(msgspec.Struct, frozen=True):
     """One entry of `/v1/models`."""
 
     id: str
+    owned_by: str = ""
     max_model_len: int | None = None
     parent: str | None = None
     """Of a LoRA adapter, the model that it belongs to."""
@@ -157,7 +153,26 @@ def structured_outputs(grammar: Grammar) -> dict[str, Any]:
             return {"grammar": grammar.text}
 
 
-def token_rows(choice: Choice, top: int | None) -> list[tuple[int, float | None, tuple[TokenLogprob, ...]]]:
+def reader(order: GenerateOrder) -> Read:
+    """Return what reads the answer of `order`."""
+
+    def read(data: bytes) -> Piece:
+        chunk, piece = msgspec.json.decode(data, type=Chunk), Piece(rows=[])
+        if chunk.error is not None:
+            piece.error = chunk.error.message or "no reason given"
+        if chunk.usage is not None and chunk.usage.prompt_tokens_details is not None:
+            piece.cached_tokens = chunk.usage.prompt_tokens_details.cached_tokens or 0
+        for choice in chunk.choices:
+            piece.rows += token_rows(choice, order.top_logprobs)
+            if choice.finish_reason is not None:
+                piece.ended = choice.finish_reason
+                piece.stop_token_id = choice.stop_reason if isinstance(choice.stop_reason, int) else None
+        return piece
+
+    return read
+
+
+def token_rows(choice: Choice, top: int | None) -> list[Row]:
     """Return each token of a chunk with its log-probability and the `top` best.
 
     Raises:
@@ -189,16 +204,16 @@ def score_rows(choice: Choice, ids: list[int], top: int) -> list[tuple[TokenLogp
     return rows
 
 
-def error_for(url: str, status: int, words: str) -> AshoreError:
-    """Return our error for an answer of a server."""
+def error_for(title: str, url: str, status: int, words: str) -> AshoreError:
+    """Return our error for an answer of a server of a kind (`title`)."""
     said = f"returned status {status}: {words[:500]}"
-    text = f"vLLM at {url} {said}"
+    text = f"{title} at {url} {said}"
     if status in (401, 403):
         return Unauthenticated(text, hint="set [model.engine] key to the place of the server's key")
     if status in (429, 503):
         return Overloaded(text, retry_after_s=1)
     if 400 <= status < 500:
-        return InvalidRequest(f"vLLM {said}")
+        return InvalidRequest(f"{title} {said}")
     return EngineFailed(text, hint="see the log of that server")
 
 
@@ -206,3 +221,13 @@ def _token_id(text: str) -> int:
     if not text.startswith(_ID_PREFIX):
         raise EngineFailed(f"vLLM returned the token {text!r} instead of a token id")
     return int(text.removeprefix(_ID_PREFIX))
+
+
+VLLM: Final = Dialect(
+    name="vllm",
+    title="vLLM",
+    owner="vllm",
+    path="/v1/completions",
+    body=completion_body,
+    reader=reader,
+)
