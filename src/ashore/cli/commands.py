@@ -45,6 +45,7 @@ _OWN = {
     "secret": "Show which secrets of a home are sealed; seal them.",
     "privacy": "Show and set masking; ask datasets with noise.",
     "access": "Manage accounts, keys, roles, policy and budgets.",
+    "account": "Manage who logs in to the console, and how.",
     "directory": "Follow LDAP and Active Directory: people, groups, log-in.",
     "bench": "Measure a server under load.",
     "example": "Run an application built on ashore; write its report.",

@@ -44,12 +44,7 @@ LISTED: Final = (
     Listed("data.authority.budgets", data="data.authority.budgets.worker"),
     Listed("control.directory", section="directory"),
     Listed("control.scim", section="scim"),
-    Listed(
-        "control.sessions",
-        noun="account",
-        summary="Manage who logs in to the console, and how.",
-        section="console",
-    ),
+    Listed("control.sessions", section="console"),
     Listed("control.jobs", data="data.jobs.room"),
     Listed("control.chats", noun="conversation", summary="List and read kept conversations."),
     Listed("control.residency", data="data.residency.room"),
