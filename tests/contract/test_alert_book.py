@@ -83,10 +83,11 @@ def test_an_alert_is_sent_acknowledged_and_ends(database: Database) -> None:
     assert acts == [("alert:send", "done"), ("alert:ack", "done"), ("alert:send", "done")]
 
 
-def test_what_is_not_there_cannot_be_acknowledged_or_heard_again(database: Database) -> None:
+def test_what_is_not_there_cannot_be_acknowledged_silenced_or_heard_again(database: Database) -> None:
     office = an_office(database, ManualClock())
     for do in (
         lambda: ack(office, SYSTEM, AlertNamed(alert="nope")),
+        lambda: silence(office, SYSTEM, SilenceIn(matches="D3O1", for_s=60, why="a slip of the finger")),
         lambda: unsilence(office, SYSTEM, SilenceNamed(silence="nope")),
         lambda: asyncio.run(send_test(office, SYSTEM, ChannelNamed(channel="nope"))),
     ):

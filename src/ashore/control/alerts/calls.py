@@ -21,6 +21,8 @@ ACK: Final = "alert:ack"
 SILENCE: Final = "alert:silence"
 TEST: Final = "alert:test"
 LONGEST_S: Final = 7 * 86_400
+OWN_RULES: Final = ("budget", "channel", "doctor", "node")
+"""What alerts of their own are named by; all others are rules of the doctor."""
 Id = Annotated[str, msgspec.Meta(max_length=40)]
 
 
@@ -155,6 +157,8 @@ def ack(office: AlertOffice, actor: Actor, asked: AlertNamed) -> AlertRow:
 
 def silence(office: AlertOffice, actor: Actor, asked: SilenceIn) -> SilenceRow:
     """Send nothing about an alert, a rule or an area for a while. It ends by itself, after seven days at most."""
+    from ashore.control.doctor.rule import load_rules
+
     made = Silence(
         id=secrets.token_hex(4), matches=asked.matches, until_s=office.clock.now_s() + asked.for_s,
         by=actor.principal.id, why=asked.why,
@@ -163,6 +167,12 @@ def silence(office: AlertOffice, actor: Actor, asked: SilenceIn) -> SilenceRow:
     def silenced(book: Book, transaction: object) -> Book:
         if len(book.silences) >= MOST_SILENCES:
             raise InvalidRequest(f"there are {MOST_SILENCES} silences", hint="remove one: `ashore alert unsilence ID`")
+        known = {*OWN_RULES, *book.alerts, *(name for one in load_rules() for name in (one.id, one.area))}
+        if asked.matches not in known:
+            raise NotFound(
+                f"{asked.matches!r} is neither an open alert nor a rule nor an area",
+                hint=did_you_mean(asked.matches, sorted(known)) or "`ashore doctor rules` lists rules and areas",
+            )
         detail: dict[str, str | int] = {"matches": asked.matches, "for_s": asked.for_s}
         actor.record(office.recorder, SILENCE, f"silence/{made.id}", reason=asked.why, detail=detail, on=transaction)
         return replace(book, silences=(*book.silences, made))
