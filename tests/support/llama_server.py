@@ -1,0 +1,56 @@
+"""A real llama-server in a process of its own: llama.cpp's server as the wheel `xllamacpp` brings it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+_PROGRAM = """
+import signal, sys, xllamacpp
+told = xllamacpp.CommonParams()
+told.model.path, told.n_ctx, told.n_parallel = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+told.cpuparams.n_threads = told.cpuparams_batch.n_threads = 2
+told.port, told.endpoint_slots, told.warmup, told.n_gpu_layers = 0, True, False, 0
+server = xllamacpp.Server(told)
+print("listens at", server.listening_address, file=sys.stderr, flush=True)
+sys.stdin.read()
+import os; os._exit(0)
+"""
+
+
+@contextmanager
+def llama_server(model: Path, *, context: int = 4096, slots: int = 2) -> Iterator[str]:
+    """Run one over a GGUF file and return its address; the context is divided by the slots.
+
+    Args:
+        model: The file.
+        context: Tokens of all slots together.
+        slots: Sequences at once.
+    """
+    command = [sys.executable, "-c", _PROGRAM, str(model), str(context), str(slots)]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdin is not None and process.stderr is not None
+    drain = None
+    try:
+        said = []
+        for line in process.stderr:
+            said.append(line)
+            if line.startswith("listens at "):
+                break
+        else:
+            raise AssertionError(f"llama-server ended: {''.join(said)[-2000:]}")
+        drain = subprocess.Popen(["cat"], stdin=process.stderr, stdout=subprocess.DEVNULL)
+        yield line.removeprefix("listens at ").strip()
+    finally:
+        process.stdin.close()
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        if drain is not None:
+            drain.wait(10)
+        process.stderr.close()
