@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-MOST_CALLS = 100
-"""133 in November 2026, before trailers, sums of what is held and models behind aliases; 180 with them, before this."""
+MOST_CALLS = 101
+"""133 in November 2026, before trailers, sums of what is held and models behind aliases; 180 with them, before this; one
+more since guard lists have a stamp of their own."""
 
 
 @pytest.mark.skipif(sys.version_info < (3, 12), reason="an answer is written in a later turn of the loop")

@@ -89,12 +89,15 @@ class Keys:
             await asyncio.to_thread(self._take, whole=whole)
 
     def current(self, principal: Principal) -> Principal:
-        """Return what a principal that was admitted before is by now.
+        """Return what a principal that was admitted before is by now: the same object, if nothing has changed.
 
         Raises:
             Unauthenticated: its key, account or tenant is not valid any more.
         """
-        return principal if self._database is None else self.directory.current(principal, self._clock.now_s())
+        if self._database is None:
+            return principal
+        now = self.directory.current(principal, self._clock.now_s())
+        return principal if now == principal else now  # memos find by identity first
 
     def acting(self, name: str, tenant: str) -> Principal:
         """Return the current principal of a job.

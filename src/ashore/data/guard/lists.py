@@ -180,6 +180,8 @@ class InForce:
     """Every list of the state. Replaced as a whole."""
 
     lists: tuple[Compiled, ...] = ()
+    stamp: bytes = b""
+    """Changes with any list."""
     sets: dict[tuple[str, ...], tuple[ListSet, ListSet, bytes]] = field(default_factory=dict)
     """For prompts and answers, with their stamp, by alias; made on first use."""
 
@@ -214,7 +216,8 @@ class Guard:
             InvalidSpec: a word cannot be used; the lists before stay in force.
         """
         known = {one.digest: one for one in self.now.lists}
-        self.now = InForce(tuple(known.get(one.digest) or Compiled(one) for one in lists))
+        kept = tuple(known.get(one.digest) or Compiled(one) for one in lists)
+        self.now = InForce(kept, " ".join(one.digest for one in kept).encode())
 
     @property
     def every(self) -> ListSet:

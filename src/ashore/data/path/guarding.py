@@ -61,8 +61,7 @@ class GuardedMasker:
         return self._masker.blacken(texts)
 
     def rules_stamp(self, principal: Principal, alias: str) -> bytes:
-        now = self._guard.now
-        return self._masker.rules_stamp(principal, alias) + b" ".join(one.digest.encode() for one in now.lists)
+        return self._masker.rules_stamp(principal, alias) + self._guard.now.stamp
 
     def is_as_strict(self, principal: Principal, alias: str, asked: str) -> bool:
         now = self._guard.now
