@@ -79,11 +79,22 @@ def fronts(tmp_path_factory: pytest.TempPathFactory, free_port: Callable[[], int
 
 
 def make_user(fronts: Fronts, name: str) -> str:
-    """Make a developer at the first server, wait until the second one knows it, and return the key."""
+    """Make a developer at the first server, wait until both processes of the second one know it, and return the key."""
     wish = {"id": name, "roles": ["developer"], "key": {}}
     key = str(call(fronts.a, "POST", "/admin/v1/users", fronts.security, wish)["key"]["key"])
     eventually(lambda: ask(fronts.b, key, f"is {name} known?")[0] == 200)
+    eventually(lambda: is_known(fronts.b, key, name))
     return key
+
+
+def is_known(server: Served, key: str, name: str) -> bool:
+    """Return whether the control process knows somebody's key."""
+    try:
+        call(server, "GET", f"/admin/v1/keys?owner={name}", key)
+    except urllib.error.HTTPError as refused:
+        assert refused.code == 401
+        return False
+    return True
 
 
 def ask(server: Served, key: str, text: str) -> tuple[int, str]:

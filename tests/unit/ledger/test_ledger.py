@@ -169,7 +169,7 @@ def test_usage_and_votes_are_ready_to_be_asked_by_tenant(site: Site) -> None:
             tenant = "default" if number % 3 else "other"
             connection.exec_driver_sql(
                 f"INSERT INTO access_account VALUES ('u{number}', 'user', '{tenant}', '', "
-                f"'{('er', 'icu zeta')[number % 2]}', 0, 0, 0, 0)"
+                f"'{('er', 'icu zeta')[number % 2]}', 0, 0, 0, 0, '', 0)"
             )
             for day in ("2026-01-01", "2026-01-02"):
                 connection.exec_driver_sql(

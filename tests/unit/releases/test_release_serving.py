@@ -426,7 +426,7 @@ def test_answers_of_a_canary_are_laid_beside_those_of_what_is_live() -> None:
         means = await bench.observed("canary")
         assert means["errors", EVERYTHING] == 0 and means["slower", EVERYTHING] == 1
 
-    run(scenario, Bench(first=MemoryReplica(token_s=0.001), second=MemoryReplica(token_s=0.006)))
+    run(scenario, Bench(first=MemoryReplica(token_s=0.001), second=MemoryReplica(token_s=0.03)))
 
 
 def test_gauges_of_a_release_that_is_gone_are_dropped() -> None:
