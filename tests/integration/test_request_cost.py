@@ -10,8 +10,8 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 MOST_CALLS = 101
-"""133 in November 2026, before trailers, sums of what is held and models behind aliases; 180 with them, before this; one
-more since guard lists have a stamp of their own."""
+"""133 in November 2026, before trailers, sums of what is held and models behind aliases; 180 with them, before this.
+One more with the stamp of guard lists."""
 
 
 @pytest.mark.skipif(sys.version_info < (3, 12), reason="an answer is written in a later turn of the loop")
