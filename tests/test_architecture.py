@@ -339,3 +339,13 @@ def test_docstrings_and_comments_use_the_words_of_the_field() -> None:
 
 def _tokens(text: str) -> Iterator[tokenize.TokenInfo]:
     return tokenize.generate_tokens(io.StringIO(text).readline)
+
+
+def test_nothing_that_was_built_is_kept_in_the_repository() -> None:
+    """A stick of 231 MB was committed once. What stands here is written by people, or small."""
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=False)
+    if listed.returncode:
+        pytest.skip("no git checkout")
+    files = [ROOT / name for name in listed.stdout.split("\0") if name]
+    assert len(files) > 1_000
+    assert [file.name for file in files if file.is_file() and file.stat().st_size > 1_000_000] == []

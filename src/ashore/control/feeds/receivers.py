@@ -9,6 +9,7 @@ import ssl
 import stat
 import time
 import uuid
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -230,7 +231,7 @@ class _Logs(msgspec.Struct):
 _Said = TypeVar("_Said")
 
 
-class _OverHttp:
+class _OverHttp(ABC):
     """What HTTP receivers share: one client for each delivery, no redirects, no proxy."""
 
     header: str
@@ -248,8 +249,9 @@ class _OverHttp:
             for at in range(0, len(lines), self.most):
                 self._send(client, lines[at : at + self.most])
 
+    @abstractmethod
     def _send(self, client: httpx.Client, lines: Sequence[Line]) -> None:
-        raise NotImplementedError
+        """Send these lines, and return once the receiver has confirmed them."""
 
     def _post(
         self,

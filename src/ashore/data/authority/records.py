@@ -44,7 +44,7 @@ class Account:
 
     @property
     def is_out(self) -> bool:
-        """Whether it is refused, whoever disabled it."""
+        """Whether it is refused: an officer disabled it, or its directory did."""
         return self.disabled or self.shut
 
     @property
