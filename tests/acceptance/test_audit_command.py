@@ -30,11 +30,16 @@ def ask(server: Served, text: str, **headers: str) -> httpx.Response:
     )
 
 
-def items(run: Run, server: Served, *words: str) -> list[dict[str, object]]:
-    answer = run("audit", "search", "--json", *words, home=server.home)
-    assert answer.returncode == 0, answer.stderr
-    found: list[dict[str, object]] = json.loads(answer.stdout)["items"]
-    return found
+def items(run: Run, server: Served, *words: str, least: int = 1) -> list[dict[str, object]]:
+    """Return what a search finds, once that is as many records as `least`: each is written after its answer."""
+
+    def search() -> list[dict[str, object]] | None:
+        answer = run("audit", "search", "--json", *words, home=server.home)
+        assert answer.returncode == 0, answer.stderr
+        found: list[dict[str, object]] = json.loads(answer.stdout)["items"]
+        return found if len(found) >= least else None
+
+    return eventually(search)
 
 
 def test_requests_are_found_verified_and_a_change_is_named(served: Start, ashore: Run, tmp_path: Path) -> None:
@@ -43,9 +48,7 @@ def test_requests_are_found_verified_and_a_change_is_named(served: Start, ashore
     server = served("fake:echo", config=f'[audit]\ncheckpoint_s = 0.3\nanchors = ["{anchor}"]\n')
     assert [ask(server, "a secret word").status_code for _ in range(3)] == [200] * 3
     assert ask(server, "x", authorization="Bearer ash_wrong").status_code == 401
-    time.sleep(0.8)
-
-    found = items(ashore, server, "--kind", "request")
+    found = items(ashore, server, "--kind", "request", least=3)
     assert [one["cache"] for one in found] == ["hit-exact", "hit-exact", "miss"]
     assert len({(one["prompt"], one["answer"]) for one in found}) == 1, "the digests of a repeated answer are the same"
     for one in found:
@@ -57,6 +60,7 @@ def test_requests_are_found_verified_and_a_change_is_named(served: Start, ashore
     for file in (server.home / "audit").rglob("*"):
         assert not file.is_file() or b"secret word" not in file.read_bytes()
 
+    eventually(lambda: list(anchor.iterdir()))
     good = ashore("audit", "verify", "--anchor", str(anchor), home=server.home)
     assert good.returncode == 0 and "as they were written" in good.stdout, good.stdout + good.stderr
     server.stop()
@@ -122,9 +126,8 @@ def test_sealed_content_is_read_and_erased_and_exports_verify(served: Start, ash
     server = served("fake:echo", config=f'[audit]\ncontent = "sealed"\narchive = "{shelf}"\narchive_every_s = 0.2\n')
     for _ in range(3):
         assert ask(server, "my secret").status_code == 200
-    time.sleep(0.3)
     (tmp_path / "text").write_text("my secret\n")
-    found = items(ashore, server, "--text-file", str(tmp_path / "text"))
+    found = items(ashore, server, "--text-file", str(tmp_path / "text"), least=3)
     assert len(found) == 3 and all(one["content"] for one in found)
     place = f"{found[0]['chain']}#{found[0]['seq']}"
     told = json.loads(ashore("audit", "content", place, "--json", home=server.home).stdout)
@@ -200,9 +203,8 @@ def test_a_sealed_record_is_served_read_and_verified_and_without_its_key_only_ve
     )  # fmt: skip
     try:
         assert ask(again, "my secret", **{"cache-control": "no-store"}).status_code == 200
-        time.sleep(0.5)
         (tmp_path / "text").write_text("my secret\n")
-        found = items(ashore, again, "--text-file", str(tmp_path / "text"))  # opened by what the server holds
+        found = items(ashore, again, "--text-file", str(tmp_path / "text"), least=2)  # opened by what the server holds
         assert len(found) == 2
         for one in found:
             shown = ashore("audit", "content", f"{one['chain']}#{one['seq']}", "--json", home=again.home)

@@ -32,7 +32,7 @@ def test_the_page_does_what_it_says_and_what_is_wrong_arrives_by_mail(
     for old, new in (
         ("mail.corp.example:587@10.0.0.0/8", f"127.0.0.1:{mails.port}"), ("/run/secrets", str(folder)),
         ("smtp://mail.corp.example:587", mails.address), ("/etc/ashore/corp-ca.pem", str(mails.ca)),
-        ("[alert]\n", "[alert]\nlook_s = 10\n"),
+        ("[alert]\n", "[alert]\nlook_s = 10\nwait_s = 0\ngroup_s = 0\n"),
     ):  # fmt: skip
         assert old in page
         page = page.replace(old, new)

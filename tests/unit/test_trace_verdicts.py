@@ -49,9 +49,9 @@ def test_an_honest_trace_keeps_every_promise() -> None:
     assert broken(honest()) == set()
 
 
-def test_a_new_start_may_take_as_long_as_the_first_on_a_slow_machine() -> None:
+def test_a_new_start_may_take_three_times_the_first_on_a_slow_machine() -> None:
     trace = honest()
-    put(started_s=12.0, blows=[Blow(role="supervisor", what="SIGKILL", at_s=3, back_s=11.5)])(trace)
+    put(started_s=12.0, blows=[Blow(role="supervisor", what="SIGKILL", at_s=3, back_s=35.5)])(trace)
     assert broken(trace) == set()
 
 
@@ -115,7 +115,7 @@ CASES: dict[str, tuple[Callable[[Trace], None], str]] = {
         "every killed process is back within 5 s",
     ),
     "a start longer than the first": (
-        put(started_s=12.0, blows=[Blow(role="supervisor", what="SIGKILL", at_s=3, back_s=12.5)]),
+        put(started_s=12.0, blows=[Blow(role="supervisor", what="SIGKILL", at_s=3, back_s=36.5)]),
         "every killed process is back within 5 s",
     ),
     "an orphan": (put(orphans=["17 envoy"]), "no process outlives the supervisor"),

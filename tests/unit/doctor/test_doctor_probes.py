@@ -15,14 +15,19 @@ from typing import Any, get_type_hints
 
 import msgspec
 import pytest
+from audit_notes import a_log, a_note
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from waiting import eventually
 
 from ashore.control.doctor.look import Between, Look
 from ashore.control.doctor.probes import listeners, machine, serving
+from ashore.control.doctor.probes.home import read_audit
 from ashore.control.doctor.topology import Part, ServedPart, TopologyPart, read_topology_part
 from ashore.core.errors import InvalidSpec
 from ashore.data.audit import AuditLink, AuditSection
 from ashore.data.path import EdgeAddress, HttpListen, ServedModel, Topology, WorkerListen, write_topology
+from ashore.kit.settings import Home
 
 
 def test_the_doctor_reads_of_a_topology_what_the_supervisor_wrote(tmp_path: Path) -> None:
@@ -126,3 +131,18 @@ def test_a_worker_that_says_nothing_holds_up_no_other_one() -> None:
     assert [one.is_silent for one in told] == [True, False, False]
     assert [one.why_not for one in told] == ["API worker 0 says nothing within 1 s", "", "no host of m is ready"]
     assert took_s >= 1.0
+
+
+@pytest.mark.parametrize(("shift_s", "least_s", "most_s"), [(-1, 0, 0), (600, 300, 600)])
+def test_an_audit_record_is_compared_with_the_moment_at_which_it_is_read(
+    tmp_path: Path, shift_s: float, least_s: float, most_s: float
+) -> None:
+    home = Home(root=tmp_path)
+    home.audit_keys.mkdir()
+    key = Ed25519PrivateKey.generate().public_key()
+    (home.audit_keys / "public-keys.pem").write_bytes(key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
+    log = a_log(home.audit, clock_us=int((time.time() + shift_s) * 1e6))
+    log.note(a_note())
+    log.close()
+    _, ahead_s = read_audit(home, 0, {})
+    assert least_s <= ahead_s <= most_s

@@ -15,7 +15,7 @@ from ashore.control.doctor.look import Between, Look
 from ashore.control.doctor.patience import Lanes, Step
 from ashore.control.doctor.probes import beside, disks, listeners, machine, processes, serving
 from ashore.control.doctor.probes.files import text_of
-from ashore.control.doctor.readings import Configuration, Disk, Readings, Server
+from ashore.control.doctor.readings import Clock, Configuration, Disk, Readings, Server
 from ashore.control.doctor.survey import LATE, Sources, Survey, Surveying, backup_nodes
 from ashore.control.doctor.topology import TopologyPart, read_topology_part
 from ashore.core.errors import AshoreError
@@ -236,7 +236,7 @@ class Doctor:
             places = {name: path for name, path in self._places(scene).items() if name not in scene.dead}
             parts["places"] = disks.read_places(root, places, between)
         parts["disk"] = Disk(fsync_ms=found.written[0], write_error=found.written[1])
-        parts["clock"] = machine.read_clock(between, found.newest_record_s)
+        parts["clock"] = Clock(stepped_s=between.stepped_s, behind_record_s=found.record_ahead_s)
         with found.part("backup"):
             parts["backup"] = serving.read_backup(
                 serving.samples_of(between), after.at_s, set_up=found.vault, shared_device=found.shared_device

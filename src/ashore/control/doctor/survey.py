@@ -62,8 +62,8 @@ class Survey:
     parts: dict[str, Any] = field(default_factory=dict)
     """Fields of `Readings`."""
     missing: dict[str, str] = field(default_factory=dict)
-    newest_record_s: float = 0.0
-    """Of the audit log, seconds since 1970; 0: there is none."""
+    record_ahead_s: float = 0.0
+    """By how much the newest audit record lay in the future when it was read."""
     launches: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
     """What each host was started with, by its socket."""
     tuned: Mapping[str, bool] = field(default_factory=dict)
@@ -152,7 +152,7 @@ def _gpus(found: Survey) -> None:
 def _audit(found: Survey, own: Home, topology: TopologyPart | None) -> None:
     with found.part("audit"):
         num_anchors = len(topology.audit.section.anchors) if topology is not None else 1
-        found.parts["audit"], found.newest_record_s = home.read_audit(own, num_anchors, found.missing)
+        found.parts["audit"], found.record_ahead_s = home.read_audit(own, num_anchors, found.missing)
 
 
 def _backup(found: Survey, own: Home) -> None:

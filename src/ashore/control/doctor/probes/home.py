@@ -114,14 +114,15 @@ def newest_record(audit: Path) -> float:
 
 
 def read_audit(home: Home, num_anchors: int, missing: dict[str, str]) -> tuple[Audit, float]:
-    """Return the audit log, and the time of its newest record."""
+    """Return the audit log, and by how many seconds its newest record lies in the future."""
     from ashore.control.audit import read_anchors, read_feeds, verify_folder
     from ashore.data.audit import read_public_keys
 
     if not (home.audit / "chains").is_dir():
         missing["audit"] = "this home has no audit log yet"
         return Audit(), 0.0
-    newest_s = newest_record(home.audit)
+    # A record is compared with the moment at which it was read: it may be younger than the look.
+    ahead_s = max(0.0, newest_record(home.audit) - time.time())
     num_bytes = sum(file.stat().st_size for file in (home.audit / "chains").rglob("*.log"))
     broken = ""
     if num_bytes > VERIFIED_BYTES:
@@ -142,7 +143,7 @@ def read_audit(home: Home, num_anchors: int, missing: dict[str, str]) -> tuple[A
                 if one.failures
             ),
         ),
-        newest_s,
+        ahead_s,
     )
 
 

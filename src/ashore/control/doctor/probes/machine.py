@@ -10,7 +10,7 @@ from typing import Final
 
 from ashore.control.doctor.look import Between
 from ashore.control.doctor.probes.files import rows_of, text_of, whole_of
-from ashore.control.doctor.readings import Clock, Cpu, Group, Memory, Network
+from ashore.control.doctor.readings import Cpu, Group, Memory, Network
 from ashore.kit.processes import allowed_cores, control_groups
 
 _CPU_COLUMNS: Final = ("user", "nice", "system", "idle", "iowait", "irq", "softirq", "steal")
@@ -169,12 +169,4 @@ def read_network(root: Path, between: Between) -> Network:
         overflows=sum(full.values()) if between.now("listeners.told") else int(between.grew("net.ListenOverflows")),
         full_ports=tuple(sorted(full)),
         backlog_most=whole_of(root / "proc/sys/net/core/somaxconn", 4096),
-    )
-
-
-def read_clock(between: Between, newest_record_s: float) -> Clock:
-    """Return the wall clock. `newest_record_s`: of the audit log; 0: there is none."""
-    return Clock(
-        stepped_s=between.stepped_s,
-        behind_record_s=max(0.0, newest_record_s - between.after.at_s) if newest_record_s else 0.0,
     )
