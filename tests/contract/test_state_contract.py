@@ -18,6 +18,7 @@ from ashore.kit.state import (
     TuningRow,
     bump,
     execute,
+    insert,
     load_tuning,
     open_postgres,
     open_state,
@@ -26,6 +27,7 @@ from ashore.kit.state import (
     row_lock,
     save_tuning,
     schema_version,
+    upsert,
 )
 from ashore.kit.state.schema import migrations
 
@@ -51,6 +53,22 @@ def opened(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Opener]:
     yield once
     for database in made:
         database.close()
+
+
+def test_rows_are_inserted_once_or_changed_but_for_what_stays(opened: Opener) -> None:
+    state = opened()
+    first, second = ({"model": name, "goal": "g", "choice": "1", "report": "r", "measured_at_s": 1} for name in "ab")
+    changed = {**first, "choice": "2", "report": "s"}
+    with state.write() as connection:
+        assert insert(connection, "tuning") == 0
+        assert insert(connection, "tuning", first, second) == 2
+        assert insert(connection, "tuning", changed, once=True) == 0
+        upsert(connection, "tuning", key="model, goal")
+        upsert(connection, "tuning", changed, {**second, "model": "c"}, key="model, goal", keep=("report",))
+        rows = execute(connection, "SELECT model, choice, report FROM tuning ORDER BY model").all()
+    assert [tuple(row) for row in rows] == [("a", "2", "r"), ("b", "1", "r"), ("c", "1", "r")]
+    with pytest.raises(Exception, match=r"(?i)unique"), state.write() as connection:
+        insert(connection, "tuning", first)
 
 
 def test_rows_survive_a_reopening_and_are_replaced_by_key(opened: Opener) -> None:

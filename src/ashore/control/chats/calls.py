@@ -17,7 +17,7 @@ from ashore.data.authority import INFER, STORED_SHOW
 from ashore.data.jobs import Conversation, SqlConversations, page_length
 from ashore.kit.call import Actor, Call, Nothing, Rights
 from ashore.kit.recorder import Recorder
-from ashore.kit.state import Database, execute
+from ashore.kit.state import Database, execute, upsert
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -215,20 +215,16 @@ def put_assistant(desk: ChatDesk, actor: Actor, asked: AssistantIn) -> Assistant
         mine = _assistants(connection, "owner = :owner", tenant=principal.tenant, owner=principal.id)
         if len(mine) >= MOST_ASSISTANTS and asked.name not in {one.name for one in mine}:
             raise Conflict(f"you have {len(mine)} assistants; at most {MOST_ASSISTANTS} are kept", hint="remove one")
-        execute(
-            connection,
-            "INSERT INTO assistant (tenant, owner, name, model, prompt, shared, changed_ms) "
-            "VALUES (:tenant, :owner, :name, :model, :prompt, :shared, :now) ON CONFLICT (tenant, owner, name) "
-            "DO UPDATE SET model = excluded.model, prompt = excluded.prompt, shared = excluded.shared, "
-            "changed_ms = excluded.changed_ms",
-            tenant=principal.tenant,
-            owner=principal.id,
-            name=asked.name,
-            model=asked.model,
-            prompt=asked.prompt,
-            shared=asked.group,
-            now=int(desk.clock.now_s() * 1000),
-        )
+        row = {
+            "tenant": principal.tenant,
+            "owner": principal.id,
+            "name": asked.name,
+            "model": asked.model,
+            "prompt": asked.prompt,
+            "shared": asked.group,
+            "changed_ms": int(desk.clock.now_s() * 1000),
+        }
+        upsert(connection, "assistant", row, key="tenant, owner, name")
         _record_assistant(desk, actor, "assistant:put", asked.name, connection, group=asked.group)
     return AssistantOut(name=asked.name, model=asked.model, prompt=asked.prompt, group=asked.group, owner=principal.id)
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from ashore.control.directory.deciding import Person
 from ashore.control.directory.reading import Snapshot
-from ashore.kit.state import execute, execute_many
+from ashore.kit.state import execute, insert, upsert
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -55,16 +55,11 @@ def taken_ids(connection: Connection) -> set[str]:
 
 def save_people(connection: Connection, directory: str, people: Iterable[Person]) -> None:
     """Save people; the same GUID again replaces one."""
-    execute_many(
-        connection,
-        "INSERT INTO directory_person (directory, guid, account, login, state) "
-        "VALUES (:directory, :guid, :account, :login, :state) ON CONFLICT (directory, guid) DO UPDATE SET "
-        "account = excluded.account, login = excluded.login, state = excluded.state",
-        [
-            {"directory": directory, "guid": p.guid, "account": p.account, "login": p.login, "state": p.state}
-            for p in people
-        ],
+    rows = (
+        {"directory": directory, "guid": p.guid, "account": p.account, "login": p.login, "state": p.state}
+        for p in people
     )
+    upsert(connection, "directory_person", *rows, key="directory, guid")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,19 +86,15 @@ def save_groups(connection: Connection, directory: str, snapshot: Snapshot, writ
     names: dict[str, list[str]] = {}
     for name, guid in snapshot.bound.items():
         names.setdefault(guid, []).append(name)
-    execute_many(
-        connection,
-        "INSERT INTO directory_group (directory, guid, name, dn, written, mark) "
-        "VALUES (:directory, :guid, :name, :dn, :written, :mark)",
-        [
-            {
-                "directory": directory, "guid": guid, "name": name, "dn": group.dn,
-                "written": written.get(name, ""), "mark": group.mark,
-            }
-            for guid, group in snapshot.groups.items()
-            for name in names.get(guid, [""])
-        ],
+    rows = (
+        {
+            "directory": directory, "guid": guid, "name": name, "dn": group.dn,
+            "written": written.get(name, ""), "mark": group.mark,
+        }
+        for guid, group in snapshot.groups.items()
+        for name in names.get(guid, [""])
     )  # fmt: skip
+    insert(connection, "directory_group", *rows)
 
 
 def load_standing(connection: Connection, directory: str) -> Standing:
@@ -115,14 +106,5 @@ def load_standing(connection: Connection, directory: str) -> Standing:
 
 def save_standing(connection: Connection, directory: str, standing: Standing) -> None:
     """Save how the last sync ended."""
-    execute(
-        connection,
-        "INSERT INTO directory_sync (directory, synced_s, failed_s, says, held) "
-        "VALUES (:directory, :synced_s, :failed_s, :says, :held) ON CONFLICT (directory) DO UPDATE SET "
-        "synced_s = excluded.synced_s, failed_s = excluded.failed_s, says = excluded.says, held = excluded.held",
-        directory=directory,
-        synced_s=standing.synced_s,
-        failed_s=standing.failed_s,
-        says=standing.says,
-        held="\n".join(standing.held),
-    )
+    row = {"directory": directory, **asdict(standing), "held": "\n".join(standing.held)}
+    upsert(connection, "directory_sync", row, key="directory")

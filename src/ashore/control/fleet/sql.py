@@ -9,7 +9,7 @@ import msgspec
 from ashore.control.fleet.model import Front, Node, View
 from ashore.core.errors import Conflict, NotFound
 from ashore.kit.decode import UNDECODABLE
-from ashore.kit.state import bump, execute, is_postgres
+from ashore.kit.state import bump, execute, is_postgres, upsert
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -41,15 +41,8 @@ def put_node(connection: Connection, node: Node) -> None:
     other = execute(connection, taken, alias=node.alias, url=node.url, node=node.node).scalar_one_or_none()
     if other is not None:
         raise Conflict(f"{node.url} is already the address of {other}", hint=f"first run `ashore fleet leave {other}`")
-    execute(
-        connection,
-        "INSERT INTO fleet_node (node, alias, url, joined_s) VALUES (:node, :alias, :url, :joined_s) "
-        "ON CONFLICT (node, alias) DO UPDATE SET url = excluded.url",
-        node=node.node,
-        alias=node.alias,
-        url=node.url,
-        joined_s=node.joined_s,
-    )
+    row = {"node": node.node, "alias": node.alias, "url": node.url, "joined_s": node.joined_s}
+    upsert(connection, "fleet_node", row, key="node, alias", keep=("joined_s",))
     bump(connection, FLEET_EPOCH)
 
 

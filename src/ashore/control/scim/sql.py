@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from ashore.control.scim.bodies import NAME, Body, Kind
-from ashore.kit.state import execute
+from ashore.kit.state import execute, upsert
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, RowMapping
@@ -32,24 +32,20 @@ class Resource:
 
 def save(connection: Connection, one: Resource, *, gone: bool = False) -> None:
     """Save a resource. `gone`: it was deleted there, and its account stays taken."""
-    execute(
-        connection,
-        "INSERT INTO scim_resource (id, kind, tenant, name, external, account, body, gone, created_s, changed_s, "
-        "version) VALUES (:id, :kind, :tenant, :name, :external, :account, :body, :gone, :created_s, :changed_s, "
-        ":version) ON CONFLICT (id) DO UPDATE SET name = excluded.name, external = excluded.external, "
-        "body = excluded.body, gone = excluded.gone, changed_s = excluded.changed_s, version = excluded.version",
-        id=one.id,
-        kind=one.kind,
-        tenant=one.tenant,
-        name=folded(one.body.get(NAME[one.kind])),
-        external=str(one.body.get("externalId", "")),
-        account=one.account,
-        body=msgspec.json.encode(one.body).decode(),
-        gone=int(gone),
-        created_s=one.created_s,
-        changed_s=one.changed_s,
-        version=one.version,
-    )
+    row = {
+        "id": one.id,
+        "kind": one.kind,
+        "tenant": one.tenant,
+        "name": folded(one.body.get(NAME[one.kind])),
+        "external": str(one.body.get("externalId", "")),
+        "account": one.account,
+        "body": msgspec.json.encode(one.body).decode(),
+        "gone": int(gone),
+        "created_s": one.created_s,
+        "changed_s": one.changed_s,
+        "version": one.version,
+    }
+    upsert(connection, "scim_resource", row, key="id", keep=("kind", "tenant", "account", "created_s"))
 
 
 def find(connection: Connection, kind: Kind, tenant: str, number: str) -> Resource | None:

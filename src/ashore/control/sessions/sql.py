@@ -10,7 +10,7 @@ import msgspec
 from ashore.control.sessions.locks import CALM_S, Tries
 from ashore.control.sessions.model import Stage, Way
 from ashore.control.sessions.webauthn import Passkey
-from ashore.kit.state import bump, execute, execute_many, opened_secret, row_lock, written_secret
+from ashore.kit.state import bump, execute, execute_many, insert, opened_secret, row_lock, upsert, written_secret
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, RowMapping
@@ -107,12 +107,6 @@ _PASSKEY: Final = tuple(one.name for one in fields(Passkey))
 _FLOW: Final = tuple(one.name for one in fields(Flow))
 
 
-def _insert(table: str, columns: tuple[str, ...], key: str) -> str:
-    changes = ", ".join(f"{one} = excluded.{one}" for one in columns if one != key)
-    values = ", ".join(f":{one}" for one in columns)
-    return f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({values}) ON CONFLICT ({key}) DO UPDATE SET {changes}"
-
-
 def _plain(row: object, names: tuple[str, ...]) -> dict[str, Any]:
     values = {name: getattr(row, name) for name in names}
     return {name: int(one) if isinstance(one, bool) else one for name, one in values.items()}
@@ -149,7 +143,7 @@ def save_account(connection: Connection, account: LocalAccount) -> None:
     values = _plain(account, _ACCOUNT)
     for name in ("former", "recovery"):
         values[name] = msgspec.json.encode(values[name]).decode()
-    execute(connection, _insert("login_account", _ACCOUNT, "id"), **values)
+    upsert(connection, "login_account", values, key="id")
 
 
 # --- passkeys
@@ -164,10 +158,8 @@ def _with_passkeys(connection: Connection, local: LocalAccount) -> LocalAccount:
 
 def add_passkey(connection: Connection, passkey: Passkey) -> bool:
     """Store a passkey; return whether it is new. An existing one keeps its owner."""
-    values = ", ".join(f":{one}" for one in _PASSKEY)
-    query = f"INSERT INTO login_passkey ({', '.join(_PASSKEY)}) VALUES ({values}) ON CONFLICT (id) DO NOTHING"
     bump(connection, SESSIONS_EPOCH)
-    return bool(execute(connection, query, **_plain(passkey, _PASSKEY)).rowcount)
+    return bool(insert(connection, "login_passkey", _plain(passkey, _PASSKEY), once=True))
 
 
 def use_passkey(connection: Connection, name: str, *, counter: int, now_s: int) -> bool:
@@ -246,7 +238,7 @@ def save_session(connection: Connection, row: SessionRow) -> None:
     """Store a session."""
     values = _plain(row, _SESSION)
     values["factors"] = " ".join(row.factors)
-    execute(connection, _insert("login_session", _SESSION, "digest"), **values)
+    upsert(connection, "login_session", values, key="digest")
 
 
 def end_session(connection: Connection, digest: str) -> bool:
@@ -314,9 +306,7 @@ def find_tries(connection: Connection, subject: str) -> Tries:
 
 def save_tries(connection: Connection, subject: str, tries: Tries) -> None:
     """Store the failures of a name."""
-    execute(
-        connection, _insert("login_tries", ("subject", *_TRIES), "subject"), subject=subject, **_plain(tries, _TRIES)
-    )
+    upsert(connection, "login_tries", {"subject": subject, **_plain(tries, _TRIES)}, key="subject")
 
 
 def forget_tries(connection: Connection, subject: str) -> bool:
@@ -335,10 +325,7 @@ def is_device_of(connection: Connection, digest: str, account: str) -> bool:
 
 def save_device(connection: Connection, digest: str, account: str, now_s: int) -> None:
     """Store a known browser of an account; the oldest are deleted."""
-    execute(
-        connection, _insert("login_device", ("digest", "account", "last_s"), "digest"),
-        digest=digest, account=account, last_s=now_s,
-    )  # fmt: skip
+    upsert(connection, "login_device", {"digest": digest, "account": account, "last_s": now_s}, key="digest")
     query = "SELECT digest FROM login_device WHERE account = :account ORDER BY last_s DESC, digest LIMIT 1000"
     for row in execute(connection, query, account=account).all()[MOST_DEVICES:]:
         forget_device(connection, str(row[0]))
@@ -359,7 +346,7 @@ def forget_devices_of(connection: Connection, account: str) -> None:
 
 def save_flow(connection: Connection, flow: Flow) -> None:
     """Store a log-in in progress at a provider."""
-    execute(connection, _insert("login_flow", _FLOW, "state"), **_plain(flow, _FLOW))
+    upsert(connection, "login_flow", _plain(flow, _FLOW), key="state")
 
 
 def take_flow(connection: Connection, state: str, now_s: int) -> Flow | None:
@@ -384,8 +371,7 @@ def count_flows(connection: Connection, now_s: int, origin: str) -> tuple[int, i
 def save_link(connection: Connection, digest: str, *, key_id: str, ends_s: int) -> None:
     """Store a one-time link of a first key, replacing the previous one."""
     execute(connection, "DELETE FROM login_link WHERE key_id = :key_id", key_id=key_id)
-    query = "INSERT INTO login_link (digest, key_id, ends_s) VALUES (:digest, :key_id, :ends_s)"
-    execute(connection, query, digest=digest, key_id=key_id, ends_s=ends_s)
+    insert(connection, "login_link", {"digest": digest, "key_id": key_id, "ends_s": ends_s})
 
 
 def take_link(connection: Connection, digest: str, now_s: int) -> str:
@@ -397,8 +383,7 @@ def take_link(connection: Connection, digest: str, now_s: int) -> str:
 
 def take_logout(connection: Connection, jti: str, ends_s: int) -> bool:
     """Return whether a logout token is new."""
-    query = "INSERT INTO login_logout (jti, ends_s) VALUES (:jti, :ends_s) ON CONFLICT (jti) DO NOTHING"
-    return bool(execute(connection, query, jti=jti, ends_s=ends_s).rowcount)
+    return bool(insert(connection, "login_logout", {"jti": jti, "ends_s": ends_s}, once=True))
 
 
 def _account(row: RowMapping) -> LocalAccount:

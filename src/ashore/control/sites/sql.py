@@ -11,7 +11,7 @@ from ashore.control.sites.model import Digest, Serve, SiteName, Want
 from ashore.control.sites.report import SiteReport
 from ashore.control.sites.roles import Model
 from ashore.core.errors import NotFound
-from ashore.kit.state import execute, execute_many, row_lock
+from ashore.kit.state import execute, execute_many, insert, row_lock, upsert
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -118,15 +118,8 @@ def site_of(connection: Connection, fingerprint: str) -> Site | None:
 
 def save_site(connection: Connection, site: Site) -> None:
     """Write a site."""
-    execute(
-        connection,
-        "INSERT INTO site (name, fingerprint, renewed, body) VALUES (:name, :fingerprint, :renewed, :body) ON CONFLICT "
-        "(name) DO UPDATE SET fingerprint = excluded.fingerprint, renewed = excluded.renewed, body = excluded.body",
-        name=site.name,
-        fingerprint=site.fingerprint,
-        renewed=site.renewed,
-        body=msgspec.json.encode(site).decode(),
-    )
+    row = {"name": site.name, "fingerprint": site.fingerprint, "renewed": site.renewed}
+    upsert(connection, "site", {**row, "body": msgspec.json.encode(site).decode()}, key="name")
 
 
 def load_models(connection: Connection) -> dict[Digest, tuple[str, Model]]:
@@ -137,16 +130,8 @@ def load_models(connection: Connection) -> dict[Digest, tuple[str, Model]]:
 
 def save_model(connection: Connection, digest: Digest, name: str, model: Model, now_s: int) -> None:
     """Write a released model; its parts may have got another way since."""
-    execute(
-        connection,
-        "INSERT INTO site_model (digest, name, sha256, size, released_s) VALUES (:digest, :name, :sha256, :size, :now) "
-        "ON CONFLICT (digest) DO UPDATE SET name = excluded.name, sha256 = excluded.sha256, size = excluded.size",
-        digest=digest,
-        name=name,
-        sha256=model.sha256,
-        size=model.size,
-        now=now_s,
-    )
+    row = {"digest": digest, "name": name, "sha256": model.sha256, "size": model.size, "released_s": now_s}
+    upsert(connection, "site_model", row, key="digest", keep=("released_s",))
 
 
 def load_rollouts(connection: Connection, *, open_only: bool = False) -> list[Rollout]:
@@ -159,13 +144,9 @@ def load_rollouts(connection: Connection, *, open_only: bool = False) -> list[Ro
 
 def save_rollout(connection: Connection, one: Rollout) -> None:
     """Write a roll-out."""
-    execute(
-        connection,
-        "INSERT INTO site_rollout (id, ended, body) VALUES (:id, :ended, :body) "
-        "ON CONFLICT (id) DO UPDATE SET ended = excluded.ended, body = excluded.body",
-        id=one.id,
-        ended=int(one.state in ("stopped", "done")),
-        body=msgspec.json.encode(one).decode(),
+    ended = int(one.state in ("stopped", "done"))
+    upsert(
+        connection, "site_rollout", {"id": one.id, "ended": ended, "body": msgspec.json.encode(one).decode()}, key="id"
     )
 
 
@@ -174,8 +155,7 @@ def keep_report(connection: Connection, report: SiteReport) -> bool:
     site, sequence = report.site, report.sequence
     newest = execute(connection, "SELECT MAX(sequence) FROM site_report WHERE site = :site", site=site).scalar_one()
     floor = (newest or 0) - KEPT_REPORTS
-    statement = "INSERT INTO site_report (site, sequence) VALUES (:site, :sequence) ON CONFLICT DO NOTHING"
-    if sequence <= floor or not execute(connection, statement, site=site, sequence=sequence).rowcount:
+    if sequence <= floor or not insert(connection, "site_report", {"site": site, "sequence": sequence}, once=True):
         return False
     execute(connection, "DELETE FROM site_report WHERE site = :site AND sequence <= :floor", site=site, floor=floor)
     execute_many(
@@ -187,15 +167,8 @@ def keep_report(connection: Connection, report: SiteReport) -> bool:
         "completion_tokens = site_usage.completion_tokens + excluded.completion_tokens",
         [{"site": site, **msgspec.to_builtins(one)} for one in report.usage],
     )
-    execute_many(
-        connection,
-        "INSERT INTO site_vote (site, sequence, part, model, rating, reason) "
-        "VALUES (:site, :sequence, :part, :model, :rating, :reason)",
-        [
-            {"site": site, "sequence": sequence, "part": part, **msgspec.to_builtins(one)}
-            for part, one in enumerate(report.votes)
-        ],
-    )
+    votes = enumerate(map(msgspec.to_builtins, report.votes))
+    insert(connection, "site_vote", *({"site": site, "sequence": sequence, "part": at, **one} for at, one in votes))
     return True
 
 
@@ -208,10 +181,7 @@ def keep_checkpoints(connection: Connection, site: str, lines: Sequence[tuple[in
     """Keep checkpoints by number, the first of each; return how many differ from a kept one."""
     forked = 0
     for number, line in lines:
-        statement = (
-            "INSERT INTO site_checkpoint (site, number, line) VALUES (:site, :number, :line) ON CONFLICT DO NOTHING"
-        )
-        if not execute(connection, statement, site=site, number=number, line=line).rowcount:
+        if not insert(connection, "site_checkpoint", {"site": site, "number": number, "line": line}, once=True):
             kept = "SELECT line FROM site_checkpoint WHERE site = :site AND number = :number"
             forked += execute(connection, kept, site=site, number=number).scalar_one() != line
     return forked

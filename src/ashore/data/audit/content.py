@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 from ashore.core.errors import NotFound, TamperedAudit
 from ashore.data.audit.model import Sealed
-from ashore.kit.state import Database, bump, content_key_name, execute, opened_secret, written_secret
+from ashore.kit.state import Database, bump, content_key_name, execute, insert, opened_secret, written_secret
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -48,15 +48,9 @@ class SqlSubjectKeys:
             found = self._live(connection, subject)
             if found is None:
                 key = new_subject_key()
-                execute(
-                    connection,
-                    "INSERT INTO audit_subject (key_id, subject, secret, created_s) "
-                    "VALUES (:key_id, :subject, :secret, :at) ON CONFLICT DO NOTHING",
-                    key_id=key.key_id,
-                    subject=subject,
-                    secret=written_secret(connection, content_key_name(key.key_id), key.secret),
-                    at=int(time.time()),
-                )
+                secret = written_secret(connection, content_key_name(key.key_id), key.secret)
+                row = {"key_id": key.key_id, "subject": subject, "secret": secret, "created_s": int(time.time())}
+                insert(connection, "audit_subject", row, once=True)
                 found = self._live(connection, subject)
         assert found is not None
         return found

@@ -30,7 +30,7 @@ from ashore.data.audit.search import search
 from ashore.data.audit.segments import LocalShelf
 from ashore.kit.recorder import Act, Recorder
 from ashore.kit.sealing import SecretFolder
-from ashore.kit.state import Database, execute, execute_many
+from ashore.kit.state import Database, execute, execute_many, insert
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -52,14 +52,8 @@ log = logging.getLogger("ashore.audit")
 def keep_act(connection: Connection, root: Path, at_us: int, act: Act) -> None:
     """Store an act in a transaction of the state."""
     home, text = read_home(root), msgspec.json.encode(act).decode()
-    execute(
-        connection,
-        "INSERT INTO audit_act (act_id, home, at_us, act) VALUES (:act_id, :home, :at_us, :act)",
-        act_id=_proven_id(_key(root), uuid.uuid4().hex, home, at_us, text),
-        home=home,
-        at_us=at_us,
-        act=text,
-    )
+    act_id = _proven_id(_key(root), uuid.uuid4().hex, home, at_us, text)
+    insert(connection, "audit_act", {"act_id": act_id, "home": home, "at_us": at_us, "act": text})
 
 
 class Outbox:

@@ -7,15 +7,16 @@ the changes.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from ashore.core.principal import WIDE, KeyScope
 from ashore.data.authority.keys import PREFIX_CHARS, digest_of
-from ashore.data.authority.model import WIDE, KeyScope
 from ashore.data.authority.policy import Binding, Policy, Role, parse_rule
 from ashore.data.authority.records import Account, Group, KeyRecord, PolicyVersion, Tenant
-from ashore.kit.state import bump, execute, execute_many
+from ashore.kit.state import bump, execute, execute_many, insert, upsert
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, RowMapping
@@ -26,11 +27,6 @@ POLICY_EPOCH: Final = "access"
 """Roles and bindings: what they may do."""
 KEPT_VERSIONS: Final = 200
 """Number of stored policy versions; the audit log keeps every change as long as required."""
-
-_KEY_COLUMNS: Final = (
-    "key_id, digest, principal, tenant, scopes, created_s, revoked_s, prefix, title, owner_kind, models, networks, "
-    "created_by, made_with, expires_s, last_used_s, changed"
-)
 
 
 class _RoleOut(msgspec.Struct, frozen=True):
@@ -61,15 +57,8 @@ def touch(connection: Connection) -> int:
 def save_tenant(connection: Connection, tenant: Tenant) -> None:
     """Save a tenant; the same name again replaces it."""
     touch(connection)
-    execute(
-        connection,
-        "INSERT INTO access_tenant (name, title, disabled, created_s) VALUES (:name, :title, :disabled, :created_s) "
-        "ON CONFLICT (name) DO UPDATE SET title = excluded.title, disabled = excluded.disabled",
-        name=tenant.name,
-        title=tenant.title,
-        disabled=int(tenant.disabled),
-        created_s=tenant.created_s,
-    )
+    row = {**asdict(tenant), "disabled": int(tenant.disabled)}
+    upsert(connection, "access_tenant", row, key="name", keep=("created_s",))
 
 
 def list_tenants(connection: Connection) -> tuple[Tenant, ...]:
@@ -187,14 +176,7 @@ def changed_accounts(connection: Connection, since: int) -> tuple[tuple[Account,
 
 def save_group(connection: Connection, group: Group) -> None:
     """Save a group; the same name again replaces it."""
-    execute(
-        connection,
-        "INSERT INTO access_group (name, title, created_s) VALUES (:name, :title, :created_s) "
-        "ON CONFLICT (name) DO UPDATE SET title = excluded.title",
-        name=group.name,
-        title=group.title,
-        created_s=group.created_s,
-    )
+    upsert(connection, "access_group", asdict(group), key="name", keep=("created_s",))
 
 
 def list_groups(connection: Connection) -> tuple[Group, ...]:
@@ -214,34 +196,26 @@ def remove_group(connection: Connection, name: str) -> None:
 
 def save_key(connection: Connection, key: KeyRecord) -> None:
     """Save a key's digest; the same `key_id` again replaces the row."""
-    execute(
-        connection,
-        f"INSERT INTO access_key ({_KEY_COLUMNS}) VALUES (:key_id, :digest, :principal, :tenant, :scopes, :created_s, "
-        ":revoked_s, :prefix, :title, :owner_kind, :models, :networks, :created_by, :made_with, :expires_s, "
-        ":last_used_s, :changed) "
-        "ON CONFLICT (key_id) DO UPDATE SET digest = excluded.digest, principal = excluded.principal, "
-        "tenant = excluded.tenant, scopes = excluded.scopes, created_s = excluded.created_s, "
-        "revoked_s = excluded.revoked_s, prefix = excluded.prefix, title = excluded.title, "
-        "owner_kind = excluded.owner_kind, models = excluded.models, networks = excluded.networks, "
-        "created_by = excluded.created_by, expires_s = excluded.expires_s, changed = excluded.changed",
-        key_id=key.key_id,
-        digest=key.digest,
-        principal=key.owner,
-        tenant=key.tenant,
-        scopes=" ".join(key.scope.actions),
-        created_s=key.created_s,
-        revoked_s=key.revoked_s,
-        prefix=key.prefix,
-        title=key.title,
-        owner_kind=key.owner_kind,
-        models=" ".join(key.scope.models),
-        networks=" ".join(key.scope.networks),
-        created_by=key.created_by,
-        made_with=key.made_with,
-        expires_s=key.expires_s,
-        last_used_s=key.last_used_s,
-        changed=touch(connection),
-    )
+    row = {
+        "key_id": key.key_id,
+        "digest": key.digest,
+        "principal": key.owner,
+        "tenant": key.tenant,
+        "scopes": " ".join(key.scope.actions),
+        "created_s": key.created_s,
+        "revoked_s": key.revoked_s,
+        "prefix": key.prefix,
+        "title": key.title,
+        "owner_kind": key.owner_kind,
+        "models": " ".join(key.scope.models),
+        "networks": " ".join(key.scope.networks),
+        "created_by": key.created_by,
+        "made_with": key.made_with,
+        "expires_s": key.expires_s,
+        "last_used_s": key.last_used_s,
+        "changed": touch(connection),
+    }
+    upsert(connection, "access_key", row, key="key_id", keep=("made_with", "last_used_s"))
 
 
 def find_key(connection: Connection, key_id: str) -> KeyRecord | None:
@@ -377,10 +351,7 @@ def expire_keys(connection: Connection, now_s: int) -> int:
 
 def note_maker(connection: Connection, account: str, maker: str) -> None:
     """Save that an account created a log-in for another, and so may have used it. May be called twice."""
-    query = (
-        "INSERT INTO access_maker (account, maker) VALUES (:account, :maker) ON CONFLICT (account, maker) DO NOTHING"
-    )
-    execute(connection, query, account=account, maker=maker)
+    insert(connection, "access_maker", {"account": account, "maker": maker}, once=True)
 
 
 def makers_of_log_in(connection: Connection, account: str) -> list[str]:
@@ -426,16 +397,8 @@ def save_policy(connection: Connection, policy: Policy, *, author: str, comment:
         roles=[_RoleOut(role.name, role.title, [str(rule) for rule in role.rules]) for role in policy.roles],
         bindings=[(binding.subject, binding.role) for binding in policy.bindings],
     )
-    execute(
-        connection,
-        "INSERT INTO access_policy (version, author, comment, document, created_s) "
-        "VALUES (:version, :author, :comment, :document, :created_s)",
-        version=policy.version,
-        author=author,
-        comment=comment,
-        document=msgspec.json.encode(document).decode(),
-        created_s=now_s,
-    )
+    row = {"version": policy.version, "author": author, "comment": comment, "created_s": now_s}
+    insert(connection, "access_policy", {**row, "document": msgspec.json.encode(document).decode()})
     execute(connection, "DELETE FROM access_policy WHERE version <= :old", old=policy.version - KEPT_VERSIONS)
     bump(connection, POLICY_EPOCH)
 
@@ -451,14 +414,8 @@ def list_versions(connection: Connection, *, limit: int = 100) -> tuple[PolicyVe
 
 def save_consent(connection: Connection, *, subject: str, principal: str, now_s: int) -> None:
     """Save a consent to a change of an auditor's account."""
-    execute(
-        connection,
-        "INSERT INTO access_consent (subject, principal, created_s) VALUES (:subject, :principal, :now_s) "
-        "ON CONFLICT (subject, principal) DO UPDATE SET created_s = excluded.created_s",
-        subject=subject,
-        principal=principal,
-        now_s=now_s,
-    )
+    row = {"subject": subject, "principal": principal, "created_s": now_s}
+    upsert(connection, "access_consent", row, key="subject, principal")
 
 
 def consents_to(connection: Connection, subject: str, *, since_s: int) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from ashore.core.errors import InvalidRequest
 from ashore.data.cache.curated import plain
 from ashore.data.cache.model import Pair
 from ashore.data.cache.rules import ANY_PURGE_EPOCH, CURATED_EPOCH, PURGE_EPOCH, alias_epoch, entry_epoch, tenant_epoch
-from ashore.kit.state import bump, execute, execute_many, kept_secret
+from ashore.kit.state import bump, execute, kept_secret, upsert
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -64,14 +64,7 @@ def save_pairs(connection: Connection, pairs: Iterable[Pair]) -> int:
         }
         for pair in pairs
     ]
-    execute_many(
-        connection,
-        "INSERT INTO curated_answer (tenant, alias, plain, question, answer, pinned, created_s, expires_s) "
-        "VALUES (:tenant, :alias, :plain, :question, :answer, :pinned, :created_s, :expires_s) "
-        "ON CONFLICT (tenant, alias, plain) DO UPDATE SET question = excluded.question, answer = excluded.answer, "
-        "pinned = excluded.pinned, created_s = excluded.created_s, expires_s = excluded.expires_s",
-        rows,
-    )
+    upsert(connection, "curated_answer", *rows, key="tenant, alias, plain")
     bump(connection, CURATED_EPOCH)
     bump(connection, ANY_PURGE_EPOCH)
     return len(rows)

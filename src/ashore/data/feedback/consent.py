@@ -6,7 +6,7 @@ import threading
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final, Literal, get_args
 
-from ashore.kit.state import Database, bump, execute
+from ashore.kit.state import Database, bump, execute, upsert
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -55,14 +55,6 @@ def load_purposes(connection: Connection) -> dict[str, Purpose]:
 
 def save_purpose(connection: Connection, tenant: str, purpose: Purpose, *, changed_by: str, now_ms: int) -> None:
     """Set the purpose of a tenant; every process applies it within 200 ms of the commit."""
-    execute(
-        connection,
-        "INSERT INTO feedback_consent (tenant, purpose, changed_by, changed_ms) VALUES (:tenant, :purpose, :by, :now) "
-        "ON CONFLICT (tenant) DO UPDATE SET purpose = excluded.purpose, changed_by = excluded.changed_by, "
-        "changed_ms = excluded.changed_ms",
-        tenant=tenant,
-        purpose=purpose,
-        by=changed_by,
-        now=now_ms,
-    )
+    row = {"tenant": tenant, "purpose": purpose, "changed_by": changed_by, "changed_ms": now_ms}
+    upsert(connection, "feedback_consent", row, key="tenant")
     bump(connection, CONSENT_EPOCH)

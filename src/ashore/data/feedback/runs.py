@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import msgspec
 
 from ashore.core.errors import Conflict, NotFound
-from ashore.kit.state import execute, execute_many
+from ashore.kit.state import execute, insert, upsert
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -64,13 +64,7 @@ def save_run(connection: Connection, run: Run) -> None:
     values: dict[str, Any] = {name: getattr(run, name) for name in _COLUMNS}
     values["examples"], values["held"] = _text(run.examples), _text(run.held)
     values["verdict"] = "" if run.verdict is None else _text(run.verdict)
-    changed = ", ".join(f"{name} = excluded.{name}" for name in _COLUMNS if name not in ("run_id", "erased"))
-    execute(
-        connection,
-        f"INSERT INTO learning_run ({', '.join(_COLUMNS)}) VALUES ({', '.join(f':{name}' for name in _COLUMNS)}) "
-        f"ON CONFLICT (run_id) DO UPDATE SET {changed}",
-        **values,
-    )
+    upsert(connection, "learning_run", values, key="run_id", keep=("erased",))
 
 
 def load_runs(connection: Connection, *, model: str = "", limit: int = 100) -> list[Run]:
@@ -110,16 +104,11 @@ def save_examples(connection: Connection, run_id: str, dataset: Dataset) -> None
         Conflict: a vote was erased since it was read. Nothing is stored then.
     """
     execute(connection, "DELETE FROM learning_example WHERE run_id = :id", id=run_id)
-    rows: list[dict[str, object]] = []
-    for one in dataset.examples:
-        rows.append(_provenance(run_id, one.row, kind=one.kind, held="", why=""))
-    for held in dataset.held:
-        rows.append(_provenance(run_id, held.row, kind="", held=held.filter, why=held.why))
-    execute_many(
+    insert(
         connection,
-        "INSERT INTO learning_example (run_id, feedback_id, tenant, account, voter, kind, held, why) "
-        "VALUES (:run_id, :feedback_id, :tenant, :account, :voter, :kind, :held, :why)",
-        rows,
+        "learning_example",
+        *(_provenance(run_id, one.row, kind=one.kind, held="", why="") for one in dataset.examples),
+        *(_provenance(run_id, one.row, kind="", held=one.filter, why=one.why) for one in dataset.held),
     )
     if gone := num_gone(connection, run_id):
         raise Conflict(
@@ -168,16 +157,8 @@ def forget_examples(connection: Connection, tenant: str, person: str) -> list[Ru
 
 def set_pause(connection: Connection, model: str, *, why: str, paused_by: str, now_ms: int) -> None:
     """Start no further run of a model, and end an active one after its step."""
-    execute(
-        connection,
-        "INSERT INTO learning_pause (model, why, paused_by, paused_ms) VALUES (:model, :why, :by, :now) "
-        "ON CONFLICT (model) DO UPDATE SET why = excluded.why, paused_by = excluded.paused_by, "
-        "paused_ms = excluded.paused_ms",
-        model=model,
-        why=why,
-        by=paused_by,
-        now=now_ms,
-    )
+    row = {"model": model, "why": why, "paused_by": paused_by, "paused_ms": now_ms}
+    upsert(connection, "learning_pause", row, key="model")
 
 
 def end_pause(connection: Connection, model: str) -> bool:

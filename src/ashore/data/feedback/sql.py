@@ -10,7 +10,7 @@ import msgspec
 
 from ashore.data.feedback.model import Receipt, Vote
 from ashore.data.jobs import ROW_BYTES
-from ashore.kit.state import Database, execute, execute_many
+from ashore.kit.state import Database, execute, upsert
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -23,14 +23,8 @@ PRUNE_ROWS: Final = 1_000
 
 def save_receipts(connection: Connection, receipts: Iterable[Receipt]) -> None:
     """Store receipts, each replacing an older one of the same account and id."""
-    columns = (*_RECEIPT, "num_bytes")
-    changed = ", ".join(f"{name} = excluded.{name}" for name in columns)
-    execute_many(
-        connection,
-        f"INSERT INTO feedback_receipt ({', '.join(columns)}) VALUES ({', '.join(f':{name}' for name in columns)}) "
-        f"ON CONFLICT (tenant, account, answer_id) DO UPDATE SET {changed}",
-        [{**asdict(one), "num_bytes": one.num_bytes} for one in receipts],
-    )
+    rows = [{**asdict(one), "num_bytes": one.num_bytes} for one in receipts]
+    upsert(connection, "feedback_receipt", *rows, key="tenant, account, answer_id")
 
 
 def find_receipts(connection: Connection, tenant: str, answer_id: str, *, account: str, now_ms: int) -> list[Receipt]:
@@ -55,15 +49,9 @@ def save_vote(connection: Connection, vote: Vote) -> Vote:
     before = find_vote(connection, vote.tenant, vote.account, vote.answer_id, vote.voter)
     if before is not None and before.said == vote.said:
         return before
-    values = {**asdict(vote), "tags": msgspec.json.encode(vote.tags).decode(), "num_bytes": vote.num_bytes}
-    columns = (*_VOTE, "num_bytes")
-    changed = ", ".join(f"{name} = excluded.{name}" for name in columns if name not in ("feedback_id", "created_ms"))
-    execute(
-        connection,
-        f"INSERT INTO feedback ({', '.join(columns)}) VALUES ({', '.join(f':{name}' for name in columns)}) "
-        f"ON CONFLICT (tenant, account, answer_id, voter) DO UPDATE SET {changed}",
-        **values,
-    )
+    row = {**asdict(vote), "tags": msgspec.json.encode(vote.tags).decode(), "num_bytes": vote.num_bytes}
+    kept_columns = ("feedback_id", "created_ms")
+    upsert(connection, "feedback", row, key="tenant, account, answer_id, voter", keep=kept_columns)
     kept = find_vote(connection, vote.tenant, vote.account, vote.answer_id, vote.voter)
     assert kept is not None
     return kept

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -12,7 +12,7 @@ from ashore.core.errors import InvalidRequest
 from ashore.data.jobs.model import ANY_MODEL
 from ashore.data.jobs.quota import check_stored
 from ashore.data.jobs.reserve import check_room
-from ashore.kit.state import Database, execute, execute_many
+from ashore.kit.state import Database, execute, execute_many, insert
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -69,18 +69,7 @@ class SqlConversations:
     def create(self, new: Conversation, items: Sequence[KeptItem], *, most_bytes: int | None = None) -> Conversation:
         """Store a new conversation with its first items. Raises as `append`."""
         with self._database.write() as connection:
-            execute(
-                connection,
-                f"INSERT INTO conversation ({_COLUMNS}) VALUES (:id, :tenant, :account, :models, :metadata, "
-                ":created_ms, :expires_ms, 0, 0)",
-                id=new.conversation_id,
-                tenant=new.tenant,
-                account=new.account,
-                models=new.models,
-                metadata=new.metadata,
-                created_ms=new.created_ms,
-                expires_ms=new.expires_ms,
-            )
+            insert(connection, "conversation", {**asdict(new), "num_bytes": 0, "next_place": 0})
             return self._append(connection, new, items, source="", most_bytes=most_bytes)
 
     def get(self, conversation_id: str) -> Conversation | None:
@@ -260,20 +249,14 @@ class SqlConversations:
                 item = head_of(item_id) + item.removeprefix(head_of(one.item_id))
             rows.append(
                 {
-                    "id": to.conversation_id,
+                    "conversation_id": to.conversation_id,
                     "place": to.next_place + at,
                     "item_id": item_id,
                     "source": source,
                     "item": item,
                 }
             )
-        if rows:
-            execute_many(
-                connection,
-                "INSERT INTO conversation_item (conversation_id, place, item_id, source, item) "
-                "VALUES (:id, :place, :item_id, :source, :item)",
-                rows,
-            )
+        insert(connection, "conversation_item", *rows)
         execute(
             connection,
             "UPDATE conversation SET next_place = :next WHERE conversation_id = :id",

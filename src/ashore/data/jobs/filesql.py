@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final
 
 from ashore.data.jobs.model import StoredFile
 from ashore.data.jobs.quota import stored_bytes, tenant_lock, too_many_bytes
 from ashore.data.jobs.reserve import check_room
-from ashore.kit.state import Database, execute, execute_many
+from ashore.kit.state import Database, execute, execute_many, insert
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -27,19 +28,7 @@ class SqlFiles:
         """Start an empty, incomplete file. The same id again restarts it."""
         with self._database.write() as connection:
             _drop(connection, file.file_id)
-            execute(
-                connection,
-                f"INSERT INTO stored_file ({_COLUMNS}) VALUES "
-                "(:id, :tenant, :filename, :purpose, 0, :created_ms, :expires_ms, 0, :account, :models)",
-                id=file.file_id,
-                tenant=file.tenant,
-                filename=file.filename,
-                purpose=file.purpose,
-                created_ms=file.created_ms,
-                expires_ms=file.expires_ms,
-                account=file.account,
-                models=file.models,
-            )
+            insert(connection, "stored_file", {**asdict(file), "num_bytes": 0, "complete": 0})
 
     def append(self, file_id: str, number: int, piece: bytes) -> None:
         """Store one piece; the same number again replaces it."""

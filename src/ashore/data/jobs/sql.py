@@ -18,7 +18,19 @@ from ashore.data.jobs.paging import page_length
 from ashore.data.jobs.quota import check_stored, stored_bytes, tenant_lock, too_many_bytes, too_many_jobs
 from ashore.data.jobs.reserve import check_room
 from ashore.data.jobs.rules import Rule
-from ashore.kit.state import Database, Event, Record, announce, execute, execute_many, keep_event, row_lock, unrecorded
+from ashore.kit.state import (
+    Database,
+    Event,
+    Record,
+    announce,
+    execute,
+    execute_many,
+    insert,
+    keep_event,
+    row_lock,
+    unrecorded,
+    upsert,
+)
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -41,13 +53,7 @@ _FIXED: Final = frozenset(
 )
 _CHANGING: Final = tuple(name for name in _COLUMNS if name not in _FIXED)
 _SELECT: Final = f"SELECT {', '.join(_COLUMNS)} FROM job"
-_INSERT: Final = (
-    f"INSERT INTO job ({', '.join(_COLUMNS)}) VALUES ({', '.join(':' + c for c in _COLUMNS)}) ON CONFLICT DO NOTHING"
-)
 _UPDATE: Final = f"UPDATE job SET {', '.join(f'{c} = :{c}' for c in _CHANGING)} WHERE job_id = :job_id"
-_INSERT_BODY: Final = (
-    "INSERT INTO job_body (job_id, payload, result) VALUES (:job_id, :payload, :result) ON CONFLICT DO NOTHING"
-)
 _DEAD_CHILD: Final = (
     "parent_id <> '' AND NOT EXISTS (SELECT 1 FROM job p WHERE p.job_id = job.parent_id "
     "AND p.state IN ('queued', 'running'))"
@@ -336,8 +342,8 @@ def _queued(connection: Connection, tenant: str) -> int:
 
 def _add(connection: Connection, new: NewJob, now_ms: int) -> Job:
     job = rules.queued(new, now_ms)
-    if execute(connection, _INSERT, **_row(job, _COLUMNS)).rowcount:
-        execute(connection, _INSERT_BODY, job_id=job.job_id, payload=new.payload, result=new.result)
+    if insert(connection, "job", _row(job, _COLUMNS), once=True):
+        insert(connection, "job_body", _body_of(new), once=True)
         _tell(connection, job, now_ms)
         return job
     found = _one(connection, new.job_id)
@@ -364,11 +370,8 @@ def _apply(connection: Connection, before: Job, change: Change, now_ms: int) -> 
             execute(connection, _UPDATE, **_row(rules.child_ended(parent, job, now_ms), _CHANGING))
     if change.spawn:
         assert not any(new.idempotency_key for new in change.spawn), "the id of a spawned job is its key"
-        execute_many(connection, _INSERT, [_row(rules.queued(new, now_ms), _COLUMNS) for new in change.spawn])
-        bodies: list[dict[str, object]] = [
-            {"job_id": new.job_id, "payload": new.payload, "result": new.result} for new in change.spawn
-        ]
-        execute_many(connection, _INSERT_BODY, bodies)
+        insert(connection, "job", *(_row(rules.queued(new, now_ms), _COLUMNS) for new in change.spawn), once=True)
+        insert(connection, "job_body", *(_body_of(new) for new in change.spawn), once=True)
 
 
 def _tell(connection: Connection, job: Job, now_ms: int) -> None:
@@ -438,11 +441,8 @@ def _keep_turns(connection: Connection, before: Turns, after: Turns) -> None:
     changed = {t: f for t, f in sorted(after.finish.items()) if before.finish.get(t) != f}
     if after.present != before.present:
         changed = {PRESENT: after.present, **changed}
-    statement = (
-        "INSERT INTO job_turn (tenant, finish) VALUES (:tenant, :finish) "
-        "ON CONFLICT (tenant) DO UPDATE SET finish = excluded.finish"
-    )
-    execute_many(connection, statement, [{"tenant": tenant, "finish": finish} for tenant, finish in changed.items()])
+    rows = ({"tenant": tenant, "finish": finish} for tenant, finish in changed.items())
+    upsert(connection, "job_turn", *rows, key="tenant")
 
 
 def _among(column: str, names: Sequence[str], values: dict[str, object]) -> str:
@@ -457,6 +457,10 @@ def _row(job: Job, columns: Sequence[str]) -> dict[str, object]:
     row["job_id"] = job.job_id
     row["cancel_requested"] = int(job.cancel_requested)
     return row
+
+
+def _body_of(new: NewJob) -> dict[str, object]:
+    return {"job_id": new.job_id, "payload": new.payload, "result": new.result}
 
 
 def _job(row: Mapping[Any, Any]) -> Job:

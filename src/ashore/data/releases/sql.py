@@ -17,7 +17,7 @@ from ashore.data.releases.model import WHOLE, Alias, Book, Course, Event, Moved,
 from ashore.data.releases.pairs import Pair, most_different, pair_id_of
 from ashore.kit.decode import UNDECODABLE
 from ashore.kit.state import Event as Told
-from ashore.kit.state import bump, execute, keep_event
+from ashore.kit.state import bump, execute, insert, keep_event, upsert
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -94,16 +94,13 @@ def insert_release(connection: Connection, release: Release, course: Course) -> 
     Raises:
         Conflict: a release of this name exists.
     """
-    done = execute(
-        connection,
-        "INSERT INTO release (name, alias, document, course) VALUES (:name, :alias, :document, :course) "
-        "ON CONFLICT (name) DO NOTHING",
-        name=release.name,
-        alias=release.alias,
-        document=_json(release).decode(),
-        course=_json(course).decode(),
-    ).rowcount
-    if not done:
+    row = {
+        "name": release.name,
+        "alias": release.alias,
+        "document": _json(release).decode(),
+        "course": _json(course).decode(),
+    }
+    if not insert(connection, "release", row, once=True):
         raise Conflict(f"the release {release.name} already exists", hint="choose another name")
 
 
@@ -133,16 +130,11 @@ def write_moved(connection: Connection, moved: Moved) -> None:
     for alias in moved.aliases:
         values = {"name": alias.name, "document": _json(alias).decode(), "version": alias.version}
         if alias.version == 1:
-            statement = (
-                "INSERT INTO release_alias (name, document, version) VALUES (:name, :document, :version) "
-                "ON CONFLICT (name) DO NOTHING"
-            )
+            done = insert(connection, "release_alias", values, once=True)
         else:
-            statement = (
-                "UPDATE release_alias SET document = :document, version = :version "
-                "WHERE name = :name AND version < :version"
-            )
-        if not execute(connection, statement, **values).rowcount:
+            later = "document = :document, version = :version WHERE name = :name AND version < :version"
+            done = execute(connection, f"UPDATE release_alias SET {later}", **values).rowcount
+        if not done:
             raise Conflict(f"{alias.name} was changed at the same moment", hint="check it again")
     for name in moved.removed:
         execute(connection, "DELETE FROM release_alias WHERE name = :name", name=name)
@@ -174,22 +166,14 @@ def add_evidence(
     """Add a worker's observations, and return all evidence of a release in this stage."""
     known = load_evidence(connection, release, stage)
     last = max((tally.place for tally in known.values()), default=0)
-    for key, tally in pending.items():
-        known[key] = known.get(key, Tally()) + tally
+    for key, more in pending.items():
+        known[key] = known.get(key, Tally()) + more
         if not known[key].place:
             last += 1
             known[key] = replace(known[key], place=last)
-        execute(
-            connection,
-            "INSERT INTO release_evidence (release, stage, name, slice, tally) "
-            "VALUES (:release, :stage, :name, :slice, :tally) "
-            "ON CONFLICT (release, stage, name, slice) DO UPDATE SET tally = excluded.tally",
-            release=release,
-            stage=stage,
-            name=key[0],
-            slice=key[1],
-            tally=_json(known[key]).decode(),
-        )
+        tally = _json(known[key]).decode()
+        row = {"release": release, "stage": stage, "name": key[0], "slice": key[1], "tally": tally}
+        upsert(connection, "release_evidence", row, key="release, stage, name, slice")
     return known
 
 
@@ -208,15 +192,8 @@ def load_evidence(connection: Connection, release: str, stage: str) -> dict[tupl
 def keep_pairs(connection: Connection, release: str, pairs: Iterable[Pair], *, most: int) -> None:
     """Store pairs of a release, and keep only its `most` most different ones. May be called twice."""
     for pair in pairs:
-        execute(
-            connection,
-            "INSERT INTO release_pair (release, pair_id, distance, document) "
-            "VALUES (:release, :pair_id, :distance, :document) ON CONFLICT (release, pair_id) DO NOTHING",
-            release=release,
-            pair_id=pair.pair_id,
-            distance=pair.distance,
-            document=_json(pair).decode(),
-        )
+        row = {"pair_id": pair.pair_id, "distance": pair.distance, "document": _json(pair).decode()}
+        insert(connection, "release_pair", {"release": release, **row}, once=True)
     kept = {pair.pair_id for pair in most_different(load_pairs(connection, release), most)}
     names = execute(connection, "SELECT pair_id FROM release_pair WHERE release = :release", release=release).scalars()
     for gone in [str(name) for name in names if name not in kept]:
@@ -283,15 +260,8 @@ def load_counts(connection: Connection, release: str) -> tuple[Count, ...]:
 def keep_given(connection: Connection, release: str, levels: Iterable[GivenLevel], *, now_s: int) -> None:
     """Store the answers of a release in place of earlier ones of the same levels, and delete those that are too old."""
     for one in levels:
-        execute(
-            connection,
-            "INSERT INTO release_given (release, level, at_s, document) VALUES (:release, :level, :at_s, :document) "
-            "ON CONFLICT (release, level) DO UPDATE SET at_s = excluded.at_s, document = excluded.document",
-            release=release,
-            level=one.level,
-            at_s=now_s,
-            document=_json(one).decode(),
-        )
+        row = {"release": release, "level": one.level, "at_s": now_s, "document": _json(one).decode()}
+        upsert(connection, "release_given", row, key="release, level")
     execute(connection, "DELETE FROM release_given WHERE at_s < :before", before=now_s - FORGOTTEN_S)
 
 

@@ -12,7 +12,7 @@ import msgspec
 from ashore.core.clock import Clock
 from ashore.core.errors import AshoreError
 from ashore.data.server.series import KEPT_S, LONG_S, TICK_S, Sampler, Tick, merged
-from ashore.kit.state import execute
+from ashore.kit.state import execute, upsert
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -81,12 +81,5 @@ def rows_of(
 
 
 def _save(connection: Connection, step_s: int, at_s: int, source: str, tick: Tick) -> None:
-    execute(
-        connection,
-        "INSERT INTO server_history (step_s, at_s, source, figures) VALUES (:step_s, :at_s, :source, :figures) "
-        "ON CONFLICT (step_s, at_s, source) DO UPDATE SET figures = excluded.figures",
-        step_s=step_s,
-        at_s=at_s,
-        source=source,
-        figures=msgspec.json.encode(tick).decode(),
-    )
+    row = {"step_s": step_s, "at_s": at_s, "source": source, "figures": msgspec.json.encode(tick).decode()}
+    upsert(connection, "server_history", row, key="step_s, at_s, source")

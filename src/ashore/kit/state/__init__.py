@@ -43,5 +43,5 @@ from ashore.kit.state.secrets import (
 )
 from ashore.kit.state.section import StateSection
 from ashore.kit.state.sqlite import copy_database, has_state, open_database, open_scratch, path_of_url
-from ashore.kit.state.statement import announce, execute, execute_many, is_postgres, row_lock
+from ashore.kit.state.statement import announce, execute, execute_many, insert, is_postgres, row_lock, upsert
 from ashore.kit.state.tables import load_tuning, save_tuning

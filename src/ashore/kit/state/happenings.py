@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from ashore.kit.state.epochs import bump
-from ashore.kit.state.statement import execute
+from ashore.kit.state.statement import execute, insert, upsert
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -47,17 +47,15 @@ class Event:
 def keep_event(connection: Connection, event: Event) -> int:
     """Store an event, delete the oldest, and return its number. Others see it when the transaction commits."""
     number = bump(connection, EVENTS)
-    execute(
-        connection,
-        "INSERT INTO event (event_id, at_ms, kind, resource, reads, about) "
-        "VALUES (:number, :at_ms, :kind, :resource, :reads, :about)",
-        number=number,
-        at_ms=event.at_ms,
-        kind=event.kind,
-        resource=event.resource,
-        reads=event.reads,
-        about=msgspec.json.encode(event.about).decode(),
-    )
+    row = {
+        "event_id": number,
+        "at_ms": event.at_ms,
+        "kind": event.kind,
+        "resource": event.resource,
+        "reads": event.reads,
+        "about": msgspec.json.encode(event.about).decode(),
+    }
+    insert(connection, "event", row)
     execute(connection, "DELETE FROM event WHERE event_id <= :last", last=number - KEPT)
     return number
 
@@ -99,10 +97,4 @@ def events_read(connection: Connection, reader: str) -> int | None:
 
 def keep_events_read(connection: Connection, reader: str, reached: int) -> None:
     """Store the number of the last event that a reader has processed."""
-    execute(
-        connection,
-        "INSERT INTO event_reader (name, reached) VALUES (:name, :reached) "
-        "ON CONFLICT (name) DO UPDATE SET reached = excluded.reached",
-        name=reader,
-        reached=reached,
-    )
+    upsert(connection, "event_reader", {"name": reader, "reached": reached}, key="name")

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
 
 from ashore.core.errors import SealingKeyMissing
-from ashore.kit.state.statement import execute
+from ashore.kit.state.statement import execute, insert, upsert
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -48,12 +48,8 @@ def kept_secret(connection: Connection, name: str) -> bytes:
     """
     value = read_note(connection, name)
     if value is None:
-        execute(
-            connection,
-            "INSERT INTO secret (name, value) VALUES (:name, :value) ON CONFLICT (name) DO NOTHING",
-            name=name,
-            value=written_secret(connection, name, secrets.token_bytes(SECRET_BYTES)),
-        )
+        value = written_secret(connection, name, secrets.token_bytes(SECRET_BYTES))
+        insert(connection, "secret", {"name": name, "value": value}, once=True)
         value = str(execute(connection, "SELECT value FROM secret WHERE name = :name", name=name).scalar_one())
     return opened_secret(connection, name, value)
 
@@ -170,13 +166,7 @@ def write_note(connection: Connection, name: str, text: str | None) -> None:
     if text is None:
         execute(connection, "DELETE FROM secret WHERE name = :name", name=name)
         return
-    execute(
-        connection,
-        "INSERT INTO secret (name, value) VALUES (:name, :value) "
-        "ON CONFLICT (name) DO UPDATE SET value = excluded.value",
-        name=name,
-        value=text,
-    )
+    upsert(connection, "secret", {"name": name, "value": text}, key="name")
 
 
 def _seal_of(connection: Connection) -> SecretSeal | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
@@ -23,6 +24,41 @@ def execute_many(connection: Connection, statement: str, rows: list[dict[str, ob
     """Run one statement once for each row; no-op without rows."""
     if rows:
         connection.execute(_parsed(statement), rows)
+
+
+def insert(connection: Connection, table: str, *rows: Mapping[str, object], once: bool = False) -> int:
+    """Insert rows with the columns of the first one; return how many were inserted.
+
+    Args:
+        connection: A writing transaction.
+        table: Name of the table.
+        rows: Values by column.
+        once: Leave out a row whose key, of any kind, is there already.
+    """
+    return _insert(connection, table, rows, " ON CONFLICT DO NOTHING" if once else "")
+
+
+def upsert(connection: Connection, table: str, *rows: Mapping[str, object], key: str, keep: Sequence[str] = ()) -> None:
+    """Insert rows as `insert` does. One with the same `key` is changed instead, but for its columns in `keep`.
+
+    Args:
+        connection: A writing transaction.
+        table: Name of the table.
+        rows: Values by column.
+        key: Columns of the key, with commas between.
+        keep: Columns that stay as they are.
+    """
+    if rows:
+        changes = [f"{name} = excluded.{name}" for name in rows[0] if name not in (*key.split(", "), *keep)]
+        _insert(connection, table, rows, f" ON CONFLICT ({key}) DO UPDATE SET {', '.join(changes)}")
+
+
+def _insert(connection: Connection, table: str, rows: Sequence[Mapping[str, object]], end: str) -> int:
+    if not rows:
+        return 0
+    values = ", ".join(f":{name}" for name in rows[0])
+    statement = f"INSERT INTO {table} ({', '.join(rows[0])}) VALUES ({values}){end}"
+    return int(connection.execute(_parsed(statement), rows).rowcount)
 
 
 def announce(connection: Connection) -> None:

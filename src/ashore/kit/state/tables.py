@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from ashore.kit.state.model import TuningRow
-from ashore.kit.state.statement import execute
+from ashore.kit.state.statement import execute, upsert
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -13,17 +14,7 @@ if TYPE_CHECKING:
 
 def save_tuning(connection: Connection, row: TuningRow) -> None:
     """Store a result of `engine tune`, replacing an older one for the same model and goal."""
-    execute(
-        connection,
-        "INSERT INTO tuning VALUES (:model, :goal, :choice, :report, :measured_at_s) "
-        "ON CONFLICT (model, goal) DO UPDATE SET choice = excluded.choice, report = excluded.report, "
-        "measured_at_s = excluded.measured_at_s",
-        model=row.model,
-        goal=row.goal,
-        choice=row.choice,
-        report=row.report,
-        measured_at_s=row.measured_at_s,
-    )
+    upsert(connection, "tuning", asdict(row), key="model, goal")
 
 
 def load_tuning(connection: Connection, *, model: str, goal: str) -> TuningRow | None:

@@ -9,7 +9,7 @@ import msgspec
 
 from ashore.data.authority.budgets.layout import stored_subject
 from ashore.data.authority.budgets.ports import Lease, Line, Part
-from ashore.kit.state import Database, bump, execute, execute_many, is_postgres
+from ashore.kit.state import Database, bump, execute, execute_many, is_postgres, upsert
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -39,13 +39,8 @@ class SqlLeases:
             before = execute(
                 connection, "SELECT expires_ms FROM budget_source WHERE source = :source", source=source
             ).scalar()
-            execute(
-                connection,
-                "INSERT INTO budget_source VALUES (:source, :expires_ms) "
-                "ON CONFLICT (source) DO UPDATE SET expires_ms = excluded.expires_ms",
-                source=source,
-                expires_ms=now_ms + self._lease_ms,
-            )
+            row = {"source": source, "expires_ms": now_ms + self._lease_ms}
+            upsert(connection, "budget_source", row, key="source")
             return before is not None and int(before) > now_ms
 
     def lease(self, source: str, line: Line, *, granted: int, wanted: int, asked_ms: int = 0) -> Lease:

@@ -11,7 +11,7 @@ import msgspec
 from ashore.data.authority.budgets.model import BudgetRule, Count, Kind, Usage, WindowName
 from ashore.data.authority.budgets.ports import CountRow
 from ashore.data.authority.budgets.usage import NUMBERS
-from ashore.kit.state import Database, bump, execute, execute_many
+from ashore.kit.state import Database, bump, execute, insert, upsert
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -52,20 +52,18 @@ class SqlAuthority:
         """Save a rule, and notify every process; return whether it is new. `record` is called in the transaction."""
         with self._database.write() as connection:
             known = execute(connection, "SELECT 1 FROM budget_rule WHERE rule_id = :name", name=rule.rule_id).first()
-            execute(
-                connection,
-                "INSERT INTO budget_rule VALUES (:rule_id, :kind, :time_window, :cap, :api_key, :principal, :tenant, "
-                ":model, :offset_min) ON CONFLICT (rule_id) DO UPDATE SET cap = excluded.cap",
-                rule_id=rule.rule_id,
-                kind=rule.kind,
-                time_window=rule.window,
-                cap=rule.cap,
-                api_key=rule.key,
-                principal=rule.user,
-                tenant=rule.tenant,
-                model=rule.model,
-                offset_min=rule.offset_min,
-            )
+            row = {
+                "rule_id": rule.rule_id,
+                "kind": rule.kind,
+                "time_window": rule.window,
+                "cap": rule.cap,
+                "api_key": rule.key,
+                "principal": rule.user,
+                "tenant": rule.tenant,
+                "model": rule.model,
+                "offset_min": rule.offset_min,
+            }
+            upsert(connection, "budget_rule", row, key="rule_id")
             bump(connection, BUDGETS_EPOCH)
             record(connection, known is None)
             return known is None
@@ -93,12 +91,8 @@ class SqlAuthority:
             ).mappings()
             merged = [dict(row) for row in rows if row["ends_ms"] == 0 or row["ends_ms"] > now_ms]
             execute(connection, "DELETE FROM budget_count")
-            execute_many(
-                connection,
-                "INSERT INTO budget_count (rule_id, subject, starts_ms, ends_ms, source, settled, opened) "
-                "VALUES (:rule_id, :subject, :starts_ms, :ends_ms, '', :settled, 0)",
-                [{**row, "settled": int(row["settled"])} for row in merged],
-            )
+            rest = {"source": "", "opened": 0}
+            insert(connection, "budget_count", *({**row, **rest, "settled": int(row["settled"])} for row in merged))
         return tuple(
             CountRow(
                 rule_id=row["rule_id"],
@@ -139,22 +133,10 @@ class SqlAuthority:
         if not count_rows and not usage_rows:
             return
         with self._database.write() as connection:
-            execute_many(
-                connection,
-                "INSERT INTO budget_count (rule_id, subject, starts_ms, ends_ms, source, settled, opened) "
-                "VALUES (:rule_id, :subject, :starts_ms, :ends_ms, :source, :settled, :opened) "
-                "ON CONFLICT (rule_id, subject, starts_ms, source) "
-                "DO UPDATE SET settled = excluded.settled, opened = excluded.opened",
-                count_rows,
+            upsert(
+                connection, "budget_count", *count_rows, key="rule_id, subject, starts_ms, source", keep=("ends_ms",)
             )
-            changed = ", ".join(f"{name} = excluded.{name}" for name in NUMBERS)
-            values = ", ".join(f":{name}" for name in NUMBERS)
-            execute_many(
-                connection,
-                f"INSERT INTO usage_day VALUES (:day, :tenant, :principal, :model, :source, {values}) "
-                f"ON CONFLICT (day, tenant, principal, model, source) DO UPDATE SET {changed}",
-                usage_rows,
-            )
+            upsert(connection, "usage_day", *usage_rows, key="day, tenant, principal, model, source")
 
     def forget(self, before_ms: int) -> None:
         """Delete the counts of windows that ended before a moment. Usage stays."""

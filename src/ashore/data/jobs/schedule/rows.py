@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Final, Literal, cast
 
-from ashore.kit.state import Database, execute, row_lock
+from ashore.kit.state import Database, execute, insert, row_lock
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -45,10 +45,6 @@ class Turn:
 
 _COLUMNS: Final = tuple(field.name for field in fields(Turn))
 _SELECT: Final = f"SELECT {', '.join(_COLUMNS)} FROM schedule"
-_INSERT: Final = (
-    f"INSERT INTO schedule ({', '.join(_COLUMNS)}) VALUES ({', '.join(f':{name}' for name in _COLUMNS)}) "
-    "ON CONFLICT (home, name) DO NOTHING"
-)
 _CHANGING: Final = tuple(name for name in _COLUMNS if name not in ("name", "home", "operation", "plan", "due_ms"))
 _UPDATE: Final = (
     f"UPDATE schedule SET {', '.join(f'{name} = :{name}' for name in _CHANGING)} WHERE home = :home AND name = :name"
@@ -81,7 +77,7 @@ def see(database: Database, turn: Turn) -> Turn:
     if found is not None:
         return found
     with database.write() as connection:
-        execute(connection, _INSERT, **asdict(turn))
+        insert(connection, "schedule", asdict(turn), once=True)
         return turn_of(connection, turn.name, home=turn.home) or turn
 
 
