@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Final
 
+from direct import Direct
 from grammars import check_grammar
 from memory_replica import MemoryReplica
 from tests.fuzz.files import ODD_JSON
@@ -95,7 +96,7 @@ class _Rig:
             "headers": [(b"content-length", b"%d" % len(body)), (b"x-ashore-deadline-s", b"20")],
         }  # fmt: skip
         async with asyncio.timeout(30):
-            await self.app(scope, receive, send)
+            await self.app({**scope, "ashore.direct": Direct(send)}, receive, send)
         return sent[0]["status"], dict(sent[0]["headers"]), b"".join(m.get("body", b"") for m in sent)
 
 

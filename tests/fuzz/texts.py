@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import msgspec
+from ashore.data.decode import decode
 from grammars import check_grammar
 from odd_inputs import one_clear_error
 from tests.fuzz.files import ODD_JSON
@@ -21,7 +22,6 @@ from ashore.core.clock import ManualClock
 from ashore.core.errors import InvalidGrammar, InvalidRequest, UnknownField, UnsupportedModel
 from ashore.data.authority import BUILT_IN, Binding, Compiled, Policy, Principal, Role, parse_rule
 from ashore.data.authority.policy import check_policy
-from ashore.data.decode import decode
 from ashore.data.engines import Grammar
 from ashore.data.engines.sampling.constraint import GrammarCompiler
 from ashore.data.jobs.batchlines import check_lines, split_lines

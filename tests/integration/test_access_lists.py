@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from direct import Direct
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from memory_replica import MemoryReplica
@@ -216,7 +217,7 @@ class Desk:
             "type": "http", "method": "GET", "path": path, "query_string": query.encode(), "client": ("10.0.0.9", 1),
             "headers": [],
         }  # fmt: skip
-        asyncio.run(self.app(scope, receive, send))
+        asyncio.run(self.app({**scope, "ashore.direct": Direct(send)}, receive, send))
         return sent[0]["status"], json.loads(b"".join(part.get("body", b"") for part in sent[1:]))
 
 

@@ -9,6 +9,7 @@ from typing import Any, BinaryIO
 
 import cyclopts
 import pytest
+from direct import Direct
 from memory_replica import MemoryReplica
 
 from ashore.cli.target import ServerTarget
@@ -120,7 +121,7 @@ class AdminApp:
             "headers": [(b"authorization", b"Bearer x"), *headers],
             "client": (client, 1),
         }
-        await self.app(scope, receive, send)
+        await self.app({**scope, "ashore.direct": Direct(send)}, receive, send)
         self.headers = dict(sent[0]["headers"])
         return sent[0]["status"], b"".join(m.get("body", b"") for m in sent)
 

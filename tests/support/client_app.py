@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from direct import Direct
 from memory_replica import ECHO_INFO, MemoryReplica
 
 from ashore.control.faces.table import ROUTES
@@ -86,7 +87,7 @@ class ClientApp:
             "type": "http", "method": method, "path": path, "query_string": b"", "client": None, "headers": headers,
         }  # fmt: skip
         async with asyncio.timeout(30):
-            await self._app(scope, receive, send)
+            await self._app({**scope, "ashore.direct": Direct(send)}, receive, send)
         return Answer(
             status=sent[0]["status"],
             headers={name.decode(): value.decode() for name, value in sent[0]["headers"]},

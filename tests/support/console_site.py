@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import unquote, urlencode, urljoin, urlsplit
 
+from direct import Direct
 from memory_replica import MemoryReplica
 
 from ashore.control.access import AccountWish, KeyWish, People
@@ -251,7 +252,7 @@ class Site:
             "query_string": query.encode(), "client": ("10.0.0.9", 1),
             "headers": [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()],
         }  # fmt: skip
-        await self.app(scope, receive, send)
+        await self.app({**scope, "ashore.direct": Direct(send)}, receive, send)
         return Page(
             status=sent[0]["status"],
             headers={name.decode(): value.decode() for name, value in sent[0]["headers"]},

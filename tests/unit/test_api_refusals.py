@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from ashore.data.decode import decode
 from tiny_text import byte_level
 
 from ashore.control.faces.table import ROUTES
@@ -28,7 +29,6 @@ from ashore.core.errors import (
 from ashore.core.ids import TenantId
 from ashore.data.authority import Decision, KeyScope, PolicyAuthority, Principal
 from ashore.data.authority.authority import refusal
-from ashore.data.decode import decode
 from ashore.data.engines import Grammar
 from ashore.data.engines.sampling.constraint import GrammarCompiler
 from ashore.data.grpc.status import trailing_metadata

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from direct import Direct
 
 from ashore.control.faces.visiting import is_own_address, visit_of
 from ashore.data.http.exchange import Exchange
@@ -12,6 +13,7 @@ def exchange(peer: str = "", **headers: str) -> Exchange:
     scope = {
         "type": "http", "method": "GET", "path": "/console", "client": (peer, 1) if peer else None,
         "headers": [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()],
+        "ashore.direct": Direct(),
     }  # fmt: skip
     return Exchange(scope, None, None)  # type: ignore[arg-type]
 

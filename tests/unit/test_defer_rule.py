@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from direct import Direct
 
 from ashore.core.errors import (
     AshoreError,
@@ -25,7 +26,7 @@ async def _nothing(*_: object) -> object:
 
 def exchange(defer: str = "allow") -> Exchange:
     headers = [(b"x-ashore-defer", defer.encode())] if defer else []
-    scope = {"method": "POST", "path": "/v1/chat/completions", "headers": headers}
+    scope = {"method": "POST", "path": "/v1/chat/completions", "headers": headers, "ashore.direct": Direct()}
     return Exchange(scope, _nothing, _nothing)  # type: ignore[arg-type]
 
 

@@ -9,13 +9,14 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
+from direct import Direct
 from memory_replica import MemoryReplica
 
 from ashore.control.faces.table import ROUTES
 from ashore.core.clock import SystemClock
 from ashore.data.authority import OnBehalf, OpenDoor
-from ashore.data.decode import model_in
 from ashore.data.http import HttpApp
+from ashore.data.http.app import model_in
 from ashore.data.path import AdmissionSection, BytesText, ConcurrencyLimit, ServedModel, ServingService, Topology
 from ashore.data.path.concurrency import CALM, LOOK_S, Pulse
 from ashore.kit.metrics import Metrics
@@ -113,7 +114,7 @@ class Rig:
             "client": None,
             "headers": [(b"content-length", b"%d" % len(body)), *headers],
         }
-        await self.app(scope, receive, send)
+        await self.app({**scope, "ashore.direct": Direct(send)}, receive, send)
         return happened
 
 

@@ -104,30 +104,6 @@ def test_what_is_sent_to_a_client_that_is_gone_is_dropped() -> None:
     asyncio.run(scenario())
 
 
-def test_a_server_without_the_direct_way_gets_messages_in_order() -> None:
-    async def scenario() -> None:
-        sent: list[bytes] = []
-
-        async def send(message: Any) -> None:
-            await asyncio.sleep(0)
-            sent.append(message.get("body", b"head "))
-
-        exchange = Exchange(dict(SCOPE), never, send)
-        exchange.start_stream([])
-        exchange.put(b"a")
-        await asyncio.sleep(0)
-        exchange.put(b"b")
-        exchange.put(b"c")
-        await exchange.end_stream(b"d")
-        assert b"".join(sent) == b"head abcd"
-        empty = Exchange(dict(SCOPE), never, send)
-        empty.start_stream([])
-        await empty.end_stream(b"e")
-        assert b"".join(sent) == b"head abcdhead e"
-
-    asyncio.run(scenario())
-
-
 def test_what_a_refused_client_still_sends_is_dropped_by_the_server() -> None:
     async def scenario() -> None:
         line = Line()

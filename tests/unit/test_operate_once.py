@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from admin_app import AdminApp
+from direct import Direct
 
 
 def ask(app: AdminApp, path: str, times: int) -> list[bytes]:
@@ -21,7 +22,7 @@ def ask(app: AdminApp, path: str, times: int) -> list[bytes]:
 
         headers = [(b"authorization", b"Bearer x")]
         scope = {"type": "http", "method": "GET", "path": path, "query_string": b"", "headers": headers}
-        await app.app({**scope, "client": ("10.0.0.9", 1)}, receive, send)
+        await app.app({**scope, "client": ("10.0.0.9", 1), "ashore.direct": Direct(send)}, receive, send)
         assert sent[0]["status"] == 200
         return b"".join(message.get("body", b"") for message in sent)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from direct import Direct
 from memory_replica import MemoryReplica
 
 from ashore.control.faces.table import ROUTES
@@ -85,7 +86,7 @@ async def ask(database: Database | None, headers: tuple[tuple[bytes, bytes], ...
         "type": "http", "method": "POST", "path": "/v1/responses", "query_string": b"", "client": None,
         "headers": [(b"content-length", b"%d" % len(body)), *headers],
     }  # fmt: skip
-    await app(scope, receive, send)
+    await app({**scope, "ashore.direct": Direct(send)}, receive, send)
     await serving.close()
     answer = json.loads(b"".join(m.get("body", b"") for m in sent))
     noted = [(note.outcome, note.error_code) for note in auditor.notes]

@@ -7,6 +7,7 @@ from typing import Any
 from unittest.mock import AsyncMock
 
 import pytest
+from direct import Direct
 
 from ashore.data.http.exchange import Exchange
 from ashore.data.http.openai.dialects import RESPONSES_READER
@@ -90,7 +91,8 @@ def test_a_past_call_has_the_name_that_the_model_is_told_now() -> None:
 
 def test_the_grammar_of_free_text_is_told() -> None:
     request, _ = asked(tools=[PATCH], tool_choice={"type": "custom", "name": "apply_patch"})
-    exchange = Exchange({"method": "POST", "path": "/v1/responses", "headers": []}, AsyncMock(), AsyncMock())
+    scope = {"method": "POST", "path": "/v1/responses", "headers": [], "ashore.direct": Direct()}
+    exchange = Exchange(scope, AsyncMock(), AsyncMock())
     generation = to_generation(request, exchange, ())
     assert generation.tool_choice == "tool:apply_patch"
     assert generation.tools[0].description.endswith("grammar:\ng")

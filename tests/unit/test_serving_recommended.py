@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from direct import Direct
 from memory_replica import MemoryReplica
 
 from ashore.core.chat import Message
@@ -81,7 +82,8 @@ def exchange() -> Exchange:
     async def nothing(*_: Any) -> Any:
         raise AssertionError
 
-    return Exchange({"type": "http", "method": "POST", "path": "/", "headers": []}, nothing, nothing)
+    scope = {"type": "http", "method": "POST", "path": "/", "headers": [], "ashore.direct": Direct()}
+    return Exchange(scope, nothing, nothing)
 
 
 TURN = [{"role": "user", "content": "hello"}]

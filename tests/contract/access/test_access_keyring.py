@@ -11,6 +11,7 @@ from ashore.control.access import AccountWish, KeyWish
 from ashore.control.access.ownkeys import MOST_OWN
 from ashore.control.sessions.keeper import narrow
 from ashore.core.errors import Conflict, InvalidRequest, NotFound, PermissionDenied, Unauthenticated
+from ashore.core.principal import WIDE
 from ashore.data.authority import (
     OFFICERS,
     SYSTEM,
@@ -26,7 +27,6 @@ from ashore.data.authority import (
 from ashore.data.authority import sql as access_sql
 from ashore.data.authority.budgets import BudgetRule
 from ashore.data.authority.budgets import SqlAuthority as SqlBudgets
-from ashore.data.authority.model import WIDE
 from ashore.kit.state import read_epochs
 
 

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 from admin_app import AdminApp
+from direct import Direct
 
 from ashore.control.console.acts import Acts
 from ashore.control.console.pages import Placed
@@ -91,7 +92,8 @@ def test_every_face_lets_in_the_same_callers_and_refuses_in_the_same_words(role:
     recorder, serving = MemoryRecorder(), SimpleNamespace(read_aside=None)
     acts = Acts(BROUGHT, {}, authority=made.authority, serving=serving, recorder=recorder)
     asked = SimpleNamespace(visit=SimpleNamespace(origin="10.0.0.9", request_id="r"))
-    exchange = Exchange({"method": "GET", "path": "/", "headers": [], "client": ("10.0.0.9", 1)}, None, None)
+    scope = {"method": "GET", "path": "/", "headers": [], "client": ("10.0.0.9", 1), "ashore.direct": Direct()}
+    exchange = Exchange(scope, None, None)
 
     async def over_http(call: Call) -> str:
         status, body = await made.asked(call.method, re.sub(r"\{\w+\}", "x", ADMIN + call.path))

@@ -13,8 +13,8 @@ from ashore.core.errors import NotReady, SwitchedOff
 from ashore.core.principal import Principal
 from ashore.data.http import Exchange
 from ashore.data.http.dialect import plain_body
+from ashore.data.http.exchange import JSON
 from ashore.data.http.routes import Handler, Route
-from ashore.data.http.streaming import JSON
 from ashore.kit.call import ADMIN, Actor, Call, Download, perform
 from ashore.kit.decode import convert
 

@@ -14,7 +14,7 @@ from ashore.data.feedback import Feedback, Score, feedback_of_score
 from ashore.data.feedback.service import FeedbackService, Given
 from ashore.data.http import Exchange
 from ashore.data.http.dialect import plain_body
-from ashore.data.http.streaming import JSON
+from ashore.data.http.exchange import JSON
 from ashore.kit.call import Actor
 from ashore.kit.decode import decode
 

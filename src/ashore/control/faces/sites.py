@@ -13,7 +13,7 @@ from ashore.core.errors import InvalidRequest, NotFound, PermissionDenied, Switc
 from ashore.core.wholenumber import whole_number
 from ashore.data.authority import Principal
 from ashore.data.http import Exchange
-from ashore.data.http.streaming import JSON
+from ashore.data.http.exchange import JSON
 from ashore.kit.call import CLIENT
 
 if TYPE_CHECKING:

@@ -8,10 +8,11 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any, Final
 
+import msgspec
+
 from ashore.core.errors import AshoreError, NotReady
 from ashore.data.authority import Authenticator, Principal
 from ashore.data.cache import directive_of
-from ashore.data.decode import model_in
 from ashore.data.http.desk import defer, may_defer
 from ashore.data.http.exchange import Exchange
 from ashore.data.http.face import Face, errors_of
@@ -21,12 +22,20 @@ from ashore.data.http.siblings import Siblings
 from ashore.data.http.streaming import cache_headers, standing_headers
 from ashore.data.jobs import JobDesk
 from ashore.data.path import Limits, ServingService
+from ashore.kit.decode import UNDECODABLE
 from ashore.kit.metrics import Metrics
 
 CACHE_HEADERS: Final = frozenset((b"cache-control", b"x-ashore-cache"))
 OF_THE_MOMENT: Final = (b"age", b"x-ashore-cache")
 """Headers that a repeated answer gets fresh, like those that begin with `RATES`."""
 RATES: Final = b"x-ratelimit-"
+
+
+class _Named(msgspec.Struct):
+    model: str = ""
+
+
+_named = msgspec.json.Decoder(_Named)
 
 
 class HttpApp(Face):
@@ -158,3 +167,11 @@ def wants_no_store(exchange: Exchange) -> bool:
     asked = exchange.headers.get(b"cache-control", b"").decode("latin-1")
     used = exchange.headers.get(b"x-ashore-cache", b"").decode("latin-1")
     return directive_of(asked, used).no_store
+
+
+def model_in(body: bytes) -> str:
+    """Return the model that a body names, ignoring everything else; empty if it names none."""
+    try:
+        return _named.decode(body).model
+    except UNDECODABLE:
+        return ""

@@ -11,6 +11,8 @@ from functools import partial
 from typing import Any, Final, Protocol
 from urllib.parse import parse_qsl
 
+import msgspec
+
 from ashore.core.errors import AshoreError, PayloadTooLarge, RequestTimeout
 from ashore.core.ids import RequestId, new_request_id
 from ashore.core.wholenumber import whole_number
@@ -27,8 +29,8 @@ Headers = Sequence[tuple[bytes, bytes]]
 
 
 class Direct(Protocol):
-    """Fast path that our server offers under `ashore.direct` of an ASGI scope: most requests and answers are one
-    piece, and the pieces of a stream are small and many."""
+    """What our server offers under `ashore.direct` of an ASGI scope, beside its messages: most requests and answers
+    are one piece, and the pieces of a stream are small and many."""
 
     def whole_body(self) -> bytes | None:
         """Return the body if all of it has arrived; `receive` then has none. None: use `receive`."""
@@ -76,6 +78,7 @@ MOST_TOLD: Final = 16
 _REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 
 
+JSON: Final = (b"content-type", b"application/json")
 EVENT_STREAM: Final[tuple[tuple[bytes, bytes], ...]] = (
     (b"content-type", b"text/event-stream; charset=utf-8"),
     (b"cache-control", b"no-cache"),
@@ -109,13 +112,11 @@ class Exchange:
         "_body",
         "_direct",
         "_finished",
-        "_head",
         "_late",
         "_receive",
         "_send",
         "_taken",
         "_unsent",
-        "_watcher",
         "admit_again",
         "arguments",
         "error_code",
@@ -188,17 +189,14 @@ class Exchange:
         """When the write in progress began, 0 when none is: a sweep cuts off clients that read nothing."""
         self._receive = receive
         self._send = send
-        self._direct: Direct | None = scope.get("ashore.direct")
+        self._direct: Direct = scope["ashore.direct"]
         self._finished = False
-        self._head: AsgiMessage | None = None
-        """Head of a stream that is not sent yet."""
         self._unsent: list[bytes] = []
         """Pieces of a stream that wait for the client to read."""
         self._late: asyncio.Task[None] | None = None
         """Sends them."""
         self._body: bytes | None = None
         self._taken: Taken | None = None
-        self._watcher: asyncio.Task[None] | None = None
 
     @property
     def argument(self) -> str:
@@ -239,7 +237,7 @@ class Exchange:
         Raises:
             PayloadTooLarge, Overloaded: as `body`.
         """
-        if self._body is None and self._direct is not None:
+        if self._body is None:
             whole = self._direct.whole_body()
             if whole is None:
                 return None
@@ -321,10 +319,7 @@ class Exchange:
         """Cancel the current task when the client goes away; `gone` reports that as the reason."""
         task = asyncio.current_task()
         assert task is not None
-        if self._direct is not None:
-            self._direct.on_gone(partial(self._cut_off, task))
-        else:
-            self._watcher = asyncio.get_running_loop().create_task(self._watch(task))
+        self._direct.on_gone(partial(self._cut_off, task))
 
     def take_down(self, started: Started) -> None:
         """Copy the response from now on; it repeats the cached answer in `started`."""
@@ -350,15 +345,15 @@ class Exchange:
             (b"x-request-id", self.request_id.encode()),
         ]
         self._finished = True
-        if self._direct is not None and self._direct.answer(status, head, body):
+        if self._direct.answer(status, head, body):
             return
         self.writing_since = time.perf_counter()
-        if self._direct is not None:
-            await self._direct.drain()
-        else:
-            await self._send({"type": "http.response.start", "status": status, "headers": head})
-            await self._send({"type": "http.response.body", "body": body, "more_body": False})
+        await self._direct.drain()
         self.writing_since = 0.0
+
+    async def respond_json(self, answer: msgspec.Struct) -> None:
+        """Send a whole response in JSON, with status 200."""
+        await self.respond(200, [JSON], msgspec.json.encode(answer))
 
     def _told(self, headers: Headers) -> Headers:
         """Return the headers of an answer, with the fields dropped from its request."""
@@ -384,26 +379,21 @@ class Exchange:
         headers = self._told(headers)
         if self._taken is not None:
             self._taken.headers = tuple(headers)
-        head = [*headers, *self.extra_headers, (b"x-request-id", self.request_id.encode())]
-        if self._direct is not None:
-            self._direct.start(200, head)
-        else:
-            self._head = {"type": "http.response.start", "status": 200, "headers": head}
+        self._direct.start(200, [*headers, *self.extra_headers, (b"x-request-id", self.request_id.encode())])
 
     def put(self, chunk: bytes) -> None:
         """Send a piece of the stream, from anywhere in the loop. It is buffered while the client reads more slowly,
         and sent when the client catches up."""
         if self._taken is not None:
             self._taken.parts.append(chunk)
-        if self._direct is None or self._late:
+        if self._late:
             self._unsent.append(chunk)
-        else:
-            try:
-                if self._direct.write(chunk):
-                    return
-            except ClientGone:  # the task of this request ends for that
-                return
-        if not self._late:
+            return
+        try:
+            keeps_up = self._direct.write(chunk)
+        except ClientGone:  # the task of this request ends for that
+            return
+        if not keeps_up:
             self._late = asyncio.get_running_loop().create_task(self._send_late())
 
     async def _send_late(self) -> None:
@@ -411,18 +401,12 @@ class Exchange:
         try:
             while True:
                 self.writing_since = time.perf_counter()
-                if self._direct is not None:
-                    await self._direct.drain()
-                elif self._head is not None:
-                    head, self._head = self._head, None
-                    await self._send(head)
+                await self._direct.drain()
                 if not self._unsent:
                     return
                 chunk = b"".join(self._unsent)
                 self._unsent.clear()
-                if self._direct is None:
-                    await self._send({"type": "http.response.body", "body": chunk, "more_body": True})
-                elif self._direct.write(chunk):
+                if self._direct.write(chunk):
                     return
         except ClientGone:  # the task of this request ends for that
             self._unsent.clear()
@@ -449,8 +433,6 @@ class Exchange:
         if self._taken is not None:
             self._taken.parts.append(chunk)
             self._taken.whole = not self.error_code
-        if self._head is not None:
-            await self._send(self._head)
         await self._send({"type": "http.response.body", "body": chunk, "more_body": False})
         self.writing_since = 0.0
 
@@ -463,8 +445,7 @@ class Exchange:
         if not self.unread:
             return
         length = 0
-        if self._direct is not None:
-            self._direct.drop_body()
+        self._direct.drop_body()
         try:
             async with asyncio.timeout(LINGER_S):
                 while self.unread and length < LINGER_BYTES:
@@ -479,15 +460,8 @@ class Exchange:
         """Stop watching, and release the body. May be called twice."""
         self._finished = True
         self.hold.release()
-        for task in (self._watcher, self._late):
-            if task is not None:
-                task.cancel()
-        self._watcher = None
-
-    async def _watch(self, task: asyncio.Task[Any]) -> None:
-        while (await self._receive())["type"] != "http.disconnect":
-            pass
-        self._cut_off(task)
+        if self._late is not None:
+            self._late.cancel()
 
     def _cut_off(self, task: asyncio.Task[Any]) -> None:
         if not self._finished:

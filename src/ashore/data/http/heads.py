@@ -13,7 +13,7 @@ from ashore.core.sampling import Sampling
 from ashore.data.authority import Principal
 from ashore.data.http.dialect import Dialect, Reader
 from ashore.data.http.exchange import Exchange
-from ashore.data.http.openai.common import deadline_of, directive_for, priority_of
+from ashore.data.http.openai.common import deadline_of, priority_of, terms_of
 from ashore.data.http.streaming import send_answer, standing_headers, whole_answer
 from ashore.data.path import GenerationRequest
 
@@ -80,9 +80,8 @@ async def _ask(app: HttpApp, exchange: Exchange, principal: Principal, question:
     exchange.model = exchange.argument[:64]
     app.serving.check_head(exchange.argument, principal)
     generation = GenerationRequest(
-        request_id=exchange.request_id, model=exchange.argument, prompt=question.decode(), sampling=_GREEDY,
-        max_tokens=most_bytes, priority=priority_of(exchange), urgency=exchange.urgency,
-        deadline_s=deadline_of(exchange), cache=directive_for(exchange), arrival=exchange.arrival,
+        model=exchange.argument, prompt=question.decode(), sampling=_GREEDY, max_tokens=most_bytes,
+        **terms_of(exchange),
     )  # fmt: skip
     exchange.watch()
     whole = await whole_answer(partial(app.serving.answer, generation, principal), 1, exchange.hold)

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 STANDING: Final = "/internal/standing"
 CHANGES: Final = "/internal/changes"
-_encode = msgspec.json.Encoder().encode
 
 
 class Standing(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,14 +39,14 @@ async def standing(app: HttpApp, exchange: Exchange, principal: Principal) -> No
     cards = app.serving.models()
     behind = {card.alias: found for card in cards if (found := app.serving.behind(card.alias))}
     told = Standing(state=app.serving.state, models=cards, behind=behind)
-    await exchange.respond(200, [JSON], _encode(told))
+    await exchange.respond_json(told)
 
 
 async def cache(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
     """`GET /internal/cache`."""
     query = exchange.query()
     part = {name: query.get(name, "") for name in ("tenant", "model", "entry")}
-    await exchange.respond(200, [JSON], _encode(await app.serving.cache.report(app.number, **part)))
+    await exchange.respond_json(await app.serving.cache.report(app.number, **part))
 
 
 async def receipts(app: HttpApp, exchange: Exchange, principal: Principal) -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from ashore.data.authority import STORED_REMOVE, Principal
-from ashore.data.http.exchange import Exchange
+from ashore.data.http.exchange import JSON, Exchange
 from ashore.data.http.stored import find_job, page_of_jobs, read_out
 from ashore.data.jobs import Job, JobState, Reply
 from ashore.kit.copied import copied
@@ -15,7 +15,6 @@ from ashore.kit.copied import copied
 if TYPE_CHECKING:
     from ashore.data.http.app import HttpApp
 
-JSON: Final = (b"content-type", b"application/json")
 _encode = msgspec.json.Encoder().encode
 _reply = msgspec.json.Decoder(Reply)
 
@@ -81,7 +80,7 @@ async def cancel(app: HttpApp, exchange: Exchange, principal: Principal) -> None
     """`POST /v1/jobs/{id}/cancel`."""
     job = await find_job(app, exchange.argument, principal, action=STORED_REMOVE)
     changed = await app.desk.call(lambda: app.desk.queue.cancel(job.job_id))
-    await exchange.respond(200, [JSON], _encode(job_out(changed or job)))
+    await exchange.respond_json(job_out(changed or job))
 
 
 def job_out(job: Job, result: bytes | None = None) -> JobOut:

@@ -82,7 +82,7 @@ async def ping(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
 
 async def version(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
     """`GET /version`."""
-    await exchange.respond(200, [JSON], _encode(Version(__version__)))
+    await exchange.respond_json(Version(__version__))
 
 
 async def readyz(app: HttpApp, exchange: Exchange, principal: Principal) -> None:

@@ -11,11 +11,10 @@ import msgspec
 
 from ashore.core.errors import AshoreError, Bug
 from ashore.data.authority.budgets import UNBOUND, Standing, rate_headers
-from ashore.data.http.exchange import EVENT_STREAM, Exchange, Headers
+from ashore.data.http.exchange import EVENT_STREAM, JSON, Exchange, Headers
 from ashore.data.path import ChoiceEnded, Delta, Hear, ServingEvent, Started, TokenText, ToolCallDelta, Usage
 from ashore.data.underway import Hold, made_whole
 
-JSON: Final = (b"content-type", b"application/json")
 Answering = Callable[[Hear], Awaitable[None]]
 """Makes an answer, emitting events as it grows."""
 COMMENT_EVERY_S: Final = 5.0

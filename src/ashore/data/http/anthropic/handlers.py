@@ -12,8 +12,8 @@ from ashore.data.http.anthropic.dialects import COUNT_READER, MESSAGES_READER
 from ashore.data.http.anthropic.parse import to_count, to_generation
 from ashore.data.http.anthropic.render import MessageEvents, render_message
 from ashore.data.http.anthropic.types import CountOut
-from ashore.data.http.exchange import Exchange
-from ashore.data.http.streaming import JSON, send_answer, standing_headers, stream_answer, whole_answer
+from ashore.data.http.exchange import JSON, Exchange
+from ashore.data.http.streaming import send_answer, standing_headers, stream_answer, whole_answer
 
 if TYPE_CHECKING:
     from ashore.data.http.app import HttpApp

@@ -20,12 +20,8 @@ from ashore.data.http.anthropic.types import (
 )
 from ashore.data.http.exchange import Exchange
 from ashore.data.http.openai.common import (
-    deadline_of,
-    directive_for,
-    fallback_of,
-    min_precision_of,
-    priority_of,
     schema_grammar,
+    terms_of,
 )
 from ashore.data.http.tools import tool_spec
 from ashore.data.path import GenerationRequest
@@ -42,7 +38,6 @@ def to_generation(request: MessagesRequest, exchange: Exchange) -> GenerationReq
         InvalidRequest: its parts contradict each other.
     """
     return GenerationRequest(
-        request_id=exchange.request_id,
         model=request.model,
         messages=conversation(request),
         tools=tuple(_tool(tool) for tool in request.tools or ()),
@@ -55,12 +50,7 @@ def to_generation(request: MessagesRequest, exchange: Exchange) -> GenerationReq
         grammar=None
         if request.output_format is None
         else schema_grammar(request.output_format.schema, "output_format"),
-        priority=priority_of(exchange),
-        deadline_s=deadline_of(exchange),
-        min_precision=min_precision_of(exchange),
-        fallback=fallback_of(exchange),
-        cache=directive_for(exchange),
-        arrival=exchange.arrival,
+        **terms_of(exchange),
         template_options=_template_options(request),
     )
 

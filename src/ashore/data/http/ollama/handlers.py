@@ -12,7 +12,7 @@ import msgspec
 from ashore.core.errors import UnknownModel
 from ashore.core.nearest import did_you_mean
 from ashore.data.authority import Principal
-from ashore.data.http.exchange import Exchange
+from ashore.data.http.exchange import JSON, Exchange
 from ashore.data.http.ollama.dialects import CHAT_READER, EMBED_READER, EMBEDDINGS_READER, GENERATE_READER, SHOW_READER
 from ashore.data.http.ollama.parse import to_chat, to_generate
 from ashore.data.http.ollama.render import NDJSON, Form, Lines, Timed, moment, render_whole
@@ -30,7 +30,7 @@ from ashore.data.http.ollama.types import (
     TurnOut,
 )
 from ashore.data.http.openai.common import deadline_of, priority_of
-from ashore.data.http.streaming import JSON, num_chars, send_answer, standing_headers, stream_answer, whole_answer
+from ashore.data.http.streaming import num_chars, send_answer, standing_headers, stream_answer, whole_answer
 from ashore.data.path import Embedding, GenerationRequest, ModelCard
 
 if TYPE_CHECKING:
@@ -47,13 +47,13 @@ ARCHITECTURE: Final = "ashore"
 
 async def version(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
     """`GET /api/version`."""
-    await exchange.respond(200, [JSON], _encode(OllamaVersion()))
+    await exchange.respond_json(OllamaVersion())
 
 
 async def tags(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
     """`GET /api/tags`."""
     listed = OllamaTags(models=[_tag(card) for card in app.serving.models(principal)])
-    await exchange.respond(200, [JSON], _encode(listed))
+    await exchange.respond_json(listed)
 
 
 async def running(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
@@ -67,7 +67,7 @@ async def running(app: HttpApp, exchange: Exchange, principal: Principal) -> Non
         )
         for card in ready
     ]
-    await exchange.respond(200, [JSON], _encode(OllamaRunning(models=listed)))
+    await exchange.respond_json(OllamaRunning(models=listed))
 
 
 async def show(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
@@ -87,7 +87,7 @@ async def show(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
         capabilities=_capabilities(card),
         modified_at=moment(card.created_s),
     )
-    await exchange.respond(200, [JSON], _encode(shown))
+    await exchange.respond_json(shown)
 
 
 async def chat(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
@@ -158,7 +158,7 @@ async def _loaded(app: HttpApp, exchange: Exchange, principal: Principal, model:
         done=True,
         done_reason="load",
     )
-    await exchange.respond(200, [JSON], _encode(piece))
+    await exchange.respond_json(piece)
 
 
 async def _embed(

@@ -13,14 +13,7 @@ from ashore.core.sampling import left_out, sampling_of
 from ashore.data.engines import Grammar
 from ashore.data.http.exchange import Exchange
 from ashore.data.http.ollama.types import OllamaChatRequest, OllamaGenerateRequest, Options, ToolIn, TurnIn
-from ashore.data.http.openai.common import (
-    deadline_of,
-    directive_for,
-    fallback_of,
-    priority_of,
-    schema_grammar,
-    stops_of,
-)
+from ashore.data.http.openai.common import schema_grammar, stops_of, terms_of
 from ashore.data.http.tools import tool_spec
 from ashore.data.path import GenerationRequest
 
@@ -61,7 +54,6 @@ def _common(request: OllamaChatRequest | OllamaGenerateRequest, model: str, exch
     options = request.options or Options()
     most = options.num_predict
     return {
-        "request_id": exchange.request_id,
         "model": model,
         "sampling": sampling_of(options),
         "left_out": left_out(options),
@@ -69,13 +61,8 @@ def _common(request: OllamaChatRequest | OllamaGenerateRequest, model: str, exch
         "stop": stops_of(options.stop),
         "top_logprobs": (request.top_logprobs or 0) if request.logprobs else None,
         "grammar": _grammar(request.format),
-        "priority": priority_of(exchange),
-        "urgency": exchange.urgency,
-        "deadline_s": deadline_of(exchange),
-        "fallback": fallback_of(exchange),
-        "cache": directive_for(exchange),
-        "arrival": exchange.arrival,
         "template_options": _template_options(request.think),
+        **terms_of(exchange),
     }
 
 

@@ -12,7 +12,7 @@ from ashore.core.errors import InvalidRequest
 from ashore.data.authority import STORED_REMOVE, Principal
 from ashore.data.http.desk import idempotency_key, webhook_of
 from ashore.data.http.dialect import plain_body
-from ashore.data.http.exchange import Exchange
+from ashore.data.http.exchange import JSON, Exchange
 from ashore.data.http.openai.common import priority_of
 from ashore.data.http.openai.files import LONGEST_LIFE_S, SHORTEST_LIFE_S, find_file
 from ashore.data.http.openai.paging import ends_of
@@ -34,7 +34,6 @@ from ashore.data.jobs import (
 if TYPE_CHECKING:
     from ashore.data.http.app import HttpApp
 
-JSON: Final = (b"content-type", b"application/json")
 BATCH_ATTEMPTS: Final = 50
 """A batch goes on where it stopped, so an attempt that a crash ended costs nothing."""
 LONGEST_WINDOW_S: Final = 7 * 86_400
@@ -194,7 +193,7 @@ async def list_batches(app: HttpApp, exchange: Exchange, principal: Principal) -
 
 async def _answer(app: HttpApp, exchange: Exchange, job: Job) -> None:
     queue = app.desk.queue
-    await exchange.respond(200, [JSON], _encode(await app.desk.call(lambda: _out(queue, job))))
+    await exchange.respond_json(await app.desk.call(lambda: _out(queue, job)))
 
 
 def _out(queue: JobQueue, job: Job) -> BatchOut:

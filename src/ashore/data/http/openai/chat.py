@@ -18,14 +18,10 @@ from ashore.data.http.openai.common import (
     asked_sampling,
     cut_json,
     cut_of,
-    deadline_of,
-    directive_for,
-    fallback_of,
     grammar_of,
     id_for,
-    min_precision_of,
-    priority_of,
     stops_of,
+    terms_of,
     token_stops_of,
     usage_out,
 )
@@ -131,7 +127,6 @@ def to_generation(request: ChatRequest, exchange: Exchange) -> GenerationRequest
         raise InvalidRequest("max_tokens and max_completion_tokens mean the same; send only one", param="max_tokens")
     continues = bool(request.continue_final_message) or any(message.prefix for message in request.messages)
     return GenerationRequest(
-        request_id=exchange.request_id,
         model=request.model,
         messages=messages_of(request.messages, continues=continues),
         continues=continues,
@@ -150,13 +145,7 @@ def to_generation(request: ChatRequest, exchange: Exchange) -> GenerationRequest
         grammar=grammar_of(request.response_format),
         ignore_eos=bool(request.ignore_eos),
         lookup=request.lookup is not False,
-        priority=priority_of(exchange),
-        urgency=exchange.urgency,
-        deadline_s=deadline_of(exchange),
-        min_precision=min_precision_of(exchange),
-        fallback=fallback_of(exchange),
-        cache=directive_for(exchange),
-        arrival=exchange.arrival,
+        **terms_of(exchange),
         template_options=template_options(request.chat_template_kwargs, request.reasoning_effort),
     )
 

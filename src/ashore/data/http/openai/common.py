@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import TypedDict
 
 import msgspec
 
@@ -25,7 +26,7 @@ from ashore.data.http.openai.types import (
     Sampled,
     TextFormat,
 )
-from ashore.data.path import ChoiceEnded, Usage
+from ashore.data.path import Arrival, ChoiceEnded, Urgency, Usage
 from ashore.data.precision import FALLBACK, MIN_PRECISION, may_fall_back, min_precision
 
 
@@ -153,6 +154,37 @@ def prompts_of(inputs: Inputs, param: str) -> list[str | tuple[int, ...]]:
     raise InvalidRequest(f"{param} mixes texts and token ids", hint="send only texts or only token ids", param=param)
 
 
+class Terms(TypedDict):
+    """The fields of a GenerationRequest that no body has: they stand in the headers, or are known of the call."""
+
+    request_id: RequestId
+    priority: int
+    urgency: Urgency
+    deadline_s: float | None
+    min_precision: str
+    fallback: bool
+    cache: Directive
+    arrival: Arrival
+
+
+def terms_of(exchange: Exchange) -> Terms:
+    """Return the terms of a request, whichever API it came by.
+
+    Raises:
+        InvalidRequest: a header is malformed.
+    """
+    return Terms(
+        request_id=exchange.request_id,
+        priority=priority_of(exchange),
+        urgency=exchange.urgency,
+        deadline_s=deadline_of(exchange),
+        min_precision=min_precision(exchange.headers.get(MIN_PRECISION.encode(), b"").decode("latin-1")),
+        fallback=may_fall_back(exchange.headers.get(FALLBACK.encode(), b"").decode("latin-1")),
+        cache=_directive_for(exchange),
+        arrival=exchange.arrival,
+    )
+
+
 def priority_of(exchange: Exchange) -> int:
     """Return the value of `x-ashore-priority`, 0 without it.
 
@@ -188,25 +220,7 @@ def deadline_of(exchange: Exchange) -> float | None:
     return milliseconds / 1e3
 
 
-def min_precision_of(exchange: Exchange) -> str:
-    """Return the value of `x-ashore-min-precision`, empty without it.
-
-    Raises:
-        InvalidRequest: it is not the name of a precision.
-    """
-    return min_precision(exchange.headers.get(MIN_PRECISION.encode(), b"").decode("latin-1"))
-
-
-def fallback_of(exchange: Exchange) -> bool:
-    """Return whether another alias may answer, as `x-ashore-fallback` says; `off`: it may not.
-
-    Raises:
-        InvalidRequest: it is another word.
-    """
-    return may_fall_back(exchange.headers.get(FALLBACK.encode(), b"").decode("latin-1"))
-
-
-def directive_for(exchange: Exchange) -> Directive:
+def _directive_for(exchange: Exchange) -> Directive:
     """Return the cache directive of `Cache-Control` and `x-ashore-cache` (`use`, `off`).
 
     Raises:

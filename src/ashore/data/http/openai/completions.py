@@ -16,15 +16,11 @@ from ashore.data.http.openai.common import (
     asked_sampling,
     cut_json,
     cut_of,
-    deadline_of,
-    directive_for,
-    fallback_of,
     grammar_of,
     id_for,
-    min_precision_of,
-    priority_of,
     prompts_of,
     stops_of,
+    terms_of,
     token_stops_of,
     usage_out,
 )
@@ -118,7 +114,6 @@ def to_generations(request: CompletionRequest, exchange: Exchange) -> list[Gener
         )
     return [
         GenerationRequest(
-            request_id=exchange.request_id,
             model=request.model,
             prompt=prompt,
             sampling=asked_sampling(request),
@@ -136,13 +131,7 @@ def to_generations(request: CompletionRequest, exchange: Exchange) -> list[Gener
             echo=bool(request.echo),
             ignore_eos=bool(request.ignore_eos),
             lookup=request.lookup is not False,
-            priority=priority_of(exchange),
-            urgency=exchange.urgency,
-            deadline_s=deadline_of(exchange),
-            min_precision=min_precision_of(exchange),
-            fallback=fallback_of(exchange),
-            cache=directive_for(exchange),
-            arrival=exchange.arrival,
+            **terms_of(exchange),
         )
         for prompt in prompts
     ]

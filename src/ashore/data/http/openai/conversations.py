@@ -13,14 +13,13 @@ from ashore.core.errors import NotFound
 from ashore.core.wanted import check_wanted
 from ashore.data.authority import STORED_REMOVE, STORED_SHOW, Principal
 from ashore.data.http.dialect import Dialect, Reader, Said
-from ashore.data.http.exchange import Exchange
+from ashore.data.http.exchange import JSON, Exchange
 from ashore.data.http.openai.dialects import adapt_items
 from ashore.data.http.openai.paging import ends_of, page_of
 from ashore.data.http.openai.responses_parse import item_of, listed, messages_of, stored_item
 from ashore.data.http.openai.responses_render import ID_PREFIXES
 from ashore.data.http.openai.responses_types import Item, ItemList, Metadata
 from ashore.data.http.stored import may, models_of, read_out
-from ashore.data.http.streaming import JSON
 from ashore.data.jobs import Conversation, KeptItem, head_of, new_id, page_length
 from ashore.kit.call import Actor
 
@@ -110,13 +109,13 @@ async def create(app: HttpApp, exchange: Exchange, principal: Principal) -> None
     )
     most = desk.quotas.most("stored_bytes", made.tenant)
     kept = await desk.call(lambda: desk.conversations.create(made, items, most_bytes=most))
-    await exchange.respond(200, [JSON], _encode(conversation_out(kept)))
+    await exchange.respond_json(conversation_out(kept))
 
 
 async def retrieve(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
     """`GET /v1/conversations/{id}`."""
     found = await find_conversation(app, exchange, exchange.argument, principal)
-    await exchange.respond(200, [JSON], _encode(conversation_out(found)))
+    await exchange.respond_json(conversation_out(found))
 
 
 async def update(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
@@ -133,14 +132,14 @@ async def update(app: HttpApp, exchange: Exchange, principal: Principal) -> None
     )
     if changed is None:
         raise _gone(exchange.argument)
-    await exchange.respond(200, [JSON], _encode(conversation_out(changed)))
+    await exchange.respond_json(conversation_out(changed))
 
 
 async def delete(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
     """`DELETE /v1/conversations/{id}`, with its items."""
     found = await find_conversation(app, exchange, exchange.argument, principal, action=STORED_REMOVE)
     await app.desk.call(lambda: app.desk.conversations.delete(found.conversation_id))
-    await exchange.respond(200, [JSON], _encode(ConversationDeleted(id=found.conversation_id)))
+    await exchange.respond_json(ConversationDeleted(id=found.conversation_id))
 
 
 async def add_items(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
@@ -201,7 +200,7 @@ async def remove_item(app: HttpApp, exchange: Exchange, principal: Principal) ->
     found = await find_conversation(app, exchange, whose, principal, action=STORED_REMOVE)
     if not await app.desk.call(lambda: app.desk.conversations.remove(found.conversation_id, which)):
         raise _no_item(which, whose)
-    await exchange.respond(200, [JSON], _encode(conversation_out(found)))
+    await exchange.respond_json(conversation_out(found))
 
 
 async def find_conversation(

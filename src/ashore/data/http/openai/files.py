@@ -12,7 +12,7 @@ from ashore.core.errors import InvalidRequest, NotFound
 from ashore.core.visible import first_hidden
 from ashore.core.wholenumber import whole_number
 from ashore.data.authority import STORED_REMOVE, STORED_SHOW, Principal
-from ashore.data.http.exchange import Exchange
+from ashore.data.http.exchange import JSON, Exchange
 from ashore.data.http.multipart import Data, FormReader, Part, boundary_of
 from ashore.data.http.openai.paging import ends_of, page_of
 from ashore.data.http.stored import may, models_of, shown
@@ -33,7 +33,6 @@ SHORTEST_LIFE_S: Final = 3600
 LONGEST_LIFE_S: Final = 30 * 86_400
 
 _encode = msgspec.json.Encoder().encode
-JSON: Final = (b"content-type", b"application/json")
 
 
 class FileOut(msgspec.Struct, frozen=True, kw_only=True):
@@ -87,7 +86,7 @@ async def upload(app: HttpApp, exchange: Exchange, principal: Principal) -> None
         if not whole and taken.file is not None:
             gone = taken.file.file_id
             await desk.call(lambda: desk.files.delete(gone))
-    await exchange.respond(200, [JSON], _encode(file_out(file)))
+    await exchange.respond_json(file_out(file))
 
 
 class _Upload:
@@ -218,7 +217,7 @@ async def list_files(app: HttpApp, exchange: Exchange, principal: Principal) -> 
 async def retrieve(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
     """`GET /v1/files/{id}`."""
     file = await find_file(app, exchange.argument, principal)
-    await exchange.respond(200, [JSON], _encode(file_out(file)))
+    await exchange.respond_json(file_out(file))
 
 
 async def content(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
@@ -240,7 +239,7 @@ async def delete(app: HttpApp, exchange: Exchange, principal: Principal) -> None
     """`DELETE /v1/files/{id}`."""
     file = await find_file(app, exchange.argument, principal, action=STORED_REMOVE)
     await app.desk.call(lambda: app.desk.files.delete(file.file_id))
-    await exchange.respond(200, [JSON], _encode(FileDeleted(id=file.file_id)))
+    await exchange.respond_json(FileDeleted(id=file.file_id))
 
 
 async def find_file(app: HttpApp, file_id: str, principal: Principal, *, action: str = STORED_SHOW) -> StoredFile:

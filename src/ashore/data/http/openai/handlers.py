@@ -5,19 +5,16 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-import msgspec
-
 from ashore.core.errors import UnknownModel
 from ashore.core.nearest import did_you_mean
 from ashore.data.authority import Principal
-from ashore.data.http.exchange import Exchange
+from ashore.data.http.exchange import JSON, Exchange
 from ashore.data.http.openai.chat import ChatChunks, free_text_names, render_chat, to_generation
 from ashore.data.http.openai.common import deadline_of, priority_of, prompts_of
 from ashore.data.http.openai.completions import CompletionChunks, render_completion, to_generations
 from ashore.data.http.openai.dialects import CHAT_READER, COMPLETION_READER, EMBEDDING_READER
 from ashore.data.http.openai.embeddings import ModelList, model_out, render_embeddings
 from ashore.data.http.streaming import (
-    JSON,
     answer_headers,
     cut_headers,
     num_chars,
@@ -29,8 +26,6 @@ from ashore.data.http.streaming import (
 
 if TYPE_CHECKING:
     from ashore.data.http.app import HttpApp
-
-_encode = msgspec.json.Encoder().encode
 
 
 async def chat(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
@@ -120,9 +115,7 @@ async def embeddings(app: HttpApp, exchange: Exchange, principal: Principal) -> 
 
 async def models(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
     """`GET /v1/models`."""
-    await exchange.respond(
-        200, [JSON], _encode(ModelList(data=[model_out(card) for card in app.serving.models(principal)]))
-    )
+    await exchange.respond_json(ModelList(data=[model_out(card) for card in app.serving.models(principal)]))
 
 
 async def model(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
@@ -133,4 +126,4 @@ async def model(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
         raise UnknownModel(
             f"no model is called {alias[:100]!r} here", hint=did_you_mean(alias[:100], cards), param="model"
         )
-    await exchange.respond(200, [JSON], _encode(model_out(cards[alias])))
+    await exchange.respond_json(model_out(cards[alias]))

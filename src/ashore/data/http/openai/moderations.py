@@ -13,9 +13,8 @@ from ashore.data.authority import Principal
 from ashore.data.bounds import MOST_TEXTS
 from ashore.data.guard import ListSet
 from ashore.data.http.dialect import Dialect, Reader
-from ashore.data.http.exchange import Exchange
+from ashore.data.http.exchange import JSON, Exchange
 from ashore.data.http.openai.common import id_for
-from ashore.data.http.streaming import JSON
 
 if TYPE_CHECKING:
     from ashore.data.http.app import HttpApp

@@ -13,11 +13,11 @@ from ashore.core.errors import InvalidRequest
 from ashore.data.authority import Principal
 from ashore.data.bounds import MOST_TEXTS
 from ashore.data.http.dialect import Dialect, Reader
-from ashore.data.http.exchange import Exchange
+from ashore.data.http.exchange import JSON, Exchange
 from ashore.data.http.openai.common import deadline_of, id_for, priority_of
 from ashore.data.http.openai.embeddings import only_one
 from ashore.data.http.openai.types import Name
-from ashore.data.http.streaming import JSON, standing_headers
+from ashore.data.http.streaming import standing_headers
 from ashore.data.path import Asked, Judged
 
 if TYPE_CHECKING:

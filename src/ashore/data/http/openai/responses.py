@@ -16,7 +16,7 @@ from ashore.core.nearest import did_you_mean
 from ashore.core.wholenumber import whole_number
 from ashore.data.authority import INFER, STORED_REMOVE, STORED_SHOW, Principal
 from ashore.data.http.desk import RESPONSE_KIND, new_call
-from ashore.data.http.exchange import Exchange
+from ashore.data.http.exchange import JSON, Exchange
 from ashore.data.http.openai.common import deadline_of
 from ashore.data.http.openai.conversations import append, find_conversation, kept_items, kept_output, messages_in
 from ashore.data.http.openai.dialects import RESPONSES_READER
@@ -36,7 +36,7 @@ from ashore.data.http.openai.responses_types import (
     Status,
 )
 from ashore.data.http.stored import find_job, read_out
-from ashore.data.http.streaming import JSON, Answering, answer_headers, standing_headers, stream_answer
+from ashore.data.http.streaming import Answering, answer_headers, standing_headers, stream_answer
 from ashore.data.jobs import PAGE_BYTES, Call, Conversation, Job, NewJob, Reply, new_id
 from ashore.data.path import ChoiceEnded, Delta, GenerationRequest, Hear, ServingEvent, Started, Usage
 from ashore.data.underway import Hold, made_whole
@@ -314,7 +314,7 @@ async def delete(app: HttpApp, exchange: Exchange, principal: Principal) -> None
     """`DELETE /v1/responses/{id}`; one that has not ended is cancelled first."""
     job = await find_job(app, exchange.argument, principal, kinds=KINDS, action=STORED_REMOVE)
     await app.desk.call(lambda: app.desk.queue.delete(job.job_id))
-    await exchange.respond(200, [JSON], _encode(ResponseDeleted(id=job.job_id)))
+    await exchange.respond_json(ResponseDeleted(id=job.job_id))
 
 
 async def input_items(app: HttpApp, exchange: Exchange, principal: Principal) -> None:

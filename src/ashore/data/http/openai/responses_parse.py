@@ -12,16 +12,11 @@ from ashore.core.chat import Message, ToolCall, ToolSpec
 from ashore.core.errors import InvalidRequest, UnknownField
 from ashore.core.sampling import left_out, sampling_of
 from ashore.data.bounds import MOST_TOOL_NAME_CHARS
-from ashore.data.decode import decode
 from ashore.data.engines import Grammar
 from ashore.data.http.exchange import Exchange
 from ashore.data.http.openai.common import (
-    deadline_of,
-    directive_for,
-    fallback_of,
     grammar_of,
-    min_precision_of,
-    priority_of,
+    terms_of,
 )
 from ashore.data.http.openai.responses_types import (
     CustomCallItem,
@@ -42,6 +37,7 @@ from ashore.data.http.openai.responses_types import (
 from ashore.data.http.openai.types import JsonSchemaFormat, JsonSchemaSpec
 from ashore.data.http.tools import free_arguments, free_text_tool, tool_spec
 from ashore.data.path import GenerationRequest
+from ashore.kit.decode import decode
 
 _encode = msgspec.json.Encoder().encode
 ITEM_TYPES: Final[dict[str, type[msgspec.Struct]]] = {
@@ -177,7 +173,6 @@ def to_generation(request: ResponsesRequest, exchange: Exchange, history: Sequen
     tools = offered_tools(request)
     names = {(one.namespace, one.tool.name): name for name, one in tools.items()}
     return GenerationRequest(
-        request_id=exchange.request_id,
         model=request.model,
         messages=(*system, *history, *messages_of(items_of(request), names)),
         tools=tuple(_tool(name, one.tool) for name, one in tools.items()),
@@ -188,13 +183,7 @@ def to_generation(request: ResponsesRequest, exchange: Exchange, history: Sequen
         max_tokens=request.max_output_tokens,
         top_logprobs=_top_logprobs(request),
         grammar=_grammar(request),
-        priority=priority_of(exchange),
-        urgency=exchange.urgency,
-        deadline_s=deadline_of(exchange),
-        min_precision=min_precision_of(exchange),
-        fallback=fallback_of(exchange),
-        cache=directive_for(exchange),
-        arrival=exchange.arrival,
+        **terms_of(exchange),
         template_options=_template_options(request),
     )
 

@@ -12,12 +12,11 @@ from ashore.core.errors import InvalidRequest
 from ashore.data.authority import Principal
 from ashore.data.bounds import MOST_MESSAGES, MOST_TOOLS
 from ashore.data.http.dialect import Dialect, Reader
-from ashore.data.http.exchange import Exchange
+from ashore.data.http.exchange import JSON, Exchange
 from ashore.data.http.openai.chat import messages_of, template_options, tool_of
 from ashore.data.http.openai.dialects import ANYWHERE
 from ashore.data.http.openai.embeddings import only_one
 from ashore.data.http.openai.types import MOST_INPUTS, ChatMessage, Name, TokenId, ToolIn
-from ashore.data.http.streaming import JSON
 from ashore.data.path import GenerationRequest, Tokenized
 
 if TYPE_CHECKING:
@@ -150,7 +149,7 @@ async def tokenizer_info(app: HttpApp, exchange: Exchange, principal: Principal)
         chat_template=text.template_source or None,
         model_max_length=context_tokens,
     )
-    await exchange.respond(200, [JSON], _encode(answer))
+    await exchange.respond_json(answer)
 
 
 async def detokenize(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
@@ -159,4 +158,4 @@ async def detokenize(app: HttpApp, exchange: Exchange, principal: Principal) -> 
     model = request.model or only_one("models", app.serving.models(principal), "see GET /v1/models")
     exchange.model = model[:64]
     text = await app.serving.tokens.decode(model, request.tokens, principal)
-    await exchange.respond(200, [JSON], _encode(DetokenizeOut(prompt=text)))
+    await exchange.respond_json(DetokenizeOut(prompt=text))
