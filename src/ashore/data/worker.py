@@ -18,7 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 from ashore.core.clock import Clock, SystemClock
 from ashore.core.kinds import EngineKind
@@ -72,6 +72,9 @@ from ashore.kit.processes.entry import run_process
 from ashore.kit.recorder import Recorder
 from ashore.kit.rooms import SERVE, Context, Rooms, data_rooms
 
+if TYPE_CHECKING:
+    from ashore.data.grpc import GrpcServer
+
 log = logging.getLogger("ashore.worker")
 
 ASIDE_THREADS = 2
@@ -87,18 +90,6 @@ runs any more is missed much sooner."""
 CONNECTED_S = 1.0
 """How long a worker that begins lets those wait that ask already, until its hosts have greeted. One that comes back
 while they are there would tell its first clients that the model is loading."""
-
-
-class BesideHttp(Protocol):
-    """A second server in the same loop: gRPC."""
-
-    async def start(self) -> None:
-        """Start accepting connections."""
-        ...
-
-    async def stop(self, grace_s: float) -> None:
-        """Stop accepting; running calls have `grace_s` to end."""
-        ...
 
 
 def waits_for_turns(kinds: Collection[EngineKind]) -> bool:
@@ -234,7 +225,7 @@ async def serve(
     app.start()
     for server in servers:
         server.start()
-    beside: BesideHttp | None = None
+    beside: GrpcServer | None = None
     if where.grpc is not None:
         from ashore.data.grpc import GrpcServer
 

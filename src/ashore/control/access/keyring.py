@@ -10,6 +10,7 @@ from typing import Final
 from ashore.control.access.ownkeys import MOST_OWN, keep_own_rights, keep_within, own_span, replaced_span
 from ashore.core.errors import Conflict, InvalidRequest, NotFound, PermissionDenied
 from ashore.core.nearest import did_you_mean
+from ashore.core.principal import WIDE, KeyScope
 from ashore.data.authority import Account, KeyRecord, check_title, sql
 from ashore.data.authority.actions import (
     ACCESS_READ,
@@ -21,7 +22,6 @@ from ashore.data.authority.actions import (
 )
 from ashore.data.authority.acts import MAX_PAGE, Actor, Acts, Desk, is_officer, page_of
 from ashore.data.authority.keys import PREFIX_CHARS, digest_of, new_key
-from ashore.data.authority.model import WIDE, KeyScope
 
 LONGEST_OVERLAP_S: Final = 30 * 86_400
 LONGEST_LIFE_S: Final = 10 * 366 * 86_400

@@ -15,11 +15,11 @@ from ashore.control.sessions.locks import Tries
 from ashore.control.sessions.sql import LocalAccount, SessionRow
 from ashore.core.errors import Conflict, NotFound, PermissionDenied
 from ashore.core.nearest import did_you_mean
+from ashore.core.principal import WIDE
 from ashore.data.authority import SYSTEM, Account, Actor, Acts, KeyRecord
 from ashore.data.authority import sql as access_sql
 from ashore.data.authority.actions import ACCESS_READ, ACCESS_WRITE, ROLE_GRANT
 from ashore.data.authority.acts import Desk, page_of
-from ashore.data.authority.model import WIDE
 from ashore.data.authority.roles import AUDITOR
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from ashore.control.sessions.rules import weakness_of
 from ashore.control.sessions.sql import LocalAccount
 from ashore.control.sessions.steps import MOST_NAME_CHARS, MOST_PASSWORD_CHARS, Fields, Steps, going
 from ashore.core.errors import AshoreError, InvalidRequest, PermissionDenied, Unauthenticated
-from ashore.data.authority.model import WIDE
+from ashore.core.principal import WIDE
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection

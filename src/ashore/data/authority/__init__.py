@@ -4,6 +4,7 @@ Owns: the form, storage and comparison of keys, the names of actions, which rule
 requests, HTTP headers, and what a right protects (each use case checks its own).
 """
 
+from ashore.core.principal import DEFAULT_TENANT, NOBODY, KeyScope, Principal
 from ashore.data.authority.actions import ACTIONS, INFER, KEY_CREATE_OWN, STORED_REMOVE, STORED_SHOW
 from ashore.data.authority.acts import SYSTEM, Actor, Acts, Desk, is_officer
 from ashore.data.authority.authority import Compiled, Decision, PolicyAuthority, raised_by, withheld
@@ -14,7 +15,6 @@ from ashore.data.authority.jwt import Issuer, JwtVerifier, check_issuer
 from ashore.data.authority.keyfile import make_first_key, read_first_key
 from ashore.data.authority.keys import digest_of, looks_like_key, new_key
 from ashore.data.authority.memory import KeyTable, OpenDoor
-from ashore.data.authority.model import DEFAULT_TENANT, NOBODY, KeyScope, Principal
 from ashore.data.authority.names import SqlNames
 from ashore.data.authority.onbehalf import OURSELVES, OnBehalf, make_internal_token, read_internal_token
 from ashore.data.authority.policy import (

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Final, TypeVar
 from ashore.core.clock import Clock
 from ashore.core.errors import AshoreError, Conflict, PermissionDenied
 from ashore.core.ids import TenantId
+from ashore.core.principal import Principal
 from ashore.data.authority import sql
 from ashore.data.authority.actions import ROLE_GRANT
 from ashore.data.authority.authority import Compiled, raised_by, refusal
 from ashore.data.authority.consents import counting
-from ashore.data.authority.model import Principal
 from ashore.data.authority.offices import CONSENT_S, Standing, bootstrap_hint, lost_between, roles_gained, standing_of
 from ashore.data.authority.policy import check_separation
 from ashore.data.authority.records import Account

@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
 from ashore.core.errors import PermissionDenied
+from ashore.core.principal import WIDE, KeyScope, Principal
 from ashore.data.authority.actions import ACTIONS, matches_action
-from ashore.data.authority.model import WIDE, KeyScope, Principal
 from ashore.data.authority.policy import Policy, Role, Rule
 from ashore.data.authority.roles import BUILT_IN, office_role
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ashore.core.errors import AshoreError, PermissionDenied, TooManyAttempts, Unauthenticated
-from ashore.data.authority.model import NOBODY, Principal
+from ashore.core.principal import NOBODY, Principal
 from ashore.kit.recorder import Act
 
 

@@ -13,8 +13,8 @@ from typing import Final
 from urllib.parse import parse_qsl
 
 from ashore.core.errors import PermissionDenied, Unauthenticated
+from ashore.core.principal import WIDE, KeyScope, Principal, PrincipalKind
 from ashore.data.authority.keys import PREFIX_CHARS
-from ashore.data.authority.model import WIDE, KeyScope, Principal, PrincipalKind
 from ashore.data.authority.records import Account, KeyRecord, Tenant
 from ashore.data.authority.roles import DEVELOPER, FIRST_KEY, INTERNAL, VIEWER
 

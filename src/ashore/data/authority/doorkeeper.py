@@ -7,10 +7,10 @@ from typing import Final, Protocol
 
 from ashore.core.clock import Clock
 from ashore.core.errors import Unauthenticated
+from ashore.core.principal import Principal
 from ashore.data.authority.directory import Claims, Directory
 from ashore.data.authority.guessing import Guesses
 from ashore.data.authority.keys import MAX_TOKEN_CHARS
-from ashore.data.authority.model import Principal
 from ashore.kit.recorder import Act, Recorder
 
 MAX_REMEMBERED: Final = 100_000

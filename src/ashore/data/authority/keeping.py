@@ -15,13 +15,13 @@ from typing import Final
 
 from ashore.core.clock import Clock
 from ashore.core.errors import AshoreError
+from ashore.core.principal import Principal
 from ashore.data.authority import sql as access_sql
 from ashore.data.authority.authority import PolicyAuthority
 from ashore.data.authority.directory import Directory
 from ashore.data.authority.doorkeeper import Doorkeeper, TokenVerifier
 from ashore.data.authority.keyfile import read_first_key
 from ashore.data.authority.memory import KeyTable, OpenDoor
-from ashore.data.authority.model import Principal
 from ashore.data.authority.ports import Authenticator
 from ashore.data.authority.sql import KEYS_EPOCH, POLICY_EPOCH
 from ashore.kit.recorder import Recorder

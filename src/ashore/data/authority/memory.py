@@ -6,9 +6,9 @@ from collections.abc import Iterable
 from typing import Final
 
 from ashore.core.errors import Unauthenticated
+from ashore.core.principal import DEFAULT_TENANT, Principal
 from ashore.data.authority.directory import FIRST_KEY_IS
 from ashore.data.authority.keys import MAX_TOKEN_CHARS, KeyDigest, digest_of
-from ashore.data.authority.model import DEFAULT_TENANT, Principal
 from ashore.data.authority.roles import DEVELOPER, FIRST_KEY, VIEWER
 
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
+from ashore.core.principal import DEFAULT_TENANT, Principal
 from ashore.data.authority import sql
 from ashore.data.authority.actions import (
     ACCESS_WRITE,
@@ -20,7 +21,6 @@ from ashore.data.authority.actions import (
     offices_of,
 )
 from ashore.data.authority.authority import Compiled
-from ashore.data.authority.model import DEFAULT_TENANT, Principal
 from ashore.data.authority.policy import Binding, Policy, Role
 from ashore.data.authority.records import FIRST_KEY_ID, Account
 from ashore.data.authority.roles import BUILT_IN, FIRST_KEY, OFFICERS, SECURITY_OFFICER

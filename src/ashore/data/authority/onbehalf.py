@@ -13,8 +13,8 @@ from urllib.parse import unquote
 
 from ashore.core.errors import InvalidRequest, InvalidSpec
 from ashore.core.ids import TenantId
+from ashore.core.principal import Principal
 from ashore.data.authority.keys import KeyDigest, digest_of, new_key
-from ashore.data.authority.model import Principal
 from ashore.data.authority.roles import DEVELOPER, INTERNAL
 from ashore.kit.wholefile import write_whole
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from ashore.core.principal import Principal
 from ashore.data.authority.authority import Decision
-from ashore.data.authority.model import Principal
 
 
 class Authenticator(Protocol):

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Final, Literal
 
 from ashore.core.ids import TenantId
-from ashore.data.authority.model import WIDE, KeyScope, Principal
+from ashore.core.principal import WIDE, KeyScope, Principal
 
 AccountKind = Literal["user", "service"]
 

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from typing import Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from ashore.core.behind import Behind, nothing_behind
 from ashore.core.errors import BudgetExceeded
+from ashore.core.principal import Principal
 from ashore.data.authority.budgets.ledger import MappedLedger
 from ashore.data.authority.budgets.model import UNBOUND, Asker, BudgetRule, Kind, Standing
 from ashore.data.authority.budgets.ports import Hold, Line, Part, Short
 from ashore.data.authority.budgets.rulebook import RuleBook, Sheet
 from ashore.data.authority.budgets.standing import refusal, standing_of
-from ashore.data.authority.model import Principal
 from ashore.kit.recorder import Act, Recorder
+
+if TYPE_CHECKING:
+    from ashore.data.authority.budgets.lender import MachineLender
 
 _T = TypeVar("_T")
 _T_co = TypeVar("_T_co", covariant=True)
@@ -24,18 +27,6 @@ class Attempt(Protocol[_T_co]):
     """Reserves or charges a request in a ledger."""
 
     def __call__(self, ledger: MappedLedger, sheet: Sheet) -> _T_co: ...
-
-
-class Lender(Protocol):
-    """Leases more of a window for this machine, if several machines share it."""
-
-    async def fit(self, attempt: Callable[[MappedLedger], _T], undo: Callable[[_T], None]) -> _T:
-        """Return the result of an attempt, after leasing more of any count that is short; one round at most.
-
-        Raises:
-            Short: a count has too little left on all machines.
-        """
-        ...
 
 
 class Reserved:
@@ -83,7 +74,7 @@ class LedgerBudgets:
         *,
         rules: Iterable[BudgetRule] = (),
         hits_cost_tokens: bool = False,
-        lender: Lender | None = None,
+        lender: MachineLender | None = None,
         behind: Behind = nothing_behind,
     ) -> None:
         """Create them. Models that `behind` returns for an alias count for their own budgets, too."""

@@ -10,16 +10,16 @@ import asyncio
 import itertools
 import random
 import time
-from collections.abc import AsyncIterator
-from typing import Final, Protocol
+from typing import Final
 
 import msgspec
 
 from ashore.core.errors import EngineFailed
 from ashore.core.ids import OrderId
 from ashore.core.sampling import Sampling
+from ashore.data.engines.client import HostClient
 from ashore.data.engines.failures import error_of
-from ashore.data.engines.model import EngineEvent, EngineInfo, Failed, Finished, GenerateOrder, Token
+from ashore.data.engines.model import Failed, Finished, GenerateOrder, Token
 from ashore.data.engines.tuning.model import MANY_STREAMS, Round
 from ashore.data.engines.tuning.rules import tokens_for
 
@@ -29,17 +29,6 @@ FIRST_TOKEN_TRIES: Final = 3
 WARM_UP_TOKENS: Final = 8
 STREAM_TARGET_S: Final = 1.0
 """A single stream of a round should last about this long."""
-
-Event = EngineEvent
-
-
-class Generates(Protocol):
-    """The part of a host's client that measuring needs."""
-
-    @property
-    def info(self) -> EngineInfo: ...
-
-    def generate(self, order: GenerateOrder) -> AsyncIterator[Event]: ...
 
 
 class Timed(msgspec.Struct, frozen=True, kw_only=True):
@@ -60,7 +49,7 @@ class Timed(msgspec.Struct, frozen=True, kw_only=True):
 class Measurer:
     """Takes rounds from one loaded engine."""
 
-    def __init__(self, client: Generates, *, seed: int = 0) -> None:
+    def __init__(self, client: HostClient, *, seed: int = 0) -> None:
         self._client = client
         self._draw = random.Random(seed)
         self._serial = itertools.count()
