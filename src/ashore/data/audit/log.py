@@ -35,10 +35,8 @@ from ashore.kit.state import after_commit
 
 GATHER_S: Final = 0.02
 """How long a batch grows before it is written; with write and sync, well within 50 ms."""
-BOUND_S: Final = 0.05
-"""In batched mode a record is on disk within this time."""
 PATIENCE_S: Final = 2.0
-"""Once a record has waited so long, the bound is missed, and new requests are refused."""
+"""Once a record has waited so long, new requests are refused."""
 RETRY_S: Final = 0.5
 MOST_BATCH: Final = 4_096
 MOST_WAITING: Final = 200_000
@@ -57,19 +55,6 @@ class LogOptions:
     keeps_content: bool = False
     gather_s: float = GATHER_S
     patience_s: float = PATIENCE_S
-
-
-@dataclass(slots=True, kw_only=True)
-class LogStats:
-    """Statistics of a process's log."""
-
-    records: int = 0
-    batches: int = 0
-    longest_s: float = 0.0
-    """Longest time from a record to its being on disk."""
-    late: int = 0
-    """Records that took longer than the bound."""
-    last_fault: str = ""
 
 
 class Sealer(Protocol):
@@ -113,7 +98,6 @@ class AuditLog:
         self._waiting_since = 0.0
         """When the oldest unwritten record was queued; 0: none."""
         self._head = writer.head
-        self.stats = LogStats()
         self._runs = False
         """Whether the writing thread runs."""
         self._thread = threading.Thread(target=self._run, name="audit", daemon=True)
@@ -310,7 +294,7 @@ class AuditLog:
                     continue
                 if self._fault is None:
                     log.error("%s (%s)", fault.message, fault.hint)
-                self._fault, self.stats.last_fault = fault, fault.message
+                self._fault = fault
                 _tell(waiters, fault)
                 waiters = []
             except Exception as fault:  # outermost loop: a record that breaks the writer stops the service
@@ -326,10 +310,6 @@ class AuditLog:
             log.warning("the audit log can be written again")
             self._fault = None
         self._head = self._writer.head
-        if drafts:
-            self.stats.records += len(drafts)
-            self.stats.batches += 1
-            self._measure(drafts)
         _tell(waiters, None)
         self._waiting_since = time.monotonic() if self._queue else 0.0
 
@@ -338,13 +318,6 @@ class AuditLog:
         if sealer is not None:
             drafts = [_with_ciphertext(draft, sealer) for draft in drafts]
         self._writer.append(drafts)
-
-    def _measure(self, drafts: list[Draft]) -> None:
-        now_us = _monotonic_ns() // 1000
-        self.stats.longest_s = max(self.stats.longest_s, (now_us - drafts[0].mono_us) / 1e6)
-        due_us = now_us - int(BOUND_S * 1e6)
-        if drafts[0].mono_us < due_us:
-            self.stats.late += sum(draft.mono_us < due_us for draft in drafts)
 
     def _late(self, waited_s: float) -> AuditUnavailable:
         if self._fault is not None:
