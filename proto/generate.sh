@@ -5,11 +5,9 @@ here="$(cd "$(dirname "$0")" && pwd)"
 out="${1:-$here/../src/ashore/data/grpc/gen}"
 python="${PYTHON:-$here/../.venv/bin/python}"
 mkdir -p "$out"
-"$python" -m grpc_tools.protoc -I"$here" --python_out="$out" --pyi_out="$out" --grpc_python_out="$out" \
+"$python" -m grpc_tools.protoc -I"$here" --python_out="$out" --pyi_out="$out" \
   "$here"/ashore/v1/inference.proto
 "$python" -m grpc_tools.protoc -I"$here" --python_out="$out" --pyi_out="$out" "$here"/ashore/v1/status.proto
-# The generated modules import each other by the folder of the proto file; ours lie beside each other.
+# They come in the folder of the proto file; ours lie beside each other.
 mv "$out"/ashore/v1/* "$out"/
 rmdir "$out"/ashore/v1 "$out"/ashore
-sed -i.bak "s/^from ashore\\.v1 import inference_pb2/from ashore.data.grpc.gen import inference_pb2/" "$out/inference_pb2_grpc.py"
-rm "$out/inference_pb2_grpc.py.bak"

@@ -17,10 +17,10 @@ import anthropic
 import grpc
 import httpx
 import openai
+from benchmarks.inference_stub import InferenceStub
 from benchmarks.trace.model import Ask, Attempt, Outcome
 
 from ashore.data.grpc.gen import inference_pb2 as pb
-from ashore.data.grpc.gen import inference_pb2_grpc
 
 sdk_http: Any = httpx
 with suppress(ImportError):
@@ -232,7 +232,7 @@ class Grpc:
         options = [("grpc.max_reconnect_backoff_ms", 1000)]
         self._channel = grpc.secure_channel(setting.host, credentials, options=options)
         close.callback(self._channel.close)
-        self._stub = inference_pb2_grpc.InferenceStub(self._channel)
+        self._stub = InferenceStub(self._channel)
 
     def ask(self, question: str, seen: Seen) -> None:
         generation = pb.Generation(

@@ -16,10 +16,10 @@ from typing import Any
 
 import grpc
 import pytest
+from benchmarks.inference_stub import InferenceStub
 from served import Served, owner_key
 
 from ashore.data.grpc.gen import inference_pb2 as pb
-from ashore.data.grpc.gen import inference_pb2_grpc
 
 CONFIG = """\
 [[model]]
@@ -116,7 +116,7 @@ def test_a_precision_that_the_model_lacks_is_refused(house: Served, key: str) ->
 
 def test_a_grpc_client_has_a_floor_too(house: Served, key: str) -> None:
     with grpc.insecure_channel(house.grpc_address) as channel:
-        stub = inference_pb2_grpc.InferenceStub(channel)
+        stub = InferenceStub(channel)
 
         def told(number: int, least: str) -> str:
             message = pb.Message(role=pb.ROLE_USER, content=f"over grpc {number:02d} " * 5)

@@ -11,12 +11,12 @@ from typing import Any
 
 import grpc
 import pytest
+from benchmarks.inference_stub import InferenceStub
 from commands import run_command
 from served import Served, owner_key, start_served
 from tiny_head import ROW, WEIGHTS, sealed_row, write_head
 
 from ashore.data.grpc.gen import inference_pb2 as pb
-from ashore.data.grpc.gen.inference_pb2_grpc import InferenceStub
 
 
 @pytest.fixture(scope="module")

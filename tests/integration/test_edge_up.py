@@ -20,6 +20,7 @@ import grpc
 import httpx
 import openai
 import pytest
+from benchmarks.inference_stub import InferenceStub
 from commands import run_command
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
@@ -29,7 +30,7 @@ from served import Served
 from waiting import eventually
 
 from ashore.data.grpc.gen import inference_pb2 as pb
-from ashore.data.grpc.gen import inference_pb2_grpc, status_pb2
+from ashore.data.grpc.gen import status_pb2
 
 Start = Callable[..., Served]
 SLOW = "fake:random?tok_per_s=40&tokens=120"
@@ -160,7 +161,7 @@ def test_every_protocol_on_one_port_and_the_limits_of_two_workers(edge: Start) -
 
     # gRPC, by the official client
     with channel(server) as wire:
-        stub = inference_pb2_grpc.InferenceStub(wire)
+        stub = InferenceStub(wire)
         whole = stub.Chat(chat("hi there", "fake:echo"), metadata=with_key(server), timeout=20)
         assert whole.choices[0].text == "hi there"
         arrived = []

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import grpc
 import pytest
+from benchmarks.inference_stub import InferenceStub
 from google.protobuf import any_pb2, descriptor_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
@@ -24,7 +25,7 @@ from ashore.data.authority import KeyTable, Principal, digest_of, new_key
 from ashore.data.cache import AnswerCache, CachePolicy, FixedEpochs
 from ashore.data.grpc import GrpcServer
 from ashore.data.grpc.gen import inference_pb2 as pb
-from ashore.data.grpc.gen import inference_pb2_grpc, status_pb2
+from ashore.data.grpc.gen import status_pb2
 from ashore.data.path import AdmissionSection, BytesText, Limits, ServedModel, ServingService, Topology
 from ashore.kit.metrics import Metrics
 
@@ -40,7 +41,7 @@ WITH_KEY = (("authorization", f"Bearer {KEY}"),)
 
 @dataclass
 class Running:
-    stub: inference_pb2_grpc.InferenceStub
+    stub: InferenceStub
     channel: grpc.aio.Channel
     server: GrpcServer
     serving: ServingService
@@ -74,7 +75,7 @@ async def running(
     await server.start()
     try:
         async with grpc.aio.insecure_channel(server.address) as channel:
-            yield Running(inference_pb2_grpc.InferenceStub(channel), channel, server, serving, replica, metrics)
+            yield Running(InferenceStub(channel), channel, server, serving, replica, metrics)
     finally:
         await server.stop()
         await serving.close()

@@ -92,8 +92,6 @@ def make_dataset(
     *,
     past: Sequence[Row] = (),
     reference: Mapping[str, str] | None = None,
-    cap_share: float = CAP_SHARE,
-    cap_least: int = CAP_LEAST,
     filtered: bool = True,
 ) -> Dataset:
     """Return the data set of some votes.
@@ -103,8 +101,6 @@ def make_dataset(
         rows: The votes.
         past: Earlier votes, used in an earlier data set.
         reference: Right answers by the plain text of their question (`filters.plain`): canaries.
-        cap_share: Largest share of all votes from one person.
-        cap_least: Examples that one person may always give.
         filtered: Whether to apply the filters on people and patterns; without them (trials only), only unusable votes
             and duplicates are left out.
     """
@@ -118,7 +114,7 @@ def make_dataset(
             ("focus", focus),
             ("shift", shift(past)),
             ("disagreement", disagreement),
-            ("caps", caps(share=cap_share, least=cap_least)),
+            ("caps", caps(share=CAP_SHARE, least=CAP_LEAST)),
             ("source", source_cap(SOURCE_SHARE)),
         ]
     kept, held = sieve(sorted(rows, key=lambda one: (one.created_ms, one.feedback_id)), chain)

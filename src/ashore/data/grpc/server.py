@@ -45,7 +45,6 @@ class GrpcServer:
         *,
         metrics: Metrics,
         uds: str = "",
-        max_message_bytes: int = MAX_MESSAGE_BYTES,
         recorder: Recorder | None = None,
         origins: Origins | None = None,
         limits: Limits | None = None,
@@ -61,7 +60,6 @@ class GrpcServer:
         self._host = host
         self._port = port
         self._uds = uds
-        self._max_message_bytes = max_message_bytes
         self._server: grpc.aio.Server | None = None
         self._health: Any = None
         self._watching: asyncio.Task[None] | None = None
@@ -92,7 +90,7 @@ class GrpcServer:
         server = grpc.aio.server(
             options=(
                 ("grpc.so_reuseport", 0),
-                ("grpc.max_receive_message_length", self._max_message_bytes),
+                ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
                 ("grpc.max_send_message_length", -1),
                 ("grpc.keepalive_time_ms", KEEPALIVE_MS),
                 ("grpc.keepalive_permit_without_calls", 1),

@@ -95,7 +95,6 @@ def open_file(
     salt: bytes | None,
     what: str,
     threads: int | None = None,
-    told: Told = nobody,
 ) -> Header:
     """Write the clear bytes of a sealed file to the descriptor `target`; return the header.
 
@@ -109,20 +108,19 @@ def open_file(
             detected.
         what: Names the file in messages.
         threads: Default: one a core, at most `MAX_THREADS`.
-        told: Called with the progress.
 
     Raises:
         CorruptBlob: a chunk or the header was altered; names the file and the chunk.
     """
     with source.open("rb", buffering=0) as reading:
-        return _Opening(reading.fileno(), key, salt, what, told).into(target, threads or default_threads())
+        return _Opening(reading.fileno(), key, salt, what).into(target, threads or default_threads())
 
 
-def hash_of_sealed(source: Path, key: DataKey, *, salt: bytes | None, what: str, told: Told = nobody) -> str:
+def hash_of_sealed(source: Path, key: DataKey, *, salt: bytes | None, what: str) -> str:
     """Return the SHA-256 (hexadecimal) of the clear bytes of a sealed file. Raises as `open_file` does."""
     hasher = hashlib.sha256()
     with source.open("rb", buffering=0) as reading:
-        opening = _Opening(reading.fileno(), key, salt, what, told)
+        opening = _Opening(reading.fileno(), key, salt, what)
         buffers = opening.buffers()
         for number in range(opening.header.num_chunks):
             hasher.update(opening.chunk(number, *buffers))
@@ -138,12 +136,9 @@ def read_sealed_header(source: Path, *, what: str) -> Header:
 class _Opening:
     """One sealed file that is being opened."""
 
-    def __init__(self, descriptor: int, key: DataKey, salt: bytes | None, what: str, told: Told) -> None:
+    def __init__(self, descriptor: int, key: DataKey, salt: bytes | None, what: str) -> None:
         self._descriptor = descriptor
         self._what = what
-        self._told = told
-        self._done = 0
-        self._lock = threading.Lock()
         self.header = read_header(os.pread(descriptor, HEADER_BYTES, 0), os.fstat(descriptor).st_size, what=what)
         if self.header.key_id != key.key_id or (salt is not None and self.header.salt != salt):
             raise CorruptBlob(
@@ -175,9 +170,6 @@ class _Opening:
                 "it was sealed with",
                 hint="`ashore model verify` lists every bad file; restore it from a backup or pull the model again",
             ) from error
-        with self._lock:
-            self._done += size
-            self._told(self._done)
         return clear[:size]
 
     def into(self, target: int, threads: int) -> Header:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -25,7 +25,6 @@ class Origin:
     """True for a folder of the user's, whose content may change under the same name."""
     num_bytes: int = 0
     """Bytes to fetch; 0 where unknown."""
-    notes: dict[str, str] = field(default_factory=dict)
 
 
 class FileSource(Protocol):
