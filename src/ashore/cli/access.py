@@ -209,7 +209,7 @@ def revive(*, lost: Annotated[bool, Parameter(negative=())] = False, yes: Yes = 
             new first key. Their accounts, passwords and roles stay.
     """
 
-    from ashore.cli.bootstrap import command_recorder, open_state, shared_name
+    from ashore.cli.bootstrap import owned_state, shared_name
     from ashore.cli.recorded import os_user
     from ashore.control.access import revive_first_key
     from ashore.core.clock import SystemClock
@@ -219,15 +219,11 @@ def revive(*, lost: Annotated[bool, Parameter(negative=())] = False, yes: Yes = 
     settings = read_settings()
     if lost:
         go_ahead(f"revoke every key of the three offices in {settings.home.root}, and make a new first key", yes=yes)
-    state = open_state(settings, say=lambda line: print(line, file=sys.stderr))
-    try:
-        with command_recorder(settings.home) as recorder:
-            acts = Acts(state, recorder, SystemClock())
-            revived = revive_first_key(
-                acts, settings.home.first_key, machine=shared_name(settings), lost=lost, by=os_user()
-            )
-    finally:
-        state.close()
+    with owned_state(settings) as (state, recorder):
+        acts = Acts(state, recorder, SystemClock())
+        revived = revive_first_key(
+            acts, settings.home.first_key, machine=shared_name(settings), lost=lost, by=os_user()
+        )
     for binding in revived.taken_away:
         print(f"{binding.subject} no longer has the role {binding.role}, which denied administration to everybody")
     if revived.revoked:

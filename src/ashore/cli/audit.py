@@ -6,7 +6,7 @@ import json
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final, Literal, TypeVar
 
@@ -401,11 +401,8 @@ def _reading(chain: str) -> None:
 def _state() -> Iterator[Database]:
     from ashore.cli.bootstrap import open_state
 
-    state = open_state(read_settings(), say=lambda line: print(line, file=sys.stderr))
-    try:
+    with closing(open_state(read_settings(), say=lambda line: print(line, file=sys.stderr))) as state:
         yield state
-    finally:
-        state.close()
 
 
 @contextmanager

@@ -6,7 +6,7 @@ import json
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
@@ -234,9 +234,8 @@ def _at_home(action: str, resource: str) -> Iterator[CacheDesk]:
             return {*load_book(connection).aliases}
 
     note_owner()
-    with acting(action, resource) as recorder:
-        state = open_state(read_settings(), say=lambda line: print(line, file=sys.stderr))
-        try:
-            yield CacheDesk(rights=Owned(), recorder=recorder, database=state, names=SqlNames(state, aliases))
-        finally:
-            state.close()
+    with (
+        acting(action, resource) as recorder,
+        closing(open_state(read_settings(), say=lambda line: print(line, file=sys.stderr))) as state,
+    ):
+        yield CacheDesk(rights=Owned(), recorder=recorder, database=state, names=SqlNames(state, aliases))

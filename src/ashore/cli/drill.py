@@ -6,7 +6,7 @@ import json
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -382,14 +382,10 @@ def _on_server(settings: Settings, section: DrillsSection, one: Drill, reason: s
     if not target.key:
         raise NotReady("no key is at hand for the load", hint="set ASHORE_API_KEY to a key that may ask the model")
     now_s = int(time.time())
-    state = open_state(settings)
-    try:
-        with state.read() as connection:
-            lacking = missing_offices(connection, now_s)
-            agreed = consents_to(connection, subject_of(one.name), since_s=now_s - CONSENT_S)
-            book = load_book(connection)
-    finally:
-        state.close()
+    with closing(open_state(settings)) as state, state.read() as connection:
+        lacking = missing_offices(connection, now_s)
+        agreed = consents_to(connection, subject_of(one.name), since_s=now_s - CONSENT_S)
+        book = load_book(connection)
     chosen = (enough or fitting)[0]
     situation = Situation(
         on_twin=False,
@@ -416,14 +412,10 @@ def _use_consent(settings: Settings, drill: str) -> None:
     from ashore.data.authority.offices import CONSENT_S
     from ashore.data.authority.sql import consents_to, use_consents
 
-    state = open_state(settings)
-    try:
-        with state.write() as connection:
-            if not consents_to(connection, subject_of(drill), since_s=int(time.time()) - CONSENT_S):
-                raise Conflict(
-                    f"the consent to {drill} was used up by another run",
-                    hint=f"ask for one: ashore drill consent {drill}",
-                )
-            use_consents(connection, subject_of(drill))
-    finally:
-        state.close()
+    with closing(open_state(settings)) as state, state.write() as connection:
+        if not consents_to(connection, subject_of(drill), since_s=int(time.time()) - CONSENT_S):
+            raise Conflict(
+                f"the consent to {drill} was used up by another run",
+                hint=f"ask for one: ashore drill consent {drill}",
+            )
+        use_consents(connection, subject_of(drill))

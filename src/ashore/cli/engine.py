@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -201,12 +202,8 @@ def measured(
         raise KeyboardInterrupt
     require_choices(report)
     saved = save_report(report, home.cache / "tuning")
-    state = open_state(settings)
-    try:
-        with state.write() as connection:
-            record_choice(connection, report)
-    finally:
-        state.close()
+    with closing(open_state(settings)) as state, state.write() as connection:
+        record_choice(connection, report)
     return report, saved, made
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from contextlib import closing
 from typing import Annotated, Final
 
 import msgspec
@@ -83,9 +84,5 @@ def show_webhook_secret(*, tenant: str = "default") -> None:
     Args:
         tenant: Name of the tenant.
     """
-    state = open_state(read_settings())
-    try:
-        with state.write() as connection:
-            print(webhook_secret(connection, tenant))
-    finally:
-        state.close()
+    with closing(open_state(read_settings())) as state, state.write() as connection:
+        print(webhook_secret(connection, tenant))

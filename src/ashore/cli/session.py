@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-
 from ashore.cli.calls import noun_of
 from ashore.control.sessions.calls import CALLS
 
@@ -20,7 +18,7 @@ def print_link(*, url: str = "") -> None:
     Args:
         url: Address of the server; default: that of the server of this home.
     """
-    from ashore.cli.bootstrap import command_recorder, open_state
+    from ashore.cli.bootstrap import owned_state
     from ashore.cli.target import local_address
     from ashore.control.sessions.office import make_first_link
     from ashore.core.clock import SystemClock
@@ -30,13 +28,9 @@ def print_link(*, url: str = "") -> None:
 
     settings = read_settings()
     address = (url or local_address(settings)).rstrip("/")
-    state = open_state(settings, say=lambda line: print(line, file=sys.stderr))
-    try:
-        with command_recorder(settings.home) as recorder:
-            clock = SystemClock()
-            token = make_first_link(state, Acts(state, recorder, clock), int(clock.now_s()))
-    finally:
-        state.close()
+    with owned_state(settings) as (state, recorder):
+        clock = SystemClock()
+        token = make_first_link(state, Acts(state, recorder, clock), int(clock.now_s()))
     if not token:
         raise Conflict(
             "the first key no longer works, because the three administrators exist",

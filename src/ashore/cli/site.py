@@ -294,7 +294,7 @@ def _publish(office: Office, staged: Any = None) -> bool:
 @contextmanager
 def _office(config: Path | None, word: str) -> Iterator[Office]:
     """Open the centre of this home for its owner, with a running server beside it or without."""
-    from ashore.cli.bootstrap import command_recorder, open_state
+    from ashore.cli.bootstrap import owned_state
     from ashore.control.sites import Office
     from ashore.control.sites.links import tree_of
     from ashore.control.sites.section import SitesSection
@@ -305,12 +305,8 @@ def _office(config: Path | None, word: str) -> Iterator[Office]:
     require(("tuf", "zstandard"), "site", f"`ashore site keys {word}`")
     settings = read_settings()
     section: Any = SitesSection() if config is None else read_spec(config).section("sites", SitesSection)
-    state = open_state(settings, say=lambda line: print(line, file=sys.stderr))
-    try:
-        with command_recorder(settings.home) as recorder:
-            yield Office(
-                database=state, recorder=recorder, clock=SystemClock(), folder=settings.home.sites,
-                tree=tree_of(section.publish, settings.home.sites), section=lambda: section,
-            )  # fmt: skip
-    finally:
-        state.close()
+    with owned_state(settings) as (state, recorder):
+        yield Office(
+            database=state, recorder=recorder, clock=SystemClock(), folder=settings.home.sites,
+            tree=tree_of(section.publish, settings.home.sites), section=lambda: section,
+        )  # fmt: skip

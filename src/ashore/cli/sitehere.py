@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
@@ -17,13 +16,11 @@ from ashore.core.errors import Conflict, InvalidRequest, NotFound, NotReady, Sou
 from ashore.core.foreign import foreign_errors, short_reason
 from ashore.core.timespan import parse_seconds
 from ashore.kit.recorder import Act
-from ashore.kit.settings import Home, Settings, read_settings
+from ashore.kit.settings import Home, read_settings
 from ashore.kit.wholefile import write_whole
 
 if TYPE_CHECKING:
     from ashore.control.sites import Status
-    from ashore.kit.recorder import Recorder
-    from ashore.kit.state import Database
 
 WAIT_S: Final = 60.0
 BRING_S: Final = 24 * 3600.0
@@ -57,7 +54,7 @@ def join(centre: str, /, *, token: str, stick: Annotated[bool, Parameter(negativ
 
     import httpx
 
-    from ashore.cli.bootstrap import audit_opener
+    from ashore.cli.bootstrap import as_served, audit_opener, owned_state
     from ashore.control.sites.agent import Joined
     from ashore.control.sites.identity import site_key
     from ashore.control.sites.joining import ask, take_answer
@@ -73,7 +70,7 @@ def join(centre: str, /, *, token: str, stick: Annotated[bool, Parameter(negativ
     home, folder = settings.home, settings.home.sites
     if (folder / "joined.json").exists():
         raise Conflict("this home is a site already", hint="`ashore site status`; `ashore site leave` ends that")
-    with _state(settings) as (database, recorder):
+    with owned_state(as_served(settings)) as (database, recorder):
         name = token.partition(".")[0]
         key = site_key(database)
         assert Checkpoints(home.audit, home.audit_keys, audit_opener(home)).home
@@ -143,6 +140,8 @@ def hold(until: str, /) -> None:
     Args:
         until: A duration (2h, 7d), a date (2027-01-31), or `off`.
     """
+    from ashore.cli.bootstrap import as_served, owned_state
+
     if until == "off":
         until_s = 0.0
     elif until[:4].isdigit() and "-" in until:
@@ -152,7 +151,7 @@ def hold(until: str, /) -> None:
         until_s = time.time() + parse_seconds(until)
     settings = read_settings()
     _status(settings.home)
-    with _state(settings) as (_, recorder):
+    with owned_state(as_served(settings)) as (_, recorder):
         recorder.record(Act(action="site:hold", actor="owner", resource="site/here", detail={"until_s": int(until_s)}))
     _ask(settings.home, {"hold_until_s": until_s})
     print("held until " + time.strftime("%Y-%m-%d %H:%M", time.localtime(until_s)) if until_s else "not held")
@@ -188,6 +187,7 @@ def leave(*, yes: Yes = False) -> None:
     deleted. The centre should revoke it as well."""
     import shutil
 
+    from ashore.cli.bootstrap import as_served, owned_state
     from ashore.control.sites import read_parts
     from ashore.control.sites.identity import SECRET
     from ashore.control.sites.rows import SiteRows
@@ -200,7 +200,7 @@ def leave(*, yes: Yes = False) -> None:
         raise NotFound("this home is no site", hint="`ashore site join CENTRE --token TOKEN`")
     if not go_ahead("leave the centre and delete the key of this site", yes=yes):
         return
-    with _state(settings) as (database, recorder):
+    with owned_state(as_served(settings)) as (database, recorder):
         SiteRows(database, recorder, SystemClock()).apply({}, read_parts(folder))
         for name in FILES:
             (folder / name).unlink(missing_ok=True)
@@ -249,19 +249,6 @@ def _lines(found: Status) -> Iterator[str]:
         yield f"  {counted(found.waiting, 'report')} not at the centre yet"
     if found.note:
         yield f"  {found.note}"
-
-
-@contextmanager
-def _state(settings: Settings) -> Iterator[tuple[Database, Recorder]]:
-    from ashore.cli.bootstrap import as_served, command_recorder, open_state
-
-    settings = as_served(settings)
-    database = open_state(settings)
-    try:
-        with command_recorder(settings.home) as recorder:
-            yield database, recorder
-    finally:
-        database.close()
 
 
 HERE: Final = (join, status, sync, hold, import_, leave)

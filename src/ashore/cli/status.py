@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterable, Mapping
+from contextlib import closing
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
@@ -331,12 +332,8 @@ def _book(settings: Settings) -> Book:
     from ashore.cli.bootstrap import as_served, open_state
     from ashore.data.releases import load_book
 
-    state = open_state(as_served(settings))
-    try:
-        with state.read() as connection:
-            return load_book(connection)
-    finally:
-        state.close()
+    with closing(open_state(as_served(settings))) as state, state.read() as connection:
+        return load_book(connection)
 
 
 def show(found: Status) -> None:

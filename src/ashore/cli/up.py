@@ -10,7 +10,7 @@ import socket
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, closing, suppress
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -250,14 +250,11 @@ def _keep_first_key(settings: Settings) -> bool:
 
     A state that several homes share has one first key for each of them. Returns False if first keys are disabled.
     """
-    state = open_state(settings, say=_say)
-    try:
+    with closing(open_state(settings, say=_say)) as state:
         key = make_first_key(settings.home.first_key)
         created_s = int(settings.home.first_key.stat().st_mtime)
         with state.write() as connection:
             return keep_first_key(connection, key, machine=shared_name(settings), created_s=created_s)
-    finally:
-        state.close()
 
 
 def _answer(

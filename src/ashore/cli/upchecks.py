@@ -7,6 +7,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -189,11 +190,8 @@ def _budgets(settings: Settings) -> str:
         return "none"
     from ashore.data.authority.budgets import SqlAuthority
 
-    state = open_state(settings)
-    try:
+    with closing(open_state(settings)) as state:
         return str(len(SqlAuthority(state).rules()) or "none")
-    finally:
-        state.close()
 
 
 def _has_backup(settings: Settings) -> bool:

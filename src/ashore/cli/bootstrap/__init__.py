@@ -16,7 +16,7 @@ from ashore.cli.bootstrap.learning import open_learning
 from ashore.cli.bootstrap.optimizing import open_subject, plan_sft
 from ashore.cli.bootstrap.plans import find_programs, gather_facts, served_here, server_command_lines, tuned_choices
 from ashore.cli.bootstrap.privacyledger import open_ledger
-from ashore.cli.bootstrap.records import audit_opener, command_recorder, supervisor_recorder
+from ashore.cli.bootstrap.records import audit_opener, command_recorder, owned_state, supervisor_recorder
 from ashore.cli.bootstrap.serving import build_workshop, open_privacy, release_keeper, releases_of_home
 from ashore.cli.bootstrap.state import as_served, begin_anew, hold_state_secrets, open_state, rekey, shared_name
 from ashore.cli.bootstrap.stores import (

@@ -6,6 +6,7 @@ import os
 import re
 import time
 from collections.abc import Collection
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -43,11 +44,8 @@ def backup_schedule(settings: Settings) -> tuple[str, ...]:
     home = settings.home
     if not settings.state_url and not home.state_db.is_file():
         return ()
-    state = open_state(settings)
-    try:
+    with closing(open_state(settings)) as state:
         found = read_turns(state, shared_name(settings))
-    finally:
-        state.close()
     return standing(found, int(time.time() * 1000), is_kept=is_held(home.lock))
 
 
@@ -67,12 +65,8 @@ def release_manifests(settings: Settings) -> frozenset[str]:
         return frozenset()
     from ashore.data.releases import load_book
 
-    state = open_state(settings)
-    try:
-        with state.read() as connection:
-            return load_book(connection).manifests
-    finally:
-        state.close()
+    with closing(open_state(settings)) as state, state.read() as connection:
+        return load_book(connection).manifests
 
 
 def served_from(settings: Settings, digests: Collection[str]) -> tuple[str, ...]:
@@ -81,12 +75,8 @@ def served_from(settings: Settings, digests: Collection[str]) -> tuple[str, ...]
         return ()
     from ashore.data.releases import HOSTED, load_book
 
-    state = open_state(settings)
-    try:
-        with state.read() as connection:
-            book = load_book(connection)
-    finally:
-        state.close()
+    with closing(open_state(settings)) as state, state.read() as connection:
+        book = load_book(connection)
     return tuple(
         f"{release.name} ({book.courses[release.name].state}, alias {release.alias})"
         for release in book.releases.values()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from typing import TYPE_CHECKING
 
 from ashore.cli.bootstrap.optimizing import open_subject
@@ -47,8 +47,7 @@ def open_learning(
         known = store.resolve(name).shape.architecture in (DEFAULT.decoders or ())
         return open_subject(store, settings.home, name, kind=DEFAULT.kind if known else None)
 
-    state = open_state(settings)
-    try:
+    with closing(open_state(settings)) as state:
         yield Learning(
             state,
             store,
@@ -61,5 +60,3 @@ def open_learning(
             clock=SystemClock(),
             say=say,
         )
-    finally:
-        state.close()

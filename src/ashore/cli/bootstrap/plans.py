@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterable, Mapping
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -201,23 +202,19 @@ def tuned_choices(
     here = describe_machine(cpu=inventory.cpu, cores=inventory.cores)
     tuned: dict[str, Tuned] = {}
     notes = []
-    state = open_state(settings)
-    try:
-        with state.read() as connection:
-            for fact in facts.values():
-                if fact.shape is None or not fact.in_store:
-                    continue
-                found = recorded_choice(connection, model=fact.name, model_digest=_original_of(store, fact), here=here)
-                if isinstance(found, Unused):
-                    notes.append(found.reason)
-                elif found is not None:
-                    tuned[fact.name] = Tuned(
-                        kind=found.kind,
-                        variant=found.variant,
-                        threads=found.options.threads,
-                        options=tuple(sorted(found.options.extra.items())),
-                        why=found.reason,
-                    )
-    finally:
-        state.close()
+    with closing(open_state(settings)) as state, state.read() as connection:
+        for fact in facts.values():
+            if fact.shape is None or not fact.in_store:
+                continue
+            found = recorded_choice(connection, model=fact.name, model_digest=_original_of(store, fact), here=here)
+            if isinstance(found, Unused):
+                notes.append(found.reason)
+            elif found is not None:
+                tuned[fact.name] = Tuned(
+                    kind=found.kind,
+                    variant=found.variant,
+                    threads=found.options.threads,
+                    options=tuple(sorted(found.options.extra.items())),
+                    why=found.reason,
+                )
     return tuned, tuple(notes)

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING
 
+from ashore.cli.bootstrap.state import open_state
 from ashore.cli.bootstrap.stores import Keeper, key_keeper
 from ashore.core.clock import SystemClock
 from ashore.core.errors import SealingKeyMissing
 from ashore.kit.recorder import Act, Recorder
 from ashore.kit.reserve import Reserve
-from ashore.kit.settings import Home
+from ashore.kit.settings import Home, Settings
 
 if TYPE_CHECKING:
     from ashore.data.audit import AuditSection
     from ashore.kit.sealing import OpenEnvelope
+    from ashore.kit.state import Database
 
 RECORD_TIMEOUT_S = 10.0
 _log = logging.getLogger("ashore.audit")
@@ -61,6 +64,16 @@ def command_recorder(home: Home, keeper: Keeper | None = None) -> Iterator[Recor
         Checkpoints(home.audit, home.audit_keys, audit_opener(home, keeper)).make(int(SystemClock().now_s() * 1e6))
     except SealingKeyMissing as fault:
         _log.warning("recorded, but not signed yet: %s (%s)", fault.message, fault.hint)
+
+
+@contextmanager
+def owned_state(settings: Settings) -> Iterator[tuple[Database, Recorder]]:
+    """Yield the state and the recorder of a home to one command of its owner; a migration is reported on stderr."""
+    with (
+        closing(open_state(settings, say=lambda line: print(line, file=sys.stderr))) as state,
+        command_recorder(settings.home) as recorder,
+    ):
+        yield state, recorder
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -45,14 +45,11 @@ def open_privacy(settings: Settings, config: Path | None = None) -> tuple[Privac
     if config is not None:
         policy, source = read_spec(config).privacy, str(config)
     if settings.state_url or home.state_db.is_file():
-        state = open_state(settings)
-        try:
+        with closing(open_state(settings)) as state:
             secret = read_secret(state)
             if policy is None:
                 with state.read() as connection:
                     policy, source = load_policy(connection).policy, "the state"
-        finally:
-            state.close()
     if policy is None and home.topology.is_file():
         policy, source = read_topology(home.topology).privacy, "the running server"
     if policy is None:
@@ -105,7 +102,7 @@ def releases_of_home(settings: Settings) -> Iterator[ReleaseDesk]:
     Raises:
         NotFound: the home has no state.
     """
-    from ashore.cli.bootstrap.records import command_recorder
+    from ashore.cli.bootstrap.records import owned_state
     from ashore.cli.bootstrap.stores import build_store
     from ashore.control.releases import ReleaseOffice
     from ashore.control.releases.calls import ReleaseDesk
@@ -117,10 +114,6 @@ def releases_of_home(settings: Settings) -> Iterator[ReleaseDesk]:
     if not settings.state_url and not settings.home.state_db.is_file():
         raise NotFound(f"{settings.home.root} has no state database", hint="set ASHORE_HOME to the home of the server")
     workshop = build_workshop(lambda: build_store(settings.home), privacy=PrivacyPolicy, kept=CachePolicy)
-    database = open_state(settings)
-    try:
-        with command_recorder(settings.home) as recorder:
-            office = ReleaseOffice(Acts(database, recorder, SystemClock()), workshop)
-            yield ReleaseDesk(office=office)
-    finally:
-        database.close()
+    with owned_state(settings) as (database, recorder):
+        office = ReleaseOffice(Acts(database, recorder, SystemClock()), workshop)
+        yield ReleaseDesk(office=office)

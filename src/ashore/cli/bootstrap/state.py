@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -154,18 +155,14 @@ def hold_state_secrets(settings: Settings, keeper: Keeper | None = None) -> KeyI
     from ashore.kit.sealing import are_secrets_sealed, hold_secrets_key, seal_secrets, unseal_secrets
 
     keeper = keeper or key_keeper(settings)
-    state = open_state(settings)
-    try:
-        with state.write() as connection:
-            if settings.sealing_key and settings.sealing_state:
-                key = seal_secrets(connection, keeper())
-            elif are_secrets_sealed(connection):
-                unseal_secrets(connection, keeper)
-                return None
-            else:
-                return None
-    finally:
-        state.close()
+    with closing(open_state(settings)) as state, state.write() as connection:
+        if settings.sealing_key and settings.sealing_state:
+            key = seal_secrets(connection, keeper())
+        elif are_secrets_sealed(connection):
+            unseal_secrets(connection, keeper)
+            return None
+        else:
+            return None
     return hold_secrets_key(key, settings.home.secrets_key)
 
 
@@ -182,11 +179,7 @@ def rekey(settings: Settings, store: ModelStore, *, to: KeyKeeper | None, new_ke
     if rewrap_audit_keys(home.audit, home.audit_keys, key_keeper(settings), to):
         report = replace(report, rewrapped=(*report.rewrapped, "audit"))
     if settings.home.state_db.exists() or settings.state_url:
-        state = open_state(settings)
-        try:
-            with state.write() as connection:
-                if rewrap_secrets(connection, key_keeper(settings), to):
-                    return replace(report, rewrapped=(*report.rewrapped, "state"))
-        finally:
-            state.close()
+        with closing(open_state(settings)) as state, state.write() as connection:
+            if rewrap_secrets(connection, key_keeper(settings), to):
+                return replace(report, rewrapped=(*report.rewrapped, "state"))
     return report

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from contextlib import closing
 from typing import Final
 
 from ashore.cli.bootstrap.athome import settings_of
@@ -35,14 +36,10 @@ def sync(asked: SyncIn, work: Work, *, dry_run: bool = False) -> Shown:
         )
     settings = as_served(settings_of(work.config))
     allow = parse_allow([*LOOPBACK, *(() if spec is None else spec.egress.allow)])
-    state = open_state(settings, create=False)
-    try:
-        with command_recorder(settings.home) as recorder:
-            report = Syncing(state, recorder, SystemClock(), allow).sync(
-                section, actor=work.actor, dry_run=dry_run, even_so=asked.even_so, told=work.steps
-            )
-    finally:
-        state.close()
+    with closing(open_state(settings, create=False)) as state, command_recorder(settings.home) as recorder:
+        report = Syncing(state, recorder, SystemClock(), allow).sync(
+            section, actor=work.actor, dry_run=dry_run, even_so=asked.even_so, told=work.steps
+        )
     lines = [*report.changes[:SHOWN], report.says]
     if len(report.changes) > SHOWN:
         lines.insert(SHOWN, f"and {len(report.changes) - SHOWN:,} more")
