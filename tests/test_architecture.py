@@ -230,6 +230,7 @@ SHARED_THREADS = {
         data/feedback/service.py:FeedbackService.vote_soon data/releases/room.py:RouteKeeper.refresh
         data/releases/room.py:_fail_unreadable data/releases/room.py:_guard data/releases/room.py:_remember
         data/releases/room.py:keep_judging control/feedback/calls.py:forget kit/rooms.py:Rooms.go_over_state
+        kit/state/threads.py:in_read kit/state/threads.py:in_write
         data/guard/room.py:Following.keep_reading
         control/server/events.py:Feed._after control/server/events.py:Feed._stream control/server/events.py:Feed.last
         control/sessions/doors.py:Doors.first control/sessions/factors.py:Factors._confirm
@@ -293,7 +294,8 @@ def _sharing(node: ast.AST, where: tuple[str, ...]) -> Iterator[str]:
     for child in ast.iter_child_nodes(node):
         is_named = isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
         here = (*where, child.name) if is_named else where  # type: ignore[attr-defined]
-        uses = "to_thread" in (getattr(child, "attr", ""), getattr(child, "id", ""))
+        names = {getattr(child, "attr", ""), getattr(child, "id", "")}
+        uses = bool(names & {"to_thread", "in_write", "in_read"})
         if isinstance(child, ast.Call) and isinstance(child.func, ast.Attribute):
             on = ast.unparse(child.func.value)
             uses |= child.func.attr == "run_in_executor" and ast.unparse(child.args[0]) == "None"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Final
 
@@ -17,6 +17,7 @@ from ashore.core.errors import AshoreError
 from ashore.core.names import Names
 from ashore.data.engines import BackendStatus, backends_of, card_of
 from ashore.kit.rooms import Context, Opened, Room
+from ashore.kit.state import in_write
 
 log = logging.getLogger("ashore.worker")
 
@@ -90,7 +91,7 @@ async def open_fleet(context: Context) -> Opened:
 
     async def leave() -> None:
         with suppress(AshoreError):  # it is forgotten a day later
-            await asyncio.to_thread(_leave, desk)
+            await in_write(desk.database, remove_front, desk.name)
 
     return Opened(desk=desk, reload=(reload,), background={"reports to the fleet": report}, close=leave)
 
@@ -107,23 +108,14 @@ async def _keep_reporting(desk: FleetDesk) -> None:
     is_lost = False
     while True:
         try:
-            await asyncio.to_thread(_report, desk, await desk.look())
+            views = await desk.look()
+            await in_write(desk.database, report_front, desk.name, address=desk.address, views=views)
             is_lost = False
         except AshoreError as fault:
             if not is_lost:
                 log.warning("cannot report to the other servers of this state: %s", fault.message)
             is_lost = True
         await asyncio.sleep(BEAT_S)
-
-
-def _report(desk: FleetDesk, views: Sequence[View]) -> None:
-    with desk.database.write() as connection:
-        report_front(connection, desk.name, address=desk.address, views=tuple(views))
-
-
-def _leave(desk: FleetDesk) -> None:
-    with desk.database.write() as connection:
-        remove_front(connection, desk.name)
 
 
 ROOM: Final = Room(

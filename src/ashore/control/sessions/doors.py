@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Final
@@ -18,6 +17,7 @@ from ashore.control.sessions.paths import home, next_of
 from ashore.control.sessions.sql import LocalAccount, SessionRow
 from ashore.control.sessions.steps import MOST_NAME_CHARS, MOST_PASSWORD_CHARS, Fields, Steps, going, quoted
 from ashore.core.errors import AshoreError, PermissionDenied, Unauthenticated
+from ashore.kit.state import in_write
 
 _WRONG: Final = "the account or the password is wrong"
 FACTOR: Final[Mapping[Proof, str]] = {"code": "otp", "recovery": "otp", "passkey": "hwk"}
@@ -129,12 +129,9 @@ class Doors:
             return Outcome(status=fault.http_status, error=fault)
         if visit.purpose:  # a browser that looks ahead must not use it up
             return Outcome(status=204)
-
-        def take() -> str:
-            with self._steps.keeper.database.write() as connection:
-                return sql.take_link(connection, digest_of(token[:200]), self._steps.keeper.now_s)
-
-        key_id = await asyncio.to_thread(take)
+        key_id = await in_write(
+            self._steps.keeper.database, sql.take_link, digest_of(token[:200]), self._steps.keeper.now_s
+        )
         if not key_id:
             fault = Unauthenticated(
                 "this link was used, is older than ten minutes, or was replaced by a newer one", hint=hint

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import replace
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 from ashore.control.sessions import factor, sql
 from ashore.control.sessions.hashing import same
@@ -15,6 +14,10 @@ from ashore.control.sessions.sql import LocalAccount, SessionRow
 from ashore.control.sessions.steps import Fields, Steps, going, quoted
 from ashore.control.sessions.webauthn import Passkey, made, read_sent, used
 from ashore.core.errors import AshoreError, Conflict, NotFound, PermissionDenied, Unauthenticated
+from ashore.kit.state import in_write
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
 
 Proof = Literal["", "code", "recovery", "passkey", "password"]
 MOST_PASSKEYS: Final = 10
@@ -31,27 +34,26 @@ class Factors:
         """Consume a code of the authenticator or a recovery code; return which it was."""
         given = given.strip()[:100]
 
-        def take() -> Proof:
-            with self._steps.keeper.database.write() as connection:
-                local = sql.find_account(connection, account, change=True)
-                if local is None or not local.has_factor:
+        def take(connection: Connection) -> Proof:
+            local = sql.find_account(connection, account, change=True)
+            if local is None or not local.has_factor:
+                return ""
+            if local.factor and factor.is_code(given.replace(" ", "")):
+                secret = sql.open_factor(connection, account, local.factor)
+                code = given.replace(" ", "")
+                step = factor.step_of(secret, code, self._steps.keeper.now_s, after=local.factor_step)
+                if step is None:
                     return ""
-                if local.factor and factor.is_code(given.replace(" ", "")):
-                    secret = sql.open_factor(connection, account, local.factor)
-                    code = given.replace(" ", "")
-                    step = factor.step_of(secret, code, self._steps.keeper.now_s, after=local.factor_step)
-                    if step is None:
-                        return ""
-                    sql.save_account(connection, replace(local, factor_step=step))
-                    return "code"
-                digest = factor.digest_of_recovery(given)
-                left = tuple(one for one in local.recovery if not same(one, digest))
-                if len(left) == len(local.recovery):
-                    return ""
-                sql.save_account(connection, replace(local, recovery=left))
-                return "recovery"
+                sql.save_account(connection, replace(local, factor_step=step))
+                return "code"
+            digest = factor.digest_of_recovery(given)
+            left = tuple(one for one in local.recovery if not same(one, digest))
+            if len(left) == len(local.recovery):
+                return ""
+            sql.save_account(connection, replace(local, recovery=left))
+            return "recovery"
 
-        return await asyncio.to_thread(take)
+        return await in_write(self._steps.keeper.database, take)
 
     async def prove(self, visit: Visit, row: SessionRow, fields: Fields, *, name: str) -> Proof:
         """Consume a form's second factor; return which it was, empty if it is wrong.
@@ -73,23 +75,19 @@ class Factors:
         """Verify a passkey proof of this person for the last challenge of this session."""
         sent, now_s = read_sent(text), self._steps.keeper.now_s
 
-        def look() -> tuple[str, Passkey | None]:
-            with self._steps.keeper.database.write() as connection:
-                challenge = sql.take_challenge(connection, row.digest, "use", now_s)
-                local = sql.find_account(connection, row.owner)
-                known = () if local is None else local.passkeys
-                return challenge, next((one for one in known if one.id == sent.id.rstrip("=")), None)
+        def look(connection: Connection) -> tuple[str, Passkey | None]:
+            challenge = sql.take_challenge(connection, row.digest, "use", now_s)
+            local = sql.find_account(connection, row.owner)
+            known = () if local is None else local.passkeys
+            return challenge, next((one for one in known if one.id == sent.id.rstrip("=")), None)
 
-        challenge, passkey = await asyncio.to_thread(look)
+        challenge, passkey = await in_write(self._steps.keeper.database, look)
         if passkey is None:
             raise Unauthenticated("this passkey is not one of this account", hint="use another one, or a code")
         counter = used(sent, challenge, visit, passkey)
-
-        def save() -> bool:
-            with self._steps.keeper.database.write() as connection:
-                return sql.use_passkey(connection, passkey.id, counter=counter, now_s=now_s)
-
-        return "passkey" if await asyncio.to_thread(save) else ""
+        database = self._steps.keeper.database
+        is_used = await in_write(database, sql.use_passkey, passkey.id, counter=counter, now_s=now_s)
+        return "passkey" if is_used else ""
 
     async def enrol(self, visit: Visit, fields: Fields) -> Outcome:
         """Start to set up a second factor (no `code` in fields), or confirm it by its first code, which shows the
@@ -152,55 +150,48 @@ class Factors:
         """
         sent, now_s = read_sent(fields["credential"]), self._steps.keeper.now_s
         title = "".join(char for char in fields.get("title", "") if char.isprintable()).strip()
-
-        def take() -> str:
-            with self._steps.keeper.database.write() as connection:
-                return sql.take_challenge(connection, row.digest, "make", now_s)
-
-        challenge = await asyncio.to_thread(take)
+        challenge = await in_write(self._steps.keeper.database, sql.take_challenge, row.digest, "make", now_s)
         passkey = made(sent, challenge, visit, account=row.owner, title=title, now_s=now_s)
 
-        def keep() -> tuple[str, ...]:
-            with self._steps.keeper.database.write() as connection:
-                local = sql.find_account(connection, row.owner, change=True)
-                if local is None:
-                    raise NotFound(f"there is no local account {row.owner}", hint="log in again")
-                _check_first(row, local)
-                if len(local.passkeys) >= MOST_PASSKEYS or not sql.add_passkey(connection, passkey):
-                    raise Conflict(
-                        f"this passkey is registered already, or there are {MOST_PASSKEYS}", hint="remove one first"
-                    )
-                self._steps.keeper.record("factor:enrol", row, visit, detail={"by": "passkey"}, on=connection)
-                if local.recovery:
-                    return ()
-                codes = factor.new_recovery_codes()
-                kept = tuple(factor.digest_of_recovery(one) for one in codes)
-                sql.save_account(connection, replace(local, recovery=kept))
-                return codes
+        def keep(connection: Connection) -> tuple[str, ...]:
+            local = sql.find_account(connection, row.owner, change=True)
+            if local is None:
+                raise NotFound(f"there is no local account {row.owner}", hint="log in again")
+            _check_first(row, local)
+            if len(local.passkeys) >= MOST_PASSKEYS or not sql.add_passkey(connection, passkey):
+                raise Conflict(
+                    f"this passkey is registered already, or there are {MOST_PASSKEYS}", hint="remove one first"
+                )
+            self._steps.keeper.record("factor:enrol", row, visit, detail={"by": "passkey"}, on=connection)
+            if local.recovery:
+                return ()
+            codes = factor.new_recovery_codes()
+            kept = tuple(factor.digest_of_recovery(one) for one in codes)
+            sql.save_account(connection, replace(local, recovery=kept))
+            return codes
 
-        return await asyncio.to_thread(keep)
+        return await in_write(self._steps.keeper.database, keep)
 
     async def _remove(self, row: SessionRow, name: str, visit: Visit) -> None:
         who = self._steps.person(row.owner)
         must_have = who is None or await self._steps.must_have_factor(who)
 
-        def remove() -> bool:
-            with self._steps.keeper.database.write() as connection:
-                local = sql.find_account(connection, row.owner, change=True)
-                if local is None:
-                    return False
-                _check_first(row, local)
-                if must_have and not local.factor and [one.id for one in local.passkeys] == [name]:
-                    raise Conflict(
-                        "this passkey is the only second factor, and the rules here want one of you",
-                        hint="set up another one first",
-                    )
-                removed = sql.remove_passkeys_of(connection, row.owner, only=name)
-                if removed:
-                    self._steps.keeper.record("factor:remove", row, visit, detail={"by": "passkey"}, on=connection)
-                return removed
+        def remove(connection: Connection) -> bool:
+            local = sql.find_account(connection, row.owner, change=True)
+            if local is None:
+                return False
+            _check_first(row, local)
+            if must_have and not local.factor and [one.id for one in local.passkeys] == [name]:
+                raise Conflict(
+                    "this passkey is the only second factor, and the rules here want one of you",
+                    hint="set up another one first",
+                )
+            removed = sql.remove_passkeys_of(connection, row.owner, only=name)
+            if removed:
+                self._steps.keeper.record("factor:remove", row, visit, detail={"by": "passkey"}, on=connection)
+            return removed
 
-        if not await asyncio.to_thread(remove):
+        if not await in_write(self._steps.keeper.database, remove):
             raise NotFound("there is no such passkey of yours", hint="load the page again")
 
     async def _changed(
@@ -225,24 +216,23 @@ class Factors:
     async def _confirm(self, row: SessionRow, code: str, visit: Visit) -> tuple[str, ...]:
         """Activate the authenticator that is being set up; return new recovery codes, or none."""
 
-        def confirm() -> tuple[str, ...]:
-            with self._steps.keeper.database.write() as connection:
-                local = sql.find_account(connection, row.owner, change=True)
-                if local is None or local.factor_session != row.id or not local.factor_new or not factor.is_code(code):
-                    return ()
-                _check_first(row, local)
-                secret = sql.open_factor(connection, row.owner, local.factor_new)
-                step = factor.step_of(secret, code, self._steps.keeper.now_s, after=0)
-                if step is None:
-                    return ()
-                codes = factor.new_recovery_codes()
-                kept = tuple(factor.digest_of_recovery(one) for one in codes)
-                changed = replace(local, factor=local.factor_new, factor_new="", factor_step=step, recovery=kept)
-                sql.save_account(connection, changed)
-                self._steps.keeper.record("factor:enrol", row, visit, on=connection)
-                return codes
+        def confirm(connection: Connection) -> tuple[str, ...]:
+            local = sql.find_account(connection, row.owner, change=True)
+            if local is None or local.factor_session != row.id or not local.factor_new or not factor.is_code(code):
+                return ()
+            _check_first(row, local)
+            secret = sql.open_factor(connection, row.owner, local.factor_new)
+            step = factor.step_of(secret, code, self._steps.keeper.now_s, after=0)
+            if step is None:
+                return ()
+            codes = factor.new_recovery_codes()
+            kept = tuple(factor.digest_of_recovery(one) for one in codes)
+            changed = replace(local, factor=local.factor_new, factor_new="", factor_step=step, recovery=kept)
+            sql.save_account(connection, changed)
+            self._steps.keeper.record("factor:enrol", row, visit, on=connection)
+            return codes
 
-        return await asyncio.to_thread(confirm)
+        return await in_write(self._steps.keeper.database, confirm)
 
 
 def _check_first(row: SessionRow, local: LocalAccount) -> None:

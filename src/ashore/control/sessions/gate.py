@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import ipaddress
 from collections.abc import Mapping
@@ -20,8 +19,11 @@ from ashore.core.clock import Clock
 from ashore.core.errors import PermissionDenied, TooManyAttempts
 from ashore.data.authority.guessing import Guesses
 from ashore.kit.recorder import Act, Recorder
+from ashore.kit.state import in_read, in_write
 
 if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
     from ashore.kit.state import Database
 
 _SITE: Final = "pages of other sites may not send this form"
@@ -126,21 +128,20 @@ class Gate:
             self._guesses.check(_mark(account), visit.origin, now_s)
         except TooManyAttempts as fault:
             # Many people may share one address: a browser that logged in before has its own count.
-            if not value or not await asyncio.to_thread(self._knows, device, account):
+            if not value or not await in_read(self._database, sql.is_device_of, device, account):
                 raise _locked(fault.retry_after_s or 0.0) from fault
 
-        def count() -> Trying:
-            with self._database.write() as connection:
-                known = device if sql.is_device_of(connection, device, account) else ""
-                subject = f"device/{known}" if known else subject_of(account)
-                before = sql.find_tries(connection, subject)
-                after = before
-                if not before.left_s(now_s):
-                    after = after_failure(before, rules, now_s)
-                    sql.save_tries(connection, subject, after)
-                return Trying(account=account, subject=subject, device=known, before=before, after=after)
+        def count(connection: Connection) -> Trying:
+            known = device if sql.is_device_of(connection, device, account) else ""
+            subject = f"device/{known}" if known else subject_of(account)
+            before = sql.find_tries(connection, subject)
+            after = before
+            if not before.left_s(now_s):
+                after = after_failure(before, rules, now_s)
+                sql.save_tries(connection, subject, after)
+            return Trying(account=account, subject=subject, device=known, before=before, after=after)
 
-        trying = await asyncio.to_thread(count)
+        trying = await in_write(self._database, count)
         if trying.before.left_s(now_s):
             raise _locked(trying.before.left_s(now_s))
         return trying
@@ -151,7 +152,7 @@ class Gate:
         self._tell(visit, "session:refuse", trying.account, tenant, what, {})
         if trying.after.left_s(now_s):
             if trying.device:
-                await asyncio.to_thread(self._forget, trying.device)
+                await in_write(self._database, sql.forget_device, trying.device)
             whose = "browser" if trying.device else "account"
             detail: dict[str, str | int] = {"for_s": round(trying.after.left_s(now_s)), "locked": whose}
             self._tell(visit, "account:lock", trying.account, tenant, f"{trying.before.failures + 1} failures", detail)
@@ -161,12 +162,11 @@ class Gate:
     async def released(self, trying: Trying) -> None:
         """Undo the count of this attempt: it was right, but another step follows. Not to be called twice."""
 
-        def write() -> None:
-            with self._database.write() as connection:
-                now = sql.find_tries(connection, trying.subject)
-                sql.save_tries(connection, trying.subject, taken_back(now, trying.before, trying.after))
+        def write(connection: Connection) -> None:
+            now = sql.find_tries(connection, trying.subject)
+            sql.save_tries(connection, trying.subject, taken_back(now, trying.before, trying.after))
 
-        await asyncio.to_thread(write)
+        await in_write(self._database, write)
 
     async def passed(self, visit: Visit, trying: Trying) -> str:
         """Clear the failures; return the value of a new device cookie, if they have none."""
@@ -174,21 +174,12 @@ class Gate:
         new = "" if trying.device else self._cookies.new("device")
         now_s = int(self._clock.now_s())
 
-        def write() -> None:
-            with self._database.write() as connection:
-                sql.forget_tries(connection, trying.subject)
-                sql.save_device(connection, trying.device or digest_of(new), trying.account, now_s)
+        def write(connection: Connection) -> None:
+            sql.forget_tries(connection, trying.subject)
+            sql.save_device(connection, trying.device or digest_of(new), trying.account, now_s)
 
-        await asyncio.to_thread(write)
+        await in_write(self._database, write)
         return new
-
-    def _knows(self, device: str, account: str) -> bool:
-        with self._database.read() as connection:
-            return sql.is_device_of(connection, device, account)
-
-    def _forget(self, device: str) -> None:
-        with self._database.write() as connection:
-            sql.forget_device(connection, device)
 
     def _tell(
         self, visit: Visit, action: str, account: str, tenant: str, reason: str, detail: Mapping[str, str | int]

@@ -25,6 +25,7 @@ from ashore.core.clock import Clock
 from ashore.core.errors import AshoreError, Unauthenticated
 from ashore.data.authority import ACTIONS, KEY_CREATE_OWN, Claims, Directory, KeyScope, Principal
 from ashore.kit.recorder import Act, Recorder
+from ashore.kit.state import in_read, in_write
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -218,20 +219,19 @@ class Keeper:
     async def _read(self, digest: str) -> Found | None:
         generation = self._generation
 
-        def read() -> Found | None:
-            with self.database.read() as connection:
-                row = sql.find_session(connection, digest)
-                if row is None:
-                    return None
-                if row.way not in TYPED:
-                    return Found(row, None)
-                local = sql.find_account(connection, row.owner)
-                lacks_password = row.way == "password" and local is not None and not local.password
-                if local is None or local.disabled or lacks_password or row.opened_s < local.created_s:
-                    return None  # of a log-in that was removed, disabled or reset meanwhile
-                return Found(row, local)
+        def read(connection: Connection) -> Found | None:
+            row = sql.find_session(connection, digest)
+            if row is None:
+                return None
+            if row.way not in TYPED:
+                return Found(row, None)
+            local = sql.find_account(connection, row.owner)
+            lacks_password = row.way == "password" and local is not None and not local.password
+            if local is None or local.disabled or lacks_password or row.opened_s < local.created_s:
+                return None  # of a log-in that was removed, disabled or reset meanwhile
+            return Found(row, local)
 
-        found = await asyncio.to_thread(read)
+        found = await in_read(self.database, read)
         if len(self._found) >= MOST_REMEMBERED:
             self._found = {}
         if found is None:
@@ -254,28 +254,27 @@ class Keeper:
         row = replace(row, digest=digest_of(value))
         rules = self._rules()
 
-        def save() -> None:
-            with self.database.write() as connection:
-                if replaces is not None and not sql.end_session(connection, replaces.digest):
-                    raise Unauthenticated("the session has ended", hint="log in again")
-                sql.save_session(connection, row)
-                if row.stage != "open":
-                    return
-                mine = sorted(
-                    (one for one in sql.list_sessions(connection, owner=row.owner) if one.id != row.id),
-                    key=lambda one: (one.stage == "open", one.active_s),
-                )
-                over = mine[: max(0, len(mine) + 1 - rules.most_sessions)]
-                for one in over:
-                    sql.end_session(connection, one.digest)
-                    if one.stage == "open":
-                        reason = f"more than {rules.most_sessions} sessions"
-                        self.record("session:end", one, visit, reason=reason, on=connection)
-                if replaces is None or replaces.stage != "open":
-                    detail: dict[str, str | int] = {"way": row.way, "factors": " ".join(row.factors)}
-                    self.record("session:open", row, visit, detail=detail, on=connection)
+        def save(connection: Connection) -> None:
+            if replaces is not None and not sql.end_session(connection, replaces.digest):
+                raise Unauthenticated("the session has ended", hint="log in again")
+            sql.save_session(connection, row)
+            if row.stage != "open":
+                return
+            mine = sorted(
+                (one for one in sql.list_sessions(connection, owner=row.owner) if one.id != row.id),
+                key=lambda one: (one.stage == "open", one.active_s),
+            )
+            over = mine[: max(0, len(mine) + 1 - rules.most_sessions)]
+            for one in over:
+                sql.end_session(connection, one.digest)
+                if one.stage == "open":
+                    reason = f"more than {rules.most_sessions} sessions"
+                    self.record("session:end", one, visit, reason=reason, on=connection)
+            if replaces is None or replaces.stage != "open":
+                detail: dict[str, str | int] = {"way": row.way, "factors": " ".join(row.factors)}
+                self.record("session:open", row, visit, detail=detail, on=connection)
 
-        await asyncio.to_thread(save)
+        await in_write(self.database, save)
         self.forget()
         cookies = [set_cookie(visit, "session", value, strict=not self._providers())]  # lax: it is sent on the way back
         if row.stage == "open":
@@ -296,12 +295,11 @@ class Keeper:
     async def end(self, row: SessionRow, visit: Visit | None = None, *, reason: str) -> None:
         """End a session, in every process. May be called twice."""
 
-        def end() -> None:
-            with self.database.write() as connection:
-                if sql.end_session(connection, row.digest) and row.stage == "open":
-                    self.record("session:end", row, visit, reason=reason, on=connection)
+        def end(connection: Connection) -> None:
+            if sql.end_session(connection, row.digest) and row.stage == "open":
+                self.record("session:end", row, visit, reason=reason, on=connection)
 
-        await asyncio.to_thread(end)
+        await in_write(self.database, end)
         self.forget()
         self._active.pop(row.digest, None)
 
@@ -350,14 +348,9 @@ class Keeper:
     async def flush(self) -> None:
         """Write activity now."""
         active, self._unsaved = self._unsaved, {}
-
-        def write() -> None:
-            with self.database.write() as connection:
-                sql.note_active(connection, active)
-
         if active:
             try:
-                await asyncio.to_thread(write)
+                await in_write(self.database, sql.note_active, active)
             except AshoreError as fault:
                 self._unsaved = active | self._unsaved
                 log.warning("cannot save who uses the console: %s", fault.message)
@@ -379,19 +372,14 @@ class Keeper:
         """Delete them now."""
         idle_s = self._rules().idle_s + int(2 * FLUSH_EVERY_S)  # others write a moment later
 
-        def clear() -> None:
-            with self.database.write() as connection:
-                for row in sql.clear_old(connection, self.now_s, idle_s=idle_s):
-                    if row.stage == "open":
-                        reason = "its time was over" if self.now_s >= row.ends_s else "nobody used it"
-                        self.record("session:end", row, None, reason=reason, on=connection)
+        def clear(connection: Connection) -> None:
+            for row in sql.clear_old(connection, self.now_s, idle_s=idle_s):
+                if row.stage == "open":
+                    reason = "its time was over" if self.now_s >= row.ends_s else "nobody used it"
+                    self.record("session:end", row, None, reason=reason, on=connection)
 
-        def there() -> tuple[SessionRow, ...]:
-            with self.database.read() as connection:
-                return sql.list_sessions(connection, limit=MOST_REMEMBERED)
-
-        await asyncio.to_thread(clear)
-        for row in await asyncio.to_thread(there):
+        await in_write(self.database, clear)
+        for row in await in_read(self.database, sql.list_sessions, limit=MOST_REMEMBERED):
             try:
                 self.principal_of(row)
             except Unauthenticated as fault:  # disabled, removed, or a first key that is dead

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -19,6 +18,7 @@ from ashore.control.sessions.sql import LocalAccount
 from ashore.control.sessions.steps import MOST_NAME_CHARS, MOST_PASSWORD_CHARS, Fields, Steps, going
 from ashore.core.errors import AshoreError, InvalidRequest, PermissionDenied, Unauthenticated
 from ashore.core.principal import WIDE
+from ashore.kit.state import in_write
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -146,19 +146,18 @@ class Passwords:
             Unauthenticated: the invitation was used meanwhile.
         """
 
-        def save() -> bool:
-            with self._steps.keeper.database.write() as connection:
-                there = sql.find_account(connection, changed.id, change=True)
-                if (there.invitation if there is not None else "") != before.invitation:
-                    return False
-                if there is None:  # left behind by an earlier user of this name
-                    sql.remove_passkeys_of(connection, changed.id)
-                sql.save_account(connection, _take_password(there or changed, changed))
-                sql.end_sessions_of(connection, changed.id)
-                record(connection)
-                return True
+        def save(connection: Connection) -> bool:
+            there = sql.find_account(connection, changed.id, change=True)
+            if (there.invitation if there is not None else "") != before.invitation:
+                return False
+            if there is None:  # left behind by an earlier user of this name
+                sql.remove_passkeys_of(connection, changed.id)
+            sql.save_account(connection, _take_password(there or changed, changed))
+            sql.end_sessions_of(connection, changed.id)
+            record(connection)
+            return True
 
-        if not await asyncio.to_thread(save):
+        if not await in_write(self._steps.keeper.database, save):
             raise Unauthenticated("the invitation was used", hint="ask a security officer for a new one")
         self._steps.keeper.forget()
 

@@ -5,14 +5,13 @@ Sources: OpenID Connect Core 1.0 and Back-Channel Logout 1.0, RFC 7636 (PKCE), R
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import hashlib
 import json
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote, urlencode
 
 import msgspec
@@ -41,6 +40,10 @@ from ashore.core.errors import (
 from ashore.data.authority import Claims, Issuer, JwtVerifier
 from ashore.data.authority.issuers import Fetch, IssuerKeys
 from ashore.data.authority.jwt import subject_in
+from ashore.kit.state import in_write
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
 
 FLOW_S: Final = 600
 """How long somebody may stay with a provider."""
@@ -150,15 +153,14 @@ class Providers:
             ends_s=self._keeper.now_s + FLOW_S,
         )  # fmt: skip
 
-        def save() -> bool:
-            with self._keeper.database.write() as connection:
-                everyone, mine = sql.count_flows(connection, self._keeper.now_s, flow.origin)
-                if everyone >= MOST_FLOWS or mine >= MOST_OF_ONE:
-                    return False
-                sql.save_flow(connection, flow)
-                return True
+        def save(connection: Connection) -> bool:
+            everyone, mine = sql.count_flows(connection, self._keeper.now_s, flow.origin)
+            if everyone >= MOST_FLOWS or mine >= MOST_OF_ONE:
+                return False
+            sql.save_flow(connection, flow)
+            return True
 
-        if not await asyncio.to_thread(save):
+        if not await in_write(self._keeper.database, save):
             raise Overloaded("too many log-ins have begun and not ended", hint="try again later", retry_after_s=30.0)
         challenge = base64.urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest()).rstrip(b"=").decode()
         query = {
@@ -201,11 +203,8 @@ class Providers:
             return self._steps.first_form(visit, page=page, error=fault)
 
     async def _take_flow(self, visit: Visit, state: str) -> Flow:
-        def take() -> Flow | None:
-            with self._keeper.database.write() as connection:
-                return sql.take_flow(connection, digest_of(state[:200]), self._keeper.now_s)
-
-        flow = await asyncio.to_thread(take) if state else None
+        database, now_s = self._keeper.database, self._keeper.now_s
+        flow = await in_write(database, sql.take_flow, digest_of(state[:200]), now_s) if state else None
         kind = "visit" if flow is None or not flow.session else "session"
         mine = self._keeper.cookies.read(visit, "session" if kind == "session" else "visit")
         if flow is None or not mine or not same(flow.visit, digest_of(mine)):
@@ -303,12 +302,11 @@ class Providers:
         except AshoreError as fault:
             return Outcome(status=400, error=fault)
 
-        def end() -> None:
-            with self._keeper.database.write() as connection:
-                for row in sql.end_sessions_of_provider(connection, name, owner=owner, sid=sid):
-                    self._keeper.record("session:end", row, None, reason=f"{name} ended it", on=connection)
+        def end(connection: Connection) -> None:
+            for row in sql.end_sessions_of_provider(connection, name, owner=owner, sid=sid):
+                self._keeper.record("session:end", row, None, reason=f"{name} ended it", on=connection)
 
-        await asyncio.to_thread(end)
+        await in_write(self._keeper.database, end)
         self._keeper.forget()
         return Outcome(status=200)
 
@@ -333,12 +331,11 @@ class Providers:
         if not isinstance(person, str) or not isinstance(sid, str) or not (person or sid):
             raise InvalidRequest("the logout token names neither sub nor sid", hint="have the provider send one")
 
-        def take() -> bool:
-            with self._keeper.database.write() as connection:
-                ends_s = int(said["exp"] + issuer.skew_s) + 1
-                return sql.take_logout(connection, digest_of(f"{issuer.name} {jti}"), ends_s)
+        def take(connection: Connection) -> bool:
+            ends_s = int(said["exp"] + issuer.skew_s) + 1
+            return sql.take_logout(connection, digest_of(f"{issuer.name} {jti}"), ends_s)
 
-        if not await asyncio.to_thread(take):
+        if not await in_write(self._keeper.database, take):
             raise InvalidRequest("this logout token came before", hint="send each once")
         return issuer.name, f"{issuer.name}:{subject_in(person)}" if person else "", sid
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -23,7 +22,7 @@ from ashore.control.sessions.steps import InForce, Steps
 from ashore.data.authority import AccessSection, Acts, Authenticator, Authority, Directory
 from ashore.data.authority.issuers import Fetch
 from ashore.kit.rooms import Context, Opened, Room
-from ashore.kit.state import Database, kept_secret
+from ashore.kit.state import in_write, kept_secret
 
 
 @dataclass(slots=True)
@@ -45,7 +44,7 @@ async def open_sessions(context: Context) -> Opened:
         return Opened()
     directories = context.find(DirectoryLogIn)
     held, clock = _Held(_in_force(section)), context.clock
-    cookies = Cookies(await asyncio.to_thread(_secret, database))
+    cookies = Cookies(await in_write(database, kept_secret, "console"))
     keeper = Keeper(
         database, directory, clock, context.recorder, cookies,
         rules=lambda: held.in_force.rules, local=lambda: held.in_force.local,
@@ -98,11 +97,6 @@ async def open_sessions(context: Context) -> Opened:
 def _in_force(section: ConsoleSection) -> InForce:
     offered = tuple(Provider(name=one.issuer, title=one.title or one.issuer) for one in section.providers)
     return InForce(rules=section.rules, local=section.local, providers=offered)
-
-
-def _secret(database: Database) -> bytes:
-    with database.write() as connection:
-        return kept_secret(connection, "console")
 
 
 ROOM: Final = Room(

@@ -21,6 +21,7 @@ from ashore.control.sessions.sql import LocalAccount, SessionRow
 from ashore.control.sessions.webauthn import CHALLENGE_S, asked_to_make, asked_to_use, domain_of, new_challenge
 from ashore.core.errors import AshoreError, NotFound, Overloaded, PermissionDenied, TooManyAttempts, Unauthenticated
 from ashore.data.authority import SYSTEM, Acts, Authenticator, Principal
+from ashore.kit.state import in_read, in_write
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -113,12 +114,9 @@ class Steps:
         if not domain or (uses and not known):
             return {"passkeys": mine}
         challenge, ends_s = new_challenge(), self.keeper.now_s + CHALLENGE_S
-
-        def save() -> None:
-            with self.keeper.database.write() as connection:
-                sql.save_challenge(connection, row.digest, "use" if uses else "make", challenge, ends_s)
-
-        await asyncio.to_thread(save)
+        await in_write(
+            self.keeper.database, sql.save_challenge, row.digest, "use" if uses else "make", challenge, ends_s
+        )
         if uses:
             return {"passkey": asked_to_use(challenge, domain=domain, known=known)}
         title = self.in_force().title
@@ -237,21 +235,11 @@ class Steps:
 
     async def local(self, account: str) -> LocalAccount | None:
         """Return a person's log-in; None: they have no password here."""
-
-        def read() -> LocalAccount | None:
-            with self.keeper.database.read() as connection:
-                return sql.find_account(connection, account)
-
-        return await asyncio.to_thread(read)
+        return await in_read(self.keeper.database, sql.find_account, account)
 
     async def begin_local(self, local: LocalAccount) -> None:
         """Keep the log-in of a person whose password is elsewhere: for their second factor."""
-
-        def save() -> None:
-            with self.keeper.database.write() as connection:
-                sql.save_account(connection, local)
-
-        await asyncio.to_thread(save)
+        await in_write(self.keeper.database, sql.save_account, local)
 
     async def change(
         self,
@@ -263,29 +251,27 @@ class Steps:
         called in the transaction.
         """
 
-        def save() -> bool:
-            with self.keeper.database.write() as connection:
-                local = sql.find_account(connection, account, change=True)
-                changed = None if local is None else change(local)
-                if changed is not None:
-                    sql.save_account(connection, changed)
-                    record(connection)
-                return changed is not None
+        def save(connection: Connection) -> bool:
+            local = sql.find_account(connection, account, change=True)
+            changed = None if local is None else change(local)
+            if changed is not None:
+                sql.save_account(connection, changed)
+                record(connection)
+            return changed is not None
 
-        done = await asyncio.to_thread(save)
+        done = await in_write(self.keeper.database, save)
         self.keeper.forget()
         return done
 
     async def end_others(self, row: SessionRow, reason: str, visit: Visit) -> None:
         """End every other session of a person, and forget their known browsers."""
 
-        def end() -> None:
-            with self.keeper.database.write() as connection:
-                sql.forget_devices_of(connection, row.owner)
-                for name in sql.end_sessions_of(connection, row.owner, but=row.digest):
-                    self.keeper.record("session:end", replace(row, id=name), visit, reason=reason, on=connection)
+        def end(connection: Connection) -> None:
+            sql.forget_devices_of(connection, row.owner)
+            for name in sql.end_sessions_of(connection, row.owner, but=row.digest):
+                self.keeper.record("session:end", replace(row, id=name), visit, reason=reason, on=connection)
 
-        await asyncio.to_thread(end)
+        await in_write(self.keeper.database, end)
         self.keeper.forget()
 
     async def again(
@@ -302,19 +288,18 @@ class Steps:
         """Return the authenticator that a session is setting up; a new one if there is none."""
         account = row.owner
 
-        def begin() -> bytes:
-            with self.keeper.database.write() as connection:
-                local = sql.find_account(connection, account, change=True)
-                if local is None:
-                    raise NotFound(f"there is no local account {account}", hint="log in again")
-                if local.factor_new and local.factor_session == row.id:
-                    return sql.open_factor(connection, account, local.factor_new)
-                secret = factor.new_secret()
-                sealed = sql.seal_factor(connection, account, secret)
-                sql.save_account(connection, replace(local, factor_new=sealed, factor_session=row.id))
-                return secret
+        def begin(connection: Connection) -> bytes:
+            local = sql.find_account(connection, account, change=True)
+            if local is None:
+                raise NotFound(f"there is no local account {account}", hint="log in again")
+            if local.factor_new and local.factor_session == row.id:
+                return sql.open_factor(connection, account, local.factor_new)
+            secret = factor.new_secret()
+            sealed = sql.seal_factor(connection, account, secret)
+            sql.save_account(connection, replace(local, factor_new=sealed, factor_session=row.id))
+            return secret
 
-        secret = await asyncio.to_thread(begin)
+        secret = await in_write(self.keeper.database, begin)
         uri = factor.uri_of(secret, account=account, issuer=self.in_force().title)
         return Enrolment(uri=uri, secret=factor.written(secret))
 

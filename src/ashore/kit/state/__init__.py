@@ -45,3 +45,4 @@ from ashore.kit.state.section import StateSection
 from ashore.kit.state.sqlite import copy_database, has_state, open_database, open_scratch, path_of_url
 from ashore.kit.state.statement import announce, execute, execute_many, insert, is_postgres, row_lock, upsert
 from ashore.kit.state.tables import load_tuning, save_tuning
+from ashore.kit.state.threads import in_read, in_write
