@@ -66,7 +66,7 @@ def test_made_up_cookies_cost_no_look_into_the_state(member: Any, monkeypatch: p
     def no_look(*_: object) -> None:
         raise AssertionError("the state was asked")
 
-    monkeypatch.setattr(member.keeper, "_read", no_look)
+    monkeypatch.setattr(type(member.keeper), "_read", no_look)
     stranger, visit = Cookies(b"t" * 32).new("session"), Cookies(b"s" * 32).new("visit")
     for value in ("", "x", "x" * 64, "A" * 64, "\u00e9" * 64, stranger, stranger + "=", "a=b" * 20, visit):
         assert run(Browser(member, cookies={"__Host-ashore": value}).session()) is None

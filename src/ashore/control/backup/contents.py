@@ -13,7 +13,7 @@ import os
 import shutil
 import stat
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import Final
 
@@ -53,40 +53,33 @@ class HomeFile:
     """Of the bytes; empty: the reader computes it, and checks that they do not change meanwhile."""
 
 
+@dataclass(frozen=True, slots=True)
 class HomeContents:
     """The files and models of one home."""
 
-    def __init__(
-        self, root: Path, store: ModelStore, keep: Keep, *, state: Path | None, extra: dict[str, Path]
-    ) -> None:
-        """Create the object; reads nothing yet.
-
-        Args:
-            root: The home.
-            store: Its models.
-            keep: Returns which unnamed models must be backed up.
-            state: The SQLite file; None where the state is elsewhere.
-            extra: Files from outside the home, by the path that they get below it: `ashore.toml`.
-        """
-        self._root = root
-        self._store = store
-        self._keep = keep
-        self._state = state
-        self._extra = extra
+    root: Path
+    store: ModelStore
+    keep: Keep
+    """Returns which unnamed models must be backed up."""
+    _: KW_ONLY
+    state: Path | None
+    """The SQLite file; None where the state is elsewhere."""
+    extra: dict[str, Path]
+    """Files from outside the home, by the path that they get below it: `ashore.toml`."""
 
     def models(self, only: tuple[str, ...] = ()) -> tuple[ModelCopy, ...]:
         """Return the models to back up: all, or those whose names or references are in `only` and those that releases
         need.
         """
-        keep = frozenset(self._keep.manifests())
-        copies = self._store.copies(keep)
+        keep = frozenset(self.keep.manifests())
+        copies = self.store.copies(keep)
         if not only:
             return copies
         return tuple(one for one in copies if one.name in only or one.reference in only or one.digest in keep)
 
     def blob(self, digest: str) -> Path:
         """Return where a blob lies."""
-        return self._store.blob_path(Digest(digest))
+        return self.store.blob_path(Digest(digest))
 
     def files(self, scratch: Path) -> Iterator[HomeFile]:
         """Yield the files, those of the audit log last. Changing files are copied to `scratch` first.
@@ -96,10 +89,10 @@ class HomeContents:
             Conflict: the audit log was being archived all the time.
         """
         make_folder(scratch, mode=0o700)
-        if self._state is not None and self._state.is_file():
+        if self.state is not None and self.state.is_file():
             copy = scratch / "state.db"
             copy.unlink(missing_ok=True)
-            copy_database(self._state, copy)
+            copy_database(self.state, copy)
             yield HomeFile(path=STATE, mode=0o600, source=copy, num_bytes=copy.stat().st_size, sha256="")
         yield from self._audit_keys(scratch)
         for name, source in self._others():
@@ -109,12 +102,12 @@ class HomeContents:
 
     def _others(self) -> Iterator[tuple[str, Path]]:
         """Yield the plain files of the home except excluded ones, by path."""
-        yield from sorted(self._extra.items())
-        for top in sorted(os.listdir(self._root)):
+        yield from sorted(self.extra.items())
+        for top in sorted(os.listdir(self.root)):
             if top in LEFT_OUT or top == AUDIT_KEYS or top.startswith(STATE):
                 continue
-            yield from _files_under(self._root, top)
-        yield from _files_under(self._root, ENVELOPES)
+            yield from _files_under(self.root, top)
+        yield from _files_under(self.root, ENVELOPES)
 
     def _audit_keys(self, scratch: Path) -> Iterator[HomeFile]:
         """Yield the audit keys with their sealing key: that exists before the first is sealed, and is deleted after the
@@ -123,7 +116,7 @@ class HomeContents:
         envelope = f"{AUDIT_KEYS}/{ENVELOPE_FILE}"
         held: set[str] = set()
         for top in (envelope, AUDIT_KEYS, envelope):
-            for name, source in _files_under(self._root, top):
+            for name, source in _files_under(self.root, top):
                 if name not in held:
                     with contextlib.suppress(FileNotFoundError):
                         yield _copied(name, source, scratch / f"key-{len(held)}")
@@ -132,14 +125,14 @@ class HomeContents:
     def _record(self, scratch: Path) -> Iterator[HomeFile]:
         """Yield the files of the audit log, ensuring that no segment was removed meanwhile."""
         for _ in range(ATTEMPTS):
-            before = dict(_files_under(self._root, CHAINS))
+            before = dict(_files_under(self.root, CHAINS))
             copy = scratch / "checkpoints"
-            head = [_copied(n, p, copy) for n, p in _files_under(self._root, CHECKPOINTS)]
+            head = [_copied(n, p, copy) for n, p in _files_under(self.root, CHECKPOINTS)]
             found = list(self._segments())
             if all(any(one.path == name for one in found) for name in before):
                 rest = [
                     _copied(name, path, scratch / f"audit-{number}")
-                    for number, (name, path) in enumerate(_files_under(self._root, "audit"))
+                    for number, (name, path) in enumerate(_files_under(self.root, "audit"))
                     if not name.startswith(CHAINS) and name != CHECKPOINTS
                 ]
                 yield from (*found, *head, *rest)
@@ -148,7 +141,7 @@ class HomeContents:
 
     def _segments(self) -> Iterator[HomeFile]:
         """Yield the segments up to their current length: they are append-only."""
-        for name, path in _files_under(self._root, CHAINS):
+        for name, path in _files_under(self.root, CHAINS):
             with contextlib.suppress(FileNotFoundError):  # deleted since it was listed
                 yield _described(name, path, mode=stat.S_IMODE(path.stat().st_mode))
 

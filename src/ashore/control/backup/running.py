@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import KW_ONLY, dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -60,28 +60,20 @@ class _Counts:
     notes: list[str] = field(default_factory=list)
 
 
+@dataclass(slots=True)
 class Run:
     """One running backup of one home. Requires the backup lock."""
 
-    def __init__(
-        self,
-        reading: Reading,
-        vault: Vault,
-        home: BackupHome,
-        clock: Clock,
-        *,
-        told: Told,
-        stall_s: float = STALL_S,
-    ) -> None:
-        self._reading = reading
-        self._vault = vault
-        self._home = home
-        self._clock = clock
-        self._told = told
-        self._stall_s = stall_s
-        self._known: dict[str, ObjectRef] = {}
-        """By the SHA-256 of the content."""
-        self._counts = _Counts()
+    reading: Reading
+    vault: Vault
+    home: BackupHome
+    clock: Clock
+    _: KW_ONLY
+    told: Told
+    stall_s: float = STALL_S
+    _known: dict[str, ObjectRef] = field(default_factory=dict, init=False)
+    """By the SHA-256 of the content."""
+    _counts: _Counts = field(default_factory=_Counts, init=False)
 
     def run(self, contents: HomeContents, *, only: tuple[str, ...], take_over: bool) -> RunReport:
         """Make the backup; return its report.
@@ -91,24 +83,24 @@ class Run:
             Conflict: another home writes this backup, or another run was faster.
             CorruptBlob: a file of the home is damaged; it was not backed up, and neither was the rest.
         """
-        check_quorum(self._reading)
-        before = self._reading.newest
-        check_writer(before, self._vault, take_over=take_over)
+        check_quorum(self.reading)
+        before = self.reading.newest
+        check_writer(before, self.vault, take_over=take_over)
         self._learn(before)
-        lanes = self._reading.lanes()
+        lanes = self.reading.lanes()
         writer = ObjectWriter(
             lanes,
-            coder_of(self._reading.code),
-            self._reading.key.data_key,
-            least=self._reading.code.quorum,
-            stall_s=self._stall_s,
+            coder_of(self.reading.code),
+            self.reading.key.data_key,
+            least=self.reading.code.quorum,
+            stall_s=self.stall_s,
         )
         try:
             models = self._models(writer, contents, only)
-            files = tuple(self._file(writer, file) for file in contents.files(self._home.scratch))
+            files = tuple(self._file(writer, file) for file in contents.files(self.home.scratch))
             models = self._models(writer, contents, only, models)  # models added since: the state may refer to them
             listing = Listing(
-                format=FORMAT, created_s=int(self._clock.now_s()), ashore=__version__, files=files, models=models
+                format=FORMAT, created_s=int(self.clock.now_s()), ashore=__version__, files=files, models=models
             )
             ref = self._listing(writer, listing)
             working = tuple(lane.index for lane in writer.lanes)
@@ -119,35 +111,33 @@ class Run:
                 lane.close()
         commit = Commit(
             format=FORMAT,
-            generation=max(self._vault.generation, before.generation if before else 0) + 1,
+            generation=max(self.vault.generation, before.generation if before else 0) + 1,
             run_id=secrets.token_hex(8),
-            writer=self._vault.writer,
+            writer=self.vault.writer,
             created_s=listing.created_s,
             listing=ref,
             nodes=working,
         )
-        left = replace(self._reading, views=tuple(v for v in self._reading.views if v.index in working))
+        left = replace(self.reading, views=tuple(v for v in self.reading.views if v.index in working))
         had_it = make_commit(left, commit)
-        self._home.write(
-            msgspec.structs.replace(self._vault, generation=commit.generation, backed_up_s=commit.created_s)
-        )
-        self._home.clear_notes()
+        self.home.write(msgspec.structs.replace(self.vault, generation=commit.generation, backed_up_s=commit.created_s))
+        self.home.clear_notes()
         return self._report(commit, listing, had_it)
 
     def _learn(self, before: Commit | None) -> None:
         """Load what the nodes have already, from the newest backup and from a crashed run."""
-        refs: Iterable[ObjectRef] = self._home.read_pending()
+        refs: Iterable[ObjectRef] = self.home.read_pending()
         if before is not None:
             try:
-                with open_objects(self._reading) as objects:
+                with open_objects(self.reading) as objects:
                     refs = (*refs, *objects.listing(before).objects().values())
             except AshoreError as error:
                 self._counts.notes.append(
                     f"backup {before.generation} cannot be read ({error.message}); writing a full backup"
                 )
-        broken = self._home.read_again()
+        broken = self.home.read_again()
         for ref in refs:
-            if ref.file_name not in broken and len(good_shards(self._reading, ref)) >= self._reading.code.quorum:
+            if ref.file_name not in broken and len(good_shards(self.reading, ref)) >= self.reading.code.quorum:
                 self._known[ref.sha256] = ref
 
     def _models(
@@ -227,7 +217,7 @@ class Run:
         import hashlib
 
         data = msgspec.json.encode(listing)
-        path = self._home.scratch / "listing"
+        path = self.home.scratch / "listing"
         path.write_bytes(data)
         return self._object(writer, path, hashlib.sha256(data).hexdigest(), len(data), what="the listing")
 
@@ -236,21 +226,21 @@ class Run:
         known = self._known.get(sha256)
         if known is not None and known.num_bytes == num_bytes:
             return known
-        name = self._reading.key.name_of(sha256) if sha256 else secrets.token_hex(16)
-        header = new_header(self._reading.key, self._reading.code, name=name, num_bytes=num_bytes)
+        name = self.reading.key.name_of(sha256) if sha256 else secrets.token_hex(16)
+        header = new_header(self.reading.key, self.reading.code, name=name, num_bytes=num_bytes)
         done = writer.write(
             source,
             header,
             sha256=sha256,
             what=what,
-            told=lambda now: self._told("back up", self._counts.new_bytes + now, 0),
+            told=lambda now: self.told("back up", self._counts.new_bytes + now, 0),
         )
         self._known[done.ref.sha256] = done.ref
         self._counts.new += 1
         self._counts.new_bytes += num_bytes
         self._counts.written_bytes += done.written_bytes
         if num_bytes >= NOTED_BYTES:
-            self._home.note_pending(done.ref)
+            self.home.note_pending(done.ref)
         return done.ref
 
     def _report(self, commit: Commit, listing: Listing, had_it: tuple[int, ...]) -> RunReport:

@@ -7,6 +7,7 @@ import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import KW_ONLY, dataclass
 from functools import partial
 
 import msgspec
@@ -50,48 +51,32 @@ def nobody(stage: str, done_bytes: int, total_bytes: int) -> None:
     """A callback that ignores progress."""
 
 
+@dataclass(slots=True)
 class BackupService:
     """The backup of one home. Everything but `status` takes its lock: a second caller is refused at once."""
 
-    def __init__(
-        self,
-        home: BackupHome,
-        clock: Clock,
-        recorder: Recorder,
-        *,
-        actor: str = "system",
-        opener: NodeOpener = open_node,
-        stall_s: float = STALL_S,
-        patience_s: float = 0.0,
-    ) -> None:
-        """Create the object; touches nothing.
-
-        Args:
-            home: Files of the home that belong to its backup.
-            clock: Dates backups, for display only.
-            recorder: Writes audit records.
-            actor: The actor in the audit log.
-            opener: Returns the node at a place.
-            stall_s: A node without progress for so long is left out of a backup.
-            patience_s: Longest wait for another process that uses the backup.
-        """
-        self._home = home
-        self._clock = clock
-        self._recorder = recorder
-        self._actor = actor
-        self._opener = opener
-        self._stall_s = stall_s
-        self._patience_s = patience_s
+    home: BackupHome
+    clock: Clock
+    """Dates backups, for display only."""
+    recorder: Recorder
+    _: KW_ONLY
+    actor: str = "system"
+    """In the audit log."""
+    opener: NodeOpener = open_node
+    stall_s: float = STALL_S
+    """A node without progress for so long is left out of a backup."""
+    patience_s: float = 0.0
+    """Longest wait for another process that uses the backup."""
 
     @property
     def code(self) -> Code:
         """The code of this home's backup. Raises `NotFound` if there is none."""
-        return parse_code(self._home.read().code)
+        return parse_code(self.home.read().code)
 
     @property
     def places(self) -> tuple[str, ...]:
         """The places of this home's backup nodes. Raises `NotFound` if there is none."""
-        return tuple(self._home.read().places)
+        return tuple(self.home.read().places)
 
     def init(self, places: Sequence[str], code: Code) -> tuple[Vault, tuple[str, ...]]:
         """Create the backup of this home on nodes; return it, and warnings for the operator.
@@ -112,8 +97,8 @@ class BackupService:
                 hint=f"give {code.n} places on different disks or machines: --nodes DIR,DIR,s3://BUCKET/PATH",
             )
         coder_of(code)
-        nodes = [self._opener(place) for place in places]
-        with self._home.locked("init"), self._recorded("backup:init") as detail:
+        nodes = [self.opener(place) for place in places]
+        with self.home.locked("init"), self._recorded("backup:init") as detail:
             detail |= {"code": str(code), "nodes": " ".join(places)}
             vault, key = self._begin(places, code)
             for node in nodes:
@@ -121,11 +106,11 @@ class BackupService:
             for node in nodes:
                 node.prepare()
             recovery = new_recovery_key()
-            self._home.write_recovery(recovery_text(recovery, vault_id=vault.vault_id))
-            self._home.write_key(key)
+            self.home.write_recovery(recovery_text(recovery, vault_id=vault.vault_id))
+            self.home.write_key(key)
             envelope = wrap(key, recovery)
             vault = msgspec.structs.replace(vault, envelope=envelope_id(envelope), confirmed_s=0)
-            self._home.write(vault)
+            self.home.write(vault)
             for index, node in enumerate(nodes):
                 write_mark(node, _mark(vault, index, node, envelope))
         return vault, _shared(nodes)
@@ -153,7 +138,7 @@ class BackupService:
         """
         with self._locked("run"), self._recorded("backup:run") as detail:
             vault, reading = self._look()
-            run = Run(reading, vault, self._home, self._clock, told=told, stall_s=self._stall_s)
+            run = Run(reading, vault, self.home, self.clock, told=told, stall_s=self.stall_s)
             report = run.run(contents, only=only, take_over=take_over)
             _, after = self._look()
             findings, notes = repair_missing(after)
@@ -166,8 +151,8 @@ class BackupService:
                 notes=tuple(dict.fromkeys((*report.notes, *notes, *_away(after), *self._key_notes()))),
                 worst=fewest_shards(after, report.generation),
             )
-            tally, lacking = self._home.read_tally(), set(range(self.code.n)) - set(report.nodes)
-            self._home.write_tally(tally.standing(report.worst - self.code.k, {*tally.away, *lacking}))
+            tally, lacking = self.home.read_tally(), set(range(self.code.n)) - set(report.nodes)
+            self.home.write_tally(tally.standing(report.worst - self.code.k, {*tally.away, *lacking}))
             return report
 
     def status(self, contents: HomeContents | None = None, schedule: Sequence[str] = ()) -> StatusReport:
@@ -178,7 +163,7 @@ class BackupService:
             schedule: What the server does by itself, in words.
         """
         vault, reading = self._look()
-        report = status_of(self._home, vault, reading, contents, self._clock.now_s())
+        report = status_of(self.home, vault, reading, contents, self.clock.now_s())
         return dataclasses.replace(report, schedule=tuple(schedule))
 
     def kept(self) -> tuple[KeptBackup, ...]:
@@ -215,16 +200,16 @@ class BackupService:
                 report, findings=(*marks, *report.findings), notes=(*report.notes, *_away(reading))
             )
             self._remember(report.findings)
-            tally = self._home.read_tally().counted(report.findings)
-            self._home.write_tally(msgspec.structs.replace(tally, reached=report.reached))
+            tally = self.home.read_tally().counted(report.findings)
+            self.home.write_tally(msgspec.structs.replace(tally, reached=report.reached))
             if report.reached and not report.findings:
                 detail["quiet"] = 1
                 return report
             detail |= {"shards": report.num_shards, "found": len(report.findings)}
             detail["repaired"] = sum(finding.repaired for finding in report.findings)
             if not report.reached:
-                vault = self._home.read()
-                self._home.write(msgspec.structs.replace(vault, scrubbed_s=int(self._clock.now_s())))
+                vault = self.home.read()
+                self.home.write(msgspec.structs.replace(vault, scrubbed_s=int(self.clock.now_s())))
             return report
 
     def scrub_all(
@@ -237,18 +222,18 @@ class BackupService:
         Args:
             resume: Continue after what an interrupted one read.
         """
-        after, before = self._home.read_tally().reached if resume else "", None
+        after, before = self.home.read_tally().reached if resume else "", None
         while True:
-            is_over = partial(self._is_past, self._clock.monotonic_s() + slice_s)
+            is_over = partial(self._is_past, self.clock.monotonic_s() + slice_s)
             report = self.scrub(bytes_per_s=bytes_per_s, after=after, until=is_over, told=told)
             before = report if before is None else before + report
             if not report.reached:
                 return before
-            after, self._patience_s = report.reached, 2 * SLICE_S
+            after, self.patience_s = report.reached, 2 * SLICE_S
             between()
 
     def _is_past(self, moment_s: float) -> bool:
-        return self._clock.monotonic_s() >= moment_s
+        return self.clock.monotonic_s() >= moment_s
 
     def repair(self) -> RepairReport:
         """Rebuild what working nodes lack because they were down or damaged; by marks, names and sizes.
@@ -271,7 +256,7 @@ class BackupService:
             detail |= {"found": len(findings), "repaired": sum(finding.repaired for finding in findings)}
             lacking = lacking_nodes(after)
             repaired = [finding for finding in findings if finding.repaired]  # others are tried again, and again
-            self._home.write_tally(self._home.read_tally().counted(repaired).standing(spare, lacking))
+            self.home.write_tally(self.home.read_tally().counted(repaired).standing(spare, lacking))
             return RepairReport(findings=findings, notes=notes, lacking=lacking, spare=spare)
 
     def replace(self, word: str, place: str = "", *, told: Told = nobody) -> ScrubReport:
@@ -289,7 +274,7 @@ class BackupService:
             Conflict: the place is another node's, or belongs to another backup.
             TooFewNodes: too few others work to rebuild its shards.
         """
-        with self._home.locked("replace"), self._recorded("backup:replace") as detail:
+        with self.home.locked("replace"), self._recorded("backup:replace") as detail:
             vault, reading = self._look()
             index = place_of(vault.places, word)
             new = (place or vault.places[index]).rstrip("/")
@@ -297,7 +282,7 @@ class BackupService:
                 raise Conflict(f"{new} is node {vault.places.index(new)}", hint="give a place that no other node uses")
             detail |= {"node": index, "place": new}
             self._refuse_blind(reading)
-            node = self._opener(new)
+            node = self.opener(new)
             node.prepare()
             self._refuse_other(node, vault, index=index)
             envelope = sound_envelope(reading.good) or reading.good[0].envelope
@@ -305,7 +290,7 @@ class BackupService:
             places = (*vault.places[:index], new, *vault.places[index + 1 :])
             vault = msgspec.structs.replace(vault, places=places, node_ids=node_ids)
             write_mark(node, _mark(vault, index, node, envelope))
-            self._home.write(vault)
+            self.home.write(vault)
             _, reading = self._look()
             return scrub(reading, Pace(None), only=index, told=told)
 
@@ -317,7 +302,7 @@ class BackupService:
         Raises:
             TooFewNodes: a node is down, on which the old key would still work.
         """
-        with self._home.locked("rekey"), self._recorded("backup:rekey"):
+        with self.home.locked("rekey"), self._recorded("backup:rekey"):
             vault, reading = self._look()
             if len(reading.good) < reading.code.n:
                 raise TooFewNodes(
@@ -325,9 +310,9 @@ class BackupService:
                     hint="mount or replace the missing nodes first",
                 )
             recovery = new_recovery_key()
-            self._home.write_recovery(recovery_text(recovery, vault_id=vault.vault_id))
+            self.home.write_recovery(recovery_text(recovery, vault_id=vault.vault_id))
             envelope = wrap(reading.key, recovery)
-            self._home.write(msgspec.structs.replace(vault, envelope=envelope_id(envelope), confirmed_s=0))
+            self.home.write(msgspec.structs.replace(vault, envelope=envelope_id(envelope), confirmed_s=0))
             for view in reading.good:
                 write_mark(view.node, msgspec.structs.replace(read_mark(view.node), envelope=envelope))
 
@@ -338,22 +323,22 @@ class BackupService:
             RecoveryKeyWrong: it does not open this backup.
             TooFewNodes: no node is reachable.
         """
-        with self._home.locked("confirm"), self._recorded("backup:confirm"):
-            return confirm(self._home, recovery, opener=self._opener, now_s=self._clock.now_s())
+        with self.home.locked("confirm"), self._recorded("backup:confirm"):
+            return confirm(self.home, recovery, opener=self.opener, now_s=self.clock.now_s())
 
     def _locked(self, what: str) -> AbstractContextManager[None]:
-        return self._home.locked(what, patience_s=self._patience_s)
+        return self.home.locked(what, patience_s=self.patience_s)
 
     def _begin(self, places: Sequence[str], code: Code) -> tuple[Vault, VaultKey]:
         """Return the backup to create; that of a crashed call if it is the same."""
-        if self._home.has_vault:
-            vault = self._home.read()
+        if self.home.has_vault:
+            vault = self.home.read()
             if vault.generation or vault.places != tuple(places) or vault.code != str(code):
                 raise Conflict(
                     f"this home has a backup on {', '.join(vault.places)}, with {vault.generation} made",
                     hint="to move a node: ashore backup replace; to start again, first move `backup` away",
                 )
-            return vault, self._home.read_key()
+            return vault, self.home.read_key()
         key = new_vault_key()
         vault = Vault(
             format=FORMAT,
@@ -384,8 +369,8 @@ class BackupService:
             )
 
     def _look(self) -> tuple[Vault, Reading]:
-        vault = self._home.read()
-        return vault, look(vault, self._home.read_key(), [self._opener(place) for place in vault.places])
+        vault = self.home.read()
+        return vault, look(vault, self.home.read_key(), [self.opener(place) for place in vault.places])
 
     def _refuse_blind(self, reading: Reading) -> None:
         if len(reading.good) < reading.code.k:
@@ -401,29 +386,29 @@ class BackupService:
         return findings, (self._look()[1] if any(one.repaired for one in findings) else reading)
 
     def _key_notes(self) -> tuple[str, ...]:
-        return tuple(key_warnings(self._home, self._home.read(), self._clock.now_s()))
+        return tuple(key_warnings(self.home, self.home.read(), self.clock.now_s()))
 
     def _remember(self, findings: Iterable[Finding]) -> None:
         """Note for the next backup what cannot be rebuilt from the nodes."""
         lost = [finding.file for finding in findings if not finding.repaired]
         if lost:
-            self._home.note_again(lost)
+            self.home.note_again(lost)
 
     @contextmanager
     def _recorded(self, action: str, *, begins: bool = True) -> Iterator[dict[str, str | int]]:
         """Write audit records of the beginning, and of the outcome unless it is `quiet`; the block adds facts to the
         yielded dict."""
         detail: dict[str, str | int] = {}
-        act = Act(action=action, actor=self._actor, resource="backup/home")
+        act = Act(action=action, actor=self.actor, resource="backup/home")
         if begins:
-            begin(self._recorder, act)
+            begin(self.recorder, act)
         try:
             yield detail
         except AshoreError as error:
-            self._recorder.record(dataclasses.replace(act, outcome="failed", reason=f"{error.code}: {error.message}"))
+            self.recorder.record(dataclasses.replace(act, outcome="failed", reason=f"{error.code}: {error.message}"))
             raise
         if not detail.pop("quiet", 0):
-            self._recorder.record(dataclasses.replace(act, detail=detail))
+            self.recorder.record(dataclasses.replace(act, detail=detail))
 
 
 def _mark(vault: Vault, index: int, node: Node, envelope: str) -> NodeMark:

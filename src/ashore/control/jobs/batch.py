@@ -11,7 +11,7 @@ import hashlib
 import itertools
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import KW_ONLY, dataclass, replace
 from typing import Final
 
 import msgspec
@@ -59,24 +59,16 @@ class LeaseLost(Exception):
     """Another worker has the batch; this one must stop."""
 
 
+@dataclass(frozen=True, slots=True)
 class BatchHandler:
     """A `Handler` of batches. Holds one page of lines or results in memory, whatever the size of the batch."""
 
-    def __init__(
-        self,
-        queue: JobQueue,
-        files: SqlFiles,
-        *,
-        result_ttl_ms: int,
-        max_attempts: int,
-        rest: Callable[[float], None] = time.sleep,
-    ) -> None:
-        """Create it. `rest` sleeps for so many seconds, on the reading thread."""
-        self._queue = queue
-        self._rest = rest
-        self._files = files
-        self._ttl_ms = result_ttl_ms
-        self._max_attempts = max_attempts
+    queue: JobQueue
+    files: SqlFiles
+    _: KW_ONLY
+    result_ttl_ms: int
+    max_attempts: int
+    rest: Callable[[float], None] = time.sleep
 
     async def run(self, lease: Lease) -> Outcome:
         try:
@@ -87,29 +79,29 @@ class BatchHandler:
     def _advance(self, lease: Lease) -> Outcome:
         order, progress = _order.decode(lease.payload), progress_of(lease.job)
         if lease.job.cancel_requested:
-            while self._queue.cancel_children(lease.job.job_id):
+            while self.queue.cancel_children(lease.job.job_id):
                 self._renew(lease, progress)
-                self._rest(GIVE_WAY_S)
+                self.rest(GIVE_WAY_S)
         elif progress.phase == "validating":
             progress = self._validate(lease, order, progress)
             if progress.errors:
                 return Failed(code="invalid_batch", message=progress.errors[0].message)
         if not lease.job.cancel_requested:
             progress = self._give_out(lease, order, progress)
-        job = self._queue.get(lease.job.job_id, tenant=None)
+        job = self.queue.get(lease.job.job_id, tenant=None)
         if job.children_total > job.children_succeeded + job.children_failed:
             return Again(after_s=LOOK_AGAIN_S, counted=False)
         return self._gather(lease, order, progress)
 
     def _validate(self, lease: Lease, order: BatchOrder, progress: BatchProgress) -> BatchProgress:
         total, errors = check_lines(split_lines(self._pieces(order.input_file_id)), order.endpoint)
-        if self._files.get(order.input_file_id) is None:  # what was read of it may be incomplete
+        if self.files.get(order.input_file_id) is None:  # what was read of it may be incomplete
             errors = [_input_gone(order, given_out=0)]
         phase: Phase = "failed" if errors else "in_progress"
         return self._report(
             lease,
             msgspec.structs.replace(
-                progress, phase=phase, total=total, errors=errors, in_progress_ms=self._queue.now_ms()
+                progress, phase=phase, total=total, errors=errors, in_progress_ms=self.queue.now_ms()
             ),
         )
 
@@ -124,9 +116,9 @@ class BatchHandler:
                 self._line_job(lease.job, order, progress.given_out + at, raw) for at, (_, raw) in enumerate(page)
             ]
             progress = msgspec.structs.replace(progress, given_out=progress.given_out + len(page))
-            if not self._queue.adopt(lease, children, _encode(progress).decode()):
+            if not self.queue.adopt(lease, children, _encode(progress).decode()):
                 raise LeaseLost
-            self._rest(GIVE_WAY_S)
+            self.rest(GIVE_WAY_S)
         if progress.given_out < progress.total:
             return msgspec.structs.replace(progress, errors=[_input_gone(order, progress.given_out)])
         return progress
@@ -142,8 +134,8 @@ class BatchHandler:
             payload=_encode(Call(path=order.endpoint, body=line.body, urgency="batch", custom_id=line.custom_id)),
             priority=batch.priority,
             deadline_ms=expires_of(batch, order),
-            max_attempts=self._max_attempts,
-            ttl_ms=self._ttl_ms,
+            max_attempts=self.max_attempts,
+            ttl_ms=self.result_ttl_ms,
             parent_id=batch.job_id,
             item=at,
         )
@@ -152,14 +144,14 @@ class BatchHandler:
         """Write the two files and end the batch. After a crash this restarts from the beginning: the names stay the
         same.
         """
-        now_ms = self._queue.now_ms()
+        now_ms = self.queue.now_ms()
         if progress.finalizing_ms is None:
             progress = self._report(lease, msgspec.structs.replace(progress, phase="finalizing", finalizing_ms=now_ms))
         expired, usage = False, BatchTokens()
         names: dict[bool, str | None] = {True: None, False: None}
         for good in (True, False):
-            ttl_ms = order.output_ttl_ms or self._ttl_ms
-            sink = _Sink(self._files, lease.job, "output" if good else "error", now_ms, ttl_ms)
+            ttl_ms = order.output_ttl_ms or self.result_ttl_ms
+            sink = _Sink(self.files, lease.job, "output" if good else "error", now_ms, ttl_ms)
             for job, body in self._ended(lease, progress):
                 expired = expired or job.state == "expired"
                 if (job.state == "succeeded") == good and job.state != "cancelled":
@@ -190,26 +182,26 @@ class BatchHandler:
 
     def _ended(self, lease: Lease, progress: BatchProgress) -> Iterator[tuple[Job, JobBody]]:
         after = -1
-        while page := self._queue.store.bodies(lease.job.job_id, after_item=after, limit=GATHERED_AT_ONCE):
+        while page := self.queue.store.bodies(lease.job.job_id, after_item=after, limit=GATHERED_AT_ONCE):
             yield from page
             after = page[-1][0].item
             self._renew(lease, progress)
 
     def _pieces(self, file_id: str) -> Iterator[bytes]:
         for number in itertools.count():
-            piece = self._files.piece(file_id, number)
+            piece = self.files.piece(file_id, number)
             if piece is None:
                 return
             yield piece
 
     def _report(self, lease: Lease, progress: BatchProgress) -> BatchProgress:
-        if not self._queue.report(lease, _encode(progress).decode()):
+        if not self.queue.report(lease, _encode(progress).decode()):
             raise LeaseLost
         return progress
 
     def _renew(self, lease: Lease, progress: BatchProgress) -> None:
         """Stop at once if the lease is lost; the runner renews it."""
-        if not self._queue.holding([lease]):
+        if not self.queue.holding([lease]):
             raise LeaseLost
 
 

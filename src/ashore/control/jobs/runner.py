@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from typing import Final, TypeVar
 
 from ashore.core.errors import AshoreError
@@ -57,55 +57,40 @@ class Lane:
     running: dict[str, tuple[Lease, asyncio.Task[None]]] = field(default_factory=dict)
 
 
+@dataclass(slots=True)
 class Runner:
     """Runs the jobs of a queue until it is stopped. Lives on one event loop; SQL happens on threads."""
 
-    def __init__(
-        self,
-        queue: JobQueue,
-        handlers: Mapping[str, Handler],
-        *,
-        lanes: Sequence[Lane],
-        owner: str,
-        since_ms: int = 0,
-        quiet_s: float = QUIET_S,
-        changes: Callable[[], Changes],
-        files: SqlFiles | None = None,
-        conversations: SqlConversations | None = None,
-    ) -> None:
-        """Create it.
-
-        Args:
-            handlers: By job kind.
-            lanes: Which kinds run side by side, and how many of them.
-            owner: Name of this worker; it takes over the leases of an earlier worker of the same name.
-            since_ms: Start of its supervisor; leases from before ended together with it.
-            quiet_s: Time without a death before a suspect starts.
-            changes: Opens a listener for new work.
-            files: Store to delete expired files from, if given; `conversations` likewise.
-        """
-        self._queue = queue
-        self._handlers = handlers
-        self._lanes = tuple(lanes)
-        self._owner = owner
-        self._since_ms = since_ms
-        self._quiet_s = quiet_s
-        self._quiet_from_s = 0.0
-        """When nothing has died for long enough, by the clock of the loop."""
-        self._held_up_from_s: float | None = None
-        """Since when nothing begins because of a suspect."""
-        self._suspect_began = False
-        self._turn_until_s = 0.0
-        """Until when the others have their turn."""
-        self._open_changes = changes
-        self._files = files
-        self._conversations = conversations
-        self._wake = asyncio.Event()
-        self._stop = asyncio.Event()
-        self._said = ""
-        """Why the state could not be used at the last try."""
-        self._recording: set[asyncio.Task[None] | None] = set()
-        """Tasks whose job has ended, while that is being recorded."""
+    queue: JobQueue
+    handlers: Mapping[str, Handler]
+    """By job kind."""
+    _: KW_ONLY
+    lanes: Sequence[Lane]
+    """Which kinds run side by side, and how many of them."""
+    owner: str
+    """Name of this worker; it takes over the leases of an earlier worker of the same name."""
+    since_ms: int = 0
+    """Start of its supervisor; leases from before ended together with it."""
+    quiet_s: float = QUIET_S
+    """Time without a death before a suspect starts."""
+    changes: Callable[[], Changes]
+    """Opens a listener for new work."""
+    files: SqlFiles | None = None
+    """Store to delete expired files from, if given; `conversations` likewise."""
+    conversations: SqlConversations | None = None
+    _quiet_from_s: float = field(default=0.0, init=False)
+    """When nothing has died for long enough, by the clock of the loop."""
+    _held_up_from_s: float | None = field(default=None, init=False)
+    """Since when nothing begins because of a suspect."""
+    _suspect_began: bool = field(default=False, init=False)
+    _turn_until_s: float = field(default=0.0, init=False)
+    """Until when the others have their turn."""
+    _wake: asyncio.Event = field(default_factory=asyncio.Event, init=False)
+    _stop: asyncio.Event = field(default_factory=asyncio.Event, init=False)
+    _said: str = field(default="", init=False)
+    """Why the state could not be used at the last try."""
+    _recording: set[asyncio.Task[None] | None] = field(default_factory=set, init=False)
+    """Tasks whose job has ended, while that is being recorded."""
 
     def stop(self) -> None:
         """Stop leasing; `run` returns once every job was returned to the queue."""
@@ -114,13 +99,13 @@ class Runner:
 
     async def run(self) -> None:
         """Work until `stop`. Running jobs are then returned uncounted; ended ones are recorded first."""
-        await self._try(lambda: self._queue.recover(self._owner, self._since_ms))
+        await self._try(lambda: self.queue.recover(self.owner, self.since_ms))
         self._noted_death()  # deaths before this start are unknown
         chores = [
             asyncio.create_task(work, name=name)
             for work, name in (
                 (self._listen(), "announcements"),
-                (self._every(SWEEP_S, self._queue.sweep), "sweep"),
+                (self._every(SWEEP_S, self.queue.sweep), "sweep"),
                 (self._every(PRUNE_S, self._prune), "prune"),
                 (self._renew(), "renewal"),
                 (self._watch_cancelled(), "cancellations"),
@@ -145,19 +130,19 @@ class Runner:
 
     async def _lease(self) -> bool:
         """Lease for every lane with a free slot; return whether anything was leased."""
-        ready = await self._try(self._queue.ready) or set()
+        ready = await self._try(self.queue.ready) or set()
         open_lanes = [
-            lane for lane in self._lanes if len(lane.running) < lane.slots and not ready.isdisjoint(lane.kinds)
+            lane for lane in self.lanes if len(lane.running) < lane.slots and not ready.isdisjoint(lane.kinds)
         ]
         shared = [lane for lane in open_lanes if not lane.apart]
-        running = [lease for lane in self._lanes for lease, _ in lane.running.values() if not lane.apart]
+        running = [lease for lane in self.lanes for lease, _ in lane.running.values() if not lane.apart]
         suspects = [lease for lease in running if lease.job.deaths]
-        if any(self._queue.held_s(lease) < ALONE_S for lease in suspects):
+        if any(self.queue.held_s(lease) < ALONE_S for lease in suspects):
             shared = []
         else:
             self._end_turn()
             if shared and not suspects and await self._suspects_wait(shared):
-                if all(self._queue.held_s(lease) >= SETTLED_S for lease in running):
+                if all(self.queue.held_s(lease) >= SETTLED_S for lease in running):
                     for lane in shared:
                         if await self._take(lane, limit=1, suspects=True):
                             self._suspect_began = True
@@ -180,7 +165,7 @@ class Runner:
         if now_s < max(self._quiet_from_s, self._turn_until_s):
             return False
         kinds = tuple(kind for lane in lanes for kind in lane.kinds)
-        if not await self._try(lambda: self._queue.has_suspects(kinds)):
+        if not await self._try(lambda: self.queue.has_suspects(kinds)):
             return False
         self._held_up_from_s = self._held_up_from_s or now_s
         return True
@@ -189,7 +174,7 @@ class Runner:
         """Lease for a lane, up to its free slots, and start the jobs; return whether anything was leased."""
         most = lane.slots - len(lane.running) if limit is None else limit
         leases = await self._try(
-            lambda: self._queue.lease(kinds=lane.kinds, limit=most, owner=self._owner, suspects=suspects)
+            lambda: self.queue.lease(kinds=lane.kinds, limit=most, owner=self.owner, suspects=suspects)
         )
         for lease in leases or ():
             task = asyncio.create_task(self._work(lane, lease), name=lease.job.job_id)
@@ -197,7 +182,7 @@ class Runner:
         return bool(leases)
 
     def _noted_death(self) -> None:
-        self._quiet_from_s = asyncio.get_running_loop().time() + self._quiet_s
+        self._quiet_from_s = asyncio.get_running_loop().time() + self.quiet_s
 
     async def _work(self, lane: Lane, lease: Lease) -> None:
         try:
@@ -215,7 +200,7 @@ class Runner:
 
     async def _attempt(self, lease: Lease) -> Outcome:
         try:
-            return await self._handlers[lease.job.kind].run(lease)
+            return await self.handlers[lease.job.kind].run(lease)
         except AshoreError as fault:
             if fault.retryable:
                 return CutOff(code=fault.code, message=fault.message)
@@ -228,7 +213,7 @@ class Runner:
         """Record the outcome. If the state cannot be written, retry while the lease is renewed."""
         while True:
             try:
-                job = await asyncio.to_thread(self._queue.settle, lease, outcome)
+                job = await asyncio.to_thread(self.queue.settle, lease, outcome)
                 break
             except AshoreError as fault:
                 log.warning("cannot record the end of %s yet: %s", lease.job.job_id, fault.message)
@@ -241,7 +226,7 @@ class Runner:
             log.info("job %s ended as %s: %s %s", job.job_id, job.state, job.error_code, job.error_message)
 
     async def _give_back(self) -> None:
-        held = [one for lane in self._lanes for one in lane.running.values()]
+        held = [one for lane in self.lanes for one in lane.running.values()]
         for _, task in held:
             if task not in self._recording:
                 task.cancel()
@@ -253,41 +238,41 @@ class Runner:
         await asyncio.gather(*(task for _, task in held), return_exceptions=True)
         for lease, _ in held:
             back = Again(after_s=0.0, counted=False, code="worker_stopped", message="the worker was stopped")
-            await self._try(lambda lease=lease, back=back: self._queue.settle(lease, back))  # type: ignore[misc]
+            await self._try(lambda lease=lease, back=back: self.queue.settle(lease, back))  # type: ignore[misc]
 
     # --- chores
 
     async def _renew(self) -> None:
         while True:
-            await asyncio.sleep(self._queue.lease_s / 3)
-            held = [lease for lane in self._lanes for lease, _ in lane.running.values()]
+            await asyncio.sleep(self.queue.lease_s / 3)
+            held = [lease for lane in self.lanes for lease, _ in lane.running.values()]
             if held:
-                kept = await self._try(lambda held=held: self._queue.renew(held))  # type: ignore[misc]
+                kept = await self._try(lambda held=held: self.queue.renew(held))  # type: ignore[misc]
                 if kept is not None:
                     self._drop_lost(held, kept)
 
     async def _watch_cancelled(self) -> None:
         while True:
             await asyncio.sleep(CANCEL_LOOK_S)
-            held = [lease for lane in self._lanes for lease, _ in lane.running.values()]
+            held = [lease for lane in self.lanes for lease, _ in lane.running.values()]
             if held:
-                kept = await self._try(lambda held=held: self._queue.holding(held))  # type: ignore[misc]
+                kept = await self._try(lambda held=held: self.queue.holding(held))  # type: ignore[misc]
                 if kept is not None:
                     self._drop_lost(held, kept)
 
     def _drop_lost(self, asked: Sequence[Lease], kept: set[str]) -> None:
         lost = {lease.job.job_id: lease.number for lease in asked if lease.job.job_id not in kept}
-        for lane in self._lanes:
+        for lane in self.lanes:
             for job_id, (lease, task) in list(lane.running.items()):
                 if lost.get(job_id) == lease.number:
                     task.cancel()
 
     async def _listen(self) -> None:
         """Wake the loop on an announcement."""
-        changes = await self._try(self._open_changes)
+        changes = await self._try(self.changes)
         while changes is None:
             await asyncio.sleep(IDLE_LOOK_S)
-            changes = await self._try(self._open_changes)
+            changes = await self._try(self.changes)
         try:
             while True:
                 if await self._try(lambda: changes.wait(CHANGES_LOOK_S)):
@@ -302,13 +287,13 @@ class Runner:
             await asyncio.sleep(pause_s)
 
     def _prune(self) -> int:
-        gone = self._queue.prune()
-        now_ms = self._queue.now_ms()
-        if self._conversations is not None:
-            gone += self._conversations.prune(now_ms=now_ms, limit=100)
-        if self._files is not None:
+        gone = self.queue.prune()
+        now_ms = self.queue.now_ms()
+        if self.conversations is not None:
+            gone += self.conversations.prune(now_ms=now_ms, limit=100)
+        if self.files is not None:
             abandoned_ms = now_ms - int(ABANDONED_UPLOAD_S * 1000)
-            gone += self._files.prune(now_ms=now_ms, abandoned_before_ms=abandoned_ms, limit=100)
+            gone += self.files.prune(now_ms=now_ms, abandoned_before_ms=abandoned_ms, limit=100)
         return gone
 
     async def _try(self, work: Callable[[], T]) -> T | None:

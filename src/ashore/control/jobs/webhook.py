@@ -14,6 +14,7 @@ import hashlib
 import hmac
 import ssl
 from collections.abc import Callable, Sequence
+from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -55,34 +56,23 @@ def signed_headers(secret: str, *, event_id: str, timestamp_s: int, body: bytes)
     }
 
 
+@dataclass(frozen=True, slots=True)
 class WebhookHandler:
     """A `Handler` that delivers webhooks. Anything but a 2xx is retried; 410 means that the receiver has
     unsubscribed.
     """
 
-    def __init__(
-        self,
-        *,
-        allow: Sequence[Allowed],
-        secret_of: Callable[[str], str],
-        clock: Clock,
-        resolver: Resolve = resolve,
-        trust: ssl.SSLContext | None = None,
-    ) -> None:
-        """Create it.
-
-        Args:
-            allow: Hosts that may be called.
-            secret_of: Returns the secret of a tenant; blocks.
-            clock: Time of the signature.
-            resolver: Resolves names.
-            trust: Trusted certificates; default: the system's.
-        """
-        self._allow = allow
-        self._secret_of = secret_of
-        self._clock = clock
-        self._resolve = resolver
-        self._trust = trust
+    _: KW_ONLY
+    allow: Sequence[Allowed]
+    """Hosts that may be called."""
+    secret_of: Callable[[str], str]
+    """Returns the secret of a tenant; blocks."""
+    clock: Clock
+    """Time of the signature."""
+    resolver: Resolve = resolve
+    """Resolves names."""
+    trust: ssl.SSLContext | None = None
+    """Trusted certificates; default: the system's."""
 
     async def run(self, lease: Lease) -> Outcome:
         from httpx import HTTPError
@@ -91,12 +81,12 @@ class WebhookHandler:
 
         call = _payload.decode(lease.payload)
         body = msgspec.json.encode(call.event)
-        secret = await asyncio.to_thread(self._secret_of, lease.job.tenant)
-        headers = signed_headers(secret, event_id=call.event.id, timestamp_s=int(self._clock.now_s()), body=body)
+        secret = await asyncio.to_thread(self.secret_of, lease.job.tenant)
+        headers = signed_headers(secret, event_id=call.event.id, timestamp_s=int(self.clock.now_s()), body=body)
         try:
             answer = await ask_checked(
-                call.url, self._allow, method="POST", headers={"content-type": "application/json", **headers},
-                content=body, verify=self._trust or ssl.create_default_context(), resolver=self._resolve,
+                call.url, self.allow, method="POST", headers={"content-type": "application/json", **headers},
+                content=body, verify=self.trust or ssl.create_default_context(), resolver=self.resolver,
                 most_bytes=0, timeout_s=TIMEOUT_S,
             )  # fmt: skip
         except PermissionDenied as fault:

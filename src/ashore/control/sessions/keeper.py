@@ -10,7 +10,7 @@ import asyncio
 import logging
 import secrets
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, replace
+from dataclasses import KW_ONLY, dataclass, field, replace
 from functools import cache
 from typing import TYPE_CHECKING, Final
 
@@ -61,41 +61,28 @@ def narrow(*, fresh: bool = False) -> KeyScope:
     return KeyScope(actions=tuple(name for name in some if fresh or name != KEY_CREATE_OWN))
 
 
+@dataclass(slots=True)
 class Keeper:
     """Finds, opens, renews and ends sessions. Used by one event loop; `forget` may be called from any thread."""
 
-    def __init__(
-        self,
-        database: Database,
-        directory: Directory,
-        clock: Clock,
-        recorder: Recorder,
-        cookies: Cookies,
-        *,
-        rules: Callable[[], Rules],
-        providers: Callable[[], Collection[str]],
-        local: Callable[[], bool],
-        directories: Callable[[], Collection[str]] = tuple,
-    ) -> None:
-        """Create it. `providers`: names of the current OpenID providers. `local`: whether passwords are allowed.
-        `directories`: names of those whose people may log in."""
-        self.database: Final = database
-        self.cookies: Final = cookies
-        self._directory = directory
-        self._clock = clock
-        self._recorder = recorder
-        self._rules = rules
-        self._providers = providers
-        self._local = local
-        self._directories = directories
-        self._found: dict[str, Found] = {}
-        self._generation = 0
-        self._active: dict[str, int] = {}
-        self._unsaved: dict[str, int] = {}
+    database: Database
+    directory: Directory
+    clock: Clock
+    recorder: Recorder
+    cookies: Cookies
+    _: KW_ONLY
+    rules: Callable[[], Rules]
+    providers: Callable[[], Collection[str]]
+    local: Callable[[], bool]
+    directories: Callable[[], Collection[str]] = tuple
+    _found: dict[str, Found] = field(default_factory=dict, init=False)
+    _generation: int = field(default=0, init=False)
+    _active: dict[str, int] = field(default_factory=dict, init=False)
+    _unsaved: dict[str, int] = field(default_factory=dict, init=False)
 
     @property
     def now_s(self) -> int:
-        return int(self._clock.now_s())
+        return int(self.clock.now_s())
 
     def forget(self) -> None:
         """Drop the cache: a session has ended or changed."""
@@ -142,31 +129,31 @@ class Keeper:
         name = row.owner.partition(":")[0]
         match row.way:
             case "password":
-                is_open = self._local()
+                is_open = self.local()
             case "directory":
-                is_open = name in self._directories()
+                is_open = name in self.directories()
             case "provider":
-                is_open = name in self._providers()
+                is_open = name in self.providers()
             case _:
                 is_open = True
         if not is_open:
             raise Unauthenticated("this way to log in is closed", hint="log in again")
         if row.way in TYPED:
-            return self._directory.of_account(row.owner, factors=row.factors)
+            return self.directory.of_account(row.owner, factors=row.factors)
         if row.way == "first-link":
-            return self._directory.of_key_id(row.claims, self.now_s)
+            return self.directory.of_key_id(row.claims, self.now_s)
         claims = msgspec.convert(msgspec.json.decode(row.claims), Claims)
-        return self._directory.of_claims(claims)
+        return self.directory.of_claims(claims)
 
     def person(self, account: str) -> Principal | None:
         """Return the principal of an account that may log in; None: missing or disabled."""
         try:
-            return self._directory.of_account(account)
+            return self.directory.of_account(account)
         except Unauthenticated:
             return None
 
     def _session(self, found: Found, csrf: str) -> Session:
-        row, rules = found.row, self._rules()
+        row, rules = found.row, self.rules()
         who = self.principal_of(row)
         # a provider may require a code instead of a password
         second = has_second(row.factors) if row.way in TYPED else "mfa" in row.factors
@@ -213,7 +200,7 @@ class Keeper:
         return max(row.active_s, self._active.get(row.digest, 0))
 
     def _is_idle(self, row: SessionRow) -> bool:
-        idle_s = self._rules().idle_s if row.stage == "open" else UNFINISHED_S
+        idle_s = self.rules().idle_s if row.stage == "open" else UNFINISHED_S
         return self.now_s >= min(row.ends_s, self._last_active(row) + idle_s)
 
     async def _read(self, digest: str) -> Found | None:
@@ -252,7 +239,7 @@ class Keeper:
         """
         value = self.cookies.new("session")
         row = replace(row, digest=digest_of(value))
-        rules = self._rules()
+        rules = self.rules()
 
         def save(connection: Connection) -> None:
             if replaces is not None and not sql.end_session(connection, replaces.digest):
@@ -276,7 +263,7 @@ class Keeper:
 
         await in_write(self.database, save)
         self.forget()
-        cookies = [set_cookie(visit, "session", value, strict=not self._providers())]  # lax: it is sent on the way back
+        cookies = [set_cookie(visit, "session", value, strict=not self.providers())]  # lax: it is sent on the way back
         if row.stage == "open":
             cookies.append(set_cookie(visit, "visit", "", strict=False))
         return tuple(cookies)
@@ -287,7 +274,7 @@ class Keeper:
         values: dict[str, object] = {
             "digest": "", "id": f"ses_{secrets.token_hex(6)}", "stage": stage, "way": way, "owner": owner,
             "tenant": tenant, "opened_s": now_s, "active_s": now_s, "proof_s": now_s,
-            "ends_s": now_s + (self._rules().longest_s if stage == "open" else UNFINISHED_S),
+            "ends_s": now_s + (self.rules().longest_s if stage == "open" else UNFINISHED_S),
             "origin": visit.origin, "agent": visit.agent[:MOST_AGENT_CHARS], **more,
         }  # fmt: skip
         return SessionRow(**values)  # type: ignore[arg-type]
@@ -320,7 +307,7 @@ class Keeper:
         on: Connection | None,
     ) -> None:
         """Record an event of a session in the audit log, in its transaction; None without a recorder."""
-        self._recorder.record(
+        self.recorder.record(
             Act(
                 action=action,
                 actor=row.owner,
@@ -370,7 +357,7 @@ class Keeper:
 
     async def clear(self) -> None:
         """Delete them now."""
-        idle_s = self._rules().idle_s + int(2 * FLUSH_EVERY_S)  # others write a moment later
+        idle_s = self.rules().idle_s + int(2 * FLUSH_EVERY_S)  # others write a moment later
 
         def clear(connection: Connection) -> None:
             for row in sql.clear_old(connection, self.now_s, idle_s=idle_s):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import KW_ONLY, dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
@@ -45,27 +45,18 @@ class InForce:
     """How authenticators name this server."""
 
 
+@dataclass(frozen=True, slots=True)
 class Steps:
     """Shared steps. Used by the event loop of one worker."""
 
-    def __init__(
-        self,
-        keeper: Keeper,
-        gate: Gate,
-        hasher: Hasher,
-        acts: Acts,
-        authenticator: Authenticator,
-        *,
-        in_force: Callable[[], InForce],
-        directories: DirectoryLogIn | None = None,
-    ) -> None:
-        self.keeper: Final = keeper
-        self.directories: Final = directories
-        self.gate: Final = gate
-        self.hasher: Final = hasher
-        self.authenticator: Final = authenticator
-        self.in_force: Final = in_force
-        self._acts = acts
+    keeper: Keeper
+    gate: Gate
+    hasher: Hasher
+    acts: Acts
+    authenticator: Authenticator
+    _: KW_ONLY
+    in_force: Callable[[], InForce]
+    directories: DirectoryLogIn | None = None
 
     def first_form(
         self, visit: Visit, *, page: str = "", error: AshoreError | None = None, account: str = "",
@@ -198,7 +189,7 @@ class Steps:
             return rules.factor == "all"
 
         def look() -> bool:
-            with self._acts.look(SYSTEM) as desk:
+            with self.acts.look(SYSTEM) as desk:
                 return any(role.offices for role, _ in desk.compiled.roles_of(who))
 
         return await asyncio.to_thread(look)
