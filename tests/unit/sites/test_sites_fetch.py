@@ -9,7 +9,7 @@ import random
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from site_centre import MemoryTree
 
 from ashore.control.sites import fetch
 from ashore.control.sites.delta import ModelFiles, cut_file, make, make_delta, regions
-from ashore.control.sites.fetch import NotNow, Puller, Throttle, is_open
+from ashore.control.sites.fetch import Have, NotNow, Puller, Throttle, is_open
 from ashore.control.sites.model import ModelParts, Segment
 from ashore.control.sites.ports import WrongBytes
 from ashore.core.errors import DiskFull, SourceUnreachable
@@ -58,21 +58,9 @@ class CutTree(MemoryTree):
         self.finished.append(path)
 
 
-@dataclass
-class FolderHave:
-    """Models in folders."""
-
-    folders: dict[str, ModelFiles] = field(default_factory=dict)
-
-    def models(self) -> frozenset[str]:
-        return frozenset(self.folders)
-
-    def file(self, sha256: str) -> Path | None:
-        for model in self.folders.values():
-            for path, digest in model.sha256.items():
-                if digest == sha256:
-                    return model.files[path]
-        return None
+def _having(*models: ModelFiles) -> Have:
+    files = {one.sha256[path]: file for one in models for path, file in one.files.items()}
+    return Have(frozenset(one.digest for one in models), files)
 
 
 def _model(folder: Path, number: int, files: dict[str, bytes]) -> ModelFiles:
@@ -143,12 +131,12 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
 
 def test_a_model_comes_by_its_segments_or_by_the_cheapest_delta(world: World) -> None:
     seen: list[float] = []
-    Puller(world.tree).fetch(world.parts[1], have=FolderHave(), into=world.into, on_progress=seen.append)
+    Puller(world.tree).fetch(world.parts[1], have=_having(), into=world.into, on_progress=seen.append)
     world.check(1)
     assert world.tree.sent == world.stored(1) and seen == sorted(seen) and seen[-1] == 1.0
 
     world.tree.sent, world.into = 0, world.into.with_name("by delta")
-    have = FolderHave({world.files[0].digest: world.files[0]})
+    have = _having(world.files[0])
     Puller(world.tree).fetch(world.parts[1], have=have, into=world.into, on_progress=seen.append)
     world.check(1)
     assert seen[-1] == 1.0 and world.tree.sent == world.parts[1].deltas[0].size < world.stored(1) / 10
@@ -158,7 +146,7 @@ def test_a_model_comes_by_its_segments_or_by_the_cheapest_delta(world: World) ->
 
 
 def test_two_deltas_in_a_row_are_cheaper_than_the_whole(world: World) -> None:
-    have = FolderHave({world.files[0].digest: world.files[0]})
+    have = _having(world.files[0])
     others = {one.digest: one for one in world.parts}
     Puller(world.tree).fetch(world.parts[2], have=have, into=world.into, others=others)
     world.check(2)
@@ -166,7 +154,7 @@ def test_two_deltas_in_a_row_are_cheaper_than_the_whole(world: World) -> None:
 
 
 def test_what_the_store_has_is_linked_and_never_written(world: World) -> None:
-    have = FolderHave({world.files[1].digest: world.files[1]})
+    have = _having(world.files[1])
     Puller(world.tree).fetch(world.parts[1], have=have, into=world.into)
     world.check(1)
     assert world.tree.sent == 0
@@ -183,7 +171,7 @@ def test_what_the_store_has_is_linked_and_never_written(world: World) -> None:
 def test_hundreds_of_cuts_cost_no_byte(world: World, way: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fetch, "FRUITLESS", 1000)
     world.tree.share = 0.97
-    have = FolderHave({world.files[0].digest: world.files[0]} if way == "delta" else {})
+    have = _having(*world.files[:1]) if way == "delta" else _having()
     rounds = 0
     while world.tree.cuts < 500:
         rounds += 1
@@ -200,10 +188,10 @@ def test_a_link_that_stays_away_ends_the_fetch_and_keeps_what_arrived(world: Wor
     world.tree.left = 300_000
     for _ in range(2):
         with pytest.raises(SourceUnreachable):
-            Puller(world.tree, sleep=NO_WAIT).fetch(world.parts[1], have=FolderHave(), into=world.into)
+            Puller(world.tree, sleep=NO_WAIT).fetch(world.parts[1], have=_having(), into=world.into)
     assert world.tree.sent == 300_000
     world.tree.left = 1 << 40
-    Puller(world.tree).fetch(world.parts[1], have=FolderHave(), into=world.into)
+    Puller(world.tree).fetch(world.parts[1], have=_having(), into=world.into)
     world.check(1)
     assert world.tree.sent == world.stored(1)
 
@@ -225,7 +213,7 @@ class Slow(CutTree):
 
 @pytest.mark.parametrize("way", ["full", "delta"])
 def test_a_kill_at_any_moment_costs_what_was_in_flight(world: World, way: str) -> None:
-    have = FolderHave({world.files[0].digest: world.files[0]} if way == "delta" else {})
+    have = _having(*world.files[:1]) if way == "delta" else _having()
     chance, kills, rounds = random.Random(7), 0, 0
     with mmap.mmap(-1, 8) as counter:
         while kills < 40:
@@ -257,7 +245,7 @@ def test_a_kill_at_any_moment_costs_what_was_in_flight(world: World, way: str) -
 
 
 def test_other_bytes_are_thrown_away_and_another_way_is_taken(world: World) -> None:
-    have = FolderHave({world.files[0].digest: world.files[0]})
+    have = _having(world.files[0])
     index = world.parts[1].deltas[0].index
     good = world.tree.files[index.path]
     for bad in (good[:-1] + b"x", b"x" * len(good)):
@@ -275,7 +263,7 @@ def test_a_delta_that_gives_another_file_is_left_for_the_segments_and_not_tried_
     changed = bytearray(world.files[0].files["weights"].read_bytes())
     changed[5] ^= 1
     world.files[0].files["weights"].write_bytes(changed)  # a base that is not what it was
-    have = FolderHave({world.files[0].digest: world.files[0]})
+    have = _having(world.files[0])
     puller = Puller(world.tree)
     puller.fetch(world.parts[1], have=have, into=world.into)
     world.check(1)
@@ -290,18 +278,18 @@ def test_segments_that_do_not_give_the_file_end_the_fetch(world: World) -> None:
     ]
     lying = msgspec.structs.replace(world.parts[1], files=tuple(files), deltas=())
     with pytest.raises(WrongBytes, match="expected 0000"):
-        Puller(world.tree).fetch(lying, have=FolderHave(), into=world.into)
+        Puller(world.tree).fetch(lying, have=_having(), into=world.into)
     assert not (world.into / ("0" * 64)).exists()
     for path in [one for one in world.tree.files if one.startswith("segments")]:
         world.tree.files[path] = b"?" * len(world.tree.files[path])
     with pytest.raises(WrongBytes, match="arrived with"):
-        Puller(world.tree).fetch(world.parts[1], have=FolderHave(), into=world.into.with_name("other"))
+        Puller(world.tree).fetch(world.parts[1], have=_having(), into=world.into.with_name("other"))
 
 
 def test_a_disk_without_room_is_said_before_the_first_byte(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fetch, "SPARE_BYTES", 1 << 60)
     with pytest.raises(DiskFull, match=r"needs 1e\+06 TiB|TiB at .*into; .* are free"):
-        Puller(world.tree).fetch(world.parts[1], have=FolderHave(), into=world.into)
+        Puller(world.tree).fetch(world.parts[1], have=_having(), into=world.into)
     assert world.tree.sent == 0
 
 
@@ -339,18 +327,18 @@ def test_outside_of_its_hours_a_site_keeps_what_it_has_and_fetches_no_more(world
     may = iter([True, False])
     with pytest.raises(NotNow):
         Puller(world.tree, may_fetch=lambda: next(may, False), sleep=NO_WAIT).fetch(
-            world.parts[1], have=FolderHave(), into=world.into
+            world.parts[1], have=_having(), into=world.into
         )
     first = world.tree.sent
     assert 0 < first < world.stored(1)
-    Puller(world.tree).fetch(world.parts[1], have=FolderHave(), into=world.into)
+    Puller(world.tree).fetch(world.parts[1], have=_having(), into=world.into)
     assert world.tree.sent == world.stored(1)
 
 
 def test_two_fetches_into_one_folder_do_not_mix(world: World) -> None:
     pullers = [Puller(world.tree) for _ in range(2)]
     threads = [
-        threading.Thread(target=one.fetch, args=(world.parts[1],), kwargs={"have": FolderHave(), "into": world.into})
+        threading.Thread(target=one.fetch, args=(world.parts[1],), kwargs={"have": _having(), "into": world.into})
         for one in pullers
     ]
     for one in threads:

@@ -9,7 +9,7 @@ from memory_keeper import MemoryKeeper
 from site_centre import MemoryTree
 from store_making import make_store, pull_tiny
 
-from ashore.control.sites.fetch import Puller, StoreHave, model_copy
+from ashore.control.sites.fetch import Puller, have_in, model_copy
 from ashore.control.sites.links import FolderLink
 from ashore.control.sites.model import ModelParts
 from ashore.control.sites.ports import CentreLink
@@ -23,7 +23,7 @@ from ashore.kit.store import ModelStore
 def _take(link: CentreLink, parts: ModelParts, store: ModelStore, folder: Path) -> int:
     """Fetch a model into a site's store; return the bytes that came."""
     puller = Puller(link)
-    into = puller.fetch(parts, have=StoreHave(store), into=store.root / "staging" / parts.digest[-8:])
+    into = puller.fetch(parts, have=have_in(store), into=store.root / "staging" / parts.digest[-8:])
     copy = model_copy(parts, name=f"tiny-{parts.digest[-8:]}", created_s=5)
     store.put_back([copy], lambda digest: into / digest.removeprefix("sha256:"))
     model = store.resolve(f"{copy.name}@{parts.digest}")
@@ -101,14 +101,14 @@ def test_a_sealed_model_is_not_published(tmp_path: Path) -> None:
     tree = MemoryTree()
     with pytest.raises(InvalidRequest, match="sealed"):
         publish_model(store, tree, "tiny")
-    assert not tree.files and StoreHave(store).models() == frozenset()
+    assert not tree.files and have_in(store).models == frozenset()
 
 
 def test_what_the_store_has_is_told_by_digest(tmp_path: Path) -> None:
     store = make_store(tmp_path)
     model = pull_tiny(store, tmp_path)
-    have = StoreHave(store)
-    assert have.models() == {model.digest}
+    have = have_in(store)
+    assert have.models == {model.digest}
     file = model.files[0]
     assert have.file(file.digest.removeprefix("sha256:")) == store.blob_path(Digest(file.digest))
     assert have.file("0" * 64) is None

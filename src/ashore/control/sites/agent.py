@@ -19,7 +19,7 @@ import msgspec
 
 from ashore import __version__
 from ashore.control.releases import ReleaseOffice
-from ashore.control.sites.fetch import NotNow, Puller, StoreHave, Throttle, is_open, model_copy
+from ashore.control.sites.fetch import NotNow, Puller, Throttle, have_in, is_open, model_copy
 from ashore.control.sites.model import NO_MODEL, ModelParts, Want
 from ashore.control.sites.parts import NAME
 from ashore.control.sites.ports import CentreLink, WrongBytes
@@ -248,7 +248,7 @@ class Agent:
 
         make_folder(into.parent, mode=0o700)
         try:
-            return puller.fetch(parts, have=StoreHave(self.store), into=into, others=others, on_progress=on_progress)
+            return puller.fetch(parts, have=have_in(self.store), into=into, others=others, on_progress=on_progress)
         finally:
             spent_s = self.clock.monotonic_s() - began_s
             if puller.fetched > before and spent_s > 0:

@@ -16,14 +16,14 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Final
 
 from ashore.control.sites.delta import Plan, finish, making, read_index, unpack, whole
 from ashore.control.sites.model import Delta, ModelParts, PartFile, Segment
-from ashore.control.sites.ports import CentreLink, Have, WrongBytes
+from ashore.control.sites.ports import CentreLink, WrongBytes
 from ashore.core.bytesize import human_bytes
 from ashore.core.errors import DiskFull, SourceUnreachable
 from ashore.core.ids import Digest
@@ -84,23 +84,28 @@ def is_open(hours: str, at: datetime) -> bool:
     return not hours or (start <= minute < end if start <= end else minute >= start or minute < end)
 
 
-class StoreHave:
-    """What a site's store has. Sealed models do not count: their clear bytes are on no disk."""
+@dataclass(frozen=True, slots=True)
+class Have:
+    """What a site has, and need not fetch."""
 
-    def __init__(self, store: ModelStore) -> None:
-        """Read what is there."""
-        sealed = {one.digest for one in store.list() if one.sealed is not None}
-        copies = [one for one in store.copies() if one.digest not in sealed]
-        self._models = frozenset(str(one.digest) for one in copies)
-        blobs = {blob.digest for one in copies for blob in one.blobs}
-        self._files = {one.removeprefix("sha256:"): store.blob_path(one) for one in blobs}
-
-    def models(self) -> frozenset[str]:
-        return self._models
+    models: frozenset[str]
+    """Digests of whole models, `sha256:…`."""
+    files: Mapping[str, Path]
+    """By the SHA-256 of their clear bytes; to be read only."""
 
     def file(self, sha256: str) -> Path | None:
-        found = self._files.get(sha256)
+        """Return a file, unless it was deleted since."""
+        found = self.files.get(sha256)
         return found if found is not None and found.is_file() else None
+
+
+def have_in(store: ModelStore) -> Have:
+    """Return what a store has. Sealed models do not count: their clear bytes are on no disk."""
+    sealed = {one.digest for one in store.list() if one.sealed is not None}
+    copies = [one for one in store.copies() if one.digest not in sealed]
+    blobs = {blob.digest for one in copies for blob in one.blobs}
+    files = {one.removeprefix("sha256:"): store.blob_path(one) for one in blobs}
+    return Have(frozenset(str(one.digest) for one in copies), files)
 
 
 def model_copy(parts: ModelParts, *, name: str, created_s: int) -> ModelCopy:
@@ -109,21 +114,6 @@ def model_copy(parts: ModelParts, *, name: str, created_s: int) -> ModelCopy:
     bare, _, variant = name.partition("@")
     digest = Digest(parts.digest)
     return ModelCopy(name=bare, variant=variant, digest=digest, tagged=True, created_s=created_s, blobs=blobs)
-
-
-@dataclass(frozen=True, slots=True)
-class _With:
-    """What a site has, and the files of a model that it has fetched on the way to another one."""
-
-    have: Have
-    folder: Path
-
-    def models(self) -> frozenset[str]:
-        return self.have.models()
-
-    def file(self, sha256: str) -> Path | None:
-        found = self.folder / sha256
-        return found if found.is_file() else self.have.file(sha256)
 
 
 class Puller:
@@ -195,14 +185,17 @@ class Puller:
             bad = into / f"{way[0].index.sha256}.bad" if way else None
             if not missing or (bad is not None and bad.exists()):
                 continue
+            near = have
             try:
                 if len(way) == 2:
                     make_folder(folder)
                     between = others[way[1].base]
                     lacking = [one for one in _unique(between) if not _link(one, have, folder)]
                     self._make(lacking, way[0], have, folder, on_progress)
+                    fetched = {one.sha256: folder / one.sha256 for one in _unique(between)}
+                    near = replace(have, files={**have.files, **fetched})
                 last = way[-1] if way else None
-                self._make(missing, last, _With(have, folder), into, on_progress)
+                self._make(missing, last, near, into, on_progress)
                 break
             except WrongBytes as fault:
                 self.wrong.append(fault.message)
@@ -360,7 +353,7 @@ def _ways(
     parts: ModelParts, missing: Sequence[PartFile], have: Have, others: Mapping[str, ModelParts]
 ) -> list[tuple[Delta, ...]]:
     """Return the ways to a model, the cheapest first: a delta, two in a row, or (empty) its segments."""
-    mine = have.models()
+    mine = have.models
     ways: list[tuple[Delta, ...]] = [(one,) for one in parts.deltas if one.base in mine]
     for one in parts.deltas:
         if one.base not in mine and one.base in others:

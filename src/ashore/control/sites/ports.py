@@ -7,7 +7,6 @@ from a thread where an event loop runs.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Protocol
 
 from ashore.core.errors import CorruptBlob, SourceUnreachable
@@ -70,18 +69,6 @@ class Tree(CentreLink, Protocol):
 
     def remove(self, path: str) -> None:
         """Delete a file. May be called twice."""
-        ...
-
-
-class Have(Protocol):
-    """What the site has already."""
-
-    def models(self) -> frozenset[str]:
-        """Return the digests of whole models, `sha256:…`."""
-        ...
-
-    def file(self, sha256: str) -> Path | None:
-        """Return a file of these clear bytes, to be read only; None if there is none."""
         ...
 
 

@@ -75,15 +75,13 @@ def new_key_file(path: Path) -> Any:
     Raises:
         Conflict: the file exists.
     """
-    from cryptography.hazmat.primitives import serialization
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+    from securesystemslib.signer import CryptoSigner
 
     if path.exists():
         raise Conflict(f"{path} exists", hint="give another folder; a key is never overwritten")
-    key = Ed25519PrivateKey.generate()
-    pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    write_whole(path, pem)
-    return _signer(key).public_key
+    key = CryptoSigner.generate_ed25519()
+    write_whole(path, key.private_bytes)
+    return key.public_key
 
 
 def sign_file(path: Path, key_file: Path) -> int:
@@ -289,7 +287,7 @@ class Signing:
         )
 
         root = self.root.signed
-        meta, done = self._meta(), []
+        meta, done, generations = self._meta(), [], root.unrecognized_fields[GENERATIONS]
 
         def renew(role: str, made: Any, key: Any) -> Any:
             made.sign(key)
@@ -304,10 +302,8 @@ class Signing:
         if targets is not None:
             meta["targets.json"], current = targets.signed.version, targets.signed
             done.append("targets")
-        elif generation := root.unrecognized_fields[GENERATIONS]["targets"]:
-            fresh = self._targets(
-                models, meta.get("targets.json", 0), root.unrecognized_fields[GENERATIONS]["director"]
-            )
+        elif generation := generations["targets"]:
+            fresh = self._targets(models, meta.get("targets.json", 0), generations["director"])
             is_same = current is not None and _said(current) == _said(fresh.signed)
             if not is_same or self._is_due(current.version, self._lives.targets_days):
                 current = renew("targets", fresh, self._key("targets", generation))
@@ -337,9 +333,7 @@ class Signing:
             renew(f"site-{site}", Metadata(made), director)
 
         # which versions belong together, and how fresh they are
-        generations = root.unrecognized_fields[GENERATIONS]
-        stamp = self._file("timestamp.json") if self._has("timestamp.json") else None
-        shot = None if stamp is None else self._file(f"{stamp.signed.snapshot_meta.version}.snapshot.json")
+        stamp, shot = self._newest("timestamp"), self._newest("snapshot")
         version = 0 if shot is None else shot.signed.version
         if done or shot is None or not _verifies(root, "snapshot", shot) or self._is_due(version, days):
             parts = {name: MetaFile(number) for name, number in meta.items()}
