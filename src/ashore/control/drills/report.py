@@ -73,12 +73,9 @@ def markdown(report: Report, drill: Drill | None) -> str:
 
 def page(report: Report, drill: Drill | None, digest: str) -> str:
     """Return the report as one HTML file that loads nothing."""
-    rows = []
-    for line in markdown(report, drill).splitlines():
-        rows.append(line)
     body: list[str] = []
     table: list[str] = []
-    for line in (*rows, ""):
+    for line in (*markdown(report, drill).splitlines(), ""):
         if line.startswith("|"):
             table.append(line)
             continue

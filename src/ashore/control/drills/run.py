@@ -10,6 +10,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
+import msgspec
+
 from ashore import __version__
 from ashore.control.drills.faults import MAKERS, Fault, Scene, lacking
 from ashore.control.drills.load import Asked, Load
@@ -63,9 +65,8 @@ def run_drill(drill: Drill, stage: Stage) -> Report:
         AshoreError: the twin did not start, or an earlier drill left something behind.
     """
     began_s = time.time()
-    empty = _report(drill, stage, began_s, "error", "")
     if why := lacking(drill.needs):
-        return _with(empty, "error", f"this machine cannot make the fault: {why}")
+        return _report(drill, stage, began_s, "error", f"this machine cannot make the fault: {why}")
     with (
         tempfile.TemporaryDirectory(prefix="ashore-drill-", ignore_cleanup_errors=True) as folder,
         Undoing(stage.journal, drill.most_s + 120, place=stage.place) as undoing,
@@ -238,8 +239,6 @@ class _Run:
     def _end(
         self, verdict: Verdict, why: str, *, checks: tuple[Check, ...] = (), recovered_s: float | None = None
     ) -> Report:
-        import msgspec
-
         outcomes = self._load.outcomes()
         at, healed = self._fault_at_s, self._healed_at_s
 
@@ -290,9 +289,3 @@ def _report(drill: Drill, stage: Stage, began_s: float, verdict: Verdict, why: s
         consent=stage.consent,
         versions={"ashore": __version__},
     )
-
-
-def _with(report: Report, verdict: Verdict, why: str) -> Report:
-    import msgspec
-
-    return msgspec.structs.replace(report, verdict=verdict, why=why)

@@ -15,7 +15,7 @@ from typing import Final
 
 from ashore.control.drills.load import Asked
 from ashore.control.drills.model import Drill
-from ashore.control.drills.network import Network
+from ashore.control.drills.network import Network, free_ports
 from ashore.control.drills.programs import find
 from ashore.control.drills.undoing import Undoing
 from ashore.core.errors import EngineFailed, EnvironmentFault
@@ -48,7 +48,7 @@ class TwinServer:
         self._undoing = undoing
         self._scratch = folder / "tmp"  # files left there by a killed process are deleted with the twin
         self._process: subprocess.Popen[bytes] | None = None
-        self._port, self._grpc = _free_port(), _free_port()
+        self._port, self._grpc = free_ports(2)
 
     def start(self) -> Asked:
         """Start it, and return its target for the load.
@@ -131,7 +131,7 @@ class TwinServer:
 
     def _start_other(self, network: Network) -> None:
         """Start a second server on the same state, without a line in between."""
-        home, port, grpc = self.folder / "other", _free_port(), _free_port()
+        home, (port, grpc) = self.folder / "other", free_ports(2)
         home.mkdir(mode=0o700)
         (home / "ashore.toml").write_text(network.without_line(self._toml()))
         words = ["up", "--config", str(home / "ashore.toml"), "--port", str(port), "--grpc-port", str(grpc)]
@@ -225,12 +225,6 @@ class TwinServer:
         if self.network is not None:
             kept |= self.network.environment
         return kept
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _takes(port: int) -> bool:

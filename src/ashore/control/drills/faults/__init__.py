@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from types import MappingProxyType
 from typing import Final
 
@@ -12,27 +13,16 @@ from ashore.control.drills.faults.clock import SteppedClock
 from ashore.control.drills.faults.contents import BadRelease, ExpiredCertificate, FlippedBit, LostNode, LostState
 from ashore.control.drills.faults.disks import FailingDisk, FullDisk, SlowDisk
 from ashore.control.drills.faults.network import Cut, CutBucket, CutServer, Delay, GonePostgres, Loss
-from ashore.control.drills.faults.processes import (
-    HungCache,
-    HungEdge,
-    HungHost,
-    HungWorker,
-    Killed,
-    KilledCache,
-    KilledEdge,
-    KilledJobs,
-    KilledSupervisor,
-    KilledWorker,
-)
+from ashore.control.drills.faults.processes import Hung, HungHost, Killed, KilledSupervisor, KilledWorker
 from ashore.control.drills.faults.resources import FewFiles, Flood, ShortMemory, StolenProcessor
 from ashore.control.drills.faults.sites import CutCentre, LostPower
 from ashore.control.drills.programs import find
 
-MAKERS: Final[Mapping[str, type[Fault]]] = MappingProxyType(
+MAKERS: Final[Mapping[str, Callable[[Scene], Fault]]] = MappingProxyType(
     {
         "bad-release": BadRelease,
-        "cache-hung": HungCache,
-        "cache-killed": KilledCache,
+        "cache-hung": partial(Hung, role="cache"),
+        "cache-killed": partial(Killed, role="cache"),
         "certificate-expired": ExpiredCertificate,
         "clock-stepped": SteppedClock,
         "cut": Cut,
@@ -43,14 +33,14 @@ MAKERS: Final[Mapping[str, type[Fault]]] = MappingProxyType(
         "disk-failing": FailingDisk,
         "disk-full": FullDisk,
         "disk-slow": SlowDisk,
-        "edge-hung": HungEdge,
-        "edge-killed": KilledEdge,
+        "edge-hung": partial(Hung, role="edge"),
+        "edge-killed": partial(Killed, role="edge"),
         "few-files": FewFiles,
         "flipped-bit": FlippedBit,
         "flood": Flood,
         "host-hung": HungHost,
         "host-killed": Killed,
-        "jobs-killed": KilledJobs,
+        "jobs-killed": partial(Killed, role="jobs"),
         "loss": Loss,
         "lost-node": LostNode,
         "lost-power": LostPower,
@@ -59,8 +49,8 @@ MAKERS: Final[Mapping[str, type[Fault]]] = MappingProxyType(
         "processor-stolen": StolenProcessor,
         "state-locked": LostState,
         "supervisor-killed": KilledSupervisor,
-        "worker-hung": HungWorker,
-        "worker-killed": KilledWorker,
+        "worker-hung": partial(Hung, role="api"),
+        "worker-killed": partial(KilledWorker, role="api"),
     }
 )
 

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import http.client
-import json
 import time
 from typing import Final
-from urllib.parse import urlsplit
 
 from ashore.control.drills.faults.disks import AuditFault
 from ashore.core.errors import EnvironmentFault
@@ -38,16 +35,15 @@ class SteppedClock(AuditFault):
 
     def _ahead_s(self) -> float:
         """Return how far the server's clock is ahead of the machine's, by the date header of an answer."""
+        import httpx
+
         asked = self.scene.asked
-        parts = urlsplit(asked.url)
         body = {"model": asked.model, "max_tokens": 1, "messages": [{"role": "user", "content": f"{time.monotonic()}"}]}
-        headers = {"authorization": f"Bearer {asked.key}", "content-type": "application/json"}
-        connection = http.client.HTTPConnection(parts.hostname or "", parts.port or 80, timeout=5)
+        headers = {"authorization": f"Bearer {asked.key}"}
         try:
-            connection.request("POST", "/v1/chat/completions", json.dumps(body), headers)
-            created_s = float(json.loads(connection.getresponse().read())["created"])
-        except (OSError, ValueError, KeyError, http.client.HTTPException):
+            answer = httpx.post(
+                f"{asked.url}/v1/chat/completions", json=body, headers=headers, timeout=5, trust_env=False
+            )
+            return float(answer.json()["created"]) - time.time()
+        except (httpx.HTTPError, ValueError, KeyError):
             return 0.0
-        finally:
-            connection.close()
-        return created_s - time.time()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import http.client
-import json
 import time
 from typing import Any, ClassVar
 
@@ -102,17 +100,16 @@ class CutServer(Cut):
 
     def _admin(self, method: str, path: str, body: object, key: str) -> Any:
         """Make an administrative call at the server that is not cut off."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.scene.network.other_port, timeout=20)
-        headers = {"authorization": f"Bearer {key}", "content-type": "application/json"}
-        try:
-            connection.request(method, f"/admin/v1{path}", None if body is None else json.dumps(body), headers)
-            answer = connection.getresponse()
-            data = answer.read()
-        finally:
-            connection.close()
-        if answer.status >= 300:
-            raise EngineFailed(f"the other server answered {answer.status}: {data[:300]!r}", hint="report this")
-        return json.loads(data or b"{}")
+        import httpx
+
+        url = f"http://127.0.0.1:{self.scene.network.other_port}/admin/v1{path}"
+        headers = {"authorization": f"Bearer {key}"}
+        answer = httpx.request(method, url, json=body, headers=headers, timeout=20, trust_env=False)
+        if answer.status_code >= 300:
+            raise EngineFailed(
+                f"the other server answered {answer.status_code}: {answer.text[:300]}", hint="report this"
+            )
+        return answer.json() if answer.content else {}
 
     def why_unwell(self) -> str:
         return "the revoked key still opens the server" if self._opens() else super().why_unwell()

@@ -8,14 +8,20 @@ import time
 
 from ashore.control.doctor.probes import processes
 from ashore.control.drills import watcher
-from ashore.control.drills.faults.base import ROOT, Fault
+from ashore.control.drills.faults.base import ROOT, Fault, Scene
 from ashore.control.drills.model import Check
 
 
-class Killed(Fault):
-    """A process is killed."""
+class ProcessFault(Fault):
+    """Trouble of the oldest process of a kind."""
 
-    role = "host"
+    def __init__(self, scene: Scene, role: str = "host") -> None:
+        super().__init__(scene)
+        self.role = role
+
+
+class Killed(ProcessFault):
+    """A process is killed."""
 
     def fire(self) -> None:
         self.pid = self.scene.one(self.role)
@@ -32,8 +38,6 @@ class Killed(Fault):
 
 
 class KilledWorker(Killed):
-    role = "api"
-
     def fire(self) -> None:
         self.number = len(self.scene.pids(self.role))
         super().fire()
@@ -43,22 +47,8 @@ class KilledWorker(Killed):
         return super().why_unwell() if now >= self.number else f"{now} of {self.number} workers run"
 
 
-class KilledEdge(Killed):
-    role = "edge"
-
-
-class KilledCache(Killed):
-    role = "cache"
-
-
-class KilledJobs(Killed):
-    role = "jobs"
-
-
-class Hung(Fault):
+class Hung(ProcessFault):
     """A process is stopped, as a debugger or the kernel might do; it is continued unless it was killed."""
-
-    role = "host"
 
     def fire(self) -> None:
         self.pid = self.scene.one(self.role)
@@ -85,18 +75,6 @@ class HungHost(Hung):
         if watcher.start_of(self.pid) == self.start:
             return f"the hung host (process {self.pid}) was not replaced"
         return super().why_unwell()
-
-
-class HungWorker(Hung):
-    role = "api"
-
-
-class HungCache(Hung):
-    role = "cache"
-
-
-class HungEdge(Hung):
-    role = "edge"
 
 
 class KilledSupervisor(Killed):
