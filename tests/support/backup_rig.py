@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import random
 import sqlite3
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from memory_node import MemoryNode
@@ -14,13 +14,6 @@ from ashore.control.backup import BackupHome, BackupService, Code, HomeContents,
 from ashore.core.clock import ManualClock
 from ashore.kit.recorder import MemoryRecorder
 from ashore.kit.store import ModelStore
-
-
-class KeepNamed:
-    """Keeps only models with a name in the store: for homes without releases."""
-
-    def manifests(self) -> Collection[str]:
-        return ()
 
 
 class Rig:
@@ -44,7 +37,7 @@ class Rig:
 
     @property
     def contents(self) -> HomeContents:
-        return HomeContents(self.root, self.store, KeepNamed(), state=self.root / "state.db", extra={})
+        return HomeContents(self.root, self.store, tuple, state=self.root / "state.db", extra={})
 
     def begin(self) -> Rig:
         self.service.init(list(self.nodes), self.code)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from backup_rig import KeepNamed, Rig, fill_home
+from backup_rig import Rig, fill_home
 from store_making import alter, blob_of, make_store, pull_tiny
 
 from ashore.control.backup import HomeContents, Restore, find_own
@@ -24,7 +24,7 @@ class Watched(HomeContents):
     """The contents of a rig, with something that happens before the blob of a number is read."""
 
     def __init__(self, rig: Rig, at: int, happens: Callable[[], object]) -> None:
-        super().__init__(rig.root, rig.store, KeepNamed(), state=rig.root / "state.db", extra={})
+        super().__init__(rig.root, rig.store, tuple, state=rig.root / "state.db", extra={})
         self._at, self._happens = at, happens
 
     def blob(self, digest: str) -> Path:
@@ -160,11 +160,7 @@ def test_chosen_models_and_those_of_releases_are_backed_up_and_others_are_not(ri
     pull_tiny(rig.store, tmp_path, "left", seed=3)
     rig.store.remove("released")
 
-    class Kept:
-        def manifests(self) -> tuple[str, ...]:
-            return (released.digest,)
-
-    contents = HomeContents(rig.root, rig.store, Kept(), state=rig.root / "state.db", extra={})
+    contents = HomeContents(rig.root, rig.store, lambda: (released.digest,), state=rig.root / "state.db", extra={})
     rig.service.run(contents, only=("chosen",))
     store = rig.restore(tmp_path / "new")
     assert [model.name for model in store.list()] == ["chosen"]

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
-from backup_rig import KeepNamed, Rig, fill_home, same_files
+from backup_rig import Rig, fill_home, same_files
 from memory_node import MemoryNode, MemorySink, MemorySource
 
 from ashore.control.backup import BackupHome, BackupService, HomeContents
@@ -20,7 +20,7 @@ def test_a_restored_home_takes_over_when_it_is_told_and_the_other_one_is_refused
     rig.service.run(rig.contents)
     store = rig.restore(tmp_path / "new")
     new = BackupService(BackupHome(tmp_path / "new"), rig.clock, MemoryRecorder(), opener=rig.nodes.__getitem__)
-    contents = HomeContents(tmp_path / "new", store, KeepNamed(), state=tmp_path / "new/state.db", extra={})
+    contents = HomeContents(tmp_path / "new", store, tuple, state=tmp_path / "new/state.db", extra={})
     with pytest.raises(Conflict, match="was made by another home") as caught:
         new.run(contents)
     assert "ashore backup run --take-over" in caught.value.hint

@@ -7,7 +7,7 @@ import re
 import time
 from collections.abc import Collection
 from contextlib import closing
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -47,16 +47,6 @@ def backup_schedule(settings: Settings) -> tuple[str, ...]:
     with closing(open_state(settings)) as state:
         found = read_turns(state, shared_name(settings))
     return standing(found, int(time.time() * 1000), is_kept=is_held(home.lock))
-
-
-@dataclass(frozen=True, slots=True)
-class _KeptForReleases:
-    """Implements `backup.Keep`."""
-
-    settings: Settings
-
-    def manifests(self) -> frozenset[str]:
-        return release_manifests(self.settings)
 
 
 def release_manifests(settings: Settings) -> frozenset[str]:
@@ -124,7 +114,7 @@ def backup_contents(settings: Settings, *, config: Path | None = None, without_s
     return HomeContents(
         home.root,
         build_store(home, settings),
-        _KeptForReleases(settings),
+        partial(release_manifests, settings),
         state=None if in_postgres else path_of_url(settings.state_url, default=home.state_db),
         extra={"ashore.toml": config} if config else {},
     )

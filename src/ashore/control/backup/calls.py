@@ -10,7 +10,7 @@ from typing import Final
 import msgspec
 
 from ashore.control.backup.home import BackupHome
-from ashore.control.backup.model import NodeCondition
+from ashore.control.backup.model import KeptBackup, NodeCondition
 from ashore.control.backup.scheduled import standing
 from ashore.control.backup.service import BackupService
 from ashore.core.clock import Clock
@@ -106,35 +106,21 @@ class BackupStanding(msgspec.Struct, frozen=True, kw_only=True):
 def list_backups(desk: BackupDesk, actor: Actor, asked: Nothing) -> BackupList:
     """List the backups that lie on the nodes, the newest first."""
     found = desk.service(actor).kept()
-    return BackupList(
-        items=[
-            BackupOut(
-                generation=one.generation,
-                created_at=one.created_s,
-                models=list(one.models),
-                num_objects=one.num_objects,
-                num_bytes=one.clear_bytes,
-                spare=one.spare,
-            )
-            for one in found
-        ]
-    )
+    return BackupList(items=[_backup(one) for one in found])
 
 
 def show_status(desk: BackupDesk, actor: Actor, asked: Nothing) -> BackupStanding:
     """Show how the backup stands, and what could be lost now, by names and sizes of what lies on the nodes."""
     schedule = standing(desk.turns(), int(desk.clock.now_s() * 1000), is_kept=True)
     found = desk.service(actor).status(schedule=schedule)
-    return BackupStanding(
-        lost=found.lost,
-        generation=found.generation,
-        created_at=found.created_s,
-        code=found.code,
-        quorum=found.quorum,
-        schedule=list(found.schedule),
-        warnings=list(found.warnings),
-        nodes=[copied(NodeOut, one) for one in found.nodes],
+    nodes = [copied(NodeOut, one) for one in found.nodes]
+    return copied(
+        BackupStanding, found, created_at=found.created_s, schedule=[*schedule], warnings=[*found.warnings], nodes=nodes
     )
+
+
+def _backup(one: KeptBackup) -> BackupOut:
+    return copied(BackupOut, one, created_at=one.created_s, models=[*one.models], num_bytes=one.clear_bytes)
 
 
 CALLS: Final = (

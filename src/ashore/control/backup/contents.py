@@ -12,13 +12,12 @@ import hashlib
 import os
 import shutil
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import Final
 
 from ashore.control.backup.home import FOLDER, RECOVERY_KEY
-from ashore.control.backup.ports import Keep
 from ashore.core.errors import Conflict, CorruptBlob
 from ashore.core.ids import Digest
 from ashore.kit.folders import make_folder
@@ -53,14 +52,14 @@ class HomeFile:
     """Of the bytes; empty: the reader computes it, and checks that they do not change meanwhile."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class HomeContents:
     """The files and models of one home."""
 
     root: Path
     store: ModelStore
-    keep: Keep
-    """Returns which unnamed models must be backed up."""
+    keep: Callable[[], Collection[str]]
+    """Returns the digests of manifests that must be backed up, named or not: releases refer to them."""
     _: KW_ONLY
     state: Path | None
     """The SQLite file; None where the state is elsewhere."""
@@ -71,7 +70,7 @@ class HomeContents:
         """Return the models to back up: all, or those whose names or references are in `only` and those that releases
         need.
         """
-        keep = frozenset(self.keep.manifests())
+        keep = frozenset(self.keep())
         copies = self.store.copies(keep)
         if not only:
             return copies

@@ -46,7 +46,12 @@ class ObjectRef(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     @property
     def file_name(self) -> str:
         """Name of its shard on every node."""
-        return f"objects/{self.name[:2]}/{self.name}-{self.salt[:16]}"
+        return object_file(self.name, self.salt)
+
+
+def object_file(name: str, salt: str) -> str:
+    """Return the file of an object's shard."""
+    return f"objects/{name[:2]}/{name}-{salt[:16]}"
 
 
 class FileEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -1,9 +1,11 @@
-"""Ports of backups: storage nodes, and the models that must be kept."""
+"""Ports of backups: storage nodes."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from typing import Protocol, runtime_checkable
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+from ashore.core.errors import BackupDamaged
 
 Part = bytes | memoryview
 
@@ -92,15 +94,6 @@ class Node(Protocol):
         ...
 
 
-@runtime_checkable
-class Keep(Protocol):
-    """Returns the models that must not be lost: releases refer to them by manifest digests."""
-
-    def manifests(self) -> Collection[str]:
-        """Return digests of manifests, `sha256:…`."""
-        ...
-
-
 def read_small(node: Node, name: str, *, limit_bytes: int = 1 << 20) -> bytes:
     """Return a small file of a node.
 
@@ -108,8 +101,6 @@ def read_small(node: Node, name: str, *, limit_bytes: int = 1 << 20) -> bytes:
         NotFound: there is none.
         BackupDamaged: it is larger than any of its kind.
     """
-    from ashore.core.errors import BackupDamaged
-
     source = node.open(name)
     try:
         if source.num_bytes > limit_bytes:

@@ -18,7 +18,6 @@ from typing import Final
 import msgspec
 
 from ashore.control.backup.contents import ENVELOPES, STATE
-from ashore.control.backup.disk import Disk
 from ashore.control.backup.finding import Found
 from ashore.control.backup.home import BackupHome
 from ashore.control.backup.model import BlobEntry, Commit, FileEntry, Listing, ModelEntry, ObjectRef, RestoreReport
@@ -32,6 +31,7 @@ from ashore.kit.copied import copied
 from ashore.kit.decode import UNDECODABLE
 from ashore.kit.folders import make_folder
 from ashore.kit.store import AttachedCopy, BlobCopy, ModelCopy, ModelStore
+from ashore.kit.wholefile import sync_folder, write_whole
 
 STAGING: Final = ".restoring"
 HARMLESS: Final = frozenset(("lock", "run", "logs", "cache", STAGING))
@@ -101,7 +101,7 @@ class Restore:
         home.write_key(self._found.reading.key)
         home.write(self._found.vault)
         shutil.rmtree(staging)
-        Disk().sync_folder(root)
+        sync_folder(root)
         if not any(entry.path == STATE for entry in listing.files):
             self._notes.append(
                 "the state database is not in this backup: the home had none yet, or its state is in Postgres; "
@@ -181,7 +181,7 @@ class Restore:
             objects.read(ref, file.fileno(), what=what, told=hear)
             os.fsync(file.fileno())
         os.replace(part, target)
-        Disk().sync_folder(target.parent)
+        sync_folder(target.parent)
         self._done += done
 
     def _report(self, files: Sequence[FileEntry], models: Sequence[ModelEntry]) -> RestoreReport:
@@ -278,17 +278,7 @@ def _read_begun(staging: Path) -> _Begun | None:
 
 
 def _write_begun(staging: Path, begun: _Begun) -> None:
-    path, disk = staging / "begun.json", Disk()
-    fresh = staging / "begun.fresh"
-    fresh.unlink(missing_ok=True)
-    descriptor = disk.create(fresh)
-    try:
-        disk.write(descriptor, [msgspec.json.encode(begun)])
-        disk.sync(descriptor)
-    finally:
-        os.close(descriptor)
-    disk.rename(fresh, path)
-    disk.sync_folder(staging)
+    write_whole(staging / "begun.json", msgspec.json.encode(begun))
 
 
 def _put_back(store: ModelStore, staging: Path, models: Sequence[ModelEntry]) -> None:
@@ -321,7 +311,7 @@ def _move_in(root: Path, staging: Path, files: Iterable[FileEntry]) -> None:
         make_folder(folder, mode=0o700)
         source.chmod(entry.mode)
         os.replace(source, target)
-        Disk().sync_folder(folder)
+        sync_folder(folder)
 
 
 def _file_of(staging: Path, entry: FileEntry) -> Path:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Final
 
 from ashore.control.backup.coding import Coder
 from ashore.control.backup.lanes import Lane
-from ashore.control.backup.model import Failures, ObjectRef
+from ashore.control.backup.model import Failures, ObjectRef, object_file
 from ashore.control.backup.ports import Sink
 from ashore.control.backup.shards import HEADER_BYTES, ShardHeader, block_checksum, fragment_bytes
 from ashore.core.errors import AshoreError, CorruptBlob, NodeUnavailable, TooFewNodes
@@ -186,7 +186,8 @@ class _Laying:
         self._cipher: AESGCM = cipher_of(writer._key.secret, header.sealed)
         self._sealed_header = header.sealed.to_bytes()
         self._shards = {
-            lane.index: _Shard(lane, _header_of(header, lane.index), _name_of(header)) for lane in writer.lanes
+            lane.index: _Shard(lane, _header_of(header, lane.index), object_file(header.name, header.sealed.salt.hex()))
+            for lane in writer.lanes
         }
         self._free: SimpleQueue[_Slot] = SimpleQueue()
         self._lock = threading.Lock()
@@ -341,10 +342,6 @@ def _header_of(header: ShardHeader, index: int) -> bytes:
     data = dataclasses.replace(header, index=index).to_bytes()
     assert len(data) == HEADER_BYTES
     return data
-
-
-def _name_of(header: ShardHeader) -> str:
-    return f"objects/{header.name[:2]}/{header.name}-{header.sealed.salt.hex()[:16]}"
 
 
 def _read_exactly(descriptor: int, into: memoryview, offset: int, what: str) -> None:
