@@ -16,6 +16,7 @@ from ashore.core.errors import InvalidRequest
 from ashore.data.jobs.model import JOB_READ, Job, JobState, resource_of
 from ashore.data.jobs.schedule.rows import TurnState
 from ashore.kit.call import Actor, Call, Nothing
+from ashore.kit.copied import copied
 
 READ: Final = JOB_READ
 CANCEL: Final = "job:cancel"
@@ -122,20 +123,13 @@ def list_schedule(office: JobOffice, actor: Actor, asked: Nothing) -> TurnList:
     office.rights.require(actor.principal, READ, "schedule/*")
     return TurnList(
         [
-            TurnOut(
-                name=one.name,
-                when=one.plan,
-                due=moment(one.due_ms),
-                last=one.state,
-                began=moment(one.began_ms or None),
-                ended=moment(one.ended_ms or None),
-                failures=one.failures,
-                job=one.job_id,
-                says=one.says,
+            copied(
+                TurnOut, one, when=one.plan, due=moment(one.due_ms), last=one.state, job=one.job_id,
+                began=moment(one.began_ms or None), ended=moment(one.ended_ms or None),
             )
             for one in office.turns()
         ]
-    )
+    )  # fmt: skip
 
 
 def repeat_job(office: JobOffice, actor: Actor, asked: JobIn) -> JobOut:

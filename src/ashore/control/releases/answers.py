@@ -244,18 +244,11 @@ def finding_out(stage: str, one: Finding) -> FindingOut:
 
 def burn_out(one: Burning, *, alone: bool) -> BurnOut:
     """Return how fast one objective is used up."""
-    return BurnOut(
-        objective=one.objective,
-        allowed_percent=round(one.allowed * 100, 4),
-        taken_back_from=one.most,
-        long_window_s=one.long_s,
-        long_rate=round(one.long_rate, 2),
-        short_window_s=one.short_s,
-        short_rate=round(one.short_rate, 2),
-        requests=one.total,
-        bad=one.bad,
-        alone=alone,
-    )
+    return copied(
+        BurnOut, one, allowed_percent=round(one.allowed * 100, 4), taken_back_from=one.most, requests=one.total,
+        long_window_s=one.long_s, long_rate=round(one.long_rate, 2), short_window_s=one.short_s,
+        short_rate=round(one.short_rate, 2), alone=alone,
+    )  # fmt: skip
 
 
 def pair_out(one: Pair) -> PairOut:

@@ -10,7 +10,7 @@ from urllib.parse import urlencode
 import msgspec
 
 from ashore.control.sessions.model import CONSOLE
-from ashore.control.sessions.office import SESSION_READ, LogInOffice, Standing
+from ashore.control.sessions.office import LogInOffice, Standing
 from ashore.control.sessions.rules import Rules
 from ashore.control.sessions.sql import SessionRow
 from ashore.data.authority.actions import ACCESS_READ, ACCESS_WRITE
@@ -253,6 +253,3 @@ def session_out(desk: SessionsDesk, row: SessionRow) -> SessionOut:
         active_at=row.active_s,
         ends_at=min(row.ends_s, row.active_s + desk.rules().idle_s),
     )
-
-
-__all__ = ["CALLS", "SESSION_READ", "SessionsDesk"]

@@ -331,6 +331,3 @@ def _session_resource(desk: Desk, owner: str) -> str:
         return f"tenant/{found.tenant}/session/{owner}"
     rows = sql.list_sessions(desk.connection, owner=owner, limit=1)
     return f"tenant/{rows[0].tenant if rows else '*'}/session/{owner}"
-
-
-__all__ = ["INVITATION_S", "LINK_S", "Invited", "LogInOffice", "PermissionDenied", "Standing", "make_first_link"]

@@ -37,7 +37,7 @@ from ashore.core.errors import (
     SourceUnreachable,
     Unauthenticated,
 )
-from ashore.data.authority import Claims, Issuer, JwtVerifier
+from ashore.data.authority import Issuer, JwtVerifier
 from ashore.data.authority.issuers import Fetch, IssuerKeys
 from ashore.data.authority.jwt import subject_in
 from ashore.kit.state import in_write
@@ -388,6 +388,3 @@ def _document(raw: bytes, url: str) -> Mapping[str, Any]:
     if not isinstance(said, dict):
         raise SourceUnreachable(f"{url} sent no JSON object")
     return said
-
-
-__all__ = ["Claims", "Endpoints", "Providers", "is_strong", "redirect_uri"]

@@ -327,10 +327,7 @@ def list_groups(desk: AccessDesk, actor: Actor, asked: Nothing) -> GroupList:
     """List groups and their members."""
     found = desk.people.groups(actor)
     return GroupList(
-        items=[
-            GroupOut(name=group.name, title=group.title, members=[*members], created_at=group.created_s)
-            for group, members in found
-        ]
+        items=[copied(GroupOut, group, members=[*members], created_at=group.created_s) for group, members in found]
     )
 
 

@@ -192,12 +192,7 @@ class ActionList(msgspec.Struct, frozen=True, kw_only=True):
 
 def list_roles(desk: AccessDesk, actor: Actor, asked: Nothing) -> RoleList:
     """List all roles, including the built-in ones."""
-    return RoleList(
-        items=[
-            RoleOut(name=role.name, title=role.title, rules=_rules(role), built_in=role.built_in)
-            for role in desk.book.roles(actor)
-        ]
-    )
+    return RoleList(items=[copied(RoleOut, role, rules=_rules(role)) for role in desk.book.roles(actor)])
 
 
 def show_role(desk: AccessDesk, actor: Actor, asked: OneRole) -> RoleDetail:
@@ -207,9 +202,7 @@ def show_role(desk: AccessDesk, actor: Actor, asked: OneRole) -> RoleDetail:
     if role is None:
         raise NotFound(f"there is no role {asked.role[:100]!r}", hint=did_you_mean(asked.role[:100], list(roles)))
     holders = [one.subject for one in desk.book.bindings(actor) if one.role == role.name]
-    return RoleDetail(
-        name=role.name, title=role.title, rules=_rules(role), built_in=role.built_in, holders=sorted(holders)
-    )
+    return copied(RoleDetail, role, rules=_rules(role), holders=sorted(holders))
 
 
 def put_role(desk: AccessDesk, actor: Actor, asked: RoleBody) -> PolicyApplied:
@@ -265,12 +258,8 @@ def apply_policy(desk: AccessDesk, actor: Actor, asked: PolicyIn) -> PolicyAppli
 
 def list_versions(desk: AccessDesk, actor: Actor, asked: HistoryIn) -> VersionList:
     """List the versions of the policy, the newest first."""
-    return VersionList(
-        items=[
-            VersionOut(version=one.version, author=one.author, comment=one.comment, created_at=one.created_s)
-            for one in desk.book.history(actor, limit=asked.limit)
-        ]
-    )
+    found = desk.book.history(actor, limit=asked.limit)
+    return VersionList(items=[copied(VersionOut, one, created_at=one.created_s) for one in found])
 
 
 def can(desk: AccessDesk, actor: Actor, asked: CanIn) -> CanOut:
