@@ -20,10 +20,11 @@ from site_centre import MemoryTree
 
 from ashore.control.sites import fetch
 from ashore.control.sites.delta import ModelFiles, cut_file, make, make_delta, regions
-from ashore.control.sites.fetch import Have, NotNow, Puller, Throttle, is_open
+from ashore.control.sites.fetch import Have, NotNow, Puller, is_open
 from ashore.control.sites.model import ModelParts, Segment
 from ashore.control.sites.ports import WrongBytes
 from ashore.core.errors import DiskFull, SourceUnreachable
+from ashore.kit.throttle import Throttle
 
 NO_WAIT: Callable[[float], None] = lambda _: None  # noqa: E731
 

@@ -5,7 +5,6 @@ A shard is rebuilt byte for byte from sealed data: repair needs no plaintext and
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 
@@ -27,31 +26,7 @@ from ashore.control.backup.vault import (
     write_mark,
 )
 from ashore.core.errors import AshoreError, BackupDamaged, NotFound
-
-
-class Pace:
-    """Limits the read rate by sleeping. Clock jumps have no effect: it uses the monotonic clock."""
-
-    def __init__(
-        self,
-        bytes_per_s: float | None,
-        *,
-        monotonic_s: Callable[[], float] = time.monotonic,
-        sleep: Callable[[float], None] = time.sleep,
-    ) -> None:
-        self._rate = bytes_per_s
-        self._monotonic_s = monotonic_s
-        self._sleep = sleep
-        self._free_at_s = monotonic_s()
-
-    def take(self, num_bytes: int) -> None:
-        """Return when so many bytes may be read."""
-        if not self._rate:
-            return
-        now_s = self._monotonic_s()
-        self._free_at_s = max(self._free_at_s, now_s - 1.0) + num_bytes / self._rate
-        if self._free_at_s > now_s:
-            self._sleep(self._free_at_s - now_s)
+from ashore.kit.throttle import Throttle
 
 
 def kept_objects(objects: Objects) -> tuple[dict[str, tuple[ObjectRef, str]], tuple[str, ...]]:
@@ -79,7 +54,7 @@ def _belongings(listing: Listing) -> dict[str, tuple[ObjectRef, str]]:
     return found
 
 
-def check_shard(view: NodeView, ref: ObjectRef, expected: ShardHeader, pace: Pace) -> None:
+def check_shard(view: NodeView, ref: ObjectRef, expected: ShardHeader, pace: Throttle) -> None:
     """Read one shard completely, and verify every byte.
 
     Raises:
@@ -189,7 +164,7 @@ def repair_missing(reading: Reading, *, only: int | None = None) -> tuple[tuple[
 
 def scrub(
     reading: Reading,
-    pace: Pace,
+    pace: Throttle,
     *,
     only: int | None = None,
     after: str = "",

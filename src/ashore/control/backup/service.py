@@ -17,7 +17,7 @@ from ashore.control.backup.coding import coder_of
 from ashore.control.backup.contents import HomeContents
 from ashore.control.backup.home import BackupHome
 from ashore.control.backup.keys import VaultKey, envelope_id, new_recovery_key, new_vault_key, recovery_text, wrap
-from ashore.control.backup.mending import Pace, mend_marks, repair_missing, scrub
+from ashore.control.backup.mending import mend_marks, repair_missing, scrub
 from ashore.control.backup.model import (
     FORMAT,
     Finding,
@@ -39,6 +39,7 @@ from ashore.control.backup.writing import STALL_S
 from ashore.core.clock import Clock
 from ashore.core.errors import AshoreError, BackupDamaged, Conflict, InvalidRequest, NotFound, TooFewNodes
 from ashore.kit.recorder import Act, Recorder, begin
+from ashore.kit.throttle import Throttle
 
 KEPT_BACKUPS = 7
 SLICE_S = 300.0
@@ -195,7 +196,7 @@ class BackupService:
             vault, reading = self._look()
             self._refuse_blind(reading)
             marks, reading = self._mend_marks(vault, reading)
-            report = scrub(reading, Pace(bytes_per_s), after=after, until=until, told=told)
+            report = scrub(reading, Throttle(bytes_per_s or 0), after=after, until=until, told=told)
             report = dataclasses.replace(
                 report, findings=(*marks, *report.findings), notes=(*report.notes, *_away(reading))
             )
@@ -292,7 +293,7 @@ class BackupService:
             write_mark(node, _mark(vault, index, node, envelope))
             self.home.write(vault)
             _, reading = self._look()
-            return scrub(reading, Pace(None), only=index, told=told)
+            return scrub(reading, Throttle(0), only=index, told=told)
 
     def rekey(self) -> None:
         """Create a new recovery key in the home; the old one stops working.

@@ -19,7 +19,7 @@ import msgspec
 
 from ashore import __version__
 from ashore.control.releases import ReleaseOffice
-from ashore.control.sites.fetch import NotNow, Puller, Throttle, have_in, is_open, model_copy
+from ashore.control.sites.fetch import NotNow, Puller, have_in, is_open, model_copy
 from ashore.control.sites.model import NO_MODEL, ModelParts, Want
 from ashore.control.sites.parts import NAME
 from ashore.control.sites.ports import CentreLink, WrongBytes
@@ -36,6 +36,7 @@ from ashore.core.errors import AshoreError, InvalidSpec, PermissionDenied, Remot
 from ashore.kit.decode import UNDECODABLE
 from ashore.kit.folders import make_folder
 from ashore.kit.store import ModelCopy, ModelStore
+from ashore.kit.throttle import Throttle
 from ashore.kit.wholefile import write_whole
 
 log = logging.getLogger("ashore.sites")

@@ -29,6 +29,7 @@ from ashore.core.errors import DiskFull, SourceUnreachable
 from ashore.core.ids import Digest
 from ashore.kit.folders import make_folder
 from ashore.kit.store import BlobCopy, ModelCopy, ModelStore, disk_errors
+from ashore.kit.throttle import Throttle
 from ashore.kit.wholefile import sync_folder
 
 log = logging.getLogger("ashore.sites")
@@ -51,30 +52,6 @@ class NotNow(SourceUnreachable):
 
     It goes on in the next ones, with what has arrived. Change `[sites] hours` to fetch at other times.
     """
-
-
-class Throttle:
-    """Shares a number of bytes a second among threads."""
-
-    def __init__(
-        self, rate: int, *, now: Callable[[], float] = time.monotonic, sleep: Callable[[float], None] = time.sleep
-    ) -> None:
-        """Create it. `rate` 0: no limit."""
-        self._rate, self._now, self._sleep = rate, now, sleep
-        self._lock = threading.Lock()
-        self._free_s = now()
-        self.taken = 0
-
-    def take(self, num_bytes: int) -> None:
-        """Count bytes that have arrived, and wait until they fit into the rate."""
-        with self._lock:
-            self.taken += num_bytes
-            if not self._rate:
-                return
-            self._free_s = max(self._free_s, self._now()) + num_bytes / self._rate
-            wait_s = self._free_s - self._now()
-        if wait_s > 0:
-            self._sleep(wait_s)
 
 
 def is_open(hours: str, at: datetime) -> bool:
