@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import msgspec
-from ashore.data.decode import decode
 from grammars import check_grammar
 from odd_inputs import one_clear_error
 from tests.fuzz.files import ODD_JSON
@@ -29,6 +28,7 @@ from ashore.data.privacy import Detectors
 from ashore.data.text.guard import Guard
 from ashore.data.text.sandbox import MAX_CHARS
 from ashore.data.text.template import ChatTemplate
+from ashore.kit.decode import decode
 
 # --- chat templates
 

@@ -8,7 +8,6 @@ from typing import Any
 
 import msgspec
 import pytest
-from ashore.data.decode import decode
 from tiny_text import byte_level
 
 from ashore.control.faces.table import ROUTES
@@ -38,6 +37,7 @@ from ashore.data.http.openai.responses_types import ResponsesRequest
 from ashore.data.http.openai.types import ChatRequest
 from ashore.data.http.routes import RouteTable
 from ashore.data.path.orders import check_writes
+from ashore.kit.decode import decode
 
 HOME = "/var/lib/ashore"
 TURN = [{"role": "user", "content": "hello"}]
