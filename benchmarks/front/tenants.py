@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from benchmarks.front.cached import CHAT, Effort
 from benchmarks.front.load import Tools
 from benchmarks.row import Row
+from tests.support.direct import Direct
 from tests.support.memory_replica import MemoryReplica
 
 from ashore.control.faces.table import ROUTES
@@ -138,7 +139,6 @@ class Prober:
         """Return status, what the cache said, and the body."""
         sent: list[dict[str, object]] = []
         headers = [(b"authorization", b"Bearer %d" % token), (b"content-length", b"%d" % len(body)), *extra]
-        scope = {"type": "http", "method": "POST", "path": path, "headers": headers, "client": ("127.0.0.1", 1)}
         first = True
 
         async def receive() -> dict[str, object]:
@@ -152,7 +152,9 @@ class Prober:
         async def send(message: dict[str, object]) -> None:
             sent.append(message)
 
-        await self._app(scope, receive, send)  # type: ignore[arg-type]
+        scope: dict[str, object] = {"type": "http", "method": "POST", "path": path, "headers": headers}
+        scope |= {"client": ("127.0.0.1", 1), "ashore.direct": Direct(send)}
+        await self._app(scope, receive, send)
         head = dict(sent[0]["headers"])  # type: ignore[call-overload]
         text = b"".join(one.get("body", b"") for one in sent[1:])  # type: ignore[misc]
         return int(sent[0]["status"]), head.get(b"x-ashore-cache", b""), text  # type: ignore[call-overload]
