@@ -11,10 +11,7 @@ from http_receiver import http_receiver
 from postgres_server import fresh_database
 
 from ashore.control.alerts.calls import (
-    AlertNamed,
-    ChannelNamed,
     SilenceIn,
-    SilenceNamed,
     ack,
     list_alerts,
     list_channels,
@@ -72,13 +69,13 @@ def test_an_alert_is_sent_acknowledged_and_ends(database: Database) -> None:
         turns(office, clock, 30)
         (row,) = list_alerts(office, SYSTEM, NOTHING).items
         assert len(came) == 1 and row.state == "sent" and row.channels == "ops"
-        assert ack(office, SYSTEM, AlertNamed(alert=row.alert)).state == "acknowledged"
+        assert ack(office, SYSTEM, row.alert).state == "acknowledged"
         turns(an_office(database, clock, url), clock, 1_200)
         assert len(came) == 1, "neither repeated nor escalated, also by the process that comes after"
         office.found = []
         turns(office, clock, 400)
         assert len(came) == 2 and not list_alerts(office, SYSTEM, NOTHING).items
-        assert list_channels(office, SYSTEM, NOTHING).items[0].state == "works"
+        assert list_channels(office, SYSTEM, NOTHING)[0].state == "works"
     acts = [(act.action, act.outcome) for act in office.recorder.acts]  # type: ignore[attr-defined]
     assert acts == [("alert:send", "done"), ("alert:ack", "done"), ("alert:send", "done")]
 
@@ -86,10 +83,10 @@ def test_an_alert_is_sent_acknowledged_and_ends(database: Database) -> None:
 def test_what_is_not_there_cannot_be_acknowledged_silenced_or_heard_again(database: Database) -> None:
     office = an_office(database, ManualClock())
     for do in (
-        lambda: ack(office, SYSTEM, AlertNamed(alert="nope")),
+        lambda: ack(office, SYSTEM, "nope"),
         lambda: silence(office, SYSTEM, SilenceIn(matches="D3O1", for_s=60, why="a slip of the finger")),
-        lambda: unsilence(office, SYSTEM, SilenceNamed(silence="nope")),
-        lambda: asyncio.run(send_test(office, SYSTEM, ChannelNamed(channel="nope"))),
+        lambda: unsilence(office, SYSTEM, "nope"),
+        lambda: asyncio.run(send_test(office, SYSTEM, "nope")),
     ):
         with pytest.raises(NotFound):
             do()
@@ -102,17 +99,17 @@ def test_a_silence_is_kept_recorded_and_removed(database: Database) -> None:
     made = silence(office, SYSTEM, SilenceIn(matches="D301", for_s=3600, why="known"))
     turns(office, clock, 60)
     assert list_alerts(office, SYSTEM, NOTHING).items[0].state == "silenced"
-    assert [one.why for one in list_silences(office, SYSTEM, NOTHING).items] == ["known"]
-    unsilence(office, SYSTEM, SilenceNamed(silence=made.silence))
+    assert [one.why for one in list_silences(office, SYSTEM, NOTHING)] == ["known"]
+    unsilence(office, SYSTEM, made.silence)
     turns(office, clock, 5)
-    assert not list_silences(office, SYSTEM, NOTHING).items
-    assert list_channels(office, SYSTEM, NOTHING).items[0].state == "fails", "nothing listens there"
+    assert not list_silences(office, SYSTEM, NOTHING)
+    assert list_channels(office, SYSTEM, NOTHING)[0].state == "fails", "nothing listens there"
 
 
 def test_a_test_says_what_the_receiver_said(database: Database) -> None:
     with http_receiver(lambda path, body: (200, {"errcode": 45009, "errmsg": "limit"})) as (url, _):
         office = an_office(database, ManualClock(), url)
-        tested = asyncio.run(send_test(office, SYSTEM, ChannelNamed(channel="ops")))
+        tested = asyncio.run(send_test(office, SYSTEM, "ops"))
     assert not tested.taken and "limit" in tested.error and url not in tested.error
 
 

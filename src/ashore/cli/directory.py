@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from ashore.cli.calls import noun_of, table
 from ashore.cli.operations import operation_command
-from ashore.control.directory.calls import CALLS, CheckOut, DirectoryDetail, DirectoryList
+from ashore.control.directory.calls import CALLS, CheckStep, DirectoryDetail, DirectoryOut
 from ashore.core.visible import on_a_screen
+from ashore.kit.call import Items
 
 
-def _show_all(found: DirectoryList) -> None:
+def _show_all(found: Items[DirectoryOut]) -> None:
     print(table(found.items, ("name", "kind", "state", "people", "synced_at")) if found.items else "no directories")
     for one in found.items:
         if one.state in ("failed", "held"):
@@ -16,12 +17,12 @@ def _show_all(found: DirectoryList) -> None:
 
 
 def _show_one(found: DirectoryDetail) -> None:
-    _show_all(DirectoryList(items=[found.directory]))
+    _show_all(Items(items=[found.directory]))
     print()
     print(table(found.groups, ("group", "dn", "guid")) if found.groups else "no groups in [directory.map]")
 
 
-def _show_check(found: CheckOut) -> None:
+def _show_check(found: Items[CheckStep]) -> None:
     for one in found.items:
         print(on_a_screen(f"{'ok   ' if one.ok else 'WRONG'} {one.what}: {one.says}"))
 

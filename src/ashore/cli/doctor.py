@@ -26,11 +26,10 @@ from ashore.control.doctor.calls import (
     UNDO,
     Applied,
     ApplyIn,
-    ChangesShown,
     DoctorDesk,
     FindingsIn,
     Found,
-    RulesShown,
+    RuleShown,
     UndoIn,
     found_of,
 )
@@ -39,7 +38,7 @@ from ashore.core.counted import counted
 from ashore.core.errors import AshoreError, Conflict, InvalidRequest, RemoteRefused
 from ashore.core.timespan import human_seconds, parse_seconds
 from ashore.core.visible import on_a_screen
-from ashore.kit.call import call_named
+from ashore.kit.call import Items, call_named
 from ashore.kit.processes import ask
 from ashore.kit.recorder import MemoryRecorder
 from ashore.kit.settings import Settings, read_settings
@@ -165,7 +164,7 @@ def _undo(errand: Errand, asked: UndoIn) -> None:
     settings = read_settings()
     changes_home = not errand.server.url and Journal(settings.home.root).entries()
     errand.at_home = _home(HomeLook(settings), UNDO if changes_home else "")
-    done: ChangesShown = errand.ask_here_first(asked)
+    done: Items[Entry] = errand.ask_here_first(asked)
     errand.tell(done)
     left = [one for one in done.items if one.stage in ("begun", "made")]
     if left:
@@ -229,12 +228,12 @@ def show(found: Found, url: str = "") -> None:
         print(on_a_screen(f"  {number} not judged: {reason}{longer}"))
 
 
-def _show_rules(found: RulesShown) -> None:
+def _show_rules(found: Items[RuleShown]) -> None:
     for one in found.items:
         print(f"{one.rule}  {one.area:<13}  {one.question}")
 
 
-def _show_changes(found: ChangesShown) -> None:
+def _show_changes(found: Items[Entry]) -> None:
     for one in found.items:
         print(_line_of(one))
     if not found.items:

@@ -11,17 +11,18 @@ import msgspec
 
 from ashore.cli.calls import noun_of, table
 from ashore.cli.sure import AsJson
-from ashore.control.feeds.calls import CALLS, FeedRows
+from ashore.control.feeds.calls import CALLS, FeedRow
 from ashore.core.counted import counted
 from ashore.core.errors import NotFound
 from ashore.core.visible import on_a_screen
+from ashore.kit.call import Items
 from ashore.kit.settings import read_settings
 
 EXIT_WRONG: Final = 4
 """Records are missing there, or were changed."""
 
 
-def _show_status(found: FeedRows) -> None:
+def _show_status(found: Items[FeedRow]) -> None:
     if not found.items:
         print("the audit log is sent nowhere; [[feed]] in ashore.toml names a receiver", file=sys.stderr)
         return

@@ -25,14 +25,14 @@ from ashore.cli.progress import TerminalProgress
 from ashore.cli.recorded import Owned
 from ashore.cli.sure import AsJson, DryRun, Yes, go_ahead
 from ashore.control.residency.calls import CALLS, LIST, ModelIn, ResidenceList
-from ashore.control.server.stored import CATALOG, EntryList, EntryOut, ModelList, Shelf, StoreDesk
+from ashore.control.server.stored import CATALOG, EntryOut, ModelList, Shelf, StoreDesk
 from ashore.control.server.stored import LIST as STORED_LIST
 from ashore.core.bytesize import human_bytes
 from ashore.core.counted import counted
 from ashore.core.errors import InvalidRequest
 from ashore.core.visible import on_a_screen
 from ashore.data.residency import Residence
-from ashore.kit.call import Nothing
+from ashore.kit.call import Items, Nothing
 from ashore.kit.decode import UNDECODABLE
 from ashore.kit.settings import read_settings
 from ashore.kit.store import CatalogEntry, ModelStore, StoredModel, gate_verdict
@@ -141,7 +141,7 @@ def _shelf_of_home() -> Iterator[StoreDesk]:
     yield StoreDesk(shelf=Shelf(store=open_store, here=served_here), rights=Owned())
 
 
-def _show_catalog(found: EntryList) -> None:
+def _show_catalog(found: Items[EntryOut]) -> None:
     table(
         ("name", "parameters", "on disk", "licence", "here", "what it is"),
         [(one.name, _parameters(one.num_parameters), _on_disk(one), one.licence, one.here, one.summary)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Final
 
 from ashore.cli.calls import noun_of, table
-from ashore.control.server.calls import CALLS, ConfigOut, HistoryOut, SeriesOut, TailOut
+from ashore.control.server.calls import CALLS, HistoryOut, KeyOut, SeriesOut, TailOut
+from ashore.kit.call import Items
 
 BARS: Final = "▁▂▃▄▅▆▇█"
 WIDTH: Final = 48
@@ -51,7 +52,7 @@ def _show_tail(found: TailOut) -> None:
         print(line)
 
 
-def _show_config(found: ConfigOut) -> None:
+def _show_config(found: Items[KeyOut]) -> None:
     place = ""
     for one in found.items:
         if one.table != place:

@@ -2,6 +2,10 @@
 
 A room lists its calls in `ROOM/calls.py`. Parameters and result of a call are the annotations of its function; the help
 is that function's docstring and those of the fields.
+
+What a call takes and gives is a struct. Two of them need not be written. A call that takes one value has it as its
+third parameter, whose type has the help: `Meta(description=...)`. A call that only lists things returns the list, which
+is sent as `{"items": [...]}`.
 """
 
 from __future__ import annotations
@@ -13,7 +17,20 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cache, partial
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Protocol, get_args, get_origin, get_type_hints
+from types import UnionType
+from typing import (
+    TYPE_CHECKING,
+    Annotated,
+    Any,
+    Final,
+    Generic,
+    Literal,
+    Protocol,
+    TypeVar,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 import msgspec
 
@@ -23,6 +40,7 @@ from ashore.kit.recorder import Act, ActOutcome, Recorder
 if TYPE_CHECKING:
     import asyncio
 
+T = TypeVar("T")
 Method = Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
 ADMIN: Final = "/admin/v1"
 CONTROL_PATHS: Final = (
@@ -110,6 +128,12 @@ class Rights(Protocol):
 
 class Nothing(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What a call takes that needs nothing."""
+
+
+class Items(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
+    """What a call gives that returns a list."""
+
+    items: list[T]
 
 
 class Download(msgspec.Struct, frozen=True, kw_only=True):
@@ -210,11 +234,31 @@ class Call:
 @cache
 def _signature(do: Callable[..., Any]) -> tuple[type[msgspec.Struct], type[msgspec.Struct]]:
     do = do.func if isinstance(do, partial) else do
-    names = list(inspect.signature(do).parameters)
-    hints = get_type_hints(_Annotated(do, (names[2], "return")))
-    given = hints["return"]
-    parts = getattr(given, "__args__", ()) if not isinstance(given, type) else (given,)
-    return hints[names[2]], next((one for one in parts if one is not Download), Download)
+    asked = list(inspect.signature(do).parameters.values())[2]
+    hints = get_type_hints(_Annotated(do, (asked.name, "return")), include_extras=True)
+    taken, given = hints[asked.name], hints["return"]
+    if not (isinstance(taken, type) and issubclass(taken, msgspec.Struct)):
+        taken = _one_value(asked.name, taken, asked.default is asked.empty, asked.default)
+    parts = get_args(given) if isinstance(given, UnionType) else (given,)
+    gives = next((one for one in parts if one is not Download), Download)
+    return taken, _items(*get_args(gives)) if get_origin(gives) is list else gives
+
+
+class _OneValue(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a call takes that takes one value, and no struct of its own."""
+
+
+@cache
+def _one_value(name: str, kind: Any, required: bool, default: Any) -> type[msgspec.Struct]:
+    field = (name, kind) if required else (name, kind, default)
+    return msgspec.defstruct(
+        f"One{name.capitalize()}", [field], bases=(_OneValue,), frozen=True, kw_only=True, forbid_unknown_fields=True
+    )
+
+
+@cache
+def _items(kind: Any) -> type[msgspec.Struct]:
+    return msgspec.defstruct(f"{kind.__name__}List", [("items", list[kind])], bases=(Items,), frozen=True, kw_only=True)
 
 
 class _Annotated:
@@ -234,6 +278,9 @@ def _help(do: Callable[..., Any]) -> str:
 def field_docs(struct: type[msgspec.Struct]) -> Mapping[str, str]:
     """Return the docstring of each field of a struct, on one line, by the field's name."""
     found: dict[str, str] = {}
+    if issubclass(struct, _OneValue):
+        (field,) = msgspec.structs.fields(struct)
+        return {field.name: next((one.description for one in field.type.__metadata__ if one.description), "")}
     for base in reversed(struct.__mro__):
         if issubclass(base, msgspec.Struct) and base is not msgspec.Struct:
             found |= docs_under(base)
@@ -323,6 +370,8 @@ async def perform(
     if call.changes and recorder is not None:
         recorder.check_acts()
 
+    if isinstance(asked, _OneValue):
+        (asked,) = msgspec.structs.astuple(asked)
     if in_loop(call):
         awaited: Awaitable[Any] = call.do(desk, actor, asked)
         answer = await awaited
@@ -335,4 +384,4 @@ async def perform(
         await settle()
     if call.changes and recorder is not None:
         await asyncio.to_thread(recorder.settle, SETTLE_S)
-    return answer
+    return call.gives(items=answer) if isinstance(answer, list) else answer

@@ -56,7 +56,7 @@ def test_words_are_read_before_the_transaction_for_which_others_wait(
     monkeypatch.setattr(calls, "Compiled", read_words)
     put(desk, "a", category="violence", words=["bomb"])
     put(desk, "a", do="block")
-    [one] = list_lists(desk, SYSTEM, Nothing()).items
+    [one] = list_lists(desk, SYSTEM, Nothing())
     assert (one.category, one.num_words, one.do) == ("violence", 1, "block")
     assert one.changed_at == int(desk.clock.now_s())
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from ashore.control.feedback import calls
-from ashore.control.feedback.calls import ConsentIn, ForgetIn, LearningDesk, RunIn, explain, set_consent
+from ashore.control.feedback.calls import ConsentIn, ForgetIn, LearningDesk, explain, set_consent
 from ashore.core.chat import Message
 from ashore.core.clock import ManualClock
 from ashore.core.errors import (
@@ -503,7 +503,7 @@ def test_who_gave_votes_in_other_tenants_is_shown_by_right_alone(house: House) -
     house.desk.rights.take(Policy(roles=roles, bindings=bound))  # type: ignore[attr-defined]
 
     def shown(person: str) -> list[str]:
-        return sorted(one.voter for one in explain(house.desk, house.actor(person), RunIn(run="r")).people)
+        return sorted(one.voter for one in explain(house.desk, house.actor(person), "r").people)
 
     assert (shown("carol"), shown("dora")) == (["alice"], ["alice", "bob"])
 

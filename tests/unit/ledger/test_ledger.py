@@ -292,7 +292,7 @@ def test_a_question_that_fails_before_its_noise_costs_nothing(site: Site) -> Non
     with pytest.raises(BrokenData, match="no column 'salary'"):
         ask_dataset(site.desk, OFFICER, QueryIn(dataset="calls", what="sum", column="salary", high=1))
     assert site.ledger.standing("default", "calls").questions == 0
-    [spend] = list_spends(site.desk, OFFICER, HistoryIn(dataset="calls")).items
+    [spend] = list_spends(site.desk, OFFICER, HistoryIn(dataset="calls"))
     assert spend.state == "released"
 
 

@@ -13,7 +13,6 @@ import pytest
 
 from ashore.cli.recorded import Owned
 from ashore.control.server.calls import (
-    ConfigIn,
     HistoryIn,
     ServerDesk,
     TailIn,
@@ -175,7 +174,7 @@ def test_names_that_there_are_not_and_no_state() -> None:
     with pytest.raises(NotReady):
         show_history(desk, ACTOR, HistoryIn())
     with pytest.raises(NotReady):
-        show_config(desk, ACTOR, ConfigIn())
+        show_config(desk, ACTOR)
 
 
 def test_logs_are_read_from_behind_and_by_name_alone(tmp_path: Path) -> None:
@@ -186,7 +185,7 @@ def test_logs_are_read_from_behind_and_by_name_alone(tmp_path: Path) -> None:
     (tmp_path / "secret.log").write_text("nothing for you")
     assert (folder / "api.log").stat().st_size > MOST_BYTES
     desk = ServerDesk(database=None, recorder=recorder, rights=Owned(), now_s=lambda: 0.0, logs=folder)
-    listed = show_logs(desk, ACTOR, Nothing()).items
+    listed = show_logs(desk, ACTOR, Nothing())
     assert [one.name for one in listed] == ["api", "odd"]
     assert show_tail(desk, ACTOR, TailIn(log="api", lines=2)).lines == ["line 299998", "line 299999"]
     assert tail_of(folder, "odd", 5) == ["\ufffd\ufffd no newline"]

@@ -53,11 +53,7 @@ class AlertRows(msgspec.Struct, frozen=True, kw_only=True):
     """Things that are wrong beyond the most that are kept."""
 
 
-class AlertNamed(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Which alert."""
-
-    alert: Id
-    """Id of the alert, as `ashore alert list` prints it."""
+AlertId = Annotated[Id, msgspec.Meta(description="Id of the alert, as `ashore alert list` prints it.")]
 
 
 class SilenceIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -82,17 +78,7 @@ class SilenceRow(msgspec.Struct, frozen=True, kw_only=True):
     why: str
 
 
-class SilenceRows(msgspec.Struct, frozen=True, kw_only=True):
-    """Silences in force."""
-
-    items: tuple[SilenceRow, ...]
-
-
-class SilenceNamed(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Which silence."""
-
-    silence: Id
-    """Id of the silence, as `ashore alert silences` prints it."""
+SilenceId = Annotated[Id, msgspec.Meta(description="Id of the silence, as `ashore alert silences` prints it.")]
 
 
 class ChannelRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -109,17 +95,7 @@ class ChannelRow(msgspec.Struct, frozen=True, kw_only=True):
     error: str
 
 
-class ChannelRows(msgspec.Struct, frozen=True, kw_only=True):
-    """The channels, in the order of ashore.toml."""
-
-    items: tuple[ChannelRow, ...]
-
-
-class ChannelNamed(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Which channel."""
-
-    channel: Id
-    """Name of the channel."""
+ChannelName = Annotated[Id, msgspec.Meta(description="Name of the channel.")]
 
 
 class Tested(msgspec.Struct, frozen=True, kw_only=True):
@@ -138,21 +114,21 @@ def list_alerts(office: AlertOffice, actor: Actor, asked: Nothing) -> AlertRows:
     return AlertRows(items=tuple(_row(book, one) for one in found), dropped=book.dropped)
 
 
-def ack(office: AlertOffice, actor: Actor, asked: AlertNamed) -> AlertRow:
+def ack(office: AlertOffice, actor: Actor, alert: AlertId) -> AlertRow:
     """Acknowledge an alert: it is neither repeated nor escalated. If it ends and comes back, it is a new one."""
 
     def acked(book: Book, transaction: object) -> Book:
-        if (alert := book.alerts.get(asked.alert)) is None:
+        if (found := book.alerts.get(alert)) is None:
             raise NotFound(
-                f"there is no open alert {asked.alert!r}",
-                hint=did_you_mean(asked.alert, book.alerts) or "`ashore alert list` lists them",
+                f"there is no open alert {alert!r}",
+                hint=did_you_mean(alert, book.alerts) or "`ashore alert list` lists them",
             )
-        actor.record(office.recorder, ACK, f"alert/{asked.alert}", detail={"rule": alert.wrong.rule}, on=transaction)
-        alert = replace(alert, acked_by=actor.principal.id, acked_s=office.clock.now_s())
-        return replace(book, alerts={**book.alerts, asked.alert: alert})
+        actor.record(office.recorder, ACK, f"alert/{alert}", detail={"rule": found.wrong.rule}, on=transaction)
+        found = replace(found, acked_by=actor.principal.id, acked_s=office.clock.now_s())
+        return replace(book, alerts={**book.alerts, alert: found})
 
     book = office.store.change(acked)
-    return _row(book, book.alerts[asked.alert])
+    return _row(book, book.alerts[alert])
 
 
 def silence(office: AlertOffice, actor: Actor, asked: SilenceIn) -> SilenceRow:
@@ -181,28 +157,28 @@ def silence(office: AlertOffice, actor: Actor, asked: SilenceIn) -> SilenceRow:
     return _silence(made)
 
 
-def unsilence(office: AlertOffice, actor: Actor, asked: SilenceNamed) -> SilenceRow:
+def unsilence(office: AlertOffice, actor: Actor, silence: SilenceId) -> SilenceRow:
     """Remove a silence."""
     found: list[Silence] = []
 
     def heard(book: Book, transaction: object) -> Book:
-        found[:] = [one for one in book.silences if one.id == asked.silence]
+        found[:] = [one for one in book.silences if one.id == silence]
         if not found:
-            raise NotFound(f"there is no silence {asked.silence!r}", hint="`ashore alert silences` lists them")
-        actor.record(office.recorder, "alert:unsilence", f"silence/{asked.silence}", on=transaction)
-        return replace(book, silences=tuple(one for one in book.silences if one.id != asked.silence))
+            raise NotFound(f"there is no silence {silence!r}", hint="`ashore alert silences` lists them")
+        actor.record(office.recorder, "alert:unsilence", f"silence/{silence}", on=transaction)
+        return replace(book, silences=tuple(one for one in book.silences if one.id != silence))
 
     office.store.change(heard)
     return _silence(found[0])
 
 
-def list_silences(office: AlertOffice, actor: Actor, asked: Nothing) -> SilenceRows:
+def list_silences(office: AlertOffice, actor: Actor, asked: Nothing) -> list[SilenceRow]:
     """List what is silenced, until when, and why."""
     now_s = office.clock.now_s()
-    return SilenceRows(items=tuple(_silence(one) for one in office.store.read().silences if one.until_s > now_s))
+    return [_silence(one) for one in office.store.read().silences if one.until_s > now_s]
 
 
-def list_channels(office: AlertOffice, actor: Actor, asked: Nothing) -> ChannelRows:
+def list_channels(office: AlertOffice, actor: Actor, asked: Nothing) -> list[ChannelRow]:
     """Show whether each channel takes what is sent."""
     states, rows = office.store.read().channels, []
     for one in office.rules.channels:
@@ -214,20 +190,20 @@ def list_channels(office: AlertOffice, actor: Actor, asked: Nothing) -> ChannelR
                 error=said.error,
             )
         )  # fmt: skip
-    return ChannelRows(items=tuple(rows))
+    return rows
 
 
-async def test_channel(office: AlertOffice, actor: Actor, asked: ChannelNamed) -> Tested:
+async def test_channel(office: AlertOffice, actor: Actor, channel: ChannelName) -> Tested:
     """Send a test message over a channel, and report what its receiver said."""
     names = [one.name for one in office.rules.channels]
-    found = next((one for one in office.rules.channels if one.name == asked.channel), None)
+    found = next((one for one in office.rules.channels if one.name == channel), None)
     if found is None:
         raise NotFound(
-            f"there is no channel {asked.channel!r}",
-            hint=did_you_mean(asked.channel, names) or "`ashore alert channels` lists them",
+            f"there is no channel {channel!r}",
+            hint=did_you_mean(channel, names) or "`ashore alert channels` lists them",
         )
     fault = await office.test(found)
-    actor.record(office.recorder, TEST, f"channel/{asked.channel}", outcome="failed" if fault else "done", reason=fault)
+    actor.record(office.recorder, TEST, f"channel/{channel}", outcome="failed" if fault else "done", reason=fault)
     return Tested(taken=not fault, error=fault)
 
 

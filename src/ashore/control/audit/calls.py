@@ -143,35 +143,29 @@ def search_records(service: AuditService, actor: Actor, asked: RecordsIn, *, arc
     return RecordsFound([hit_json(hit) for hit in hits], notes)
 
 
-class OwnIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How many of one's own requests to list."""
-
-    limit: Annotated[int, msgspec.Meta(ge=1, le=MOST_OWN)] = 50
-    """Maximum number of requests."""
+NumOwn = Annotated[int, msgspec.Meta(ge=1, le=MOST_OWN, description="Maximum number of requests.")]
 
 
-def list_own(service: AuditService, actor: Actor, asked: OwnIn) -> RecordList:
+def list_own(service: AuditService, actor: Actor, limit: NumOwn = 50) -> RecordList:
     """List your own requests of the last seven days from the audit log, newest first. Everyone may see their own."""
     since_us = int((time.time() - OWN_S) * 1e6)
-    query = Query(kind="request", actor=actor.principal.id, since_us=since_us, limit=asked.limit)
+    query = Query(kind="request", actor=actor.principal.id, since_us=since_us, limit=limit)
     return RecordList([hit_json(hit) for hit in service.search(query, actor)])
 
 
-class OneRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Which request."""
-
-    request: Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
-    """Id of the request, from the header x-request-id of its answer."""
+RequestId = Annotated[str, msgspec.Meta(
+    min_length=1, max_length=128, description="Id of the request, from the header x-request-id of its answer."
+)]  # fmt: skip
 
 
-def show_request(service: AuditService, actor: Actor, asked: OneRequest) -> RecordList:
+def show_request(service: AuditService, actor: Actor, request: RequestId) -> RecordList:
     """Show what the audit log has of one of your own requests of the last seven days. Everyone may see their own."""
     since_us = int((time.time() - OWN_S) * 1e6)
-    query = Query(request_id=asked.request, actor=actor.principal.id, since_us=since_us)
+    query = Query(request_id=request, actor=actor.principal.id, since_us=since_us)
     hits = service.search(query, actor)
     if not hits:
         raise NotFound(
-            f"the audit log has no request {asked.request!r} of {actor.principal.id} in the last seven days",
+            f"the audit log has no request {request!r} of {actor.principal.id} in the last seven days",
             hint="wait a second where it has just ended; an auditor searches older ones, and those of others",
         )
     return RecordList([hit_json(hit) for hit in hits])

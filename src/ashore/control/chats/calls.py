@@ -54,11 +54,7 @@ class ConversationsIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     """Maximum number of conversations."""
 
 
-class ConversationIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Which conversation."""
-
-    conversation: str
-    """Id of the conversation, as `ashore conversation list` prints it."""
+ConversationId = Annotated[str, Meta(description="Id of the conversation, as `ashore conversation list` prints it.")]
 
 
 class ConversationOut(msgspec.Struct, frozen=True, kw_only=True):
@@ -71,12 +67,6 @@ class ConversationOut(msgspec.Struct, frozen=True, kw_only=True):
     expires_at: str
     """When it is deleted, unless it is changed before."""
     num_bytes: int
-
-
-class ConversationList(msgspec.Struct, frozen=True):
-    """Conversations, last changed first."""
-
-    items: list[ConversationOut]
 
 
 class SaidOut(msgspec.Struct, frozen=True, kw_only=True):
@@ -108,11 +98,7 @@ class AssistantIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """Group of yours that may use it, too. Empty: you alone."""
 
 
-class AssistantName(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Which assistant of yours."""
-
-    name: Annotated[str, Meta(max_length=200)]
-    """Name of the assistant."""
+AssistantName = Annotated[str, Meta(max_length=200, description="Name of the assistant.")]
 
 
 class AssistantOut(msgspec.Struct, frozen=True, kw_only=True):
@@ -123,12 +109,6 @@ class AssistantOut(msgspec.Struct, frozen=True, kw_only=True):
     prompt: str
     group: str
     owner: str
-
-
-class AssistantList(msgspec.Struct, frozen=True):
-    """Assistants by name."""
-
-    items: list[AssistantOut]
 
 
 class AssistantGone(msgspec.Struct, frozen=True, kw_only=True):
@@ -150,7 +130,7 @@ _item = msgspec.json.Decoder(_Item)
 _metadata = msgspec.json.Decoder(dict[str, str])
 
 
-def list_conversations(desk: ChatDesk, actor: Actor, asked: ConversationsIn) -> ConversationList:
+def list_conversations(desk: ChatDesk, actor: Actor, asked: ConversationsIn) -> list[ConversationOut]:
     """List your conversations of the page Chat and of the API, last changed first.
 
     Nobody else sees them but holders of `stored:show` on you. The audit log names each look of theirs.
@@ -165,18 +145,18 @@ def list_conversations(desk: ChatDesk, actor: Actor, asked: ConversationsIn) -> 
             _record(desk, actor, tenant, owner)
     wanted = asked.search.casefold()
     matching = [one for one in found if not wanted or _contains(desk, one, wanted)]
-    return ConversationList([conversation_out(one) for one in matching[: asked.limit]])
+    return [conversation_out(one) for one in matching[: asked.limit]]
 
 
-def show_conversation(desk: ChatDesk, actor: Actor, asked: ConversationIn) -> ConversationText:
+def show_conversation(desk: ChatDesk, actor: Actor, conversation: ConversationId) -> ConversationText:
     """Show a conversation with its messages.
 
     Raises:
         NotFound: there is none, or you may not read it. InvalidRequest: it is too long.
     """
-    found = desk.conversations.get(asked.conversation)
+    found = desk.conversations.get(conversation)
     if found is None or not _may(desk, actor, found):
-        raise NotFound(f"there is no conversation {asked.conversation[:80]!r}", hint="list them")
+        raise NotFound(f"there is no conversation {conversation[:80]!r}", hint="list them")
     if found.num_bytes > MOST_SHOWN_BYTES:
         raise InvalidRequest(
             f"the conversation has {found.num_bytes:,} bytes; at most {MOST_SHOWN_BYTES:,} are shown at once",
@@ -188,7 +168,7 @@ def show_conversation(desk: ChatDesk, actor: Actor, asked: ConversationIn) -> Co
     return ConversationText(title=_title(found), conversation=found.conversation_id, owner=found.account, items=said)
 
 
-def list_assistants(desk: ChatDesk, actor: Actor, asked: Nothing) -> AssistantList:
+def list_assistants(desk: ChatDesk, actor: Actor, asked: Nothing) -> list[AssistantOut]:
     """List your assistants, and those that are shared with a group of yours."""
     with desk.database.read() as connection:
         mine = _assistants(connection, "owner = :owner", tenant=actor.principal.tenant, owner=actor.principal.id)
@@ -198,7 +178,7 @@ def list_assistants(desk: ChatDesk, actor: Actor, asked: Nothing) -> AssistantLi
             for one in _assistants(connection, "shared = :shared", tenant=actor.principal.tenant, shared=group)
             if one.owner != actor.principal.id
         ]
-    return AssistantList(sorted([*mine, *others], key=lambda one: (one.name, one.owner)))
+    return sorted([*mine, *others], key=lambda one: (one.name, one.owner))
 
 
 def put_assistant(desk: ChatDesk, actor: Actor, asked: AssistantIn) -> AssistantOut:
@@ -229,7 +209,7 @@ def put_assistant(desk: ChatDesk, actor: Actor, asked: AssistantIn) -> Assistant
     return AssistantOut(name=asked.name, model=asked.model, prompt=asked.prompt, group=asked.group, owner=principal.id)
 
 
-def remove_assistant(desk: ChatDesk, actor: Actor, asked: AssistantName) -> AssistantGone:
+def remove_assistant(desk: ChatDesk, actor: Actor, name: AssistantName) -> AssistantGone:
     """Remove an assistant of yours; conversations that began with it stay."""
     with desk.database.write() as connection:
         gone = execute(
@@ -237,12 +217,12 @@ def remove_assistant(desk: ChatDesk, actor: Actor, asked: AssistantName) -> Assi
             "DELETE FROM assistant WHERE tenant = :tenant AND owner = :owner AND name = :name",
             tenant=actor.principal.tenant,
             owner=actor.principal.id,
-            name=asked.name,
+            name=name,
         ).rowcount
         if not gone:
-            raise NotFound(f"you have no assistant {asked.name[:80]!r}", hint="list them: ashore assistant list")
-        _record_assistant(desk, actor, "assistant:remove", asked.name, connection)
-    return AssistantGone(name=asked.name)
+            raise NotFound(f"you have no assistant {name[:80]!r}", hint="list them: ashore assistant list")
+        _record_assistant(desk, actor, "assistant:remove", name, connection)
+    return AssistantGone(name=name)
 
 
 def conversation_out(found: Conversation) -> ConversationOut:

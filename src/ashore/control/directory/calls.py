@@ -67,12 +67,6 @@ class DirectoryOut(msgspec.Struct, frozen=True, kw_only=True):
     """What the last sync said."""
 
 
-class DirectoryList(msgspec.Struct, frozen=True, kw_only=True):
-    """Directories."""
-
-    items: list[DirectoryOut]
-
-
 class MappedGroup(msgspec.Struct, frozen=True, kw_only=True):
     """A group here, and the group of the directory that it is bound to."""
 
@@ -105,19 +99,13 @@ class CheckStep(msgspec.Struct, frozen=True, kw_only=True):
     says: str
 
 
-class CheckOut(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything that was tried, up to the first that failed."""
-
-    items: list[CheckStep]
-
-
-def list_directories(desk: DirectoryDesk, actor: Actor, asked: Nothing) -> DirectoryList:
+def list_directories(desk: DirectoryDesk, actor: Actor, asked: Nothing) -> list[DirectoryOut]:
     """List the directories of ashore.toml, and how their last syncs ended."""
     seen = [
         one for one in desk.section.all
         if desk.rights.decide(actor.principal, READ, f"directory/{one.name}").allowed
     ]  # fmt: skip
-    return DirectoryList(items=[_out(desk, one) for one in seen])
+    return [_out(desk, one) for one in seen]
 
 
 def show_directory(desk: DirectoryDesk, actor: Actor, asked: OneDirectory) -> DirectoryDetail:
@@ -142,11 +130,11 @@ def show_directory(desk: DirectoryDesk, actor: Actor, asked: OneDirectory) -> Di
     )  # fmt: skip
 
 
-async def check_directory(desk: DirectoryDesk, actor: Actor, asked: CheckIn) -> CheckOut:
+async def check_directory(desk: DirectoryDesk, actor: Actor, asked: CheckIn) -> list[CheckStep]:
     """Try every server of a directory, and what a sync reads first; with --as, also what it says of a person. Changes
     nothing."""
     section = await asyncio.to_thread(_named, desk, actor, asked.directory)
-    return CheckOut(items=[step async for step in _tried(desk, section, asked.login)])
+    return [step async for step in _tried(desk, section, asked.login)]
 
 
 async def _tried(desk: DirectoryDesk, section: DirectorySection, login: str) -> AsyncIterator[CheckStep]:

@@ -99,18 +99,6 @@ class RuleShown(msgspec.Struct, frozen=True, kw_only=True):
     """Where its threshold or remedy comes from."""
 
 
-class RulesShown(msgspec.Struct, frozen=True, kw_only=True):
-    """Every rule."""
-
-    items: tuple[RuleShown, ...]
-
-
-class ChangesShown(msgspec.Struct, frozen=True, kw_only=True):
-    """Changes that the doctor made, the first one first."""
-
-    items: tuple[Entry, ...]
-
-
 class ApplyIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Which changes are made."""
 
@@ -165,16 +153,15 @@ async def find(desk: DoctorRound, actor: Actor, asked: FindingsIn) -> Found:
     )
 
 
-def list_rules(desk: DoctorRound, actor: Actor, asked: FindingsIn) -> RulesShown:
+def list_rules(desk: DoctorRound, actor: Actor, asked: FindingsIn) -> list[RuleShown]:
     """List the rules of the doctor, and what each asks."""
     rules = _asked_rules(asked.only, asked.ignore)
-    rows = (RuleShown(rule=one.id, area=one.area, question=one.question, source=one.source) for one in rules)
-    return RulesShown(items=tuple(rows))
+    return [RuleShown(rule=one.id, area=one.area, question=one.question, source=one.source) for one in rules]
 
 
-def list_changes(desk: DoctorRound, actor: Actor, asked: Nothing) -> ChangesShown:
+def list_changes(desk: DoctorRound, actor: Actor, asked: Nothing) -> list[Entry]:
     """List the changes that the doctor made, and whether each still holds."""
-    return ChangesShown(items=Journal(desk.home).entries())
+    return list(Journal(desk.home).entries())
 
 
 async def apply(desk: DoctorDesk, actor: Actor, asked: ApplyIn) -> Applied:
@@ -192,7 +179,7 @@ async def apply(desk: DoctorDesk, actor: Actor, asked: ApplyIn) -> Applied:
     return Applied(items=await asyncio.to_thread(remedies.apply, planned))
 
 
-def undo(desk: DoctorDesk, actor: Actor, asked: UndoIn) -> ChangesShown:
+def undo(desk: DoctorDesk, actor: Actor, asked: UndoIn) -> list[Entry]:
     """Undo one change of the doctor, or all, the last one first: what was there is put back, and read back."""
     entries, every = Journal(desk.home).entries(), asked.number == "all"
     chosen = [one for one in entries if every or str(one.id) == asked.number]
@@ -201,7 +188,7 @@ def undo(desk: DoctorDesk, actor: Actor, asked: UndoIn) -> ChangesShown:
     for one in chosen:
         desk.rights.require(actor.principal, APPLY, f"doctor/{one.rule}")
     remedies = Remedies(Journal(desk.home), OwnHands(), say=lambda one: _record(desk, actor, UNDO, one))
-    return ChangesShown(items=remedies.undo(None if every else chosen[0].id))
+    return list(remedies.undo(None if every else chosen[0].id))
 
 
 def _record(desk: DoctorDesk, actor: Actor, action: str, entry: Entry) -> None:

@@ -69,12 +69,6 @@ class VotesOut(msgspec.Struct, frozen=True, kw_only=True):
     voters: int
 
 
-class VotesList(msgspec.Struct, frozen=True, kw_only=True):
-    """Votes so far."""
-
-    items: list[VotesOut]
-
-
 class ForgetIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Whom to erase."""
 
@@ -101,12 +95,6 @@ class ConsentOut(msgspec.Struct, frozen=True, kw_only=True):
 
     tenant: str
     purpose: str
-
-
-class ConsentList(msgspec.Struct, frozen=True, kw_only=True):
-    """What was set by command. For every other tenant, ashore.toml says it."""
-
-    items: list[ConsentOut]
 
 
 class ConsentIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -182,11 +170,7 @@ class LearningStatus(msgspec.Struct, frozen=True, kw_only=True):
     """Node on which a run is under way; empty: none is."""
 
 
-class RunIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Which run."""
-
-    run: Name
-    """Name of the run, as `ashore learn status` shows it."""
+RunName = Annotated[Name, msgspec.Meta(description="Name of the run, as `ashore learn status` shows it.")]
 
 
 class PersonOut(msgspec.Struct, frozen=True, kw_only=True):
@@ -228,11 +212,7 @@ class PauseIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """Reason, shown in the status."""
 
 
-class ResumeIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What to resume."""
-
-    model: Name
-    """Alias."""
+Alias = Annotated[Name, msgspec.Meta(description="Alias.")]
 
 
 class Paused(msgspec.Struct, frozen=True, kw_only=True):
@@ -242,13 +222,11 @@ class Paused(msgspec.Struct, frozen=True, kw_only=True):
     paused: bool
 
 
-def list_votes(desk: LearningDesk, actor: Actor, asked: Nothing) -> VotesList:
+def list_votes(desk: LearningDesk, actor: Actor, asked: Nothing) -> list[VotesOut]:
     """Count votes by tenant, model and release, without their texts."""
     with desk.database.read() as connection:
         rows = count_votes(connection)
-    return VotesList(
-        items=[VotesOut(**row) for row in rows if sees_tenant(desk.rights, actor.principal, READ, str(row["tenant"]))]
-    )
+    return [VotesOut(**row) for row in rows if sees_tenant(desk.rights, actor.principal, READ, str(row["tenant"]))]
 
 
 async def forget(desk: LearningDesk, actor: Actor, asked: ForgetIn) -> Forgotten:
@@ -311,19 +289,19 @@ def show_status(desk: LearningDesk, actor: Actor, asked: StatusIn) -> LearningSt
     )
 
 
-def explain(desk: LearningDesk, actor: Actor, asked: RunIn) -> Explained:
+def explain(desk: LearningDesk, actor: Actor, run: RunName) -> Explained:
     """Explain a run: who gave its examples, whose votes were held and why, and every line of the verdict.
 
     People of other tenants are shown with the right to read those.
     """
     with desk.database.read() as connection:
-        run = find_run(connection, asked.run)
-        check_on(desk.rights, actor.principal, READ, f"model/{run.model}")
-        weights = weights_of(connection, run.run_id)
+        found = find_run(connection, run)
+        check_on(desk.rights, actor.principal, READ, f"model/{found.model}")
+        weights = weights_of(connection, found.run_id)
     seen = {one: sees_tenant(desk.rights, actor.principal, READ, one) for one in {str(w["tenant"]) for w in weights}}
-    lines = () if run.verdict is None else run.verdict.lines
+    lines = () if found.verdict is None else found.verdict.lines
     return Explained(
-        run=_run_out(run),
+        run=_run_out(found),
         people=[PersonOut(**one) for one in weights if seen[str(one["tenant"])]],
         lines=[copied(LineOut, line) for line in lines],
     )
@@ -345,25 +323,23 @@ def pause(desk: LearningDesk, actor: Actor, asked: PauseIn) -> Paused:
     return Paused(model=asked.model, paused=True)
 
 
-def resume(desk: LearningDesk, actor: Actor, asked: ResumeIn) -> Paused:
+def resume(desk: LearningDesk, actor: Actor, model: Alias) -> Paused:
     """Resume learning for a model: allow its runs again."""
-    check_on(desk.rights, actor.principal, WRITE, f"model/{asked.model}")
+    check_on(desk.rights, actor.principal, WRITE, f"model/{model}")
     with desk.database.write() as connection:
-        end_pause(connection, asked.model)
-        actor.record(desk.recorder, WRITE, f"model/{asked.model}", detail={"paused": 0}, on=connection)
-    return Paused(model=asked.model, paused=False)
+        end_pause(connection, model)
+        actor.record(desk.recorder, WRITE, f"model/{model}", detail={"paused": 0}, on=connection)
+    return Paused(model=model, paused=False)
 
 
-def list_consents(desk: LearningDesk, actor: Actor, asked: Nothing) -> ConsentList:
+def list_consents(desk: LearningDesk, actor: Actor, asked: Nothing) -> list[ConsentOut]:
     """List what tenants' votes may be used for, where it was set by command."""
     found = desk.consents.by_command()
-    return ConsentList(
-        items=[
-            ConsentOut(tenant=tenant, purpose=found[tenant])
-            for tenant in sorted(found)
-            if sees_tenant(desk.rights, actor.principal, READ, tenant)
-        ]
-    )
+    return [
+        ConsentOut(tenant=tenant, purpose=found[tenant])
+        for tenant in sorted(found)
+        if sees_tenant(desk.rights, actor.principal, READ, tenant)
+    ]
 
 
 def set_consent(desk: LearningDesk, actor: Actor, asked: ConsentIn) -> ConsentSet:

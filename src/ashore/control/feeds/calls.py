@@ -53,12 +53,6 @@ class FeedRow(msgspec.Struct, frozen=True, kw_only=True):
     """What the receiver last said."""
 
 
-class FeedRows(msgspec.Struct, frozen=True):
-    """The feeds, in the order of ashore.toml."""
-
-    items: tuple[FeedRow, ...]
-
-
 class RewindIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What is sent again."""
 
@@ -68,9 +62,9 @@ class RewindIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """From when on: 2026-11-24T08:00:00+08:00, or 3h for three hours ago; empty: everything on this machine."""
 
 
-def status(desk: FeedDesk, actor: Actor, asked: Nothing) -> FeedRows:
+def status(desk: FeedDesk, actor: Actor, asked: Nothing) -> list[FeedRow]:
     """Show how far each receiver of the audit log is."""
-    return FeedRows(tuple(row_of(one) for one in desk.feeders))
+    return [row_of(one) for one in desk.feeders]
 
 
 def rewind(desk: FeedDesk, actor: Actor, asked: RewindIn) -> FeedRow:

@@ -92,11 +92,7 @@ class ListIn(ListName, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What a client reads when the list blocks something. Empty: the name and category of the list."""
 
 
-class CheckIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A text to check."""
-
-    text: Annotated[str, Meta(extra={"positional": True})]
-    """Text to check against every list."""
+CheckedText = Annotated[str, Meta(extra={"positional": True}, description="Text to check against every list.")]
 
 
 class ListOut(msgspec.Struct, frozen=True, kw_only=True):
@@ -115,12 +111,6 @@ class ListOut(msgspec.Struct, frozen=True, kw_only=True):
     changed_by: str
 
 
-class Lists(msgspec.Struct, frozen=True):
-    """Guard lists by name."""
-
-    items: list[ListOut]
-
-
 class WordOut(msgspec.Struct, frozen=True, kw_only=True):
     """One word that was found. Positions count characters of the text that was sent."""
 
@@ -131,22 +121,16 @@ class WordOut(msgspec.Struct, frozen=True, kw_only=True):
     end: int
 
 
-class Found(msgspec.Struct, frozen=True):
-    """The words that the lists find in a text. The words themselves are not repeated."""
-
-    items: list[WordOut]
-
-
 class ListGone(msgspec.Struct, frozen=True, kw_only=True):
     """The list is removed."""
 
     name: str
 
 
-def list_lists(desk: GuardDesk, actor: Actor, asked: Nothing) -> Lists:
+def list_lists(desk: GuardDesk, actor: Actor, asked: Nothing) -> list[ListOut]:
     """List guard lists, without their words."""
     with desk.database.read() as connection:
-        return Lists([_out(one) for one in load_lists(connection)])
+        return [_out(one) for one in load_lists(connection)]
 
 
 def put_list(desk: GuardDesk, actor: Actor, asked: ListIn) -> ListOut:
@@ -189,14 +173,12 @@ def delete_list(desk: GuardDesk, actor: Actor, asked: ListName) -> ListGone:
     return ListGone(name=asked.name)
 
 
-def check_text(desk: GuardDesk, actor: Actor, asked: CheckIn) -> Found:
+def check_text(desk: GuardDesk, actor: Actor, text: CheckedText) -> list[WordOut]:
     """Try every guard list on a text."""
-    return Found(
-        [
-            WordOut(name=one.name, category=one.category, do=one.do, start=start, end=end)
-            for one, start, end in sorted(desk.guard.every.find(asked.text), key=lambda found: found[1:])
-        ]
-    )
+    return [
+        WordOut(name=one.name, category=one.category, do=one.do, start=start, end=end)
+        for one, start, end in sorted(desk.guard.every.find(text), key=lambda found: found[1:])
+    ]
 
 
 _FIELDS: Final = ("category", "words", "do", "where", "aliases", "refusal")

@@ -98,11 +98,7 @@ class HistoryIn(DatasetIn, frozen=True, kw_only=True, forbid_unknown_fields=True
     """Maximum number of spends."""
 
 
-class BudgetsIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Which budgets."""
-
-    tenant: str = ""
-    """List only budgets of this tenant."""
+BudgetTenant = Annotated[str, msgspec.Meta(description="List only budgets of this tenant.")]
 
 
 class BudgetOut(msgspec.Struct, frozen=True, kw_only=True):
@@ -126,12 +122,6 @@ class BudgetOut(msgspec.Struct, frozen=True, kw_only=True):
     granted_at: int
 
 
-class BudgetList(msgspec.Struct, frozen=True, kw_only=True):
-    """Budgets in force."""
-
-    items: list[BudgetOut]
-
-
 class SpendOut(msgspec.Struct, frozen=True, kw_only=True):
     """One spend."""
 
@@ -143,12 +133,6 @@ class SpendOut(msgspec.Struct, frozen=True, kw_only=True):
     share_percent: float
     """Of the share of questions, or of the epsilon of the budget."""
     began_at: int
-
-
-class SpendList(msgspec.Struct, frozen=True, kw_only=True):
-    """Spends, newest first."""
-
-    items: list[SpendOut]
 
 
 class QueryIn(DatasetIn, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -243,16 +227,16 @@ def _subject(tenant: str, dataset: str, epsilon: float, delta: float) -> str:
     return f"{_resource(tenant, dataset)}/epsilon/{epsilon:g}/delta/{delta:g}"
 
 
-def list_budgets(desk: LedgerDesk, actor: Actor, asked: BudgetsIn) -> BudgetList:
+def list_budgets(desk: LedgerDesk, actor: Actor, tenant: BudgetTenant = "") -> list[BudgetOut]:
     """List the privacy budgets in force, and what is left of them."""
     seen = [
         one
-        for one in desk.ledger.standings(asked.tenant)
+        for one in desk.ledger.standings(tenant)
         if may_on(desk.rights, actor.principal, READ, _resource(one.budget.tenant, one.budget.dataset))
     ]
     if not seen:
         check_on(desk.rights, actor.principal, READ, "dataset/*")
-    return BudgetList(items=[_budget(one) for one in seen])
+    return [_budget(one) for one in seen]
 
 
 def show_budget(desk: LedgerDesk, actor: Actor, asked: DatasetIn) -> BudgetOut:
@@ -261,12 +245,12 @@ def show_budget(desk: LedgerDesk, actor: Actor, asked: DatasetIn) -> BudgetOut:
     return _budget(desk.ledger.standing(asked.tenant, asked.dataset))
 
 
-def list_spends(desk: LedgerDesk, actor: Actor, asked: HistoryIn) -> SpendList:
+def list_spends(desk: LedgerDesk, actor: Actor, asked: HistoryIn) -> list[SpendOut]:
     """Show who spent what of a privacy budget, newest first."""
     check_on(desk.rights, actor.principal, READ, _resource(asked.tenant, asked.dataset))
     standing = desk.ledger.standing(asked.tenant, asked.dataset)
     found = desk.ledger.history(asked.tenant, asked.dataset, asked.limit)
-    return SpendList(items=[_spend(one, standing) for one in found])
+    return [_spend(one, standing) for one in found]
 
 
 def ask_dataset(desk: LedgerDesk, actor: Actor, asked: QueryIn) -> AnswerOut:

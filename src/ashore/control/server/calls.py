@@ -91,12 +91,6 @@ class LogOut(msgspec.Struct, frozen=True, kw_only=True):
     changed_at: int
 
 
-class LogList(msgspec.Struct, frozen=True, kw_only=True):
-    """Logs of this home."""
-
-    items: list[LogOut]
-
-
 class TailIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Which log, and how much of it."""
 
@@ -113,11 +107,7 @@ class TailOut(msgspec.Struct, frozen=True, kw_only=True):
     lines: list[str]
 
 
-class ConfigIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Which keys."""
-
-    changed: bool = False
-    """Leave out keys that have their default."""
+Changed = Annotated[bool, msgspec.Meta(description="Leave out keys that have their default.")]
 
 
 class KeyOut(msgspec.Struct, frozen=True, kw_only=True):
@@ -130,12 +120,6 @@ class KeyOut(msgspec.Struct, frozen=True, kw_only=True):
     source: Literal["default", "file", "environment", "option", "earlier file"]
     """Where the value comes from. option: of `ashore up`; earlier file: the file says something else now, and was not
     reloaded, or the key is one that a running server keeps."""
-
-
-class ConfigOut(msgspec.Struct, frozen=True, kw_only=True):
-    """The configuration in force."""
-
-    items: list[KeyOut]
 
 
 class FollowIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -200,10 +184,10 @@ def show_history(desk: ServerDesk, actor: Actor, asked: HistoryIn) -> HistoryOut
     )
 
 
-def show_logs(desk: ServerDesk, actor: Actor, asked: Nothing) -> LogList:
+def show_logs(desk: ServerDesk, actor: Actor, asked: Nothing) -> list[LogOut]:
     """List the logs of the server's processes."""
     found = list_logs(_logs(desk))
-    return LogList(items=[LogOut(name=one.name, num_bytes=one.num_bytes, changed_at=one.changed_s) for one in found])
+    return [LogOut(name=one.name, num_bytes=one.num_bytes, changed_at=one.changed_s) for one in found]
 
 
 def show_tail(desk: ServerDesk, actor: Actor, asked: TailIn) -> TailOut:
@@ -213,12 +197,12 @@ def show_tail(desk: ServerDesk, actor: Actor, asked: TailIn) -> TailOut:
     return TailOut(log=asked.log, lines=lines)
 
 
-def show_config(desk: ServerDesk, actor: Actor, asked: ConfigIn) -> ConfigOut:
+def show_config(desk: ServerDesk, actor: Actor, changed: Changed = False) -> list[KeyOut]:
     """Show every key of ashore.toml as it is in force, and where its value comes from. Secrets are not shown."""
     if desk.config is None:
         raise NotReady("this server has no supervisor to ask", hint="start the server with `ashore up`")
     items = msgspec.convert(desk.config(), list[KeyOut])
-    return ConfigOut(items=[one for one in items if not asked.changed or one.source != "default"])
+    return [one for one in items if not changed or one.source != "default"]
 
 
 async def list_events(desk: ServerDesk, actor: Actor, asked: EventsIn) -> EventList:

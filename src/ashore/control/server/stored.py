@@ -46,11 +46,7 @@ class StoreDesk:
     shelf: Shelf | None = None
 
 
-class StoredIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Which models to list."""
-
-    model: Annotated[str, msgspec.Meta(max_length=200)] = ""
-    """List only this model."""
+OneModel = Annotated[str, msgspec.Meta(max_length=200, description="List only this model.")]
 
 
 class CheckOut(msgspec.Struct, frozen=True, kw_only=True):
@@ -126,34 +122,28 @@ class EntryOut(msgspec.Struct, frozen=True, kw_only=True):
     fits: Fits
 
 
-class EntryList(msgspec.Struct, frozen=True, kw_only=True):
-    """Models of the catalogue."""
-
-    items: list[EntryOut]
-
-
-def list_stored(desk: StoreDesk, actor: Actor, asked: StoredIn) -> ModelList:
+def list_stored(desk: StoreDesk, actor: Actor, model: OneModel = "") -> ModelList:
     """List the models of the store with their variants: format, precision, size, gate, licence, seal."""
     store = _shelf(desk).store()
     models, broken = store.survey()
 
     def is_shown(name: str) -> bool:
         may = desk.rights.decide(actor.principal, READ, f"model/{name}").allowed
-        return asked.model in ("", name) and may
+        return model in ("", name) and may
 
     found = [one for one in models if is_shown(one.name)]
     if not found:
-        desk.rights.require(actor.principal, READ, f"model/{asked.model or '*'}")
-        if asked.model:
-            near = did_you_mean(asked.model, [one.name for one in models])
-            raise NotFound(f"the store has no model {asked.model!r}", hint=near, param="model")
+        desk.rights.require(actor.principal, READ, f"model/{model or '*'}")
+        if model:
+            near = did_you_mean(model, [one.name for one in models])
+            raise NotFound(f"the store has no model {model!r}", hint=near, param="model")
     return ModelList(
-        items=[_stored(store, one, checks=bool(asked.model)) for one in sorted(found, key=lambda one: one.reference)],
+        items=[_stored(store, one, checks=bool(model)) for one in sorted(found, key=lambda one: one.reference)],
         broken=[copied(BrokenOut, one) for one in broken if is_shown(one.reference.partition("@")[0])],
     )
 
 
-def list_catalogue(desk: StoreDesk, actor: Actor, asked: Nothing) -> EntryList:
+def list_catalogue(desk: StoreDesk, actor: Actor, asked: Nothing) -> list[EntryOut]:
     """List the models that ashore knows by name, and what this machine would serve them with.
 
     Any other model is pulled by its source, such as hf:ORG/NAME.
@@ -161,7 +151,7 @@ def list_catalogue(desk: StoreDesk, actor: Actor, asked: Nothing) -> EntryList:
     shelf = _shelf(desk)
     entries = shelf.store().catalog.entries
     here = shelf.here(entries)
-    return EntryList(items=[_entry(one, *here[one.name]) for one in entries])
+    return [_entry(one, *here[one.name]) for one in entries]
 
 
 LIST: Final = Call("model", "list", "GET", "/models/stored", READ, list_stored)
