@@ -7,6 +7,7 @@ privileged: an installer can refuse whatever else a tar has. Equal inputs give e
 from __future__ import annotations
 
 import platform
+import re
 import shutil
 import struct
 import subprocess
@@ -28,6 +29,11 @@ LIBRARIES: Final = (
     "libzstd", "libreadline", "libtinfo", "libncursesw",
 )  # fmt: skip
 LOADERS: Final = {"x86_64": "ld-linux-x86-64.so.2", "aarch64": "ld-linux-aarch64.so.1"}
+UNUSED: Final = re.compile(
+    r"/tests/|\.(?:pyi|pxd|h|hpp|cmake|a)$|^openvino/libs/(?:libopenvino_intel_[gn]pu_plugin\.so|cache\.json)$"
+)
+"""What of a wheel no program of a tree reads. The plug-ins need the machine's drivers, which the tree's C library never
+loads."""
 FIXED: Final = {"PYTHONHASHSEED": "0", "PYTHONDONTWRITEBYTECODE": "1", "LC_ALL": "C", "PATH": "/usr/bin:/bin"}
 """Environment of what makes bytes."""
 
@@ -120,7 +126,7 @@ def unpack_wheels(wheels: Sequence[Path], tree: Path) -> None:
                         continue
                 else:
                     inside = member.filename
-                if member.is_dir():
+                if member.is_dir() or UNUSED.search(inside):
                     continue
                 path = target / inside
                 if not path.resolve().is_relative_to(target.resolve()) or path.exists():
