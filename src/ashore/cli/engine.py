@@ -16,7 +16,7 @@ from cyclopts import App, Parameter
 from cyclopts.validators import Number
 
 from ashore.cli.bootstrap import build_store, open_state, stored_files
-from ashore.cli.sure import AsJson, OwnJson
+from ashore.cli.sure import AsJson, DryRun, OwnJson
 from ashore.core.bytesize import human_bytes
 from ashore.core.clock import SystemClock
 from ashore.core.errors import (
@@ -167,6 +167,40 @@ def tune(
             f"kept in the store: {reference}, {human_bytes(num_bytes)}; to remove it: ashore model remove {reference}",
             file=sys.stderr,
         )
+
+
+@app.command
+def selftest(
+    model: str = "smollm2",
+    /,
+    *,
+    engine: Annotated[EngineKind | Literal["auto"], Parameter(name="--engine")] = "auto",
+    reference: Path | None = None,
+    load_s: Annotated[float, Parameter(validator=Number(gte=1, lte=86_400))] = 300.0,
+    to: Path | None = None,
+    dry_run: DryRun = False,
+) -> None:
+    """Test an engine on this machine: it starts, answers as elsewhere, holds 16 streams, and comes back from a kill.
+
+    For hardware on which ashore has not run yet. The result is a file; sign it and send it in, and the documentation
+    names this hardware as tried. Takes about ten minutes, most of them under load.
+
+    Args:
+        model: Catalogue or store name, name@variant, a source, or fake:random.
+        engine: Engine; auto chooses, as `ashore up` does.
+        reference: Result of the same model on a machine that is trusted. Default: the answers of smollm2 that ashore
+            comes with; for other models the step `tokens` compares nothing.
+        load_s: Seconds under load, in which memory must not grow.
+        to: File of the result; default: cache/selftest.json of the home.
+
+    Raises:
+        EngineFailed: a step did not pass. The result is written all the same.
+    """
+    from ashore.cli.engineselftest import test_one
+    from ashore.machine.planning import EngineSection, ModelSection
+
+    section = ModelSection(name=model, engine=EngineSection(kind=engine))
+    test_one(section, reference=reference, load_s=load_s, to=to, dry_run=dry_run)
 
 
 def measured(

@@ -32,7 +32,10 @@ ARGUMENTS: Final[Mapping[str, Kind]] = {
         f"{words}": "model"
         for words in ("backup restore", "backup run", "deploy render systemd", "fleet ray", "site publish")
     },
-    **{f"{words}": "model" for words in ("engine serve", "engine tune", "train private", "train sft", "up")},
+    **{
+        f"{words}": "model"
+        for words in ("engine selftest", "engine serve", "engine tune", "train private", "train sft", "up")
+    },
     "release rollback": "alias",
     "release status": "alias",
     "chat": "alias",

@@ -29,4 +29,5 @@ from ashore.data.engines.tuning.records import (
     report_path,
     save_report,
 )
+from ashore.data.engines.tuning.selftest import QUESTIONS, STEPS, Selftest, read_selftest, run_selftest
 from ashore.data.engines.tuning.tuner import Tuner, require_choices
