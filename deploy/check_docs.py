@@ -3,6 +3,7 @@ exists. Docstrings and comments are read for files, too."""
 
 from __future__ import annotations
 
+import hashlib
 import re
 import subprocess
 import sys
@@ -40,6 +41,26 @@ ELSEWHERE = frozenset(
     }
 )
 """What commands write, and files of other projects."""
+
+
+FOLLOWS = re.compile(r"<!-- follows ([0-9a-f]{12}) -->\n\Z")
+"""Last line of a page in Chinese: git's name of the English text that it says the same as."""
+
+
+def blob(page: Path) -> str:
+    """Return git's name of a page's text. It needs no history, and stays when a commit is rebased."""
+    data = page.read_bytes()
+    return hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest()[:12]
+
+
+def behind(page: Path) -> str:
+    """Return what a page in Chinese must catch up with; empty: it says what the English one says."""
+    english = page.with_name(page.name.replace(".zh-CN", ""))
+    found = FOLLOWS.search(page.read_text(encoding="utf-8"))
+    if found is not None and found[1] == blob(english):
+        return ""
+    what = f"see `git diff {found[1]} HEAD:{english.relative_to(ROOT)}`, " if found else ""
+    return f"{page.name}: {what}say it in Chinese, then write `<!-- follows {blob(english)} -->` as its last line"
 
 
 @cache

@@ -8,7 +8,7 @@ import tomllib
 from xml.etree import ElementTree
 
 import pytest
-from deploy.check_docs import FENCE, LINK, ROOT, findings, findings_in, lost_files, missing_word, modules, pages
+from deploy.check_docs import FENCE, LINK, ROOT, behind, findings, findings_in, lost_files, missing_word, modules, pages
 from deploy.record_first_minute import PROGRESS, Line, draw
 from markdown_it import MarkdownIt
 
@@ -73,6 +73,12 @@ def test_a_how_to_page_in_chinese_has_the_same_commands_and_links() -> None:
         assert blocks == original, page.name
         links, others = (set(LINK.findall(text)) - {page.name, english.name} for text in texts)
         assert links == others, page.name
+
+
+def test_a_page_in_chinese_follows_the_english_one_of_today() -> None:
+    chinese = [page for page in pages() if page.name.endswith(".zh-CN.md") and page.parent != ROOT]
+    assert len(chinese) > 10
+    assert [line for page in chinese if (line := behind(page))] == []
 
 
 def test_bold_words_of_a_page_in_chinese_are_shown_bold() -> None:
