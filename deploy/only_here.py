@@ -58,7 +58,7 @@ _COMMANDS: Final = {
         "config example, engine list, example list, plan, plan calibrate, plan check, plan gpus, "
         "plan size, privacy mask"
     ),
-    PROGRAMS: "drill run, drill schedule, drill stop, engine tune",
+    PROGRAMS: "drill run, drill schedule, drill stop, engine selftest, engine tune",
     DESTROYS: "model gc",
 }
 ONLY_HERE: Final[Mapping[str, str]] = {one: why for why, words in _COMMANDS.items() for one in words.split(", ")}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -29,7 +29,7 @@ def createrepo(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def keys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def keys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """Two keys of gpg: releases@example.com and other@example.com, each as NAME.gpg."""
     home = tmp_path / "gpg"
     home.mkdir(mode=0o700)
@@ -40,7 +40,8 @@ def keys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         subprocess.run(["gpg", *words], check=True, capture_output=True)
         shown = subprocess.run(["gpg", "--export", address], check=True, capture_output=True)
         (tmp_path / f"{name}.gpg").write_bytes(shown.stdout)
-    return tmp_path
+    yield tmp_path
+    subprocess.run(["gpgconf", "--kill", "gpg-agent"], check=True)
 
 
 def package(folder: Path, scratch: Path, name: str) -> Path:
