@@ -19,6 +19,7 @@ from vllm_double import VllmDouble
 
 from ashore.core.errors import AshoreError
 from ashore.core.ids import OrderId
+from ashore.core.sampling import changed_fields
 from ashore.data.engines import (
     CARDS,
     CanEmbed,
@@ -35,6 +36,7 @@ from ashore.data.engines import (
     Token,
     engine_kinds,
     make_engine,
+    rest_of,
     scored,
 )
 from ashore.data.engines.fake.files import fake_model_files
@@ -85,7 +87,7 @@ def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     elif kind == "vllm":
         double = VllmDouble("fake:random?context=512&tokens=400")
         request.addfinalizer(double.close)
-        double.can_sleep = True
+        double.can_sleep = double.resumes = True
         options |= {"extra": {**nodes_at(double.url), "enable_sleep_mode": True}}
         files = ModelFiles(name="remote", digest="", directory=str(tmp_path_factory.mktemp("vllm")), format="remote")
     else:
@@ -261,6 +263,52 @@ def test_a_seed_repeats_and_another_differs(case: Case) -> None:
             *(order(f"c{n}", [n + 9, *case.prompt], max_new_tokens=15) for n in range(5)),
         ]
         assert token_ids(run(case.engine, *company)["s"]) == said[0]
+
+
+@pytest.mark.parametrize(
+    "sampling",
+    [
+        Sampling(temperature=0),
+        Sampling(temperature=0, presence_penalty=1.5, frequency_penalty=0.7, repetition_penalty=1.2),
+        Sampling(temperature=0.9, top_p=0.95, seed=11, presence_penalty=0.4),
+        Sampling(temperature=0, min_tokens=14),
+    ],
+    ids=["greedy", "penalties", "seed", "least tokens"],
+)
+def test_an_answer_that_began_elsewhere_goes_on_as_if_it_had_begun_here(case: Case, sampling: Sampling) -> None:
+    needs(case, "resume", *changed_fields(sampling))
+    stop = token_ids(run(case.engine, order("before", case.prompt, max_new_tokens=16))["before"])[9]
+    asked = order("whole", case.prompt, max_new_tokens=16, sampling=sampling, stop_token_ids=(stop,))
+    whole = run(case.engine, asked)["whole"]
+    said, end, same = token_ids(whole), finish(whole), 0
+    cuts = sorted({1, len(said) // 2, len(said) - 1})
+    for cut in cuts:
+        rest = rest_of(asked, said[:cut], OrderId(f"rest{cut}"))
+        assert (rest.begun, rest.max_new_tokens, rest.prompt_ids) == (cut, 16 - cut, [*case.prompt, *said[:cut]])
+        events = run(case.engine, rest)[f"rest{cut}"]
+        again = finish(events)
+        same += said[:cut] + token_ids(events) == said and (again.reason, again.stop_token_id) == (
+            end.reason,
+            end.stop_token_id,
+        )
+    assert same == len(cuts) if case.info.deterministic_seed else same >= 1, "near-ties may part"
+
+
+def test_a_grammar_follows_an_answer_that_began_elsewhere(case: Case) -> None:
+    needs(case, "resume", "grammar")
+    if case.info.kind != "openvino":
+        pytest.skip("its golden model has no tokenizer, or its grammars are a server's")
+    grammar = Grammar(kind="regex", text="[ab]{3}-[0-9]{5}(x|y)")
+    asked = order("whole", case.prompt, max_new_tokens=40, grammar=grammar, top_logprobs=1)
+    whole = run(case.engine, asked)["whole"]
+    said = token_ids(whole)
+    assert finish(whole).reason == "stop" and len(said) >= 4
+    for cut in {1, 3, len(said) // 2, len(said) - 1, len(said)}:
+        events = run(case.engine, rest_of(asked, said[:cut], OrderId("rest")))["rest"]
+        assert said[:cut] + token_ids(events) == said and finish(events).reason == "stop"
+    wrong = rest_of(asked, [*said[:2], *case.prompt], OrderId("wrong"))
+    assert failure(run(case.engine, wrong)["wrong"]).code == "invalid_grammar"
+    assert case.engine.stats().running == case.engine.stats().waiting == 0
 
 
 def test_without_a_seed_two_orders_differ(case: Case) -> None:

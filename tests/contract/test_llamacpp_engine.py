@@ -16,7 +16,7 @@ from msgspec.structs import replace
 
 from ashore.core.errors import EngineFailed, InvalidSpec, UnsupportedModel
 from ashore.core.ids import OrderId
-from ashore.data.engines import Engine, EngineOptions, Grammar, ModelFiles, Sampling, Token, make_engine
+from ashore.data.engines import Engine, EngineOptions, Grammar, ModelFiles, Sampling, Token, make_engine, rest_of
 from ashore.data.engines.llamacpp import memory
 from ashore.data.engines.llamacpp.context import LlamaContext
 from ashore.data.engines.sampling.lookup import StepCost
@@ -255,3 +255,9 @@ def test_a_grammar_holds_and_a_bad_one_fails_alone(demo: tuple[Engine, Any]) -> 
     assert text.decode(token_ids(events["digits"])).isdigit()
     assert failure(events["bad"]).code == "invalid_grammar"
     assert finish(events["free"]).completion_tokens == 10
+    digits = order("digits", ids, grammar=Grammar(kind="regex", text="[0-9]{4}"), **limits)
+    said = token_ids(events["digits"])
+    for cut in range(1, len(said) + 1):  # the last one has only its end to make
+        rest = run(engine, rest_of(digits, said[:cut], OrderId("rest")))["rest"]
+        assert said[:cut] + token_ids(rest) == said and finish(rest).reason == "stop"
+    assert engine.stats().running == engine.stats().waiting == 0

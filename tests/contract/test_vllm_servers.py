@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from engine_bench import drain, failure, finish, order, run, token_ids
+from engine_bench import GREEDY, drain, failure, finish, order, run, token_ids
 from node_lists import nodes_at
 from vllm_double import VllmDouble
 from waiting import eventually
 
 from ashore.core.errors import InvalidSpec
 from ashore.core.ids import OrderId
-from ashore.data.engines import EngineOptions, ModelFiles, ScoreText, Token, scored
+from ashore.data.engines import EngineEvent, EngineOptions, ModelFiles, Moved, Sampling, ScoreText, Token, scored
 from ashore.data.engines.model import BackendStatus
 from ashore.data.engines.vllm.engine import VllmEngine
 from ashore.machine.edge.certificate import keep_certificate
@@ -103,18 +103,86 @@ def test_a_refusal_that_is_not_the_orders_fault_is_tried_elsewhere(
     assert (len(doubles[0].bodies), len(doubles[1].bodies)) == (1, 2)
 
 
-def test_a_stream_without_a_token_is_tried_elsewhere_and_one_with_a_token_is_not(
-    engine: VllmEngine, doubles: list[VllmDouble]
-) -> None:
+def test_a_stream_without_a_token_is_tried_elsewhere(engine: VllmEngine, doubles: list[VllmDouble]) -> None:
     doubles[0].drops = 1
     events = run(engine, order("a", [5, 6]), order("b", [5, 7]))
     assert [finish(events[name]).completion_tokens for name in "ab"] == [10, 10]
     assert "ended before the answer did" in status(engine, 0).last_error
+
+
+def moves(events: list[EngineEvent]) -> list[tuple[str, str]]:
+    return [(event.lost, event.to) for event in events if isinstance(event, Moved)]
+
+
+STATEFUL = Sampling(temperature=0.8, seed=5, presence_penalty=0.7)
+
+
+@pytest.mark.parametrize("sampling", [GREEDY, STATEFUL], ids=["greedy", "seed and penalty"])
+def test_an_answer_whose_node_is_lost_goes_on_at_another_one(doubles: list[VllmDouble], sampling: Sampling) -> None:
+    for double in doubles:
+        double.resumes = True
+    engine = load(*(double.url for double in doubles))
+    asked = order("a", [5, 6], max_new_tokens=20, top_logprobs=2, sampling=sampling, stop_token_ids=(256,))
+    undisturbed = run(engine, asked)["a"]
+    doubles[0].break_off_after = 7
+    doubles[1].break_off_after = 9
+    events = run(engine, asked)["a"]
+    one, other = (double.url for double in doubles)
+    assert moves(events) in ([(one, other), (other, one)], [(other, one), (one, other)])
+    tokens = [event for event in events if isinstance(event, Token)]
+    assert [(t.token_id, t.logprob) for t in tokens] == [
+        (t.token_id, t.logprob) for t in undisturbed if isinstance(t, Token)
+    ]
+    end = finish(events)
+    assert (end.reason, end.prompt_tokens, end.completion_tokens) == ("length", 2, 20)
+    assert [body["begun"] for double in doubles for body in double.bodies if "begun" in body] in ([16, 7], [9, 16])
+    engine.close()
+
+
+def test_what_a_server_of_another_kind_cannot_go_on_with_ends_with_the_error_of_the_loss(
+    engine: VllmEngine, doubles: list[VllmDouble]
+) -> None:
     for double in doubles:
         double.break_off_after = 3
-    broken = run(engine, order("c", [5, 6]))["c"]
-    assert len(token_ids(broken)) == 3
-    assert failure(broken).code == "engine_failed"
+    for fields in ({"sampling": STATEFUL}, {"sampling": Sampling(temperature=0, frequency_penalty=0.5)}):
+        broken = run(engine, order("a", [5, 6], **fields))["a"]
+        assert len(token_ids(broken)) == 3 and not moves(broken)
+        assert failure(broken).code == "engine_failed" and "ended before the answer did" in failure(broken).message
+    plain = run(engine, order("b", [5, 6]))["b"]
+    assert finish(plain).completion_tokens == 10 and len(moves(plain)) == 3
+    begun = run(engine, order("c", [5, 6, 7], begun=1, sampling=STATEFUL))["c"]
+    assert failure(begun).code == "unsupported_by_engine", "the other half of an answer of another host"
+
+
+def test_an_answer_that_loses_every_server_ends_with_the_error_of_its_loss(doubles: list[VllmDouble]) -> None:
+    engine = load(doubles[0].url)
+    doubles[0].break_off_after = 1
+    broken = run(engine, order("a", [5, 6]))["a"]
+    assert len(token_ids(broken)) == 4 and failure(broken).code == "engine_failed", "it moves at most three times"
+    engine.close()
+
+
+def test_a_hanging_node_loses_its_answers_in_the_middle_to_the_other(
+    doubles: list[VllmDouble], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ashore.data.engines.vllm.servers.SILENT_S", 0.5)
+    slow = VllmDouble("fake:random?tok_per_s=40&tokens=400&context=512")
+    slow.resumes = doubles[0].resumes = True
+    asked = order("a", [5, 6], max_new_tokens=30)
+    undisturbed = token_ids(run(doubles[0].engine(), asked)["a"])
+    engine = load(slow.url, doubles[0].url)
+    try:
+        engine.submit(asked)
+        seen: list[EngineEvent] = []
+        while len(token_ids(seen)) < 3:
+            seen += engine.step(0.5)
+        slow.goes_on.clear()
+        seen += drain(engine, {"a"})["a"]
+    finally:
+        slow.goes_on.set()
+        engine.close()
+        slow.close()
+    assert token_ids(seen) == undisturbed and moves(seen) == [(slow.url, doubles[0].url)]
 
 
 def test_an_order_on_which_two_servers_broke_is_given_to_no_third(

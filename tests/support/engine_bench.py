@@ -34,7 +34,7 @@ def drain(engine: Any, order_ids: set[str], *, steps: int = 5000) -> dict[str, l
     for _ in range(steps):
         for event in engine.step(0.05):
             events.setdefault(event.order_id, []).append(event)
-            if not isinstance(event, Token):
+            if isinstance(event, Finished | Failed):
                 left.discard(event.order_id)
         if not left:
             return events

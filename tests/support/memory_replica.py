@@ -149,6 +149,7 @@ class _Echo:
         self._order = order
         self._hearer = hearer
         self._made = 0
+        self._prompt_ids = order.prompt_ids[: len(order.prompt_ids) - order.begun]
         self._ended = False
         self._task = asyncio.get_running_loop().create_task(self._run())
 
@@ -159,10 +160,10 @@ class _Echo:
     async def _run(self) -> None:
         order = self._order
         try:
-            while self._made < min(len(order.prompt_ids), order.max_new_tokens):
+            while self._made < min(len(self._prompt_ids) - order.begun, order.max_new_tokens):
                 await self._replica.pause()
                 self._replica.completed_tokens += 1
-                token = self._token(order.prompt_ids[self._made])
+                token = self._token(self._prompt_ids[order.begun + self._made])
                 self._made += 1
                 self._hearer.hear([token])
                 if self._ended:
@@ -180,7 +181,7 @@ class _Echo:
 
     def _finished(self) -> Finished:
         order = self._order
-        whole = self._made == len(order.prompt_ids) and not order.ignore_eos
+        whole = order.begun + self._made == len(self._prompt_ids) and not order.ignore_eos
         return Finished(
             order.order_id, "stop" if whole else "length", len(order.prompt_ids), self._cached_tokens(), self._made
         )

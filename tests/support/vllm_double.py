@@ -70,6 +70,8 @@ class VllmDouble:
         """Whether a connection breaks at its second order, without a byte, as llama-server's do."""
         self.is_well = True
         """False: `/health` answers 503."""
+        self.resumes = False
+        """Whether it takes `begun`, as a node of ashore does."""
         self.can_sleep = False
         """Whether it runs with --enable-sleep-mode and VLLM_SERVER_DEV_MODE=1."""
         self.is_asleep = False
@@ -132,6 +134,7 @@ class VllmDouble:
             GenerateOrder(
                 order_id=OrderId(f"cmpl-{next(self._numbers)}"),
                 prompt_ids=body["prompt"],
+                begun=body.get("begun", 0),
                 max_new_tokens=body["max_tokens"],
                 stop_token_ids=tuple(stops),
                 sampling=Sampling(**sampling, logit_bias=bias),
@@ -182,7 +185,9 @@ class VllmDouble:
 
             def do_GET(self) -> None:
                 double.goes_on.wait()
-                models = [{"id": "the-model", "max_model_len": 512}]
+                models: list[dict[str, Any]] = [{"id": "the-model", "max_model_len": 512}]
+                if double.resumes:
+                    models[0] |= {"owned_by": "ashore", "features": ["resume"]}
                 models += [{"id": name, "parent": "the-model"} for name in double.adapters]
                 answers = {"/health": {}, "/v1/models": {"data": models}, "/version": {"version": "0.0-double"}}
                 if self.path == "/is_sleeping":

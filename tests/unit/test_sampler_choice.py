@@ -165,3 +165,27 @@ def test_a_draw_by_blocks_takes_the_place_of_a_sum_one_by_one(size: int) -> None
     for share in (0.0, *np.random.default_rng(1).random(200), 1 - 2**-53):
         expected = min(int(np.searchsorted(totals, share * totals[-1], side="right")), size - 1)
         assert _place_of(weights, float(share)) == expected
+
+
+@pytest.mark.parametrize(
+    "sampling",
+    [
+        Sampling(temperature=0, presence_penalty=1.0, frequency_penalty=0.4),
+        Sampling(temperature=0.9, seed=5),
+        Sampling(temperature=1.3, seed=6, top_p=0.9, repetition_penalty=1.4, frequency_penalty=0.3),
+        Sampling(temperature=1.0, seed=7, top_k=40, min_p=0.01),
+    ],
+)
+def test_a_sampler_goes_on_behind_tokens_that_another_one_chose(sampling: Sampling) -> None:
+    rows = [row(number, scale=1.0) for number in range(24)]
+
+    def chosen(sampler: Sampler, rows: list[NDArray[np.float32]]) -> list[int]:
+        found = []
+        for logits in rows:
+            found.append(sampler.choose(logits))
+            sampler.note(found[-1])
+        return found
+
+    whole = chosen(Sampler(sampling, [1, 2, 3]), rows)
+    for cut in (1, 11, 23):
+        assert chosen(Sampler(sampling, [1, 2, 3], whole[:cut]), rows[cut:]) == whole[cut:]

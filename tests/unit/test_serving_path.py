@@ -20,7 +20,6 @@ from ashore.core.errors import (
     ContextTooLong,
     DeadlineExceeded,
     Draining,
-    HostDied,
     InvalidGrammar,
     InvalidRequest,
     NotReady,
@@ -390,20 +389,6 @@ def test_a_host_that_dies_before_the_first_token_is_replaced() -> None:
         assert len(bench.used) == 2
 
     run(MemoryReplica(die_after=0), scenario=scenario)
-
-
-def test_a_host_that_dies_later_ends_the_answer_with_an_error() -> None:
-    async def scenario(bench: Bench) -> None:
-        seen: list[ServingEvent] = []
-        with pytest.raises(HostDied):
-            async for event in bench.service.generate(ask("hello"), ANYONE):
-                seen.append(event)
-        assert text_of(seen) == "hel"
-        assert not any(isinstance(e, ChoiceEnded | Usage) for e in seen)
-        assert bench.service.in_flight == 0
-        assert text_of(await bench.answer(ask("next"))) == "next"
-
-    run(MemoryReplica(die_after=3), scenario=scenario)
 
 
 def test_a_model_that_never_loaded_says_so_at_once() -> None:

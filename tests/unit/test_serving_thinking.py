@@ -13,7 +13,7 @@ from ashore.core.clock import SystemClock
 from ashore.core.errors import AshoreError
 from ashore.core.ids import OrderId, RequestId
 from ashore.data.authority import OpenDoor
-from ashore.data.engines import CancelOrder, EngineEvent, Finished, GenerateOrder, OrderHearer, Token
+from ashore.data.engines import CancelOrder, EngineEvent, Finished, GenerateOrder, OrderHearer, Token, rest_of
 from ashore.data.path import BytesText, GenerationRequest, ServedModel, ServingService, Topology, Usage
 from ashore.data.path.thinking import CLOSER, ThinksAtMost
 from ashore.data.text import TextModel
@@ -104,6 +104,34 @@ def test_who_has_ended_thinking_or_never_began_just_goes_on(tmp_path: Path) -> N
     assert len(replica.orders) == 1, "it had ended by itself"
 
 
+def test_reasoning_that_began_on_a_lost_replica_keeps_its_budget(tmp_path: Path) -> None:
+    model = byte_level(tmp_path, R1)
+    closer = model.encode(CLOSER, allow_special=True, bare=True)
+
+    def rest(begun: list[int], *texts: str) -> tuple[str, list[GenerateOrder]]:
+        replica = Scripted(model, *texts)
+
+        async def whole() -> str:
+            asked = GenerateOrder(order_id=OrderId("a"), prompt_ids=[1, 2], max_new_tokens=400)
+            heard = Heard()
+            limited = ThinksAtMost(replica, model, tokens=5, opens_reasoning=True)  # type: ignore[arg-type]
+            limited.start(rest_of(asked, begun, OrderId("a")), heard)
+            async with asyncio.timeout(60):
+                await heard.over
+            return b"".join(model.token_bytes(one.token_id) for one in heard.events if isinstance(one, Token)).decode()
+
+        return asyncio.run(whole()), replica.orders
+
+    thought = model.encode("abcdefgh" * 9)
+    text, (first, second) = rest(thought[:3], "xyzuvw" * 9, "Paris.")
+    assert first.max_new_tokens == 2 and second.begun == 5 + len(closer)
+    assert text.endswith(CLOSER + "Paris.")
+    text, (only,) = rest(thought[:5], "Paris.")
+    assert text == CLOSER + "Paris." and only.begun == 5 + len(closer)
+    text, (only,) = rest([*thought[:5], *closer], "Paris.")
+    assert text == "Paris." and only.max_new_tokens == 400 - 5 - len(closer)
+
+
 def test_no_answer_is_longer_than_it_may_be(tmp_path: Path) -> None:
     model = byte_level(tmp_path, R1)
     replica = Scripted(model, "abc" * 30, "d" * 50)
@@ -150,4 +178,5 @@ def test_a_request_with_a_budget_is_answered_in_two_parts() -> None:
     assert first.max_new_tokens == 3
     assert bytes(second.prompt_ids) == b"abcdefgh" + b"abc" + CLOSER.encode()
     assert second.max_new_tokens == 30 - 3 - len(CLOSER)
-    assert (usage.prompt_tokens, usage.completion_tokens) == (8, 3 + len(CLOSER) + second.max_new_tokens)
+    assert second.begun == 3 + len(CLOSER), "more than the echo has"
+    assert (usage.prompt_tokens, usage.completion_tokens) == (8, 3 + len(CLOSER))

@@ -95,6 +95,15 @@ TABLE: Final[tuple[Metric, ...]] = (
     ),
     Metric("ashore_retries", "counter", "Requests sent to another replica because a host died.", ("model",)),
     Metric(
+        "ashore_moved_answers", "counter",
+        "Whole answers that went on at another replica or node after the one that they had begun on was lost.",
+        ("model",),
+    ),
+    Metric(
+        "ashore_moved_pause_seconds", "histogram",
+        "From the loss of a replica to the next token of an answer that went on at another one.", ("model",), _SECONDS,
+    ),
+    Metric(
         "ashore_fallbacks", "counter", "Answers that another alias gave, by what led to it: away, busy, too-long.",
         ("model", "to", "on"),
     ),

@@ -100,6 +100,8 @@ class RequestNote(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """How many words of which guard list were found, `insults monitor prompt=2`."""
     precision: str = ""
     """What computed the answer, where the model answers in several precisions."""
+    moved: str = ""
+    """Where the answer went on after a replica was lost, `chat-0>chat-1`."""
     latency_ms: float = 0.0
     prompt: str = ""
     """Keyed digest."""

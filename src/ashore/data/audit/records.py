@@ -25,7 +25,7 @@ def request_record(note: RequestNote, *, seq: int, at_us: int, mono_us: int, con
         cached_tokens=note.cached_tokens,
         completion_tokens=note.completion_tokens,
         content=content,
-        detail=_detail(note) if note.ignored or note.trace or note.precision or note.fallback or note.guard else {},
+        detail=_detail(note),
         error=note.error_code,
         key=note.key,
         kind="request",
@@ -55,6 +55,8 @@ def _detail(note: RequestNote) -> dict[str, str | int]:
         detail["fallback"] = short(note.fallback)
     if note.guard:
         detail["guard"] = short(note.guard)
+    if note.moved:
+        detail["moved"] = short(note.moved)
     return detail
 
 

@@ -55,11 +55,13 @@ from ashore.data.engines.model import (
     GenerateOrder,
     Grammar,
     ModelFiles,
+    Moved,
     Rung,
     ScoredText,
     ScoreText,
     Token,
     TokenLogprob,
+    rest_of,
 )
 from ashore.data.engines.options import LIMITS, OptionValue, check_kv_tokens, is_tame
 from ashore.data.engines.ordercheck import check_precision

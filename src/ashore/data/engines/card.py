@@ -18,8 +18,9 @@ from ashore.core.sampling import SAMPLING_FIELDS
 from ashore.data.engines.model import Feature
 from ashore.kit.extras import Extra
 
-SAMPLES: Final = cast(tuple[Feature, ...], (*SAMPLING_FIELDS, "logprobs", "top_logprobs"))
-"""The features of an engine that samples as ashore does and reports log-probabilities."""
+SAMPLES: Final = cast(tuple[Feature, ...], (*SAMPLING_FIELDS, "logprobs", "top_logprobs", "resume"))
+"""The features of an engine that samples as ashore does, reports log-probabilities, and goes on with answers that began
+elsewhere."""
 
 
 def features(*more: Feature) -> tuple[Feature, ...]:

@@ -22,7 +22,7 @@ from ashore.core.ids import OrderId
 from ashore.data.engines.failures import Failure
 from ashore.data.engines.model import EngineEvent, EngineInfo, EngineStats, GenerateOrder, ScoredText, ScoreText
 
-PROTOCOL_VERSION: Final = 10
+PROTOCOL_VERSION: Final = 11
 
 MAX_FRAME_BYTES: Final = 64 << 20
 """Largest body. The largest honest one, 2,048 vectors of 1,024 numbers, takes 19 MB."""

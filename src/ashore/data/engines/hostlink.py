@@ -39,7 +39,7 @@ from ashore.data.engines.frames import (
     encode,
 )
 from ashore.data.engines.hostlaunch import why_file
-from ashore.data.engines.model import EngineEvent, EngineInfo, GenerateOrder, Token
+from ashore.data.engines.model import EngineEvent, EngineInfo, Failed, Finished, GenerateOrder
 from ashore.data.engines.orderstream import CancelOrder, OrderHearer
 from ashore.kit.decode import UNDECODABLE
 
@@ -48,6 +48,8 @@ ENDED_AT_ONCE: Final = 8
 beginning, so a wide batch whose sequences end together would keep everybody else out for tens of milliseconds. So many
 are still a turn by which an overloaded loop is known (`data/path/concurrency.py`)."""
 _READ_BYTES: Final = 256 << 10
+_LAST: Final = (Finished, Failed)
+"""After these, nothing follows of an order."""
 
 
 class HostLink(asyncio.Protocol):
@@ -223,7 +225,7 @@ class HostLink(asyncio.Protocol):
             hearer = self._hearers.get(order_id)
             if hearer is None:
                 continue  # cancelled; the host has our Cancel by now
-            if type(group[-1]) is Token:
+            if type(group[-1]) not in _LAST:
                 hearer.hear(group)
             else:
                 del self._hearers[order_id]

@@ -6,6 +6,7 @@ structs. Engines see token ids only: text, templates, stop strings and tool call
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final, Literal
 
 import msgspec
@@ -26,6 +27,7 @@ Feature = Literal[
     "logit_bias",
     "seed",
     "min_tokens",
+    "resume",
     "logprobs",
     "top_logprobs",
     "grammar",
@@ -122,6 +124,8 @@ class GenerateOrder(msgspec.Struct, frozen=True, kw_only=True):
 
     order_id: OrderId
     prompt_ids: list[int]
+    begun: int = 0
+    """So many of the last `prompt_ids` are the beginning of the answer, made elsewhere: see `rest_of`."""
     max_new_tokens: int
     stop_token_ids: tuple[int, ...] = ()
     sampling: Sampling = Sampling()
@@ -148,6 +152,25 @@ class GenerateOrder(msgspec.Struct, frozen=True, kw_only=True):
     """Rung of the engine below which no token of it may be computed; empty: any."""
     traceparent: str = ""
     """Trace that the order belongs to, for engines that are servers with traces of their own; empty: none."""
+
+
+def rest_of(order: GenerateOrder, ids: Sequence[int], order_id: OrderId) -> GenerateOrder:
+    """Return the order for the rest of an answer of which `ids` are made. An engine goes on as if it had made them:
+    penalties, the draws of a seed and the grammar stand where they would.
+
+    Its `max_new_tokens` is 0 if all tokens are made; no engine takes it then.
+    """
+    replace, sampling = msgspec.structs.replace, order.sampling
+    if sampling.min_tokens:
+        sampling = replace(sampling, min_tokens=max(0, sampling.min_tokens - len(ids)))
+    return replace(
+        order,
+        order_id=order_id,
+        prompt_ids=[*order.prompt_ids, *ids],
+        begun=order.begun + len(ids),
+        max_new_tokens=order.max_new_tokens - len(ids),
+        sampling=sampling,
+    )
 
 
 class TokenLogprob(msgspec.Struct, frozen=True, array_like=True):
@@ -193,6 +216,14 @@ class Rung(msgspec.Struct, frozen=True, tag="rung", array_like=True):
     precision: str
 
 
+class Moved(msgspec.Struct, frozen=True, tag="moved", array_like=True):
+    """An answer that has begun goes on at another server behind the engine, because the first was lost."""
+
+    order_id: OrderId
+    lost: str
+    to: str
+
+
 class Finished(msgspec.Struct, frozen=True, tag="finished", array_like=True):
     """The sequence ended normally; the last event of this order."""
 
@@ -217,7 +248,7 @@ class Failed(msgspec.Struct, frozen=True, tag="failed", array_like=True):
     retry_after_s: float | None = None
 
 
-EngineEvent = Token | Rung | Finished | Failed
+EngineEvent = Token | Rung | Moved | Finished | Failed
 
 
 FLEET_FILE: Final = "ASHORE_FLEET_FILE"

@@ -22,6 +22,8 @@ def check_order(order: GenerateOrder, info: EngineInfo, adapters: Collection[str
         UnsupportedByEngine: it needs a feature that the engine lacks.
     """
     check_ids(order.prompt_ids, info)
+    if not 0 <= order.begun < len(order.prompt_ids):
+        raise InvalidRequest(f"begun is {order.begun}; expected 0 to {len(order.prompt_ids) - 1}, the prompt but one")
     if order.max_new_tokens < 1:
         raise InvalidRequest(f"max_new_tokens is {order.max_new_tokens}; expected at least 1")
     total = len(order.prompt_ids) + order.max_new_tokens
@@ -131,5 +133,7 @@ def _wanted(order: GenerateOrder) -> Iterator[Feature]:
         yield "top_logprobs" if order.top_logprobs else "logprobs"
     if order.grammar is not None:
         yield "grammar"
+    if order.begun:
+        yield "resume"
     if order.adapter is not None:
         yield "adapters"

@@ -243,7 +243,8 @@ async def send_answer(exchange: Exchange, answer: WholeAnswer, body: bytes) -> N
     exchange.tokens = answer.usage.completion_tokens
     if answer.usage.precision:
         answer = replace(answer, started=msgspec.structs.replace(answer.started, precision=answer.usage.precision))
-    await exchange.respond(200, [JSON, *answer_headers(answer.started), *cut_headers(answer.choices)], body)
+    moved = [(b"x-ashore-moved", answer.usage.moved.encode())] if answer.usage.moved else []
+    await exchange.respond(200, [JSON, *answer_headers(answer.started), *cut_headers(answer.choices), *moved], body)
 
 
 def cut_headers(choices: Sequence[Choice]) -> Headers:

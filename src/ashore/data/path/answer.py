@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ashore.core.errors import EngineFailed
-from ashore.data.engines import EngineEvent, Finished, Rung, Token, TokenLogprob
+from ashore.data.engines import EngineEvent, Finished, Moved, Rung, Token, TokenLogprob
 from ashore.data.path.model import ChoiceEnded, CutBy, Delta, FinishReason, Scored, TokenText, ToolCallDelta
 from ashore.data.path.ports import AnswerParserLike, AnswerPieceLike, ServedText
 
@@ -47,7 +47,10 @@ class Answer:
         self._parser = parser
         self._logprobs = logprobs
         self._scored = scored
-        self._ids: list[int] = []
+        self.ids: list[int] = []
+        """The generated tokens."""
+        self.moves: list[tuple[str, str]] = []
+        """The replicas, or servers behind one, that it was lost on, each with the one where it went on."""
         self._logprob = 0.0
         self._called_tool = False
         self.completion_tokens = 0
@@ -72,6 +75,9 @@ class Answer:
                 if isinstance(token, Rung):
                     self.precisions += (token.precision,)
                     continue
+                if isinstance(token, Moved):
+                    self.moves.append((token.lost, token.to))
+                    continue
                 break
             piece = push(token.token_id)
             self.completion_tokens += 1
@@ -89,8 +95,8 @@ class Answer:
                 if self._one_call and piece.tool_calls[-1].index > 0:
                     self.ended = ChoiceEnded(choice=self._choice, reason="tool_calls")
                     break
+            self.ids.append(token.token_id)
             if self._scored:
-                self._ids.append(token.token_id)
                 self._logprob += token.logprob or 0.0
             if self._logprobs:
                 logprobs.append(self._token_text(token))
@@ -101,7 +107,8 @@ class Answer:
 
     def finish(self, finished: Finished) -> Delta | None:
         """End the choice as the engine reports; return the text held back."""
-        self.cached_tokens = finished.cached_tokens
+        if not self.moves:  # where it moved, the prompt includes a part of the answer
+            self.cached_tokens = finished.cached_tokens
         if self.ended is not None:
             return None
         if finished.reason == "cancelled":
@@ -126,7 +133,7 @@ class Answer:
     @property
     def scored(self) -> Scored | None:
         """The likelihood of the choice, if requested."""
-        return Scored(ids=tuple(self._ids), logprob=self._logprob) if self._scored and self._ids else None
+        return Scored(ids=tuple(self.ids), logprob=self._logprob) if self._scored and self.ids else None
 
     def _calls(self, piece: AnswerPieceLike) -> tuple[ToolCallDelta, ...]:
         if not piece.tool_calls:

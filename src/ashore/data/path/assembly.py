@@ -37,8 +37,14 @@ def usage_of(prompt: Prompt, answers: Sequence[Answer], info: EngineInfo) -> Usa
         rejected_tokens=sum(answer.rejected_tokens for answer in answers),
         precision=">".join(dict.fromkeys((*used[:1], *used[-1:]))),
         lowered=bool(used) and used[-1] != info.precision,
+        moved=moved_of(answers),
         scored=answers[0].scored,
     )
+
+
+def moved_of(answers: Sequence[Answer]) -> str:
+    """Return where answers went on after a replica was lost, as `Usage.moved` says it."""
+    return ", ".join(dict.fromkeys(f"{lost}>{to}" for answer in answers for lost, to in answer.moves))
 
 
 def echoed(request: GenerationRequest, prompt: Prompt, text: ServedText, scores: Scores | None) -> list[Delta]:

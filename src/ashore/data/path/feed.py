@@ -31,35 +31,39 @@ class Feed:
         within_s: float,
         silence_s: float,
         goes_on: bool,
+        told: bool = False,
     ) -> None:
         """Start the orders.
 
         Args:
             replica: Replica to run on.
             orders: Orders of one request.
-            answers: Answer of each order.
+            answers: Answer of each order. What has ended is not started.
             hear: Called with pieces and ends. An exception from it ends this feed alone.
             made: Called with the number of tokens after each frame.
             begin: Called once, before the first event.
             within_s: Seconds from now after which it is over.
             silence_s: With `goes_on`, the answer continues past `within_s` while tokens arrive at least this often.
             goes_on: False: end at `within_s`.
+            told: Whether events were sent already, by the feed that this one goes on for.
         """
         loop = asyncio.get_running_loop()
         self.over: Final[asyncio.Future[None]] = loop.create_future()
         """Raises HostDied: the replica is gone; DeadlineExceeded: too late; another AshoreError: a sequence failed."""
-        self.told = False
+        self.told = told
         """Whether any event was sent."""
         self.made: Final = made
         self.is_single: Final = len(answers) == 1
-        self.tell: Hear = self._tell_first
+        self.tell: Hear = hear if told else self._tell_first
         self._answers, self._hear, self._begin = answers, hear, begin
-        self._growing = len(answers)
-        self._seen, self._silence_s, self._goes_on = 0, silence_s, goes_on
+        self._growing = sum([answer.ended is None for answer in answers])
+        self._seen, self._silence_s, self._goes_on = self.num_tokens, silence_s, goes_on
         self._alarm = loop.call_later(within_s, self._expire)
         self._cancels: list[CancelOrder] = []
         for order, answer in zip(orders, answers, strict=True):
-            if not self.over.done():
+            if answer.ended is not None:
+                self._cancels.append(_nothing)
+            elif not self.over.done():
                 self._cancels.append(replica.start(order, _Line(self, answer)))
 
     @property
@@ -141,6 +145,10 @@ class _Line:
 
     def lose(self, error: Exception) -> None:
         self._feed.stop(error)
+
+
+def _nothing() -> None:
+    """Cancel an order that was not started."""
 
 
 def too_late(message: str) -> DeadlineExceeded:

@@ -30,6 +30,7 @@ from ashore.data.path.guards import Budgets, Reservation
 from ashore.data.path.model import GenerationRequest, Hear, ServingEvent, Started, Usage
 from ashore.data.path.model_registry import Roster
 from ashore.data.path.models import LoadedModel
+from ashore.data.path.moving import Lost
 from ashore.data.path.opening import opening_of
 from ashore.data.path.orders import Prompt, check_features, make_orders
 from ashore.data.path.ports import Replica, ServedText, StartsOrders
@@ -50,7 +51,7 @@ REPLICA_WAIT_S = 30.0
 """Longest wait for a host that restarts; a request's own deadline may be sooner."""
 MOST_ATTEMPTS = 4
 MOST_DEATHS = 2
-"""Limit of hosts that may die working on one request, which may be the cause. So it is retried once."""
+"""Limit of hosts that may die working on one request without a token in between: it may be the cause."""
 
 
 class Place:
@@ -305,14 +306,16 @@ class FreshAnswers:
         head: Sequence[ServingEvent],
         hear: Hear,
     ) -> Usage:
-        """Generate on one replica; on another when the host dies before the first event. `head` is sent first.
+        """Generate on one replica. If its host dies, the answers go on at another one of the same release, behind the
+        tokens that were made; before the first token the request is asked again. `head` is sent first.
 
         Raises:
-            HostDied: there is no other replica, but another release can answer.
+            HostDied: no other replica of the release is there. Before the first event, another release can answer.
             KillsHosts: two hosts died of it.
         """
         deaths, first_at = request.deaths, 0.0
         answers: list[Answer] = []
+        lost: Lost | None = None
         partition = self._partition(principal.tenant, request.prefix_salt)
         opening = opening_of(request, partition, model.served.adapter)
 
@@ -330,18 +333,28 @@ class FreshAnswers:
                     event = replace(event, precision=precision)
                 hear(event)
 
+        def made(num_tokens: int) -> None:
+            turn.begin_at(seat)
+            if lost is not None and (pause_s := lost.pause_s(self._clock.monotonic_s())) is not None:
+                self._metrics.observe("ashore_moved_pause_seconds", pause_s, request.model)
+            reservation.made(len(prompt.ids), num_tokens)
+
         for attempt in range(1, MOST_ATTEMPTS + 1):
             most_s = max(0.0, deadline.begin_by - self._clock.monotonic_s())
             patience = partial(self._patience_s, model, request.model, most_s, falls_back=request.fallback)
             placed, turn = None, Turn(opening=opening, prompt_tokens=len(prompt.ids))
-            if model.by_cost is not None and not self._aside:
+            if lost is not None:
+                if (found := await lost.other(turn)) is None:
+                    self._metrics.add("ashore_answers", 1, request.model, "error")
+                    raise lost.fault
+                seat, replica = found
+            elif model.by_cost is not None and not self._aside:
                 placed = await self._place(model.by_cost, request, prompt, times, deadline, turn)
-            if placed is None:
-                seat, replica = await model.replicas.pick(patience, check, turn)
-                info = replica.info
-            else:
-                info = placed.replica.info
+            if placed is not None:
                 seat, replica, head = placed.seat, placed.replica, _answered_by(placed.model, head)
+            elif lost is None:
+                seat, replica = await model.replicas.pick(patience, check, turn)
+            info = replica.info
             orders = make_orders(
                 request,
                 prompt,
@@ -353,9 +366,16 @@ class FreshAnswers:
                 min_precision=info.precision if self._aside and info.rungs else request.min_precision,
                 adapter=model.served.adapter,
             )
-            answers = [self._answer(choice, request, prompt, model.text) for choice in range(request.num_choices)]
-            reservation.made(len(prompt.ids), 0)
+            if lost is not None:
+                orders = lost.rest(orders, answers, seat)
+            else:
+                answers = [self._answer(choice, request, prompt, model.text) for choice in range(request.num_choices)]
+            before = sum(answer.completion_tokens for answer in answers)
+            reservation.made(len(prompt.ids), before)
             started_at = self._clock.monotonic_s()
+            within_s = max(0.0, deadline.begin_by - started_at)
+            if lost is not None and deadline.end_by is None:
+                within_s = max(within_s, deadline.silence_s)
             seat.in_flight += len(orders)
             turn.wait_at(seat)
             if turn.rank >= 0:
@@ -365,11 +385,12 @@ class FreshAnswers:
                 orders,
                 answers,
                 hear,
-                made=partial(reservation.made, len(prompt.ids)),
+                made=made if lost is not None else partial(reservation.made, len(prompt.ids)),
                 begin=begin,
-                within_s=max(0.0, deadline.begin_by - self._clock.monotonic_s()),
+                within_s=within_s,
                 silence_s=deadline.silence_s,
                 goes_on=deadline.end_by is None,
+                told=lost is not None,
             )
             try:
                 if background is not None:
@@ -382,7 +403,10 @@ class FreshAnswers:
                     feed.cut("deadline")  # a partial answer is worth keeping
                 last_at = self._clock.monotonic_s()
                 usage = usage_of(prompt, answers, info)
-                (model if placed is None else placed.model).replicas.affinity.learn(turn, usage.cached_tokens)
+                if lost is None:
+                    (model if placed is None else placed.model).replicas.affinity.learn(turn, usage.cached_tokens)
+                if usage.moved:
+                    self._metrics.add("ashore_moved_answers", 1, request.model)
                 if usage.precision:
                     self._metrics.add("ashore_precision_answers", 1, request.model, usage.precision)
                 per_choice = usage.completion_tokens / request.num_choices
@@ -404,16 +428,20 @@ class FreshAnswers:
             except AshoreError as fault:
                 if not feed.told:
                     reservation.made(0, 0)  # it failed here and gave nothing
-                if not died(fault):
-                    self._metrics.add("ashore_answers", 1, request.model, "error")
-                    raise
+                has_grown = feed.num_tokens > before
                 seat.suspect(replica, fault)
                 of_a_job = background is not None and isinstance(fault, HostDied) and fault.taken
-                if feed.told or self.draining or attempt == MOST_ATTEMPTS or of_a_job:  # the queue retries a job
+                if not died(fault) or self.draining or attempt == MOST_ATTEMPTS or of_a_job:  # the queue retries a job
                     self._metrics.add("ashore_answers", 1, request.model, "error")
+                    if lost is not None and not has_grown and not isinstance(fault, DeadlineExceeded):
+                        raise lost.fault from fault  # it could not go on there
                     raise
-                deaths = one_more_death(fault, deaths, request.model)
-                check()
+                deaths = one_more_death(fault, 0 if has_grown else deaths, request.model)
+                if feed.told:
+                    home = (model if placed is None else placed.model).replicas if lost is None else lost.replicas
+                    lost = Lost(fault, home, seat, self._clock.monotonic_s())
+                else:
+                    check()
                 log.warning("request %s: %s; asking another replica", request.request_id, fault)
                 self._metrics.add("ashore_retries", 1, request.model)
             except asyncio.CancelledError:

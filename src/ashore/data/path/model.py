@@ -59,6 +59,8 @@ class GenerationRequest(msgspec.Struct, frozen=True, kw_only=True):
     messages: tuple[Message, ...] = ()
     prompt: str | tuple[int, ...] | None = None
     """Raw text, or token ids, of the completions route: no chat template."""
+    begun: int = 0
+    """So many of the last token ids of `prompt` are the beginning of the answer, which was made elsewhere."""
     tools: tuple[ToolSpec, ...] = ()
     tool_choice: Literal["auto", "none", "required"] | str = "auto"
     """Or the name of the one tool that must be called, as `tool:NAME`."""
@@ -218,6 +220,8 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True):
     """For an engine with rungs, what computed the answer: `fp16`, or `fp16>int8` if a less exact one took over."""
     lowered: bool = False
     """Whether any of it is less exact than the model is at its best."""
+    moved: str = ""
+    """Where it went on after the replica that it had begun on was lost, `chat-0>chat-1`; empty: it did not move."""
     scored: Scored | None = None
     """If requested, and the engine returns log-probabilities."""
 

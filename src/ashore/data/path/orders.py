@@ -88,6 +88,8 @@ def needed_features(request: GenerationRequest) -> list[tuple[Feature, str]]:
         needs.append(("score", "echo"))
     if request.grammar is not None:
         needs.append(("grammar", "response_format"))
+    if request.begun:
+        needs.append(("resume", "begun"))
     return needs
 
 
@@ -177,6 +179,7 @@ def make_orders(
         GenerateOrder(
             order_id=OrderId(f"{order_prefix}.{choice}"),
             prompt_ids=prompt.ids,
+            begun=request.begun,
             max_new_tokens=prompt.max_new_tokens,
             stop_token_ids=(*(() if request.ignore_eos else stop_token_ids), *request.stop_token_ids),
             sampling=sampling if seed is None or choice == 0 else msgspec.structs.replace(sampling, seed=seed + choice),

@@ -33,6 +33,7 @@ class Watch:
         "_clock",
         "_completion_tokens",
         "_error_code",
+        "_moved",
         "_noted",
         "_pieces",
         "_precision",
@@ -78,7 +79,7 @@ class Watch:
         self.masked: Mapping[str, int] = {}
         self.guarded: Mapping[str, int] = {}
         self._cache = "miss"
-        self._error_code = self._precision = ""
+        self._error_code = self._precision = self._moved = ""
         self._prompt_tokens = self._completion_tokens = self._cached_tokens = 0
         self._pieces: dict[int, list[str]] = {}
         self._noted = False
@@ -104,6 +105,7 @@ class Watch:
         elif isinstance(event, Usage):
             self._prompt_tokens, self._completion_tokens = event.prompt_tokens, event.completion_tokens
             self._cached_tokens, self._precision = event.cached_tokens, event.precision
+            self._moved = event.moved
 
     def failed(self, fault: AshoreError) -> None:
         """Record that the answer failed."""
@@ -159,6 +161,7 @@ class Watch:
             guard=", ".join(f"{name}={count}" for name, count in self.guarded.items()),
             error_code=self._error_code,
             precision=self._precision,
+            moved=self._moved,
             latency_ms=(self._clock.monotonic_s() - self._arrived_at) * 1e3,
             prompt=digest(self._prompt),
             answer=digest(answer) if answer else "",
@@ -227,6 +230,7 @@ class Told:
             error_code="",
             fallback="",
             guard="",
+            moved="",
             content=None,
         )
 

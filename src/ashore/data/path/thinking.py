@@ -6,6 +6,7 @@ own output, which the prefix cache holds. If it still reasons, `</think>` is ins
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -13,7 +14,7 @@ from msgspec.structs import replace
 
 from ashore.core.errors import AshoreError
 from ashore.core.ids import OrderId
-from ashore.data.engines import CancelOrder, EngineEvent, Finished, GenerateOrder, OrderHearer, Token
+from ashore.data.engines import CancelOrder, EngineEvent, Finished, GenerateOrder, OrderHearer, Token, rest_of
 from ashore.data.path.ports import Replica, ServedText
 
 THINK: Final = b"<think>"
@@ -39,9 +40,11 @@ class ThinksAtMost:
 
     def start(self, order: GenerateOrder, hearer: OrderHearer) -> CancelOrder:
         """Start one sequence, as `Replica.start` does."""
-        if order.max_new_tokens <= self._tokens:
+        begun = order.prompt_ids[len(order.prompt_ids) - order.begun :]
+        left = self._tokens - len(begun)
+        if order.max_new_tokens <= left or (left <= 0 and not self._closer_of(begun)):
             return self._replica.start(order, hearer)
-        return _Thinking(self._replica, order, hearer, self._tokens, self._closer_of).cancel
+        return _Thinking(self._replica, order, hearer, left, lambda ids: self._closer_of([*begun, *ids])).cancel
 
     def _closer_of(self, ids: Sequence[int]) -> list[int]:
         """Return the tokens that close the reasoning at the end of `ids`; none if they do not end inside one."""
@@ -69,7 +72,12 @@ class _Thinking:
         """Tokens in front of the second part."""
         self._cached_tokens = 0
         self._cancelled = False
-        self._cancel = replica.start(replace(order, max_new_tokens=tokens), self)
+        self._cancel: CancelOrder = lambda: None
+        if tokens > 0:
+            self._cancel = replica.start(replace(order, max_new_tokens=tokens), self)
+        else:  # it began elsewhere, and has used up its reasoning
+            used_up = Finished(order.order_id, "length", len(order.prompt_ids), 0, 0)
+            asyncio.get_running_loop().call_soon(self._go_on, [], used_up, [])
 
     def cancel(self) -> None:
         """Cancel the part that runs. May be called twice."""
@@ -96,19 +104,14 @@ class _Thinking:
         ids, self._ids, self._cached_tokens = [*ids, *closer], None, last.cached_tokens
         self._before = len(ids)
         left = self._order.max_new_tokens - len(ids)
-        told = [*events[:-1], *(Token(self._order.order_id, one) for one in closer)]
+        told: list[EngineEvent] = [*events[:-1], *(Token(self._order.order_id, one) for one in closer)]
         if left < 1:
             told.append(self._whole(last, made=len(ids)))
         if told:
             self._hearer.hear(told)
         if left < 1 or self._cancelled:
             return
-        after = replace(
-            self._order,
-            order_id=OrderId(f"{self._order.order_id}.after"),
-            prompt_ids=[*self._order.prompt_ids, *ids],
-            max_new_tokens=left,
-        )
+        after = rest_of(self._order, ids, OrderId(f"{self._order.order_id}.after"))
         self._cancel = self._replica.start(after, self)
 
     def _renamed(self, event: EngineEvent) -> EngineEvent:

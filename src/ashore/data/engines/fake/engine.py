@@ -81,15 +81,25 @@ class _Sequence:
         self.made = 0
         self.rung = -1
         self.echo = said
-        self.salt = hash(tuple(order.prompt_ids))
+        prompt_ids, begun = _parts(order)
+        self.salt = hash(tuple(prompt_ids))
         self.previous = order.prompt_ids[-1]
         sampling = order.sampling
         self.quick = order.top_logprobs is None and (
             sampling == _PLAIN[1] or (self.echo is not None and sampling in _PLAIN)
         )
-        self.counts: Counter[int] = Counter()
-        self.prompt_counts = Counter(order.prompt_ids) if sampling.repetition_penalty != 1.0 else Counter()
+        self.counts: Counter[int] = Counter(begun)
+        self.prompt_counts = Counter(prompt_ids) if sampling.repetition_penalty != 1.0 else Counter()
         self.rng = random.Random(sampling.seed) if sampling.seed is not None else random.Random()
+        if sampling.temperature > 0 and sampling.top_k != 1:
+            for _ in begun:
+                self.rng.random()  # each took one draw
+
+
+def _parts(order: GenerateOrder) -> tuple[list[int], list[int]]:
+    """Return the prompt of an order, and the part of its answer that was made elsewhere."""
+    asked = len(order.prompt_ids) - order.begun
+    return order.prompt_ids[:asked], order.prompt_ids[asked:]
 
 
 def _features(spec: FakeSpec) -> tuple[Feature, ...]:
@@ -172,7 +182,7 @@ class FakeEngine:
             return
         self._live[order.order_id] = None
         if self._spec.mode == "agent" and order.grammar is not None:
-            answer = self._threads.submit(agent.reply, order.prompt_ids, order.grammar, self._grammars)
+            answer = self._threads.submit(agent.reply, _parts(order)[0], order.grammar, self._grammars)
             self._answering[order.order_id] = order, answer
             return
         heapq.heappush(self._waiting, (-order.priority, next(self._numbers), order))
@@ -324,10 +334,10 @@ class FakeEngine:
             case "agent":
                 answer = self._answers.pop(order.order_id, None)
                 if answer is None:
-                    answer = agent.reply(order.prompt_ids, None, self._grammars)
+                    answer = agent.reply(_parts(order)[0], None, self._grammars)
                 return tuple(answer.encode())
             case mode:
-                return spoken(order.prompt_ids, calls=mode == "tools")
+                return spoken(_parts(order)[0], calls=mode == "tools")
 
     def _admit(self) -> None:
         """Move waiting orders into the batch; orders configured to fail do so now."""
@@ -400,7 +410,8 @@ class FakeEngine:
 
     def _next_token(self, sequence: _Sequence) -> tuple[int, tuple[TokenLogprob, ...] | None]:
         certain = self._called_for(sequence)
-        order, made, previous = sequence.order, sequence.made, sequence.previous
+        order, previous = sequence.order, sequence.previous
+        made = order.begun + sequence.made
         if sequence.quick:
             return (tongue.favourite(sequence.salt, made, previous) if certain is None else certain), None
         candidates = tongue.logits(sequence.salt, made, previous, certain=certain)
@@ -409,13 +420,13 @@ class FakeEngine:
         if order.top_logprobs is None:
             return chosen, None
         if order.top_logprobs == 0:  # as `score` reports: a seed and an echo are draws, equally likely
-            candidates = tongue.logits(0, len(order.prompt_ids) + made, previous)
+            candidates = tongue.logits(0, len(order.prompt_ids) + sequence.made, previous)
         return chosen, tongue.logprobs(candidates, VOCAB_SIZE, chosen, order.top_logprobs)
 
     def _called_for(self, sequence: _Sequence) -> int | None:
         """Return the token that is forced: of the echo, or the end."""
-        made = sequence.made
-        ignores_end = sequence.order.ignore_eos or made < sequence.order.sampling.min_tokens
+        made = sequence.order.begun + sequence.made
+        ignores_end = sequence.order.ignore_eos or sequence.made < sequence.order.sampling.min_tokens
         if sequence.echo is None:
             return END if made >= self._spec.tokens and not ignores_end else None
         if not sequence.echo:

@@ -180,7 +180,8 @@ class LlamaCppEngine:
         lookup = self._earlier.lookup(order) if self._earlier is not None else None
         self._answers[order.order_id] = answer = Continuation(order, lookup)
         if order.grammar is not None and self._grammars is not None:
-            self._compiling[order.order_id] = (number, self._grammars.compile(order.grammar, order.tenant))
+            constraint = self._grammars.compile(order.grammar, order.tenant, answer.begun_ids)
+            self._compiling[order.order_id] = (number, constraint)
         else:
             heapq.heappush(self._waiting, (-order.priority, number, answer))
 
@@ -304,9 +305,11 @@ class LlamaCppEngine:
             del self._compiling[order_id]
             answer = self._answers[order_id]
             try:
-                answer.constrain(future.result())
+                self._events += answer.constrain(future.result())
             except AshoreError as error:
-                self._events.append(self._answers.pop(order_id).fail(error))
+                self._events.append(answer.fail(error))
+            if answer.ended:
+                del self._answers[order_id]
                 continue
             heapq.heappush(self._waiting, (-answer.order.priority, number, answer))
 

@@ -417,7 +417,7 @@ class OpenVinoEngine:
         if info.rungs:
             live.last_rung = info.rungs.index(order.min_precision) if order.min_precision else len(info.rungs) - 1
         if order.grammar is not None and self._grammars is not None:
-            self._compiling[order.order_id] = self._grammars.compile(order.grammar, order.tenant)
+            self._compiling[order.order_id] = self._grammars.compile(order.grammar, order.tenant, answer.begun_ids)
         else:
             self._queue(live)
 
@@ -432,11 +432,14 @@ class OpenVinoEngine:
             live = self._live[order_id]
             future = self._compiling.pop(order_id)
             try:
-                live.answer.constrain(future.result())
+                self._events += live.answer.constrain(future.result())
             except AshoreError as error:
                 self._fail(live, error)
                 continue
-            self._queue(live)
+            if live.answer.ended:
+                self._end(live)
+            else:
+                self._queue(live)
 
     def _follow_grammars(self, timeout_s: float) -> None:
         """Read what grammars permit next, and hold back the sequences whose grammars have not answered."""

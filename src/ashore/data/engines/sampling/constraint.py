@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter, OrderedDict, deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final
@@ -34,13 +34,14 @@ class _GenerationFile(msgspec.Struct, frozen=True):
 class Constraint:
     """The state of one sequence inside its grammar. The first mask is ready on creation."""
 
-    def __init__(self, line: GrammarLine, vocab_size: int) -> None:
+    def __init__(self, line: GrammarLine, vocab_size: int, begun: Sequence[int] = ()) -> None:
+        """Create it behind the tokens of an answer that has begun."""
         self._line = line
         self._vocab_size = vocab_size
         self._allowed_V: NDArray[np.bool_] | None = None
         self.waits = False
         """Whether the tokens that may follow are not known yet."""
-        self._line.follow()
+        self._line.follow(begun)
         self.waits = True
         self.look()
 
@@ -110,16 +111,17 @@ class GrammarCompiler:
         self._vocab_size = vocab_size
         self._threads = ThreadPoolExecutor(_COMPILED_AT_ONCE, thread_name_prefix="grammar")
         self._process = GrammarProcess(self._tokenizer)
-        self._ahead: OrderedDict[str, deque[tuple[Future[Constraint], Grammar]]] = OrderedDict()
+        self._ahead: OrderedDict[str, deque[tuple[Future[Constraint], Grammar, Sequence[int]]]] = OrderedDict()
         """Queued compilations by tenant; the next turn is first."""
         self._at_work: Counter[str] = Counter()
         self._lock = threading.Lock()
 
-    def compile(self, grammar: Grammar, tenant: str = "") -> Future[Constraint]:
-        """Return at once; the future raises `InvalidGrammar` if the grammar cannot be compiled."""
+    def compile(self, grammar: Grammar, tenant: str = "", begun: Sequence[int] = ()) -> Future[Constraint]:
+        """Return at once; the future raises `InvalidGrammar` if the grammar cannot be compiled, or does not permit the
+        answer to begin with these tokens."""
         future: Future[Constraint] = Future()
         with self._lock:
-            self._ahead.setdefault(tenant, deque()).append((future, grammar))
+            self._ahead.setdefault(tenant, deque()).append((future, grammar, begun))
         self._threads.submit(self._work)
         return future
 
@@ -132,7 +134,7 @@ class GrammarCompiler:
     def close(self) -> None:
         """End all compilations and constraints."""
         with self._lock:
-            ahead = [future for line in self._ahead.values() for future, _ in line]
+            ahead = [future for line in self._ahead.values() for future, *_ in line]
             self._ahead.clear()
         for future in ahead:
             future.cancel()
@@ -147,27 +149,27 @@ class GrammarCompiler:
                 if tenant is None:
                     return
                 line = self._ahead.pop(tenant)
-                future, grammar = line.popleft()
+                future, grammar, begun = line.popleft()
                 if line:
                     self._ahead[tenant] = line
                 self._at_work[tenant] += 1
             if future.set_running_or_notify_cancel():
                 try:
-                    future.set_result(self._compile(grammar))
+                    future.set_result(self._compile(grammar, begun))
                 except Exception as fault:  # noqa: BLE001 - who asked for the grammar gets it
                     future.set_exception(fault)
             with self._lock:
                 self._at_work[tenant] -= 1
                 self._at_work += Counter()  # drop tenants without work
 
-    def _compile(self, grammar: Grammar) -> Constraint:
+    def _compile(self, grammar: Grammar, begun: Sequence[int]) -> Constraint:
         line = self._process.begin(*prepared(grammar))
         try:
             try:
                 line.compiled()
             except InvalidGrammar as fault:
                 raise refused(f"the {grammar.kind} grammar cannot be compiled", fault) from fault
-            return Constraint(line, self._vocab_size)
+            return Constraint(line, self._vocab_size, begun)
         except BaseException:
             line.close()
             raise

@@ -30,16 +30,24 @@ class Continuation:
         self.cached_tokens = 0
         self.ended = False
         self._constraint: Constraint | None = None
-        self._sampler = Sampler(order.sampling, order.prompt_ids)
+        self._asked = len(order.prompt_ids) - order.begun
+        self._sampler = Sampler(order.sampling, order.prompt_ids[: self._asked], self.begun_ids)
         self._stops = frozenset() if order.ignore_eos else frozenset(order.stop_token_ids)
 
     @property
     def num_made(self) -> int:
         return len(self.ids) - len(self.order.prompt_ids)
 
-    def constrain(self, constraint: Constraint) -> None:
-        """Constrain the answer, which has not begun, to a grammar."""
+    @property
+    def begun_ids(self) -> list[int]:
+        """The part of the answer that was made elsewhere."""
+        return self.order.prompt_ids[self._asked :]
+
+    def constrain(self, constraint: Constraint) -> list[EngineEvent]:
+        """Constrain the answer, of which nothing was made here, to a grammar that follows `begun_ids`; return how the
+        answer ends, if nothing may follow them."""
         self._constraint = constraint
+        return [self.finish("stop")] if constraint.is_complete else []
 
     @property
     def waits(self) -> bool:

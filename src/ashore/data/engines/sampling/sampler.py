@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import secrets
 from collections import Counter
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,11 +28,15 @@ class Sampler:
 
     __slots__ = ("_bias_ids", "_bias_values", "_counts", "_prompt_ids", "_random", "_sampling", "is_plain_greedy")
 
-    def __init__(self, sampling: Sampling, prompt_ids: list[int]) -> None:
+    def __init__(self, sampling: Sampling, prompt_ids: Sequence[int], begun: Sequence[int] = ()) -> None:
+        """Create it for the answer to a prompt; `begun` are the tokens that were sampled elsewhere."""
         self._sampling = sampling
         seed = sampling.seed if sampling.seed is not None else secrets.randbits(63)
-        self._random = np.random.Generator(np.random.PCG64(seed & (2**64 - 1)))
-        self._counts: Counter[int] = Counter()
+        bits = np.random.PCG64(seed & (2**64 - 1))
+        if sampling.temperature:
+            bits.advance(len(begun))  # each took one draw
+        self._random = np.random.Generator(bits)
+        self._counts: Counter[int] = Counter(begun)
         self._prompt_ids = np.unique(np.array(prompt_ids, np.int64)) if sampling.repetition_penalty != 1 else None
         self._bias_ids = np.array(list(sampling.logit_bias), np.int64)
         self._bias_values = np.array(list(sampling.logit_bias.values()), np.float32)

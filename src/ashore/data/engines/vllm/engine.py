@@ -40,6 +40,7 @@ from ashore.data.engines.model import (
     FleetServer,
     GenerateOrder,
     ModelFiles,
+    Moved,
     ScoredText,
     ScoreText,
     Token,
@@ -353,8 +354,8 @@ class VllmEngine:
     def _counts(self, event: EngineEvent) -> bool:
         """Record what an event shows; False for one of an order that was cancelled meanwhile."""
         live = self._live.get(event.order_id)
-        if isinstance(event, Token):
-            self._completion_tokens += live is not None
+        if isinstance(event, Token | Moved):
+            self._completion_tokens += isinstance(event, Token) and live is not None
             return live is not None
         if live is not None:
             del self._live[event.order_id]

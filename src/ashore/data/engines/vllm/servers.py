@@ -1,7 +1,8 @@
 """The servers behind one engine: identification, probes, orders and retries. In one asyncio loop.
 
-If a server fails on an order before its first token, the order goes to another one, or to the same one again if there
-is no other; after a token the order ends with the error. An order waits while no server can take it.
+If a server fails on an order, the order goes to another one, or to the same one again if there is no other; after a
+token, to one that goes on behind the tokens that were made, and with the error of the first if none can. An order
+waits while no server can take it.
 """
 
 from __future__ import annotations
@@ -28,7 +29,15 @@ from ashore.core.errors import (
 )
 from ashore.core.serversent import DONE
 from ashore.data.engines.affinity import Turn
-from ashore.data.engines.model import EngineEvent, Finished, FleetServer, Token
+from ashore.data.engines.model import (
+    EngineEvent,
+    Finished,
+    FleetServer,
+    GenerateOrder,
+    Moved,
+    Token,
+    rest_of,
+)
 from ashore.data.engines.vllm import wire
 from ashore.data.engines.vllm.dialects import Dialect
 from ashore.data.engines.vllm.pool import Backend, Pool
@@ -330,21 +339,34 @@ class Servers:
 
         Raises:
             NotReady: no server could take it in time.
-            KillsHosts: two servers broke on it.
-            AshoreError: it was refused, or failed after its first token.
+            KillsHosts: two servers broke on it without a token in between.
+            AshoreError: it was refused, or was lost after its first token and cannot go on.
         """
         tried: set[str] = set()
         attempts, deaths, until_s = 0, 0, time.monotonic() + PATIENCE_S
+        lost: Elsewhere | None = None
         while True:
-            one = await self._free(tried, until_s, live.turn)
+            made = live.made
             try:
+                one = await self._free(tried, until_s, live.turn)
+                if lost is not None:
+                    self._tell(Moved(live.order.order_id, live.where, one.url))
+                live.where = one.url
                 with self.pool.running(one, live.turn):
                     await self._run_on(live, one)
                 return
+            except AshoreError as error:
+                if lost is None or live.made > made:
+                    raise
+                raise lost.error from error  # it cannot go on there
             except Elsewhere as verdict:
-                if live.made:
-                    raise verdict.error from verdict
-                self._note_failure(one, verdict)
+                if live.made > made:
+                    if not any(_can_go_on(live, talk) for talk in self._talks.values()):
+                        raise verdict.error from verdict
+                    lost, deaths, until_s = verdict, 0, time.monotonic() + PATIENCE_S
+                    self._doubt(one, str(verdict))
+                else:
+                    self._note_failure(one, verdict)
                 deaths += verdict.taken
                 if deaths >= MOST_DEATHS:
                     raise KillsHosts(
@@ -377,6 +399,13 @@ class Servers:
                 )
         return one
 
+    def _doubt(self, one: Backend, why: str) -> None:
+        """Give a server that lost an answer no orders until it answers a probe."""
+        if one.state == "ready":
+            self.pool.silenced(one, why, time.monotonic())
+            self._tell_change(one, "ready")
+        self._probe_soon(one)
+
     def _note_failure(self, one: Backend, verdict: Elsewhere) -> None:
         was = one.state
         if was == "out":
@@ -389,18 +418,27 @@ class Servers:
 
         Raises:
             Elsewhere: the server failed; the order is not at fault.
+            UnsupportedByEngine: the order has begun elsewhere, and the server cannot go on with it.
         """
         talk = self._talks[one]
         assert talk.entry is not None, "a server gets orders once it has said what it serves"
+        order = rest_of(live.order, live.ids, live.order.order_id) if live.ids else live.order
+        if not order.max_new_tokens:  # only the end of its stream was lost
+            self._tell(Finished(order.order_id, "length", live.prompt_tokens, live.cached_tokens, live.made))
+            return
+        if order.begun and not _can_go_on(live, talk):
+            raise UnsupportedByEngine(f"{talk.who} cannot go on with this answer")
         talk.orders.add(live)
         try:
-            body = self.dialect.body(live.order, talk.entry.id)
+            body = self.dialect.body(order, talk.entry.id)
+            if order.begun and talk.resumes:
+                body["begun"] = order.begun
             traceparent = live.order.traceparent
             headers = {"traceparent": traceparent} if traceparent else {}
             asked = talk.client.stream("POST", self.dialect.path, json=body, headers=headers)
             async with translated(talk.who), asked as answer:
                 await check(talk.who, answer)
-                await self._read_stream(live, one, answer)
+                await self._read_stream(live, order, one, answer)
         except asyncio.CancelledError:
             why, live.gave_up = live.gave_up, ""
             if not why:
@@ -412,8 +450,8 @@ class Servers:
         finally:
             talk.orders.discard(live)
 
-    async def _read_stream(self, live: Live, one: Backend, answer: httpx.Response) -> None:
-        order, talk = live.order, self._talks[one]
+    async def _read_stream(self, live: Live, order: GenerateOrder, one: Backend, answer: httpx.Response) -> None:
+        talk, before = self._talks[one], live.made
         read, stops = self.dialect.reader(order), frozenset(() if order.ignore_eos else order.stop_token_ids)
         ended, stop_token_id, cached_tokens = "", None, None
         async with contextlib.aclosing(events(talk.who, answer)) as found:
@@ -425,7 +463,7 @@ class Servers:
                 if piece.error:
                     words = piece.error[:MOST_WORDS_CHARS]
                     raise Elsewhere(EngineFailed(f"{talk.who} ended the stream: {words}"))
-                if piece.cached_tokens is not None:
+                if piece.cached_tokens is not None and not before:
                     live.cached_tokens = cached_tokens = min(max(0, piece.cached_tokens), live.prompt_tokens)
                 if ended and piece.rows:
                     break  # it runs on past its end
@@ -435,13 +473,13 @@ class Servers:
                     del piece.rows[stop:]
                 elif piece.ended and not ended:
                     ended, stop_token_id = piece.ended, piece.stop_token_id
-                if piece.rows and not live.made:
+                if piece.rows and live.made == before:
                     live.turn.begin_at(one)
-                room = order.max_new_tokens - live.made
+                room = order.max_new_tokens - (live.made - before)
                 for token_id, logprob, top in piece.rows[:room]:
-                    live.made += 1
+                    live.ids.append(token_id)
                     self._tell(Token(order.order_id, token_id, logprob, top))
-                if (live.made or ended) and (one.failures or one.state != "ready"):
+                if (live.made > before or ended) and (one.failures or one.state != "ready"):
                     was = one.state
                     if self.pool.answered(one):
                         self._tell_change(one, was)
@@ -452,7 +490,7 @@ class Servers:
         if ended not in ("stop", "length"):
             what = f"ended with {ended!r}" if ended else "ended before the answer did"
             raise Elsewhere(EngineFailed(f"the stream of {one.url} {what}", hint="see the log of that server"))
-        if cached_tokens is not None:
+        if cached_tokens is not None and not before:
             self.pool.ended(one, live.turn, cached_tokens)
         self._tell(
             Finished(order.order_id, ended, live.prompt_tokens, live.cached_tokens, live.made, stop_token_id)  # type: ignore[arg-type]
@@ -494,3 +532,12 @@ class Servers:
         for talk in self._talks.values():
             await talk.client.aclose()
         await asyncio.get_running_loop().shutdown_asyncgens()
+
+
+def _can_go_on(live: Live, talk: Talk) -> bool:
+    """Return whether a server can go on with an answer: behind any, if it takes the tokens that were made as such;
+    else they are a prompt to it, so their sampling must leave no state."""
+    sampling = live.order.sampling
+    counts = sampling.presence_penalty or sampling.frequency_penalty
+    draws = sampling.seed is not None and sampling.temperature > 0
+    return talk.resumes or not (live.order.grammar is not None or counts or draws)

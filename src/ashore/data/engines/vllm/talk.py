@@ -44,11 +44,18 @@ class Live:
     order: GenerateOrder
     turn: Turn
     task: asyncio.Task[None] | None = None
-    made: int = 0
+    ids: list[int] = field(default_factory=list)
+    """The tokens that were made, on whichever server."""
+    where: str = ""
+    """The server that it was sent to."""
     prompt_tokens: int = 0
     cached_tokens: int = 0
     gave_up: str = ""
     """Why it was taken from a silent server."""
+
+    @property
+    def made(self) -> int:
+        return len(self.ids)
 
 
 class Elsewhere(Exception):
@@ -79,6 +86,12 @@ class Talk:
     orders: set[Live] = field(default_factory=set)
     fault: AshoreError | None = None
     """Why retrying is pointless until a configuration changes."""
+
+    @property
+    def resumes(self) -> bool:
+        """Whether it goes on behind an answer that began elsewhere, as a node of ashore does."""
+        entry = self.entry
+        return entry is not None and entry.owned_by == "ashore" and "resume" in (entry.features or ())
 
     async def get(self, path: str) -> bytes:
         """GET a path within `PROBE_TIMEOUT_S` and return the answer.

@@ -99,6 +99,8 @@ class ModelEntry(msgspec.Struct, frozen=True):
     id: str
     owned_by: str = ""
     max_model_len: int | None = None
+    features: Any = None
+    """Of a node of ashore, the list of what it can do."""
     parent: str | None = None
     """Of a LoRA adapter, the model that it belongs to."""
 

@@ -59,6 +59,8 @@ class UsageOut(msgspec.Struct, frozen=True, kw_only=True):
     prompt_cache_miss_tokens: int
     precision: str | msgspec.UnsetType = msgspec.UNSET
     """What computed the answer, of a model with a ladder: `fp16`, or `fp16>int8` where a less exact one took over."""
+    moved: str | msgspec.UnsetType = msgspec.UNSET
+    """Where it went on after the replica that it had begun on was lost: `chat-0>chat-1`."""
 
 
 def usage_out(usage: Usage) -> UsageOut:
@@ -74,6 +76,7 @@ def usage_out(usage: Usage) -> UsageOut:
         prompt_cache_hit_tokens=usage.cached_tokens,
         prompt_cache_miss_tokens=usage.prompt_tokens - usage.cached_tokens,
         precision=usage.precision or msgspec.UNSET,
+        moved=usage.moved or msgspec.UNSET,
     )
 
 

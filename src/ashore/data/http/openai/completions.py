@@ -100,6 +100,14 @@ def to_generations(request: CompletionRequest, exchange: Exchange) -> list[Gener
         raise InvalidRequest(
             "return_token_ids does not go with echo or stop", hint="give stop_token_ids", param="return_token_ids"
         )
+    if request.begun and not (isinstance(prompts[0], tuple) and request.begun < len(prompts[0]) and len(prompts) == 1):
+        raise InvalidRequest(
+            f"begun is {request.begun}; it needs one prompt of more token ids than that",
+            hint="send the ids of the prompt and of the answer so far",
+            param="begun",
+        )
+    if request.begun and ((request.n or 1) > 1 or request.echo):
+        raise InvalidRequest("begun goes with one choice, and without echo", hint="leave them out", param="begun")
     if request.max_tokens == 0 and not request.echo:
         raise InvalidRequest(
             "max_tokens is 0 and echo is off, so the answer would be empty",
@@ -116,6 +124,7 @@ def to_generations(request: CompletionRequest, exchange: Exchange) -> list[Gener
         GenerationRequest(
             model=request.model,
             prompt=prompt,
+            begun=request.begun or 0,
             sampling=asked_sampling(request),
             left_out=left_out(request),
             num_choices=request.n or 1,

@@ -254,6 +254,9 @@ class CompletionRequest(Sampled, frozen=True, kw_only=True):
     """Body of `POST /v1/completions`. `best_of` must equal `n`. The last block is taken and ignored."""
 
     prompt: Inputs
+    begun: TokenCount | None = None
+    """So many of the last token ids of `prompt` are the beginning of the answer: penalties, the draws of the seed and
+    the grammar go on behind them."""
     max_tokens: Annotated[int, Meta(ge=0, le=MOST_TOKENS)] | None = None
     """0 with `echo`: the prompt alone, with its log-probabilities if `logprobs` is given."""
     echo: bool | None = None
