@@ -282,6 +282,8 @@ def hurt(node: Node, fault: str, known: Known, wait: Any) -> None:
 def house(folder: Path) -> Iterator[tuple[Served, list[Node]]]:
     """Run a server and three nodes."""
     model = make_tiny_model(folder / "tiny", "llama")
+    config_file = model / "config.json"
+    config_file.write_text(json.dumps(json.loads(config_file.read_text()) | {"max_position_embeddings": 2048}))
     nodes: list[Node] = []
     server: Served | None = None
     try:

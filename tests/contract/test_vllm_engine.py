@@ -154,7 +154,7 @@ def test_no_order_goes_out_on_a_connection_that_rested_so_long_that_the_server_m
 
 def test_a_stream_that_breaks_off_never_ends_as_if_it_were_whole(engine: VllmEngine, double: VllmDouble) -> None:
     double.break_off_after = 3
-    event = failure(run(engine, order("a", [5, 6]))["a"])
+    event = failure(run(engine, order("a", [5, 6], max_new_tokens=60))["a"])  # more than four attempts bring
     assert event.code in ("engine_failed", "source_unreachable")
 
 
