@@ -6,7 +6,7 @@ import errno
 import json
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -105,7 +105,7 @@ def test_tenants_take_turns_in_having_grammars_compiled(tmp_path: Path, monkeypa
     """Forty slow ones of one tenant had another's wait for all of them."""
     compiler, all_sent, compiled = GrammarCompiler(tmp_path, vocab_size=320), threading.Event(), list[str]()
 
-    def compile_one(grammar: Grammar) -> None:
+    def compile_one(grammar: Grammar, begun: Sequence[int]) -> None:
         all_sent.wait(60)
         compiled.append(grammar.text)
 
