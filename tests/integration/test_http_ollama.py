@@ -126,7 +126,7 @@ def test_refusals_are_in_the_form_that_ollamas_clients_show(client: ollama.Clien
         client.pull("llama3")
     assert refused.value.status_code == 404 and "ashore model" in refused.value.error
     with pytest.raises(ollama.ResponseError):  # after the first piece: a line of its own
-        list(client.chat("dies", messages=HI, stream=True))
+        list(client.chat("dies", messages=[{"role": "user", "content": "hello world"}], stream=True))
 
 
 def test_it_is_off_unless_it_is_turned_on(tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ from ashore.kit.state import open_database
 
 SCRIPT = Path(__file__).with_name("memory_worker.py")
 
-MODELS = {"echo": "echo", "slow": "slow-20", "dies": "dies-5"}
+MODELS = {"echo": "echo", "slow": "slow-20", "dies": "dies-2"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

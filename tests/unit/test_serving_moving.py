@@ -23,6 +23,7 @@ from ashore.data.authority.budgets import BudgetRule, LedgerBudgets
 from ashore.data.engines import CancelOrder, Finished, GenerateOrder, Grammar, OrderHearer, Sampling, Token
 from ashore.data.guard import Guard, GuardList
 from ashore.data.guard.room import METRICS
+from ashore.data.http.openai.common import usage_out
 from ashore.data.path import (
     BytesText,
     ChoiceEnded,
@@ -292,3 +293,9 @@ class Ghost(MemoryReplica):
 def test_a_replica_that_was_taken_for_dead_is_not_heard_again() -> None:
     house = House(Ghost(), Ghost(), MemoryReplica(token_s=0.002), MemoryReplica(token_s=0.002))
     assert text_of(run(house, lambda house: house.ask())) == TEXT
+
+
+def test_a_client_does_not_read_the_address_of_a_node() -> None:
+    moved = "https://10.0.0.7:8443>http://[fd00::2]:8000, chat-0>chat-1"
+    usage = Usage(prompt_tokens=1, cached_tokens=0, completion_tokens=1, moved=moved)
+    assert usage.moved_in_public == usage_out(usage).moved == "node>node, chat-0>chat-1"

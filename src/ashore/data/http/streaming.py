@@ -243,7 +243,7 @@ async def send_answer(exchange: Exchange, answer: WholeAnswer, body: bytes) -> N
     exchange.tokens = answer.usage.completion_tokens
     if answer.usage.precision:
         answer = replace(answer, started=msgspec.structs.replace(answer.started, precision=answer.usage.precision))
-    moved = [(b"x-ashore-moved", answer.usage.moved.encode())] if answer.usage.moved else []
+    moved = [(b"x-ashore-moved", answer.usage.moved_in_public.encode())] if answer.usage.moved else []
     await exchange.respond(200, [JSON, *answer_headers(answer.started), *cut_headers(answer.choices), *moved], body)
 
 

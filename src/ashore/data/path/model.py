@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
@@ -224,6 +225,11 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True):
     """Where it went on after the replica that it had begun on was lost, `chat-0>chat-1`; empty: it did not move."""
     scored: Scored | None = None
     """If requested, and the engine returns log-probabilities."""
+
+    @property
+    def moved_in_public(self) -> str:
+        """`moved` for the client: the address of a node is its operator's, and reads `node`."""
+        return re.sub(r"https?://[^>, ]+", "node", self.moved)
 
 
 ServingEvent = Started | Delta | ChoiceEnded | Usage

@@ -76,7 +76,7 @@ def usage_out(usage: Usage) -> UsageOut:
         prompt_cache_hit_tokens=usage.cached_tokens,
         prompt_cache_miss_tokens=usage.prompt_tokens - usage.cached_tokens,
         precision=usage.precision or msgspec.UNSET,
-        moved=usage.moved or msgspec.UNSET,
+        moved=usage.moved_in_public or msgspec.UNSET,
     )
 
 
