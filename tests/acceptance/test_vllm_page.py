@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
-from page_run import blocks_of, reader_env, run_block
-from waiting import eventually
+from page_run import blocks_of, reader_env, run_block, stop_all_in
 
 from ashore.machine.config import read_spec
 
@@ -34,20 +31,6 @@ def test_the_page_about_vllm(tmp_path: Path, demo_home: Path, free_port: Callabl
         for block in blocks:
             run_block(block, folder=folder, env=env)
     finally:
-        for pid in _working_in(folder):
-            os.kill(pid, signal.SIGTERM)
-        eventually(lambda: not _working_in(folder))
+        stop_all_in(folder)
     written = read_spec(folder / "vllm.toml").models[0].engine
     assert (written.kind, written.options["tensor_parallel_size"]) == ("vllm", 2)
-
-
-def _working_in(folder: Path) -> list[int]:
-    """Return the commands of ashore that were started in a folder."""
-    found = []
-    for process in Path("/proc").iterdir():
-        try:
-            if process.name.isdigit() and (process / "cwd").resolve() == folder.resolve():
-                found.append(int(process.name))
-        except OSError:
-            continue
-    return found

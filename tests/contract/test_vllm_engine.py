@@ -19,7 +19,7 @@ from ashore.core.errors import (
     EngineFailed,
     HostDied,
     MissingExtra,
-    Unauthenticated,
+    RemoteRefused,
     UnsupportedByEngine,
     UnsupportedModel,
 )
@@ -196,7 +196,7 @@ def test_an_embedding_server_embeds_and_does_not_generate(double: VllmDouble) ->
 def test_a_key_is_sent_and_a_missing_one_is_said() -> None:
     double = VllmDouble("fake:random", api_key="secret")
     try:
-        for key, code in (("secret", None), ("wrong", Unauthenticated.code)):
+        for key, code in (("secret", None), ("wrong", RemoteRefused.code)):
             engine = VllmEngine()
             engine.load(REMOTE, options(double.url, api_key=key))
             events = run(engine, order("a", [5, 6]))["a"]

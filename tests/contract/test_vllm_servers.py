@@ -351,7 +351,7 @@ def test_a_key_lies_in_the_environment_or_in_a_file_that_may_change(
             engine = load(double.url, key=key)
             assert finish(run(engine, order("a", [5, 6]))["a"]).completion_tokens == 10
         double.api_key = "second"
-        assert failure(run(engine, order("b", [5, 6]))["b"]).code == "invalid_api_key"
+        assert failure(run(engine, order("b", [5, 6]))["b"]).code == "remote_refused"
         file.write_text("second")
         assert finish(run(engine, order("c", [5, 6]))["c"]).completion_tokens == 10
         with pytest.raises(InvalidSpec, match="the environment has no ABSENT_KEY"):

@@ -22,10 +22,12 @@ END = 256
 
 
 @contextmanager
-def host_running(directory: Path, engine: Any, files: ModelFiles, *, drain_s: float = 5.0) -> Iterator[Path]:
+def host_running(
+    directory: Path, engine: Any, files: ModelFiles, *, drain_s: float = 5.0, options: EngineOptions | None = None
+) -> Iterator[Path]:
     """Run a host loop around `engine` and yield its socket; afterwards it must have returned."""
     path = directory / "host.sock"
-    info = engine.load(files, EngineOptions(kind="fake"))
+    info = engine.load(files, options or EngineOptions(kind="fake"))
     loop = HostLoop(engine, info, listen_on(path), drain_s=drain_s)
     gave_up: list[EngineFailed] = []
 

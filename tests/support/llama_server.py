@@ -12,6 +12,7 @@ _PROGRAM = """
 import signal, sys, xllamacpp
 told = xllamacpp.CommonParams()
 told.model.path, told.n_ctx, told.n_parallel = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+if len(sys.argv) > 4: told.model_alias = {sys.argv[4]}
 told.cpuparams.n_threads = told.cpuparams_batch.n_threads = 2
 told.port, told.endpoint_slots, told.warmup, told.n_gpu_layers = 0, True, False, 0
 server = xllamacpp.Server(told)
@@ -22,15 +23,16 @@ import os; os._exit(0)
 
 
 @contextmanager
-def llama_server(model: Path, *, context: int = 4096, slots: int = 2) -> Iterator[str]:
+def llama_server(model: Path, *, context: int = 4096, slots: int = 2, name: str = "") -> Iterator[str]:
     """Run one over a GGUF file and return its address; the context is divided by the slots.
 
     Args:
         model: The file.
         context: Tokens of all slots together.
         slots: Sequences at once.
+        name: Of the model there; empty: its file.
     """
-    command = [sys.executable, "-c", _PROGRAM, str(model), str(context), str(slots)]
+    command = [sys.executable, "-c", _PROGRAM, str(model), str(context), str(slots), *([name] if name else [])]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stdin is not None and process.stderr is not None
     drain = None

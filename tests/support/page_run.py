@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Final
 
 from commands import shim_folder
+from waiting import eventually
 
 _FENCE: Final = re.compile(r"^( *)```(\w+)\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
 
@@ -107,3 +109,22 @@ def run_block(block: Block, *, folder: Path, env: Mapping[str, str], timeout_s: 
     lacking = missing_line(done.stdout, block.shown)
     assert not lacking, f"the page shows {lacking!r}, which is not in what {place}"
     return done.stdout
+
+
+def stop_all_in(folder: Path) -> None:
+    """Stop the commands of ashore that were started in `folder`, and wait for their end."""
+    for pid in _working_in(folder):
+        os.kill(pid, signal.SIGTERM)
+    eventually(lambda: not _working_in(folder))
+
+
+def _working_in(folder: Path) -> list[int]:
+    """Return the commands of ashore that were started in a folder."""
+    found = []
+    for process in Path("/proc").iterdir():
+        try:
+            if process.name.isdigit() and (process / "cwd").resolve() == folder.resolve():
+                found.append(int(process.name))
+        except OSError:
+            continue
+    return found

@@ -126,7 +126,7 @@ def test_a_card_says_what_planning_and_tuning_need(card: EngineCard) -> None:
     assert bool(card.prefix) == bool(card.files) == bool(card.check_name)
     assert bool(card.tuning.candidates) != bool(card.tuning.why_not), "measured, or it says why not"
     assert not set(card.options.tune) & set(card.options.operators)
-    assert set(card.features) >= {"temperature", "logprobs"} or "head" in card.features
+    assert set(card.features) >= {"temperature", "logprobs"} or {"head", "speak"} & set(card.features)
     assert list(card.features) == sorted(set(card.features))
     if card.choosing.rank:
         why = card.choosing.why.format(architecture="bert", format="gguf", program="/bin/x", passed="of the others")

@@ -73,7 +73,7 @@ def seen(*views: tuple[str, int], drains: bool = False, age_s: int = 0) -> str:
         )), age_s)
         for number, (state, running) in enumerate(views)
     ]  # fmt: skip
-    return _node_out(Node(node="n", alias="chat", url=URL, drains=drains), fronts).state
+    return _node_out(Node(node="n", alias="chat", url=URL, drains=drains), fronts, lambda alias: ()).state
 
 
 def test_a_node_is_drained_once_every_server_that_lives_knows_of_it_and_runs_nothing_there() -> None:

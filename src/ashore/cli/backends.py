@@ -47,6 +47,12 @@ class BackendShown(msgspec.Struct, frozen=True, kw_only=True):
     """Of whole answers since then, if it reports its prefix cache."""
     cached_tokens: int
     """Those of them that its prefix cache had."""
+    kind: str = ""
+    """What it is, such as vLLM or llama-server; `text server` for one that takes messages."""
+    outside: bool = False
+    """Whether it lies outside of the operator's own networks."""
+    leaves: str = ""
+    """Where its prompts go that leave this machine, and what is masked in them first. Empty: they stay."""
 
 
 async def backends_of(served: Iterable[HasHosts]) -> list[BackendShown]:

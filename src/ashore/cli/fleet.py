@@ -17,7 +17,7 @@ from ashore.kit.settings import read_settings
 PIECE_S: Final = 5
 """Longest wait in one request to the server."""
 
-_NODE = ("node", "model", "state", "running", "used_by", "address", "why")
+_NODE = ("node", "model", "state", "running", "used_by", "kind", "address", "leaves", "why")
 
 
 def _show_fleet(found: FleetOut) -> None:

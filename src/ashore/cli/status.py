@@ -23,6 +23,7 @@ from ashore.kit.settings import Settings, read_settings
 
 if TYPE_CHECKING:
     from ashore.control.doctor import Readings
+    from ashore.data.privacy import PrivacyPolicy
     from ashore.data.releases import Book
 
 app = App(name="status", help="Show what the server of this home runs; needs no key.")
@@ -165,6 +166,7 @@ def look(settings: Settings) -> Status:
         return Status(running=False, home=str(settings.home.root), accelerators=gpus)
     backends = asyncio.run(backends_of((*topology.models, *topology.beside)))
     examined, page = examine_once(settings, backends)
+    book, policy = _stored(settings)
     backed_up_s, damaged = last_backup(settings.home.root)
     return figures(
         Samples(page),
@@ -173,8 +175,8 @@ def look(settings: Settings) -> Status:
             home=str(settings.home.root),
             address=target.url,
             answers=examined.server.answers and not examined.releases.without_servers,
-            models=models_of(_book(settings), {one["release"]: one for one in items}),
-            backends=backends,
+            models=models_of(book, {one["release"]: one for one in items}),
+            backends=[_with_ways(one, policy or topology.privacy) for one in backends],
             shares=shares["kind"],
             shared=shares["items"],
             memory_bytes=int(str(residents["memory_bytes"])),
@@ -328,12 +330,14 @@ def _lines(file: Path) -> Iterable[str]:
         return ()
 
 
-def _book(settings: Settings) -> Book:
+def _stored(settings: Settings) -> tuple[Book, PrivacyPolicy | None]:
+    """Return the releases and the policy of masking in the state."""
     from ashore.cli.bootstrap import as_served, open_state
+    from ashore.data.privacy import load_policy
     from ashore.data.releases import load_book
 
     with closing(open_state(as_served(settings))) as state, state.read() as connection:
-        return load_book(connection)
+        return load_book(connection), load_policy(connection).policy
 
 
 def show(found: Status) -> None:
@@ -368,9 +372,12 @@ def show(found: Status) -> None:
     if found.backends:
         print()
         table(
-            ("server", "release", "state", "running", "sent", "cached", "out", "why, or the last error"),
+            ("server", "kind", "release", "state", "running", "sent", "cached", "out", "why, or the last error"),
             [_backend_row(one) for one in found.backends],
         )
+        for backend in found.backends:
+            if backend.leaves:
+                _line("leaves", f"prompts of {backend.alias} for {backend.leaves}")
     if found.ladders:
         print()
         table(("ladder", "rung now", "switches", "answers by precision"), [_ladder_row(one) for one in found.ladders])
@@ -392,10 +399,28 @@ def _row(one: ModelStatus) -> tuple[str, ...]:
     return one.alias, one.release, one.model, one.engine, one.state, one.residence or "-", *memory, one.why
 
 
+def _with_ways(one: BackendShown, policy: PrivacyPolicy) -> BackendShown:
+    from ashore.control.fleet import leaves_to
+    from ashore.data.privacy import hidden_kinds
+
+    leaves = leaves_to(one.url, outside=one.outside, hidden=hidden_kinds(policy, one.alias))
+    return msgspec.structs.replace(one, leaves=leaves)
+
+
 def _backend_row(one: BackendShown) -> tuple[str, ...]:
     why = one.reason or (f"last error: {one.last_error}" if one.last_error else "")
     cached = f"{one.cached_tokens / one.prompt_tokens:.0%}" if one.prompt_tokens else "-"
-    return one.url, one.release, one.state, str(one.running), str(one.sent), cached, str(one.times_out), why
+    return (
+        one.url,
+        one.kind or "-",
+        one.release,
+        one.state,
+        str(one.running),
+        str(one.sent),
+        cached,
+        str(one.times_out),
+        why,
+    )
 
 
 def _ladder_row(one: LadderShown) -> tuple[str, ...]:

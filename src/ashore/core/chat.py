@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
 Role = Literal["system", "user", "assistant", "tool"]
+
+LONGEST_TOKEN_BYTES: Final = 128
+"""A token of the vocabularies in use stands for no more bytes of text: their longest are runs of spaces."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-EngineKind = Literal["openvino", "llamacpp", "vllm", "torch", "tabular", "fake"]
+EngineKind = Literal["openvino", "llamacpp", "vllm", "textonly", "torch", "tabular", "fake"]
 
 ModelFormat = Literal["gguf", "safetensors", "openvino", "text"]
 """Forms that the store keeps: of weights, and `text` for tokenizer, template and configuration without weights."""

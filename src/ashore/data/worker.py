@@ -120,11 +120,14 @@ def connect_host(socket_path: str) -> Replica:
 
 
 def load_text(served: ServedModel) -> ServedText:
-    """Return the text side of a served model; a model without a directory uses bytes as tokens."""
-    if not served.text_dir:
+    """Return the text side of a served model; a model without a directory uses bytes as tokens, or takes text alone."""
+    takes_text = "speak" in card_of(served.kind).features
+    if not served.text_dir and not takes_text:
         return BytesText()
-    from ashore.data.text import TextModel
+    from ashore.data.text import TextModel, TextOnly
 
+    if takes_text:
+        return TextOnly()
     text: ServedText = TextModel.load(Path(served.text_dir))
     return text
 

@@ -153,6 +153,15 @@ def entry_for(target: Target) -> str:
     return f"{host}:{target.port}" + (f"@{target.network}" if target.network is not None else "")
 
 
+def is_inside(entry: str) -> bool:
+    """Return whether an entry of `[egress] allow` holds its host to networks that are not part of the internet: this
+    machine, or private ones. A name without a network may lie anywhere."""
+    one = _parse(entry)
+    if one.network is not None:
+        return one.network.is_private
+    return one.host == "localhost" or (_is_address(one.host) and not _reachable_by_all(ipaddress.ip_address(one.host)))
+
+
 def check_addresses(target: Target, addresses: Sequence[str]) -> str:
     """Return the address to connect to. A single forbidden address rejects the name.
 

@@ -6,5 +6,5 @@ Ray Serve or the service manager; the last to each host's own probes (`engines/v
 """
 
 from ashore.control.fleet.listing import FleetFile
-from ashore.control.fleet.model import Front, Node, View
+from ashore.control.fleet.model import Front, Node, View, leaves_to
 from ashore.control.fleet.section import FleetSection

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal, TypeVar
 
 import msgspec
 
-from ashore.control.fleet.model import ALIVE_S, Front, Node, View, entry_of, nodes_of
+from ashore.control.fleet.model import ALIVE_S, Front, Node, View, entry_of, leaves_to, nodes_of
 from ashore.control.fleet.section import NODE_NAME, FleetSection
 from ashore.control.fleet.sql import load_fronts, load_nodes, put_node, remove_node, set_drains
 from ashore.core.clock import Clock
@@ -52,6 +52,8 @@ class FleetDesk:
     address: str
     look: Callable[[], Awaitable[tuple[View, ...]]]
     """Asks the hosts of this server how the nodes do."""
+    hidden: Callable[[str], Sequence[str]] = lambda alias: ()
+    """Returns the kinds of personal data that prompts at an alias do not show to its model."""
 
 
 class JoinIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -98,6 +100,10 @@ class NodeOut(msgspec.Struct, frozen=True, kw_only=True):
     """0: it stands in ashore.toml."""
     why: str
     """What a server that cannot use it says."""
+    kind: str
+    """What it is, such as vLLM or llama-server; `text server` for one that takes messages. Empty: not known yet."""
+    leaves: str
+    """Where prompts go that leave this machine, and what is masked in them first. Empty: they stay."""
 
 
 class FrontOut(msgspec.Struct, frozen=True, kw_only=True):
@@ -128,7 +134,7 @@ async def show_fleet(desk: FleetDesk, actor: Actor, asked: Nothing) -> FleetOut:
     """Show the servers that share this state, and the engine nodes behind them."""
     nodes, fronts = await _seen(desk)
     return FleetOut(
-        nodes=[_node_out(node, fronts) for node in nodes],
+        nodes=[_node_out(node, fronts, desk.hidden) for node in nodes],
         servers=[
             FrontOut(
                 name=front.name, address=front.address, state="alive" if age_s < ALIVE_S else "silent", seen_s=age_s
@@ -205,7 +211,7 @@ async def _wait(
     end_s = desk.clock.monotonic_s() + wait_s
     while True:
         nodes, fronts = await _seen(desk)
-        found = [_node_out(one, fronts) for one in nodes if one.node == node]
+        found = [_node_out(one, fronts, desk.hidden) for one in nodes if one.node == node]
         if all(map(until, found)) or desk.clock.monotonic_s() >= end_s:
             return NodesOut(items=found)
         await asyncio.sleep(LOOK_S)
@@ -229,7 +235,7 @@ def _read(desk: FleetDesk) -> tuple[tuple[Node, ...], tuple[Aged, ...]]:
         return nodes_of(desk.section, load_nodes(connection)), load_fronts(connection)
 
 
-def _node_out(node: Node, fronts: Sequence[Aged]) -> NodeOut:
+def _node_out(node: Node, fronts: Sequence[Aged], hidden: Callable[[str], Sequence[str]]) -> NodeOut:
     """Return how a node stands by what the servers say that are alive."""
     views = [
         view for front, age_s in fronts if age_s < ALIVE_S
@@ -255,6 +261,8 @@ def _node_out(node: Node, fronts: Sequence[Aged]) -> NodeOut:
         used_by=ready,
         joined_at=node.joined_s,
         why="" if ready else next((view.reason for view in views if view.reason), ""),
+        kind=next((view.kind for view in views if view.kind), ""),
+        leaves=leaves_to(node.url, outside=any(view.outside for view in views), hidden=hidden(node.alias)),
     )
 
 

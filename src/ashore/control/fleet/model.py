@@ -52,6 +52,8 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
     state: Literal["new", "ready", "out", "draining"]
     reason: str = ""
     running: int = 0
+    kind: str = ""
+    outside: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +65,16 @@ class Front:
     seen_s: int
     """By the clock of the database."""
     views: tuple[View, ...] = ()
+
+
+def leaves_to(url: str, *, outside: bool, hidden: Iterable[str]) -> str:
+    """Return where the prompts of a server go that leave this machine, and what is hidden in them first; empty: they
+    stay."""
+    host = split_url(url).hostname or ""
+    if host == "localhost" or host.startswith("127.") or host == "::1":
+        return ""
+    masked = ", ".join(hidden) or "nothing"
+    return f"{host}{', outside of your networks' if outside else ''}; masked: {masked}"
 
 
 def entry_of(url: str, section: FleetSection, *, allow: Sequence[str]) -> str:

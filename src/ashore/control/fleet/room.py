@@ -7,6 +7,7 @@ import logging
 import platform
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import Any, Final
 
 from ashore.control.fleet.calls import CALLS, FleetDesk
@@ -16,6 +17,7 @@ from ashore.control.fleet.sql import remove_front, report_front
 from ashore.core.errors import AshoreError
 from ashore.core.names import Names
 from ashore.data.engines import BackendStatus, backends_of, card_of
+from ashore.data.privacy import Privacy, hidden_kinds
 from ashore.kit.rooms import Context, Opened, Room
 from ashore.kit.state import in_write
 
@@ -57,6 +59,8 @@ class Views:
                     state=one.state,
                     reason=one.reason or one.last_error,
                     running=one.running + (before.running if before is not None else 0),
+                    kind=one.kind,
+                    outside=one.outside,
                 )
         return tuple(found.values())
 
@@ -77,6 +81,7 @@ async def open_fleet(context: Context) -> Opened:
         name=f"{platform.node()}:{home}",
         address=_address(context.told),
         look=views.look,
+        hidden=partial(_hidden, context.find(Privacy)),
     )
 
     async def reload(context: Context) -> None:
@@ -94,6 +99,10 @@ async def open_fleet(context: Context) -> Opened:
             await in_write(desk.database, remove_front, desk.name)
 
     return Opened(desk=desk, reload=(reload,), background={"reports to the fleet": report}, close=leave)
+
+
+def _hidden(privacy: Privacy | None, alias: str) -> tuple[str, ...]:
+    return () if privacy is None else hidden_kinds(privacy.now.policy, alias)
 
 
 def _address(told: Callable[[str], Any]) -> str:

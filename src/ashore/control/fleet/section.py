@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Final, Self
 
 from msgspec import Meta
 
 from ashore.core.addresses import split_url
-from ashore.core.errors import InvalidSpec
+from ashore.core.errors import InvalidSpec, PermissionDenied
 from ashore.core.nearest import did_you_mean
+from ashore.kit.egress import LOOPBACK, check_url, entry_for, is_inside, parse_allow
 from ashore.kit.section import Section, toml
 
+CHAT_PREFIX: Final = "chat:"
+"""Names of models begin with it whose servers take text (`data/engines/textonly`)."""
 NODE_NAME: Final = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$"
 
 
 class NodeSection(Section, frozen=True, kw_only=True):
-    """An engine node that is there from the start: any server that speaks vLLM's HTTP API. Others come with `ashore
-    fleet join`, which says the same."""
+    """An engine node that is there from the start: a server that takes token ids, or text for models
+    named `chat:…`. Others come with `ashore fleet join`, which says the same."""
 
     node: Annotated[str, Meta(pattern=NODE_NAME, examples=['"gpu-1"'])]
     """Name of the node, for people. One node may serve several models."""
@@ -60,6 +63,35 @@ class FleetSection(Section, frozen=True, kw_only=True):
                     f"{where} [[fleet.node]] {one.node!r} serves {one.model!r}, which is no model with fleet = true",
                     hint=did_you_mean(one.model, served) if served else "add fleet = true to its [model.engine]",
                 )
+        texts = {one.alias or one.name: one.engine.key for one in others["model"] if one.name.startswith(CHAT_PREFIX)}
+        for one in self.nodes:
+            if one.model in texts:
+                self._check_text(one, texts[one.model], others["egress"].allow, f"{where} [[fleet.node]] {one.node!r}")
+
+    def _check_text(self, one: NodeSection, key: str, allow: Sequence[str], where: str) -> None:
+        """Check that prompts leave the operator's networks over TLS alone, to a server that asks for a key.
+
+        Raises:
+            InvalidSpec: they would not.
+        """
+        if self.networks_of(split_url(one.address).hostname or ""):
+            return
+        try:
+            entry = entry_for(check_url(one.address, parse_allow([*LOOPBACK, *allow])))
+        except PermissionDenied:
+            return  # refused with every other address that may not be called
+        if is_inside(entry):
+            return
+        if not one.address.startswith("https://"):
+            raise InvalidSpec(
+                f"{where} sends prompts to {one.address}, outside of your networks, without TLS",
+                hint="write https://; for a server of your own, list its network in [fleet] networks",
+            )
+        if not key:
+            raise InvalidSpec(
+                f"{where} sends prompts to {one.address}, outside of your networks, without a key",
+                hint='set key = "env:NAME" or "file:PATH" in [model.engine]',
+            )
 
     @property
     def calls(self) -> Mapping[str, str]:

@@ -56,7 +56,10 @@ from ashore.data.engines.model import (
     Grammar,
     ModelFiles,
     Moved,
+    Order,
     Rung,
+    Said,
+    SayOrder,
     ScoredText,
     ScoreText,
     Token,
@@ -80,7 +83,15 @@ from ashore.data.engines.plan import (
     Tuned,
     Wish,
 )
-from ashore.data.engines.ports import CanEmbed, CanLoadAdapter, CanScore, CanSleep, CanTellDistributions, Engine, scored
+from ashore.data.engines.ports import (
+    CanEmbed,
+    CanLoadAdapter,
+    CanScore,
+    CanSleep,
+    CanTellDistributions,
+    Engine,
+    scored,
+)
 from ashore.data.engines.prefixes import PrefixPlace, partition_of, sweep_prefixes
 from ashore.data.engines.rounding import Rounded, Rounder, RoundOrder, Samples, Told, quietly
 from ashore.data.engines.torchmodel import TorchDtype, load_torch_model, torch_libraries

@@ -19,11 +19,12 @@ from ashore.data.engines.model import EngineOptions, ModelFiles
 from ashore.data.engines.openvino.card import CARD as _OPENVINO
 from ashore.data.engines.ports import Engine
 from ashore.data.engines.tabular.card import CARD as _HEAD
+from ashore.data.engines.textonly.card import CARD as _TEXTONLY
 from ashore.data.engines.torch.card import CARD as _TORCH
 from ashore.data.engines.vllm.card import CARD as _VLLM
 from ashore.kit.extras import require
 
-CARDS: Final[tuple[EngineCard, ...]] = (_OPENVINO, _LLAMACPP, _TORCH, _VLLM, _HEAD, _FAKE)
+CARDS: Final[tuple[EngineCard, ...]] = (_OPENVINO, _LLAMACPP, _TORCH, _VLLM, _TEXTONLY, _HEAD, _FAKE)
 """Every engine, the default first."""
 DEFAULT: Final = CARDS[0]
 """The engine that `up` prepares models for."""

@@ -22,7 +22,15 @@ from ashore.data.engines.frames import (
     Vectors,
 )
 from ashore.data.engines.hostlink import HostLink, host_away, never_began
-from ashore.data.engines.model import BackendStatus, EngineInfo, EngineStats, GenerateOrder, ScoredText, ScoreText
+from ashore.data.engines.model import (
+    BackendStatus,
+    EngineInfo,
+    EngineStats,
+    GenerateOrder,
+    Order,
+    ScoredText,
+    ScoreText,
+)
 from ashore.data.engines.orderstream import CancelOrder, OrderHearer, OrderStream
 from ashore.kit.processes import unix_address
 
@@ -87,7 +95,7 @@ class HostClient:
             await asyncio.sleep(pause_s)
             pause_s = min(2 * pause_s, _LONGEST_RETRY_S)
 
-    def start(self, order: GenerateOrder, hearer: OrderHearer) -> CancelOrder:
+    def start(self, order: Order, hearer: OrderHearer) -> CancelOrder:
         """Send `order` at once, call `hearer` with its events, and return a function that cancels it.
 
         Without a connection, or when it breaks, the order ends with `HostDied`; with `Draining` if the host ended of

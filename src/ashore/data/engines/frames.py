@@ -20,7 +20,7 @@ import msgspec
 from ashore.core.errors import InvalidRequest
 from ashore.core.ids import OrderId
 from ashore.data.engines.failures import Failure
-from ashore.data.engines.model import EngineEvent, EngineInfo, EngineStats, GenerateOrder, ScoredText, ScoreText
+from ashore.data.engines.model import EngineEvent, EngineInfo, EngineStats, Order, ScoredText, ScoreText
 
 PROTOCOL_VERSION: Final = 11
 
@@ -31,9 +31,9 @@ _HEAD = struct.Struct("<I")
 
 
 class Generate(msgspec.Struct, frozen=True, tag="generate", array_like=True):
-    """Start a sequence. Its events come back in `Events`."""
+    """Start a sequence, or an answer in text. Its events come back in `Events`."""
 
-    order: GenerateOrder
+    order: Order
 
 
 class Cancel(msgspec.Struct, frozen=True, tag="cancel", array_like=True):

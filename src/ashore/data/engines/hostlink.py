@@ -39,7 +39,7 @@ from ashore.data.engines.frames import (
     encode,
 )
 from ashore.data.engines.hostlaunch import why_file
-from ashore.data.engines.model import EngineEvent, EngineInfo, Failed, Finished, GenerateOrder
+from ashore.data.engines.model import EngineEvent, EngineInfo, Failed, Finished, Order
 from ashore.data.engines.orderstream import CancelOrder, OrderHearer
 from ashore.kit.decode import UNDECODABLE
 
@@ -82,7 +82,7 @@ class HostLink(asyncio.Protocol):
 
     # --- called by the client
 
-    def start(self, order: GenerateOrder, hearer: OrderHearer) -> CancelOrder:
+    def start(self, order: Order, hearer: OrderHearer) -> CancelOrder:
         """Send an order, together with all others of this turn of the loop; return a function that cancels it.
 
         Each send wakes the host, which costs both sides more than the order does; a busy loop starts several in a turn.

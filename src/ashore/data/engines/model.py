@@ -2,6 +2,7 @@
 
 These structures are also the wire form between the API worker and an engine host (`frames.py`), so they are msgspec
 structs. Engines see token ids only: text, templates, stop strings and tool calls are handled in `ashore.data.text`.
+What takes text alone gets a `SayOrder`, and answers with `Said`.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from typing import Final, Literal
 
 import msgspec
 
+from ashore.core.chat import Message, ToolSpec
 from ashore.core.ids import OrderId
 from ashore.core.kinds import EngineKind, ServedFormat
 from ashore.core.sampling import Sampling
@@ -38,6 +40,7 @@ Feature = Literal[
     "distributions",
     "sleep",
     "head",
+    "speak",
 ]
 """What an engine may be able to do beyond greedy generation. The request path refuses, with a 400 that names the
 engine and its list, what the engine behind the model lacks."""
@@ -119,7 +122,7 @@ class Grammar(msgspec.Struct, frozen=True, kw_only=True):
     GBNF."""
 
 
-class GenerateOrder(msgspec.Struct, frozen=True, kw_only=True):
+class GenerateOrder(msgspec.Struct, frozen=True, kw_only=True, tag="generate"):
     """One sequence to generate."""
 
     order_id: OrderId
@@ -173,6 +176,36 @@ def rest_of(order: GenerateOrder, ids: Sequence[int], order_id: OrderId) -> Gene
     )
 
 
+class SayOrder(msgspec.Struct, frozen=True, kw_only=True, tag="say"):
+    """One answer of a model that takes messages and returns text; its token ids are known to its server alone."""
+
+    order_id: OrderId
+    messages: tuple[Message, ...]
+    """Masked, where the policy masks: they leave the host as they are here."""
+    max_new_tokens: int
+    """The most that the answer may count as."""
+    says_limit: bool = True
+    """Whether the server is told that limit. False: it ends where it ends by itself."""
+    fewest_prompt_tokens: int = 1
+    most_prompt_tokens: int
+    """Bounds of what the messages cost, for a server that says something else, or nothing."""
+    tools: tuple[ToolSpec, ...] = ()
+    tool_choice: str = "auto"
+    """As in a request: `auto`, `required`, or `tool:NAME`."""
+    one_call: bool = False
+    sampling: dict[str, float | int] = {}
+    """The fields to send, by their names in OpenAI's form."""
+    stop: tuple[str, ...] = ()
+    grammar: Grammar | None = None
+    """A JSON schema, or `json_object`."""
+    opening: bytes = b""
+    """As in `GenerateOrder`."""
+    traceparent: str = ""
+
+
+Order = GenerateOrder | SayOrder
+
+
 class TokenLogprob(msgspec.Struct, frozen=True, array_like=True):
     """A token and the natural logarithm of its probability under the unmodified model distribution."""
 
@@ -206,6 +239,24 @@ class Token(msgspec.Struct, frozen=True, tag="token", array_like=True):
     """1 if it was proposed by look-up, and so computed in the same step as the token before it."""
     rejected: int = 0
     """Proposed tokens of that step that were dropped for it."""
+
+
+class SaidCall(msgspec.Struct, frozen=True, array_like=True):
+    """A piece of a tool call. The first piece of a call has its id and name."""
+
+    index: int
+    id: str = ""
+    name: str = ""
+    arguments: str = ""
+
+
+class Said(msgspec.Struct, frozen=True, tag="said", array_like=True):
+    """A piece of the answer to a `SayOrder`."""
+
+    order_id: OrderId
+    text: str = ""
+    reasoning: str = ""
+    calls: tuple[SaidCall, ...] = ()
 
 
 class Rung(msgspec.Struct, frozen=True, tag="rung", array_like=True):
@@ -248,7 +299,7 @@ class Failed(msgspec.Struct, frozen=True, tag="failed", array_like=True):
     retry_after_s: float | None = None
 
 
-EngineEvent = Token | Rung | Moved | Finished | Failed
+EngineEvent = Token | Said | Rung | Moved | Finished | Failed
 
 
 FLEET_FILE: Final = "ASHORE_FLEET_FILE"
@@ -288,6 +339,10 @@ class BackendStatus(msgspec.Struct, frozen=True, kw_only=True):
     """Of whole answers since the start, if it reports its prefix cache."""
     cached_tokens: int = 0
     """Those of them that its prefix cache had."""
+    kind: str = ""
+    """What it is: `vLLM`, `llama-server`; of one that takes text, `text server` and what it says of itself."""
+    outside: bool = False
+    """Whether it lies outside of the operator's own networks."""
 
 
 class EngineStats(msgspec.Struct, frozen=True, kw_only=True):

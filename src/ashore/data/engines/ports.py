@@ -13,6 +13,7 @@ from ashore.data.engines.model import (
     EngineStats,
     GenerateOrder,
     ModelFiles,
+    SayOrder,
     ScoredText,
     ScoreText,
 )
@@ -66,6 +67,20 @@ class Engine(Protocol):
 
     def close(self) -> None:
         """Free everything. May be called twice."""
+        ...
+
+
+@runtime_checkable
+class Speaks(Protocol):
+    """A port above the engine: a model that takes messages and returns text, in a host of its own. Its card has the
+    feature `speak`, and it takes no `GenerateOrder`."""
+
+    def speak(self, order: SayOrder) -> None:
+        """Queue an answer, as `Engine.submit` does. `Said` and `Finished` come out of `step`.
+
+        What a server says of tokens is believed within the bounds of the order. An answer that did not end well ends
+        with `Failed`.
+        """
         ...
 
 

@@ -53,6 +53,8 @@ class Answer:
         """The replicas, or servers behind one, that it was lost on, each with the one where it went on."""
         self._logprob = 0.0
         self._called_tool = False
+        self.prompt_tokens: int | None = None
+        """As a server that takes text counted them; None: as this side did."""
         self.completion_tokens = 0
         self.reasoning_tokens = 0
         self.accepted_tokens = self.rejected_tokens = 0

@@ -28,9 +28,11 @@ def cut_short(answers: Sequence[Answer], cut_by: CutBy) -> list[ServingEvent]:
 def usage_of(prompt: Prompt, answers: Sequence[Answer], info: EngineInfo) -> Usage:
     """Return the usage of the whole request: the prompt once, all answers together."""
     used = sorted({one for answer in answers for one in answer.precisions}, key=info.rungs.index) if info.rungs else []
+    counted = answers[0].prompt_tokens
+    prompt_tokens = prompt.num_tokens if counted is None else counted
     return Usage(
-        prompt_tokens=len(prompt.ids),
-        cached_tokens=min(len(prompt.ids), max(answer.cached_tokens for answer in answers)),
+        prompt_tokens=prompt_tokens,
+        cached_tokens=min(prompt_tokens, max(answer.cached_tokens for answer in answers)),
         completion_tokens=sum(answer.completion_tokens for answer in answers),
         reasoning_tokens=sum(answer.reasoning_tokens for answer in answers),
         accepted_tokens=sum(answer.accepted_tokens for answer in answers),

@@ -37,7 +37,9 @@ class BytesParser:
         self._held = ""
 
     def push(self, token_id: int) -> BytesPiece:
-        new = self._utf8.decode(bytes((token_id,))) if token_id < END else ""
+        return self.read(self._utf8.decode(bytes((token_id,))) if token_id < END else "")
+
+    def read(self, new: str) -> BytesPiece:
         if not self._stop:
             return BytesPiece(new)
         self._held += new

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from ashore.core.errors import DeadlineExceeded
-from ashore.data.engines import CancelOrder, EngineEvent, Failed, Finished, GenerateOrder, error_of
+from ashore.data.engines import CancelOrder, EngineEvent, Failed, Finished, Order, error_of
 from ashore.data.path.answer import Answer
 from ashore.data.path.assembly import cut_short
 from ashore.data.path.model import ChoiceEnded, CutBy, Hear, ServingEvent
@@ -22,7 +22,7 @@ class Feed:
     def __init__(
         self,
         replica: StartsOrders,
-        orders: Sequence[GenerateOrder],
+        orders: Sequence[Order],
         answers: Sequence[Answer],
         hear: Hear,
         *,

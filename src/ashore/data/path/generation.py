@@ -16,9 +16,9 @@ from msgspec.structs import replace
 
 from ashore.core.clock import Clock
 from ashore.core.errors import AshoreError, BudgetExceeded, DeadlineExceeded, HostDied, KillsHosts, Preempted
-from ashore.core.ids import RequestId
+from ashore.core.ids import OrderId, RequestId
 from ashore.data.authority import Principal
-from ashore.data.engines import EngineInfo, Grammar, ScoreText, Turn, partition_of
+from ashore.data.engines import EngineInfo, Grammar, Order, ScoreText, Turn, partition_of
 from ashore.data.path.admission import Background, background_of, cost_of, preempted
 from ashore.data.path.answer import Answer
 from ashore.data.path.assembly import echoed, nothing_more, usage_of
@@ -32,12 +32,13 @@ from ashore.data.path.model_registry import Roster
 from ashore.data.path.models import LoadedModel
 from ashore.data.path.moving import Lost
 from ashore.data.path.opening import opening_of
-from ashore.data.path.orders import Prompt, check_features, make_orders
+from ashore.data.path.orders import Prompt, check_features, make_orders, speaks
 from ashore.data.path.ports import Replica, ServedText, StartsOrders
 from ashore.data.path.prompt import PromptReader
 from ashore.data.path.replicas import died
 from ashore.data.path.scoring import ENTRY_CHARS, Scores, check_scores, wants_scores
 from ashore.data.path.summons import Summons
+from ashore.data.path.textonly import SaidAnswer, say_order
 from ashore.data.path.thinking import ThinksAtMost
 from ashore.kit.metrics import Metrics
 
@@ -164,7 +165,7 @@ class FreshAnswers:
         check_scores(request, model.served)
         if request.urgency == "interactive":
             model.gate.check_queue(principal.tenant)  # fail before tokenising for nothing
-        if request.grammar is not None:
+        if request.grammar is not None and not speaks(info):  # a server holds what it is asked for by itself
             check = partial(self._check_grammar, request.grammar)
             await self._grammars.run(principal, check, deadline_at=deadline.begin_by)
         prompt = await self._reader.encode(request, model.text, info, principal, deadline.begin_by)
@@ -183,7 +184,7 @@ class FreshAnswers:
                 raise Shortened
             prompt = prompt.within(reservation.tokens, request.num_choices)
         cost = cost_of(
-            prompt_tokens=len(prompt.ids),
+            prompt_tokens=prompt.num_tokens,
             max_new_tokens=prompt.max_new_tokens,
             sequences=request.num_choices,
             tenant=principal.tenant,
@@ -204,7 +205,7 @@ class FreshAnswers:
                         model=request.model,
                         release=model.served.release,
                         precision=info.precision,
-                        prompt_tokens=len(prompt.ids),
+                        prompt_tokens=prompt.num_tokens,
                         created_s=int(self._clock.now_s()),
                         clamped_to=prompt.clamped_to,
                         queued_s=admitted_at - encoded_at,
@@ -215,7 +216,7 @@ class FreshAnswers:
                     chars = ENTRY_CHARS * len(prompt.ids) * (0 if scores is None else 1 + (request.top_logprobs or 0))
                     head += await self._reader.read(chars, echo, principal, deadline.begin_by)
                 if prompt.max_new_tokens == 0:
-                    usage = Usage(prompt_tokens=len(prompt.ids), cached_tokens=0, completion_tokens=0)
+                    usage = Usage(prompt_tokens=prompt.num_tokens, cached_tokens=0, completion_tokens=0)
                     for event in (*head, *nothing_more(request)):
                         hear(event)
                 else:
@@ -337,12 +338,12 @@ class FreshAnswers:
             turn.begin_at(seat)
             if lost is not None and (pause_s := lost.pause_s(self._clock.monotonic_s())) is not None:
                 self._metrics.observe("ashore_moved_pause_seconds", pause_s, request.model)
-            reservation.made(len(prompt.ids), num_tokens)
+            reservation.made(prompt.num_tokens, num_tokens)
 
         for attempt in range(1, MOST_ATTEMPTS + 1):
             most_s = max(0.0, deadline.begin_by - self._clock.monotonic_s())
             patience = partial(self._patience_s, model, request.model, most_s, falls_back=request.fallback)
-            placed, turn = None, Turn(opening=opening, prompt_tokens=len(prompt.ids))
+            placed, turn = None, Turn(opening=opening, prompt_tokens=prompt.num_tokens)
             if lost is not None:
                 if (found := await lost.other(turn)) is None:
                     self._metrics.add("ashore_answers", 1, request.model, "error")
@@ -355,23 +356,27 @@ class FreshAnswers:
             elif lost is None:
                 seat, replica = await model.replicas.pick(patience, check, turn)
             info = replica.info
-            orders = make_orders(
-                request,
-                prompt,
-                order_prefix=f"{self._prefix}.{next(self._serial):x}",
-                stop_token_ids=(*model.text.eos_token_ids, *(model.text.gap_stop_ids if request.suffix else ())),
-                tenant=principal.tenant,
-                partition=partition,
-                opening=opening,
-                min_precision=info.precision if self._aside and info.rungs else request.min_precision,
-                adapter=model.served.adapter,
-            )
-            if lost is not None:
-                orders = lost.rest(orders, answers, seat)
+            prefix = f"{self._prefix}.{next(self._serial):x}"
+            orders: Sequence[Order]
+            if prompt.bounds[1]:
+                orders = [say_order(request, prompt, order_id=OrderId(f"{prefix}.0"), opening=opening)]
             else:
+                whole = make_orders(
+                    request,
+                    prompt,
+                    order_prefix=prefix,
+                    stop_token_ids=(*model.text.eos_token_ids, *(model.text.gap_stop_ids if request.suffix else ())),
+                    tenant=principal.tenant,
+                    partition=partition,
+                    opening=opening,
+                    min_precision=info.precision if self._aside and info.rungs else request.min_precision,
+                    adapter=model.served.adapter,
+                )
+                orders = whole if lost is None else lost.rest(whole, answers, seat)
+            if lost is None:
                 answers = [self._answer(choice, request, prompt, model.text) for choice in range(request.num_choices)]
             before = sum(answer.completion_tokens for answer in answers)
-            reservation.made(len(prompt.ids), before)
+            reservation.made(prompt.num_tokens, before)
             started_at = self._clock.monotonic_s()
             within_s = max(0.0, deadline.begin_by - started_at)
             if lost is not None and deadline.end_by is None:
@@ -385,7 +390,7 @@ class FreshAnswers:
                 orders,
                 answers,
                 hear,
-                made=made if lost is not None else partial(reservation.made, len(prompt.ids)),
+                made=made if lost is not None else partial(reservation.made, prompt.num_tokens),
                 begin=begin,
                 within_s=within_s,
                 silence_s=deadline.silence_s,
@@ -431,7 +436,9 @@ class FreshAnswers:
                 has_grown = feed.num_tokens > before
                 seat.suspect(replica, fault)
                 of_a_job = background is not None and isinstance(fault, HostDied) and fault.taken
-                if not died(fault) or self.draining or attempt == MOST_ATTEMPTS or of_a_job:  # the queue retries a job
+                cannot_move = feed.told and bool(prompt.bounds[1])  # its tokens are not known here
+                # The queue retries a job.
+                if not died(fault) or self.draining or attempt == MOST_ATTEMPTS or of_a_job or cannot_move:
                     self._metrics.add("ashore_answers", 1, request.model, "error")
                     if lost is not None and not has_grown and not isinstance(fault, DeadlineExceeded):
                         raise lost.fault from fault  # it could not go on there
@@ -476,7 +483,9 @@ class FreshAnswers:
                 check_features(request, info)
             except AshoreError:
                 return False
-            return len(prompt.ids) + prompt.max_new_tokens <= info.context_tokens
+            if speaks(info) != bool(prompt.bounds[1]):
+                return False  # the prompt was read for the other kind
+            return prompt.num_tokens + prompt.max_new_tokens <= info.context_tokens
 
         due_at = deadline.begin_by
         if request.urgency == "interactive":
@@ -486,7 +495,7 @@ class FreshAnswers:
         try:
             async with alarm:
                 return await route.place(
-                    prompt_tokens=len(prompt.ids),
+                    prompt_tokens=prompt.num_tokens,
                     most_tokens=prompt.max_new_tokens,
                     sequences=request.num_choices,
                     due_at=due_at,
@@ -602,6 +611,8 @@ class FreshAnswers:
         return ThinksAtMost(replica, text, tokens=request.thinking_tokens, opens_reasoning=prompt.opens_reasoning)
 
     def _answer(self, choice: int, request: GenerationRequest, prompt: Prompt, text: ServedText) -> Answer:
+        if prompt.bounds[1]:
+            return SaidAnswer(text, request, prompt)
         parser = text.answer_parser(
             stop=request.stop,
             tools=bool(request.tools) and request.tool_choice != "none",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, get_args
 
@@ -31,18 +31,28 @@ class Prompt:
     """Tokens left by the context, if more were requested."""
     cut_by: CutBy = ""
     """Why an answer is cut if it uses all of these tokens, unless by the requested length."""
+    bounds: tuple[int, int] = (0, 0)
+    """The fewest and the most tokens of a prompt that is sent as text: its server alone counts them, and `ids` is
+    empty."""
+    fits: Callable[[str], bool] | None = None
+    """Returns whether a whole answer is the JSON that was asked for, where a server holds it to that."""
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens of the prompt, or the most that it may have."""
+        return len(self.ids) or self.bounds[1]
 
     def most_tokens(self, num_choices: int) -> int:
         """Limit of tokens of prompt and answers together."""
-        return len(self.ids) + num_choices * self.max_new_tokens
+        return self.num_tokens + num_choices * self.max_new_tokens
 
     def fewest_tokens(self, num_choices: int) -> int:
         """Minimum number of tokens worth starting with."""
-        return len(self.ids) + num_choices * min(self.max_new_tokens, FEWEST_ANSWER_TOKENS)
+        return self.num_tokens + num_choices * min(self.max_new_tokens, FEWEST_ANSWER_TOKENS)
 
     def within(self, tokens: int, num_choices: int) -> Prompt:
         """Return the prompt with answers that fit a limit of tokens, which is at least `fewest_tokens`."""
-        each = (tokens - len(self.ids)) // num_choices
+        each = (tokens - self.num_tokens) // num_choices
         return replace(self, max_new_tokens=min(self.max_new_tokens, each), cut_by="budget")
 
 
@@ -114,6 +124,8 @@ def check_features(request: GenerationRequest, info: EngineInfo) -> None:
         UnsupportedByEngine: it cannot; the message names the engine, the field and what the engine can do.
         InvalidRequest: logit_bias names a token that the model does not have.
     """
+    if speaks(info):
+        check_said(request)
     for feature, field in needed_features(request):
         if feature not in info.features:
             raise UnsupportedByEngine(
@@ -151,6 +163,37 @@ def check_prompt_ids(ids: Sequence[int], info: EngineInfo, *, param: str = "prom
             f"{param} has token id {wrong}; {info.model} has tokens 0 to {info.vocab_size - 1}",
             hint="tokenise with this model's own tokenizer",
             param=param,
+        )
+
+
+def speaks(info: EngineInfo) -> bool:
+    """Return whether a model takes messages and returns text."""
+    return "speak" in info.features
+
+
+def check_said(request: GenerationRequest) -> None:
+    """Check that a request needs no token ids, and nothing that a server in chat form cannot be asked for.
+
+    Raises:
+        UnsupportedByEngine: it does; the message names the field.
+    """
+    grammar = request.grammar
+    needs = {
+        "prompt": request.prompt is not None,
+        "n": request.num_choices > 1,
+        "return_token_ids": request.token_ids or request.tokens_by_id,
+        "stop_token_ids": bool(request.stop_token_ids),
+        "ignore_eos": request.ignore_eos,
+        "continue_final_message": request.continues,
+        "thinking_token_budget": request.thinking_tokens is not None,
+        "chat_template_kwargs": bool(request.template_options),
+        "response_format": grammar is not None and grammar.kind not in ("json_schema", "json_object"),
+    }
+    if field := next((name for name, is_asked in needs.items() if is_asked), ""):
+        raise UnsupportedByEngine(
+            f"{request.model!r} takes messages and returns text; it cannot do {field}",
+            hint=f"leave {field} out, or use a model whose tokens ashore sees",
+            param=field,
         )
 
 

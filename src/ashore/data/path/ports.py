@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from ashore.core.chat import Message, ToolSpec
-from ashore.data.engines import CancelOrder, EngineInfo, EngineStats, GenerateOrder, OrderHearer, ScoredText, ScoreText
+from ashore.data.engines import CancelOrder, EngineInfo, EngineStats, Order, OrderHearer, ScoredText, ScoreText
 
 
 class StartsOrders(Protocol):
     """Where sequences start: a replica, or a wrapper of one."""
 
-    def start(self, order: GenerateOrder, hearer: OrderHearer) -> CancelOrder:
+    def start(self, order: Order, hearer: OrderHearer) -> CancelOrder:
         """Start one sequence, call `hearer` with its events as they come, and return a function that cancels it.
 
         The last event is `Finished` or `Failed`, unless the order is lost; after cancellation it may be missing.
@@ -97,6 +97,10 @@ class AnswerParserLike(Protocol):
         """Add one token and return the released text; not allowed after `stopped`."""
         ...
 
+    def read(self, text: str) -> AnswerPieceLike:
+        """Add text, of a model whose tokens nobody here knows; as `push` otherwise."""
+        ...
+
     def finish(self) -> AnswerPieceLike:
         """Return the text held back."""
         ...
@@ -122,7 +126,8 @@ class ServedText(Protocol):
 
     @property
     def tool_forms(self) -> Sequence[str]:
-        """How the model may write tool calls (`hermes`, `llama`, `deepseek`, `dsml`), likeliest first; at least one."""
+        """How the model may write tool calls (`hermes`, `llama`, `deepseek`, `dsml`), likeliest first; none where its
+        server alone knows."""
         ...
 
     def opens_reasoning(self, prompt_ids: Sequence[int]) -> bool:

@@ -17,8 +17,9 @@ from ashore.data.engines import EngineInfo
 from ashore.data.path.fairthreads import FairThreads
 from ashore.data.path.guards import Masked, Masker
 from ashore.data.path.model import GenerationRequest
-from ashore.data.path.orders import Prompt, check_prompt_ids, room_for_answer
+from ashore.data.path.orders import Prompt, check_prompt_ids, room_for_answer, speaks
 from ashore.data.path.ports import ServedText
+from ashore.data.path.textonly import bounds_of, fits_of
 from ashore.data.path.tools import prepare_tools
 
 _T = TypeVar("_T")
@@ -116,6 +117,8 @@ class PromptReader:
             InvalidRequest: it is empty, or the template refuses it.
             DeadlineExceeded: as for `read`.
         """
+        if speaks(info):
+            return await self._bounded(request, info, principal, deadline_at)
         ids = await self.ids(request, text, info, principal, deadline_at)
         if not ids:
             raise InvalidRequest("the prompt is empty", param="prompt" if request.prompt is not None else "messages")
@@ -126,6 +129,22 @@ class PromptReader:
             opens_reasoning=request.prompt is None and text.opens_reasoning(ids),
             clamped_to=room if room < (request.max_tokens or 0) else 0,
         )
+
+    async def _bounded(
+        self, request: GenerationRequest, info: EngineInfo, principal: Principal, deadline_at: float
+    ) -> Prompt:
+        """Return the prompt of a model that takes messages: bounds of its tokens, which its server alone counts."""
+        if not request.messages:
+            raise InvalidRequest("the prompt is empty", param="messages")
+        bounds = await self.read(num_chars(request), partial(bounds_of, request), principal, deadline_at)
+        if bounds[0] >= info.context_tokens:
+            raise too_long(bounds[0], info, param="messages")
+        fits = None
+        if request.grammar is not None:
+            fits = await self._threads.run(principal, partial(fits_of, request.grammar), deadline_at=deadline_at)
+        room = room_for_answer(info, bounds[0], request.max_tokens)
+        clamped_to = room if room < (request.max_tokens or 0) else 0
+        return Prompt([], room, clamped_to=clamped_to, bounds=bounds, fits=fits)
 
     async def ids(
         self,

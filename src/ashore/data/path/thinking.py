@@ -14,7 +14,17 @@ from msgspec.structs import replace
 
 from ashore.core.errors import AshoreError
 from ashore.core.ids import OrderId
-from ashore.data.engines import CancelOrder, EngineEvent, Finished, GenerateOrder, OrderHearer, Token, rest_of
+from ashore.data.engines import (
+    CancelOrder,
+    EngineEvent,
+    Finished,
+    GenerateOrder,
+    Order,
+    OrderHearer,
+    SayOrder,
+    Token,
+    rest_of,
+)
 from ashore.data.path.ports import Replica, ServedText
 
 THINK: Final = b"<think>"
@@ -38,8 +48,10 @@ class ThinksAtMost:
         self._replica, self._text, self._tokens = replica, text, tokens
         self._opens_reasoning = opens_reasoning
 
-    def start(self, order: GenerateOrder, hearer: OrderHearer) -> CancelOrder:
+    def start(self, order: Order, hearer: OrderHearer) -> CancelOrder:
         """Start one sequence, as `Replica.start` does."""
+        if isinstance(order, SayOrder):
+            return self._replica.start(order, hearer)
         begun = order.prompt_ids[len(order.prompt_ids) - order.begun :]
         left = self._tokens - len(begun)
         if order.max_new_tokens <= left or (left <= 0 and not self._closer_of(begun)):

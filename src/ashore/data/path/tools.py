@@ -118,6 +118,8 @@ def _enforce(request: GenerationRequest, text: ServedText) -> GenerationRequest:
             hint="name one tool in tool_choice, or use 'auto'",
             param="tools",
         )
+    if not text.tool_forms:  # a server of text calls what it must by itself
+        return request
     return replace(request, grammar=tool_call_grammar(tools, text))
 
 

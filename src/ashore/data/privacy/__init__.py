@@ -28,6 +28,7 @@ from ashore.data.privacy.policy import (
     LabelMode,
     PrivacyPolicy,
     PrivacyRoute,
+    hidden_kinds,
     rules_for,
 )
 from ashore.data.privacy.service import InForce, Privacy, finder_of

@@ -172,6 +172,12 @@ def rules_for(
     return Rules(prompts=prompts, answers=answers, label=label, trace_content=traced)
 
 
+def hidden_kinds(policy: PrivacyPolicy, alias: str) -> tuple[str, ...]:
+    """Return the kinds that no prompt at an alias shows to its model, of callers whom no rule of a tenant is about."""
+    rules = rules_for(policy, EVERY, alias, (*KINDS, *policy.custom_kinds()))
+    return tuple(sorted(kind for kind, action in rules.prompts.items() if action != "allow"))
+
+
 def stamp_of(policy: PrivacyPolicy, finder: str) -> bytes:
     """Return a stamp that changes with the policy or the detectors."""
     return hashlib.blake2b(

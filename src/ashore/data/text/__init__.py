@@ -6,3 +6,4 @@ requests. Engines see token ids only; all text is handled here, once.
 
 from ashore.data.text.model import GenerationFacts, TextModel
 from ashore.data.text.pieces import AnswerPiece
+from ashore.data.text.textonly import TextOnly

@@ -62,6 +62,10 @@ class AnswerParser:
         if self._strip_space:
             self._strip_space = False
             text = text.removeprefix(" ")
+        return self.read(text)
+
+    def read(self, text: str) -> AnswerPiece:
+        """Take text; return the released piece."""
         if self._markup is None and self._stop is None:
             return AnswerPiece(text)
         return self._read(text, last=False)

@@ -285,7 +285,13 @@ def choose_engine(wish: Wish, facts: ModelFacts, tuned: Tuned | None) -> tuple[E
 
 def _choose_engine(wish: Wish, facts: ModelFacts, tuned: Tuned | None) -> tuple[EngineKind, str, str]:
     if (card := card_by_name(facts.name)) is not None:
-        if wish.fleet:
+        is_remote = "remote" in card.formats
+        if is_remote and not wish.fleet:
+            raise UnsupportedModel(
+                f"{wish.name} is a model of a server elsewhere, and no server is named",
+                hint="add fleet = true to its [model.engine], and [[fleet.node]] with the address",
+            )
+        if wish.fleet and not is_remote:
             raise UnsupportedModel(
                 f"{wish.name}: fleet = true is for models of the store; names with {card.prefix} never ask a node",
                 hint="name the model that the nodes serve, or remove fleet = true from [model.engine]",

@@ -45,8 +45,8 @@ from ashore.data.engines.frames import (
 )
 from ashore.data.engines.host.calls import Calls
 from ashore.data.engines.host.link import Link, LinkClosed
-from ashore.data.engines.model import EngineEvent, EngineInfo, Failed, Finished, GenerateOrder
-from ashore.data.engines.ports import CanSleep, CanWait, Engine
+from ashore.data.engines.model import EngineEvent, EngineInfo, Failed, Finished, Order, SayOrder
+from ashore.data.engines.ports import CanSleep, CanWait, Engine, Speaks
 
 STEP_TIMEOUT_S: Final = 0.002
 """Maximum wait inside a step while the engine has orders and nothing to compute (a grammar being compiled)."""
@@ -268,7 +268,7 @@ class HostLoop:
         _log.info("the model is asleep" if asleep else "the model is awake")
         return Stats(call_id, engine.stats())
 
-    def _submit(self, link: Link, order: GenerateOrder) -> None:
+    def _submit(self, link: Link, order: Order) -> None:
         try:
             if self._drain_deadline_s is not None:
                 raise _stopping()
@@ -276,7 +276,12 @@ class HostLoop:
                 raise _asleep()
             if order.order_id in self._owners:
                 raise Conflict(f"order {order.order_id!r} is already running", hint="give every order a unique id")
-            self._engine.submit(order)
+            if isinstance(order, SayOrder):
+                if not isinstance(self._engine, Speaks):
+                    raise UnsupportedByEngine(f"the engine {self._info.kind!r} takes token ids, no messages")
+                self._engine.speak(order)
+            else:
+                self._engine.submit(order)
         except AshoreError as error:
             self._deliver(link, Events([failed(order.order_id, error)]))
             return

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from ashore.core.errors import UnsupportedByEngine
-from ashore.data.engines.model import Feature, GenerateOrder, Grammar, TokenLogprob
+from ashore.data.engines.model import Feature, Grammar, Said, TokenLogprob
 
 Row = tuple[int, float | None, tuple[TokenLogprob, ...]]
 """A token, its log-probability, and the best ones in its place."""
@@ -26,6 +26,10 @@ class Piece:
     """Prompt tokens that its prefix cache had; None: not said here."""
     error: str = ""
     """Why the server ends the stream."""
+    said: Said | None = None
+    """What was said, of a server that takes text."""
+    counts: tuple[int, int] | None = None
+    """Tokens of prompt and answer so far, of a server that alone knows them, within the bounds of the order."""
 
 
 Read = Callable[[bytes], Piece]
@@ -44,14 +48,16 @@ class Dialect:
     """What such a server writes as `owned_by` into `/v1/models`."""
     path: str
     """Where orders go."""
-    body: Callable[[GenerateOrder, str], dict[str, Any]]
-    """Returns the request for an order and the name of the model there, streamed. It sets each sampling field that the
-    server has a default for.
+    body: Callable[[Any, str], dict[str, Any]]
+    """Returns the request for an order and the name of the model there, streamed. An order is a `GenerateOrder`, or a
+    `SayOrder` where it takes text. Of token ids, it sets each sampling field that the server has a default for.
 
     Raises `UnsupportedByEngine` for an order that the form cannot express.
     """
-    reader: Callable[[GenerateOrder], Read]
+    reader: Callable[[Any], Read]
     """Returns what reads the answer of an order."""
+    takes_text: bool = False
+    """Whether it takes a `SayOrder`, and its server alone knows the tokens."""
     lacks: frozenset[Feature] = frozenset()
     """Features of the card that such a server does not have."""
     version: tuple[str, str] = ("/version", "version")
@@ -60,6 +66,10 @@ class Dialect:
     """Path that says more of the model than `/v1/models`; empty: none."""
     context: Callable[[Mapping[str, Any]], int | None] = lambda told: None
     """Returns the context from the answer of `about`."""
+    health: str = "/health"
+    """Path that answers 200 while it is well."""
+    rests: int = 1
+    """A server that is well is asked so with each of so many probes."""
 
 
 def no_grammar(title: str, grammar: Grammar) -> UnsupportedByEngine:

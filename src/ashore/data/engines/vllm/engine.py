@@ -41,6 +41,7 @@ from ashore.data.engines.model import (
     GenerateOrder,
     ModelFiles,
     Moved,
+    Said,
     ScoredText,
     ScoreText,
     Token,
@@ -280,7 +281,8 @@ class VllmEngine:
                 BackendStatus(
                     url=one.url, state="draining" if one.drains else one.state, reason=one.reason,
                     last_error=one.last_error, running=one.running, sent=one.sent, times_out=one.times_out,
-                    prompt_tokens=one.prompt_tokens, cached_tokens=one.cached_tokens,
+                    prompt_tokens=one.prompt_tokens, cached_tokens=one.cached_tokens, kind=one.kind,
+                    outside=one.is_outside,
                 )
                 for one in (servers.pool.backends if servers is not None and self._process is None else ())
             ),
@@ -354,8 +356,8 @@ class VllmEngine:
     def _counts(self, event: EngineEvent) -> bool:
         """Record what an event shows; False for one of an order that was cancelled meanwhile."""
         live = self._live.get(event.order_id)
-        if isinstance(event, Token | Moved):
-            self._completion_tokens += isinstance(event, Token) and live is not None
+        if isinstance(event, Token | Said | Moved):
+            self._completion_tokens += not isinstance(event, Moved) and live is not None
             return live is not None
         if live is not None:
             del self._live[event.order_id]

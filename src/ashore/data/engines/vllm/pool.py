@@ -50,6 +50,10 @@ class Backend:
     """Whether orders broke there, so that a probe alone does not bring it back."""
     failures: int = 0
     probes_failed: int = 0
+    kind: str = ""
+    """What it is, for people."""
+    is_outside: bool = False
+    """Whether it lies outside of the operator's own networks."""
     pause_s: float = 0.0
     due_s: float = 0.0
     """When the next trial may be sent, of one that is out."""

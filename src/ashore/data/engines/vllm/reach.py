@@ -12,14 +12,15 @@ from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import httpx
 import msgspec
 
-from ashore.core.errors import InvalidSpec, Unauthenticated
+from ashore.core.errors import InvalidSpec, PermissionDenied, Unauthenticated
 from ashore.data.engines.model import FLEET_FILE, FLEET_IDENTITY, EngineOptions, FleetServer
 from ashore.kit.decode import UNDECODABLE
-from ashore.kit.egress import Target, check_addresses, check_url, parse_allow, resolve
+from ashore.kit.egress import Target, check_addresses, check_url, is_inside, parse_allow, resolve
 from ashore.kit.identity import Identity
 from ashore.kit.outgoing import Opening
 
@@ -42,6 +43,8 @@ class Reach:
     ca_file: str = ""
     identity: Identity | None = None
     """Identity shown to servers of its fleet, whose authority alone is then trusted; None: none."""
+    only_tls_outside: bool = False
+    """Whether a server outside of the operator's networks is called over TLS alone."""
 
     @classmethod
     def of(cls, options: EngineOptions) -> Reach:
@@ -76,13 +79,19 @@ class Reach:
                 f"ca_file {self.ca_file} cannot be used: {error}", hint="give a PEM file with the authorities"
             ) from error
 
-    @staticmethod
-    def _transport(server: FleetServer, trust: ssl.SSLContext) -> httpx.AsyncBaseTransport:
+    def _transport(self, server: FleetServer, trust: ssl.SSLContext) -> httpx.AsyncBaseTransport:
         limits = httpx.Limits(max_connections=None, keepalive_expiry=IDLE_S)
         plain = _Resent(httpx.AsyncHTTPTransport(verify=trust, limits=limits, trust_env=False))
+        if self.only_tls_outside and is_outside(server) and not server.url.startswith("https:"):
+            return _Refused(server.url)
         if not server.entry:
             return plain
         return _Checked(check_url(server.url, parse_allow([server.entry])), plain)
+
+
+def is_outside(server: FleetServer) -> bool:
+    """Return whether a server lies outside of the operator's own networks, as far as its entry of `[egress]` says."""
+    return not is_inside(server.entry or urlsplit(server.url).netloc)
 
 
 def _identity() -> Identity | None:
@@ -174,6 +183,19 @@ class _Resent(httpx.AsyncBaseTransport):
 
     async def aclose(self) -> None:
         await self._inner.aclose()
+
+
+class _Refused(httpx.AsyncBaseTransport):
+    """Calls nobody: prompts in plain text would cross networks that are not the operator's."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        raise PermissionDenied(
+            f"{self._url} is outside of the operator's networks, and not https",
+            hint="write https://, or list its network in [fleet] networks",
+        )
 
 
 class _Checked(httpx.AsyncBaseTransport):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import logging
 import time
 from collections.abc import Callable, Sequence
@@ -35,13 +36,15 @@ from ashore.data.engines.model import (
     FleetServer,
     GenerateOrder,
     Moved,
+    Order,
+    SayOrder,
     Token,
     rest_of,
 )
 from ashore.data.engines.vllm import wire
 from ashore.data.engines.vllm.dialects import Dialect
 from ashore.data.engines.vllm.pool import Backend, Pool
-from ashore.data.engines.vllm.reach import FleetServers, Reach
+from ashore.data.engines.vllm.reach import FleetServers, Reach, is_outside
 from ashore.data.engines.vllm.spoken import DIALECTS
 from ashore.data.engines.vllm.talk import PROBE_TIMEOUT_S, Elsewhere, Live, Talk, Who, check, events, translated
 from ashore.kit.decode import UNDECODABLE
@@ -121,6 +124,7 @@ class Servers:
                 self._talks[one] = Talk(
                     who=Who(self.dialect.title, server.url), client=self._reach.client(server), heard_s=time.monotonic()
                 )
+                one.is_outside = is_outside(server)
         self._changed.set()
 
     async def _keep_listing(self, fleet: FleetServers) -> None:
@@ -141,7 +145,7 @@ class Servers:
 
         Raises:
             SourceUnreachable: none answers yet.
-            UnknownModel, Unauthenticated, PermissionDenied: one answered, and retrying is pointless.
+            UnknownModel, RemoteRefused, PermissionDenied: one answered, and retrying is pointless.
         """
         await asyncio.gather(*(self._probe(one) for one in self.pool.backends))
         for one in self.pool.ready:
@@ -217,6 +221,9 @@ class Servers:
             told = msgspec.json.decode(await talk.get(self.dialect.about), type=dict[str, Any])
             context = msgspec.convert(self.dialect.context(told), int | None)
             talk.entry = msgspec.structs.replace(talk.entry, max_model_len=context)
+        one.kind = self.dialect.title
+        if self.dialect.takes_text and talk.entry.owned_by:
+            one.kind += f", {talk.entry.owned_by[:40]}"
         talk.adapters = {entry.id for entry in entries} & self._adapters.keys()
         await self._give_adapters(one)
 
@@ -270,11 +277,12 @@ class Servers:
             self._watching.append(loop.create_task(self._keep_listing(self._fleet), name="vllm-fleet"))
 
     async def _keep_probing(self) -> None:
-        while True:
+        for number in itertools.count():
             await asyncio.sleep(PROBE_S)
             for one in self._talks:
                 self._judge_silence(one, self._talks[one])
-                self._probe_soon(one)
+                if one.state != "ready" or number % self.dialect.rests == 0:
+                    self._probe_soon(one)
 
     def _probe_soon(self, one: Backend) -> None:
         talk = self._talks[one]
@@ -288,7 +296,7 @@ class Servers:
         try:
             async with asyncio.timeout(3 * PROBE_TIMEOUT_S):  # adapters may be loaded on it
                 if one.state == "ready":
-                    await self._talks[one].get("/health")
+                    await self._talks[one].get(self.dialect.health)
                 else:
                     await self._greet(one)
             talk.heard_s, talk.fault = time.monotonic(), None
@@ -422,19 +430,22 @@ class Servers:
         """
         talk = self._talks[one]
         assert talk.entry is not None, "a server gets orders once it has said what it serves"
-        order = rest_of(live.order, live.ids, live.order.order_id) if live.ids else live.order
+        order, begun = live.order, 0
+        if isinstance(order, GenerateOrder):
+            order = rest_of(order, live.ids, order.order_id) if live.ids else order
+            begun = order.begun
         if not order.max_new_tokens:  # only the end of its stream was lost
             self._tell(Finished(order.order_id, "length", live.prompt_tokens, live.cached_tokens, live.made))
             return
-        if order.begun and not _can_go_on(live, talk):
+        if begun and not _can_go_on(live, talk):
             raise UnsupportedByEngine(f"{talk.who} cannot go on with this answer")
         talk.orders.add(live)
         try:
             body = self.dialect.body(order, talk.entry.id)
-            if order.begun and talk.resumes:
-                body["begun"] = order.begun
+            if begun and talk.resumes:
+                body["begun"] = begun
             traceparent = live.order.traceparent
-            headers = {"traceparent": traceparent} if traceparent else {}
+            headers = {"traceparent": traceparent} if traceparent and not one.is_outside else {}
             asked = talk.client.stream("POST", self.dialect.path, json=body, headers=headers)
             async with translated(talk.who), asked as answer:
                 await check(talk.who, answer)
@@ -450,9 +461,11 @@ class Servers:
         finally:
             talk.orders.discard(live)
 
-    async def _read_stream(self, live: Live, order: GenerateOrder, one: Backend, answer: httpx.Response) -> None:
+    async def _read_stream(self, live: Live, order: Order, one: Backend, answer: httpx.Response) -> None:
         talk, before = self._talks[one], live.made
-        read, stops = self.dialect.reader(order), frozenset(() if order.ignore_eos else order.stop_token_ids)
+        read, stops = self.dialect.reader(order), frozenset[int]()
+        if isinstance(order, GenerateOrder) and not order.ignore_eos:
+            stops = frozenset(order.stop_token_ids)
         ended, stop_token_id, cached_tokens = "", None, None
         async with contextlib.aclosing(events(talk.who, answer)) as found:
             async for data in found:
@@ -463,9 +476,12 @@ class Servers:
                 if piece.error:
                     words = piece.error[:MOST_WORDS_CHARS]
                     raise Elsewhere(EngineFailed(f"{talk.who} ended the stream: {words}"))
+                begins = live.made == before and bool(piece.rows or piece.said)
+                if piece.counts is not None:
+                    live.prompt_tokens, live.said = piece.counts
                 if piece.cached_tokens is not None and not before:
                     live.cached_tokens = cached_tokens = min(max(0, piece.cached_tokens), live.prompt_tokens)
-                if ended and piece.rows:
+                if ended and (piece.rows or piece.said):
                     break  # it runs on past its end
                 stop = next((at for at, row in enumerate(piece.rows) if row[0] in stops), None)
                 if stop is not None:
@@ -473,8 +489,10 @@ class Servers:
                     del piece.rows[stop:]
                 elif piece.ended and not ended:
                     ended, stop_token_id = piece.ended, piece.stop_token_id
-                if piece.rows and live.made == before:
+                if begins:
                     live.turn.begin_at(one)
+                if piece.said is not None:
+                    self._tell(piece.said)
                 room = order.max_new_tokens - (live.made - before)
                 for token_id, logprob, top in piece.rows[:room]:
                     live.ids.append(token_id)
@@ -536,7 +554,9 @@ class Servers:
 
 def _can_go_on(live: Live, talk: Talk) -> bool:
     """Return whether a server can go on with an answer: behind any, if it takes the tokens that were made as such;
-    else they are a prompt to it, so their sampling must leave no state."""
+    else they are a prompt to it, so their sampling must leave no state. The tokens of a text are not known here."""
+    if isinstance(live.order, SayOrder):
+        return False
     sampling = live.order.sampling
     counts = sampling.presence_penalty or sampling.frequency_penalty
     draws = sampling.seed is not None and sampling.temperature > 0

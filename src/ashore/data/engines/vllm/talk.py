@@ -13,7 +13,7 @@ import httpx
 from ashore.core.errors import AshoreError, EngineFailed, PermissionDenied, SourceUnreachable
 from ashore.core.serversent import ServerSent
 from ashore.data.engines.affinity import Turn
-from ashore.data.engines.model import GenerateOrder
+from ashore.data.engines.model import Order
 from ashore.data.engines.vllm import wire
 from ashore.kit.decode import UNDECODABLE
 
@@ -22,6 +22,8 @@ MOST_ERROR_BYTES: Final = 64 << 10
 MOST_ANSWER_BYTES: Final = 256 << 20
 """Limit of a whole answer: scores of a long text, or vectors of many."""
 MOST_PROBE_BYTES: Final = 4 << 20
+MOST_PAUSE_S: Final = 600.0
+"""A server that asks for a longer pause is believed so far."""
 PROBE_TIMEOUT_S: Final = 2.0
 """The longest that one probe may take."""
 
@@ -41,11 +43,13 @@ class Live:
     """A running order at a server. Touched by the network thread only, except `task`, which the host's thread
     cancels."""
 
-    order: GenerateOrder
+    order: Order
     turn: Turn
     task: asyncio.Task[None] | None = None
     ids: list[int] = field(default_factory=list)
     """The tokens that were made, on whichever server."""
+    said: int = 0
+    """Tokens of an answer in text, by the server's own count."""
     where: str = ""
     """The server that it was sent to."""
     prompt_tokens: int = 0
@@ -55,7 +59,7 @@ class Live:
 
     @property
     def made(self) -> int:
-        return len(self.ids)
+        return len(self.ids) or self.said
 
 
 class Elsewhere(Exception):
@@ -128,7 +132,7 @@ async def check(who: Who, answer: httpx.Response) -> None:
             words += piece
             if len(words) >= MOST_ERROR_BYTES:
                 break
-    raise _verdict(who, answer.status_code, words[:MOST_ERROR_BYTES].decode("utf-8", "replace"))
+    raise _verdict(who, answer.status_code, words[:MOST_ERROR_BYTES].decode("utf-8", "replace"), answer.headers)
 
 
 async def _read(who: Who, answer: httpx.Response, most: int) -> bytes:
@@ -147,7 +151,7 @@ async def _read(who: Who, answer: httpx.Response, most: int) -> bytes:
 
 
 async def _pieces(answer: httpx.Response) -> AsyncGenerator[bytes]:
-    async for piece in answer.aiter_bytes():
+    async for piece in answer.aiter_raw():  # as it is: nothing that was sent small becomes large here
         yield piece
 
 
@@ -164,9 +168,11 @@ async def events(who: Who, answer: httpx.Response) -> AsyncGenerator[bytes]:
                 yield data
 
 
-def _verdict(who: Who, status: int, words: str) -> Exception:
+def _verdict(who: Who, status: int, words: str, headers: httpx.Headers) -> Exception:
     """Return the meaning of an error answer: the order's own fault, or the server's."""
-    error = wire.error_for(who.title, who.url, status, words)
+    told = headers.get("retry-after", "")
+    pause_s = min(float(told), MOST_PAUSE_S) if told.isascii() and told.isdigit() else 1.0
+    error = wire.error_for(who.title, who.url, status, words, retry_after_s=pause_s)
     if status in (429, 503):
         return Elsewhere(error, taken=False, busy=status == 429)
     return Elsewhere(error) if status >= 500 or status == 408 else error

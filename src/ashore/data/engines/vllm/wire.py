@@ -10,7 +10,7 @@ from typing import Annotated, Any, Final
 
 import msgspec
 
-from ashore.core.errors import AshoreError, EngineFailed, InvalidRequest, Overloaded, Unauthenticated
+from ashore.core.errors import AshoreError, EngineFailed, InvalidRequest, Overloaded, RemoteRefused
 from ashore.core.sampling import RECOMMENDABLE, changed_fields
 from ashore.data.engines.model import GenerateOrder, Grammar, TokenLogprob
 from ashore.data.engines.vllm.dialects import Dialect, Piece, Read, Row
@@ -206,14 +206,17 @@ def score_rows(choice: Choice, ids: list[int], top: int) -> list[tuple[TokenLogp
     return rows
 
 
-def error_for(title: str, url: str, status: int, words: str) -> AshoreError:
-    """Return our error for an answer of a server of a kind (`title`)."""
+def error_for(title: str, url: str, status: int, words: str, *, retry_after_s: float = 1.0) -> AshoreError:
+    """Return our error for an answer of a server of a kind (`title`). A refused key is for the operator to mend."""
     said = f"returned status {status}: {words[:500]}"
     text = f"{title} at {url} {said}"
-    if status in (401, 403):
-        return Unauthenticated(text, hint="set [model.engine] key to the place of the server's key")
+    if status in (401, 402, 403):
+        hint = (
+            "look at the account there" if status == 402 else "set [model.engine] key to the place of the server's key"
+        )
+        return RemoteRefused(text, hint=hint)
     if status in (429, 503):
-        return Overloaded(text, retry_after_s=1)
+        return Overloaded(text, retry_after_s=retry_after_s)
     if 400 <= status < 500:
         return InvalidRequest(f"{title} {said}")
     return EngineFailed(text, hint="see the log of that server")
