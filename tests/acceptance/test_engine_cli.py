@@ -21,7 +21,7 @@ def test_list_names_every_engine_and_loads_none(ashore: Run, tmp_path: Path) -> 
     result = ashore("engine", "list", "--json", home=tmp_path)
     assert result.returncode == 0, result.stderr
     cards = {card["kind"]: card for card in json.loads(result.stdout)["items"]}
-    assert set(cards) == {"openvino", "llamacpp", "torch", "vllm", "fake", "tabular"}
+    assert set(cards) == {"openvino", "llamacpp", "torch", "vllm", "textonly", "fake", "tabular"}
     assert cards["openvino"]["installed"] and cards["openvino"]["version"]
     assert "logprobs" in cards["openvino"]["features"]
     assert cards["fake"]["installed"]

@@ -45,8 +45,12 @@ MARKS: dict[str, tuple[pytest.MarkDecorator, ...]] = {
     "openvino": (pytest.mark.model,),
     "torch": (pytest.mark.full, pytest.mark.model),
 }
-KINDS = [pytest.param(card.kind, marks=MARKS.get(card.kind, ())) for card in CARDS if "head" not in card.features]
-"""Every card of an engine that samples: it cannot be left out. What a new one needs is a branch in `case`."""
+KINDS = [
+    pytest.param(card.kind, marks=MARKS.get(card.kind, ()))
+    for card in CARDS
+    if {"head", "speak"}.isdisjoint(card.features)
+]
+"""Every card of an engine that samples token ids: it cannot be left out. What a new one needs is a branch in `case`."""
 KINDS.append(pytest.param("real vllm", marks=(pytest.mark.full, pytest.mark.model)))
 """The same adapter with a vLLM behind it that computes; see `make test-vllm`."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -33,18 +34,26 @@ def llama_server(model: Path, *, context: int = 4096, slots: int = 2, name: str 
         name: Of the model there; empty: its file.
     """
     command = [sys.executable, "-c", _PROGRAM, str(model), str(context), str(slots), *([name] if name else [])]
-    process = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    assert process.stdin is not None and process.stderr is not None
-    drain = None
-    try:
+    for _ in range(3):  # its start was seen to hang once, on a busy machine
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        assert process.stdin is not None and process.stderr is not None
+        given_up = threading.Timer(60, process.kill)
+        given_up.start()
         said = []
         for line in process.stderr:
             said.append(line)
             if line.startswith("listens at "):
                 break
-        else:
-            raise AssertionError(f"llama-server ended: {''.join(said)[-2000:]}")
-        drain = subprocess.Popen(["cat"], stdin=process.stderr, stdout=subprocess.DEVNULL)
+        given_up.cancel()
+        if said and said[-1].startswith("listens at "):
+            break
+        process.stdin.close()
+        process.wait()
+        process.stderr.close()
+    else:
+        raise AssertionError(f"llama-server ended: {''.join(said)[-2000:]}")
+    drain = subprocess.Popen(["cat"], stdin=process.stderr, stdout=subprocess.DEVNULL)
+    try:
         yield line.removeprefix("listens at ").strip()
     finally:
         process.stdin.close()
@@ -53,6 +62,5 @@ def llama_server(model: Path, *, context: int = 4096, slots: int = 2, name: str 
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-        if drain is not None:
-            drain.wait(10)
+        drain.wait(10)
         process.stderr.close()
