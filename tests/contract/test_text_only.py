@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import time
 from collections.abc import Awaitable, Callable, Iterator
@@ -10,20 +11,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from chat_double import ChatDouble, Item, chat_host, chat_service, echo, piece, usage, whole
+from chat_double import RESET, ChatDouble, Item, chat_host, chat_service, echo, piece, usage, whole
 from scratch import a_ledger, usages
 from waiting import eventually
 
 from ashore.core.chat import Message, ToolCall, ToolSpec
 from ashore.core.clock import SystemClock
-from ashore.core.errors import AshoreError, EngineFailed
+from ashore.core.errors import AshoreError, EngineFailed, SourceUnreachable
 from ashore.core.ids import RequestId
 from ashore.data.authority import OpenDoor
 from ashore.data.authority.budgets import BudgetRule, LedgerBudgets
-from ashore.data.engines import Grammar, Sampling
+from ashore.data.engines import Grammar, HostClient, Sampling
 from ashore.data.path import (
     ChoiceEnded,
-    CountingAuditor,
     Delta,
     GenerationRequest,
     Guards,
@@ -282,7 +282,6 @@ GARBAGE: dict[str, list[Item]] = {
     "only the end mark": ["[DONE]"],
     "error event": [piece("a"), {"error": {"message": "CUDA out of memory"}}],
     "error in words": [piece("a"), {"error": "out of memory"}],
-    "filtered": [piece("a"), piece(end="content_filter"), usage(1, 1), "[DONE]"],
     "overloaded": [piece("a"), piece(end="insufficient_system_resource"), "[DONE]"],
     "another answer's piece": [piece("a"), {**piece("b"), "id": "c2"}, *whole("c")],
     "another choice": [piece("a"), {"choices": [{"index": 1, "delta": {"content": "b"}}]}, *whole("c")],
@@ -388,58 +387,71 @@ def test_refusals_of_the_server(socket: Path, double: ChatDouble) -> None:
 ID, PHONE, CARD = "11010519491231002X", "13812345678", "4111 1111 1111 1111"
 
 
-def test_two_hundred_masked_requests_show_the_server_nothing(socket: Path, double: ChatDouble) -> None:
+def test_values_that_were_masked_come_back_to_the_client(socket: Path, double: ChatDouble) -> None:
     secret = f"我的身份证是{ID}，电话{PHONE}，卡{CARD}。"
-    notes = CountingAuditor()
     masker = PrivacyMasker(Privacy(PrivacyPolicy(prompts={"*": "mask"}), secret=b"s" * 32), Metrics())
 
     async def work(service: ServingService) -> None:
-        async def one(number: int) -> None:
-            events = await answer(service, ask(f"{secret}{number}"))
-            assert text_of(events) == f"{secret}{number}", "the client gets its own values back"
+        assert text_of(await answer(service, ask(secret))) == secret
 
-        for batch in range(0, 200, 20):
-            await asyncio.gather(*map(one, range(batch, batch + 20)))
-
-    with_service(socket, work, Guards(masker=masker, auditor=notes))
-    assert len(double.bodies) == 200
-    seen = json.dumps(double.bodies, ensure_ascii=False)
-    assert not any(value in seen for value in (ID, PHONE, CARD)) and "[ID_CARD_1]" in seen
+    with_service(socket, work, Guards(masker=masker))
+    assert "[ID_CARD_1]" in json.dumps(double.bodies)
 
 
-def test_the_ledger_is_what_the_server_said_of_hundreds_of_answers_and_faults(socket: Path, double: ChatDouble) -> None:
+@pytest.mark.parametrize("num_answers", [400, pytest.param(10_000, marks=pytest.mark.full)])
+def test_the_ledger_is_what_the_server_said_of_many_answers_and_faults(
+    num_answers: int, socket: Path, double: ChatDouble
+) -> None:
+    """Whole answers cost what the server says. Of one that is cut, lied about or left, the bound is charged."""
     ledger = a_ledger(SystemClock())
     rule = BudgetRule(kind="tokens", window="total", cap=CAP)
     budgets = LedgerBudgets(ledger, MemoryRecorder(), rules=[rule])
-    said = [0]
+    owed, bounded = [0], [0]
 
     def script(body: dict[str, Any]) -> list[Item]:
         number = int(body["messages"][-1]["content"])
-        if number % 10 == 9:
-            return [piece("cut")]
-        said[0] += 7 + number % 5 + 1
-        return [*map(piece, "x" * (number % 5 + 1)), piece(end="stop"), usage(7, number % 5 + 1), "[DONE]"]
+        long = number // 10 % 5 + 1
+        pieces: list[Item] = [*map(piece, "x" * long)]
+        match number % 10:
+            case 9:
+                return pieces  # cut
+            case 8:
+                return [*pieces, RESET]
+            case 7:
+                return [*pieces, piece(end="stop"), "[DONE]"]  # says nothing
+            case 6:
+                return [*pieces, piece(end="stop"), usage(10**9, 10**9), "[DONE]"]
+            case 5:
+                return [*pieces, 30.0]  # the client leaves
+            case _:
+                owed[0] += 7 + long
+                return [*pieces, piece(end="stop"), usage(7, long), "[DONE]"]
 
     double.script = script
 
     async def work(service: ServingService) -> None:
         async def one(number: int) -> None:
-            bound = 0
-            try:
-                async for event in service.generate(ask(str(number)), ANYONE):
-                    bound = event.prompt_tokens if isinstance(event, Started) else bound
-            except AshoreError as fault:
-                assert number % 10 == 9, fault
-                said[0] += bound + 1 if bound else 0  # a piece came, or none; nobody said what it cost
+            prompt = made = 0
+            stream = service.generate(ask(str(number), max_tokens=50), ANYONE)
+            with contextlib.suppress(EngineFailed, SourceUnreachable):
+                async for event in stream:
+                    if isinstance(event, Started):
+                        prompt = event.prompt_tokens
+                    made += len(event.text) if isinstance(event, Delta) else 0
+                    if number % 10 == 5 and made == number // 10 % 5 + 1:
+                        break
+            await stream.aclose()
+            if number % 10 > 4:
+                bounded[0] += prompt + (50 if number % 10 == 6 else made)
 
-        for batch in range(0, 400, 20):
+        for batch in range(0, num_answers, 20):
             await asyncio.gather(*map(one, range(batch, batch + 20)))
         standing = budgets.standing(ANYONE, "chat")
         assert standing is not None and standing.tokens is not None
-        assert CAP - standing.tokens.left == said[0]
+        assert CAP - standing.tokens.left == owed[0] + bounded[0]
 
     with_service(socket, work, Guards(budgets=budgets))
-    assert sum(one.prompt_tokens + one.completion_tokens for one in usages(ledger)) == said[0]
+    assert sum(one.prompt_tokens + one.completion_tokens for one in usages(ledger)) == owed[0] + bounded[0]
 
 
 def test_a_budget_bounds_what_the_server_is_asked_for(socket: Path, double: ChatDouble) -> None:
@@ -455,3 +467,294 @@ def test_a_budget_bounds_what_the_server_is_asked_for(socket: Path, double: Chat
         assert usage_of(events).completion_tokens == most
 
     with_service(socket, work, Guards(budgets=budgets))
+
+
+# --- what hostile servers and old ones send
+
+
+def sse(*chunks: str) -> list[Item]:
+    """Return events as they stand on the wire."""
+    return [f"data: {chunk}\n\n".encode() for chunk in chunks]
+
+
+OLLAMA = '{"id":"chatcmpl-7","object":"chat.completion.chunk","model":"m","system_fingerprint":"fp_ollama","choices":['
+TGI = '{"object":"chat.completion.chunk","id":"","created":1,"model":"m","system_fingerprint":"3.0","choices":['
+MINDIE = '{"id":"endpoint_common_8","object":"chat.completion.chunk","created":1,"model":"m",'
+OLLAMA_CALL = OLLAMA + '{"index":0,"delta":{"role":"assistant","content":"","tool_calls":['
+A_LOOK = '"type":"function","function":{"name":"look","arguments":"{\\"at\\":1}"}}'
+WIRES: dict[str, tuple[list[Item], str, list[str], str, tuple[int, int]]] = {
+    "Ollama, thinking": (
+        sse(
+            OLLAMA + '{"index":0,"delta":{"role":"assistant","content":"","reasoning":"hm"},"finish_reason":null}]}',
+            OLLAMA + '{"index":0,"delta":{"role":"assistant","content":"so"},"finish_reason":null}]}',
+            OLLAMA + '{"index":0,"delta":{"role":"assistant","content":""},"finish_reason":"stop"}]}',
+            OLLAMA + '],"usage":{"prompt_tokens":12,"completion_tokens":5,"total_tokens":17}}',
+            "[DONE]",
+        ),
+        "so", [], "stop", (12, 5),
+    ),
+    "Ollama, calls that all have the number 0": (
+        sse(
+            OLLAMA_CALL + '{"id":"call_aaaaaaaa","index":0,'
+            + A_LOOK + "]},\"finish_reason\":null}]}",
+            OLLAMA_CALL + '{"id":"call_bbbbbbbb","index":0,'
+            + A_LOOK + "]},\"finish_reason\":null}]}",
+            OLLAMA + '{"index":0,"delta":{"role":"assistant","content":""},"finish_reason":"tool_calls"}]}',
+            OLLAMA + '],"usage":{"prompt_tokens":90,"completion_tokens":30,"total_tokens":120}}',
+            "[DONE]",
+        ),
+        "", ['{"at":1}', '{"at":1}'], "tool_calls", (90, 30),
+    ),
+    "Ollama before 0.4.7, calls without a number and an end with each": (
+        sse(
+            OLLAMA_CALL + '{"id":"call_aaaaaaaa",' + A_LOOK
+            + "]},\"finish_reason\":\"tool_calls\"}]}",
+            OLLAMA_CALL + '{"id":"call_bbbbbbbb",' + A_LOOK
+            + "]},\"finish_reason\":\"tool_calls\"}]}",
+            OLLAMA + '{"index":0,"delta":{"content":""},"finish_reason":"stop"}]}',
+            "[DONE]",
+        ),
+        "", ['{"at":1}', '{"at":1}'], "tool_calls", (0, 2),
+    ),
+    "TGI, at a stop string": (
+        sse(
+            TGI + '{"index":0,"delta":{"role":"assistant","content":"so"},"logprobs":null,'
+            '"finish_reason":null}],"usage":null}',
+            TGI + '{"index":0,"delta":{"role":"assistant","content":" STOP"},"logprobs":null,'
+            '"finish_reason":"stop_sequence"}],"usage":null}',
+            TGI + '],"usage":{"prompt_tokens":20,"completion_tokens":3,"total_tokens":23}}',
+            "[DONE]",
+        ),
+        "so STOP", [], "stop", (20, 3),
+    ),
+    "TGI, a call in pieces that is a list": (
+        sse(
+            TGI + '{"index":0,"delta":{"role":"assistant","tool_calls":[{"index":0,"id":"0","type":"function",'
+            '"function":{"name":"look","arguments":"{"}}]},"logprobs":null,"finish_reason":null}],"usage":null}',
+            TGI + '{"index":0,"delta":{"role":"assistant","tool_calls":[{"index":0,"id":"0","type":"function",'
+            '"function":{"name":null,"arguments":"}"}}]},"logprobs":null,"finish_reason":"stop"}],"usage":null}',
+            TGI + '],"usage":{"prompt_tokens":90,"completion_tokens":9,"total_tokens":99}}',
+            "[DONE]",
+        ),
+        "", ["{}"], "tool_calls", (90, 9),
+    ),
+    "TGI 1.4 to 2, a call that is no list": (
+        sse(
+            TGI + '{"index":0,"delta":{"role":"assistant","tool_calls":{"index":0,"id":"","type":"function",'
+            '"function":{"name":"look","arguments":"{"}}},"logprobs":null,"finish_reason":null}]}',
+            TGI + '{"index":0,"delta":{"role":"assistant","tool_calls":{"index":0,"id":"","type":"function",'
+            '"function":{"name":null,"arguments":"}"}}},"logprobs":null,"finish_reason":"eos_token"}]}',
+        ),
+        "", ["{}"], "tool_calls", (0, 2),
+    ),
+    "MindIE, what it cost with its last piece": (
+        sse(
+            MINDIE + '"choices":[{"index":0,"delta":{"role":"assistant","content":"so"},"finish_reason":null}]}',
+            MINDIE + '"usage":{"prompt_tokens":31,"completion_tokens":4,"total_tokens":35,"prefill_time":200,'
+            '"decode_time_arr":[56,28]},"choices":[{"index":0,"delta":{"role":"assistant","content":"\\t"},'
+            '"finish_reason":"length"}]}',
+            "[DONE]",
+        ),
+        "so\t", [], "length", (31, 4),
+    ),
+    "DeepSeek": (
+        sse(
+            '{"id":"d","choices":[{"index":0,"delta":{"role":"assistant","content":null,"reasoning_content":"hm"},'
+            '"logprobs":null,"finish_reason":null}]}',
+            '{"id":"d","choices":[{"index":0,"delta":{"content":"so","reasoning_content":null},"finish_reason":null}]}',
+            '{"id":"d","choices":[{"index":0,"delta":{"content":"","reasoning_content":null},"finish_reason":"stop"}],'
+            '"usage":{"prompt_tokens":14,"completion_tokens":6,"total_tokens":20,"prompt_cache_hit_tokens":8,'
+            '"prompt_cache_miss_tokens":6,"completion_tokens_details":{"reasoning_tokens":4}}}',
+            "[DONE]",
+        ),
+        "so", [], "stop", (14, 6),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", WIRES)
+def test_the_forms_of_servers_are_read(name: str, socket: Path, double: ChatDouble) -> None:
+    items, text, arguments, reason, cost = WIRES[name]
+    double.script = lambda body: items
+    events, fault = once(socket, ask("x" * 30, tools=(TOOL,)))
+    assert fault is None and text_of(events) == text and end_of(events).reason == reason
+    calls = [call for event in events if isinstance(event, Delta) for call in event.tool_calls]
+    places = sorted({call.index for call in calls})
+    assert ["".join(one.arguments for one in calls if one.index == place) for place in places] == arguments
+    begun = [call for call in calls if call.name]
+    assert [call.name for call in begun] == ["look"] * len(arguments)
+    ids = {call.id for call in calls if call.id}
+    assert len(ids) == len(arguments) and all(len(one) >= 6 for one in ids)
+    used = usage_of(events)
+    assert used.completion_tokens == cost[1] and used.prompt_tokens == (cost[0] or used.prompt_tokens)
+
+
+def test_calls_that_are_named_alike_or_unreadably_get_ids_of_their_own(socket: Path, double: ChatDouble) -> None:
+    named = [
+        {**called(at, name="look", arguments=""), "id": "call_same" if at < 2 else "\x1b[2Jcall"} for at in range(3)
+    ]
+    double.script = lambda body: [piece(tool_calls=named), piece(end="tool_calls"), usage(9, 9), "[DONE]"]
+    events, fault = once(socket, ask(tools=(TOOL,)))
+    calls = [call for event in events if isinstance(event, Delta) for call in event.tool_calls]
+    assert fault is None and [call.index for call in calls] == [0, 1, 2] and calls[0].id == "call_same"
+    assert len({call.id for call in calls}) == 3 and all(call.id.isprintable() for call in calls)
+
+
+LIES: dict[str, tuple[list[Item], str]] = {
+    "says it called a tool": ([piece("a"), piece(end="tool_calls"), usage(9, 1), "[DONE]"], "engine_failed"),
+    "an end in the middle": ([piece("a", end="stop"), piece("b"), "[DONE]"], "engine_failed"),
+    "arguments that break off": (
+        [piece(tool_calls=[called(0, name="look", arguments='{"at": "se')]), piece(end="tool_calls"), "[DONE]"],
+        "engine_failed",
+    ),
+    "arguments that are a list": (
+        [piece(tool_calls=[called(0, name="look", arguments="[1]")]), piece(end="stop"), "[DONE]"], "engine_failed",
+    ),
+    "a call without a name": (
+        [piece(tool_calls=[called(0, arguments="{}")]), piece(end="tool_calls"), "[DONE]"], "engine_failed",
+    ),
+    "too many calls": (
+        [piece(tool_calls=[called(0, name="look") for _ in range(1025)]), piece(end="stop")], "engine_failed",
+    ),
+    "more pieces than tokens": ([b"".join(sse(json.dumps(piece("x")))) * 500, *whole("")], "engine_failed"),
+    "filtered": ([piece(end="content_filter"), "[DONE]"], "content_filter"),
+    "filtered after a piece": ([piece("a"), piece(end="content_filter"), usage(1, 1), "[DONE]"], "content_filter"),
+    "refused in an event": ([{"error": {"code": 400, "message": "too long"}}], "invalid_request"),
+    "a function call of old": ([piece(end="function_call"), "[DONE]"], "kills_hosts"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", LIES)
+def test_ends_that_lie_never_look_whole(name: str, socket: Path, double: ChatDouble) -> None:
+    items, code = LIES[name]
+    double.script = lambda body: items
+    events, fault = once(socket, ask(tools=(TOOL,)))
+    assert fault is not None and fault.code == code, fault
+    assert not any(isinstance(event, ChoiceEnded | Usage) for event in events)
+    assert len(double.bodies) == 1 + (code == "kills_hosts"), "what is the request's fault goes to no other server"
+
+
+def test_a_call_of_a_tool_where_none_was_offered_is_a_failure(socket: Path, double: ChatDouble) -> None:
+    double.script = lambda body: [piece(tool_calls=[called(0, name="rm")]), piece(end="stop"), "[DONE]"]
+    assert isinstance(once(socket, ask())[1], EngineFailed)
+
+
+def test_a_server_that_keeps_its_stream_open_holds_up_no_answer(socket: Path, double: ChatDouble) -> None:
+    double.script = lambda body: [*whole("abc"), 60.0]
+    began_s = time.monotonic()
+    events, fault = once(socket, ask())
+    assert fault is None and text_of(events) == "abc" and usage_of(events).completion_tokens == 3
+    assert time.monotonic() - began_s < 30
+
+
+def charged(socket: Path, request: GenerationRequest, *, leaves: bool = False) -> tuple[int, int]:
+    """Return the most that the prompt may cost, and what was charged in all."""
+    found = [0, 0]
+    budgets = LedgerBudgets(
+        a_ledger(SystemClock()), MemoryRecorder(), rules=[BudgetRule(kind="tokens", window="total", cap=CAP)]
+    )
+
+    async def work(service: ServingService) -> None:
+        stream = service.generate(request, ANYONE)
+        with contextlib.suppress(AshoreError):
+            async for event in stream:
+                if isinstance(event, Started):
+                    found[0] = event.prompt_tokens
+                if leaves and isinstance(event, Delta) and text_of([event]).endswith("!"):
+                    await stream.aclose()
+                    break
+        standing = budgets.standing(ANYONE, "chat")
+        assert standing is not None and standing.tokens is not None
+        found[1] = CAP - int(standing.tokens.left)
+
+    with_service(socket, work, Guards(budgets=budgets))
+    return found[0], found[1]
+
+
+def test_what_does_not_fit_costs_what_the_server_says(socket: Path, double: ChatDouble) -> None:
+    double.script = lambda body: [piece(end="stop"), usage(9, 50), "[DONE]"]
+    assert charged(socket, ask(tools=(TOOL,), tool_choice="required"))[1] == 59
+    double.script = lambda body: [piece("no JSON"), piece(end="stop"), usage(9, 50), "[DONE]"]
+    assert charged(socket, ask(grammar=Grammar(kind="json_object")))[1] == 59
+
+
+def test_what_is_cut_costs_what_its_bytes_and_its_limit_imply(socket: Path, double: ChatDouble) -> None:
+    double.script = lambda body: [piece("x" * 12_800 + "STOP"), *whole("")]
+    most, all_of_it = charged(socket, ask(stop=("STOP",)))
+    assert all_of_it == most + 101
+    double.script = lambda body: [b"".join(sse(json.dumps(piece("x")))) * 60, piece("!"), 60.0]
+    most, all_of_it = charged(socket, ask(max_tokens=40), leaves=True)
+    assert all_of_it == most + 40
+
+
+def test_words_of_a_server_reach_the_caller_alone_and_without_its_key(
+    double: ChatDouble, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    key, prompt = "sk-0123456789abcdef", "the plan is secret"
+    words = json.dumps({"error": {"message": f"Bearer {key} cannot say {prompt!r}"}}).encode()
+    seen: list[AshoreError] = []
+    caplog.set_level("INFO")
+    with chat_host(tmp_path, double.url, key=key) as path:
+        for status in (400, 401, 404, 422, 429, 500):
+            double.refuses = [(status, {}, words)] * 4
+            fault = once(path, ask(prompt))[1]
+            assert fault is not None
+            seen.append(fault)
+            double.refuses = []
+        for items in ([json.loads(words)], [{"error": {**json.loads(words)["error"], "code": 400}}]):
+            double.script = lambda body, items=items: items  # type: ignore[misc]
+            fault = once(path, ask(prompt))[1]
+            assert fault is not None
+            seen.append(fault)
+            double.script = echo
+        status_of = asyncio.run(_stats(path))
+    told = caplog.text + str(status_of) + "".join(fault.message for fault in seen)
+    assert prompt not in told and key not in told + "".join(fault.hint for fault in seen)
+    assert prompt in seen[0].hint and prompt not in seen[1].hint, "an account is the operator's matter"
+
+
+async def _stats(socket: Path) -> Any:
+    client = HostClient(socket)
+    await client.connect(10)
+    try:
+        return await client.stats()
+    finally:
+        await client.close()
+
+
+@pytest.mark.parametrize("num_requests", [200, pytest.param(1000, marks=pytest.mark.full)])
+def test_masked_requests_show_the_server_nothing(num_requests: int, socket: Path, double: ChatDouble) -> None:
+    """In every field that is sent on, also escaped, also in ids."""
+    masker = PrivacyMasker(Privacy(PrivacyPolicy(prompts={"*": "mask"}), secret=b"s" * 32), Metrics())
+    escaped = "".join(f"\\u{ord(one):04x}" for one in PHONE)
+    double.script = lambda body: [piece("{}"), piece(end="stop"), usage(99, 2), "[DONE]"]
+    tool = ToolSpec(
+        name="look", description=f"Calls {PHONE}", parameters=f'{{"type":"object","description":"{escaped}"}}'
+    )
+    places: list[dict[str, Any]] = [
+        {"messages": (Message(role="system", content=f"卡{CARD}"), Message(role="user", content=ID, name=PHONE))},
+        {"messages": (
+            Message(role="user", content="go"),
+            Message(role="assistant", content=PHONE, tool_calls=(
+                ToolCall(id=f"call {PHONE}", name="look", arguments=f'{{"at": "{escaped}", "{ID}": 1}}'),
+            )),
+            Message(role="tool", content=f"{{\"card\": \"{CARD}\"}}", tool_call_id=f"call {PHONE}"),
+        ), "tools": (tool,)},
+        {"stop": (PHONE, f"and {ID}")},
+        {"grammar": Grammar(kind="json_schema", text=f'{{"type":"object","description":"{escaped} {CARD}"}}')},
+    ]  # fmt: skip
+
+    async def work(service: ServingService) -> None:
+        async def one(number: int) -> None:
+            await answer(
+                service, ask(**{"messages": (Message(role="user", content=f"{ID} {number}"),), **places[number % 4]})
+            )
+
+        for batch in range(0, num_requests, 50):
+            await asyncio.gather(*map(one, range(batch, batch + 50)))
+
+    with_service(socket, work, Guards(masker=masker))
+    assert len(double.bodies) == num_requests
+    seen = json.dumps(double.bodies, ensure_ascii=False)
+    assert not any(value in seen for value in (ID, PHONE, CARD, CARD.replace(" ", "")))
+    assert all("_1]" in json.dumps(body) for body in double.bodies)

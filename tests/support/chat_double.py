@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import json
 import select
+import socket
+import struct
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
@@ -26,6 +28,8 @@ from ashore.kit.metrics import Metrics
 
 Item = dict[str, Any] | str | bytes | float
 """An event, or the text of one; bytes as they are; or seconds to wait."""
+RESET = b"reset"
+"""Item that breaks the connection off, as the kernel does for a process that was killed."""
 Script = Callable[[dict[str, Any]], Iterable[Item]]
 
 
@@ -123,6 +127,12 @@ def _handler(double: ChatDouble) -> type[BaseHTTPRequestHandler]:
                         double.aborted_at = time.monotonic()
                         return
                     continue
+                if item is RESET:
+                    self.wfile.flush()
+                    linger = struct.pack("ii", 1, 0)
+                    self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+                    self.connection.close()
+                    return
                 data = item if isinstance(item, bytes) else _event(item)
                 try:
                     self.wfile.write(data)

@@ -431,7 +431,9 @@ class FreshAnswers:
                         self._metrics.add("ashore_answers", 1, request.model, answer.ended.reason)
                 return usage
             except AshoreError as fault:
-                if not feed.told:
+                if answers[0].prompt_tokens is not None:  # its server said what it cost, and then it did not fit
+                    reservation.made(answers[0].prompt_tokens, answers[0].completion_tokens)
+                elif not feed.told:
                     reservation.made(0, 0)  # it failed here and gave nothing
                 has_grown = feed.num_tokens > before
                 seat.suspect(replica, fault)

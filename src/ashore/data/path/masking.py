@@ -331,12 +331,11 @@ def _mask_message(table: Table, message: Message) -> Message:
         reasoning = table.mask(reasoning)
     if name:
         name = table.mask(name)
-    calls = message.tool_calls
+    called, calls = table.mask(message.tool_call_id), message.tool_calls
     if calls:
-        calls = tuple(ToolCall(id=c.id, name=c.name, arguments=table.mask_json(c.arguments)) for c in calls)
-    if (content, reasoning, name, calls) == (message.content, message.reasoning, message.name, message.tool_calls):
-        return message
-    return replace(message, content=content, reasoning=reasoning, name=name, tool_calls=calls)
+        calls = tuple(ToolCall(id=table.mask(c.id), name=c.name, arguments=table.mask_json(c.arguments)) for c in calls)
+    masked = replace(message, content=content, reasoning=reasoning, name=name, tool_call_id=called, tool_calls=calls)
+    return message if masked == message else masked
 
 
 def _mask_tool(table: Table, tool: ToolSpec) -> ToolSpec:

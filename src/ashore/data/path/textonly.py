@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Final
 
+import msgspec
+
 from ashore.core.chat import LONGEST_TOKEN_BYTES
 from ashore.core.errors import EngineFailed, InvalidGrammar, InvalidSpec
 from ashore.core.ids import OrderId
@@ -21,6 +23,7 @@ from ashore.data.path.model import ChoiceEnded, Delta, GenerationRequest, ToolCa
 from ashore.data.path.orders import Prompt
 from ashore.data.path.ports import ServedText
 from ashore.data.releases.schemas import AnswerSchema
+from ashore.kit.decode import UNDECODABLE
 
 TURN_TOKENS: Final = 16
 """Tokens that a template puts around a message, at most, in the templates that are known."""
@@ -87,51 +90,71 @@ class SaidAnswer(Answer):
     def __init__(self, text: ServedText, request: GenerationRequest, prompt: Prompt) -> None:
         parser = text.answer_parser(stop=request.stop, tools=False, chat=True)
         super().__init__(0, text, parser, logprobs=False, one_call=request.one_call, cut_by=prompt.cut_by)
-        self._fits, self._whole = prompt.fits, ""
+        self._fits, self._whole = prompt.fits, list[str]()
         self._must_call = request.tool_choice not in ("auto", "none")
+        self._most_tokens = prompt.max_new_tokens
+        self._pieces = self._num_bytes = 0
+        self._arguments: dict[int, list[str]] = {}
 
     def take(self, events: Sequence[EngineEvent]) -> Delta | None:
-        """Add the pieces of events that came together. Each counts as a token until the server says how many."""
+        """Add the pieces of events that came together. Each counts as a token, and as what its bytes imply, until the
+        server says how many."""
         text = reasoning = ""
         calls: tuple[ToolCallDelta, ...] = ()
         for said in events:
             if not isinstance(said, Said):
                 break
             piece = self._parser.read(said.text)
-            self.completion_tokens += 1
+            self._pieces += 1
+            self._num_bytes += len(said.text.encode()) + len(said.reasoning.encode())
             self.reasoning_tokens += bool(said.reasoning or piece.reasoning)
             text, reasoning = text + piece.text, reasoning + said.reasoning + piece.reasoning
-            calls += tuple(
-                ToolCallDelta(index=call.index, id=call.id, name=call.name, arguments=call.arguments)
-                for call in said.calls
-                if call.index == 0 or not self._one_call
-            )
-            self._called_tool = self._called_tool or bool(calls)
+            for call in said.calls:
+                self._num_bytes += len(call.name.encode()) + len(call.arguments.encode())
+                if call.index == 0 or not self._one_call:
+                    self._arguments.setdefault(call.index, []).append(call.arguments)
+                    calls += (ToolCallDelta(index=call.index, id=call.id, name=call.name, arguments=call.arguments),)
             if piece.stopped:
                 self.ended = ChoiceEnded(choice=0, reason="stop", stop_string=piece.stop_string)
                 break
             if self._one_call and any(call.index > 0 for call in said.calls):
                 self.ended = ChoiceEnded(choice=0, reason="tool_calls")
                 break
+        fewest = -(-self._num_bytes // LONGEST_TOKEN_BYTES)
+        self.completion_tokens = min(max(self._pieces, fewest), self._most_tokens)
+        self._called_tool = bool(self._arguments)
         if self._fits is not None:
-            self._whole += text
+            self._whole.append(text)
         return self._delta(text, reasoning, calls, [])
 
     def finish(self, finished: Finished) -> Delta | None:
         """End the choice with what the server says that it cost, which its host has bounded.
 
         Raises:
-            EngineFailed: the answer is not the JSON that was asked for, or calls no tool although one was required.
+            EngineFailed: the answer is not the JSON that was asked for, calls no tool although one was required, or
+                calls one with something else than a JSON object.
         """
         last = super().finish(finished)
         self.prompt_tokens, self.completion_tokens = finished.prompt_tokens, finished.completion_tokens
         self.reasoning_tokens = min(self.reasoning_tokens, self.completion_tokens)
-        if finished.reason == "stop" and not self._called_tool:
-            if self._must_call:
-                raise EngineFailed("a tool was required, and the server called none", hint="send it again")
-            if self._fits is not None and not self._fits(self._whole + (last.text if last is not None else "")):
-                raise EngineFailed(
-                    "the server was asked for JSON of a schema, and answered with something else",
-                    hint="send it again, or use a model whose grammar ashore holds",
-                )
+        if finished.reason == "stop":
+            self._check_whole("" if last is None else last.text)
         return last
+
+    def _check_whole(self, last: str) -> None:
+        for pieces in self._arguments.values():
+            try:
+                msgspec.json.decode("".join(pieces) or "{}", type=dict[str, object])
+            except UNDECODABLE as error:
+                raise EngineFailed(
+                    "the server called a tool with arguments that are no JSON object", hint="send it again"
+                ) from error
+        if self._called_tool:
+            return
+        if self._must_call:
+            raise EngineFailed("a tool was required, and the server called none", hint="send it again")
+        if self._fits is not None and not self._fits("".join((*self._whole, last))):
+            raise EngineFailed(
+                "the server was asked for JSON of a schema, and answered with something else",
+                hint="send it again, or use a model whose grammar ashore holds",
+            )

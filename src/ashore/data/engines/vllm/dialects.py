@@ -9,6 +9,9 @@ from typing import Any, Final
 from ashore.core.errors import UnsupportedByEngine
 from ashore.data.engines.model import Feature, Grammar, Said, TokenLogprob
 
+MOST_WORDS_CHARS: Final = 500
+"""Most characters of a server's words that an error repeats."""
+
 Row = tuple[int, float | None, tuple[TokenLogprob, ...]]
 """A token, its log-probability, and the best ones in its place."""
 
@@ -26,6 +29,8 @@ class Piece:
     """Prompt tokens that its prefix cache had; None: not said here."""
     error: str = ""
     """Why the server ends the stream."""
+    is_refusal: bool = False
+    """Whether the order is at fault."""
     said: Said | None = None
     """What was said, of a server that takes text."""
     counts: tuple[int, int] | None = None

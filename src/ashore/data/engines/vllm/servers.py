@@ -12,7 +12,7 @@ import contextlib
 import itertools
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
 import httpx
@@ -46,7 +46,17 @@ from ashore.data.engines.vllm.dialects import Dialect
 from ashore.data.engines.vllm.pool import Backend, Pool
 from ashore.data.engines.vllm.reach import FleetServers, Reach, is_outside
 from ashore.data.engines.vllm.spoken import DIALECTS
-from ashore.data.engines.vllm.talk import PROBE_TIMEOUT_S, Elsewhere, Live, Talk, Who, check, events, translated
+from ashore.data.engines.vllm.talk import (
+    PROBE_TIMEOUT_S,
+    Elsewhere,
+    Live,
+    Talk,
+    Who,
+    check,
+    events,
+    failed_by,
+    translated,
+)
 from ashore.kit.decode import UNDECODABLE
 
 _log = logging.getLogger(__name__)
@@ -63,7 +73,11 @@ PATIENCE_S: Final = 30.0
 MOST_ATTEMPTS: Final = 4
 MOST_DEATHS: Final = 2
 """Limit of servers that may fail on one order, which may be the cause."""
-MOST_WORDS_CHARS: Final = 500
+END_S: Final = 5.0
+"""How long the end of a stream, and what its answer cost, may come after the reason of its end."""
+DONE_S: Final = 0.2
+"""How long its end may come after its last event. Reading on to it keeps the connection for the next order."""
+MOST_REASON_CHARS: Final = 40
 BUSY_S: Final = 0.2
 """Pause before an order that a server refused for lack of room is sent again."""
 
@@ -122,7 +136,9 @@ class Servers:
         for one, server in zip(self.pool.backends, listed, strict=True):
             if one not in self._talks:
                 self._talks[one] = Talk(
-                    who=Who(self.dialect.title, server.url), client=self._reach.client(server), heard_s=time.monotonic()
+                    who=Who(self.dialect.title, server.url, self.dialect.takes_text),
+                    client=self._reach.client(server),
+                    heard_s=time.monotonic(),
                 )
                 one.is_outside = is_outside(server)
         self._changed.set()
@@ -467,46 +483,52 @@ class Servers:
         if isinstance(order, GenerateOrder) and not order.ignore_eos:
             stops = frozenset(order.stop_token_ids)
         ended, stop_token_id, cached_tokens = "", None, None
-        async with contextlib.aclosing(events(talk.who, answer)) as found:
-            async for data in found:
-                talk.heard_s = time.monotonic()
-                if data == DONE:
-                    continue  # a stream ends after it; reading on to its end closes what httpx opened
-                piece = read(data)
-                if piece.error:
-                    words = piece.error[:MOST_WORDS_CHARS]
-                    raise Elsewhere(EngineFailed(f"{talk.who} ended the stream: {words}"))
-                begins = live.made == before and bool(piece.rows or piece.said)
-                if piece.counts is not None:
-                    live.prompt_tokens, live.said = piece.counts
-                if piece.cached_tokens is not None and not before:
-                    live.cached_tokens = cached_tokens = min(max(0, piece.cached_tokens), live.prompt_tokens)
-                if ended and (piece.rows or piece.said):
-                    break  # it runs on past its end
-                stop = next((at for at, row in enumerate(piece.rows) if row[0] in stops), None)
-                if stop is not None:
-                    ended, stop_token_id = "stop", piece.rows[stop][0]
-                    del piece.rows[stop:]
-                elif piece.ended and not ended:
-                    ended, stop_token_id = piece.ended, piece.stop_token_id
-                if begins:
-                    live.turn.begin_at(one)
-                if piece.said is not None:
-                    self._tell(piece.said)
-                room = order.max_new_tokens - (live.made - before)
-                for token_id, logprob, top in piece.rows[:room]:
-                    live.ids.append(token_id)
-                    self._tell(Token(order.order_id, token_id, logprob, top))
-                if (live.made > before or ended) and (one.failures or one.state != "ready"):
-                    was = one.state
-                    if self.pool.answered(one):
-                        self._tell_change(one, was)
-                if len(piece.rows) > room:
-                    _log.warning("order %s: %s sends more tokens than were asked for", order.order_id, one.url)
-                    ended, stop_token_id = "length", None
-                    break
+        now_s, alarm = asyncio.get_running_loop().time, asyncio.timeout(None)
+        with _passing(alarm):
+            async with alarm, contextlib.aclosing(events(talk.who, answer)) as found:
+                async for data in found:
+                    talk.heard_s = time.monotonic()
+                    if data == DONE:
+                        alarm.reschedule(now_s() + DONE_S)
+                        continue  # a stream ends after it; reading on to its end closes what httpx opened
+                    piece = read(data)
+                    if piece.error:
+                        raise failed_by(talk.who, piece, answer)
+                    begins = live.made == before and bool(piece.rows or piece.said)
+                    if piece.counts is not None:
+                        live.prompt_tokens, live.said = piece.counts
+                    if piece.cached_tokens is not None and not before:
+                        live.cached_tokens = cached_tokens = min(max(0, piece.cached_tokens), live.prompt_tokens)
+                    if ended and piece.rows:
+                        break  # it runs on past its end
+                    if ended and piece.said is not None:
+                        ended = ""  # a reason before the last piece is not that of its end
+                        alarm.reschedule(None)
+                    stop = next((at for at, row in enumerate(piece.rows) if row[0] in stops), None)
+                    if stop is not None:
+                        ended, stop_token_id = "stop", piece.rows[stop][0]
+                        del piece.rows[stop:]
+                    elif piece.ended and not ended:
+                        ended, stop_token_id = piece.ended, piece.stop_token_id
+                        alarm.reschedule(now_s() + END_S)
+                    if begins:
+                        live.turn.begin_at(one)
+                    if piece.said is not None:
+                        self._tell(piece.said)
+                    room = order.max_new_tokens - (live.made - before)
+                    for token_id, logprob, top in piece.rows[:room]:
+                        live.ids.append(token_id)
+                        self._tell(Token(order.order_id, token_id, logprob, top))
+                    if (live.made > before or ended) and (one.failures or one.state != "ready"):
+                        was = one.state
+                        if self.pool.answered(one):
+                            self._tell_change(one, was)
+                    if len(piece.rows) > room:
+                        _log.warning("order %s: %s sends more tokens than were asked for", order.order_id, one.url)
+                        ended, stop_token_id = "length", None
+                        break
         if ended not in ("stop", "length"):
-            what = f"ended with {ended!r}" if ended else "ended before the answer did"
+            what = f"ended with {ended[:MOST_REASON_CHARS]!r}" if ended else "ended before the answer did"
             raise Elsewhere(EngineFailed(f"the stream of {one.url} {what}", hint="see the log of that server"))
         if cached_tokens is not None and not before:
             self.pool.ended(one, live.turn, cached_tokens)
@@ -550,6 +572,16 @@ class Servers:
         for talk in self._talks.values():
             await talk.client.aclose()
         await asyncio.get_running_loop().shutdown_asyncgens()
+
+
+@contextlib.contextmanager
+def _passing(alarm: asyncio.Timeout) -> Iterator[None]:
+    """Let the end of a timeout pass: what it waited for is left out."""
+    try:
+        yield
+    except TimeoutError:
+        if not alarm.expired():
+            raise
 
 
 def _can_go_on(live: Live, talk: Talk) -> bool:

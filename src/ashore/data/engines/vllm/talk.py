@@ -10,11 +10,19 @@ from typing import Any, Final, NamedTuple
 
 import httpx
 
-from ashore.core.errors import AshoreError, EngineFailed, PermissionDenied, SourceUnreachable
+from ashore.core.errors import (
+    AshoreError,
+    EngineFailed,
+    InvalidRequest,
+    PermissionDenied,
+    RemoteRefused,
+    SourceUnreachable,
+)
 from ashore.core.serversent import ServerSent
 from ashore.data.engines.affinity import Turn
 from ashore.data.engines.model import Order
 from ashore.data.engines.vllm import wire
+from ashore.data.engines.vllm.dialects import MOST_WORDS_CHARS, Piece
 from ashore.kit.decode import UNDECODABLE
 
 MOST_ERROR_BYTES: Final = 64 << 10
@@ -33,6 +41,8 @@ class Who(NamedTuple):
 
     title: str
     url: str
+    takes_text: bool = False
+    """Whether it is sent prompts in words: what it says of an order may repeat them, so no log and no list gets it."""
 
     def __str__(self) -> str:
         return f"{self.title} at {self.url}"
@@ -132,7 +142,7 @@ async def check(who: Who, answer: httpx.Response) -> None:
             words += piece
             if len(words) >= MOST_ERROR_BYTES:
                 break
-    raise _verdict(who, answer.status_code, words[:MOST_ERROR_BYTES].decode("utf-8", "replace"), answer.headers)
+    raise _verdict(who, answer, words[:MOST_ERROR_BYTES].decode("utf-8", "replace"))
 
 
 async def _read(who: Who, answer: httpx.Response, most: int) -> bytes:
@@ -168,14 +178,33 @@ async def events(who: Who, answer: httpx.Response) -> AsyncGenerator[bytes]:
                 yield data
 
 
-def _verdict(who: Who, status: int, words: str, headers: httpx.Headers) -> Exception:
+def _verdict(who: Who, answer: httpx.Response, words: str) -> Exception:
     """Return the meaning of an error answer: the order's own fault, or the server's."""
-    told = headers.get("retry-after", "")
+    status, told = answer.status_code, answer.headers.get("retry-after", "")
     pause_s = min(float(told), MOST_PAUSE_S) if told.isascii() and told.isdigit() else 1.0
-    error = wire.error_for(who.title, who.url, status, words, retry_after_s=pause_s)
+    is_quiet = who.takes_text and answer.request.method == "POST"
+    error = wire.error_for(who.title, who.url, status, "" if is_quiet else words, retry_after_s=pause_s)
+    if is_quiet and not isinstance(error, RemoteRefused):
+        error.hint = _said(words, answer)
     if status in (429, 503):
         return Elsewhere(error, taken=False, busy=status == 429)
     return Elsewhere(error) if status >= 500 or status == 408 else error
+
+
+def failed_by(who: Who, piece: Piece, answer: httpx.Response) -> Exception:
+    """Return the meaning of an event that ends a stream: the order's own fault, or the server's."""
+    what = f"{who} ended the stream"
+    if piece.is_refusal:
+        return InvalidRequest(f"{who.title} refused the request", hint=_said(piece.error, answer))
+    if who.takes_text:
+        return Elsewhere(EngineFailed(what, hint=_said(piece.error, answer)))
+    return Elsewhere(EngineFailed(f"{what}: {piece.error[:MOST_WORDS_CHARS]}"))
+
+
+def _said(words: str, answer: httpx.Response) -> str:
+    """Return a server's words for the caller of an order alone, without the key that it was called with."""
+    key = answer.request.headers.get("authorization", "").removeprefix("Bearer ")
+    return f"it says: {(words.replace(key, '[key]') if key else words)[:MOST_WORDS_CHARS]}"
 
 
 @contextlib.asynccontextmanager

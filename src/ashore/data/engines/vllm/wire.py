@@ -208,7 +208,7 @@ def score_rows(choice: Choice, ids: list[int], top: int) -> list[tuple[TokenLogp
 
 def error_for(title: str, url: str, status: int, words: str, *, retry_after_s: float = 1.0) -> AshoreError:
     """Return our error for an answer of a server of a kind (`title`). A refused key is for the operator to mend."""
-    said = f"returned status {status}: {words[:500]}"
+    said = f"returned status {status}" + (f": {words[:500]}" if words else "")
     text = f"{title} at {url} {said}"
     if status in (401, 402, 403):
         hint = (
