@@ -1,0 +1,11 @@
+"""Tools of other servers for agents: one address for each, behind keys, roles, approval, masking, budgets and audit.
+
+Owns: the wire towards clients and servers, what was approved, the bounds of a call. Refuses to own: who approves
+(`control/mcp`), the HTTP route (`data/http/mcp.py`).
+"""
+
+from ashore.data.mcp.gateway import CALL, Caller, Gateway
+from ashore.data.mcp.pins import Pin, State, Tool, digest_of, load_pins, remove_pins, save_pin, state_of
+from ashore.data.mcp.section import McpSection, McpServer
+from ashore.data.mcp.upstream import OwnLoop, Upstream
+from ashore.data.mcp.wire import Reply, Tools, UnknownTool, answer
