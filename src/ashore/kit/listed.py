@@ -42,6 +42,13 @@ LISTED: Final = (
     Listed("data.tracing", data="data.tracing.worker", section="otel"),
     Listed("control.feedback", data="data.feedback.room", section="learning"),
     Listed("data.authority.budgets", data="data.authority.budgets.worker"),
+    Listed(
+        "control.mcp",
+        noun="mcp",
+        section="mcp",
+        data="data.mcp.room",
+        summary="Approve tools of other servers, which agents reach through this one.",
+    ),
     Listed("control.directory", section="directory"),
     Listed("control.scim", section="scim"),
     Listed("control.sessions", section="console"),

@@ -357,6 +357,7 @@ def _outside(scope: KeyScope, action: str, resource: str) -> str:
     if not _in_scope(scope.actions, action):
         return f"the key allows only the actions {', '.join(scope.actions)}"
     kind, _, name = resource.partition("/")
-    if scope.models and kind in ("model", "alias") and not _in_scope(scope.models, name):
+    name = f"mcp/{name}" if kind == "tool" else name
+    if scope.models and kind in ("model", "alias", "tool") and not _in_scope(scope.models, name):
         return f"the key allows only the models {', '.join(scope.models)}"
     return ""

@@ -21,8 +21,8 @@ class SqlNames:
 
     def has(self, noun: Noun, name: str) -> bool:
         if noun == "model":
-            known = self._models()
-            return name in known or name.rpartition(":")[0] in known  # an adapter of it
+            known = self._models()  # beside them adapters, and servers of tools, as budgets and policies name those
+            return name in known or name.rpartition(":")[0] in known or name.startswith("mcp/")
         with self._database.read() as connection:
             match noun:
                 case "tenant":

@@ -29,6 +29,7 @@ _RESERVED: Final = frozenset({"system", "internal", "nobody", "everyone", "anony
 _RESERVED_BEGINNINGS: Final = ("first-key", "os:")
 RESOURCE_KINDS: Final = (
     "alias", "budget", "dataset", "drill", FIRST_ADMINISTRATORS, "group", "key", "model", "release", "role", "tenant",
+    "tool",
 )  # fmt: skip
 """Before the slash in what ashore asks about. Users, service accounts, jobs and stored files are below their tenant."""
 WHOLE: Final = ("policy", "server")

@@ -28,7 +28,7 @@ async def mcp(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
     if gateway is None:
         raise UnknownRoute(f"no such path: {exchange.path[:100]!r}", hint="start the server with `ashore up`")
     origin = exchange.headers.get(b"origin", b"").decode("latin-1")
-    if origin and origin not in gateway.origins and not names_this_machine(split_url(origin).netloc or "-"):
+    if origin and origin not in gateway.section.origins and not names_this_machine(split_url(origin).netloc or "-"):
         raise PermissionDenied(
             f"pages of {origin[:100]!r} may not call tools", hint="add the site to origins of [mcp], if it is yours"
         )
@@ -37,7 +37,7 @@ async def mcp(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
     app.serving.reception.check_pressure(principal)
     caller = Caller(principal=principal, request_id=exchange.request_id, origin=exchange.origin, serving=app.serving)
     tools = gateway.at(name, caller)
-    body = await exchange.body(replace(app.limits, max_body_bytes=tools.argument_bytes + ENVELOPE_BYTES))
+    body = await exchange.body(replace(app.limits, max_body_bytes=tools.server.argument_bytes + ENVELOPE_BYTES))
     exchange.watch()
     server = {"name": f"ashore/{name}", "version": ashore.__version__}
     reply = await answer(body, exchange.headers, tools, server=server)

@@ -6,6 +6,7 @@ from ashore.data.http import heads, jobs, operate
 from ashore.data.http.anthropic import handlers as anthropic
 from ashore.data.http.anthropic.types import CountOut, CountRequest, MessageOut, MessagesRequest
 from ashore.data.http.jobs import JobList, JobOut
+from ashore.data.http.mcp import mcp
 from ashore.data.http.ollama import handlers as ollama
 from ashore.data.http.ollama.types import (
     OllamaChatRequest,
@@ -269,6 +270,10 @@ DATA_ROUTES: tuple[Route, ...] = (
         method="POST", path="/api/embeddings", guard="key", handler=ollama.embeddings, tag="Ollama", errors="ollama",
         operation="ollama_embeddings", summary="Create the embedding of a text", request=OllamaEmbeddingsRequest,
         response=OllamaEmbedding,
+    ),
+    Route(
+        method="POST", path="/mcp/{server}", guard="key", handler=mcp, tag="Tools", operation="call_tools",
+        summary="List and call the tools of a server, by the Model Context Protocol",
     ),
     Route(
         method="GET", path="/tokenizer_info", guard="key", handler=tokens.tokenizer_info, tag="vLLM",

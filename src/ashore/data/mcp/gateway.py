@@ -26,7 +26,7 @@ from ashore.data.guard import Guard, GuardList
 from ashore.data.mcp.masks import Masking
 from ashore.data.mcp.pins import Pin, Tool, state_of
 from ashore.data.mcp.section import McpSection, McpServer
-from ashore.data.mcp.upstream import OwnLoop, Upstream
+from ashore.data.mcp.upstream import Upstream
 from ashore.data.mcp.wire import UnknownTool
 from ashore.data.path import CountingAuditor, ServingService, Unlimited
 from ashore.data.privacy import Privacy
@@ -45,19 +45,6 @@ MOST_NOTED: Final = 4_096
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Means:
-    """What a gateway works with."""
-
-    authority: Authority
-    privacy: Privacy
-    guard: Guard
-    metrics: Metrics
-    recorder: Recorder
-    budgets: LedgerBudgets | Unlimited = field(default_factory=Unlimited)
-    auditor: AuditLog | CountingAuditor = field(default_factory=CountingAuditor)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Caller:
     """Who calls, and how the request came."""
 
@@ -67,47 +54,41 @@ class Caller:
     serving: ServingService
 
 
+@dataclass(kw_only=True)
 class Gateway:
-    """The servers of one process. Lives on one event loop; `take_pins` may be called from any thread."""
+    """The servers of one process. Lives on one event loop; `pins` may be replaced from any thread."""
 
-    def __init__(self, means: Means) -> None:
-        self._means = means
-        self._section, self._allow = McpSection(), tuple[Allowed, ...]()
-        self._pins: Mapping[str, Mapping[str, Pin]] = {}
-        self._loop: OwnLoop | None = None
-        self._upstreams: dict[str, Upstream] = {}
-        self._seen: dict[str, tuple[float, Mapping[str, Tool]]] = {}
-        """What each server listed last, and until when that counts."""
-        self._reading: dict[str, asyncio.Task[Mapping[str, Tool]]] = {}
-        self._running: Counter[tuple[str, str]] = Counter()
-        """Calls at this moment by server and tenant; under an empty tenant, all of a server."""
-        self._noted: set[tuple[str, str, str]] = set()
-
-    @property
-    def origins(self) -> Sequence[str]:
-        """Sites whose pages may call."""
-        return self._section.origins
-
-    def take_pins(self, pins: Mapping[str, Mapping[str, Pin]]) -> None:
-        """Go by these approvals from now on."""
-        self._pins = pins
+    authority: Authority
+    privacy: Privacy
+    guard: Guard
+    metrics: Metrics
+    recorder: Recorder
+    budgets: LedgerBudgets | Unlimited = field(default_factory=Unlimited)
+    auditor: AuditLog | CountingAuditor = field(default_factory=CountingAuditor)
+    pins: Mapping[str, Mapping[str, Pin]] = field(default_factory=dict)
+    """The approved tools, by server and name."""
+    section: McpSection = field(default_factory=McpSection)
+    _allow: Sequence[Allowed] = ()
+    _upstreams: dict[McpServer, Upstream] = field(default_factory=dict)
+    _seen: dict[McpServer, tuple[float, Mapping[str, Tool]]] = field(default_factory=dict)
+    """What each server listed last, and until when that counts."""
+    _reading: dict[McpServer, asyncio.Task[Mapping[str, Tool]]] = field(default_factory=dict)
+    _running: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """Calls at this moment by server and tenant; under an empty tenant, all of a server."""
+    _noted: set[tuple[str, str, str]] = field(default_factory=set)
 
     async def take(self, section: McpSection, allow: Sequence[Allowed]) -> None:
-        """Go by a section of ashore.toml; connections to a server that changed are closed."""
-        same = {
-            one.name: one for one in section.servers if one in self._section.servers and tuple(allow) == self._allow
-        }
-        for name in [name for name in self._upstreams if name not in same]:
-            self._seen.pop(name, None)
-            assert self._loop is not None
-            await self._loop.run(self._upstreams.pop(name).close())
-        self._section, self._allow = section, tuple(allow)
+        """Go by a section of ashore.toml. Connections to a server that changed are closed, and its calls fail."""
+        old = [one for one in self.section.servers if one not in section.servers or allow != self._allow]
+        self.section, self._allow = section, allow
+        for server in old:
+            self._seen.pop(server, None)
+            if upstream := self._upstreams.pop(server, None):
+                await upstream.close()
 
     async def close(self) -> None:
         """End every connection."""
         await self.take(McpSection(), ())
-        if self._loop is not None:
-            self._loop.close()
 
     def at(self, name: str, caller: Caller) -> ServerTools:
         """Return the tools of a server for a caller.
@@ -115,9 +96,9 @@ class Gateway:
         Raises:
             UnknownRoute: there is no such server for this caller, who may call nothing of it.
         """
-        server = next((one for one in self._section.servers if one.name == name), None)
+        server = next((one for one in self.section.servers if one.name == name), None)
         tools = None if server is None else ServerTools(self, server, caller)
-        if tools is None or not any(map(tools.may, self._pins.get(name, ()))):
+        if tools is None or not any(map(tools.may, tools.pins)):
             raise UnknownRoute(
                 f"no such path: {'/mcp/' + name[:80]!r}", hint="ask an administrator for the right mcp:call"
             )
@@ -129,41 +110,41 @@ class Gateway:
         Raises:
             AshoreError: it does not answer.
         """
-        until_s, found = self._seen.get(server.name, (0.0, {}))
+        until_s, found = self._seen.get(server, (0.0, {}))
         if time.monotonic() < until_s:
             return found
-        task = self._reading.get(server.name)
+        task = self._reading.get(server)
         if task is None:
-            task = self._reading[server.name] = asyncio.create_task(self._read(server))
-            task.add_done_callback(lambda _: self._reading.pop(server.name, None))
+            task = self._reading[server] = asyncio.create_task(self._read(server))
+            task.add_done_callback(lambda one: one.cancelled() or one.exception())  # who waited may be gone
         return await asyncio.shield(task)
 
     async def _read(self, server: McpServer) -> Mapping[str, Tool]:
-        upstream, loop = await self.upstream(server)
-        found = await loop.run(upstream.tools())
-        for name, pin in self._pins.get(server.name, {}).items():
+        began_s = time.monotonic()
+        try:
+            found = await self.upstream(server).tools()
+        finally:
+            self._reading.pop(server, None)
+        for name, pin in self.pins.get(server.name, {}).items():
             if state_of(pin.tool, found.get(name)) in ("changed", "unusable"):
-                self._note(server, name, pin.tool.digest, found[name].digest)
-        self._seen[server.name] = (time.monotonic() + FRESH_S, found)
+                self._note(f"{server.name}/{name}", pin.tool.digest, found[name].digest)
+        self._seen[server] = (began_s + FRESH_S, found)
         return found
 
-    async def upstream(self, server: McpServer) -> tuple[Upstream, OwnLoop]:
-        """Return the connections of a server, and the loop that they live on."""
-        self._loop = self._loop or OwnLoop()
-        if server.name not in self._upstreams:
-            self._upstreams[server.name] = await self._loop.run(_made(server, self._allow))
-        return self._upstreams[server.name], self._loop
+    def upstream(self, server: McpServer) -> Upstream:
+        """Return the connections of a server."""
+        if server not in self._upstreams:
+            self._upstreams[server] = Upstream(server, self._allow)
+        return self._upstreams[server]
 
-    def _note(self, server: McpServer, name: str, approved: str, now: str) -> None:
+    def _note(self, tool: str, approved: str, now: str) -> None:
         """Record, once for each definition, that a server changed an approved tool."""
-        if (server.name, name, now) in self._noted or len(self._noted) >= MOST_NOTED:
+        if (tool, approved, now) in self._noted or len(self._noted) >= MOST_NOTED:
             return
-        self._noted.add((server.name, name, now))
-        log.warning("the tool %s/%s is not as it was approved, and is withheld: `ashore mcp check`", server.name, name)
+        self._noted.add((tool, approved, now))
+        log.warning("the tool %s is not as it was approved, and is withheld: `ashore mcp check`", tool)
         detail: dict[str, str | int] = {"approved": approved, "now": now}
-        self._means.recorder.record(
-            Act(action="mcp:change", actor="system", resource=f"tool/{server.name}/{name}", detail=detail)
-        )
+        self.recorder.record(Act(action="mcp:change", actor="system", resource=f"tool/{tool}", detail=detail))
 
     @contextmanager
     def slot(self, server: McpServer, tenant: str) -> Iterator[None]:
@@ -186,64 +167,48 @@ class Gateway:
             self._running.subtract((whole, own))
             self._running += Counter()  # leaves out what is 0
 
-    @property
-    def means(self) -> Means:
-        return self._means
-
-    def pins_of(self, server: str) -> Mapping[str, Pin]:
-        """Return the approved tools of a server."""
-        return self._pins.get(server, {})
-
-
-async def _made(server: McpServer, allow: Sequence[Allowed]) -> Upstream:
-    return Upstream(server, allow)
-
 
 class ServerTools:
     """The tools of one server for one caller: the `Tools` of `wire.py`."""
 
     def __init__(self, gateway: Gateway, server: McpServer, caller: Caller) -> None:
-        self._gateway, self._server, self._caller = gateway, server, caller
-        self._means = gateway.means
-
-    @property
-    def argument_bytes(self) -> int:
-        """Longest arguments of a call."""
-        return self._server.argument_bytes
+        self._gateway, self._caller = gateway, caller
+        self.server: Final = server
+        self.pins: Final = gateway.pins.get(server.name, {})
+        """Its approved tools, by name."""
 
     def may(self, name: str) -> bool:
         """Return whether the caller may call a tool of this name."""
-        return self._means.authority.decide(self._caller.principal, CALL, self._resource(name)).allowed
+        return self._gateway.authority.decide(self._caller.principal, CALL, self._resource(name)).allowed
 
     def _resource(self, name: str) -> str:
-        return f"tool/{self._server.name}/{name}"
+        return f"tool/{self.server.name}/{name}"
 
     async def list(self) -> Sequence[Mapping[str, Any]]:
-        pins = self._gateway.pins_of(self._server.name)
         try:
-            listed = await self._gateway.listed(self._server)
+            listed = await self._gateway.listed(self.server)
         except AshoreError as fault:  # the approved texts are known without the server; a call says what is wrong
             log.info("%s", fault.in_one_line)
-            listed = {name: pin.tool for name, pin in pins.items()}
+            listed = {name: pin.tool for name, pin in self.pins.items()}
         return [
             pin.tool.definition
-            for name, pin in sorted(pins.items())
+            for name, pin in sorted(self.pins.items())
             if self.may(name) and state_of(pin.tool, listed.get(name)) == "approved"
         ]
 
     async def call(self, name: str, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
-        means, caller, began_s = self._means, self._caller, time.perf_counter()
-        means.auditor.check()
-        pin = self._gateway.pins_of(self._server.name).get(name)
+        gateway, caller, began_s = self._gateway, self._caller, time.perf_counter()
+        gateway.auditor.check()
+        pin = self.pins.get(name)
         detail: dict[str, str | int] = {}
         try:
             if pin is None or not self.may(name):
                 raise UnknownTool(name)
-            with self._gateway.slot(self._server, caller.principal.tenant):
-                alias = f"mcp/{self._server.name}"
-                reserved = await means.budgets.reserve(caller.principal, alias, 0, request_id=caller.request_id)
+            with gateway.slot(self.server, caller.principal.tenant):
+                alias = f"mcp/{self.server.name}"
+                reserved = await gateway.budgets.reserve(caller.principal, alias, 0, request_id=caller.request_id)
                 try:
-                    if state_of(pin.tool, (await self._gateway.listed(self._server)).get(name)) != "approved":
+                    if state_of(pin.tool, (await gateway.listed(self.server)).get(name)) != "approved":
                         raise UnknownTool(name)
                     result = await self._carry_out(name, arguments, alias, detail)
                 finally:
@@ -264,34 +229,33 @@ class ServerTools:
         self, name: str, arguments: Mapping[str, Any], alias: str, detail: dict[str, str | int]
     ) -> Mapping[str, Any]:
         """Mask, call, and mask what comes back. Notes sizes and digests in `detail`."""
-        means, caller = self._means, self._caller
+        gateway, caller = self._gateway, self._caller
         principal, at_length = caller.principal, caller.serving.at_length
         masking = Masking(
-            means.privacy, means.guard, tenant=principal.tenant, principal=principal.id, alias=alias,
+            gateway.privacy, gateway.guard, tenant=principal.tenant, principal=principal.id, alias=alias,
             count=self._count, word=self._count_word,
         )  # fmt: skip
         sent = msgspec.json.encode(arguments)
-        detail |= {"arguments": means.auditor.digest(sent), "argument_bytes": len(sent)}
+        detail |= {"arguments": gateway.auditor.digest(sent), "argument_bytes": len(sent)}
         masked = await at_length(len(sent), partial(masking.outward, arguments), principal)
-        upstream, loop = await self._gateway.upstream(self._server)
         who = "\x1f".join((principal.tenant, principal.id, principal.key_id))
-        raw = await loop.run(upstream.call(who, name, masked))
+        raw = await gateway.upstream(self.server).call(who, name, masked)
         got = bytes(raw)
-        detail |= {"result": means.auditor.digest(got), "result_bytes": len(got)}
+        detail |= {"result": gateway.auditor.digest(got), "result_bytes": len(got)}
         now = caller.serving.reception.current(principal)
-        if not means.authority.decide(now, CALL, self._resource(name)).allowed:
+        if not gateway.authority.decide(now, CALL, self._resource(name)).allowed:
             raise PermissionDenied("the right to this tool was withdrawn during the call", action=CALL)
-        return await at_length(len(got), partial(masking.inward, self._server.name, raw), principal)
+        return await at_length(len(got), partial(masking.inward, self.server.name, raw), principal)
 
     def _record(
         self, name: str, outcome: ActOutcome, reason: str, detail: dict[str, str | int], began_s: float
     ) -> None:
-        means, caller, took_s = self._means, self._caller, time.perf_counter() - began_s
+        gateway, caller, took_s = self._gateway, self._caller, time.perf_counter() - began_s
         detail |= {"ms": int(took_s * 1e3)}
-        means.metrics.add("ashore_mcp_calls", 1, self._server.name, outcome)
-        means.metrics.observe("ashore_mcp_seconds", took_s, self._server.name)
+        gateway.metrics.add("ashore_mcp_calls", 1, self.server.name, outcome)
+        gateway.metrics.observe("ashore_mcp_seconds", took_s, self.server.name)
         shown = name if len(name) <= 64 and name.isprintable() and name.isascii() else ascii(name[:64])
-        means.recorder.record(
+        gateway.recorder.record(
             Act(
                 action=CALL, actor=caller.principal.id, tenant=caller.principal.tenant, resource=self._resource(shown),
                 outcome=outcome, reason=reason, origin=caller.origin, request_id=caller.request_id, detail=detail,
@@ -300,7 +264,7 @@ class ServerTools:
 
     def _count(self, counts: Mapping[tuple[str, str], int], where: str) -> None:
         for (kind, action), number in counts.items():
-            self._means.metrics.add("ashore_masked_entities", number, kind, action, where)
+            self._gateway.metrics.add("ashore_masked_entities", number, kind, action, where)
 
     def _count_word(self, one: GuardList, where: str) -> None:
-        self._means.metrics.add("ashore_guard_words", 1, one.name, one.do, where)
+        self._gateway.metrics.add("ashore_guard_words", 1, one.name, one.do, where)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import msgspec
 
 from ashore.core.visible import first_hidden
-from ashore.kit.state import bump, execute
+from ashore.kit.state import bump, execute, upsert
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -123,19 +123,12 @@ def load_pins(connection: Connection) -> dict[str, dict[str, Pin]]:
 
 def save_pin(connection: Connection, pin: Pin) -> None:
     """Approve a tool as it is. Takes effect in every process within a second. Needs a writing transaction."""
-    execute(
-        connection,
-        "INSERT INTO mcp_tool (server, name, digest, definition, approved_by, approved_s) "
-        "VALUES (:server, :name, :digest, :definition, :who, :now_s) ON CONFLICT (server, name) DO UPDATE SET "
-        "digest = excluded.digest, definition = excluded.definition, approved_by = excluded.approved_by, "
-        "approved_s = excluded.approved_s",
-        server=pin.server,
-        name=pin.tool.name,
-        digest=pin.tool.digest,
-        definition=msgspec.json.encode(pin.tool.definition).decode(),
-        who=pin.approved_by,
-        now_s=pin.approved_s,
-    )
+    row = {
+        "server": pin.server, "name": pin.tool.name, "digest": pin.tool.digest,
+        "definition": msgspec.json.encode(pin.tool.definition).decode(), "approved_by": pin.approved_by,
+        "approved_s": pin.approved_s,
+    }  # fmt: skip
+    upsert(connection, "mcp_tool", row, key="server, name")
     bump(connection, MCP_EPOCH)
 
 

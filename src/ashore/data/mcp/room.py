@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Final
 
 from ashore.data.audit import AuditLog
@@ -10,14 +11,20 @@ from ashore.data.authority import Authority
 from ashore.data.authority.budgets import LedgerBudgets
 from ashore.data.guard import Guard
 from ashore.data.jobs import EgressSection
-from ashore.data.mcp.gateway import Gateway, Means
+from ashore.data.mcp.gateway import Gateway
 from ashore.data.mcp.pins import MCP_EPOCH, load_pins
 from ashore.data.mcp.section import McpSection
 from ashore.data.path import CountingAuditor, Unlimited
 from ashore.data.privacy import Privacy
-from ashore.kit.egress import LOOPBACK, parse_allow
+from ashore.kit.egress import LOOPBACK, Allowed, parse_allow
 from ashore.kit.metrics import Metric
 from ashore.kit.rooms import Context, Opened, Room
+
+
+def allowed(context: Context) -> Sequence[Allowed]:
+    """Return the hosts that may be called."""
+    egress: EgressSection = context.told("egress")
+    return parse_allow([*LOOPBACK, *egress.allow])
 
 
 async def open_gateway(context: Context) -> Opened:
@@ -26,27 +33,20 @@ async def open_gateway(context: Context) -> Opened:
     if database is None:
         return Opened()
     gateway = Gateway(
-        Means(
-            authority=context.need(Authority), privacy=context.need(Privacy), guard=context.need(Guard),
-            metrics=context.metrics, recorder=context.recorder, budgets=context.find(LedgerBudgets) or Unlimited(),
-            auditor=context.find(AuditLog) or CountingAuditor(),
-        )
+        authority=context.need(Authority), privacy=context.need(Privacy), guard=context.need(Guard),
+        metrics=context.metrics, recorder=context.recorder, budgets=context.find(LedgerBudgets) or Unlimited(),
+        auditor=context.find(AuditLog) or CountingAuditor(),
     )  # fmt: skip
 
     def read() -> None:
         with database.read() as connection:
-            gateway.take_pins(load_pins(connection))
-
-    def changed(kind: str, value: int) -> None:
-        if kind == MCP_EPOCH:
-            read()
+            gateway.pins = load_pins(connection)
 
     async def reload(context: Context) -> None:
-        egress: EgressSection = context.told("egress")
-        await gateway.take(context.section("mcp", McpSection), parse_allow([*LOOPBACK, *egress.allow]))
+        await gateway.take(context.section("mcp", McpSection), allowed(context))
 
     if context.watch is not None:
-        context.watch.on_change(changed)
+        context.watch.on_change(lambda kind, _: read() if kind == MCP_EPOCH else None)
     await asyncio.to_thread(read)
     await reload(context)
     return Opened(gives={Gateway: gateway}, reload=(reload,), close=gateway.close)

@@ -33,7 +33,7 @@ class McpServer(Section, frozen=True, kw_only=True):
     """Longest answer of the server. A longer one becomes an error."""
     at_once: Annotated[int, Meta(ge=1, le=256)] = 16
     """Calls that one API worker makes at the same time; those of one tenant take at most three quarters of them. For
-    calls a minute, set a budget: `ashore budget set --model mcp/NAME --kind requests --window minute`."""
+    calls a minute, set a budget: `ashore access budget set requests 60 --per minute --model mcp/NAME`."""
 
     def checked(self, where: str) -> Self:
         try:

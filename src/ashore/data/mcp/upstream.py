@@ -1,6 +1,5 @@
 """One server of tools, as this process calls it: bounded in bytes and time, without redirects, proxies and cookies.
 
-It runs on a loop of its own (`OwnLoop`): what a hostile server sends is read there and not where tokens are answered.
 The older era of the protocol keeps a session; each principal has one of its own, so that what a server remembers of one
 reaches no other. Nothing of a client's request goes there but the name of the tool and its arguments.
 """
@@ -8,13 +7,12 @@ reaches no other. Nothing of a client's request goes there but the name of the t
 from __future__ import annotations
 
 import asyncio
-import threading
 import time
 from collections import OrderedDict
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
@@ -38,7 +36,6 @@ from ashore.kit.egress import Allowed, resolve
 if TYPE_CHECKING:
     import httpx
 
-T = TypeVar("T")
 MOST_SESSIONS: Final = 1_024
 MOST_PAGES: Final = 20
 MOST_LIST_BYTES: Final = 1 << 20
@@ -81,25 +78,6 @@ class _Refused(Exception):
 
 _decoder = msgspec.json.Decoder(_Said)
 _encode = msgspec.json.Encoder().encode
-
-
-class OwnLoop:
-    """An event loop on a thread of its own, for what must hold no other."""
-
-    def __init__(self) -> None:
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="mcp", daemon=True)
-        self._thread.start()
-
-    async def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """Return the result of `work`, run there. Cancelling this cancels it."""
-        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, self._loop))
-
-    def close(self) -> None:
-        """End the loop and its thread."""
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
 
 
 class Upstream:
