@@ -263,7 +263,8 @@ SHARED_THREADS = {
         data/audit/room.py:open_audit control/audit/room.py:administer_audit control/backup/room.py:open_backup
         data/cache/worker.py:open_cache cli/doctor.py:HomeLook.__call__ control/console/console.py:Console.start
         data/feedback/room.py:_opened data/feedback/room.py:serve_receipts control/feedback/room.py:administer_learning
-        data/guard/room.py:open_guard data/mcp/room.py:open_gateway data/privacy/worker.py:open_privacy data/privacy/worker.py:open_privacy.reload
+        data/mcp/room.py:open_gateway
+        data/guard/room.py:open_guard data/privacy/worker.py:open_privacy data/privacy/worker.py:open_privacy.reload
         control/alerts/room.py:open_alerts control/feeds/room.py:open_feeds control/feeds/room.py:open_feeds.reload
         control/server/room.py:administer_server data/path/model_registry.py:Roster._load
         control/sessions/room.py:open_sessions control/sites/room.py:open_sites data/tracing/worker.py:open_tracing

@@ -43,7 +43,10 @@ PAGES: Final = (
             "access tenant", "access policy", "access", "directory",
         ),
     ),
-    Page(name="privacy", icon="shield", group="govern", nouns=("privacy", "privacy policy", "privacy budget", "guard", "mcp")),
+    Page(
+        name="privacy", icon="shield", group="govern",
+        nouns=("privacy", "privacy policy", "privacy budget", "guard", "mcp"),
+    ),
     Page(name="audit", icon="scroll", group="govern", nouns=("audit", "feed")),
     Page(name="doctor", icon="pulse", group="operate", nouns=("doctor",)),
     Page(name="alerts", icon="bell", group="operate", nouns=("alert",)),
