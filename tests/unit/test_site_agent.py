@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import msgspec
@@ -12,19 +13,21 @@ from msgspec.structs import replace
 from site_centre import ACTOR, open_office
 from site_home import Site, tiny_store
 
-from ashore.control.sites import Status
+from ashore.control.sites import Status, fetch
 from ashore.control.sites.agent import Agent, Joined
 from ashore.control.sites.centre import Office
 from ashore.control.sites.identity import site_key
 from ashore.control.sites.joining import ask, take_answer
 from ashore.control.sites.links import FolderLink
 from ashore.control.sites.publish import publish_model
+from ashore.control.sites.report import SiteReport
 from ashore.control.sites.reports import Reports, Sources
 from ashore.control.sites.section import SitesSection
-from ashore.control.sites.sql import load_rollouts, load_site, save_site
+from ashore.control.sites.sql import load_rollouts, load_site, load_usage, save_site
 from ashore.control.sites.switch import local_reference
 from ashore.core.errors import SourceUnreachable
 from ashore.data.audit.signing import new_signing_key
+from ashore.data.authority.budgets import SqlAuthority, Usage
 from ashore.kit.store import ModelStore
 
 
@@ -143,7 +146,7 @@ def test_a_version_comes_through_a_line_that_is_cut_again_and_again(
     assert seen is not None and [(one.alias, one.digest, one.state) for one in seen.served] == [
         ("chat", digest, "serving")
     ]
-    assert seen.health == "good" and not (north.agent.folder / "staging").exists()
+    assert seen.health == "good" and not list((north.agent.folder / "staging").iterdir())
     segments = [path for path in north.line.paths if path.startswith("segments/")]
     north.line.paths.clear()
     north.run(office, 60)
@@ -242,3 +245,96 @@ def test_the_next_certificate_is_taken_for_the_own_key_alone(
     south.run(office, 60)
     assert not (south.agent.folder / "site.pem").exists() and "not for the key of this site" in south.status.note
     assert south.agent.memory.attacks["forged"] > 0
+
+
+def _report(office: Office, name: str = "north") -> SiteReport:
+    with office.database.read() as connection:
+        found = load_site(connection, name).report
+    assert found is not None
+    return found
+
+
+def test_what_hinders_a_fetch_is_reported_and_no_reason_to_be_silent(
+    office: Office, models: ModelStore, branches: list[Branch], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    north = branches[0]
+    release(office, models, "tiny0")
+    hour = datetime.fromtimestamp(office.clock.now_s()) + timedelta(hours=3)
+    wish = {
+        "serve": office.wishes({"chat": "tiny0"}, "smoke"),
+        "hours": f"{hour:%H:%M}-{hour + timedelta(hours=1):%H:%M}",
+    }
+    office.assign(ACTOR, "north", wish)
+    office.publish()
+    north.run(office, 900)
+    report = _report(office)
+    assert report.served[0].state == "fetching" and "hours" in report.note and office.clock.now_s() - report.at_s < 700
+    stick = FolderLink(tmp_path / "tree")
+    with monkeypatch.context() as patched:
+        patched.setattr(fetch, "SPARE_BYTES", 1 << 60)
+        assert "are free" in north.agent.bring(stick)
+        office.assign(ACTOR, "north", {"hours": ""})
+        office.publish()
+        north.run(office, 900)
+        report = _report(office)
+        assert "are free" in report.note and office.clock.now_s() - report.at_s < 700
+    assert north.agent.bring(stick) == "", "hours are for lines"
+
+
+def test_a_long_fetch_stops_for_reports_and_for_what_is_wanted_now(
+    office: Office, models: ModelStore, branches: list[Branch]
+) -> None:
+    north, line = branches[0], branches[0].line
+    first = release(office, models, "tiny0")
+    office.assign(ACTOR, "north", {"serve": office.wishes({"chat": "tiny0"}, "smoke")})
+    office.publish()
+    read = line.read
+
+    def slowly(path: str, *, start: int = 0, limit: int) -> Iterator[bytes]:
+        if path.startswith("segments/"):
+            north.site.clock.advance(400)
+        yield from read(path, start=start, limit=limit)
+
+    line.read = slowly  # type: ignore[method-assign]
+    north.agent.turn()
+    north.site.clock.advance(1)
+    north.agent.turn()
+    assert 0 < _report(office).done < 1 and _report(office).served[0].state == "fetching"
+    assert (north.agent.folder / "staging" / first.removeprefix("sha256:")).is_dir() and not north.status.note
+    second = release(office, models, "tiny1")
+    office.assign(ACTOR, "north", {"serve": office.wishes({"chat": "tiny1"}, "smoke")})
+    office.publish()
+    north.agent.turn()
+    assert [one.name for one in (north.agent.folder / "staging").iterdir()] == [second.removeprefix("sha256:")]
+
+
+def test_a_clock_that_is_set_back_by_a_year_keeps_no_site_from_its_centre(
+    office: Office, models: ModelStore, branches: list[Branch]
+) -> None:
+    north = branches[0]
+    release(office, models, "tiny0")
+    office.publish()
+    north.run(office, 120)
+    north.site.clock.jump(-365 * 86_400)
+    office.assign(ACTOR, "north", {"serve": office.wishes({"chat": "tiny0"}, "smoke"), "offline_days": 1})
+    office.publish()
+    for _ in range(120):
+        north.agent.turn()
+        north.site.supervise()
+        north.site.clock.advance(5)
+        office.clock.advance(5)
+    assert _report(office).served[0].state == "serving" and north.status.until_s > office.clock.now_s()
+
+
+def test_a_stick_brings_back_as_many_reports_as_wait(office: Office, branches: list[Branch], tmp_path: Path) -> None:
+    north = branches[0]
+    office.publish()
+    north.line.left = 0
+    day = datetime.fromtimestamp(office.clock.now_s(), UTC).date().isoformat()
+    rows = [Usage(day=day, tenant=f"t{at}", user="ann", model="chat", requests=1, prompt_tokens=1) for at in range(300)]
+    SqlAuthority(north.site.house.database).report("w", (), rows)
+    stick = FolderLink(tmp_path / "tree")
+    north.agent.bring(stick)
+    assert office.collect(stick) > 1
+    with office.database.read() as connection:
+        assert len(load_usage(connection, "north")) == 300

@@ -5,13 +5,14 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from ashore.control.sites.identity import SECRET, site_key
-from ashore.control.sites.report import SiteReport, open_report
+from ashore.control.sites.report import SiteReport, open_report, sign_report
 from ashore.control.sites.reports import Reports, Sources
 from ashore.core.clock import ManualClock
 from ashore.core.errors import InvalidRequest, SourceUnreachable
@@ -20,7 +21,7 @@ from ashore.data.audit.signing import new_signing_key
 from ashore.data.authority.budgets import SqlAuthority, Usage
 from ashore.data.feedback.model import Vote
 from ashore.data.feedback.sql import save_vote
-from ashore.kit.state import Database, open_state
+from ashore.kit.state import Database, execute, open_state
 from ashore.kit.state.secrets import list_secrets
 
 DAY_S = 86_400
@@ -165,7 +166,7 @@ def test_checkpoints_of_one_hour_are_handed_in_as_its_last_one(home: Home) -> No
         home._sign()
     reports, sources = home.reports(), Sources(database=home.database, audit=home.root)
     reports.make({}, sources, home.clock.now_s())
-    (report,) = [open_report(reports.spool.waiting[0].text.encode(), public_of(home))]
+    (report,) = reports.spool.waiting
     assert len(report.checkpoints) <= 3 and report.checkpoints[-1] == home.lines[-1]
     assert not report.votes, "no model's votes were allowed"
 
@@ -175,7 +176,7 @@ def test_a_report_of_another_site_is_not_taken(home: Home, tmp_path: Path) -> No
     reports = home.reports()
     reports.make({}, Sources(database=home.database, audit=home.root), home.clock.now_s())
     with pytest.raises(InvalidRequest, match="not signed"):
-        open_report(reports.spool.waiting[0].text.encode(), public_of(other))
+        open_report(sign_report(reports.spool.waiting[0], reports.key.private), public_of(other))
     other.database.close()
 
 
@@ -193,6 +194,28 @@ def test_a_report_on_a_stick_waits_until_the_centre_has_it(home: Home) -> None:
     assert reports.spool.waiting
     reports.taken(reports.spool.sequence)
     assert not home.reports().spool.waiting
+
+
+def test_reports_that_wait_outlive_the_key_and_the_name_that_they_were_made_with(home: Home) -> None:
+    sources = Sources(database=home.database, audit=home.root)
+    home.live(1)
+    home.reports().make({}, sources, home.clock.now_s())
+    with home.database.write() as connection:
+        execute(connection, "DELETE FROM secret WHERE name = :name", name=SECRET)  # `ashore site leave`, then join
+    centre = Centre(public_of(home), random.Random(1))
+    again = Reports(home.root / "reports.json", "shanghai", site_key(home.database))
+    while again.spool.waiting:
+        with suppress(SourceUnreachable):
+            again.hand_in(centre)
+    (report,) = centre.reports.values()
+    assert sum(one.requests for one in report.usage) == sum(home.used.values())
+
+
+def test_a_report_is_above_those_that_the_centre_has_though_the_clock_is_behind(home: Home) -> None:
+    reports = home.reports()
+    reports.taken(1_900_000_000)
+    reports.make({}, Sources(database=home.database, audit=home.root), 1_000_000.0)
+    assert home.reports().spool.waiting[0].sequence == 1_900_000_001
 
 
 def test_the_key_of_the_site_is_a_secret_of_its_state(home: Home) -> None:

@@ -83,6 +83,8 @@ def test_who_stands_between_can_change_neither_the_key_nor_the_root(office, tmp_
 def test_a_revoked_site_gets_nothing_at_once_and_may_join_again_with_a_new_token(office, north, tmp_path):
     office.publish()
     north.sync()
+    north.sequence = 40
+    office.take("north", north.report())
     office.revoke(ACTOR, "north")
     with pytest.raises(Unauthenticated):
         office.reader(north.fingerprint)
@@ -92,7 +94,9 @@ def test_a_revoked_site_gets_nothing_at_once_and_may_join_again_with_a_new_token
     again = SiteTwin(office, tmp_path / "new", "north").join()
     office.publish()
     again.sync()
-    assert again.want.sequence > north.want.sequence and office.take("north", again.report())
+    assert again.want.sequence > north.want.sequence and again.want.taken == 0 and office.take("north", again.report())
+    with office.database.read() as connection:
+        assert load_site(connection, "north").report.sequence == 1, "a new machine whose clock is behind is heard"
 
 
 def test_a_certificate_is_renewed_once_for_the_same_key_and_both_end_with_a_revocation(office, north):

@@ -43,6 +43,8 @@ log = logging.getLogger("ashore.sites")
 CHAIN = "site"
 """Its chain of the audit log."""
 UNJOINED_S = 1.0
+HINDERED_S = 5.0
+"""Between two tries where this machine lets the site write nothing."""
 END_S = 5.0
 
 
@@ -82,6 +84,7 @@ def work(topology_path: Path, stop: threading.Event, reread: threading.Event) ->
     probe = HostProbe(topology_path)
     parts = ServerParts(home, recorder, SiteRows(database, recorder, clock))
     agent: Agent | None = None
+    hindered = ""
     try:
         while not stop.is_set():
             joined = _joined(home.sites)
@@ -108,7 +111,12 @@ def work(topology_path: Path, stop: threading.Event, reread: threading.Event) ->
                 reread.clear()
                 said[0] = read_topology(topology_path)
             parts.drop(section_of(said[0]).takes)
-            pause_s = agent.turn()
+            try:
+                pause_s, hindered = agent.turn(), ""
+            except AshoreError as fault:  # such as a full disk: what is served is served on
+                if fault.message != hindered:
+                    log.error("%s", fault.in_one_line)
+                pause_s, hindered = HINDERED_S, fault.message
             deadline_s = clock.monotonic_s() + pause_s
             while clock.monotonic_s() < deadline_s and not stop.wait(0.2):
                 if (home.sites / "asked.json").exists() or reread.is_set():

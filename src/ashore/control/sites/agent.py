@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import random
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -20,11 +20,12 @@ import msgspec
 from ashore import __version__
 from ashore.control.releases import ReleaseOffice
 from ashore.control.sites.fetch import NotNow, Puller, have_in, is_open, model_copy
+from ashore.control.sites.links import FolderLink
 from ashore.control.sites.model import NO_MODEL, ModelParts, Want
 from ashore.control.sites.parts import NAME
-from ashore.control.sites.ports import CentreLink, WrongBytes
+from ashore.control.sites.ports import CentreLink
 from ashore.control.sites.report import Served
-from ashore.control.sites.reports import Reports, Sources
+from ashore.control.sites.reports import MOST_WAITING, Reports, Sources
 from ashore.control.sites.rows import SITE
 from ashore.control.sites.section import SitesSection
 from ashore.control.sites.status import Status
@@ -32,10 +33,17 @@ from ashore.control.sites.switch import Switch, local_reference, may_begin, miss
 from ashore.control.sites.trust import CentreRefused, Trusted, last_trusted, refresh
 from ashore.core.addresses import split_url
 from ashore.core.clock import Clock
-from ashore.core.errors import AshoreError, InvalidSpec, PermissionDenied, RemoteRefused
+from ashore.core.errors import (
+    AshoreError,
+    InvalidSpec,
+    NotFound,
+    PermissionDenied,
+    RemoteRefused,
+    SourceUnreachable,
+)
 from ashore.kit.decode import UNDECODABLE
 from ashore.kit.folders import make_folder
-from ashore.kit.store import ModelCopy, ModelStore
+from ashore.kit.store import ModelCopy, ModelStore, disk_errors
 from ashore.kit.throttle import Throttle
 from ashore.kit.wholefile import write_whole
 
@@ -99,8 +107,11 @@ class Agent:
     """Why this site does not take the parts of ashore.toml of its want; empty: it does."""
     _failures: int = 0
     _poll_s: float = 0.0
+    """When the centre is asked next, by a clock that nobody sets."""
     _trusted: Trusted | None = None
     _link: CentreLink | None = None
+    _has_more: bool = False
+    """A fetch stopped for a report, and goes on at once."""
     memory: Memory = field(init=False)
 
     def __post_init__(self) -> None:
@@ -119,65 +130,69 @@ class Agent:
         return 0.0 if days is None else self.memory.news_s + days * DAY_S
 
     def turn(self) -> float:
-        """Do what is due; return the seconds until there may be more. Raises nothing but faults of this machine."""
-        self._take_words()
-        now_s = self.clock.now_s()
-        try:
-            self.switch.advance()
-        except AshoreError as fault:
-            self.note = fault.message
-        if now_s >= self._poll_s and self.joined.centre:
-            self._talk(self._open(), acknowledges=True)
-        self._tell()
-        busy = self.switch.journal.phase != "idle"
-        return TURN_S if busy else max(TURN_S, min(self._poll_s - self.clock.now_s(), 5.0))
-
-    def bring(self, stick: CentreLink) -> None:
-        """Take from a stick what the centre wants, and leave the report that waits on it.
+        """Do what is due; return the seconds until there may be more.
 
         Raises:
-            AshoreError: the stick has nothing that this site trusts.
+            DiskFull, EnvironmentFault: a file of its own cannot be written. Call again.
         """
-        self._talk(stick, acknowledges=False)
+        with disk_errors(self.folder):
+            self._take_words()
+            try:
+                self.switch.advance()
+            except AshoreError as fault:
+                self.note = fault.message
+            if self.clock.monotonic_s() >= self._poll_s and self.joined.centre:
+                self._link = self._link or self.link()
+                self._talk(self._link, is_live=True)
+            self._tell()
+        busy = self.switch.journal.phase != "idle"
+        return TURN_S if busy else max(TURN_S, min(self._poll_s - self.clock.monotonic_s(), 5.0))
+
+    def bring(self, stick: CentreLink) -> str:
+        """Take from a stick what the centre wants, and leave the reports that wait on it; return what was not taken,
+        and why."""
+        self._talk(stick, is_live=False)
         self._tell()
-        if self.note:
-            raise WrongBytes(self.note, hint="export it again at the centre: `ashore site export`")
+        return self.note
 
     # --- the centre
 
-    def _talk(self, link: CentreLink, *, acknowledges: bool) -> None:
-        section, self.note = self.section(), ""
-        retry_s = 0.0
-        try:
-            self._refresh(link, is_live=acknowledges)
-            self._fetch(link)
-            self._report(link, acknowledges=acknowledges)
-            self._failures = 0
-        except CentreRefused as fault:
-            attacks = {**self.memory.attacks, fault.attack: self.memory.attacks.get(fault.attack, 0) + 1}
-            self._remember(attacks=attacks)
-            self._failed(f"{fault.attack}: {fault.message}")
-        except NotNow as fault:
-            self.note = fault.message
-        except AshoreError as fault:
-            retry_s = fault.retry_after_s or 0.0
-            self._failed(fault.message)
-        pause_s = min(section.poll_s * 2 ** min(self._failures, 10), LONGEST_S) if self._failures else section.poll_s
-        self._poll_s = self.clock.now_s() + max(retry_s, pause_s * (0.5 + self.luck()))
+    def _talk(self, link: CentreLink, *, is_live: bool) -> None:
+        """Hear the centre, fetch, and report. What hinders one does not hinder the report, which says so; but where
+        nothing is heard there is no link, or the centre knows this site no more."""
+        self.note, self._has_more, faults = "", False, list[AshoreError]()
+        for step in (self._refresh, self._fetch, self._report):
+            if faults and step == self._fetch:
+                continue
+            try:
+                with disk_errors(self.folder):
+                    step(link, is_live)
+            except NotNow as fault:
+                self.note = "" if self._has_more else fault.message
+            except AshoreError as fault:
+                faults.append(fault)
+                attack = fault.attack if isinstance(fault, CentreRefused) else None
+                self.note = self.note or f"{attack or ''}: {fault.message}".removeprefix(": ")
+                if attack:
+                    self._remember(attacks={**self.memory.attacks, attack: self.memory.attacks.get(attack, 0) + 1})
+                elif step == self._refresh and isinstance(fault, (SourceUnreachable, RemoteRefused, NotFound)):
+                    break
+        if faults and not self._failures:
+            log.warning("the site goes on with what it has: %s", self.note)
+        self._failures = self._failures + 1 if faults else 0
+        self._link = None if faults else self._link
+        poll_s = self.section().poll_s
+        pause_s = min(poll_s * 2 ** min(self._failures, 10), LONGEST_S) if faults else 0 if self._has_more else poll_s
+        retry_s = max((one.retry_after_s or 0.0 for one in faults), default=0.0)
+        self._poll_s = self.clock.monotonic_s() + max(retry_s, pause_s * (0.5 + self.luck()))
 
-    def _failed(self, why: str) -> None:
-        if why != self.note and not self._failures:
-            log.warning("the site goes on with what it has: %s", why)
-        self._failures, self.note = self._failures + 1, why
-        self._link = None
-
-    def _refresh(self, link: CentreLink, *, is_live: bool) -> None:
+    def _refresh(self, link: CentreLink, is_live: bool) -> None:
         before = self._trusted
         self._trusted = refresh(
             link, self.folder / "trusted", site=self.joined.site, root=(self.folder / "root.json").read_bytes(),
             now_s=self.clock.now_s(),
         )  # fmt: skip
-        heard_s = self.clock.now_s() if is_live else float(self._trusted.signed_s)
+        heard_s = max(float(self._trusted.signed_s), self.clock.now_s() if is_live else 0)
         self._remember(news_s=max(self.memory.news_s, heard_s))
         want = self._trusted.want
         if want is None:
@@ -200,8 +215,9 @@ class Agent:
         write_whole(path, certificate.encode())
         self._link = None
 
-    def _fetch(self, link: CentreLink) -> None:
-        """Fetch what is missing, and begin to switch to it."""
+    def _fetch(self, link: CentreLink, is_live: bool) -> None:
+        """Fetch what is missing, and begin to switch to it. Over a line it stops after `report_s`, so that the centre
+        hears of this site and the site of what is wanted now; the next turn goes on where it was."""
         want, trusted = self.want, self._trusted
         if want is None or trusted is None or want.frozen or self.clock.now_s() < self.memory.hold_until_s:
             return
@@ -214,18 +230,20 @@ class Agent:
             self.untaken = self.note = fault.message
             return
         lacking = missing(journal, want.serve)
+        self._drop_staged({one.model for one in lacking})
         if not lacking and parts is None:
             return
         until_s = min((one.deadline for one in want.serve if one.deadline is not None), default=0.0)
-        hours, limits = want.hours or self.section().hours, [one for one in (want.rate, self.section().rate) if one]
+        section, began_s = self.section(), self.clock.monotonic_s()
+        hours, limits = want.hours or section.hours, [one for one in (want.rate, section.rate) if one and is_live]
 
         def may_fetch() -> bool:
             now_s = self.clock.now_s()
-            open_now = is_open(hours, datetime.fromtimestamp(now_s)) or (0 < until_s <= now_s)
-            return open_now and not self.stopping()
+            self._has_more = is_live and self.clock.monotonic_s() - began_s >= section.report_s
+            in_hours = not is_live or is_open(hours, datetime.fromtimestamp(now_s)) or (0 < until_s <= now_s)
+            return in_hours and not self.stopping() and not self._has_more
 
-        throttle = Throttle(min(limits, default=0))
-        puller = Puller(link, throttle=throttle, may_fetch=may_fetch)
+        puller = Puller(link, throttle=Throttle(min(limits, default=0)), may_fetch=may_fetch)
         staged = {one.model: self._staged(trusted.parts[one.model], puller, trusted.parts) for one in lacking}
         names = {one.model: local_reference(one.name, one.model) for one in lacking}
 
@@ -235,8 +253,14 @@ class Agent:
 
         self.switch.begin(lacking, want.sequence, copy_of, parts)
         self.done = 1.0
-        shutil.rmtree(self.folder / "staging", ignore_errors=True)
+        self._drop_staged(())
         self.switch.advance()
+
+    def _drop_staged(self, kept: Collection[str]) -> None:
+        """Free the disk of models that were fetched in part and are not wanted any more."""
+        for one in (self.folder / "staging").glob("*"):
+            if f"sha256:{one.name}" not in kept:
+                shutil.rmtree(one, ignore_errors=True)
 
     def _staged(self, parts: ModelParts, puller: Puller, others: Mapping[str, ModelParts]) -> Path:
         into = self.folder / "staging" / parts.digest.removeprefix("sha256:")
@@ -257,17 +281,16 @@ class Agent:
 
     # --- reports
 
-    def _report(self, link: CentreLink, *, acknowledges: bool) -> None:
+    def _report(self, link: CentreLink, is_live: bool) -> None:
+        self.reports.hand_in(link, acknowledges=is_live)
         served = self.served()
-        said = msgspec.json.encode(served).decode()
-        now_s = self.clock.now_s()
-        if said == self.memory.reported and now_s - self.memory.reported_s < self.section().report_s:
-            self.reports.hand_in(link, acknowledges=acknowledges)
+        said, now_s = msgspec.json.encode(served).decode(), self.clock.now_s()
+        if said == self.memory.reported and 0 <= now_s - self.memory.reported_s < self.section().report_s:
             return
         for _ in range(MOST_REPORTS):
             more = self.reports.make(self._told(served), self._sources(), self.clock.now_s())
-            self.reports.hand_in(link, acknowledges=acknowledges)
-            if not more or not acknowledges:
+            self.reports.hand_in(link, acknowledges=is_live)
+            if not more or len(self.reports.spool.waiting) >= MOST_WAITING:
                 break
         self._remember(reported=said, reported_s=now_s)
 
@@ -330,13 +353,7 @@ class Agent:
             self._remember(hold_until_s=asked.hold_until_s)
         self._poll_s = 0.0
         if asked.bring:
-            from ashore.control.sites.links import FolderLink
-
-            why = ""
-            try:
-                self.bring(FolderLink(Path(asked.bring)))
-            except AshoreError as fault:
-                why = fault.message
+            why = self.bring(FolderLink(Path(asked.bring)))
             write_whole(self.folder / "brought.json", msgspec.json.encode({"from": asked.bring, "why": why}))
 
     def _tell(self) -> None:
@@ -357,11 +374,6 @@ class Agent:
         if fresh != self.memory:
             self.memory = fresh
             write_whole(self.folder / "agent.json", msgspec.json.encode(fresh))
-
-    def _open(self) -> CentreLink:
-        if self._link is None:
-            self._link = self.link()
-        return self._link
 
 
 class Asked(msgspec.Struct, frozen=True, kw_only=True):

@@ -85,7 +85,8 @@ class Office:
     section: Callable[[], SitesSection]
     centre_ca: Callable[[], str] = str
     """Gives the certificate that the centre's HTTPS is signed with, where ashore made it."""
-    _looked_s: float = field(default=0.0, init=False)
+    _look_s: float = field(default=0.0, init=False)
+    """When signatures are looked at again, by a clock that nobody sets."""
     _stuck: str = field(default="", init=False)
     """The first report that could not be read or removed, as it was logged."""
 
@@ -154,7 +155,7 @@ class Office:
                     certificate = made
                     joined = replace(
                         site, token=replace(token, certificate=made), joined_s=self.now_s, fingerprint=fingerprint,
-                        public_key=key, audit_key=asked.audit_key,
+                        public_key=key, audit_key=asked.audit_key, report=None, seen_s=0,
                     )  # fmt: skip
                     save_site(connection, joined)
                     forget_reports(connection, site.name)
@@ -398,10 +399,10 @@ class Office:
                 if after.state != before.state:
                     self._record(connection, MOVES[after.state], f"rollout/{after.id}", why=after.why)
             is_new = any(one.published != one.want.sequence for one in load_sites(connection).values())
-        if not is_new and self.now_s - self._looked_s < RENEW_S:
+        if not is_new and self.clock.monotonic_s() < self._look_s:
             return ()
         done = self.publish()
-        self._looked_s = self.now_s
+        self._look_s = self.clock.monotonic_s() + RENEW_S
         return done
 
     def publish(self, *, staged: Any = None, again: Collection[str] = ()) -> tuple[str, ...]:

@@ -40,20 +40,12 @@ HOUR_US: Final = 3_600_000_000
 Totals = tuple[int, int, int]
 
 
-class Waiting(msgspec.Struct, frozen=True, array_like=True):
-    """A report that the centre does not have yet."""
-
-    sequence: int
-    text: str
-    """As it travels."""
-
-
 class Spool(msgspec.Struct, frozen=True, kw_only=True):
     """How far the reports reach; the file `reports.json`."""
 
     sequence: int = 0
     """Of the last report that was made."""
-    waiting: tuple[Waiting, ...] = ()
+    waiting: tuple[SiteReport, ...] = ()
     """Reports that the centre does not have yet, the oldest first."""
     usage: dict[str, Totals] = {}
     """What was reported of days that may still grow, by day, tenant and model."""
@@ -113,17 +105,17 @@ class Reports:
             site=self._site, sequence=sequence, at_s=now_s, usage=usage, checkpoints=lines, votes=votes,
             drift=self._drift_on(datetime.fromtimestamp(now_s, UTC).date(), sources.database), **told
         )  # fmt: skip
-        signed = sign_report(report, self.key.private).decode()
         self._note(
             Spool(
-                sequence=sequence, waiting=(*before.waiting, Waiting(sequence, signed)), usage=totals, day=day,
+                sequence=sequence, waiting=(*before.waiting, report), usage=totals, day=day,
                 checkpoint=checkpoint, votes_ms=votes_ms, votes_ids=votes_ids,
             )
         )  # fmt: skip
         return more_usage or more_lines or more_votes
 
     def hand_in(self, link: CentreLink, *, acknowledges: bool = True) -> None:
-        """Send the reports that wait. May be called again: the centre counts each once.
+        """Sign and send the reports that wait, also those of before this home joined again. May be called again: the
+        centre counts each once.
 
         Args:
             link: To the centre.
@@ -133,15 +125,18 @@ class Reports:
             SourceUnreachable, RemoteRefused: as the link; what was not taken still waits.
         """
         for one in self.spool.waiting:
-            link.put(f"reports/{self._site}/{one.sequence}.json", one.text.encode())
+            signed = sign_report(msgspec.structs.replace(one, site=self._site), self.key.private)
+            link.put(f"reports/{self._site}/{one.sequence}.json", signed)
             if acknowledges:
                 self.taken(one.sequence)
 
     def taken(self, sequence: int) -> None:
-        """Note that the centre has the reports up to a sequence."""
+        """Note that the centre has the reports up to a sequence. The next one is above it, also in a home that was
+        restored and whose clock is behind."""
         waiting = tuple(one for one in self.spool.waiting if one.sequence > sequence)
-        if waiting != self.spool.waiting:
-            self._note(msgspec.structs.replace(self.spool, waiting=waiting))
+        if waiting != self.spool.waiting or sequence > self.spool.sequence:
+            highest = max(sequence, self.spool.sequence)
+            self._note(msgspec.structs.replace(self.spool, waiting=waiting, sequence=highest))
 
     def _drift_on(self, today: date, database: Database) -> float | None:
         """Return the drift of the last full days; read once a day."""
