@@ -28,8 +28,10 @@ LISTS: Final = {"Release": "InRelease", "repodata/repomd.xml": "repodata/repomd.
 """What a key signs in the folder, for apt and for dnf, and the file of the signature."""
 
 
-def make_packages(nfpm: Path, carried: Path, models: list[Path], out: Path, *, version: str, made_s: int) -> list[Path]:
-    """Write the packages into `out`. Equal inputs give equal bytes."""
+def make_packages(
+    nfpm: Path, carried: Path, models: list[Path], out: Path, *, version: str, made_s: int, level: int = 6
+) -> list[Path]:
+    """Write the packages into `out`, packed by gzip of a level. Equal inputs give equal bytes."""
     out.mkdir(parents=True, exist_ok=True)
     arch = (carried / "RELEASE").read_text().split()[2].removeprefix("linux-")
     command = [f"{tree.PREFIX}/bin/ashore", "up", "--offline", "--config", CONFIG]
@@ -60,8 +62,8 @@ def make_packages(nfpm: Path, carried: Path, models: list[Path], out: Path, *, v
     about = {
         "arch": debs.ARCHITECTURES[arch], "platform": "linux", "version": version, "version_schema": "none",
         "maintainer": "The ashore authors <ashore@localhost>", "license": "Apache-2.0", "section": "net",
-        "mtime": _at(made_s).strftime("%Y-%m-%dT%H:%M:%SZ"), "deb": {"compression": "gzip"},
-        "rpm": {"compression": "gzip:6", "buildhost": "ashore"},
+        "mtime": _at(made_s).strftime("%Y-%m-%dT%H:%M:%SZ"), "deb": {"compression": f"gzip:{level}"},
+        "rpm": {"compression": f"gzip:{level}", "buildhost": "ashore"},
     }  # fmt: skip
     wanted = [{**about, "name": "ashore", "description": "Models on your own machines, offline", "contents": contents,
                "scripts": scripts}]  # fmt: skip

@@ -6,20 +6,23 @@ Needs root and debootstrap, and minutes: run by `make test-carry`, which says wh
 from __future__ import annotations
 
 import os
+import platform
 import re
 import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from deploy.bundle.make_bundle import TOOLS
+from deploy.bundle.packages import make_packages
 
 PROJECT = Path(__file__).parents[2]
 RIG = PROJECT / "tests/support/carry"
-CACHE = PROJECT / ".cache/carry"
+CACHE, BUNDLES = PROJECT / ".cache/carry", PROJECT / ".cache/bundle"
 SUITES = ("bullseye", "bookworm", "trixie")
 """Debian 11, 12 and 13: glibc 2.31, 2.36 and 2.41."""
 MOST_S, MOST_TAR, MOST_TREE = 180.0, 450_000_000, 750_000_000
@@ -32,10 +35,11 @@ def show(figure: str) -> None:
 
 @dataclass(frozen=True)
 class Made:
-    """A stick, and what it is checked with."""
+    """A stick, what it is checked with, and the packages of a later version of the same tree."""
 
     stick: Path
     keys: Path
+    later: Path
 
 
 def build(output: Path, home: Path, keys: Path, *words: str) -> Path:
@@ -63,6 +67,8 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
     subprocess.run(["gpg", *words], env=environment, check=True, capture_output=True)
     exported = subprocess.run(["gpg", "--export"], env=environment, check=True, capture_output=True)
     (folder / "release.gpg").write_bytes(exported.stdout)
+    exported = subprocess.run(["gpg", "--export", "--armor"], env=environment, check=True, capture_output=True)
+    (folder / "release.asc").write_bytes(exported.stdout)
     return folder
 
 
@@ -71,14 +77,16 @@ def made(keys: Path, demo_home: Path, tmp_path_factory: pytest.TempPathFactory) 
     began = time.monotonic()
     stick = build(tmp_path_factory.mktemp("out"), demo_home, keys, "--packages")
     show(f"a stick was built in {time.monotonic() - began:.0f} s")
-    return Made(stick=stick, keys=keys)
+    later, tree = tmp_path_factory.mktemp("later"), BUNDLES / platform.machine() / "ashore"
+    make_packages(BUNDLES / "tools" / TOOLS["nfpm"], tree, [], later, version="9.0.0", made_s=1_900_000_000, level=1)
+    return Made(stick=stick, keys=keys, later=later)
 
 
 Enter = Callable[..., str]
 
 
 @pytest.fixture
-def enter(made: Made, tmp_path: Path) -> Enter:
+def enter(made: Made, tmp_path: Path) -> Iterator[Enter]:
     """Run a command in a tree of Debian that keeps nothing: loopback alone, the stick at /stick, the rig at /rig.
     Every call of one test enters the same tree."""
 
@@ -87,8 +95,8 @@ def enter(made: Made, tmp_path: Path) -> Enter:
         if not rig.exists():
             shutil.copytree(RIG, rig)
             shutil.copy(PROJECT / "tests/support/loopback.py", rig)
-            for name in ("release.gpg", "release.pub"):
-                shutil.copy(made.keys / name, rig)
+            for path in (*made.keys.glob("release.*"), *made.later.iterdir()):
+                (rig / path.name).hardlink_to(path)
         words = [str(debian(suite)), str(tmp_path / "over"), str(made.stick), str(rig), sys.executable]
         apart = ["unshare", "--mount", "--pid", "--fork", "--net", "--uts", "--", "sh", "-eu", str(RIG / "enter.sh")]
         done = subprocess.run(
@@ -98,19 +106,22 @@ def enter(made: Made, tmp_path: Path) -> Enter:
         assert done.returncode == code, f"{done.returncode}\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
         return done.stdout + done.stderr
 
-    return run
+    yield run
+    shutil.rmtree(tmp_path / "over", ignore_errors=True)
 
 
 def debian(suite: str) -> Path:
-    """Return a tree of the smallest Debian, made once by debootstrap."""
+    """Return a tree of the smallest Debian, made once by debootstrap. `bookworm+dnf` has dnf as well."""
     tree = CACHE / suite
+    name, *more = suite.split("+")
     if not (tree / ".done").exists():
         shutil.rmtree(tree, ignore_errors=True)
         CACHE.mkdir(parents=True, exist_ok=True)
         began = time.monotonic()
         done = subprocess.run(
-            ["debootstrap", "--variant=minbase", suite, str(tree)], capture_output=True, text=True, check=False
-        )
+            ["debootstrap", "--variant=minbase", f"--include={','.join(more)}", name, str(tree)],
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
         if done.returncode:
             pytest.skip(f"debootstrap could not make a tree of {suite}: {done.stdout[-300:]}{done.stderr[-300:]}")
         (tree / ".done").touch()
@@ -168,8 +179,18 @@ def test_upgrade_downgrade_and_a_stick_of_another(made: Made, enter: Enter) -> N
 def test_the_packages_are_installed_upgraded_and_purged(enter: Enter) -> None:
     """A changed configuration is kept, a changed program is found, and the home stays after a purge."""
     said = enter("bookworm", "sh", "/rig/deb.sh")
-    for line in ("user and home", "config owned", "nothing changed", "model imported", "config kept", "change found",
-                 "removed", "purged, home stays"):  # fmt: skip
+    for line in ("apt took it", "user and home", "config owned", "nothing changed", "model imported", "upgraded",
+                 "config kept", "older refused", "nothing changed by it", "change found", "removed",
+                 "purged, home stays"):  # fmt: skip
+        assert line in said.splitlines(), said
+
+
+def test_the_rpms_are_installed_upgraded_and_removed(enter: Enter) -> None:
+    """By dnf and rpm in a tree of Debian, whose own packages they do not know."""
+    said = enter("bookworm+dnf+rpm", "sh", "/rig/rpm.sh")
+    for line in ("changed list refused", "dnf took it", "wants nothing", "user and home", "config owned",
+                 "nothing changed", "model imported", "upgraded", "config kept", "older refused", "change found",
+                 "removed", "home stays"):  # fmt: skip
         assert line in said.splitlines(), said
 
 
