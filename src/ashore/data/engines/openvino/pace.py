@@ -31,6 +31,8 @@ learn from its own steps that they are quick again."""
 _MEASURED_CONTEXT = 1024
 """What sequences cost besides their context is small from here on."""
 _WARM_UP_TOKENS = 128
+_WARM_UP_S = 1.0
+"""A step of that many tokens that takes longer is left to the first prompts: a model of 7B took 4 s for each."""
 
 
 class Pace:
@@ -86,24 +88,22 @@ class Pace:
         """Run the model until its kernels exist, and take the first measurement."""
         ids = [(i * 7919) % vocab_size for i in range(min(_WARM_UP_TOKENS, num_blocks * BLOCK_TOKENS))]
         table = np.arange(-(-len(ids) // BLOCK_TOKENS), dtype=np.int32)
-        readings: list[float] = []
-        single_s: list[float] = []
-        block = min(BLOCK_TOKENS, len(ids))
-        small_s: list[float] = []
-        for end in (len(ids), 1, block, len(ids), 1, block, 1, block, 1):
+
+        def seconds(end: int) -> float:
             begun_s = time.perf_counter()
             model.start(make_batch([(ids, 0, end, table, len(table))], [end - 1]))
             model.wait()
-            took_s = time.perf_counter() - begun_s
-            if end > 1:
-                readings.append(took_s / end)
-            else:
-                single_s.append(took_s)
-            if end == block:
-                small_s.append(took_s)
-        self._seconds_per_token = min(readings, default=0.0)
-        self.single_s = min(single_s)
-        self.step_cost.begin((min(small_s) / self.single_s - 1) / max(1, block - 1))
+            return time.perf_counter() - begun_s
+
+        block = min(BLOCK_TOKENS, len(ids))
+        seconds(block)  # weights are laid out for the processor in the first step
+        readings = [(seconds(1), seconds(block)) for _ in range(3)]
+        self.single_s = min(single for single, _ in readings)
+        small_s = min(small for _, small in readings)
+        self._seconds_per_token = small_s / block
+        if self._seconds_per_token * len(ids) <= _WARM_UP_S:
+            self._seconds_per_token = min(self._seconds_per_token, *(seconds(len(ids)) / len(ids) for _ in range(2)))
+        self.step_cost.begin((small_s / self.single_s - 1) / max(1, block - 1))
 
 
 def _learned(known: float, seen: float) -> float:
