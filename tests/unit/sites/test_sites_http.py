@@ -51,12 +51,11 @@ def test_nobody_else_reads_and_no_site_reads_what_is_not_its_own(centre, tmp_pat
     office.publish()
     (tmp_path / "secret").write_text("x")
     own = next(name for name, _ in office.tree.names("targets") if "/north/" in name)
-    role = next(name for name, _ in office.tree.names("metadata") if ".site-north" in name)
-    for path in (own, role, "metadata/1.root.json"):
+    for path in (own, "metadata/1.root.json"):
         assert app.send("GET", f"/site/v1/{path}")[0] == 401
         assert app.send("GET", f"/site/v1/{path}", headers=[(CLIENT.encode(), b"0" * 64)])[0] == 401
         assert app.send("GET", f"/site/v1/{path}", headers=shown(north))[0] == 200
-    for path in (own, role, "metadata/../../../secret", "metadata/..", "secret", "targets/models/none", "reports/x/1"):
+    for path in (own, "metadata/../../../secret", "metadata/..", "secret", "targets/models/none", "reports/x/1"):
         assert app.send("GET", f"/site/v1/{path}", headers=shown(south))[0] in (404, 405), path
     office.revoke(ACTOR, "north")
     assert app.send("GET", "/site/v1/metadata/1.root.json", headers=shown(north))[0] == 401

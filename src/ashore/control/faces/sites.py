@@ -23,7 +23,6 @@ PIECE_BYTES: Final = 256 << 10
 MOST_BYTES: Final = 64_000
 """Of a report, or of a request to join."""
 _PATH: Final = re.compile(r"(?:metadata|segments/[0-9a-f]{2}|targets/models|targets/wants/([a-z0-9-]+))/[\w.-]+", re.A)
-_OWN: Final = re.compile(r"metadata/\d+\.site-([a-z0-9-]+)\.json")
 _RANGE: Final = re.compile(rb"bytes=(\d{1,15})-")
 
 
@@ -50,9 +49,8 @@ async def read(app: Face, exchange: Exchange, principal: Principal) -> None:
     office, site = await _reader(app, exchange)
     path = exchange.path.removeprefix("/site/v1/")
     found = _PATH.fullmatch(path)
-    whose = (found[1] if found else None) or ((own := _OWN.fullmatch(path)) and own[1]) or site
     file = office.folder / "tree" / path
-    if found is None or whose != site or ".." in path or not file.is_file():
+    if found is None or (found[1] or site) != site or ".." in path or not file.is_file():
         raise NotFound(f"nothing is published at {path[:200]!r}", hint="publish again at the centre")
     with file.open("rb") as opened:
         size = opened.seek(0, 2)

@@ -103,7 +103,7 @@ class Serve(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Want(msgspec.Struct, frozen=True, kw_only=True):
-    """`wants/<site>/want.json`: what one site shall serve, and may do. Signed by `site-<name>`."""
+    """`wants/<site>/want.json`: what one site shall serve, and may do. Signed by `sites`."""
 
     format: Literal[1] = 1
     site: SiteName

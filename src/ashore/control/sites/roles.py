@@ -2,8 +2,7 @@
 
     root       threshold of the operators' own keys, in files that they carry; names the keys of the others
     targets    models/*     who releases models; its key is at the centre, or in a file as well
-    sites      delegated by targets to the director, at the centre: which sites there are
-    site-NAME  delegated by sites: what that one site shall serve
+    sites      wants/*, delegated by targets to the director, at the centre: what each site shall serve
     snapshot, timestamp     at the centre: which versions belong together, and how fresh they are
 
 A model reaches a site only where both agree: targets released it, and the director wants it there. Every version but
@@ -32,6 +31,8 @@ if TYPE_CHECKING:
 METADATA: Final = "metadata"
 METADATA_BYTES: Final = 8 << 20
 KEPT_S: Final = 7 * 86_400
+FAR_S: Final = 3_650 * 86_400
+"""A version that is further ahead of this clock was not signed by a centre whose clock was wrong."""
 SITES: Final = "sites"
 ONLINE: Final = ("timestamp", "snapshot", "targets", "director")
 """Keys of the centre; that of targets may be with the operators in its place."""
@@ -170,7 +171,7 @@ class Signing:
         root.roles["root"].threshold = threshold
         for role in ("timestamp", "snapshot", "targets"):
             root.add_key(targets if role == "targets" and targets is not None else self._key(role, 1).public_key, role)
-        root.expires = self._expires(self._lives.root_days)
+        root.expires = self._expires(self._lives.root_days, self._now_s)
         return Metadata(root)
 
     def next_root(self, rotate: Collection[str], *, keys: Iterable[Any] = (), targets: Any | None = None) -> Any:
@@ -205,7 +206,7 @@ class Signing:
                 root.add_key(one, role)
         root.unrecognized_fields[GENERATIONS] = generations
         root.version += 1
-        root.expires = self._expires(self._lives.root_days)
+        root.expires = self._expires(self._lives.root_days, self._now_s)
         return Metadata(root)
 
     def install(self, staged: Metadata[Any]) -> str:
@@ -256,8 +257,10 @@ class Signing:
 
     def stage_targets(self, models: Mapping[str, Model]) -> Metadata[Any]:
         """Return the next targets, unsigned, for an operator who has the key."""
+        from tuf.api.metadata import Metadata
+
         generation = self.root.signed.unrecognized_fields[GENERATIONS]["director"]
-        return self._targets(models, self._meta().get("targets.json", 0), generation)
+        return Metadata(self._targets(models, self._meta().get("targets.json", 0), generation))
 
     def publish(
         self, models: Mapping[str, Model], wants: Mapping[str, bytes], changed: Collection[str] = (),
@@ -275,26 +278,18 @@ class Signing:
         Raises:
             Conflict: the key of targets is in a file, and nothing is signed with it yet.
         """
-        from tuf.api.metadata import (
-            DelegatedRole,
-            Delegations,
-            Metadata,
-            MetaFile,
-            Snapshot,
-            TargetFile,
-            Targets,
-            Timestamp,
-        )
+        from tuf.api.metadata import Metadata, MetaFile, Snapshot, TargetFile, Targets, Timestamp
 
         root = self.root.signed
         meta, done, generations = self._meta(), [], root.unrecognized_fields[GENERATIONS]
 
         def renew(role: str, made: Any, key: Any) -> Any:
-            made.sign(key)
-            self._put(f"{made.signed.version}.{role}.json", made)
-            meta[f"{role}.json"] = made.signed.version
+            signed = Metadata(made)
+            signed.sign(key)
+            self._put(f"{made.version}.{role}.json", signed)
+            meta[f"{role}.json"] = made.version
             done.append(role)
-            return made.signed
+            return made
 
         # targets: what is released, and who directs
         before = self._read("targets", meta)
@@ -304,46 +299,36 @@ class Signing:
             done.append("targets")
         elif generation := generations["targets"]:
             fresh = self._targets(models, meta.get("targets.json", 0), generations["director"])
-            is_same = current is not None and _said(current) == _said(fresh.signed)
+            is_same = current is not None and _said(current) == _said(fresh)
             if not is_same or self._is_due(current.version, self._lives.targets_days):
                 current = renew("targets", fresh, self._key("targets", generation))
         elif current is None:
             raise Conflict("targets is not signed yet", hint="`ashore site keys stage`, then sign and install its file")
 
-        # which sites there are, and what each shall serve
-        director = self._key("director", current.unrecognized_fields[DIRECTOR])
-        keyid, days = director.public_key.keyid, self._lives.director_days
-        roles = {
-            f"site-{site}": DelegatedRole(f"site-{site}", [keyid], 1, True, paths=[want_path(site)]) for site in wants
-        }
+        # what each site shall serve
+        director, days = self._key("director", current.unrecognized_fields[DIRECTOR]), self._lives.director_days
         known: Any = self._read(SITES, meta)
-        is_same = known is not None and _verifies(current, SITES, known)
-        if not is_same or known.signed.delegations.roles != roles or self._is_due(meta[f"{SITES}.json"], days):
-            made = Targets(version=self._next(meta.get(f"{SITES}.json", 0)), expires=self._expires(days))
-            made.delegations = Delegations({keyid: director.public_key}, roles)
-            renew(SITES, Metadata(made), director)
+        old = known.signed.targets if known is not None and _verifies(current, SITES, known) else None
+        files = {want_path(site): (old or {}).get(want_path(site)) for site in wants if site not in changed}
         for site, data in wants.items():
-            version = meta.get(f"site-{site}.json", 0)
-            if is_same and version and site not in changed and not self._is_due(version, days):
-                continue
-            path = want_path(site)
-            self.tree.put(stored_path(path, sha256(data).hexdigest()), data)
-            made = Targets(version=self._next(version), expires=self._expires(days))
-            made.targets[path] = TargetFile.from_data(path, data, ["sha256"])
-            renew(f"site-{site}", Metadata(made), director)
+            if files.get(path := want_path(site)) is None:
+                files[path] = TargetFile.from_data(path, data, ["sha256"])
+                self.tree.put(stored_path(path, sha256(data).hexdigest()), data)
+        version = meta.get(f"{SITES}.json", 0)
+        if files != old or self._is_due(version, days):
+            renew(SITES, self._dated(Targets, version, days, targets=files), director)
 
         # which versions belong together, and how fresh they are
         stamp, shot = self._newest("timestamp"), self._newest("snapshot")
         version = 0 if shot is None else shot.signed.version
         if done or shot is None or not _verifies(root, "snapshot", shot) or self._is_due(version, days):
             parts = {name: MetaFile(number) for name, number in meta.items()}
-            shown = Snapshot(version=self._next(version), expires=self._expires(days), meta=parts)
-            version = renew("snapshot", Metadata(shown), self._key("snapshot", generations["snapshot"])).version
+            shown = self._dated(Snapshot, version, days, meta=parts)
+            version = renew("snapshot", shown, self._key("snapshot", generations["snapshot"])).version
         last = 0 if stamp is None else stamp.signed.version
         is_good = stamp is not None and _verifies(root, "timestamp", stamp)
         if "snapshot" in done or not is_good or self._is_due(last, self._lives.timestamp_days):
-            one = Timestamp(version=self._next(last), expires=self._expires(self._lives.timestamp_days))
-            one.snapshot_meta = MetaFile(version)
+            one = self._dated(Timestamp, last, self._lives.timestamp_days, snapshot_meta=MetaFile(version))
             signed = Metadata(one)
             signed.sign(self._key("timestamp", generations["timestamp"]))
             self._put("timestamp.json", signed)
@@ -379,17 +364,18 @@ class Signing:
         meta, snapshot, root = self._meta(), self._newest("snapshot"), self.root.signed
         assert snapshot is not None
         yield from (f"{METADATA}/{number + 1}.root.json" for number in range(root.version))
-        for role in ("targets", SITES, f"site-{site}"):
+        for role in ("targets", SITES):
             found = self._read(role, meta)
             if found is not None:
-                yield from (stored_path(path, one.hashes["sha256"]) for path, one in found.signed.targets.items())
+                files = found.signed.targets if role == "targets" else [want_path(site)]
+                yield from (stored_path(path, found.signed.targets[path].hashes["sha256"]) for path in files)
                 yield f"{METADATA}/{found.signed.version}.{role}.json"
         yield from (f"{METADATA}/{snapshot.signed.version}.snapshot.json", f"{METADATA}/timestamp.json")
 
-    def _targets(self, models: Mapping[str, Model], version: int, generation: int) -> Metadata[Any]:
-        from tuf.api.metadata import DelegatedRole, Delegations, Metadata, TargetFile, Targets
+    def _targets(self, models: Mapping[str, Model], version: int, generation: int) -> Any:
+        from tuf.api.metadata import DelegatedRole, Delegations, TargetFile, Targets
 
-        made = Targets(version=self._next(version), expires=self._expires(self._lives.targets_days))
+        made = self._dated(Targets, version, self._lives.targets_days)
         for digest, model in models.items():
             path = model_path(digest)
             made.targets[path] = TargetFile(model.size, {"sha256": model.sha256}, path)
@@ -397,7 +383,7 @@ class Signing:
         role = DelegatedRole(SITES, [director.keyid], 1, True, paths=[want_path("*")])
         made.delegations = Delegations({director.keyid: director}, {SITES: role})
         made.unrecognized_fields[DIRECTOR] = generation
-        return Metadata(made)
+        return made
 
     def _key(self, role: str, generation: int) -> Any:
         from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -432,11 +418,14 @@ class Signing:
 
         self.tree.put(f"{METADATA}/{name}", signed.to_bytes(JSONSerializer(compact=True)))
 
-    def _next(self, version: int) -> int:
-        return max(version + 1, self._now_s)
+    def _dated(self, kind: Callable[..., Any], last: int, days: float, **fields: Any) -> Any:
+        """Return a role above its last version. It expires so long after its version: where this clock was ahead when
+        that was signed, sites do not believe an earlier time any more."""
+        version = max(last + 1, self._now_s)
+        return kind(version=version, expires=self._expires(days, version), **fields)
 
-    def _expires(self, days: float) -> datetime:
-        return datetime.fromtimestamp(self._now_s, UTC) + timedelta(seconds=int(days * 86_400))
+    def _expires(self, days: float, from_s: int) -> datetime:
+        return datetime.fromtimestamp(min(from_s, self._now_s + FAR_S), UTC) + timedelta(seconds=int(days * 86_400))
 
     def _is_due(self, version: int, days: float) -> bool:
         """Return whether a signature has used half of its life; its version says when it was made."""

@@ -6,7 +6,6 @@ Whatever a mirror, a link or a stick gives, the last trusted state stays until a
 from __future__ import annotations
 
 import fcntl
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ import msgspec
 from ashore.control.sites.model import ModelParts, Want
 from ashore.control.sites.ports import CentreLink, TooSlow, WrongBytes, read_whole
 from ashore.control.sites.report import Attack
-from ashore.control.sites.roles import METADATA, SITES, model_path, stored_path, want_path
+from ashore.control.sites.roles import METADATA, model_path, stored_path, want_path
 from ashore.core.errors import CorruptBlob, HomeBusy, NotFound
 from ashore.kit.decode import UNDECODABLE
 from ashore.kit.folders import make_folder
@@ -102,13 +101,16 @@ def refresh(
 
 
 def last_trusted(trusted: Path) -> Trusted | None:
-    """Return the last verified state, without a link; None if there is none."""
+    """Return the last verified state, without a link; None if there is none, or a power loss has damaged it: the next
+    `refresh` reads again what is missing."""
     want = _kept_want(trusted)
     if want is None:
         return None
-    models = {one.model for one in want.serve}
-    parts = {digest: _parts(_kept(trusted, digest).read_bytes()) for digest in models}
-    return Trusted(root=_root_version(trusted), signed_s=_signed_s(trusted), want=want, parts=parts)
+    try:
+        parts = {digest: _parts(_kept(trusted, digest).read_bytes()) for digest in {one.model for one in want.serve}}
+        return Trusted(root=_root_version(trusted), signed_s=_signed_s(trusted), want=want, parts=parts)
+    except (FileNotFoundError, ValueError, *UNDECODABLE):
+        return None
 
 
 def _refresh(link: CentreLink, trusted: Path, site: str, root: bytes, now_s: float) -> Trusted:
@@ -125,9 +127,6 @@ def _refresh(link: CentreLink, trusted: Path, site: str, root: bytes, now_s: flo
         updater.refresh()
         info = updater.get_targetinfo(want_path(site))
         if info is None:
-            known: Any = updater._trusted_set[SITES]
-            if f"site-{site}" in known.delegations.roles:
-                raise CentreRefused("wrong site", f"what came as the assignment of {site} is that of another site")
             return Trusted(root=_root_version(trusted), signed_s=_signed_s(trusted), want=None, parts={})
         data = _verified(link, info, WANT_BYTES, trusted / "want.json")
         try:
@@ -184,11 +183,8 @@ def _fetcher(link: CentreLink) -> Any:
         """Reads by our link."""
 
         def _fetch(self, url: str) -> Iterator[bytes]:
-            raise AssertionError(url)  # python-tuf reads metadata by download_bytes alone
-
-        def download_bytes(self, url: str, max_length: int) -> bytes:
             try:
-                return read_whole(link, url, limit=max_length)
+                yield from link.read(url, limit=MANIFEST_BYTES)  # its callers have limits of their own
             except NotFound as fault:
                 if url.endswith("timestamp.json"):  # named by no other file: there is no centre's tree
                     raise
@@ -224,8 +220,10 @@ def _named_attacks(now_s: float) -> Iterator[None]:
 
 
 def _kept_want(trusted: Path) -> Want | None:
-    path = trusted / "want.json"
-    return _want(path.read_bytes()) if path.exists() else None
+    try:
+        return _want((trusted / "want.json").read_bytes())
+    except (FileNotFoundError, *UNDECODABLE):
+        return None
 
 
 def _kept(trusted: Path, digest: str) -> Path:
@@ -233,7 +231,8 @@ def _kept(trusted: Path, digest: str) -> Path:
 
 
 def _root_version(trusted: Path) -> int:
-    return int(Path(os.readlink(trusted / "root.json")).name.partition(".")[0])
+    """Return the version of the newest root. python-tuf's link to it is away for a moment in every refresh."""
+    return max(int(one.name.partition(".")[0]) for one in (trusted / "root_history").glob("*.root.json"))
 
 
 def _signed_s(trusted: Path) -> int:
@@ -243,9 +242,10 @@ def _signed_s(trusted: Path) -> int:
 
     try:
         stamp = Metadata[Any].from_bytes((trusted / "timestamp.json").read_bytes())
-        root = Metadata[Any].from_bytes((trusted / "root.json").read_bytes())
+        newest = trusted / "root_history" / f"{_root_version(trusted)}.root.json"
+        root = Metadata[Any].from_bytes(newest.read_bytes())
         root.signed.verify_delegate("timestamp", stamp.signed_bytes, stamp.signatures)
-    except (OSError, RepositoryError):
+    except (OSError, ValueError, RepositoryError):
         return 0
     return int(stamp.signed.version)
 
