@@ -42,7 +42,9 @@ class ToolServer:
 def tool_server(server: MCPServer) -> Iterator[ToolServer]:
     """Run a server on a thread."""
     one = ToolServer(server)
-    running = uvicorn.Server(uvicorn.Config(one, host="127.0.0.1", port=0, log_level="error"))
+    running = uvicorn.Server(
+        uvicorn.Config(one, host="127.0.0.1", port=0, log_level="error", timeout_graceful_shutdown=2)
+    )
     started, running_startup = threading.Event(), running.startup
 
     async def startup(sockets: Any = None) -> None:
@@ -57,7 +59,7 @@ def tool_server(server: MCPServer) -> Iterator[ToolServer]:
     try:
         yield one
     finally:
-        running.should_exit = running.force_exit = True
+        running.should_exit = True
         thread.join(30)
 
 

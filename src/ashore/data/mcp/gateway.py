@@ -56,7 +56,7 @@ class Caller:
 
 @dataclass(kw_only=True)
 class Gateway:
-    """The servers of one process. Lives on one event loop; `pins` may be replaced from any thread."""
+    """The servers of one process. Lives on one event loop; `take_pins` may be called from any thread."""
 
     authority: Authority
     privacy: Privacy
@@ -65,7 +65,7 @@ class Gateway:
     recorder: Recorder
     budgets: LedgerBudgets | Unlimited = field(default_factory=Unlimited)
     auditor: AuditLog | CountingAuditor = field(default_factory=CountingAuditor)
-    pins: Mapping[str, Mapping[str, Pin]] = field(default_factory=dict)
+    pins: Mapping[str, Mapping[str, Pin]] = field(default_factory=dict, init=False)
     """The approved tools, by server and name."""
     section: McpSection = field(default_factory=McpSection)
     _allow: Sequence[Allowed] = ()
@@ -76,6 +76,10 @@ class Gateway:
     _running: Counter[tuple[str, str]] = field(default_factory=Counter)
     """Calls at this moment by server and tenant; under an empty tenant, all of a server."""
     _noted: set[tuple[str, str, str]] = field(default_factory=set)
+
+    def take_pins(self, pins: Mapping[str, Mapping[str, Pin]]) -> None:
+        """Go by these approvals, and ask each server again what it has."""
+        self.pins, self._seen = pins, {}
 
     async def take(self, section: McpSection, allow: Sequence[Allowed]) -> None:
         """Go by a section of ashore.toml. Connections to a server that changed are closed, and its calls fail."""

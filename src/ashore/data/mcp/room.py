@@ -40,7 +40,7 @@ async def open_gateway(context: Context) -> Opened:
 
     def read() -> None:
         with database.read() as connection:
-            gateway.pins = load_pins(connection)
+            gateway.take_pins(load_pins(connection))
 
     async def reload(context: Context) -> None:
         await gateway.take(context.section("mcp", McpSection), allowed(context))
