@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import email
+import email.policy
 import hashlib
 import hmac
 import json
@@ -78,6 +79,21 @@ def test_a_mail_arrives_over_tls_with_a_log_in(tmp_path: Path, tls: str) -> None
     assert told["Subject"] == "[critical] node1: the disk is full"
     text = told.get_payload(decode=True).decode()  # type: ignore[union-attr]
     assert "do: free space" in text and "ashore alert ack" in text and "https://c/alerts" in text
+
+
+def test_a_message_is_in_the_language_of_its_channel(tmp_path: Path) -> None:
+    what = "the kernel killed 2 processes because the machine had no memory left"
+    with mail_server(tmp_path) as server:
+        send(a_mail_channel(server, language="zh"), a_message(what))
+    told = email.message_from_bytes(server.mails[0].data, policy=email.policy.default)
+    assert told["Subject"] == "[严重] node1: 内核终止了 2 个进程，因为本机已无内存"
+    text = told.get_content()  # type: ignore[attr-defined]
+    assert "内核终止了 2 个进程，因为本机已无内存 (D301, 自 2025-12-01" in text and "处理: free space" in text
+    for kind in ("dingtalk", "feishu", "wecom"):
+        for language, severity in (("en", "critical"), ("zh", "严重")):
+            robot = ChannelTable(name="ops", kind=kind, hook="https://x", language=language)  # type: ignore[arg-type]
+            said = str(channels.REQUESTS[kind](robot, a_message(what), "node1", "", NOW_S)[1])
+            assert severity in said and ("内核终止了" in said) == (language == "zh")
 
 
 def test_no_mail_goes_out_in_clear_to_a_stranger_or_after_a_refusal(tmp_path: Path) -> None:

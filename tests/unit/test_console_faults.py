@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import ast
+import itertools
 import re
 import time
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, nodes
 
 import ashore
 from ashore.control.console.words import words_in
+from ashore.control.doctor import load_rules
 from ashore.control.sessions.rules import DEFAULT, MLPS3, weakness_of
 from ashore.core import errors
 from ashore.core.errors import InvalidRequest, PermissionDenied
+from ashore.data.authority import BUILT_IN
 from ashore.data.authority.actions import ACTIONS
 
 SOURCE = Path(ashore.__file__).parent
@@ -27,19 +34,22 @@ SHOWN = (
 """Whose errors a page can show."""
 UNTRANSLATED = 590
 """Messages and hints that a page can show, and that are English in Chinese, too. It only shrinks: whoever writes a new
-error that people meet in the console adds its line to src/ashore/control/console/words/errors.zh.toml."""
+error that people meet in the console adds its line to src/ashore/kit/words/errors.zh.toml."""
+NAMES = {"maxmemory", "no_proxy"}
+"""Names of figures that are names in every language."""
 KINDS = {name for name, one in vars(errors).items() if isinstance(one, type) and issubclass(one, errors.AshoreError)}
 
 
-def sentences(*places: str) -> set[str]:
-    """Return what errors of some parts of the source say, with `{}` where something is filled in."""
+def sentences(*places: str, kinds: Collection[str] = KINDS, words: Collection[str] = ("hint",)) -> set[str]:
+    """Return what errors, or values of other `kinds`, of some parts of the source say, with `{}` where something is
+    filled in."""
     found = set()
     for place in places:
         path = SOURCE / place
         for file in [path] if path.is_file() else sorted(path.rglob("*.py")):
             for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-                if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in KINDS:
-                    said = [*node.args[:1], *(one.value for one in node.keywords if one.arg == "hint")]
+                if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in kinds:
+                    said = [*node.args[:1], *(one.value for one in node.keywords if one.arg in words)]
                     found |= {text for one in said if re.search(r"[a-z]{2}", text := written(one))}
     return found
 
@@ -53,6 +63,57 @@ def written(node: ast.expr) -> str:
     return ""
 
 
+def rule_sentences() -> set[str]:
+    """Return what rules of the doctor say: of each text, one for every way in which its conditions fall out."""
+    found = set()
+    for rule in load_rules():
+        found |= {rule.question, *(one for bound in rule.bounds.values() for one in texts_in(bound) if " " in one)}
+        for row in rule.finds:
+            texts = (row.what, row.cause, row.remedy, row.wrong_remedy, *(name for name, *_ in row.evidence))
+            found |= {" ".join(one.split()) for text in texts for one in ways(Environment().parse(text).body)}
+            for expression in row.let.values():
+                consts = Environment().parse(f"{{{{{expression}}}}}").find_all(nodes.Const)
+                found |= {one.value for one in consts if isinstance(one.value, str) and len(one.value) > 30}
+    return {one for one in found if re.search(r"[a-z]{2} |^[a-z]{4,}$", one.replace("{}", ""))} - NAMES
+
+
+def texts_in(value: Any) -> Iterator[str]:
+    if isinstance(value, dict):
+        yield from (one for one in value.values() if isinstance(one, str))
+
+
+def ways(parts: Iterable[nodes.Node]) -> Iterator[str]:
+    """Yield each text that a template can come to, with `{}` where something is filled in."""
+    every: list[list[str]] = []
+    for part in parts:
+        if isinstance(part, nodes.Output):
+            every += [of_expression(one) for one in part.nodes]
+        elif isinstance(part, nodes.If):
+            every.append(
+                [*ways(part.body), *(one for more in part.elif_ for one in ways(more.body)), *ways(part.else_)]
+            )
+        else:
+            every.append(["{}"])
+    yield from ("".join(one) for one in itertools.product(*every))
+
+
+def of_expression(one: nodes.Node) -> list[str]:
+    if isinstance(one, nodes.TemplateData):
+        return [one.data]
+    if isinstance(one, nodes.Call) and isinstance(one.node, nodes.Name) and one.node.name == "counted":
+        singular, plural = (*(name.as_const() for name in one.args[1:]), "")[:2]
+        return [f"{{}} {singular}", f"{{}} {plural or singular + 's'}"]
+    return ["{}"]
+
+
+def test_every_finding_alert_and_role_is_said_in_chinese() -> None:
+    """New rule, alert or role? Add its lines to src/ashore/kit/words/findings.zh.toml."""
+    alerts = sentences("control/alerts", kinds={"Wrong"}, words=("what", "remedy"))
+    said = rule_sentences() | {role.title for role in BUILT_IN} | alerts
+    print(f"\n{len(said)} sentences of findings, alerts and roles")
+    assert said - set(words_in("zh").faults.texts) == set()
+
+
 def test_what_is_not_translated_only_becomes_less() -> None:
     said, texts = sentences(*SHOWN), words_in("zh").faults.texts
     missing = said - set(texts)
@@ -61,13 +122,14 @@ def test_what_is_not_translated_only_becomes_less() -> None:
 
 
 def test_a_translation_has_the_places_of_its_sentence_and_stands_for_one_of_the_source() -> None:
-    everything = "".join(file.read_text(encoding="utf-8") for file in SOURCE.rglob("*.py"))
-    said = sentences(*SHOWN)
+    files = (*SOURCE.rglob("*.py"), SOURCE / "control/doctor/rules.toml")
+    everything = "".join(file.read_text(encoding="utf-8") for file in files)
+    said = sentences(*SHOWN) | rule_sentences()
     for english, chinese in words_in("zh").faults.texts.items():
         places = {int(one) for one in re.findall(r"\{(\d)\}", chinese)}
         assert places == set(range(english.count("{}"))), english
         longest = max(english.split("{}"), key=len)
-        assert english in said or longest.strip().rstrip(":;,.") in everything, f"nothing says {english!r}"
+        assert english in said or longest.strip(" :;,.") in everything, f"nothing says {english!r}"
 
 
 def test_an_error_is_said_in_the_language_of_the_reader() -> None:

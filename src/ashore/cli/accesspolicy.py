@@ -10,6 +10,7 @@ import cyclopts
 import msgspec
 
 from ashore.cli.calls import HERE, Server, noun_of, reworded
+from ashore.cli.said import said
 from ashore.cli.sure import AsJson
 from ashore.control.access.calls import policy as c
 from ashore.core.errors import InvalidRequest
@@ -63,7 +64,7 @@ def read_file(asked: PolicyFile) -> c.PolicyIn:
 
 def _show_roles(found: c.RoleList) -> None:
     for role in found.items:
-        print(f"{role.name}{'  (built in)' if role.built_in else ''}  {role.title}".rstrip())
+        print("  ".join(filter(None, (role.name, said("(built in)") if role.built_in else "", said(role.title)))))
         for rule in role.rules:
             print(f"  {rule}")
 

@@ -25,6 +25,7 @@ import msgspec
 from cyclopts import App, Parameter
 
 from ashore.cli.recorded import owner
+from ashore.cli.said import columns_of, padded, said
 from ashore.core.errors import AshoreError, InvalidRequest, NotReady, RemoteRefused, SourceUnreachable
 from ashore.core.foreign import short_reason
 from ashore.core.timespan import human_seconds, seconds_in, written_span
@@ -561,9 +562,9 @@ def table(items: Sequence[Any], columns: Iterable[str] = ()) -> str:
     rows = [msgspec.to_builtins(one) for one in items]
     heads = list(columns) or list(rows[0])
     cells = [heads, *([cell(head, row[head]) for head in heads] for row in rows)]
-    widths = [max(len(row[at]) for row in cells) for at in range(len(heads))]
+    widths = [max(columns_of(row[at]) for row in cells) for at in range(len(heads))]
     return "\n".join(
-        "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in cells
+        "  ".join(padded(text, width) for text, width in zip(row, widths, strict=True)).rstrip() for row in cells
     )
 
 
@@ -581,4 +582,6 @@ def cell(name: str, value: Any) -> str:
         return ", ".join(cell(name, one) for one in value)
     if isinstance(value, float):
         return f"{value:,.1f}" if abs(value) >= 10 else f"{value:.3g}"
-    return f"{value:,}" if isinstance(value, int) and name not in ("sequence", "trusts", "version") else str(value)
+    if isinstance(value, int) and name not in ("sequence", "trusts", "version"):
+        return f"{value:,}"
+    return said(value) if isinstance(value, str) and " " in value else str(value)

@@ -19,6 +19,7 @@ from cyclopts import Parameter
 
 from ashore.cli.backends import BackendShown, backends_of
 from ashore.cli.calls import AtHome, Errand, command_of, noun_of, refuse_elsewhere
+from ashore.cli.said import padded, said
 from ashore.cli.whichtoml import which_toml
 from ashore.control.doctor.calls import (
     APPLY,
@@ -196,41 +197,42 @@ def show(found: Found, url: str = "") -> None:
     for one in found.items:
         colour = _COLOURS[one.severity] if is_terminal else ""
         inset = "    " if one.because_of else ""
-        told = [f"  {one.rule}  {one.what}"]
+        told = [f"  {one.rule}  {said(one.what)}"]
+        why, seen, do, never = (padded(said(word), 6) for word in ("why", "seen", "do", "not"))
         if one.severity == "advice":
-            told += [f"    do     {one.remedy}", *(f"           {command}" for command in one.commands[:1])]
+            told += [f"    {do} {said(one.remedy)}", *(f"           {command}" for command in one.commands[:1])]
         else:
-            told += [f"    follows from {one.because_of}"] if one.because_of else []
-            told += [f"    why    {one.cause} ({one.sure})"]
+            told += [f"    {said(f'follows from {one.because_of}')}"] if one.because_of else []
+            told += [f"    {why} {said(one.cause)} ({said(one.sure)})"]
             for figure in one.evidence:
-                limit = f"  (right: {figure.limit})" if figure.limit else ""
-                told.append(f"    seen   {figure.name}: {figure.seen}{limit}")
-            told += [f"    do     {one.remedy}", *(f"           {command}" for command in one.commands)]
+                limit = f"  {said(f'(right: {said(figure.limit)})')}" if figure.limit else ""
+                told.append(f"    {seen} {said(figure.name)}: {said(figure.seen)}{limit}")
+            told += [f"    {do} {said(one.remedy)}", *(f"           {command}" for command in one.commands)]
             if one.change is not None:
                 how = "" if one.change.safe else f" --rules {one.rule}"
                 there = f" --url {url}" if url else ""
                 told.append(f"           ashore doctor apply{how}{there}  # does it, with an undo")
-            told += [f"    not    {one.wrong_remedy}"] if one.wrong_remedy else []
+            told += [f"    {never} {said(one.wrong_remedy)}"] if one.wrong_remedy else []
             told += [""]
-        print(f"{inset}{colour}{_MARKS[one.severity]} {one.severity}{plain}", end="")
+        print(f"{inset}{colour}{_MARKS[one.severity]} {said(one.severity)}{plain}", end="")
         print(on_a_screen(f"\n{inset}".join(told)).rstrip(" "))
     worst = {"critical": "something critical", "warning": "a warning"}.get(found.worst or "", "nothing is wrong")
     if not url and any("ashore.toml" in " ".join((one.remedy, *one.commands)) for one in found.items):
         print("".join(f"{file}\n" for file in [which_toml(read_settings())] if file), end="")
     span = f" over {human_seconds(found.span_s)}" if found.span_s else ""
     state = "" if found.running else "; no server runs from this home"
-    print(f"{worst}: {counted(found.rules, 'rule')} asked{span}, {len(found.unknown)} could not be judged{state}")
+    print(said(f"{worst}: {counted(found.rules, 'rule')} asked{span}, {len(found.unknown)} could not be judged{state}"))
     from ashore.control.doctor.survey import LATE
 
     reasons = collections.Counter(one.missing.partition(": ")[2] or one.missing for one in found.unknown)
     for reason, number in reasons.most_common():
         longer = "; look for longer: --for 10s" if reason == LATE and not url else ""
-        print(on_a_screen(f"  {number} not judged: {reason}{longer}"))
+        print(on_a_screen(f"  {said(f'{number} not judged: {reason}')}{longer}"))
 
 
 def _show_rules(found: Items[RuleShown]) -> None:
     for one in found.items:
-        print(f"{one.rule}  {one.area:<13}  {one.question}")
+        print(f"{one.rule}  {one.area:<13}  {said(one.question)}")
 
 
 def _show_changes(found: Items[Entry]) -> None:
@@ -411,8 +413,8 @@ def _tell(finding: Finding, what: str, at_s: float, *, as_json: bool) -> None:
         print(json.dumps({"at": int(at_s), "event": what, "finding": msgspec.to_builtins(finding)}), flush=True)
     else:
         when = time.strftime("%H:%M:%SZ", time.gmtime(at_s))
-        said = f"{when}  {what:<8}  {finding.severity:<8}  {finding.rule}  {finding.what}"
-        print(on_a_screen(said), flush=True)
+        line = f"{when}  {what:<8}  {finding.severity:<8}  {finding.rule}  {said(finding.what)}"
+        print(on_a_screen(line), flush=True)
 
 
 def _line_of(entry: Entry) -> str:

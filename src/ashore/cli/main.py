@@ -164,9 +164,10 @@ def build_app() -> cyclopts.App:
 
 
 def _tell(message: str, *, hint: str) -> None:
+    from ashore.cli.said import said
     from ashore.core.visible import on_a_screen
 
-    message, hint = on_a_screen(message), on_a_screen(hint)  # a remote server may have sent it
+    message, hint = on_a_screen(said(message)), on_a_screen(said(hint))  # a remote server may have sent it
     red, dim, plain = ("\033[31m", "\033[2m", "\033[0m") if sys.stderr.isatty() else ("", "", "")
     print(f"{red}error:{plain} {message}", file=sys.stderr)
     if hint:

@@ -15,6 +15,7 @@ from cyclopts import App
 
 from ashore.cli.backends import BackendShown, backends_of
 from ashore.cli.doctor import examine_once
+from ashore.cli.said import said
 from ashore.cli.sure import AsJson
 from ashore.control.doctor.samples import Samples
 from ashore.core.bytesize import human_bytes
@@ -388,9 +389,9 @@ def show(found: Status) -> None:
             [_routed_row(one) for one in found.routed],
         )
     print()
-    print("needs you" if found.needs else "nothing needs you")
+    print(said("needs you" if found.needs else "nothing needs you"))
     for need in found.needs:
-        print(f"  {need.what}\n    {need.do}")
+        print(f"  {said(need.what)}\n    {said(need.do)}")
     print("  advice: run `ashore doctor`, which looks longer and finds what could be better")
 
 

@@ -41,6 +41,7 @@ from ashore.control.doctor.readings import (
     Stored,
     Waiting,
 )
+from ashore.kit.sentences import sentences_in
 
 GIB = 1 << 30
 BY_ID = {one.id: one for one in load_rules()}
@@ -259,6 +260,7 @@ def test_a_rule_fires_on_what_it_is_about_and_says_what_to_do(rule: str, fields:
         assert one.area == BY_ID[rule].area
         assert one.what and one.cause and one.remedy and one.evidence
         assert len(one.what) < 200
+        assert any(sentences_in("zh").find(text) for text in (one.what, one.cause, one.remedy))
         assert all(figure.name and figure.seen for figure in one.evidence)
         assert msgspec.json.decode(msgspec.json.encode(one), type=type(one)) == one
 

@@ -181,8 +181,8 @@ def _iso(at_s: float) -> str:
 
 
 def _robot_text(channel: ChannelTable, message: Message, node: str, console: str) -> tuple[str, str]:
-    head = f"{channel.prefix} {tame(title(message, node))}".strip()
-    raw = body(message, console, tamed=True).encode()
+    head = f"{channel.prefix} {tame(title(message, node, channel.language))}".strip()
+    raw = body(message, console, channel.language, tamed=True).encode()
     room = ROBOT_BYTES - len(head.encode())
     text = raw.decode() if len(raw) <= room else raw[:room].decode("utf-8", "ignore") + " …"
     return head, text
@@ -197,11 +197,12 @@ def mail_of(channel: ChannelTable, message: Message, node: str, console: str, no
     mail = email.message.EmailMessage(policy=email.policy.SMTP)
     mail["From"], mail["To"] = channel.sender, ", ".join(channel.to)
     # The library decodes an encoded word of a subject and writes its line break out (Python 3.11 and 3.12).
-    mail["Subject"] = f"{channel.prefix} {title(message, node)}".strip().replace("=?", "= ?")[:300]
+    subject = f"{channel.prefix} {title(message, node, channel.language)}".strip()
+    mail["Subject"] = subject.replace("=?", "= ?")[:300]
     mail["Date"] = email.utils.formatdate(now_s)
     mail["Message-ID"] = f"<{hashlib.sha256(f'{node}{now_s}{channel.name}'.encode()).hexdigest()[:32]}@ashore>"
     mail["Auto-Submitted"], mail["X-Auto-Response-Suppress"] = "auto-generated", "All"
-    mail.set_content(body(message, console) + "\n")
+    mail.set_content(body(message, console, channel.language) + "\n")
     raw = mail.as_bytes()
     head = raw.partition(b"\r\n\r\n")[0].split(b"\r\n")
     names = {line.partition(b":")[0].decode("ascii", "replace").lower() for line in head if line[:1] not in b" \t"}

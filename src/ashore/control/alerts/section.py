@@ -15,6 +15,7 @@ from msgspec import Meta
 from ashore.core.errors import InvalidSpec
 from ashore.core.nearest import did_you_mean
 from ashore.kit.section import AFile, Seconds, Section, toml
+from ashore.kit.sentences import Language
 
 Kind = Literal["mail", "webhook", "alertmanager", "dingtalk", "feishu", "wecom"]
 Severity = Literal["critical", "warning", "advice"]
@@ -38,6 +39,8 @@ class ChannelTable(Section, frozen=True, kw_only=True):
     """What signs: of a robot, or `whsec_…` of a webhook. Of an Alertmanager: its bearer token."""
     prefix: Annotated[str, Meta(max_length=40)] = ""
     """Text before each message: the keyword that a robot may ask for."""
+    language: Language = "en"
+    """Language of its messages: `en` or `zh`. A webhook and an Alertmanager get English always."""
     server: Annotated[str, Meta(examples=['"smtp://mail.corp.example:587"'])] = ""
     """Mail server, `smtps://HOST:465` or `smtp://HOST:587`, which must offer STARTTLS. Its host must be in
     `[egress] allow`."""

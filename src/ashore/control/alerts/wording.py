@@ -8,6 +8,7 @@ from typing import Final
 
 from ashore.control.alerts.model import TEST, Alert, Message
 from ashore.core.visible import on_a_screen
+from ashore.kit.sentences import Language, said
 
 MOST_LINES: Final = 20
 """Alerts that one message names; the rest is counted."""
@@ -31,30 +32,31 @@ _TAMED: Final[Mapping[int, str]] = str.maketrans(
 """What robots take for a mention, a link or a format, as the same in full width."""
 
 
-def title(message: Message, node: str) -> str:
+def title(message: Message, node: str, language: Language = "en") -> str:
     """Return the subject of a message."""
     worst = message.firing[0] if message.firing else message.ended[0]
-    severity = worst.wrong.severity if message.firing else "over"
+    severity = said(worst.wrong.severity if message.firing else "over", language)
     more = len(message.firing) + len(message.ended) + message.dropped - 1
-    return one_line(f"[{severity}] {node}: {worst.wrong.what}") + (f" (+{more})" if more else "")
+    return one_line(f"[{severity}] {node}: {said(worst.wrong.what, language)}") + (f" (+{more})" if more else "")
 
 
-def body(message: Message, console: str, *, tamed: bool = False) -> str:
+def body(message: Message, console: str, language: Language = "en", *, tamed: bool = False) -> str:
     """Return the lines of a message. `tamed`: for a robot that reads Markdown."""
     shown = [*message.firing, *message.ended]
-    lines = [line for one in shown[:MOST_LINES] for line in _lines(one)]
+    lines = [line for one in shown[:MOST_LINES] for line in _lines(one, language)]
     if hidden := len(shown) - MOST_LINES + message.dropped if len(shown) > MOST_LINES else message.dropped:
-        lines.append(f"and {hidden:,} more: ashore alert list")
+        lines.append(said(f"and {hidden:,} more: ashore alert list", language))
     text = "\n".join(tame(line) if tamed else line for line in lines)
     return f"{text}\n{console}/alerts" if console else text
 
 
-def _lines(alert: Alert) -> list[str]:
+def _lines(alert: Alert, language: Language) -> list[str]:
     wrong, since = alert.wrong, time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(alert.since_s))
+    about = f"{said(wrong.what, language)} ({wrong.rule}, {said(f'since {since}', language)})"
     if alert.gone_s:
-        return [one_line(f"over: {wrong.what} ({wrong.rule}, since {since})")]
-    lines = [one_line(f"{wrong.severity}: {wrong.what} ({wrong.rule}, since {since})")]
-    lines += [one_line(f"  do: {wrong.remedy}")] if wrong.remedy else []
+        return [one_line(f"{said('over', language)}: {about}")]
+    lines = [one_line(f"{said(wrong.severity, language)}: {about}")]
+    lines += [one_line(f"  {said('do', language)}: {said(wrong.remedy, language)}")] if wrong.remedy else []
     lines += [one_line(f"  $ {command}") for command in wrong.commands[:2]]
     return lines if wrong.rule == TEST else [*lines, f"  ashore alert ack {wrong.id}"]
 

@@ -19,7 +19,7 @@ async def alerts_page(reader: Reader) -> Answer:
         return await tab_page(reader, BY_NAME["alerts"])
     count = sum(one.severity != "advice" for one in found.items)
     return await list_page(
-        reader, "alerts", "alerts", lambda: _table(found.items), lambda one: _acts(reader, one), icon="bell",
+        reader, "alerts", "alerts", lambda: _table(reader, found.items), lambda one: _acts(reader, one), icon="bell",
         lead=reader.words("alerts.lead", count=count, advice=len(found.items) - count),
         acts=reader.may("alert channels") + reader.may("alert silences") + reader.may("alert silence"),
         command="ashore alert list", nouns=("alert",), hint=reader.words("alerts.none"),
@@ -31,11 +31,11 @@ def _acts(reader: Reader, one: Any) -> tuple[Act, ...]:
     return acks + reader.may("alert silence", matches=one.rule)
 
 
-def _table(items: Any) -> Table:
+def _table(reader: Reader, items: Any) -> Table:
     rows = tuple(
         Row(
             cells=(
-                text(one.what[:1].upper() + one.what[1:], note=one.rule),
+                text((what := reader.words.value(one.what))[:1].upper() + what[1:], note=one.rule),
                 state(one.severity),
                 state(one.state),
                 when(one.since_at),

@@ -3,7 +3,7 @@
 `words/en.toml` and `words/zh.toml` hold the texts of pages, key by key. English texts of calls are in their
 declarations, and what acts are called in `words/calls.en.toml`; `words/calls.zh.toml` has the same in Chinese:
 `[calls]` (by noun and word), `[fields]` (by the field's name) and `[help]` (by the English sentence).
-`words/errors.zh.toml` has the texts of errors. What is missing there is shown in English.
+Texts of errors, findings, alerts and roles are in `kit/sentences.py`; what is missing there is shown in English.
 """
 
 from __future__ import annotations
@@ -15,13 +15,12 @@ from copy import copy
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
-from typing import Any, Final, Literal
+from typing import Any, Final
 
-from ashore.control.console.faults import Sentences
 from ashore.core.errors import AshoreError
 from ashore.kit.call import Call
+from ashore.kit.sentences import Language, Sentences, sentences_in
 
-Language = Literal["en", "zh"]
 LANGUAGES: Final[tuple[Language, ...]] = ("en", "zh")
 TAGS: Final[Mapping[Language, str]] = {"en": "en", "zh": "zh-CN"}
 UNITS: Final = ("_at_us", "_at_ms", "_at_s", "_at", "_bytes", "_percent", "_min", "_ms", "_us", "_s")
@@ -108,8 +107,8 @@ class Words:
         return self._of("help", " ".join(sentence.split())) or sentence
 
     def value(self, text: str) -> str:
-        """Return a value out of a closed set, `ready`."""
-        return self._of("values", text) or text
+        """Return a value out of a closed set, `ready`, or a sentence that is known."""
+        return self._of("values", text) or (self.faults.find(text) if " " in text else "") or text
 
     def event(self, kind: str) -> str:
         """Return what happened to a thing: `release.promote` gives `promoted`."""
@@ -117,7 +116,7 @@ class Words:
         return self.texts.get(f"event.{word}") or self.value(word)
 
     def said(self, sentence: str) -> Said:
-        """Return the text of an error, hint or notice."""
+        """Return the text of an error, hint, notice, finding, alert or role."""
         found = self.faults.find(sentence)
         return Said(found or sentence, self.tag if found else TAGS["en"])
 
@@ -159,8 +158,7 @@ def chosen(wanted: str, accepted: str) -> Language:
 def words_in(language: Language) -> Words:
     """Return the words of a language."""
     texts = _flat(_read(f"{language}.toml"))
-    faults = Sentences({} if language == "en" else _read(f"errors.{language}.toml"))
-    return Words(language, texts, _read(f"calls.{language}.toml"), faults)
+    return Words(language, texts, _read(f"calls.{language}.toml"), sentences_in(language))
 
 
 def _read(name: str) -> dict[str, Any]:

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from functools import cache
+from importlib import resources
+from typing import Final, Literal
+
+Language = Literal["en", "zh"]
 
 MOST_CHARS: Final = 1_000
 """Of a sentence that is looked for."""
+HEAD_CHARS: Final = 4
+"""First letters by which sentences are filed."""
 MOST_DEPTH: Final = 3
 """Deepest nesting of sentences inside placeholders; deeper ones stay English."""
 MOST_SENTENCES: Final = 16
@@ -20,13 +27,19 @@ class Sentences:
 
     texts: Mapping[str, str]
     """By English sentence; `{}` is a placeholder there, `{0}` the first one here."""
-    _open: tuple[tuple[tuple[str, ...], str], ...] = field(init=False)
-    """Sentences with placeholders, split into their fixed parts, longest first."""
+    _open: Mapping[str, tuple[tuple[tuple[str, ...], str], ...]] = field(init=False)
+    """Sentences with placeholders, split into their fixed parts, longest first, by their first letters; those that
+    begin with a placeholder are in each, and alone below the empty text."""
 
     def __post_init__(self) -> None:
         with_places = [(tuple(key.split("{}")), text) for key, text in self.texts.items() if "{}" in key]
         with_places.sort(key=lambda one: -sum(map(len, one[0])))
-        object.__setattr__(self, "_open", tuple(with_places))
+        heads = {"", *(parts[0][:HEAD_CHARS] for parts, _ in with_places if len(parts[0]) >= HEAD_CHARS)}
+        by_head = {
+            head: tuple(one for one in with_places if len(one[0][0]) < HEAD_CHARS or one[0][0].startswith(head or "\0"))
+            for head in heads
+        }
+        object.__setattr__(self, "_open", by_head)
 
     def find(self, sentence: str, depth: int = 0) -> str:
         """Return the translation of a sentence; empty if there is none. A placeholder may itself hold a sentence, up to
@@ -41,11 +54,25 @@ class Sentences:
         found = [self.find(one, depth + 1) for one in several] if 1 < len(several) <= MOST_SENTENCES else []
         if found and all(found):
             return "；".join(found)
-        for parts, text in self._open:
-            places = _between(plain, parts)
-            if places is not None:
-                return text.format(*((len(places) == 1 and self.find(one, depth + 1)) or one for one in places))
+        for parts, text in self._open.get(plain[:HEAD_CHARS], self._open[""]):
+            if plain.endswith(parts[-1]) and (places := _between(plain, parts)) is not None:
+                alone = len(places) == 1
+                said = (self.find(one, depth + 1) if alone else " " in one and self.texts.get(one) for one in places)
+                return text.format(*(new or one for new, one in zip(said, places, strict=True)))
         return ""
+
+
+@cache
+def sentences_in(language: Language) -> Sentences:
+    """Return the catalogue of a language, `words/errors.zh.toml` and `words/findings.zh.toml`; in English none."""
+    files = () if language == "en" else (f"errors.{language}.toml", f"findings.{language}.toml")
+    texts = [(resources.files("ashore.kit") / "words" / file).read_text(encoding="utf-8") for file in files]
+    return Sentences({english: said for text in texts for english, said in tomllib.loads(text).items()})
+
+
+def said(text: str, language: Language) -> str:
+    """Return a sentence in a language; as it is where its words are missing."""
+    return sentences_in(language).find(text) or text
 
 
 def _between(sentence: str, parts: tuple[str, ...]) -> list[str] | None:
