@@ -12,6 +12,9 @@ from deploy.check_docs import FENCE, LINK, ROOT, behind, findings, findings_in, 
 from deploy.record_first_minute import PROGRESS, Line, draw
 from markdown_it import MarkdownIt
 
+CHINESE = sorted((ROOT / "docs").rglob("*.zh-CN.md"))
+"""Beside the English page of each."""
+
 
 def test_every_link_file_and_command_of_a_page_exists() -> None:
     assert [line for page in pages() for line in findings(page)] == []
@@ -63,22 +66,31 @@ def test_the_index_names_every_how_to_page() -> None:
     assert {f"how-to/{page.name}" for page in (ROOT / "docs/how-to").glob("*.md")} - named == set()
 
 
-def test_a_how_to_page_in_chinese_has_the_same_commands_and_links() -> None:
-    chinese = sorted((ROOT / "docs/how-to").glob("*.zh-CN.md"))
-    assert chinese
-    for page in chinese:
+def test_a_page_in_chinese_has_the_same_commands_and_links() -> None:
+    """A link may lead to the Chinese page, where there is one."""
+    for page in CHINESE:
         english = page.with_name(page.name.replace(".zh-CN", ""))
         texts = [one.read_text(encoding="utf-8") for one in (page, english)]
         blocks, original = (FENCE.findall(text) for text in texts)
         assert blocks == original, page.name
-        links, others = (set(LINK.findall(text)) - {page.name, english.name} for text in texts)
-        assert links == others, page.name
+        links, others = ({link.replace(".zh-CN.md", ".md") for link in LINK.findall(text)} for text in texts)
+        assert links - {english.name} == others - {english.name}, page.name
+
+
+def test_a_term_has_one_form_in_chinese() -> None:
+    """What the last column of the glossary names is written nowhere."""
+    glossary = ROOT / "docs/glossary.zh-CN.md"
+    rows = re.findall(r"(?m)^\|[^|]+\|[^|]+\|[^|]*\| ([^| ]+) \|$", glossary.read_text(encoding="utf-8"))
+    refused = set(rows) - {"不写作"}
+    assert len(refused) > 10
+    words = (ROOT / "src/ashore/control/console/words").glob("*zh.toml")
+    for page in {*CHINESE, ROOT / "README.zh-CN.md", *words} - {glossary}:
+        assert {word for word in refused if word in page.read_text(encoding="utf-8")} == set(), page.name
 
 
 def test_a_page_in_chinese_follows_the_english_one_of_today() -> None:
-    chinese = [page for page in pages() if page.name.endswith(".zh-CN.md") and page.parent != ROOT]
-    assert len(chinese) > 10
-    assert [line for page in chinese if (line := behind(page))] == []
+    assert len(CHINESE) > 10
+    assert [line for page in CHINESE if (line := behind(page))] == []
 
 
 def test_bold_words_of_a_page_in_chinese_are_shown_bold() -> None:
