@@ -246,6 +246,9 @@ def test_a_variant_that_was_imported_alone_is_served_by_the_name_of_its_model(
     variant = elsewhere.add_variant(parent, "int8", made, format="openvino", weights="openvino_model.xml", recipe={})
     store = build_store(settings.home)
     store.import_tar(elsewhere.export("tiny@int8", tmp_path / "tiny-int8.tar"))
+    with pytest.raises(UnknownModel) as lost:
+        store.export("tiny", tmp_path / "tiny.tar")
+    assert lost.value.hint == "its variant was imported alone: name tiny@int8"
     spec = parse_spec('[[model]]\nname = "tiny"\n')
     state = open_state(settings)
     plan, _ = plan_and_fetch(spec, dataclasses.replace(settings, offline=True), read_inventory())

@@ -89,6 +89,11 @@ class Shelf:
                 f"{reference.name} has no variant {reference.variant!r}",
                 hint=did_you_mean(reference.variant, [e.variant for e in tagged if e.variant]),
             )
+        if tagged:
+            raise UnknownModel(
+                f"the store has no model {reference.name!r}",
+                hint=f"its variant was imported alone: name {' or '.join(f'{e.name}@{e.variant}' for e in tagged)}",
+            )
         names = {e.name for e in entries if e.tagged}
         catalog = self._catalog()
         in_catalog = any(e.name == reference.name for e in catalog.entries)
