@@ -758,3 +758,29 @@ def test_masked_requests_show_the_server_nothing(num_requests: int, socket: Path
     seen = json.dumps(double.bodies, ensure_ascii=False)
     assert not any(value in seen for value in (ID, PHONE, CARD, CARD.replace(" ", "")))
     assert all("_1]" in json.dumps(body) for body in double.bodies)
+
+
+@pytest.mark.parametrize(
+    "models",
+    [
+        b"\x1f\x8b\x08\x00" + bytes(100),
+        b'{"data":' + b"[" * 100_000,
+        b'{"data": [{"id": "the-model", "max_model_len": -5}]}',
+        b'{"data": [{"id": "the-model", "max_model_len": 1000000000000000000}]}',
+        json.dumps({"data": [{"id": "x" * 1_000_000}]}).encode(),
+        bytes(5 << 20),
+    ],
+    ids=["compressed", "deep", "negative context", "endless context", "long name", "long"],
+)
+def test_a_server_that_says_nonsense_of_itself_is_out_until_it_is_well(
+    models: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ashore.data.engines.vllm.servers.PROBE_S", 0.05)
+    with ChatDouble() as double:
+        well, double.models = double.models, models
+        with chat_host(tmp_path, double.url, context=0) as path:
+            (one,) = asyncio.run(_stats(path)).backends
+            assert one.state == "out" and one.reason and len(one.reason) < 1000
+            double.models = well
+            eventually(lambda: asyncio.run(_stats(path)).backends[0].state == "ready")
+            assert text_of(once(path, ask())[0]) == "hello"

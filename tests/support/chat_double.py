@@ -63,6 +63,8 @@ class ChatDouble:
         self.headers: list[dict[str, str]] = []
         self.refuses: list[tuple[int, dict[str, str], bytes]] = []
         """Status, headers and body of the next answers, instead of the script's."""
+        self.models = json.dumps({"data": [{"id": "the-model", "owned_by": "double"}]}).encode()
+        """What it says that it serves."""
         self.aborted = 0
         self.aborted_at = 0.0
         self._server = _Server(("127.0.0.1", 0), _handler(self))
@@ -104,7 +106,7 @@ def _handler(double: ChatDouble) -> type[BaseHTTPRequestHandler]:
                 self.wfile.write(data)
 
         def do_GET(self) -> None:
-            self._send(200, {}, json.dumps({"data": [{"id": "the-model", "owned_by": "double"}]}).encode())
+            self._send(200, {}, double.models)
 
         def do_POST(self) -> None:
             data = self.rfile.read(int(self.headers["Content-Length"]))

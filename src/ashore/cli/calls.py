@@ -584,4 +584,5 @@ def cell(name: str, value: Any) -> str:
         return f"{value:,.1f}" if abs(value) >= 10 else f"{value:.3g}"
     if isinstance(value, int) and name not in ("sequence", "trusts", "version"):
         return f"{value:,}"
-    return said(value) if isinstance(value, str) and " " in value else str(value)
+    text = said(value) if isinstance(value, str) and " " in value else str(value)
+    return on_a_screen(text)  # another machine may have sent it

@@ -173,7 +173,6 @@ def main(words: Sequence[str] | None = None) -> int:
 
 
 def _run(given: argparse.Namespace) -> int:
-    logging.getLogger("httpx").setLevel(logging.WARNING)
     asyncio.run(work(read_launch(given.launch)))
     return 0
 

@@ -78,6 +78,8 @@ END_S: Final = 5.0
 DONE_S: Final = 0.2
 """How long its end may come after its last event. Reading on to it keeps the connection for the next order."""
 MOST_REASON_CHARS: Final = 40
+MOST_NAME_CHARS: Final = 100
+"""Of the names of models that a server lists."""
 BUSY_S: Final = 0.2
 """Pause before an order that a server refused for lack of room is sent again."""
 
@@ -239,7 +241,7 @@ class Servers:
             talk.entry = msgspec.structs.replace(talk.entry, max_model_len=context)
         one.kind = self.dialect.title
         if self.dialect.takes_text and talk.entry.owned_by:
-            one.kind += f", {talk.entry.owned_by[:40]}"
+            one.kind += f", {talk.entry.owned_by[:MOST_REASON_CHARS]}"
         talk.adapters = {entry.id for entry in entries} & self._adapters.keys()
         await self._give_adapters(one)
 
@@ -266,7 +268,7 @@ class Servers:
         base = [entry for entry in entries if entry.parent is None]
         if len(base) == 1 and not self._is_name_given:
             return base[0]
-        names = ", ".join(entry.id for entry in base[:8]) or "no model"
+        names = ", ".join(entry.id[:MOST_NAME_CHARS] for entry in base[:8]) or "no model"
         raise UnknownModel(
             f"the server at {url} serves {names}, not {self._wanted!r}",
             hint='write options = { served_model_name = "…" } with the name that it has there',
@@ -297,7 +299,8 @@ class Servers:
             await asyncio.sleep(PROBE_S)
             for one in self._talks:
                 self._judge_silence(one, self._talks[one])
-                if one.state != "ready" or number % self.dialect.rests == 0:
+                is_silent = one.running > 0 and time.monotonic() - self._talks[one].heard_s > PROBE_S
+                if one.state != "ready" or number % self.dialect.rests == 0 or is_silent:
                     self._probe_soon(one)
 
     def _probe_soon(self, one: Backend) -> None:
@@ -323,6 +326,8 @@ class Servers:
             talk.fault = error
         except TimeoutError:
             why = f"no answer within {3 * PROBE_TIMEOUT_S:g} s"
+        except UNDECODABLE as error:
+            why = f"{talk.who} sent an invalid response: {error}"
         if self.pool.probed(one, time.monotonic(), why=why):
             self._tell_change(one, was)
 

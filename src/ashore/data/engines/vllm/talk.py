@@ -213,15 +213,20 @@ async def translated(who: Who) -> AsyncIterator[None]:
     try:
         yield
     except (httpx.ConnectError, httpx.ConnectTimeout) as error:
-        told = SourceUnreachable(f"{who.title} cannot be reached at {who.url}: {type(error).__name__} {error}")
+        told = SourceUnreachable(f"{who.title} cannot be reached at {who.url}: {_named(error)}")
         raise Elsewhere(told, refused=True, taken=False) from error
     except httpx.TimeoutException as error:
         told = SourceUnreachable(f"{who} did not answer in time ({type(error).__name__})")
         raise Elsewhere(told) from error
     except httpx.HTTPError as error:
-        told = SourceUnreachable(f"the connection to {who} broke: {type(error).__name__} {error}")
+        told = SourceUnreachable(f"the connection to {who} broke: {_named(error)}")
         raise Elsewhere(told) from error
     except UNDECODABLE as error:
         raise EngineFailed(f"{who} sent an invalid response: {error}") from error
     except PermissionDenied as error:
         raise Elsewhere(error, refused=True, taken=False) from error
+
+
+def _named(error: httpx.HTTPError) -> str:
+    """Return an error of the HTTP library; some repeat what the server sent."""
+    return f"{type(error).__name__} {error}"[:MOST_WORDS_CHARS]

@@ -98,7 +98,7 @@ class ModelEntry(msgspec.Struct, frozen=True):
 
     id: str
     owned_by: str = ""
-    max_model_len: int | None = None
+    max_model_len: Annotated[int, msgspec.Meta(ge=1, lt=1 << 31)] | None = None
     features: Any = None
     """Of a node of ashore, the list of what it can do."""
     parent: str | None = None
