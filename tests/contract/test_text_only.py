@@ -293,6 +293,7 @@ GARBAGE: dict[str, list[Item]] = {
     "usage that is not a number": [piece("a"), b'data: {"usage": {"prompt_tokens": NaN}}\n\n', *whole("c")],
     "an endless line": [piece("a"), *([b"x" * (1 << 20)] * 10)],
     "a piece of ten megabytes": [piece("x" * (10 << 20)), *whole("c")],
+    "a piece that would hold up the others": [piece("x" * (257 << 10)), *whole("c")],
     "more text than its tokens can be": [*([piece("x" * 20_000)] * 3), *whole("c")],
     "half a character": [b'data: {"choices": [{"delta": {"content": "\xe4\xbd"}}]}\n\n', *whole("c")],
     "a lone surrogate": [b'data: {"choices": [{"delta": {"content": "\\ud800"}}]}\n\n', *whole("c")],

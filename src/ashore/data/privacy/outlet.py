@@ -145,9 +145,13 @@ class Outlet:
             if cut <= at:
                 return ""
         if self._guard is not None:
+            later = iter(tuple(spots))
+            spot = next(later, None)
             for entity, action in self._guard.find(text):
                 start, end = max(entity.start, at), entity.end
-                if end <= at or any(s < end and start < e for s, e, _, _ in spots):
+                while spot is not None and spot[1] <= start:
+                    spot = next(later, None)
+                if end <= at or (spot is not None and spot[0] < end):
                     continue
                 if end > cut:
                     cut = min(cut, _chain(text, at, start))

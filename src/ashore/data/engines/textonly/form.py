@@ -24,6 +24,8 @@ MOST_CALLS: Final = 1024
 PIECES_A_TOKEN: Final = 2
 SPARE_PIECES: Final = 64
 """An answer has no more pieces than these allow: each costs the worker what a token does."""
+MOST_PIECE_BYTES: Final = 256 << 10
+"""An event is read, unmasked and checked in one step of the worker. Whole calls of tools come in one."""
 WELL_ENDED: Final = {
     "stop": "stop", "eos": "stop", "eos_token": "stop", "stop_sequence": "stop", "length": "length",
     "tool_calls": "stop",
@@ -131,6 +133,10 @@ def reader(order: SayOrder) -> Read:
 
     def read(data: bytes) -> Piece:
         nonlocal pieces, num_bytes, stream_id, usage
+        if len(data) > MOST_PIECE_BYTES:
+            raise EngineFailed(
+                f"the server sent an event of {len(data):,} bytes; at most {MOST_PIECE_BYTES:,} are read"
+            )
         chunk = msgspec.json.decode(data, type=_Chunk)
         if chunk.error is not None:
             return _failure(chunk.error)
