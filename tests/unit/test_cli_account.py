@@ -8,7 +8,7 @@ import pytest
 
 from ashore.cli.account import invite
 from ashore.cli.calls import Errand, Server, show
-from ashore.control.sessions.calls import CALLS, InvitedOut, OneAccount
+from ashore.control.sessions.calls import CALLS, InvitedOut
 from ashore.kit.call import call_named
 
 
@@ -21,8 +21,8 @@ class Inviting(Server):
 
 
 def test_an_invitation_is_a_link_whose_code_no_server_sees(capsys: pytest.CaptureFixture[str]) -> None:
-    server = Inviting(url="https://ai.example/", key="k")
-    invite(Errand(call=call_named("create", CALLS), server=server, view=show), OneAccount(account="zoe"))
+    create, server = call_named("create", CALLS), Inviting(url="https://ai.example/", key="k")
+    invite(Errand(call=create, server=server, view=show), create.takes(account="zoe"))
     first, link = capsys.readouterr().out.splitlines()
     assert first.endswith("until 2026-12-02 09:16Z:")
     assert link == "https://ai.example/console/invitation?account=zoe#a-code"

@@ -14,6 +14,7 @@ from ashore.cli.said import said
 from ashore.cli.sure import AsJson
 from ashore.control.access.calls import policy as c
 from ashore.core.errors import InvalidRequest
+from ashore.kit.call import Items
 from ashore.kit.decode import convert
 from ashore.kit.textfile import read_toml
 
@@ -62,7 +63,7 @@ def read_file(asked: PolicyFile) -> c.PolicyIn:
     return convert(body, c.PolicyIn)
 
 
-def _show_roles(found: c.RoleList) -> None:
+def _show_roles(found: Items[c.RoleOut]) -> None:
     for role in found.items:
         print("  ".join(filter(None, (role.name, said("(built in)") if role.built_in else "", said(role.title)))))
         for rule in role.rules:

@@ -11,17 +11,17 @@ from ashore.cli.calls import Errand, noun_of
 from ashore.cli.columns import table
 from ashore.cli.release import at_home, event_line
 from ashore.cli.sure import DryRun, say_only
-from ashore.control.releases.answers import AliasList, AliasOut, AliasRemoved, EventList
-from ashore.control.releases.calls import CALLS, LIST_ALIASES, LIST_RELEASES, ReleasesIn, WeightsIn
+from ashore.control.releases.answers import AliasOut, AliasRemoved, EventOut
+from ashore.control.releases.calls import CALLS, LIST_ALIASES, LIST_RELEASES, WeightsIn
 from ashore.core.errors import NotFound
 from ashore.core.nearest import did_you_mean
-from ashore.kit.call import Nothing
+from ashore.kit.call import Items, Nothing
 
 
 def _set(errand: Errand, asked: WeightsIn, *, dry_run: DryRun = False) -> None:
     known = next((one for one in errand.ask(Nothing(), LIST_ALIASES).items if one.name == asked.alias), None)
     if dry_run:
-        names = [one.name for one in errand.ask(ReleasesIn(), LIST_RELEASES).items]
+        names = [one.name for one in errand.ask(LIST_RELEASES.takes(), LIST_RELEASES).items]
         for name in asked.weights_percent:  # without --dry-run the server reports it
             if name not in names:
                 raise NotFound(f"there is no release {name!r}", hint=did_you_mean(name, names))
@@ -35,7 +35,7 @@ def _tell_alias(one: AliasOut) -> None:
     print(f"{one.name}  {_shares(one.weights_percent)}  (version {one.version}, sticky by {one.sticky})")
 
 
-def _tell_list(found: AliasList) -> None:
+def _tell_list(found: Items[AliasOut]) -> None:
     rows = [(one.name, _shares(one.weights_percent), str(one.version), one.sticky) for one in found.items]
     if rows:
         table(("alias", "releases", "version", "sticky by"), rows)
@@ -43,7 +43,7 @@ def _tell_list(found: AliasList) -> None:
         print("no aliases yet: `ashore up` makes one of each model", file=sys.stderr)
 
 
-def _tell_history(found: EventList) -> None:
+def _tell_history(found: Items[EventOut]) -> None:
     for event in found.items:
         print(event_line(event).strip())
 

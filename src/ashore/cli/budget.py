@@ -8,13 +8,12 @@ from ashore.core.counted import counted
 from ashore.data.authority.budgets.calls import (
     CALLS,
     BudgetIn,
-    BudgetList,
     BudgetOut,
     BudgetRemoved,
     BudgetShow,
-    UsageList,
+    UsageOut,
 )
-from ashore.kit.call import call_named
+from ashore.kit.call import Items, call_named
 
 
 def _set(errand: Errand, asked: BudgetIn, *, yes: Yes = False, dry_run: DryRun = False) -> None:
@@ -32,7 +31,7 @@ def _line(one: BudgetOut) -> str:
     return f"{one.id}  {one.cap:,} {one.kind} {per} for {one.about}"
 
 
-def _show_list(found: BudgetList) -> None:
+def _show_list(found: Items[BudgetOut]) -> None:
     print("\n".join(map(_line, found.items)) or "no budgets: usage is not limited")
 
 
@@ -52,7 +51,7 @@ def _show(found: BudgetShow) -> None:
         print(f"  {who}: {one.settled:,} used, {one.open:,} reserved, {one.left:,} left{reset}")
 
 
-def _show_usage(found: UsageList) -> None:
+def _show_usage(found: Items[UsageOut]) -> None:
     for one in found.items:
         who = " ".join(name for name in (one.day, one.tenant, one.user, one.model) if name)
         cost = f", {one.cost} {one.currency}" if one.cost is not None else ""

@@ -24,11 +24,8 @@ from ashore.control.drills.calls import (
     DrillRows,
     DrillShelf,
     DrillShown,
-    ReportIn,
     ReportRow,
-    ReportRows,
     ReportShown,
-    ReportsIn,
     acts_of,
     drill_of,
     shown,
@@ -40,6 +37,7 @@ from ashore.core.clock import SystemClock
 from ashore.core.errors import Conflict, EnvironmentFault, InvalidRequest, NotReady
 from ashore.core.timespan import human_seconds, parse_seconds
 from ashore.core.visible import on_a_screen
+from ashore.kit.call import Items
 from ashore.kit.settings import Home, Settings, read_settings
 
 if TYPE_CHECKING:
@@ -88,7 +86,7 @@ def _show_list(found: DrillRows) -> None:
         print(f"{found.running} runs now", file=sys.stderr)
 
 
-def _show_reports(found: ReportRows) -> None:
+def _show_reports(found: Items[ReportRow]) -> None:
     from ashore.cli.columns import table
 
     rows = [
@@ -116,14 +114,14 @@ def _show_report(one: ReportShown) -> None:
     print(markdown(msgspec.convert(fields, Report), drill))
 
 
-def _reports(errand: Errand, asked: ReportsIn) -> None:
+def _reports(errand: Errand, asked: msgspec.Struct) -> None:
     """Exit with 4 if a report differs from the one in the audit log."""
-    found: ReportRows = errand.ask_here_first(asked)
+    found: Items[ReportRow] = errand.ask_here_first(asked)
     errand.tell(found)
     _check_vouched(found.items)
 
 
-def _report(errand: Errand, asked: ReportIn, *, html: Html = False) -> None:
+def _report(errand: Errand, asked: msgspec.Struct, *, html: Html = False) -> None:
     """Exit with 4 if the report differs from the one in the audit log."""
     refuse_elsewhere(errand.server, {"--html": html})
     found: ReportShown = errand.ask_here_first(asked)

@@ -10,8 +10,9 @@ from cyclopts import Parameter
 from msgspec.structs import replace
 
 from ashore.cli.calls import Errand, noun_of, table
-from ashore.control.fleet.calls import CALLS, DrainIn, FleetOut, NodesOut
+from ashore.control.fleet.calls import CALLS, DrainIn, FleetOut, NodeOut
 from ashore.core.errors import NotReady
+from ashore.kit.call import Items
 from ashore.kit.settings import read_settings
 
 PIECE_S: Final = 5
@@ -26,11 +27,11 @@ def _show_fleet(found: FleetOut) -> None:
     print(table(found.servers))
 
 
-def _show_nodes(found: NodesOut) -> None:
+def _show_nodes(found: Items[NodeOut]) -> None:
     print(table(found.items, _NODE))
 
 
-def _show_gone(found: NodesOut) -> None:
+def _show_gone(found: Items[NodeOut]) -> None:
     for one in found.items:
         print(f"{one.node} left {one.model}; {one.running} requests still run on it")
 
@@ -40,7 +41,7 @@ def _drain(errand: Errand, asked: DrainIn) -> None:
     end_s = time.monotonic() + asked.wait_s
     while True:
         left_s = max(0, round(end_s - time.monotonic()))
-        answer: NodesOut = errand.ask(replace(asked, wait_s=min(PIECE_S, left_s)))
+        answer: Items[NodeOut] = errand.ask(replace(asked, wait_s=min(PIECE_S, left_s)))
         running = sum(one.running for one in answer.items if one.state != "drained")
         if not left_s or all(one.state == "drained" for one in answer.items):
             break

@@ -13,8 +13,9 @@ from cyclopts import Parameter
 from ashore.cli.bootstrap import open_state
 from ashore.cli.calls import Errand, noun_of, show, table
 from ashore.control.jobs import webhook_secret
-from ashore.control.jobs.calls import CALLS, Cancelled, JobIn, JobList
+from ashore.control.jobs.calls import CALLS, Cancelled
 from ashore.control.jobs.standing import JobOut
+from ashore.kit.call import Items
 from ashore.kit.settings import read_settings
 
 LOOK_EVERY_S: Final = 1.0
@@ -22,7 +23,7 @@ EXIT_FAILED: Final = 1
 Follow = Annotated[bool, Parameter(negative=(), help="Wait until it ends, and show its progress and its log.")]
 
 
-def _show_list(found: JobList) -> None:
+def _show_list(found: Items[JobOut]) -> None:
     columns = ("id", "kind", "state", "tenant", "owner", "created", "progress", "children")
     print(table(found.items, columns) if found.items else "no jobs")
 
@@ -44,7 +45,7 @@ def _show_new(job: JobOut) -> None:
     print(f"{job.id}: {job.kind} is {job.state}; follow it: ashore job show {job.id} --follow")
 
 
-def _until_ended(errand: Errand, asked: JobIn, *, follow: Follow = False) -> None:
+def _until_ended(errand: Errand, asked: msgspec.Struct, *, follow: Follow = False) -> None:
     """Show a job; with --follow, until it ends."""
     job = errand.ask(asked)
     said, log = "", list[str]()

@@ -15,13 +15,10 @@ from ashore.cli.calls import Errand, noun_of
 from ashore.cli.columns import table
 from ashore.control.releases.answers import (
     AliasStatus,
-    BurnList,
     BurnOut,
     EventOut,
-    FindingList,
     FindingOut,
-    PairList,
-    ReleaseList,
+    PairOut,
     ReleaseOut,
 )
 from ashore.control.releases.calls import (
@@ -44,7 +41,7 @@ from ashore.control.releases.calls import (
     only_alias,
 )
 from ashore.core.errors import RemoteRefused
-from ashore.kit.call import Nothing
+from ashore.kit.call import Items, Nothing
 from ashore.kit.settings import read_settings
 
 LOOK_EVERY_S = 0.3
@@ -99,12 +96,12 @@ def _roll_out(errand: Errand, asked: ShadowIn | CanaryIn | PromoteIn, *, wait: W
 def _roll_back(errand: Errand, asked: RollbackIn, *, wait: Wait = True) -> None:
     alias = _alias(errand, asked.alias)
     seen = errand.ask(AliasIn(alias=alias), SHOW_ALIAS).version
-    found: ReleaseList = errand.ask(structs.replace(asked, alias=alias, version=seen))
+    found: Items[ReleaseOut] = errand.ask(structs.replace(asked, alias=alias, version=seen))
     for one in found.items:
         if one.state == "warming":
             print(f"{one.name} must load first; {load_time(one)}", file=sys.stderr)
             if wait and not errand.is_home:
-                found = ReleaseList([_warmed(errand, one)])
+                found = Items(items=[_warmed(errand, one)])
     errand.tell(found)
     for one in found.items:
         _check_not_rolled_back(one)
@@ -154,7 +151,7 @@ def _tell_line(one: ReleaseOut) -> None:
     print(line_of(one))
 
 
-def _tell_list(found: ReleaseList) -> None:
+def _tell_list(found: Items[ReleaseOut]) -> None:
     rows = [
         (one.name, f"{one.state} -> {one.goal}" if one.goal else one.state, one.model, one.engine, _answers(one))
         for one in found.items
@@ -165,7 +162,7 @@ def _tell_list(found: ReleaseList) -> None:
         print("no releases yet: `ashore up` makes one of each model", file=sys.stderr)
 
 
-def _tell_lines(found: ReleaseList) -> None:
+def _tell_lines(found: Items[ReleaseOut]) -> None:
     for one in found.items:
         print(line_of(one))
 
@@ -176,10 +173,10 @@ def _answers(one: ReleaseOut) -> str:
 
 def _tell_shown(one: Shown) -> None:
     print(line_of(one))
-    _tell_evidence(FindingList(one.evidence))
+    _tell_evidence(Items(items=one.evidence))
     if any(look.stage == "shadow" for look in one.evidence):
         print(f"    to see the pairs of answers that differ most: `ashore release pairs {one.name}`")
-    _tell_burn(BurnList(one.burn_rates))
+    _tell_burn(Items(items=one.burn_rates))
     for part, digest in one.parts.items():
         print(f"  {part:<12} {digest}")
     print(f"  {'gate':<12} {one.gate_verdict}; when the release was created: {one.gate}")
@@ -187,14 +184,14 @@ def _tell_shown(one: Shown) -> None:
         print(f"  {'why':<12} {one.why}")
 
 
-def _tell_evidence(found: FindingList) -> None:
+def _tell_evidence(found: Items[FindingOut]) -> None:
     for look in found.items:
         print(f"  as {look.stage}: {look.summary}\n    e-value {look.e_value:.3g}")
         for name, value in look.details.items():
             print(f"    {name} {value}")
 
 
-def _tell_burn(found: BurnList) -> None:
+def _tell_burn(found: Items[BurnOut]) -> None:
     for burn in found.items:
         whose = ", own faults only" if burn.alone else ""
         print(
@@ -204,7 +201,7 @@ def _tell_burn(found: BurnList) -> None:
         )
 
 
-def _tell_pairs(found: PairList) -> None:
+def _tell_pairs(found: Items[PairOut]) -> None:
     if not found.items:
         print("no pairs are stored: the release was not shadowed, or its answers do not differ", file=sys.stderr)
     for one in found.items:

@@ -238,7 +238,7 @@ def _signature(do: Callable[..., Any]) -> tuple[type[msgspec.Struct], type[msgsp
     hints = get_type_hints(_Annotated(do, (asked.name, "return")), include_extras=True)
     taken, given = hints[asked.name], hints["return"]
     if not (isinstance(taken, type) and issubclass(taken, msgspec.Struct)):
-        taken = _one_value(asked.name, taken, asked.default is asked.empty, asked.default)
+        taken = _one_value(do.__module__, asked.name, taken, asked.default is asked.empty, asked.default)
     parts = get_args(given) if isinstance(given, UnionType) else (given,)
     gives = next((one for one in parts if one is not Download), Download)
     return taken, _items(*get_args(gives)) if get_origin(gives) is list else gives
@@ -249,16 +249,24 @@ class _OneValue(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
 
 @cache
-def _one_value(name: str, kind: Any, required: bool, default: Any) -> type[msgspec.Struct]:
-    field = (name, kind) if required else (name, kind, default)
+def _one_value(module: str, name: str, kind: Any, required: bool, default: Any) -> type[msgspec.Struct]:
     return msgspec.defstruct(
-        f"One{name.capitalize()}", [field], bases=(_OneValue,), frozen=True, kw_only=True, forbid_unknown_fields=True
+        f"One{name.capitalize()}",
+        [(name, kind) if required else (name, kind, default)],
+        bases=(_OneValue,),
+        module=module,
+        frozen=True,
+        kw_only=True,
+        forbid_unknown_fields=True,
     )
 
 
 @cache
 def _items(kind: Any) -> type[msgspec.Struct]:
-    return msgspec.defstruct(f"{kind.__name__}List", [("items", list[kind])], bases=(Items,), frozen=True, kw_only=True)
+    fields = [("items", list[kind])]
+    return msgspec.defstruct(
+        f"{kind.__name__}List", fields, bases=(Items,), module=kind.__module__, frozen=True, kw_only=True
+    )
 
 
 class _Annotated:

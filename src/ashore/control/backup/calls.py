@@ -68,12 +68,6 @@ class BackupOut(msgspec.Struct, frozen=True, kw_only=True):
     """Nodes that may still be lost; below 0: something of it is lost."""
 
 
-class BackupList(msgspec.Struct, frozen=True, kw_only=True):
-    """Backups, the newest first."""
-
-    items: list[BackupOut]
-
-
 class NodeOut(msgspec.Struct, frozen=True, kw_only=True):
     """One node of the backup."""
 
@@ -103,10 +97,10 @@ class BackupStanding(msgspec.Struct, frozen=True, kw_only=True):
     nodes: list[NodeOut]
 
 
-def list_backups(desk: BackupDesk, actor: Actor, asked: Nothing) -> BackupList:
+def list_backups(desk: BackupDesk, actor: Actor, asked: Nothing) -> list[BackupOut]:
     """List the backups that lie on the nodes, the newest first."""
     found = desk.service(actor).kept()
-    return BackupList(items=[_backup(one) for one in found])
+    return [_backup(one) for one in found]
 
 
 def show_status(desk: BackupDesk, actor: Actor, asked: Nothing) -> BackupStanding:

@@ -114,11 +114,7 @@ class DrillShown(msgspec.Struct, frozen=True, kw_only=True):
     """`root`, programs that the machine must have, `2 replicas` of a model."""
 
 
-class ReportsIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Which reports."""
-
-    since: Annotated[str, msgspec.Meta(max_length=20)] = "90d"
-    """Longest time ago, `90d`."""
+ReportsIn = Annotated[str, msgspec.Meta(max_length=20, description="Longest time ago, `90d`.")]
 
 
 class ReportRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -139,17 +135,14 @@ class ReportRow(msgspec.Struct, frozen=True, kw_only=True):
     """Whether it is the report whose digest is in the audit log."""
 
 
-class ReportRows(msgspec.Struct, frozen=True, kw_only=True):
-    """Reports, the newest first."""
-
-    items: tuple[ReportRow, ...]
-
-
-class ReportIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Which report."""
-
-    report: Annotated[str, msgspec.Meta(max_length=200, extra={"positional": True})]
-    """Id of a report, or the name of a drill for its last one."""
+ReportIn = Annotated[
+    str,
+    msgspec.Meta(
+        max_length=200,
+        extra={"positional": True},
+        description="Id of a report, or the name of a drill for its last one.",
+    ),
+]
 
 
 class ReportShown(ReportRow, frozen=True, kw_only=True):
@@ -239,37 +232,37 @@ def shown(one: Drill) -> DrillShown:
     )
 
 
-def list_reports(desk: DrillShelf, actor: Actor, asked: ReportsIn) -> ReportRows:
+def list_reports(desk: DrillShelf, actor: Actor, since: ReportsIn = "90d") -> list[ReportRow]:
     """List the reports of drills, and whether each is the one whose digest is in the audit log."""
-    book, since_s = Book(desk.home), desk.clock.now_s() - parse_seconds(asked.since)
+    book, since_s = Book(desk.home), desk.clock.now_s() - parse_seconds(since)
     ask = Vouching(desk.acts)
     found = [_row(report, digest, ask) for report, digest in book.reports(since_s)]
-    return ReportRows(items=tuple(reversed(found)))
+    return list(reversed(found))
 
 
-def show_report(desk: DrillShelf, actor: Actor, asked: ReportIn) -> ReportShown:
+def show_report(desk: DrillShelf, actor: Actor, report: ReportIn) -> ReportShown:
     """Show what came of one drill."""
-    report, digest = _found(desk, asked)
-    row = msgspec.structs.asdict(_row(report, digest, Vouching(desk.acts)))
-    return copied(ReportShown, report, **row, sha256=digest)
+    found, digest = _found(desk, report)
+    row = msgspec.structs.asdict(_row(found, digest, Vouching(desk.acts)))
+    return copied(ReportShown, found, **row, sha256=digest)
 
 
-def download_report(desk: DrillShelf, actor: Actor, asked: ReportIn) -> Download:
+def download_report(desk: DrillShelf, actor: Actor, report: ReportIn) -> Download:
     """Download one report as an HTML page with a chart of what clients felt. The page loads nothing."""
-    report, digest = _found(desk, asked)
-    content = page(report, all_drills().get(report.drill), digest).encode()
-    return Download(content=content, content_type="text/html; charset=utf-8", file_name=f"{report.id}.html")
+    found, digest = _found(desk, report)
+    content = page(found, all_drills().get(found.drill), digest).encode()
+    return Download(content=content, content_type="text/html; charset=utf-8", file_name=f"{found.id}.html")
 
 
-def _found(desk: DrillShelf, asked: ReportIn) -> tuple[Report, str]:
+def _found(desk: DrillShelf, name: str) -> tuple[Report, str]:
     """Return a report by its id, or the last one of a drill.
 
     Raises:
         NotFound: there is none.
     """
-    found = [each for each in Book(desk.home).reports() if asked.report in (each[0].id, each[0].drill)]
+    found = [each for each in Book(desk.home).reports() if name in (each[0].id, each[0].drill)]
     if not found:
-        raise NotFound(f"there is no report {asked.report!r}", hint="`ashore drill reports` lists them")
+        raise NotFound(f"there is no report {name!r}", hint="`ashore drill reports` lists them")
     return found[-1]
 
 

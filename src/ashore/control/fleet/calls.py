@@ -124,12 +124,6 @@ class FleetOut(msgspec.Struct, frozen=True, kw_only=True):
     servers: list[FrontOut]
 
 
-class NodesOut(msgspec.Struct, frozen=True, kw_only=True):
-    """A node, with a line for each model that it serves."""
-
-    items: list[NodeOut]
-
-
 async def show_fleet(desk: FleetDesk, actor: Actor, asked: Nothing) -> FleetOut:
     """Show the servers that share this state, and the engine nodes behind them."""
     nodes, fronts = await _seen(desk)
@@ -144,7 +138,7 @@ async def show_fleet(desk: FleetDesk, actor: Actor, asked: Nothing) -> FleetOut:
     )
 
 
-async def join_node(desk: FleetDesk, actor: Actor, asked: JoinIn) -> NodesOut:
+async def join_node(desk: FleetDesk, actor: Actor, asked: JoinIn) -> list[NodeOut]:
     """Let an engine server answer for a model, from every server that shares this state. Run it there first with
     `ashore engine serve`, vLLM, or Ray Serve.
 
@@ -159,7 +153,7 @@ async def join_node(desk: FleetDesk, actor: Actor, asked: JoinIn) -> NodesOut:
     return await _wait(desk, asked.node, GREETING_S, until=lambda one: one.state in ("ready", "draining", "drained"))
 
 
-async def drain_node(desk: FleetDesk, actor: Actor, asked: DrainIn) -> NodesOut:
+async def drain_node(desk: FleetDesk, actor: Actor, asked: DrainIn) -> list[NodeOut]:
     """Give a node no new requests, from any server. Requests that run there finish. It stays in the fleet until `leave`
     or `undrain`."""
     for written in nodes_of(desk.section, ()):
@@ -170,14 +164,14 @@ async def drain_node(desk: FleetDesk, actor: Actor, asked: DrainIn) -> NodesOut:
     return await _wait(desk, asked.node, asked.wait_s, until=lambda one: one.state == "drained")
 
 
-async def undrain_node(desk: FleetDesk, actor: Actor, asked: NodeIn) -> NodesOut:
+async def undrain_node(desk: FleetDesk, actor: Actor, asked: NodeIn) -> list[NodeOut]:
     """Give a drained node requests again."""
     record = partial(_record, desk, actor, "undrain", asked.node)
     await asyncio.to_thread(_write, desk, record, set_drains, asked.node, False)
     return await _wait(desk, asked.node, 0)
 
 
-async def remove_from_fleet(desk: FleetDesk, actor: Actor, asked: NodeIn) -> NodesOut:
+async def remove_from_fleet(desk: FleetDesk, actor: Actor, asked: NodeIn) -> list[NodeOut]:
     """Take a node out of the fleet. Requests that run there finish, as long as its engine server runs; drain it first
     to see when they have."""
     _refuse_written(desk, asked.node)
@@ -206,14 +200,14 @@ def _record(desk: FleetDesk, actor: Actor, word: str, node: str, connection: Con
 
 async def _wait(
     desk: FleetDesk, node: str, wait_s: float, *, until: Callable[[NodeOut], bool] = lambda one: True
-) -> NodesOut:
+) -> list[NodeOut]:
     """Return how a node does once all its lines are as they should be, or the time is over."""
     end_s = desk.clock.monotonic_s() + wait_s
     while True:
         nodes, fronts = await _seen(desk)
         found = [_node_out(one, fronts, desk.hidden) for one in nodes if one.node == node]
         if all(map(until, found)) or desk.clock.monotonic_s() >= end_s:
-            return NodesOut(items=found)
+            return found
         await asyncio.sleep(LOOK_S)
 
 

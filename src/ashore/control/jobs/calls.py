@@ -35,17 +35,7 @@ class JobsIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Maximum number of jobs."""
 
 
-class JobIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Which job."""
-
-    job: str
-    """Id of the job, as `ashore job list` prints it."""
-
-
-class JobList(msgspec.Struct, frozen=True):
-    """Jobs, newest first."""
-
-    items: list[JobOut]
+JobIn = Annotated[str, msgspec.Meta(description="Id of the job, as `ashore job list` prints it.")]
 
 
 class Cancelled(msgspec.Struct, frozen=True, kw_only=True):
@@ -75,19 +65,13 @@ class TurnOut(msgspec.Struct, frozen=True, kw_only=True):
     """Result of the last turn."""
 
 
-class TurnList(msgspec.Struct, frozen=True):
-    """The schedule, by name."""
-
-    items: list[TurnOut]
-
-
 class StillAllowed(msgspec.Struct, frozen=True, kw_only=True):
     """The job may run."""
 
     job: str
 
 
-def list_jobs(office: JobOffice, actor: Actor, asked: JobsIn) -> JobList:
+def list_jobs(office: JobOffice, actor: Actor, asked: JobsIn) -> list[JobOut]:
     """List jobs, newest first: your own, and those that you may look after. The lines of a batch are counted in its
     `children`."""
     every = office.rights.holds(actor.principal, READ)
@@ -101,54 +85,50 @@ def list_jobs(office: JobOffice, actor: Actor, asked: JobsIn) -> JobList:
     if asked.tenant:
         found = [job for job in found if job.tenant == asked.tenant]
     seen = [job for job in found if _is_own(actor, job) or _looks_after(office, actor, job)]
-    return JobList([job_out(job, log=False) for job in seen[: asked.limit]])
+    return [job_out(job, log=False) for job in seen[: asked.limit]]
 
 
-def show_job(office: JobOffice, actor: Actor, asked: JobIn) -> JobOut:
+def show_job(office: JobOffice, actor: Actor, job: JobIn) -> JobOut:
     """Show one job. Prompts and answers are not shown; only the job's owner may read them."""
-    job = _job(office, actor, READ, asked.job)
-    return job_out(job)
+    return job_out(_job(office, actor, READ, job))
 
 
-def cancel_job(office: JobOffice, actor: Actor, asked: JobIn) -> Cancelled:
+def cancel_job(office: JobOffice, actor: Actor, job: JobIn) -> Cancelled:
     """Cancel a job. A batch keeps the answers it already has. A job that has ended does not change."""
-    job = _job(office, actor, CANCEL, asked.job)
-    record = partial(actor.record, office.recorder, CANCEL, resource_of(job), detail={"kind": job.kind})
-    changed = office.queue.cancel(job.job_id, record=lambda connection: record(on=connection))
-    return Cancelled(job=job_out(changed or office.queue.get(job.job_id, tenant=None)), changed=changed is not None)
+    found = _job(office, actor, CANCEL, job)
+    record = partial(actor.record, office.recorder, CANCEL, resource_of(found), detail={"kind": found.kind})
+    changed = office.queue.cancel(job, record=lambda connection: record(on=connection))
+    return Cancelled(job=job_out(changed or office.queue.get(job, tenant=None)), changed=changed is not None)
 
 
-def list_schedule(office: JobOffice, actor: Actor, asked: Nothing) -> TurnList:
+def list_schedule(office: JobOffice, actor: Actor, asked: Nothing) -> list[TurnOut]:
     """List what the server queues by itself: when it begins next, and how the last turn ended."""
     office.rights.require(actor.principal, READ, "schedule/*")
-    return TurnList(
-        [
+    return [
             copied(
                 TurnOut, one, when=one.plan, due=moment(one.due_ms), last=one.state, job=one.job_id,
                 began=moment(one.began_ms or None), ended=moment(one.ended_ms or None),
             )
             for one in office.turns()
-        ]
-    )  # fmt: skip
+        ]  # fmt: skip
 
 
-def repeat_job(office: JobOffice, actor: Actor, asked: JobIn) -> JobOut:
+def repeat_job(office: JobOffice, actor: Actor, job: JobIn) -> JobOut:
     """Run an operation again that has ended: after an interruption, or once the cause of its failure is mended.
 
     A pull, a seal, a training and a pruning go on where they stopped.
     """
-    job = _job(office, actor, READ, asked.job)
-    return run_again(office, actor, job)
+    return run_again(office, actor, _job(office, actor, READ, job))
 
 
-def allowed_job(office: JobOffice, actor: Actor, asked: JobIn) -> StillAllowed:
+def allowed_job(office: JobOffice, actor: Actor, job: JobIn) -> StillAllowed:
     """Check whether you may still do what a job of yours does. It is asked for you when an operation starts."""
-    job = office.queue.get(asked.job, tenant=actor.principal.tenant)
-    if not _is_own(actor, job):
-        office.rights.require(actor.principal, READ, resource_of(job))
-        raise InvalidRequest(f"{job.job_id} is not yours", hint=f"see it: ashore job show {job.job_id}")
-    check_still(office, actor, job)
-    return StillAllowed(job=job.job_id)
+    found = office.queue.get(job, tenant=actor.principal.tenant)
+    if not _is_own(actor, found):
+        office.rights.require(actor.principal, READ, resource_of(found))
+        raise InvalidRequest(f"{job} is not yours", hint=f"see it: ashore job show {job}")
+    check_still(office, actor, found)
+    return StillAllowed(job=job)
 
 
 def _job(office: JobOffice, actor: Actor, action: str, job_id: str) -> Job:

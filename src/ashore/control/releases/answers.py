@@ -52,12 +52,6 @@ class ReleaseOut(msgspec.Struct, frozen=True, kw_only=True):
     moves."""
 
 
-class ReleaseList(msgspec.Struct, frozen=True):
-    """Releases, the newest first."""
-
-    items: list[ReleaseOut]
-
-
 class AliasOut(msgspec.Struct, frozen=True, kw_only=True):
     """An alias."""
 
@@ -69,12 +63,6 @@ class AliasOut(msgspec.Struct, frozen=True, kw_only=True):
     version: int
     changed_at: int
     changed_by: str
-
-
-class AliasList(msgspec.Struct, frozen=True):
-    """Aliases by name."""
-
-    items: list[AliasOut]
 
 
 class AliasStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -111,12 +99,6 @@ class FindingOut(msgspec.Struct, frozen=True, kw_only=True):
     """All of it in one sentence."""
 
 
-class FindingList(msgspec.Struct, frozen=True):
-    """What the comparisons of a release say, by stage."""
-
-    items: list[FindingOut]
-
-
 class BurnOut(msgspec.Struct, frozen=True, kw_only=True):
     """How fast an objective of `[release.slo]` is used up: 1 uses up just what it allows."""
 
@@ -136,12 +118,6 @@ class BurnOut(msgspec.Struct, frozen=True, kw_only=True):
     """Whether only what the release alone is to blame for counts. A live release is rolled back by that."""
 
 
-class BurnList(msgspec.Struct, frozen=True):
-    """Burn rates; empty where there is no objective, or nobody asked."""
-
-    items: list[BurnOut]
-
-
 class PairOut(msgspec.Struct, frozen=True, kw_only=True):
     """The answers of a shadow and of the live release to one request. Personal data found in them is masked."""
 
@@ -158,12 +134,6 @@ class PairOut(msgspec.Struct, frozen=True, kw_only=True):
     candidate_failed: bool
 
 
-class PairList(msgspec.Struct, frozen=True):
-    """Pairs, the most different one first."""
-
-    items: list[PairOut]
-
-
 class EventOut(msgspec.Struct, frozen=True, kw_only=True):
     """One step in the history of an alias."""
 
@@ -175,12 +145,6 @@ class EventOut(msgspec.Struct, frozen=True, kw_only=True):
     actor: str
     why: str
     evidence: dict[str, str | int | float]
-
-
-class EventList(msgspec.Struct, frozen=True):
-    """Steps, the newest first."""
-
-    items: list[EventOut]
 
 
 def thousandths(percent: float) -> int:

@@ -14,15 +14,13 @@ from typing import Annotated, Final, Literal, TypeVar
 import msgspec
 
 from ashore.control.releases.answers import (
-    AliasList,
     AliasOut,
     AliasRemoved,
     AliasStatus,
-    BurnList,
-    EventList,
-    FindingList,
-    PairList,
-    ReleaseList,
+    BurnOut,
+    EventOut,
+    FindingOut,
+    PairOut,
     ReleaseOut,
     alias_out,
     burn_out,
@@ -62,11 +60,7 @@ class ReleaseDesk:
     """Gives the operator's current policy for trying releases."""
 
 
-class ReleasesIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Which releases to list."""
-
-    alias: Name = ""
-    """List only releases of this alias."""
+ReleasesIn = Annotated[Name, msgspec.Meta(description="List only releases of this alias.")]
 
 
 class ReleaseIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -214,13 +208,13 @@ class WeightsIn(AliasIn, frozen=True, kw_only=True, forbid_unknown_fields=True):
 # --- releases
 
 
-def list_releases(desk: ReleaseDesk, actor: Actor, asked: ReleasesIn) -> ReleaseList:
+def list_releases(desk: ReleaseDesk, actor: Actor, alias: ReleasesIn = "") -> list[ReleaseOut]:
     """List releases, newest first, with their states.
 
     created: not loaded. warming: loading. shadow: gets copies of requests, answers nobody. canary: answers a share.
     live: answers. standby: loaded, for a rollback. retired: unloaded. failed: rolled back automatically, for good.
     """
-    return ReleaseList([release_out(one) for one in desk.office.standings(actor, alias=asked.alias)])
+    return [release_out(one) for one in desk.office.standings(actor, alias=alias)]
 
 
 def create_release(desk: ReleaseDesk, actor: Actor, asked: NewRelease) -> ReleaseOut:
@@ -247,20 +241,20 @@ def show_release(desk: ReleaseDesk, actor: Actor, asked: ReleaseIn) -> ReleaseOu
     return release_out(desk.office.standing(actor, asked.release))
 
 
-def show_evidence(desk: ReleaseDesk, actor: Actor, asked: ReleaseIn) -> FindingList:
+def show_evidence(desk: ReleaseDesk, actor: Actor, asked: ReleaseIn) -> list[FindingOut]:
     """Show how a release compares with the live release, by stage."""
-    return FindingList([finding_out(stage, one) for stage, one in desk.office.evidence(actor, asked.release)])
+    return [finding_out(stage, one) for stage, one in desk.office.evidence(actor, asked.release)]
 
 
-def show_burn(desk: ReleaseDesk, actor: Actor, asked: ReleaseIn) -> BurnList:
+def show_burn(desk: ReleaseDesk, actor: Actor, asked: ReleaseIn) -> list[BurnOut]:
     """Show how fast a release uses up its error budget."""
     found = desk.office.burn_rates(actor, asked.release, desk.policy().slo)
-    return BurnList([burn_out(one, alone=alone) for alone, one in found])
+    return [burn_out(one, alone=alone) for alone, one in found]
 
 
-def show_pairs(desk: ReleaseDesk, actor: Actor, asked: ReleaseIn) -> PairList:
+def show_pairs(desk: ReleaseDesk, actor: Actor, asked: ReleaseIn) -> list[PairOut]:
     """Show the masked answers in which a shadow release differs most from the live one, side by side."""
-    return PairList([pair_out(one) for one in desk.office.pairs(actor, asked.release)])
+    return [pair_out(one) for one in desk.office.pairs(actor, asked.release)]
 
 
 async def shadow_release(desk: ReleaseDesk, actor: Actor, asked: ShadowIn) -> ReleaseOut:
@@ -324,9 +318,9 @@ async def _roll_out(
 # --- aliases
 
 
-def list_aliases(desk: ReleaseDesk, actor: Actor, asked: Nothing) -> AliasList:
+def list_aliases(desk: ReleaseDesk, actor: Actor, asked: Nothing) -> list[AliasOut]:
     """List aliases and the releases they point to."""
-    return AliasList([alias_out(one) for one in desk.office.aliases(actor)])
+    return [alias_out(one) for one in desk.office.aliases(actor)]
 
 
 def show_alias(desk: ReleaseDesk, actor: Actor, asked: AliasIn) -> AliasOut:
@@ -342,10 +336,10 @@ def show_status(desk: ReleaseDesk, actor: Actor, asked: StatusIn) -> AliasStatus
     return AliasStatus(alias=alias_out(alias), releases=hosted)
 
 
-def show_history(desk: ReleaseDesk, actor: Actor, asked: HistoryIn) -> EventList:
+def show_history(desk: ReleaseDesk, actor: Actor, asked: HistoryIn) -> list[EventOut]:
     """Show the history of an alias, newest first."""
     events = desk.office.history(actor, alias=asked.alias, limit=asked.limit)
-    return EventList([event_out(event) for event in events])
+    return [event_out(event) for event in events]
 
 
 async def set_alias(desk: ReleaseDesk, actor: Actor, asked: WeightsIn) -> AliasOut:
@@ -365,7 +359,7 @@ async def remove_alias(desk: ReleaseDesk, actor: Actor, asked: AliasIn) -> Alias
     return AliasRemoved(name=asked.alias)
 
 
-async def roll_back(desk: ReleaseDesk, actor: Actor, asked: RollbackIn) -> ReleaseList:
+async def roll_back(desk: ReleaseDesk, actor: Actor, asked: RollbackIn) -> list[ReleaseOut]:
     """Roll back an alias: end its candidate, or return to the previous release.
 
     If the previous release is no longer loaded, it is loaded first; the command prints how long that took last time.
@@ -377,7 +371,7 @@ async def roll_back(desk: ReleaseDesk, actor: Actor, asked: RollbackIn) -> Relea
             actor, asked.alias, to=asked.to, why=asked.why, seen=asked.version, cold=asked.cold_standby
         )
     )
-    return ReleaseList([release_out(one) for one in answering])
+    return [release_out(one) for one in answering]
 
 
 LIST_ALIASES: Final = Call("alias", "list", "GET", "/aliases", READ, list_aliases)

@@ -36,11 +36,7 @@ class AccountsIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     limit: Page = 100
 
 
-class OneAccount(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Which user."""
-
-    account: Annotated[str, msgspec.Meta(max_length=128)]
-    """Id of the user: alice."""
+OneAccount = Annotated[str, msgspec.Meta(max_length=128, description="Id of the user: alice.")]
 
 
 class LogInOut(msgspec.Struct, frozen=True, kw_only=True):
@@ -93,11 +89,7 @@ class SessionsIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     limit: Page = 100
 
 
-class OneSession(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Which session."""
-
-    session: str
-    """Id of the session: ses_ and twelve characters."""
+OneSession = Annotated[str, msgspec.Meta(description="Id of the session: ses_ and twelve characters.")]
 
 
 class SessionOut(msgspec.Struct, frozen=True, kw_only=True):
@@ -140,42 +132,42 @@ def list_log_ins(desk: SessionsDesk, actor: Actor, asked: AccountsIn) -> LogInLi
     )
 
 
-def show_log_in(desk: SessionsDesk, actor: Actor, asked: OneAccount) -> LogInOut:
+def show_log_in(desk: SessionsDesk, actor: Actor, account: OneAccount) -> LogInOut:
     """Show how one user logs in to the console. Everyone may see their own."""
-    return _log_in(desk, desk.office.account(actor, asked.account))
+    return _log_in(desk, desk.office.account(actor, account))
 
 
-def create_log_in(desk: SessionsDesk, actor: Actor, asked: OneAccount) -> InvitedOut:
+def create_log_in(desk: SessionsDesk, actor: Actor, account: OneAccount) -> InvitedOut:
     """Create the log-in of a user to the console. Prints an invitation, valid once within a day.
 
     The user opens /console/invitation and chooses a password. Everyone may create their own with a key; for others, a
     security officer does. The user itself comes first: `ashore access user create`.
     """
-    return _invited(desk, actor, asked, reset=False)
+    return _invited(desk, actor, account, reset=False)
 
 
-def reset_log_in(desk: SessionsDesk, actor: Actor, asked: OneAccount) -> InvitedOut:
+def reset_log_in(desk: SessionsDesk, actor: Actor, account: OneAccount) -> InvitedOut:
     """Remove a user's password and second factor, end their sessions, and print a new invitation.
 
     For a lost password or telephone. Everyone may reset their own with a key. An administrator with a valid key is
     reset by nobody else.
     """
-    return _invited(desk, actor, asked, reset=True)
+    return _invited(desk, actor, account, reset=True)
 
 
-def disable_log_in(desk: SessionsDesk, actor: Actor, asked: OneAccount) -> LogInOut:
+def disable_log_in(desk: SessionsDesk, actor: Actor, account: OneAccount) -> LogInOut:
     """Disable a user's log-in to the console and end their sessions. Keys keep working."""
-    return _log_in(desk, desk.office.change(actor, asked.account, disabled=True))
+    return _log_in(desk, desk.office.change(actor, account, disabled=True))
 
 
-def enable_log_in(desk: SessionsDesk, actor: Actor, asked: OneAccount) -> LogInOut:
+def enable_log_in(desk: SessionsDesk, actor: Actor, account: OneAccount) -> LogInOut:
     """Enable a user's log-in to the console again."""
-    return _log_in(desk, desk.office.change(actor, asked.account, disabled=False))
+    return _log_in(desk, desk.office.change(actor, account, disabled=False))
 
 
-def unlock_log_in(desk: SessionsDesk, actor: Actor, asked: OneAccount) -> LogInOut:
+def unlock_log_in(desk: SessionsDesk, actor: Actor, account: OneAccount) -> LogInOut:
     """Forget a user's failed log-ins, so that a locked log-in is open again."""
-    return _log_in(desk, desk.office.unlock(actor, asked.account))
+    return _log_in(desk, desk.office.unlock(actor, account))
 
 
 def list_sessions(desk: SessionsDesk, actor: Actor, asked: SessionsIn) -> SessionList:
@@ -186,14 +178,14 @@ def list_sessions(desk: SessionsDesk, actor: Actor, asked: SessionsIn) -> Sessio
     )
 
 
-def end_session(desk: SessionsDesk, actor: Actor, asked: OneSession) -> Ended:
+def end_session(desk: SessionsDesk, actor: Actor, session: OneSession) -> Ended:
     """End a session of the console. It stops working everywhere within one second. Everyone may end their own."""
-    return Ended(ended=[desk.office.end_session(actor, asked.session).id])
+    return Ended(ended=[desk.office.end_session(actor, session).id])
 
 
-def end_sessions(desk: SessionsDesk, actor: Actor, asked: OneAccount) -> Ended:
+def end_sessions(desk: SessionsDesk, actor: Actor, account: OneAccount) -> Ended:
     """End all sessions of a user. They stop working everywhere within one second. Everyone may end their own."""
-    return Ended(ended=[*desk.office.end_sessions(actor, asked.account)])
+    return Ended(ended=[*desk.office.end_sessions(actor, account)])
 
 
 LOG_IN: Final = "/log-ins/{account}"
@@ -212,8 +204,8 @@ CALLS: Final[tuple[Call, ...]] = (
 )  # fmt: skip
 
 
-def _invited(desk: SessionsDesk, actor: Actor, asked: OneAccount, *, reset: bool) -> InvitedOut:
-    made = desk.office.invite(actor, asked.account, reset=reset)
+def _invited(desk: SessionsDesk, actor: Actor, account: OneAccount, *, reset: bool) -> InvitedOut:
+    made = desk.office.invite(actor, account, reset=reset)
     page = f"{CONSOLE}/invitation?{urlencode({'account': made.account})}"
     return InvitedOut(account=made.account, invitation=made.invitation, page=page, expires_at=made.ends_s)
 

@@ -56,20 +56,14 @@ class TenantOut(msgspec.Struct, frozen=True, kw_only=True):
     created_at: int
 
 
-class TenantList(msgspec.Struct, frozen=True, kw_only=True):
-    """Tenants."""
-
-    items: list[TenantOut]
-
-
-def list_tenants(desk: AccessDesk, actor: Actor, asked: Nothing) -> TenantList:
+def list_tenants(desk: AccessDesk, actor: Actor, asked: Nothing) -> list[TenantOut]:
     """List tenants."""
-    return TenantList(items=[_tenant(one) for one in desk.people.tenants(actor)])
+    return [_tenant(one) for one in desk.people.tenants(actor)]
 
 
 def show_tenant(desk: AccessDesk, actor: Actor, asked: OneTenant) -> TenantOut:
     """Show one tenant."""
-    return _named(list_tenants(desk, actor, Nothing()).items, asked.tenant, "tenant")
+    return _named(list_tenants(desk, actor, Nothing()), asked.tenant, "tenant")
 
 
 def create_tenant(desk: AccessDesk, actor: Actor, asked: TenantIn) -> TenantOut:
@@ -260,17 +254,13 @@ def _account(account: Account) -> AccountOut:
     )
 
 
-class OneUser(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Which user."""
-
-    user: str
-    """Id of the auditor."""
+OneUser = Annotated[str, msgspec.Meta(description="Id of the auditor.")]
 
 
-def consent(desk: AccessDesk, actor: Actor, asked: OneUser) -> Consented:
+def consent(desk: AccessDesk, actor: Actor, user: OneUser) -> Consented:
     """Let a security officer change an auditor's account for the next 24 hours. For system administrators."""
-    desk.people.consent(actor, asked.user)
-    return Consented(consented_to=f"user/{asked.user}", holds_for_s=CONSENT_S)
+    desk.people.consent(actor, user)
+    return Consented(consented_to=f"user/{user}", holds_for_s=CONSENT_S)
 
 
 CONSENT: Final = Call("access", "consent", "POST", "/users/{user}/consent", AUDITOR_CONSENT, consent)
@@ -311,29 +301,15 @@ class GroupOut(msgspec.Struct, frozen=True, kw_only=True):
     created_at: int
 
 
-class GroupList(msgspec.Struct, frozen=True, kw_only=True):
-    """Groups."""
-
-    items: list[GroupOut]
-
-
-class MembersOut(msgspec.Struct, frozen=True, kw_only=True):
-    """Members of the group now."""
-
-    items: list[str]
-
-
-def list_groups(desk: AccessDesk, actor: Actor, asked: Nothing) -> GroupList:
+def list_groups(desk: AccessDesk, actor: Actor, asked: Nothing) -> list[GroupOut]:
     """List groups and their members."""
     found = desk.people.groups(actor)
-    return GroupList(
-        items=[copied(GroupOut, group, members=[*members], created_at=group.created_s) for group, members in found]
-    )
+    return [copied(GroupOut, group, members=[*members], created_at=group.created_s) for group, members in found]
 
 
 def show_group(desk: AccessDesk, actor: Actor, asked: OneGroup) -> GroupOut:
     """Show one group and its members."""
-    return _named(list_groups(desk, actor, Nothing()).items, asked.group, "group")
+    return _named(list_groups(desk, actor, Nothing()), asked.group, "group")
 
 
 def create_group(desk: AccessDesk, actor: Actor, asked: GroupIn) -> GroupOut:
@@ -342,9 +318,9 @@ def create_group(desk: AccessDesk, actor: Actor, asked: GroupIn) -> GroupOut:
     return GroupOut(name=made.name, title=made.title, members=[], created_at=made.created_s)
 
 
-def change_members(desk: AccessDesk, actor: Actor, asked: MembersChange) -> MembersOut:
+def change_members(desk: AccessDesk, actor: Actor, asked: MembersChange) -> list[str]:
     """Add accounts to a group, and remove others from it."""
-    return MembersOut(items=[*desk.people.change_members(actor, asked.group, add=asked.add, remove=asked.remove)])
+    return [*desk.people.change_members(actor, asked.group, add=asked.add, remove=asked.remove)]
 
 
 def remove_group(desk: AccessDesk, actor: Actor, asked: OneGroup) -> Removed:

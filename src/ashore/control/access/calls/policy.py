@@ -44,12 +44,6 @@ class RoleOut(msgspec.Struct, frozen=True, kw_only=True):
     built_in: bool
 
 
-class RoleList(msgspec.Struct, frozen=True, kw_only=True):
-    """Roles."""
-
-    items: list[RoleOut]
-
-
 class RoleDetail(RoleOut, frozen=True, kw_only=True):
     """A role, and who has it."""
 
@@ -73,12 +67,6 @@ class BindingChange(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     revoke: Annotated[list[BindingBody], msgspec.Meta(max_length=1000)] = []
 
 
-class BindingList(msgspec.Struct, frozen=True, kw_only=True):
-    """Who has which role."""
-
-    items: list[BindingBody]
-
-
 class NamedRole(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A custom role in a policy."""
 
@@ -98,11 +86,10 @@ class PolicyIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     dry_run: bool = False
 
 
-class VersionIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Which version of the policy."""
-
-    version: Annotated[int, msgspec.Meta(ge=1, le=MAX_VERSION)] | None = None
-    """An older version. Default: the one in force."""
+VersionIn = Annotated[
+    Annotated[int, msgspec.Meta(ge=1, le=MAX_VERSION)] | None,
+    msgspec.Meta(description="An older version. Default: the one in force."),
+]
 
 
 class PolicyOut(msgspec.Struct, frozen=True, kw_only=True):
@@ -124,11 +111,7 @@ class PolicyApplied(msgspec.Struct, frozen=True, kw_only=True):
     """`+ role reader: infer on model/chat`, `- user/alice has developer`."""
 
 
-class HistoryIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How many versions."""
-
-    limit: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 100
-    """Maximum number of versions."""
+HistoryIn = Annotated[int, msgspec.Meta(ge=1, le=1000, description="Maximum number of versions.")]
 
 
 class VersionOut(msgspec.Struct, frozen=True, kw_only=True):
@@ -138,12 +121,6 @@ class VersionOut(msgspec.Struct, frozen=True, kw_only=True):
     author: str
     comment: str
     created_at: int
-
-
-class VersionList(msgspec.Struct, frozen=True, kw_only=True):
-    """Versions of the policy, the newest first."""
-
-    items: list[VersionOut]
 
 
 class CanIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -184,15 +161,9 @@ class ActionOut(msgspec.Struct, frozen=True, kw_only=True):
     protects: str
 
 
-class ActionList(msgspec.Struct, frozen=True, kw_only=True):
-    """Actions."""
-
-    items: list[ActionOut]
-
-
-def list_roles(desk: AccessDesk, actor: Actor, asked: Nothing) -> RoleList:
+def list_roles(desk: AccessDesk, actor: Actor, asked: Nothing) -> list[RoleOut]:
     """List all roles, including the built-in ones."""
-    return RoleList(items=[copied(RoleOut, role, rules=_rules(role)) for role in desk.book.roles(actor)])
+    return [copied(RoleOut, role, rules=_rules(role)) for role in desk.book.roles(actor)]
 
 
 def show_role(desk: AccessDesk, actor: Actor, asked: OneRole) -> RoleDetail:
@@ -215,10 +186,10 @@ def remove_role(desk: AccessDesk, actor: Actor, asked: OneRole) -> PolicyApplied
     return _applied(desk.book.remove_role(actor, asked.role))
 
 
-def list_bindings(desk: AccessDesk, actor: Actor, asked: Nothing) -> BindingList:
+def list_bindings(desk: AccessDesk, actor: Actor, asked: Nothing) -> list[BindingBody]:
     """List who has which role."""
     found = desk.book.bindings(actor)
-    return BindingList(items=[BindingBody(subject=one.subject, role=one.role) for one in found])
+    return [BindingBody(subject=one.subject, role=one.role) for one in found]
 
 
 def change_bindings(desk: AccessDesk, actor: Actor, asked: BindingChange) -> PolicyApplied:
@@ -231,14 +202,14 @@ def change_bindings(desk: AccessDesk, actor: Actor, asked: BindingChange) -> Pol
     return _applied(desk.book.grant(actor, add=_bindings(asked.grant), remove=_bindings(asked.revoke)))
 
 
-def list_actions(desk: AccessDesk, actor: Actor, asked: Nothing) -> ActionList:
+def list_actions(desk: AccessDesk, actor: Actor, asked: Nothing) -> list[ActionOut]:
     """List the actions that rules can name, and what each one protects."""
-    return ActionList(items=[ActionOut(name=one.name, office=one.office, protects=one.protects) for one in ACTIONS])
+    return [ActionOut(name=one.name, office=one.office, protects=one.protects) for one in ACTIONS]
 
 
-def show_policy(desk: AccessDesk, actor: Actor, asked: VersionIn) -> PolicyOut:
+def show_policy(desk: AccessDesk, actor: Actor, version: VersionIn = None) -> PolicyOut:
     """Print the policy in the format that `apply` reads."""
-    policy = desk.book.show(actor, asked.version)
+    policy = desk.book.show(actor, version)
     return PolicyOut(
         version=policy.version,
         roles=[NamedRole(name=role.name, title=role.title, rules=_rules(role)) for role in policy.roles],
@@ -256,10 +227,10 @@ def apply_policy(desk: AccessDesk, actor: Actor, asked: PolicyIn) -> PolicyAppli
     return _applied(done)
 
 
-def list_versions(desk: AccessDesk, actor: Actor, asked: HistoryIn) -> VersionList:
+def list_versions(desk: AccessDesk, actor: Actor, limit: HistoryIn = 100) -> list[VersionOut]:
     """List the versions of the policy, the newest first."""
-    found = desk.book.history(actor, limit=asked.limit)
-    return VersionList(items=[copied(VersionOut, one, created_at=one.created_s) for one in found])
+    found = desk.book.history(actor, limit=limit)
+    return [copied(VersionOut, one, created_at=one.created_s) for one in found]
 
 
 def can(desk: AccessDesk, actor: Actor, asked: CanIn) -> CanOut:

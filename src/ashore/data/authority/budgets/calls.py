@@ -92,11 +92,7 @@ class BudgetIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         return check_rule(BudgetRule(**{**msgspec.structs.asdict(self), "window": window}))
 
 
-class BudgetNamed(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Which budget."""
-
-    budget: str
-    """Name of the budget, as `ashore access budget list` prints it."""
+BudgetNamed = Annotated[str, msgspec.Meta(description="Name of the budget, as `ashore access budget list` prints it.")]
 
 
 class UsageIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -127,12 +123,6 @@ class BudgetOut(msgspec.Struct, frozen=True, kw_only=True):
     model: str
     offset_min: int
     about: str
-
-
-class BudgetList(msgspec.Struct, frozen=True):
-    """Every budget that the caller may read."""
-
-    items: list[BudgetOut]
 
 
 class CountOut(msgspec.Struct, frozen=True, kw_only=True):
@@ -181,17 +171,11 @@ class UsageOut(msgspec.Struct, frozen=True, kw_only=True):
     currency: str
 
 
-class UsageList(msgspec.Struct, frozen=True):
-    """Usage, sorted by its columns."""
-
-    items: list[UsageOut]
-
-
-def list_budgets(office: BudgetOffice, actor: Actor, asked: Nothing) -> BudgetList:
+def list_budgets(office: BudgetOffice, actor: Actor, asked: Nothing) -> list[BudgetOut]:
     """List budgets."""
     rules = office.authority.rules()
     seen = [rule for rule in rules if may_on(office.rights, actor.principal, READ, f"budget/{rule.rule_id}")]
-    return BudgetList([_out(rule) for rule in seen])
+    return [_out(rule) for rule in seen]
 
 
 def set_budget(office: BudgetOffice, actor: Actor, asked: BudgetIn) -> BudgetOut:
@@ -213,26 +197,26 @@ def set_budget(office: BudgetOffice, actor: Actor, asked: BudgetIn) -> BudgetOut
     return _out(rule)
 
 
-def remove_budget(office: BudgetOffice, actor: Actor, asked: BudgetNamed) -> BudgetRemoved:
+def remove_budget(office: BudgetOffice, actor: Actor, budget: BudgetNamed) -> BudgetRemoved:
     """Remove a budget. Takes effect on this machine at once, on others within 200 ms."""
-    check_on(office.rights, actor.principal, WRITE, f"budget/{asked.budget}")
-    record = partial(actor.record, office.recorder, WRITE, f"budget/{asked.budget}", reason="removed")
-    if not office.authority.remove_rule(asked.budget, lambda connection: record(on=connection)):
-        raise _no_rule(asked.budget)
-    return BudgetRemoved(id=asked.budget)
+    check_on(office.rights, actor.principal, WRITE, f"budget/{budget}")
+    record = partial(actor.record, office.recorder, WRITE, f"budget/{budget}", reason="removed")
+    if not office.authority.remove_rule(budget, lambda connection: record(on=connection)):
+        raise _no_rule(budget)
+    return BudgetRemoved(id=budget)
 
 
-def show_budget(office: BudgetOffice, actor: Actor, asked: BudgetNamed) -> BudgetShow:
+def show_budget(office: BudgetOffice, actor: Actor, budget: BudgetNamed) -> BudgetShow:
     """Show a budget and what is left of each of its counts."""
-    check_on(office.rights, actor.principal, READ, f"budget/{asked.budget}")
-    rule = next((rule for rule in office.authority.rules() if rule.rule_id == asked.budget), None)
+    check_on(office.rights, actor.principal, READ, f"budget/{budget}")
+    rule = next((rule for rule in office.authority.rules() if rule.rule_id == budget), None)
     if rule is None:
-        raise _no_rule(asked.budget)
+        raise _no_rule(budget)
     counts = office.authority.counts(rule.rule_id, int(office.clock.now_s() * 1000))
     return BudgetShow(budget=_out(rule), items=[_count(rule, count) for count in counts])
 
 
-def show_usage(office: BudgetOffice, actor: Actor, asked: UsageIn) -> UsageList | Download:
+def show_usage(office: BudgetOffice, actor: Actor, asked: UsageIn) -> list[UsageOut] | Download:
     """Show usage by tenant, user, model and day, with cost where prices are set. Everyone may see their own."""
     columns, me = columns_of(asked.by), actor.principal
     reads = office.rights.holds(me, USAGE) or office.rights.decide(me, USAGE, SERVER).allowed
@@ -261,7 +245,7 @@ def show_usage(office: BudgetOffice, actor: Actor, asked: UsageIn) -> UsageList 
         return Download(
             content=as_csv(sums, columns).encode(), content_type="text/csv; charset=utf-8", file_name="usage.csv"
         )
-    return UsageList([_usage(one) for one in sums])
+    return [_usage(one) for one in sums]
 
 
 CALLS: Final = (
