@@ -40,7 +40,15 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping, Sequence
-from typing import ClassVar
+from typing import ClassVar, TypedDict, Unpack
+
+
+class Common(TypedDict, total=False):
+    """What every error takes, as `AshoreError` describes it."""
+
+    hint: str
+    param: str | None
+    retry_after_s: float | None
 
 
 class AshoreError(Exception):
@@ -224,13 +232,11 @@ class MethodNotAllowed(UserError):
         self,
         message: str | None = None,
         *,
-        hint: str = "",
-        param: str | None = None,
-        retry_after_s: float | None = None,
         allowed: Sequence[str] = (),
+        **common: Unpack[Common],
     ) -> None:
         """Make the error. `allowed`: the methods that the path takes."""
-        super().__init__(message, hint=hint, param=param, retry_after_s=retry_after_s)
+        super().__init__(message, **common)
         self.allowed = tuple(allowed)
 
 
@@ -320,13 +326,11 @@ class ContentBlocked(UserError):
         self,
         message: str | None = None,
         *,
-        hint: str = "",
-        param: str | None = None,
-        retry_after_s: float | None = None,
         found: Mapping[str, int] | None = None,
+        **common: Unpack[Common],
     ) -> None:
         """Make the error. `found`: how many words of which list, for the audit log."""
-        super().__init__(message, hint=hint, param=param, retry_after_s=retry_after_s)
+        super().__init__(message, **common)
         self.found = found or {}
 
 
@@ -354,13 +358,11 @@ class Unauthenticated(DeniedError):
         self,
         message: str | None = None,
         *,
-        hint: str = "",
-        param: str | None = None,
-        retry_after_s: float | None = None,
         guess: bool = False,
+        **common: Unpack[Common],
     ) -> None:
         """Make the error; `guess` says that nobody was ever given such a key, so that somebody may be guessing."""
-        super().__init__(message, hint=hint, param=param, retry_after_s=retry_after_s)
+        super().__init__(message, **common)
         self.guess = guess
 
 
@@ -375,15 +377,13 @@ class PermissionDenied(DeniedError):
         self,
         message: str | None = None,
         *,
-        hint: str = "",
-        param: str | None = None,
-        retry_after_s: float | None = None,
         action: str = "",
         resource: str = "",
         rule: str = "",
+        **common: Unpack[Common],
     ) -> None:
         """Make the error; `action`, `resource` and `rule` are what the authority decided, where it did."""
-        super().__init__(message, hint=hint, param=param, retry_after_s=retry_after_s)
+        super().__init__(message, **common)
         self.action = action
         self.resource = resource
         self.rule = rule
@@ -489,19 +489,17 @@ class BudgetExceeded(CapacityError):
         self,
         message: str | None = None,
         *,
-        hint: str = "",
-        retry_after_s: float | None = None,
         facts: tuple[tuple[str, str], ...] = (),
+        **common: Unpack[Common],
     ) -> None:
         """Make the error.
 
         Args:
             message: Which budget, its window and limit, what is left and what was needed.
-            hint: The next action.
-            retry_after_s: Seconds until the window ends; None where waiting does not help.
             facts: The same as pairs of names and values, for headers and metadata.
+            common: `retry_after_s` is when the window ends; None where waiting does not help.
         """
-        super().__init__(message, hint=hint, retry_after_s=retry_after_s)
+        super().__init__(message, **common)
         self.facts = facts
 
 

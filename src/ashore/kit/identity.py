@@ -1,4 +1,4 @@
-"""The TLS identity of a machine in a fleet, and its trusted authority."""
+"""The TLS identity of a machine in a fleet, and whom a connection trusts."""
 
 from __future__ import annotations
 
@@ -7,6 +7,30 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ashore.core.errors import InvalidSpec
+
+
+def trust(whose: str, ca_file: str, certificate: str = "", key: str = "") -> ssl.SSLContext:
+    """Return the TLS context of a client.
+
+    Args:
+        whose: What has these files, for the error.
+        ca_file: Trusted authority; empty: those of the system.
+        certificate: What the client shows if it is asked; empty: nothing.
+        key: Its private key.
+
+    Raises:
+        InvalidSpec: a file is missing or no PEM.
+    """
+    try:
+        context = ssl.create_default_context(cafile=ca_file or None)
+        if certificate:
+            context.load_cert_chain(certificate, key)
+    except (OSError, ssl.SSLError) as fault:
+        raise InvalidSpec(
+            f"{whose} cannot read its certificates: {fault.strerror or fault}",
+            hint="correct the paths of ca_file and of its own certificate and key; they are PEM files",
+        ) from fault
+    return context
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

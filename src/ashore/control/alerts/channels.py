@@ -32,6 +32,7 @@ from ashore.control.jobs import signed_headers
 from ashore.core.errors import AshoreError, InvalidSpec, RemoteRefused, SourceUnreachable
 from ashore.kit.decode import UNDECODABLE
 from ashore.kit.egress import Allowed, check_addresses, check_url
+from ashore.kit.identity import trust
 
 TIMEOUT_S: Final = 15.0
 MAIL_S: Final = 30.0
@@ -83,7 +84,8 @@ async def _posted(
     try:
         answer = await ask_checked(
             url, allow, method="POST", headers={"content-type": "application/json", **headers}, content=content,
-            verify=_trust(channel), most_bytes=MOST_ANSWER_BYTES, timeout_s=TIMEOUT_S,
+            verify=trust(f"the channel {channel.name}", channel.ca_file), most_bytes=MOST_ANSWER_BYTES,
+            timeout_s=TIMEOUT_S,
         )  # fmt: skip
     except (HTTPError, OSError, TimeoutError) as fault:  # its text may hold the address
         raise SourceUnreachable(
@@ -219,12 +221,12 @@ def _mail(
     raw = mail_of(channel, message, node, console, now_s)
     parts, target = urlsplit(channel.server), check_url(channel.url, allow)
     found = [target.host] if target.literal else addresses_of(target.host, target.port)
-    address, trust = check_addresses(target, found), _trust(channel)
+    address, context = check_addresses(target, found), trust(f"the channel {channel.name}", channel.ca_file)
     try:
-        with _Smtp(address, target, trust if parts.scheme == "smtps" else None) as server:
+        with _Smtp(address, target, context if parts.scheme == "smtps" else None) as server:
             server.ehlo()
             if parts.scheme == "smtp":
-                server.starttls(context=trust)  # a server without it gets nothing
+                server.starttls(context=context)  # a server without it gets nothing
                 server.ehlo()
             if channel.user:
                 server.login(channel.user, channel.password)
@@ -308,15 +310,6 @@ def _said(fault: Exception) -> str:
     if isinstance(fault, smtplib.SMTPRecipientsRefused):
         return f"it refused {', '.join(sorted(fault.recipients))}"
     return type(fault).__name__ if isinstance(fault, smtplib.SMTPException) else str(fault.strerror or fault)  # type: ignore[attr-defined]
-
-
-def _trust(channel: ChannelTable) -> ssl.SSLContext:
-    try:
-        return ssl.create_default_context(cafile=channel.ca_file or None)
-    except (OSError, ssl.SSLError) as fault:
-        raise InvalidSpec(
-            f"the channel {channel.name} cannot read its ca_file: {fault.strerror or fault}", hint="correct the path"
-        ) from fault
 
 
 def words_of(fault: AshoreError) -> str:

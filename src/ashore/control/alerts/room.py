@@ -14,8 +14,6 @@ from ashore.control.alerts.section import AlertSection
 from ashore.control.alerts.store import BookStore
 from ashore.control.doctor import Looks
 from ashore.control.jobs.schedule import home_in
-from ashore.data.jobs import EgressSection
-from ashore.kit.egress import LOOPBACK, Allowed, parse_allow
 from ashore.kit.metrics import Metric, Metrics
 from ashore.kit.rooms import Context, Opened, Room
 
@@ -37,12 +35,12 @@ async def open_alerts(context: Context) -> Opened:
     looks, home = context.find(Looks), home_in(context)
     office = AlertOffice(
         store=BookStore(context.database, home), recorder=context.recorder, clock=context.clock, home=home,
-        node=platform.node() or "ashore", rules=context.section("alert", AlertSection), allow=_allow(context),
-        slow=None if looks is None else doctor_of(looks),
+        node=platform.node() or "ashore", rules=context.section("alert", AlertSection),
+        allow=context.told("egress").with_own, slow=None if looks is None else doctor_of(looks),
     )  # fmt: skip
 
     async def reload(context: Context) -> None:
-        office.rules, office.allow = context.section("alert", AlertSection), _allow(context)
+        office.rules, office.allow = context.section("alert", AlertSection), context.told("egress").with_own
 
     return Opened(
         desk=office,
@@ -67,11 +65,6 @@ def doctor_of(looks: Looks) -> Source:
         ]  # fmt: skip
 
     return ask
-
-
-def _allow(context: Context) -> tuple[Allowed, ...]:
-    egress: EgressSection = context.told("egress")
-    return parse_allow([*LOOPBACK, *egress.allow])
 
 
 def _measure(office: AlertOffice, metrics: Metrics) -> None:

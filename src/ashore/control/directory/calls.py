@@ -180,11 +180,7 @@ async def _person(desk: DirectoryDesk, connection: Ldap, section: DirectorySecti
 
 
 def _named(desk: DirectoryDesk, actor: Actor, name: str) -> DirectorySection:
-    """Return a directory that the actor may see.
-
-    Raises:
-        NotFound: there is none of this name.
-    """
+    """Return a directory that the actor may see."""
     desk.rights.require(actor.principal, READ, f"directory/{name}")
     found = desk.section.named(name)
     if found is None:

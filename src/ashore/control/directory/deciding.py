@@ -148,11 +148,7 @@ def why_out(one: Seen | None) -> str:
 
 
 def _free_id(wanted: str, taken: Collection[str]) -> str:
-    """Return the id of a new person.
-
-    Raises:
-        InvalidRequest: their login cannot be one.
-    """
+    """Return the id of a new person."""
     for number in range(1, MOST_NAMESAKES):
         account_id = wanted if number == 1 else f"{wanted}+{number}"
         check_account_id(account_id, "user")

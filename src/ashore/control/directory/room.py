@@ -9,7 +9,6 @@ from ashore.control.directory.calls import CALLS, DirectoryDesk
 from ashore.control.directory.scheduled import DirectorySchedule
 from ashore.control.directory.section import DirectoriesSection
 from ashore.control.jobs.schedule import Schedule
-from ashore.kit.egress import LOOPBACK, Allowed, parse_allow
 from ashore.kit.rooms import Context, Opened, Room
 
 
@@ -18,7 +17,7 @@ async def open_directories(context: Context) -> Opened:
     schedule = context.find(Schedule)
     if context.database is None or schedule is None:
         return Opened()
-    section, allow = context.section("directory", DirectoriesSection), _allow(context)
+    section, allow = context.section("directory", DirectoriesSection), context.told("egress").with_own
     source = DirectorySchedule(context.database, context.clock, section, allow, schedule.wake)
     desk = DirectoryDesk(
         database=context.database, clock=context.clock, rights=context.rights, section=section, allow=allow
@@ -27,15 +26,11 @@ async def open_directories(context: Context) -> Opened:
 
     async def take(context: Context) -> None:
         desk.section = source.section = context.section("directory", DirectoriesSection)
-        desk.allow = source.allow = _allow(context)
+        desk.allow = source.allow = context.told("egress").with_own
         schedule.wake()
 
     gives = {DirectoryLogIn: DirectoryLogIn(desk)}
     return Opened(desk=desk, gives=gives, reload=(take,), background={"looks at directories": source.keep_looking})
-
-
-def _allow(context: Context) -> tuple[Allowed, ...]:
-    return parse_allow([*LOOPBACK, *context.told("egress").allow])
 
 
 ROOM: Final = Room(

@@ -214,11 +214,7 @@ class Ldap:
                 return await self._next(MOST_REPLY_BYTES)
 
     def _check(self, data: bytes, found: Sequence[Part], *, may_be: Set[int] = frozenset()) -> str:
-        """Return the reason of the one result that may be beside success; empty: it is success. A referral is none.
-
-        Raises:
-            RemoteRefused: it is another one.
-        """
+        """Return the reason of the one result that may be beside success; empty: it is success. A referral is none."""
         fields = inside(data, found[1], 3)
         result, reason = number_in(data, fields[0]), text_in(data, fields[2])[:300]
         if result and result not in may_be:

@@ -22,9 +22,10 @@ from ashore import __version__
 from ashore.control.feeds.forms import body_of
 from ashore.control.feeds.reading import SIGNED, Line
 from ashore.control.feeds.section import FeedTable
-from ashore.core.errors import AshoreError, InvalidSpec, RemoteRefused, SourceUnreachable
+from ashore.core.errors import AshoreError, RemoteRefused, SourceUnreachable
 from ashore.kit.decode import UNDECODABLE
 from ashore.kit.egress import Allowed, check_addresses, check_url
+from ashore.kit.identity import trust
 
 if TYPE_CHECKING:
     import httpx
@@ -79,22 +80,8 @@ def faults(feed: FeedTable) -> Iterator[None]:
         ) from fault
 
 
-def trust_of(feed: FeedTable) -> ssl.SSLContext:
-    """Return what the feed trusts, and shows if it is asked.
-
-    Raises:
-        InvalidSpec: a file is missing or no PEM.
-    """
-    try:
-        context = ssl.create_default_context(cafile=feed.ca_file or None)
-        if feed.client_cert:
-            context.load_cert_chain(feed.client_cert, feed.client_key)
-    except (OSError, ssl.SSLError) as fault:
-        raise InvalidSpec(
-            f"the feed {feed.name} cannot read its certificates: {fault.strerror or fault}",
-            hint="correct ca_file, client_cert and client_key under [[feed]]",
-        ) from fault
-    return context
+def _trust(feed: FeedTable) -> ssl.SSLContext:
+    return trust(f"the feed {feed.name}", feed.ca_file, feed.client_cert, feed.client_key)
 
 
 class Syslog:
@@ -108,7 +95,7 @@ class Syslog:
     def deliver(self, lines: Sequence[Line]) -> None:
         from ashore.kit.outgoing import addresses_of
 
-        context = trust_of(self._feed)
+        context = _trust(self._feed)
         target = check_url(self._feed.url, self._allow)
         with faults(self._feed):
             found = [target.host] if target.literal else addresses_of(target.host, target.port)
@@ -245,7 +232,7 @@ class _OverHttp(ABC):
     def deliver(self, lines: Sequence[Line]) -> None:
         from ashore.kit.outgoing import open_client
 
-        with open_client(self._allow, verify=trust_of(self._feed), redirects=False) as client:
+        with open_client(self._allow, verify=_trust(self._feed), redirects=False) as client:
             for at in range(0, len(lines), self.most):
                 self._send(client, lines[at : at + self.most])
 

@@ -12,8 +12,6 @@ from ashore.control.feeds.feeder import Feeder, end_of
 from ashore.control.feeds.receivers import open_receiver
 from ashore.control.feeds.section import FeedSection
 from ashore.data.audit import AuditLink, read_home
-from ashore.data.jobs import EgressSection
-from ashore.kit.egress import LOOPBACK, parse_allow
 from ashore.kit.metrics import Metric
 from ashore.kit.rooms import Context, Opened, Room
 
@@ -48,8 +46,7 @@ async def open_feeds(context: Context) -> Opened:
 
     def take(context: Context) -> None:
         """Go by ashore.toml: stop what changed or is gone, and start what is new."""
-        egress: EgressSection = context.told("egress")
-        allow = parse_allow([*LOOPBACK, *egress.allow])
+        allow = context.told("egress").with_own
         wanted = context.section("feed", FeedSection).items
         kept = {one.feed.name: one for one in desk.feeders if one.feed in wanted and one.allow == allow}
         for one in desk.feeders:

@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Self
 
 from msgspec import Meta
 
-from ashore.kit.egress import parse_allow
+from ashore.kit.egress import LOOPBACK, Allowed, parse_allow
 from ashore.kit.section import APlace, Seconds, Section
 
 
@@ -46,6 +46,11 @@ class EgressSection(Section, frozen=True, kw_only=True):
     allow: tuple[str, ...] = ()
     """Hosts: `host`, `host:port`, or `host@network` to restrict its addresses, such as `hooks.corp@10.0.0.0/8`. A host
     that one of them redirects to must be listed, too."""
+
+    @property
+    def with_own(self) -> tuple[Allowed, ...]:
+        """Those hosts, and this machine."""
+        return parse_allow([*LOOPBACK, *self.allow])
 
     def checked(self, where: str) -> Self:
         parse_allow(self.allow)

@@ -13,8 +13,8 @@ from ashore.cli.bootstrap.state import as_served, open_state
 from ashore.core.clock import SystemClock
 from ashore.core.errors import NotFound
 from ashore.core.nearest import did_you_mean
+from ashore.data.jobs import EgressSection
 from ashore.data.jobs.operations.asks import SyncIn
-from ashore.kit.egress import LOOPBACK, parse_allow
 
 SHOWN: Final = 1000
 """Changes that are printed."""
@@ -35,7 +35,7 @@ def sync(asked: SyncIn, work: Work, *, dry_run: bool = False) -> Shown:
             hint=did_you_mean(asked.directory, names) if names else "give the file with --config",
         )
     settings = as_served(settings_of(work.config))
-    allow = parse_allow([*LOOPBACK, *(() if spec is None else spec.egress.allow)])
+    allow = (EgressSection() if spec is None else spec.egress).with_own
     with closing(open_state(settings, create=False)) as state, command_recorder(settings.home) as recorder:
         report = Syncing(state, recorder, SystemClock(), allow).sync(
             section, actor=work.actor, dry_run=dry_run, even_so=asked.even_so, told=work.steps
