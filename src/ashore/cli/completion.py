@@ -82,11 +82,7 @@ def script(shell: Shell) -> str:
 
 
 def _current() -> Shell:
-    """Return the shell that called.
-
-    Raises:
-        InvalidRequest: it has no completion script, or the shell is unknown (a service, a container).
-    """
+    """Return the shell that called."""
     from cyclopts.completion.detect import ShellDetectionError, detect_shell
 
     try:

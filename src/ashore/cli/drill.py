@@ -356,12 +356,7 @@ def _on_twin() -> Any:
 
 
 def _on_server(settings: Settings, section: DrillsSection, one: Drill, reason: str, model: str) -> tuple[Asked, Any]:
-    """Return the target of the load, and its properties.
-
-    Raises:
-        NotReady: no server runs.
-        InvalidRequest: no model has enough replicas, or no key is at hand.
-    """
+    """Return the target of the load, and its properties."""
     from ashore.cli.bootstrap import open_state
     from ashore.cli.target import find_target
     from ashore.control.drills.guard import Situation, is_production
@@ -401,11 +396,7 @@ def _on_server(settings: Settings, section: DrillsSection, one: Drill, reason: s
 
 
 def _use_consent(settings: Settings, drill: str) -> None:
-    """Consume the consents to a drill.
-
-    Raises:
-        Conflict: it is gone: another run consumed it meanwhile.
-    """
+    """Consume the consents to a drill."""
     from ashore.cli.bootstrap import open_state
     from ashore.data.authority.offices import CONSENT_S
     from ashore.data.authority.sql import consents_to, use_consents

@@ -84,11 +84,7 @@ def reload(
 
 
 def _ask(question: dict[str, object]) -> dict[str, object]:
-    """Return the last line of the server's answer.
-
-    Raises:
-        RemoteRefused: the server failed; the message has its reason.
-    """
+    """Return the last line of the server's answer."""
     last: dict[str, object] = {}
     for last in ask(read_settings().home.control_socket, question):
         if "error" in last:

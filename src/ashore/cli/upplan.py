@@ -285,11 +285,7 @@ def _ladder_options(ladder: LadderSection) -> dict[str, str | int | float | bool
 
 
 def _refuse_unproven(spec: Spec, plan: Plan, store: ModelStore) -> None:
-    """Check that every rung may compute: its last evaluation passed a gate, or ashore.toml requires none.
-
-    Raises:
-        InvalidSpec: a rung may not.
-    """
+    """Check that every rung may compute: its last evaluation passed a gate, or ashore.toml requires none."""
     needs = {one.alias or one.name for one in spec.models if one.ladder.needs_gate}
     verdicts = KeptVerdicts(lambda: store)
     for model in plan.models:
@@ -449,11 +445,7 @@ def _must_be_pulled(store: ModelStore, name: str) -> bool:
 
 def _is_absent(store: ModelStore, name: str) -> bool:
     """Return whether a model is missing, or only there as a variant of an earlier model of its name, or as its
-    directory was before.
-
-    Raises:
-        Conflict: the directory of a sealed model changed; its new files would be stored unencrypted.
-    """
+    directory was before."""
     if card_by_name(name) is not None:
         return False
     try:

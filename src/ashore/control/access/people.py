@@ -320,11 +320,7 @@ def _seen(desk: Desk, members: Iterable[Account]) -> tuple[str, ...]:
 
 
 def _check_first_administrator(desk: Desk, wish: AccountWish) -> None:
-    """Check that the first key may create this account.
-
-    Raises:
-        PermissionDenied: it is not one of the three administrators, or there is one already.
-    """
+    """Check that the first key may create this account."""
     missing = missing_offices(desk.connection, desk.now_s)
     role = wish.roles[0] if len(wish.roles) == 1 else ""
     if (

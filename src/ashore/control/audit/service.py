@@ -337,11 +337,7 @@ def is_known(action: str) -> bool:
 
 
 def _check_action(shelf: Shelf, query: Query) -> None:
-    """Check that a query's action exists, or occurs in a record, possibly of another version of ashore.
-
-    Raises:
-        InvalidRequest: it does not.
-    """
+    """Check that a query's action exists, or occurs in a record, possibly of another version of ashore."""
     action = query.action
     if action and not is_known(action) and not search(shelf, Query(action=action, limit=1)):
         raise InvalidRequest(

@@ -204,11 +204,7 @@ class Restore:
         )
 
     def _go_on(self, root: Path, staging: Path) -> None:
-        """Resume an interrupted restore, or delete the staged files of another backup.
-
-        Raises:
-            Conflict: parts of another backup are in their places already.
-        """
+        """Resume an interrupted restore, or delete the staged files of another backup."""
         found = _read_begun(staging)
         if found is not None and found.is_moving:
             there = self._found.reading.commits.get(found.generation)
@@ -315,11 +311,7 @@ def _move_in(root: Path, staging: Path, files: Iterable[FileEntry]) -> None:
 
 
 def _file_of(staging: Path, entry: FileEntry) -> Path:
-    """Return the staging path of a file.
-
-    Raises:
-        CorruptBlob: its path leaves the home.
-    """
+    """Return the staging path of a file."""
     parts = entry.path.split("/")
     if entry.path.startswith("/") or any(part in ("", ".", "..") for part in parts):
         raise CorruptBlob(f"the path {entry.path!r} in the backup leaves the home", hint="do not trust this backup")

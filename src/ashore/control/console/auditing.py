@@ -174,11 +174,7 @@ def _row(one: Mapping[str, Any], said: str) -> Row:
 
 
 async def _record_page(reader: Reader, query: Mapping[str, str], said: str) -> Answer:
-    """Return one record with all of its fields.
-
-    Raises:
-        NotFound: the log has no such record.
-    """
+    """Return one record with all of its fields."""
     chain, seq, at = (query.get(name, "") for name in ("chain", "seq", "at"))
     found = await reader.ask(SEARCH, chain=chain, since=at, until=_a_second_later(at), limit=1000)
     record = next((one for one in getattr(found, "items", []) if str(one["seq"]) == seq), None)

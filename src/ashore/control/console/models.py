@@ -307,11 +307,7 @@ async def _add_page(reader: Reader, source: str) -> Answer:
 
 
 async def _one_page(reader: Reader, query: Mapping[str, str]) -> Answer:
-    """Return one model: variants, evaluation, where it is served, and what is done with it now.
-
-    Raises:
-        NotFound: neither the store nor a job knows it.
-    """
+    """Return one model: variants, evaluation, where it is served, and what is done with it now."""
     works, releases, resident = await asyncio.gather(_works(reader), reader.ask("release list"), reader.ask("model ps"))
     job = next((one for one in works if one.job.id == query.get("job")), None)
     name = query.get("model", "") or (job.model if job is not None else "")

@@ -135,11 +135,7 @@ def _share(one: Any, alias: str) -> float:
 
 
 async def _one_page(reader: Reader, query: dict[str, str], releases: Sequence[Any], aliases: Sequence[Any]) -> Answer:
-    """Return a release, or the one of an alias that is on its way, else the live one.
-
-    Raises:
-        NotFound: there is no such release or alias, or the reader may not see it.
-    """
+    """Return a release, or the one of an alias that is on its way, else the live one."""
     wanted, name = query.get("release", ""), query.get("alias", "")
     one = next((each for each in releases if each.name == wanted), None)
     name = one.alias if one is not None else name

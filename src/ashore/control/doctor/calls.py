@@ -227,11 +227,7 @@ def _asked_rules(only: str, ignore: str) -> tuple[Rule, ...]:
 
 
 def _chosen(text: str) -> frozenset[str]:
-    """Return the rules and areas that are named.
-
-    Raises:
-        InvalidRequest: a word is neither.
-    """
+    """Return the rules and areas that are named."""
     from ashore.control.doctor.rule import load_rules
 
     words = frozenset(part.strip() for part in text.split(",") if part.strip())

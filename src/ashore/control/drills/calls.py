@@ -255,11 +255,7 @@ def download_report(desk: DrillShelf, actor: Actor, report: ReportIn) -> Downloa
 
 
 def _found(desk: DrillShelf, name: str) -> tuple[Report, str]:
-    """Return a report by its id, or the last one of a drill.
-
-    Raises:
-        NotFound: there is none.
-    """
+    """Return a report by its id, or the last one of a drill."""
     found = [each for each in Book(desk.home).reports() if name in (each[0].id, each[0].drill)]
     if not found:
         raise NotFound(f"there is no report {name!r}", hint="`ashore drill reports` lists them")

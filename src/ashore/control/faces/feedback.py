@@ -110,11 +110,7 @@ async def _vote(app: Face, exchange: Exchange, principal: Principal, feedback: F
 
 
 def _service(app: Face) -> FeedbackService:
-    """Return the feedback service.
-
-    Raises:
-        SwitchedOff: this server accepts no votes.
-    """
+    """Return the feedback service."""
     found: Any = app.rooms.find(FeedbackService)
     if found is None:
         raise SwitchedOff(

@@ -211,11 +211,7 @@ def _base(exchange: Exchange) -> str:
 
 
 async def _body(app: Face, exchange: Exchange) -> dict[str, Any]:
-    """Return the body of a request as an object; empty where there is none.
-
-    Raises:
-        InvalidRequest: it is no object in JSON.
-    """
+    """Return the body of a request as an object; empty where there is none."""
     if exchange.method in ("GET", "DELETE"):
         return {}
     raw = await exchange.body(replace(app.limits, max_body_bytes=MOST_BYTES))

@@ -77,11 +77,7 @@ async def read(app: Face, exchange: Exchange, principal: Principal) -> None:
 
 
 async def _reader(app: Face, exchange: Exchange) -> tuple[Office, str]:
-    """Return the office, and the site whose certificate was shown.
-
-    Raises:
-        Unauthenticated: none was, or not that of a site.
-    """
+    """Return the office, and the site whose certificate was shown."""
     office = _office(app)
     shown = exchange.headers.get(CLIENT.encode(), b"").decode("latin-1")
     if not shown:

@@ -69,11 +69,7 @@ class FleetSection(Section, frozen=True, kw_only=True):
                 self._check_text(one, texts[one.model], others["egress"].allow, f"{where} [[fleet.node]] {one.node!r}")
 
     def _check_text(self, one: NodeSection, key: str, allow: Sequence[str], where: str) -> None:
-        """Check that prompts leave the operator's networks over TLS alone, to a server that asks for a key.
-
-        Raises:
-            InvalidSpec: they would not.
-        """
+        """Check that prompts leave the operator's networks over TLS alone, to a server that asks for a key."""
         if self.networks_of(split_url(one.address).hostname or ""):
             return
         try:

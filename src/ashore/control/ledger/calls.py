@@ -204,11 +204,7 @@ def consent_to_budget(desk: LedgerDesk, actor: Actor, asked: ConsentIn) -> Conse
 
 
 def _consent_of(desk: LedgerDesk, actor: Actor, asked: GrantIn, connection: Connection) -> str:
-    """Return who consented to a grant; empty where nobody must.
-
-    Raises:
-        Conflict: somebody must, and nobody did whose consent counts.
-    """
+    """Return who consented to a grant; empty where nobody must."""
     if asked.epsilon <= desk.alone_up_to or desk.consents is None:
         return ""
     subject = _subject(asked.tenant, asked.dataset, asked.epsilon, asked.delta)

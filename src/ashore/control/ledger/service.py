@@ -289,11 +289,7 @@ class Ledger:
         self, connection: Connection, tenant: str, dataset: str, told: Sequence[Mapping[str, str | int]], now_s: int
     ) -> tuple[int, int]:
         """Enter spends that the audit log has and the state lost; return epsilon and delta of those of replaced
-        budgets: the whole grant, however much was spent.
-
-        Raises:
-            StateLost: the log has the spend of a budget, and not its grant.
-        """
+        budgets: the whole grant, however much was spent."""
         lost = _lost(connection, told)
         before = open_budget(connection, tenant, dataset)
         grants = {str(one["budget"]): one for one in self._told(GRANT, tenant, dataset)} if lost else {}

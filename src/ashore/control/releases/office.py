@@ -487,11 +487,7 @@ def _standing(book: Book, name: str) -> Standing:
 
 
 def _refuse_forward(act: _Open, alias: str) -> None:
-    """Refuse a second rollback without a release name: it would undo the first.
-
-    Raises:
-        Conflict: the alias's last change was a rollback.
-    """
+    """Refuse a second rollback without a release name: it would undo the first."""
     history = sql.load_history(act.desk.connection, alias=alias, limit=10)
     events = [one for one in history if one.verb in ("promote", "rollback", "alias")]
     if [one.verb for one in events[:2]] == ["promote", "rollback"] and events[0].release == events[1].release:

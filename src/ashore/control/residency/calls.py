@@ -102,12 +102,7 @@ async def _do(desk: ResidencyDesk, actor: Actor, do: Do, alias: str, *, to: str 
 
 
 def _ask(desk: ResidencyDesk, question: Mapping[str, Any]) -> Standings:
-    """Return what the supervisor says.
-
-    Raises:
-        Conflict: it refuses, in its words.
-        NotReady: it is not there.
-    """
+    """Return what the supervisor says."""
     try:
         found = desk.ask(question)
     except OSError as fault:

@@ -133,11 +133,7 @@ class Factors:
             return await self._steps.again(visit, found, page, fault, form="passkey")
 
     def _not_now(self, visit: Visit, row: SessionRow, page: str) -> Outcome | None:
-        """Return where a person must go before changing a second factor; None: they may change it.
-
-        Raises:
-            PermissionDenied: this session has none here.
-        """
+        """Return where a person must go before changing a second factor; None: they may change it."""
         if row.way not in TYPED or row.stage not in ("enrol", "open"):
             raise PermissionDenied("a second factor belongs to a local account", hint="log in with a password")
         if row.stage == "open" and self._steps.keeper.now_s - row.proof_s >= self._steps.rules.fresh_s:
@@ -237,10 +233,6 @@ class Factors:
 
 def _check_first(row: SessionRow, local: LocalAccount) -> None:
     """Check that a session may change an account's second factors. One with only a password may set up the first, but
-    not replace it: another person may have set up the first meanwhile.
-
-    Raises:
-        PermissionDenied: it may not.
-    """
+    not replace it: another person may have set up the first meanwhile."""
     if row.stage == "enrol" and local.has_factor:
         raise PermissionDenied("a second factor was set up meanwhile", hint="log in again, with it")

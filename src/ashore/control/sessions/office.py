@@ -270,11 +270,7 @@ def _lives(key: KeyRecord, now_s: int) -> bool:
 
 
 def _user(desk: Desk, name: str, *, allowed: bool = False) -> Account:
-    """Return a user.
-
-    Raises:
-        NotFound: there is none; callers who may not see others get a permission error instead
-    """
+    """Return a user."""
     found = access_sql.find_account(desk.connection, name)
     if found is not None and found.kind == "user":
         return found

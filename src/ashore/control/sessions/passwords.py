@@ -66,11 +66,7 @@ class Passwords:
             return await self._steps.again(visit, found, page, fault, form="new-password")
 
     async def _with_password(self, visit: Visit, local: LocalAccount, fields: Fields) -> LocalAccount:
-        """Return an account with a form's new password.
-
-        Raises:
-            InvalidRequest: it is too weak, was used before, or the repetition differs.
-        """
+        """Return an account with a form's new password."""
         rules, new = self._steps.rules, fields.get("new_password", "")[:MOST_PASSWORD_CHARS]
         weak = weakness_of(new, rules, account=local.id)
         if weak:
@@ -140,11 +136,7 @@ class Passwords:
     async def _redeemed(
         self, changed: LocalAccount, before: LocalAccount, record: Callable[[Connection], None]
     ) -> None:
-        """Store the first password.
-
-        Raises:
-            Unauthenticated: the invitation was used meanwhile.
-        """
+        """Store the first password."""
 
         def save(connection: Connection) -> bool:
             there = sql.find_account(connection, changed.id, change=True)

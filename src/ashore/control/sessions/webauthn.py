@@ -186,11 +186,7 @@ def used(sent: Sent, challenge: str, visit: Visit, passkey: Passkey) -> int:
 
 
 def _check_client(sent: Sent, kind: str, challenge: str, visit: Visit) -> None:
-    """Check the client data: origin, challenge and type.
-
-    Raises:
-        PermissionDenied: they differ.
-    """
+    """Check the client data: origin, challenge and type."""
     try:
         client: Any = msgspec.json.decode(decoded(sent.client_data))
     except UNDECODABLE as fault:

@@ -35,11 +35,7 @@ async def open_audit(context: Context) -> Opened:
 
 
 def _keep_content(log: AuditLog, context: Context) -> None:
-    """Encrypt prompts and answers under keys of the state; erasures also drop keys in memory.
-
-    Raises:
-        InvalidSpec: there is no state.
-    """
+    """Encrypt prompts and answers under keys of the state; erasures also drop keys in memory."""
     if context.database is None or context.watch is None:
         raise InvalidSpec('[audit] content = "sealed" needs a state database', hint="set url under [state]")
     sealer = ContentSealer(SqlSubjectKeys(context.database))

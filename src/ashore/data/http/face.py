@@ -280,12 +280,7 @@ class Face:
 
     def _operator_here(self, route: Route, exchange: Exchange) -> Principal:
         """Return the caller from this machine: the owner of the home, who alone reaches a socket; a key with the right
-        to look; or anybody, who sees no names.
-
-        Raises:
-            PermissionDenied: a browser came here by another host name (DNS rebinding): its pages must not read what
-                this machine may.
-        """
+        to look; or anybody, who sees no names."""
         if not exchange.client_host:
             return OURSELVES
         try:

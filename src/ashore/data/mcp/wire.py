@@ -112,11 +112,7 @@ async def answer(body: bytes, headers: Mapping[bytes, bytes], tools: Tools, *, s
 
 
 def _check_headers(message: Message, headers: Mapping[bytes, bytes], version: str, *, stateless: bool) -> None:
-    """Check that what a proxy reads of the headers is what the body says.
-
-    Raises:
-        Fault: it is not, or this server does not speak the version.
-    """
+    """Check that what a proxy reads of the headers is what the body says."""
     said = headers.get(b"mcp-protocol-version", b"").decode("latin-1")
     if said and said != version:
         raise Fault(HEADER_MISMATCH, "MCP-Protocol-Version is not the version of the body")

@@ -351,11 +351,7 @@ def _message(one: Message) -> dict[str, Any]:
 async def _events(
     answer: httpx.Response, request: GenerationRequest, sent_bytes: int, now_s: int
 ) -> AsyncIterator[ServingEvent]:
-    """Yield the events of a stream of server-sent events. No more tokens are believed than bytes were sent and came.
-
-    Raises:
-        EngineFailed: it is no such stream, says that it failed, or ends before its end mark.
-    """
+    """Yield the events of a stream of server-sent events. No more tokens are believed than bytes were sent and came."""
     is_whole, ended, has_begun, come_bytes = False, set[int](), False, 0
     async for data in _data(answer):
         come_bytes += len(data)

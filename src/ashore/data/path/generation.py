@@ -553,11 +553,7 @@ class FreshAnswers:
         late: str,
         deaths: int,
     ) -> _T:
-        """Call one replica before a deadline and return its result.
-
-        Raises:
-            DeadlineExceeded: it passed; `late` is the message.
-        """
+        """Call one replica before a deadline and return its result."""
         left_s = max(0.0, deadline_at - self._clock.monotonic_s())
         alarm = asyncio.timeout(left_s)
         try:

@@ -360,12 +360,7 @@ def _mask_options(table: Table, options: dict[str, object]) -> dict[str, object]
 
 
 def _looked_at(table: Table, ids: Sequence[int], decode: Decode) -> Sequence[int]:
-    """Check token ids and return them unchanged.
-
-    Raises:
-        PersonalDataBlocked: their text contains data that the policy would change; masking it would retokenise the
-            whole text, which the client did not ask for.
-    """
+    """Check token ids and return them unchanged."""
     if table.look(decode(ids)):
         raise PersonalDataBlocked(
             "the token ids hold personal data that the privacy policy masks, and ids cannot be masked",

@@ -440,11 +440,7 @@ def _short_digest(*digests: str) -> str:
 
 
 def _lines(place: str, kind: type[T], key: str) -> tuple[T, ...]:
-    """Return the lines of an operator's JSONL file.
-
-    Raises:
-        InvalidSpec: it cannot be read.
-    """
+    """Return the lines of an operator's JSONL file."""
     if not place:
         return ()
     text = read_text_file(Path(place), f"[learning] {key}", hint="correct the path")

@@ -478,11 +478,7 @@ def _check_options(card: EngineCard, wish: Wish) -> None:
 
 
 def _check_context(wish: Wish, facts: ModelFacts) -> None:
-    """Check that the requested context is within the model's own.
-
-    Raises:
-        InvalidRequest: it is longer, and the model would produce nonsense beyond its end.
-    """
+    """Check that the requested context is within the model's own."""
     most = facts.shape.context_tokens if facts.shape is not None else 0
     if 0 < most < wish.context_tokens:
         raise InvalidRequest(

@@ -86,11 +86,7 @@ N = TypeVar("N", "TenantOut", "GroupOut")
 
 
 def _named(items: list[N], name: str, noun: str) -> N:
-    """Return the one of a name, of those that the caller may see.
-
-    Raises:
-        NotFound: there is none.
-    """
+    """Return the one of a name, of those that the caller may see."""
     for one in items:
         if one.name == name:
             return one

@@ -138,11 +138,7 @@ class MachineLender:
             rounds[line.rule_id] = self._wait_a_little(ledger.source, line, round_)
 
     def _wait_a_little(self, source: str, line: Line, round_: _Round | None) -> _Round:
-        """Ask the others, or wait for their answers; return the next state.
-
-        Raises:
-            NotReady: one has not answered for too long.
-        """
+        """Ask the others, or wait for their answers; return the next state."""
         now_s = time.monotonic()
         if round_ is None:
             patience_s = ROUND_S if now_s < self._impatient_until else PATIENCE_S

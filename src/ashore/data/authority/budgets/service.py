@@ -180,11 +180,7 @@ class LedgerBudgets:
         return standing_of(lines, self._ledger.used, now_ms)
 
     async def _fit(self, principal: Principal, alias: str, attempt: Attempt[_T], undo: Callable[[_T], None]) -> _T:
-        """Return the result of an attempt; before refusing, reclaim what dead processes and machines hold.
-
-        Raises:
-            _Declined: a count has too little left.
-        """
+        """Return the result of an attempt; before refusing, reclaim what dead processes and machines hold."""
         while True:
             now_ms = self._ledger.now_ms()
             book = self._book

@@ -450,11 +450,7 @@ class LlamaCppEngine:
 
 def _own_options(options: EngineOptions) -> tuple[str, str, bool]:
     """Return the options of this engine: the type of the KV cache, which library computes, and whether tokens are
-    looked up.
-
-    Raises:
-        InvalidSpec: another option, or an invalid value.
-    """
+    looked up."""
     for name in options.extra:
         if name not in CARD.options.known:
             raise InvalidSpec(f"llamacpp has no option {name!r}", hint=did_you_mean(name, CARD.options.known))

@@ -210,11 +210,7 @@ class LlamaLibrary:
             _log.log(logging.WARNING if level == _WARN else logging.ERROR, "%s", line)
 
     def _choose_layout(self) -> None:
-        """Choose the first layout in which the defaults have their expected values.
-
-        Raises:
-            EngineFailed: none fits; the message names the mismatch in the first.
-        """
+        """Choose the first layout in which the defaults have their expected values."""
         misfits = []
         for layout in _LAYOUTS:
             self.llama_context_default_params.restype = layout

@@ -204,11 +204,7 @@ class OpenVinoEngine:
         self._kept = KeptBlocks(store, self._scheduler.pool, self._model, clock=self._clock)
 
     def _open_rungs(self, files: ModelFiles, config: RunConfig, *, vocab_size: int, num_blocks: int) -> None:
-        """Compile the less exact variants over the same blocks.
-
-        Raises:
-            UnsupportedModel: one is a different model, with incompatible keys and values.
-        """
+        """Compile the less exact variants over the same blocks."""
         assert self._model is not None
         if not files.rungs:
             return

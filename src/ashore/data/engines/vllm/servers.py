@@ -443,12 +443,7 @@ class Servers:
             self._tell_change(one, was)
 
     async def _run_on(self, live: Live, one: Backend) -> None:
-        """Stream an order from one server.
-
-        Raises:
-            Elsewhere: the server failed; the order is not at fault.
-            UnsupportedByEngine: the order has begun elsewhere, and the server cannot go on with it.
-        """
+        """Stream an order from one server."""
         talk = self._talks[one]
         assert talk.entry is not None, "a server gets orders once it has said what it serves"
         order, begun = live.order, 0

@@ -146,11 +146,7 @@ async def check(who: Who, answer: httpx.Response) -> None:
 
 
 async def _read(who: Who, answer: httpx.Response, most: int) -> bytes:
-    """Return a whole answer.
-
-    Raises:
-        EngineFailed: it has more than `most` bytes.
-    """
+    """Return a whole answer."""
     found = bytearray()
     async with contextlib.aclosing(_pieces(answer)) as pieces:
         async for piece in pieces:

@@ -59,11 +59,7 @@ def _adapt(body: Json, said: Said) -> None:
 
 
 def _runs_here(tool: Any, body: Json, said: Said) -> bool:
-    """Return whether a tool's function is run by the client.
-
-    Raises:
-        InvalidRequest: the request requires one that Anthropic's servers run.
-    """
+    """Return whether a tool's function is run by the client."""
     if not isinstance(tool, dict) or "input_schema" in tool or tool.get("type") in (None, "custom"):
         return True
     choice = body.get("tool_choice")

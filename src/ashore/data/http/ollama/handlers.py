@@ -211,11 +211,7 @@ def _served_name(app: HttpApp, named: str, principal: Principal) -> str:
 
 
 def _card(app: HttpApp, named: str, principal: Principal) -> ModelCard:
-    """Return a model that the principal may use.
-
-    Raises:
-        UnknownModel: there is none of this name.
-    """
+    """Return a model that the principal may use."""
     model = _served_name(app, named, principal)
     cards = {card.alias: card for card in app.serving.models(principal)}
     if model not in cards:

@@ -128,11 +128,7 @@ UNENFORCED: Final = (
 
 
 def _take_grammars(body: Json, said: Said) -> None:
-    """Convert vLLM's `structured_outputs` and `guided_*` to a `response_format`.
-
-    Raises:
-        InvalidRequest: there are several, or one in a form that is not supported.
-    """
+    """Convert vLLM's `structured_outputs` and `guided_*` to a `response_format`."""
     wanted = body.pop("structured_outputs", None)
     found = dict(wanted) if isinstance(wanted, dict) else {}
     for name in ("json", "regex", "choice", "grammar", "json_object"):

@@ -81,11 +81,7 @@ async def moderations(app: HttpApp, exchange: Exchange, principal: Principal) ->
 
 
 def _texts_of(request: ModerationRequest) -> list[str]:
-    """Return the texts to judge.
-
-    Raises:
-        InvalidRequest: a part is a picture, or texts and parts are mixed.
-    """
+    """Return the texts to judge."""
     if isinstance(request.input, str):
         return [request.input]
     texts = [one for one in request.input if isinstance(one, str)]

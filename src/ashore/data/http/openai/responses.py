@@ -464,13 +464,7 @@ def _check_length(app: HttpApp, exchange: Exchange, num_bytes: int, param: str) 
 
 
 async def _chain(app: HttpApp, exchange: Exchange, previous: str | None, principal: Principal) -> list[Message]:
-    """Return the history from the stored responses that lead to `previous`. Instructions do not carry over.
-
-    Raises:
-        NotFound: one of them is not stored, or is not theirs.
-        InvalidRequest: one of them has no answer, or there are too many, or they are longer than a body may be: ids and
-            summaries count too, since they are read.
-    """
+    """Return the history from the stored responses that lead to `previous`. Instructions do not carry over."""
     turns: list[list[Item]] = []
     length = 0
     while previous is not None:
@@ -494,11 +488,7 @@ async def _chain(app: HttpApp, exchange: Exchange, previous: str | None, princip
 
 
 def _turn(job: Job, stored: _Stored) -> tuple[list[Item], str | None]:
-    """Return the messages of a stored response, and the response that it follows.
-
-    Raises:
-        InvalidRequest: it has no answer yet.
-    """
+    """Return the messages of a stored response, and the response that it follows."""
     if job.state != "succeeded" or stored.reply is None:
         raise InvalidRequest(
             f"{job.job_id} is {job.state}; only a completed response can be continued", param="previous_response_id"

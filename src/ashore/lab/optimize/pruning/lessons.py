@@ -88,11 +88,7 @@ def _split(examples: list[Example]) -> tuple[list[Example], list[Example]]:
 
 
 def _samples(texts: list[Sequence[int]], length: int, path: Path) -> Samples:
-    """Return pieces of one length, from all over the texts.
-
-    Raises:
-        InvalidRequest: these have fewer than `FEWEST_TOKENS` tokens.
-    """
+    """Return pieces of one length, from all over the texts."""
     ids = list(chain.from_iterable(texts))
     if len(ids) < FEWEST_TOKENS:
         raise InvalidRequest(

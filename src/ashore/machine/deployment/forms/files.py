@@ -76,11 +76,7 @@ def write(compared: Iterable[Compared], folder: Path) -> None:
 
 
 def _refuse_links(folder: Path, path: str) -> None:
-    """Check that no component of a path below a folder is a link to elsewhere.
-
-    Raises:
-        InvalidRequest: a link does.
-    """
+    """Check that no component of a path below a folder is a link to elsewhere."""
     inner = Path(path)
     for one in (folder / inner, *(folder / parent for parent in inner.parents if parent != Path())):
         if one.is_symlink():
