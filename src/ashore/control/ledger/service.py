@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 from ashore.control.ledger import rules
 from ashore.control.ledger.accountant import choice_rdp, gaussian_noise, gaussian_rdp
-from ashore.control.ledger.model import FEMTO, Budget, Kind, Spend, Standing, femto, micro
+from ashore.control.ledger.model import FEMTO, Kind, Spend, Standing, femto, micro
 from ashore.control.ledger.sql import (
     answered,
     budgets,
@@ -107,7 +107,7 @@ class Ledger:
                 before=before,
                 lost=lost,
             )
-            budget = _signed(budget, actor, now_s)
+            budget = replace(budget, granted_by=actor.principal.id, granted_s=now_s)
             consent = agreed(connection)
             put_budget(connection, budget)
             detail: dict[str, str | int] = {
@@ -349,7 +349,3 @@ def _found(standing: Standing | None, dataset: str) -> Standing:
             hint="a security officer grants one: ashore privacy budget grant DATASET --epsilon 1 --delta 1e-6",
         )
     return standing
-
-
-def _signed(budget: Budget, actor: Actor, now_s: int) -> Budget:
-    return replace(budget, granted_by=actor.principal.id, granted_s=now_s)

@@ -53,7 +53,8 @@ class Keys:
         Raises:
             AshoreError: the state cannot be read, or there is neither a state nor a readable first key.
         """
-        self._database = None if first_key is None else database
+        self.database: Final[Database | None] = None if first_key is None else database
+        """The state with the keys; None without one."""
         self._clock = clock
         self._reading = threading.Lock()
         self._seen = -1
@@ -74,18 +75,13 @@ class Keys:
                 watch.on_change(self._changed)
             self._take(whole=True)  # after the line above, so that no change falls between them
 
-    @property
-    def database(self) -> Database | None:
-        """The state with the keys; None without one."""
-        return self._database
-
     async def reread(self, *, whole: bool = True) -> None:
         """Read again: everything, as on `reload`, or the changes since the last time.
 
         Raises:
             AshoreError: the state cannot be read; the keys stay as they were.
         """
-        if self._database is not None:
+        if self.database is not None:
             await asyncio.to_thread(self._take, whole=whole)
 
     def current(self, principal: Principal) -> Principal:
@@ -94,7 +90,7 @@ class Keys:
         Raises:
             Unauthenticated: its key, account or tenant is not valid any more.
         """
-        if self._database is None:
+        if self.database is None:
             return principal
         now = self.directory.current(principal, self._clock.now_s())
         return principal if now == principal else now  # memos find by identity first
@@ -127,14 +123,14 @@ class Keys:
 
     def flush(self) -> None:
         """Save now. A failure is logged, and retried with the next uses."""
-        if self._database is None:
+        if self.database is None:
             return
         uses = self._doorkeeper.take_uses()
         try:
-            with self._database.read() as connection:
+            with self.database.read() as connection:
                 over = access_sql.has_expired(connection, int(self._clock.now_s()))
             if uses or over:
-                with self._database.write() as connection:
+                with self.database.write() as connection:
                     access_sql.note_uses(connection, uses)
                     if over:
                         access_sql.expire_keys(connection, int(self._clock.now_s()))
@@ -146,10 +142,10 @@ class Keys:
             self._take(whole=False)
 
     def _take(self, *, whole: bool) -> None:
-        assert self._database is not None
+        assert self.database is not None
         with self._reading:
             since = -1 if whole else self._seen
-            with self._database.read() as connection:
+            with self.database.read() as connection:
                 seen = read_epochs(connection).get(KEYS_EPOCH, 0)
                 tenants = access_sql.list_tenants(connection)
                 accounts, gone = access_sql.changed_accounts(connection, since)

@@ -20,22 +20,3 @@ from ashore.data.guard.lists import (
 )
 from ashore.data.guard.sql import count_lists, find_list, load_lists, remove_list, save_list
 from ashore.data.guard.stream import WordOutlet
-
-__all__ = [
-    "MOST_LISTS",
-    "MOST_WORDS",
-    "Compiled",
-    "Do",
-    "Guard",
-    "GuardList",
-    "Hits",
-    "ListSet",
-    "Where",
-    "WordOutlet",
-    "count_lists",
-    "find_list",
-    "load_lists",
-    "remove_list",
-    "save_list",
-    "words_in",
-]

@@ -236,22 +236,3 @@ ServingEvent = Started | Delta | ChoiceEnded | Usage
 Hear = Callable[[ServingEvent], None]
 """Takes the next event of an answer, in the turn of the loop in which it came. What it raises ends the answer for who
 hears it."""
-
-__all__ = [
-    "NOWHERE",
-    "Arrival",
-    "ChoiceEnded",
-    "CutBy",
-    "Delta",
-    "FinishReason",
-    "GenerationRequest",
-    "Hear",
-    "Receipt",
-    "Scored",
-    "ServingEvent",
-    "Started",
-    "TokenText",
-    "ToolCallDelta",
-    "Urgency",
-    "Usage",
-]

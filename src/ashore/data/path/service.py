@@ -89,7 +89,8 @@ class ServingService:
         """Gives the models behind a name, where it is an alias of others. Callable from any thread."""
         self._clock = clock
         self._metrics = metrics
-        self._cache = cache or no_cache(clock)
+        self.cache: Final[AnswerCache] = cache or no_cache(clock)
+        """The answer cache of this process; read only."""
         self._guards = guards or Guards()
         self.records_first: Final = self._guards.auditor.strict
         """Whether no answer goes out before its record is on disk."""
@@ -120,10 +121,10 @@ class ServingService:
             clock=clock,
             metrics=metrics,
             summons=self._summons,
-            purges_of=self._cache.purges_of,
+            purges_of=self.cache.purges_of,
         )
         self._answers = SharedAnswers(
-            self._cache,
+            self.cache,
             self._fresh,
             self._roster,
             reader=self._reader,
@@ -141,7 +142,7 @@ class ServingService:
             metrics=Metrics(),
             summons=self._summons,
             aside=True,
-            purges_of=self._cache.purges_of,
+            purges_of=self.cache.purges_of,
         )
         self.trials = Trials(
             aside,
@@ -163,7 +164,7 @@ class ServingService:
         self.tokens: Final = Tokens(
             self.reception, self._roster, self._fresh, reader=self._reader, guards=self._guards, clock=clock
         )
-        self.repeats: Final = Repeats(self._cache, self._roster, self.reception, self._guards, clock, metrics)
+        self.repeats: Final = Repeats(self.cache, self._roster, self.reception, self._guards, clock, metrics)
         self.relevance = Relevance(self.embeddings, self.at_length, self.answer, self._features_of)
 
     def _features_of(self, model: str) -> Sequence[str]:
@@ -220,7 +221,7 @@ class ServingService:
 
         A replacement is connected before it gets requests; requests that run on the old model end there.
         """
-        self._cache.apply(topology.cache)
+        self.cache.apply(topology.cache)
         self.trials.take_policy(topology.release)
         await self._roster.apply(topology)
 
@@ -351,7 +352,7 @@ class ServingService:
         )
         request, watch.masked, outward, span = masked.request, masked.counts, masked.outward, watch.span
         watch.guarded = masked.guarded
-        question = find_question(self._cache, request, model.as_kept, principal, masked)
+        question = find_question(self.cache, request, model.as_kept, principal, masked)
         if span is not None:
             entry_id = "" if question is None else question.entry_id
             span.asked(request, content=masked.traces_content, entry_id=entry_id)
@@ -453,18 +454,13 @@ class ServingService:
         if self.records_first:
             await self._guards.auditor.durable()
 
-    @property
-    def cache(self) -> AnswerCache:
-        """The answer cache of this process; read only."""
-        return self._cache
-
     async def host_stats(self) -> dict[tuple[str, str], EngineStats]:
         """Return the counters of every live host, by (alias, replica). Slow hosts are left out."""
         return await self._roster.host_stats()
 
     async def measure(self) -> None:
         """Update the gauges; called before they are read."""
-        kept = self._cache.stats()
+        kept = self.cache.stats()
         self._metrics.set("ashore_cache_bytes", kept.num_bytes)
         self._metrics.set("ashore_cache_entries", kept.entries)
         self._metrics.set("ashore_cache_evictions", kept.evictions)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -76,7 +76,8 @@ class TextModel:
         self._gap = gap_form_of(texts)
         self._gap_guard = Guard(t for t in vocabulary.added if t.markup)
         ends = self._gap.ends if self._gap is not None else ()
-        self._gap_stop_ids = tuple(texts[text] for text in ends if text in texts)
+        self.gap_stop_ids: Final[tuple[int, ...]] = tuple(texts[text] for text in ends if text in texts)
+        """Tokens that end a fill-in-the-middle answer."""
         self._think_id = next((t.id for t in vocabulary.added if t.text == THINK), None)
         forms = forms_of(template_source, frozenset(t.text for t in vocabulary.added))
         self._rules = {False: MarkupRules(), True: MarkupRules(forms)}
@@ -239,11 +240,6 @@ class TextModel:
         ids = self._encoder.marked(f"{gap.prefix}{shield(before)}{gap.suffix}{shield(after)}{gap.middle}")
         bos = self.facts.bos_token_id
         return [bos, *ids] if self.facts.add_bos and bos is not None else ids
-
-    @property
-    def gap_stop_ids(self) -> tuple[int, ...]:
-        """Tokens that end a fill-in-the-middle answer."""
-        return self._gap_stop_ids
 
     @property
     def thinks(self) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
 from ashore.core.behind import Behind, nothing_behind
 from ashore.core.errors import BudgetExceeded
@@ -81,18 +81,14 @@ class LedgerBudgets:
         self._ledger = ledger
         self._behind = behind
         self._recorder = recorder
-        self._hits_cost_tokens = hits_cost_tokens
+        self.hits_cost_tokens: Final = hits_cost_tokens
+        """Whether cached answers are charged like fresh ones."""
         self._lender = lender
         self._book = RuleBook(rules, hits_cost_tokens=hits_cost_tokens)
 
     def take(self, rules: Iterable[BudgetRule]) -> None:
         """Replace the rules. Callable from any thread."""
-        self._book = RuleBook(rules, hits_cost_tokens=self._hits_cost_tokens)
-
-    @property
-    def hits_cost_tokens(self) -> bool:
-        """Whether cached answers are charged like fresh ones."""
-        return self._hits_cost_tokens
+        self._book = RuleBook(rules, hits_cost_tokens=self.hits_cost_tokens)
 
     def most(self, kind: Kind, tenant: str) -> int | None:
         """Return a tenant's cap of a kind, None without one. Callable from any thread."""

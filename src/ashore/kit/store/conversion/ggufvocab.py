@@ -41,7 +41,7 @@ def write_vocabulary(writer: Any, directory: Path, num_rows: int, generation: di
         writer.add_tokenizer_pre("default")
         writer.add_token_list(tokens)
         writer.add_token_scores(_scores(tokens, merges))
-        writer.add_add_space_prefix(_prepends(document.get("normalizer")))
+        writer.add_add_space_prefix("Prepend" in json.dumps(document.get("normalizer") or {}))
     else:
         writer.add_tokenizer_model("gpt2")
         writer.add_tokenizer_pre(name_of(document.get("pre_tokenizer")))
@@ -67,10 +67,6 @@ def _scores(tokens: list[str], merges: list[str]) -> list[float]:
     for index, merge in enumerate(merges):
         rank.setdefault(merge.replace(" ", "", 1), index)
     return [-float(rank[t] + 1) if t in rank else 0.0 for t in tokens]
-
-
-def _prepends(normalizer: dict[str, Any] | None) -> bool:
-    return "Prepend" in json.dumps(normalizer or {})
 
 
 def _write_special(writer: Any, generation: dict[str, Any]) -> None:

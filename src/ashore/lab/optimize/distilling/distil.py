@@ -134,7 +134,7 @@ class Distiller:
         return DistilReport(
             student=student,
             recipe=recipe,
-            first_loss=_first_loss(result),
+            first_loss=_mean(result.losses[: max(1, len(result.losses) // 10)]),
             last_loss=_last_loss(result),
             tokens=result.tokens,
             seconds=result.seconds,
@@ -249,10 +249,6 @@ def _fitting_samples(corpus: Corpus) -> tuple[tuple[int, ...], ...]:
 
 def _short_digest(facts: Mapping[str, str]) -> str:
     return blake3(msgspec.json.encode(dict(facts), order="sorted")).hexdigest()[:24]
-
-
-def _first_loss(result: LoopResult) -> float:
-    return _mean(result.losses[: max(1, len(result.losses) // 10)])
 
 
 def _last_loss(result: LoopResult) -> float:

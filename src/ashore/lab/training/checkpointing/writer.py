@@ -175,7 +175,7 @@ class CheckpointWriter:
             cpu_s = time.thread_time()
             try:
                 self._make_spare(layout)
-                header = layout.header(_with_facts(position, self._facts))
+                header = layout.header(msgspec.structs.replace(position, facts=dict(self._facts)))
                 self._keep(position.step, len(header) + layout.num_bytes, self._chunks(header, layout, buffer))
             except BaseException as error:  # noqa: BLE001 - raised where the training thread comes by
                 fault = error
@@ -215,7 +215,3 @@ class CheckpointWriter:
                 chunk = self._spare.data[at : at + size]
                 at += size
             yield chunk
-
-
-def _with_facts(position: Position, facts: Mapping[str, str]) -> Position:
-    return msgspec.structs.replace(position, facts=dict(facts))
