@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 Role = Literal["system", "user", "assistant", "tool"]
 
@@ -42,3 +42,18 @@ class Message:
     tool_calls: tuple[ToolCall, ...] = ()
     tool_call_id: str = ""
     name: str = ""
+
+
+def openai_message(one: Message) -> dict[str, Any]:
+    """Return a message in OpenAI's form."""
+    said: dict[str, Any] = {"role": one.role, "content": one.content}
+    if one.name:
+        said["name"] = one.name
+    if one.tool_call_id:
+        said["tool_call_id"] = one.tool_call_id
+    if one.tool_calls:
+        said["tool_calls"] = [
+            {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+            for call in one.tool_calls
+        ]
+    return said

@@ -6,12 +6,9 @@ checkpoint then records where the local chain begins, so that any other missing 
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
-import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -26,6 +23,7 @@ from ashore.data.audit import ChainName, Record
 from ashore.data.audit.checkpoints import ChainHead, Checkpoints
 from ashore.data.audit.segments import SEGMENT, Line, chains_in, is_closing, last_record, segment_path, segments_of
 from ashore.kit.folders import make_folder
+from ashore.kit.processes.lock import locked
 from ashore.kit.wholefile import write_whole
 
 DAY_US: Final = 86_400_000_000
@@ -166,7 +164,7 @@ def archive_segments(
         AshoreError: the archive cannot be reached, or has different bytes; that segment was not removed.
     """
     done = [] if done is None else done
-    with _taking_turns(root):
+    with locked(root / "archive.lock"):
         last = checkpoints.last()
         heads = {head.chain: head for head in last.checkpoint().chains} if last else {}
         firsts: dict[str, ChainHead] = {}
@@ -254,16 +252,6 @@ def archivable(root: Path, checkpoints: Checkpoints, *, now_us: int, after_days:
         for _, _, _, leaves in _closed(root, chain, heads.get(chain), before_us=before_us)
     ]
     return len(leaving), sum(leaving)
-
-
-@contextmanager
-def _taking_turns(root: Path) -> Iterator[None]:
-    descriptor = os.open(root / "archive.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
 
 
 def segment_name(home: str, chain: ChainName, number: int) -> str:

@@ -7,7 +7,6 @@ the heads of all chains, so that records they cover cannot be rewritten without 
 from __future__ import annotations
 
 import base64
-import fcntl
 import hashlib
 import os
 from collections.abc import Iterator, Mapping
@@ -35,6 +34,7 @@ from ashore.data.audit.signing import (
 )
 from ashore.data.audit.writer import disk_faults
 from ashore.kit.folders import make_folder
+from ashore.kit.processes.lock import locked
 from ashore.kit.sealing import OpenEnvelope, SecretFolder
 
 CHECKPOINTS: Final = "checkpoints.log"
@@ -313,12 +313,8 @@ class Checkpoints:
     def locked(self) -> Iterator[None]:
         """Exclude all others from signing and from changing the keys."""
         make_folder(self._root, mode=0o700)
-        descriptor = os.open(self._root / "checkpoints.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        with locked(self._root / "checkpoints.lock"):
             yield
-        finally:
-            os.close(descriptor)
 
 
 def read_head(root: Path, chain: ChainName) -> Head | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import errno
-import fcntl
 import os
 import time
 from collections.abc import Iterator, Sequence
@@ -23,6 +22,7 @@ from ashore.data.audit.model import FORMAT, ChainName, Head, Record, RequestNote
 from ashore.data.audit.records import act_record, chain_record, jumped, request_record
 from ashore.data.audit.segments import chain_folder, read_tail, segment_path
 from ashore.kit.folders import make_folder
+from ashore.kit.processes.lock import try_lock
 from ashore.kit.recorder import Act
 
 SEGMENT_BYTES: Final = 64 << 20
@@ -276,15 +276,12 @@ def _frames(draft: Draft) -> bool:
 
 
 def _hold(path: Path, chain: ChainName) -> int:
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as fault:
-        os.close(descriptor)
+    descriptor = try_lock(path)
+    if descriptor is None:
         raise HomeBusy(
             f"another process is writing the audit chain {chain!r} in {path.parent.parent.parent}",
             hint="stop the other process; a chain can have only one writer",
-        ) from fault
+        )
     return descriptor
 
 

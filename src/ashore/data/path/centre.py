@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 import msgspec
 
-from ashore.core.chat import Message
+from ashore.core.chat import openai_message
 from ashore.core.clock import Clock
 from ashore.core.errors import AshoreError, ContextTooLong, EngineFailed, Overloaded
 from ashore.core.sampling import NEUTRAL, SAMPLING_FIELDS
@@ -299,7 +299,7 @@ def body_of(request: GenerationRequest, names: Mapping[str, str]) -> bytes:
     """Return a masked request in OpenAI's form, with the centre's name of its model."""
     body: dict[str, Any] = {
         "model": names.get(request.model, request.model),
-        "messages": [_message(one) for one in request.messages],
+        "messages": [openai_message(one) for one in request.messages],
         "stream": True,
         "stream_options": {"include_usage": True},
         "n": request.num_choices,
@@ -332,20 +332,6 @@ def body_of(request: GenerationRequest, names: Mapping[str, str]) -> bytes:
         schema = {"name": "answer", "schema": msgspec.Raw(text.encode())} if text else None
         body["response_format"] = {"type": request.grammar.kind} | ({"json_schema": schema} if schema else {})
     return msgspec.json.encode(body)
-
-
-def _message(one: Message) -> dict[str, Any]:
-    said: dict[str, Any] = {"role": one.role, "content": one.content}
-    if one.name:
-        said["name"] = one.name
-    if one.tool_call_id:
-        said["tool_call_id"] = one.tool_call_id
-    if one.tool_calls:
-        said["tool_calls"] = [
-            {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
-            for call in one.tool_calls
-        ]
-    return said
 
 
 async def _events(

@@ -1,5 +1,5 @@
-"""The lock that restricts a home to one supervisor: `flock` on a file, which the kernel releases when its
-holder ends.
+"""Locks among processes: `flock` on a file, which the kernel releases when its holder ends. One of them restricts a
+home to one supervisor.
 """
 
 from __future__ import annotations
@@ -7,12 +7,36 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from ashore.core.errors import HomeBusy
 from ashore.kit.processes.room import room_needed
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold the lock of a file, which is made where it is missing. Waits for it."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def try_lock(path: Path) -> int | None:
+    """Return a descriptor that holds the lock of a file until it is closed; None while another process has it. The file
+    is made where it is missing."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        return None
+    return descriptor
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,17 +63,14 @@ class HomeLock:
             DiskFull: there is no space to write the holder.
         """
         with room_needed(path):
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as fault:
-            os.close(descriptor)
+            descriptor = try_lock(path)
+        if descriptor is None:
             other = read_holder(path)
             who = f"process {other.pid} ({other.address})" if other else "another process"
             raise HomeBusy(
                 f"the home {path.parent} is in use by {who}",
                 hint="stop that process, or use another home with ASHORE_HOME",
-            ) from fault
+            )
         try:
             with room_needed(path):
                 os.ftruncate(descriptor, 0)

@@ -8,7 +8,6 @@ and frees them. Layout and journal: `layout.py`, `mapped.py`.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import secrets
 from collections.abc import Callable, Iterable, Sequence
@@ -21,6 +20,7 @@ from ashore.data.authority.budgets import layout as at
 from ashore.data.authority.budgets.mapped import MappedWords, Words, Wrap
 from ashore.data.authority.budgets.ports import CountRow, Hold, Line, Part, Short, UsageLine
 from ashore.data.authority.budgets.rulebook import resets_later
+from ashore.kit.processes.lock import try_lock
 
 SLACK_MS: Final = 50
 """The clock may run so far ahead of the ledger's own time before the latter is written down again."""
@@ -100,12 +100,9 @@ class MappedLedger:
         if wall_ms <= floor_ms:
             return floor_ms
         if wall_ms > floor_ms + SLACK_MS:
-            self._memory.acquire()
-            try:
+            with self._memory:
                 if wall_ms - mono_ms > words[at.AHEAD]:
                     self._memory.commit((at.AHEAD, wall_ms - mono_ms))
-            finally:
-                self._memory.release()
         return wall_ms
 
     def reserve(self, lines: Sequence[Line], usage: UsageLine, tokens: int) -> Hold:
@@ -115,8 +112,7 @@ class MappedLedger:
             Short: a count has less left; of several, the one that resets last.
             Overloaded: there is no room for another count or another hold.
         """
-        self._memory.acquire()
-        try:
+        with self._memory:
             self._check(lines, tokens)
             hold = Hold(lines=lines, usage=usage, tokens=tokens)
             usage_cell = self._usage_cell(usage)
@@ -152,8 +148,6 @@ class MappedLedger:
             writes += (at.FREE_SLOTS, free)
             self._memory.commit(writes)
             return hold
-        finally:
-            self._memory.release()
 
     def charge(self, lines: Sequence[Line], usage: UsageLine, tokens: int) -> None:
         """Charge a request that was already answered (a hit), in all of its counts or in none.
@@ -161,8 +155,7 @@ class MappedLedger:
         Raises:
             Short, Overloaded: as `reserve`.
         """
-        self._memory.acquire()
-        try:
+        with self._memory:
             if lines:
                 self._check(lines, tokens)
             words = self._words
@@ -175,8 +168,6 @@ class MappedLedger:
                 settled = self._sizes.cell(line.cell) + at.SETTLED
                 writes += (settled, words[settled] + (tokens if line.part is Part.TOKENS else 1))
             self._memory.commit(writes)
-        finally:
-            self._memory.release()
 
     def made(self, hold: Hold, prompt_tokens: int, completion_tokens: int) -> None:
         """Report how much of an answer exists: that is charged if this process dies now. Zero: it never began."""
@@ -197,8 +188,7 @@ class MappedLedger:
         hold.left = True
         if all(line.part is not Part.CONCURRENCY for line in hold.lines):
             return
-        self._memory.acquire()
-        try:
+        with self._memory:
             words = self._words
             writes: list[int] = []
             for number in hold.slots:
@@ -208,8 +198,6 @@ class MappedLedger:
                         opened = self._sizes.cell(words[ref] >> 2) + at.OPEN
                         writes += (opened, words[opened] - words[ref + 1], ref + 1, 0)
             self._memory.commit(writes)
-        finally:
-            self._memory.release()
 
     def settle(
         self,
@@ -234,24 +222,18 @@ class MappedLedger:
         if hold.over:
             return
         hold.over = True
-        self._memory.acquire()
-        try:
+        with self._memory:
             writes: list[int] = []
             for place, number in enumerate(hold.slots):
                 writes += self._ending(number, place, prompt_tokens, completion_tokens, cached_tokens, counts, hit)
             writes += (at.FREE_SLOTS, self._words[at.FREE_SLOTS] + len(hold.slots))
             self._memory.commit(writes)
-        finally:
-            self._memory.release()
 
     def refused(self, usage: UsageLine) -> None:
         """Count a refusal."""
-        self._memory.acquire()
-        try:
+        with self._memory:
             word = self._sizes.cell(self._usage_cell(usage)) + at.REFUSED
             self._memory.commit((word, self._words[word] + 1))
-        finally:
-            self._memory.release()
 
     def used(self, line: Line) -> int:
         """Return the settled and the open amount of a count; read without the lock."""
@@ -265,21 +247,15 @@ class MappedLedger:
 
     def reclaim(self) -> int:
         """Settle what dead processes left open; return how many died. Cheap if none did."""
-        self._memory.acquire()
-        try:
+        with self._memory:
             return sum(self._bury(row) for row in range(at.ROWS) if row != self._row and self._words[at.ROW + row])
-        finally:
-            self._memory.release()
 
     def close(self) -> None:
         """Release open reservations as `settle` of the tokens made would, and leave. May be called twice."""
         if self._alive >= 0:
-            self._memory.acquire()
-            try:
+            with self._memory:
                 self._settle_owned(self._owner)
                 self._memory.commit((at.ROW + self._row, 0))
-            finally:
-                self._memory.release()
         self.drop()
 
     def drop(self) -> None:
@@ -293,11 +269,8 @@ class MappedLedger:
 
     def numbers(self) -> list[tuple[int, at.Cell]]:
         """Return every cell by its number. Not a consistent snapshot, but every word is whole."""
-        self._memory.acquire()
-        try:
+        with self._memory:
             self._catch_up()
-        finally:
-            self._memory.release()
         words, sizes, found = self._words, self._sizes, []
         for key, (number, birth) in list(self._places.items()):
             if words[sizes.cell(number)] == birth:
@@ -317,51 +290,39 @@ class MappedLedger:
             ended = 0 < cell.ends_ms <= now_ms - at.GRACE_MS
             if cell.open or not (ended or (crowded and cell.is_empty)):
                 continue
-            self._memory.acquire()
-            try:
+            with self._memory:
                 if at.cell_at(self._memory, self._sizes, number) == cell:
                     free = self._words[at.FREE_CELLS]
                     place = self._sizes.free_cells + free
                     self._memory.commit((self._sizes.cell(number), 0, place, number, at.FREE_CELLS, free + 1))
                     self._places.pop(cell.key, None)
                     freed += 1
-            finally:
-                self._memory.release()
         return freed
 
     # --- for sharing windows with other machines
 
     def share(self, line: Line) -> tuple[int, int]:
         """Return this machine's share of a count, and its use of it."""
-        self._memory.acquire()
-        try:
+        with self._memory:
             cell = self._count_cell(line)
             words = self._words
             used = words[cell + at.BASE] + words[cell + at.SETTLED] + words[cell + at.OPEN]
             return words[cell + at.GRANT], used
-        finally:
-            self._memory.release()
 
     def grant(self, line: Line, granted: int) -> None:
         """Set this machine's share of a count."""
-        self._memory.acquire()
-        try:
+        with self._memory:
             self._memory.commit((self._count_cell(line) + at.GRANT, granted))
-        finally:
-            self._memory.release()
 
     def shrink(self, line: Line) -> int | None:
         """Reduce the share of a count to what this machine uses; return the new share, None if there is no excess."""
-        self._memory.acquire()
-        try:
+        with self._memory:
             cell, words = self._count_cell(line), self._words
             used = words[cell + at.BASE] + words[cell + at.SETTLED] + words[cell + at.OPEN]
             if words[cell + at.GRANT] <= used:
                 return None
             self._memory.commit((cell + at.GRANT, used))
             return used
-        finally:
-            self._memory.release()
 
     def shares(self) -> list[Line]:
         """Return every count with a share of this machine."""
@@ -384,11 +345,8 @@ class MappedLedger:
 
     def use_grants_for(self, seconds: float, *, since_s: float) -> None:
         """Allow the use of shares for a time from a moment of the monotonic clock."""
-        self._memory.acquire()
-        try:
+        with self._memory:
             self._memory.commit((at.LEASE_UNTIL, int((since_s + seconds) * 1000)))
-        finally:
-            self._memory.release()
 
     # --- internal, with the lock
 
@@ -443,14 +401,7 @@ class MappedLedger:
 
     def _lock_row(self, row: int) -> int | None:
         """Return the descriptor that holds the lock of a row; None if a living process has it."""
-        path = self._memory.folder / f"process-{row}"
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(descriptor)
-            return None
-        return descriptor
+        return try_lock(self._memory.folder / f"process-{row}")
 
     def _bury(self, row: int) -> bool:
         """Settle what the process of a row left open, if it is dead; return whether it is."""
@@ -533,11 +484,8 @@ class MappedLedger:
 
     def _find(self, line: Line) -> bool:
         """Find the cell of a line, if there is one."""
-        self._memory.acquire()
-        try:
+        with self._memory:
             self._catch_up()
-        finally:
-            self._memory.release()
         key = at.key_of(at.budget_text(line.rule_id, line.subject), line.starts_ms)
         number, birth = self._places.get(key, (-1, 0))
         if not birth or self._words[self._sizes.cell(number)] != birth:

@@ -9,14 +9,11 @@ the machine's lease runs; a machine silent for longer counts as gone, with its l
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import logging
-import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, TypeVar
@@ -25,6 +22,7 @@ from ashore.core.errors import AshoreError, NotReady
 from ashore.data.authority.budgets.leases import SqlLeases
 from ashore.data.authority.budgets.ledger import MappedLedger
 from ashore.data.authority.budgets.ports import Line, Short
+from ashore.kit.processes.lock import locked
 
 ROUND_S: Final = 0.05
 """The others are asked again after so long; and the longest wait for them, while one is known to be silent."""
@@ -110,7 +108,7 @@ class MachineLender:
         rounds: dict[str, _Round] = {}  # by rule
         ledger = self._hand()
         while True:
-            with self._machine():  # no share is returned between a lease and its use
+            with locked(self._path):  # no share is returned between a lease and its use
                 while True:
                     try:
                         return attempt(ledger)
@@ -172,7 +170,7 @@ class MachineLender:
         Raises:
             AshoreError: the authority cannot be reached: it counts too much for this machine for a while.
         """
-        with self._machine():
+        with locked(self._path):
             ledger = self._hand()
             heard_ms, lines = (0, ledger.shares()) if everything else self._leases.wanted(ledger.source)
             if lines:
@@ -207,13 +205,3 @@ class MachineLender:
             ledger = self._hands.ledger = self._open_ledger()
             self._opened.append(ledger)
         return ledger
-
-    @contextmanager
-    def _machine(self) -> Iterator[None]:
-        """Hold the lock that lets one process of this machine at a time change shares."""
-        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(descriptor)

@@ -108,6 +108,11 @@ class MappedWords:
         """Release the lock."""
         self._flock(self._lock, _FREE)
 
+    __enter__ = acquire
+
+    def __exit__(self, *fault: object) -> None:
+        self.release()
+
     def commit(self, writes: Sequence[int]) -> None:
         """Apply a change atomically: `writes` is a word's index, its new value, the next one's index, and so on.
 

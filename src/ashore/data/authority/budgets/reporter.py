@@ -6,7 +6,6 @@ so memory stays bounded while the authority is away, and the next reporter loses
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import os
 import threading
@@ -23,6 +22,7 @@ from ashore.data.authority.budgets.model import Usage
 from ashore.data.authority.budgets.ports import CountRow
 from ashore.data.authority.budgets.sql import SqlAuthority
 from ashore.kit.copied import copied
+from ashore.kit.processes.lock import try_lock
 
 EVERY_S: Final = 0.25
 """Usage that a power cut of the whole machine can lose."""
@@ -130,18 +130,12 @@ class Reporter:
     def _try_lock(self) -> int | None:
         """Return the reporter's lock; None while another process has it, or it cannot be opened."""
         try:
-            descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            return try_lock(self._path)
         except OSError as fault:  # a full disk, no descriptor left: unreported counts stay in the ledger
             if not self._failed:
                 log.warning("cannot report budgets and usage yet: %s", fault)
             self._failed = True
             return None
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(descriptor)
-            return None
-        return descriptor
 
     def _report_or_say(self, ledger: MappedLedger) -> None:
         try:

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import msgspec
 
-from ashore.core.chat import LONGEST_TOKEN_BYTES, Message
+from ashore.core.chat import LONGEST_TOKEN_BYTES, openai_message
 from ashore.core.errors import ContentBlocked, EngineFailed
 from ashore.data.engines.model import Said, SaidCall, SayOrder
 from ashore.data.engines.vllm.dialects import Dialect, Piece, Read
@@ -89,7 +89,7 @@ def chat_body(order: SayOrder, model: str, *, limit_field: str = "max_tokens") -
     """Return the request for `order`, streamed. `limit_field`: name of the field with the most tokens."""
     body: dict[str, Any] = {
         "model": model,
-        "messages": [_message(one) for one in order.messages],
+        "messages": [openai_message(one) for one in order.messages],
         "stream": True,
         "stream_options": {"include_usage": True},
         **order.sampling,
@@ -244,20 +244,6 @@ class _Calls:
         own = theirs if fits else f"call_{secrets.token_hex(12)}"
         self._ids.add(own)
         return own
-
-
-def _message(one: Message) -> dict[str, Any]:
-    said: dict[str, Any] = {"role": one.role, "content": one.content}
-    if one.name:
-        said["name"] = one.name
-    if one.tool_call_id:
-        said["tool_call_id"] = one.tool_call_id
-    if one.tool_calls:
-        said["tool_calls"] = [
-            {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
-            for call in one.tool_calls
-        ]
-    return said
 
 
 CHAT: Final = Dialect(
