@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -63,8 +64,7 @@ def chat(
     from ashore.cli.chatclient import ChatClient, Conversation
 
     target = find_target(url, key=key)
-    client = ChatClient(target)
-    try:
+    with closing(ChatClient(target)) as client:
         conversation = Conversation(model=choose_model(client.models(), model), system=system)
         for name, value in (("temperature", temperature), ("max_tokens", max_tokens)):
             if value is not None:
@@ -73,8 +73,6 @@ def chat(
         if not sys.stdin.isatty():
             return answer_pipe(client, conversation, screen)
         return Session(client, conversation, screen).run()
-    finally:
-        client.close()
 
 
 def choose_model(names: list[str], wanted: str | None) -> str:

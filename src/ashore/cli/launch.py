@@ -11,6 +11,7 @@ import os
 import shlex
 import shutil
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Annotated, Final
@@ -120,11 +121,8 @@ def launch(
             f"there is no client {client[:80]!r}", hint=did_you_mean(client[:80], CLIENTS), param="client"
         )
     target = find_target(url, key=key)
-    asked = ChatClient(target)
-    try:
+    with closing(ChatClient(target)) as asked:
         served = choose(asked.served(), model, client, chosen.context_tokens)
-    finally:
-        asked.close()
     setup = chosen.setup(api_base(target.url).rstrip("/"), served.name, served.context_tokens)
     if print_:
         print("\n".join(lines(setup, [*setup.words, *words])))

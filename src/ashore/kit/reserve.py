@@ -7,6 +7,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+from ashore.kit.wholefile import opened
+
 RESERVE_BYTES: Final = 8 << 20
 """Twice the write-ahead log of the state database, or the records of some thousand acts."""
 
@@ -45,8 +47,5 @@ class Reserve:
         with suppress(OSError):
             disk = os.statvfs(self._path)
             if self.is_spent and disk.f_bavail * disk.f_frsize >= 2 * self._num_bytes:
-                file = os.open(self._path, os.O_WRONLY | os.O_CLOEXEC)
-                try:
+                with opened(self._path, os.O_WRONLY) as file:
                     os.posix_fallocate(file, 0, self._num_bytes)
-                finally:
-                    os.close(file)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -35,14 +37,21 @@ def write_whole(path: Path, data: bytes, *, mode: int = 0o600, durable: bool = T
         sync_folder(path.parent)
 
 
+@contextmanager
+def opened(path: str | Path, flags: int, mode: int = 0o600) -> Iterator[int]:
+    """Give a descriptor of a file or directory, as `os.open` returns it; it is closed in the end."""
+    descriptor = os.open(path, flags | os.O_CLOEXEC, mode)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
 def sync_folder(folder: Path) -> None:
     """Sync a directory, so that created, renamed and deleted entries survive a power loss.
 
     Raises:
         OSError: the disk fails.
     """
-    descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
-    try:
+    with opened(folder, os.O_RDONLY) as descriptor:
         os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -54,12 +54,9 @@ def command_recorder(home: Home, keeper: Keeper | None = None) -> Iterator[Recor
     """
     from ashore.data.audit import AuditLink, Checkpoints, open_command_log
 
-    log = open_command_log(AuditLink(path=str(home.audit), keys=str(home.audit_keys)))
-    try:
+    with closing(open_command_log(AuditLink(path=str(home.audit), keys=str(home.audit_keys)))) as log:
         yield log
         log.settle(RECORD_TIMEOUT_S)
-    finally:
-        log.close()
     try:
         Checkpoints(home.audit, home.audit_keys, audit_opener(home, keeper)).make(int(SystemClock().now_s() * 1e6))
     except SealingKeyMissing as fault:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Final
@@ -298,11 +298,8 @@ class AuditService:
         if not archive:
             yield LocalShelf(self._root)
             return
-        shelf = ArchiveShelf(self._root, self._checkpoints.home, open_archive(archive))
-        try:
+        with closing(ArchiveShelf(self._root, self._checkpoints.home, open_archive(archive))) as shelf:
             yield shelf
-        finally:
-            shelf.close()
 
     def _tell(
         self,

@@ -9,6 +9,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final, cast
 
+from ashore.kit.wholefile import sync_folder
+
 FLUSH_BYTES: Final = 8 << 20
 _MOST_PARTS: Final = 512
 """Of one call; the system's own limit is 1024."""
@@ -59,11 +61,7 @@ class Disk:
 
     def sync_folder(self, path: Path) -> None:
         """Return when the names in a folder survive a power loss."""
-        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        sync_folder(path)
 
 
 class Flusher:

@@ -32,6 +32,7 @@ from ashore.control.backup.tally import Tally
 from ashore.core.errors import BackupDamaged, HomeBusy, NotFound, SealingKeyMissing
 from ashore.kit.decode import UNDECODABLE
 from ashore.kit.sealing import read_secret_file
+from ashore.kit.wholefile import opened
 
 FOLDER: Final = "backup"
 RECOVERY_KEY: Final = "backup-recovery-key"
@@ -133,8 +134,7 @@ class BackupHome:
             HomeBusy: another process backs up, scrubs, or replaces.
         """
         self._files.prepare()
-        descriptor = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
+        with opened(self.folder / "lock", os.O_RDWR | os.O_CREAT) as descriptor:
             if not _lock(descriptor, patience_s):
                 holder = (self.folder / "lock").read_bytes()[:200].decode("utf-8", "replace").strip()
                 raise HomeBusy(
@@ -144,8 +144,6 @@ class BackupHome:
             os.pwrite(descriptor, f"{what}, process {os.getpid()}".encode(), 0)
             self.clear_scratch()
             yield
-        finally:
-            os.close(descriptor)
 
     def read_tally(self) -> Tally:
         """Return what was found so far; nothing, if it cannot be read."""
@@ -183,11 +181,10 @@ class BackupHome:
 
     def note_pending(self, ref: ObjectRef) -> None:
         """Note an object whose shards are on disk."""
-        descriptor = os.open(self.folder / "pending", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-        try:
+        with opened(
+            self.folder / "pending", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600
+        ) as descriptor:
             os.write(descriptor, msgspec.json.encode(ref) + b"\n")
-        finally:
-            os.close(descriptor)
 
     def clear_notes(self) -> None:
         """Delete the notes for the next run: a backup has their objects now."""

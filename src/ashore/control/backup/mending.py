@@ -6,6 +6,7 @@ A shard is rebuilt byte for byte from sealed data: repair needs no plaintext and
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
 from dataclasses import replace
 
 from ashore.control.backup.model import FORMAT, Finding, Listing, NodeMark, ObjectRef, ScrubReport, Vault
@@ -63,8 +64,7 @@ def check_shard(view: NodeView, ref: ObjectRef, expected: ShardHeader, pace: Thr
         NodeUnavailable: the node failed.
     """
     place = f"{view.node.place}/{ref.file_name}"
-    source = view.node.open(ref.file_name)
-    try:
+    with closing(view.node.open(ref.file_name)) as source:
         head = bytearray(min(HEADER_BYTES, source.num_bytes))
         source.read_into(0, [memoryview(head)])
         check_header(bytes(head), source.num_bytes, expected=expected, index=view.index, what=place)
@@ -78,8 +78,6 @@ def check_shard(view: NodeView, ref: ObjectRef, expected: ShardHeader, pace: Thr
                 != buffer[length : length + HASH_BYTES]
             ):
                 raise BackupDamaged(f"block {stripe} of {place} was altered (of {expected.num_stripes} blocks)")
-    finally:
-        source.close()
 
 
 def mend_marks(vault: Vault, reading: Reading) -> tuple[Finding, ...]:

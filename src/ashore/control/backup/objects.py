@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 
 import msgspec
 
@@ -65,8 +65,5 @@ class Objects:
 @contextmanager
 def open_objects(reading: Reading) -> Iterator[Objects]:
     """Yield the objects of a backup for the block."""
-    objects = Objects(reading)
-    try:
+    with closing(Objects(reading)) as objects:
         yield objects
-    finally:
-        objects.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from typing import Protocol
 
 from ashore.core.errors import BackupDamaged
@@ -101,15 +102,12 @@ def read_small(node: Node, name: str, *, limit_bytes: int = 1 << 20) -> bytes:
         NotFound: there is none.
         BackupDamaged: it is larger than any of its kind.
     """
-    source = node.open(name)
-    try:
+    with closing(node.open(name)) as source:
         if source.num_bytes > limit_bytes:
             raise BackupDamaged(f"{node.place}/{name} has {source.num_bytes} bytes, expected at most {limit_bytes}")
         data = bytearray(source.num_bytes)
         source.read_into(0, [memoryview(data)])
         return bytes(data)
-    finally:
-        source.close()
 
 
 def write_small(node: Node, name: str, data: bytes) -> None:

@@ -21,6 +21,7 @@ from ashore.control.doctor.model import Change, Finding
 from ashore.control.doctor.probes.files import text_of
 from ashore.core.errors import AshoreError, Conflict, EnvironmentFault, InvalidRequest
 from ashore.kit.processes.priority import set_idle
+from ashore.kit.wholefile import opened
 
 GONE: Final = "gone"
 BOOT_BOUND: Final = frozenset(("files-limit", "idle-class", "continue", "kernel"))
@@ -107,13 +108,10 @@ class OwnHands:
 def _held(path: str) -> Iterator[str]:
     """Give a name of exactly the file that lies there, whatever is put in its place meanwhile; a link is refused: it
     may name a file of somebody else."""
-    descriptor = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
-    try:
+    with opened(path, os.O_PATH | os.O_NOFOLLOW) as descriptor:
         if stat.S_ISLNK(os.fstat(descriptor).st_mode):
             raise OSError(errno.ELOOP, f"{path} is a link")
         yield f"/proc/self/fd/{descriptor}"
-    finally:
-        os.close(descriptor)
 
 
 def _state_of(pid: str) -> str:

@@ -20,7 +20,7 @@ from ashore.control.drills.watcher import start_of
 from ashore.core.errors import Conflict
 from ashore.kit.decode import UNDECODABLE
 from ashore.kit.folders import make_folder
-from ashore.kit.wholefile import write_whole
+from ashore.kit.wholefile import opened, write_whole
 
 FOLDER: Final = "drills"
 _ID: Final = re.compile(r"^[a-z-]+-\d{8}T\d{6}$")
@@ -47,8 +47,7 @@ class Book:
         """
         make_folder(self.folder, mode=0o700)
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-        descriptor = os.open(self.folder / "running.json", flags, 0o600)
-        try:
+        with opened(self.folder / "running.json", flags) as descriptor:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as fault:
@@ -63,8 +62,6 @@ class Book:
             (self.folder / "stop").unlink(missing_ok=True)
             yield descriptor
             os.ftruncate(descriptor, 0)
-        finally:
-            os.close(descriptor)
 
     def now_running(self) -> tuple[str, int] | None:
         """Return the running drill and its process; None: none runs."""

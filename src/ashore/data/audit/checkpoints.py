@@ -36,6 +36,7 @@ from ashore.data.audit.writer import disk_faults
 from ashore.kit.folders import make_folder
 from ashore.kit.processes.lock import locked
 from ashore.kit.sealing import OpenEnvelope, SecretFolder
+from ashore.kit.wholefile import opened
 
 CHECKPOINTS: Final = "checkpoints.log"
 SIGNED: Final = f"ashore audit checkpoint {FORMAT}\n".encode()
@@ -247,8 +248,7 @@ class Checkpoints:
         line = signed_line(checkpoint, key)
         if checkpoint.number == 1:
             write_copy(self._root, read_public_keys(self._keys.path / PUBLIC_KEYS))
-        descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-        try:
+        with opened(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND) as descriptor:
             size = os.fstat(descriptor).st_size
             try:
                 os.write(descriptor, line + b"\n")
@@ -256,8 +256,6 @@ class Checkpoints:
             except OSError:
                 os.ftruncate(descriptor, size)
                 raise
-        finally:
-            os.close(descriptor)
         return line
 
     def last(self) -> SignedLine | None:
@@ -326,10 +324,7 @@ def read_head(root: Path, chain: ChainName) -> Head | None:
             continue
         line, record = found
         if not is_closing(record):
-            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-            try:
+            with opened(path, os.O_RDONLY) as descriptor:
                 os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
         return Head(chain=chain, segment=number, seq=record.seq, hash=line.hash.hex())
     return None

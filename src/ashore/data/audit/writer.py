@@ -24,6 +24,7 @@ from ashore.data.audit.segments import chain_folder, read_tail, segment_path
 from ashore.kit.folders import make_folder
 from ashore.kit.processes.lock import try_lock
 from ashore.kit.recorder import Act
+from ashore.kit.wholefile import sync_folder
 
 SEGMENT_BYTES: Final = 64 << 20
 DAY_US: Final = 86_400_000_000
@@ -227,7 +228,7 @@ class ChainWriter:
         self._number += 1
         self._num_bytes = 0
         self._at.tree = MerkleTree()
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
 
     def _heading(self, first: Draft) -> Draft:
         """Return the first line of a segment, which contains the end of the previous one."""
@@ -283,14 +284,6 @@ def _hold(path: Path, chain: ChainName) -> int:
             hint="stop the other process; a chain can have only one writer",
         )
     return descriptor
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 @contextmanager

@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+from ashore.kit.wholefile import opened
+
 _LONGEST_ADDRESS_BYTES: Final = 107
 """`sun_path` of Linux, without its closing zero (unix(7))."""
 
@@ -21,11 +23,8 @@ def unix_address(path: Path) -> Iterator[str]:
     if len(os.fsencode(path)) <= _LONGEST_ADDRESS_BYTES:
         yield str(path)
         return
-    folder = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
+    with opened(path.parent, os.O_PATH | os.O_DIRECTORY) as folder:
         yield f"/proc/self/fd/{folder}/{path.name}"
-    finally:
-        os.close(folder)
 
 
 def listen_on(path: Path, *, backlog: int = 128) -> socket.socket:

@@ -13,6 +13,7 @@ import fcntl
 import os
 import weakref
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Final
 
@@ -190,11 +191,8 @@ class ClearFiles:
 @contextlib.contextmanager
 def opened_files(sealed: SealedFiles) -> Iterator[ClearFiles]:
     """Open a sealed model for any reader with the key of its giver, and close it at the end of the block."""
-    clear = ClearFiles(sealed, take_key(sealed), writable=True)
-    try:
+    with closing(ClearFiles(sealed, take_key(sealed), writable=True)) as clear:
         yield clear
-    finally:
-        clear.close()
 
 
 def refuse_without_memory(num_bytes: int, *, what: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -51,11 +51,8 @@ def memory_scratch(
             f"{what} needs {human_bytes(num_bytes)} in memory; {best} has {human_bytes(free)}",
             hint=f"enlarge it (mount -o remount,size=… {best}), or use a machine with more memory",
         )
-    folder = OwnFolder(best, PREFIX)
-    try:
+    with closing(OwnFolder(best, PREFIX)) as folder:
         yield folder.path
-    finally:
-        folder.close()
 
 
 def is_on_tmpfs(path: Path, mounts: Path = Path("/proc/self/mountinfo")) -> bool:

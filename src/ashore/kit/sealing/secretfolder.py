@@ -22,6 +22,7 @@ from ashore.kit.sealing.clearfiles import read_key
 from ashore.kit.sealing.datakeys import DataKey, close_envelope, envelope_key_id, new_data_key, open_envelope, rewrap
 from ashore.kit.sealing.keysource import no_key_source
 from ashore.kit.sealing.ports import KeyKeeper
+from ashore.kit.wholefile import sync_folder
 
 ENVELOPE: Final = "envelope.json"
 YOUNG_S: Final = 60.0
@@ -84,7 +85,7 @@ class SecretFolder:
             pass  # another process was first
         finally:
             scratch.unlink()
-        self._sync()
+        sync_folder(self.path)
 
     def remove(self, name: str) -> None:
         """Delete a secret. May be called twice."""
@@ -130,7 +131,7 @@ class SecretFolder:
                 self._replace(name, self.read(name))
         self._key = None
         (self.path / ENVELOPE).unlink(missing_ok=True)
-        self._sync()
+        sync_folder(self.path)
 
     def rewrap(self, keeper: Callable[[], KeyKeeper], to: KeyKeeper | None) -> bool:
         """Rewrap the data key, as `DataKeys.rewrap`; False if there is none or nothing changed."""
@@ -162,7 +163,7 @@ class SecretFolder:
 
     def _replace(self, name: str, data: bytes) -> None:
         self._scratch(name, data).replace(self.path / name)
-        self._sync()
+        sync_folder(self.path)
 
     def _scratch(self, name: str, data: bytes) -> Path:
         make_folder(self.path, mode=0o700)
@@ -180,13 +181,6 @@ class SecretFolder:
         for left in self.path.glob(".*"):
             if left.is_file() and left.stat().st_mtime < before:
                 left.unlink(missing_ok=True)
-
-    def _sync(self) -> None:
-        folder = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
 
 
 def opened_by_keeper(keeper: Callable[[], KeyKeeper]) -> OpenEnvelope:

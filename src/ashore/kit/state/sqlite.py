@@ -199,8 +199,7 @@ def _drop(engine: Engine, folder: Path) -> None:
 def _migrate(
     path: Path, snapshots: Path, clock: Clock, say: Callable[[str], None], steps: Sequence[schema.Migration]
 ) -> None:
-    connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, isolation_level=None)
-    try:
+    with closing(sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, isolation_level=None)) as connection:
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA synchronous=FULL")
         found = _version(connection)
@@ -231,8 +230,6 @@ def _migrate(
             say(
                 f"to go back: stop ashore, remove {path}-wal and {path}-shm, cp {snapshot} {path}, start the old ashore"
             )
-    finally:
-        connection.close()
 
 
 def _has_tables(connection: sqlite3.Connection) -> bool:

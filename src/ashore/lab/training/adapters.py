@@ -20,6 +20,7 @@ from ashore.data.engines import torch_libraries
 from ashore.kit.extras import how_to_install
 from ashore.kit.folders import make_folder
 from ashore.kit.store import StoredModel, VariantRecipe
+from ashore.kit.wholefile import opened
 
 PROJECTIONS: Final = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 """All linear layers of a decoder block: adapters on attention alone learn less.
@@ -136,8 +137,5 @@ def _unworried() -> Iterator[None]:
 
 
 def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
+    with opened(path, os.O_RDONLY) as descriptor:
         os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

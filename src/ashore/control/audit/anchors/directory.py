@@ -12,6 +12,7 @@ from pathlib import Path
 from ashore.core.errors import SourceUnreachable, TamperedAudit
 from ashore.data.audit.checkpoints import SignedLine, read_checkpoints
 from ashore.kit.decode import UNDECODABLE
+from ashore.kit.wholefile import opened
 
 
 class FolderAnchor:
@@ -31,13 +32,10 @@ class FolderAnchor:
             if last is not None and last.checkpoint().number >= number:
                 self._check_same(number, line)
                 return
-            descriptor = os.open(self._file, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
-            try:
+            with opened(self._file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644) as descriptor:
                 # terminate a half line left by a crash, because an append-only file cannot be cut
                 os.write(descriptor, (b"\n" if self._is_torn() else b"") + line + b"\n")
                 os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
         except OSError as fault:
             raise SourceUnreachable(
                 f"the anchor {self._folder} cannot be written: {fault.strerror}",

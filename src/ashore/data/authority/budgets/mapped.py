@@ -20,6 +20,7 @@ from typing import Any, Final, Protocol
 
 from ashore.core.errors import DiskFull, EnvironmentFault
 from ashore.kit.folders import make_folder
+from ashore.kit.wholefile import opened
 
 WORD: Final = 8
 _MAGIC: Final = 0x4153484F42443031
@@ -158,11 +159,8 @@ class MappedWords:
             memory.close()
         scratch = self.folder / f".words.{os.getpid()}"
         scratch.unlink(missing_ok=True)
-        descriptor = os.open(scratch, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        try:
+        with opened(scratch, os.O_RDWR | os.O_CREAT | os.O_EXCL) as descriptor:
             _allocate(descriptor, num_bytes)  # a hole would end the process that writes there on a full disk
-        finally:
-            os.close(descriptor)
         memory = _map(scratch)
         with memoryview(memory).cast("q") as words:
             fill(words)
@@ -173,11 +171,8 @@ class MappedWords:
 
 
 def _map(path: Path) -> mmap.mmap:
-    descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-    try:
+    with opened(path, os.O_RDWR) as descriptor:
         return mmap.mmap(descriptor, 0)
-    finally:
-        os.close(descriptor)
 
 
 def _allocate(descriptor: int, num_bytes: int) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Mapping
+from contextlib import closing
 from ctypes import POINTER, c_bool, c_char, c_int32, c_int64, c_size_t, c_void_p
 from pathlib import Path
 from typing import Any, Final
@@ -58,19 +59,19 @@ def read_importance(path: Path, samples: Samples, *, told: Told) -> Mapping[str,
     """
     library = load_library()
     watch = _Watch(library)
-    model = LlamaModel(library, path)
-    try:
+    with closing(LlamaModel(library, path)) as model:
         longest = max(len(ids) for ids in samples)
-        context = LlamaContext(
-            model,
-            kv_tokens=longest,
-            num_sequences=1,
-            max_batch=longest,
-            threads=allowed_cores(),
-            kv_cache="f16",
-            watch=ctypes.cast(watch.callback, c_void_p),
-        )
-        try:
+        with closing(
+            LlamaContext(
+                model,
+                kv_tokens=longest,
+                num_sequences=1,
+                max_batch=longest,
+                threads=allowed_cores(),
+                kv_cache="f16",
+                watch=ctypes.cast(watch.callback, c_void_p),
+            )
+        ) as context:
             for index, ids in enumerate(samples):
                 told("read", index / len(samples))
                 context.cut(0, 0)
@@ -79,10 +80,6 @@ def read_importance(path: Path, samples: Samples, *, told: Told) -> Mapping[str,
                     part = list(ids[at : at + context.max_outputs])
                     context.decode([(0, at, part, len(part))])
                 watch.check()
-        finally:
-            context.close()
-    finally:
-        model.close()
     return watch.means()
 
 
