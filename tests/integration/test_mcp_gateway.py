@@ -34,6 +34,7 @@ from ashore.data.path import StateLink
 from ashore.data.privacy import PrivacyPolicy
 from ashore.kit.egress import LOOPBACK, parse_allow
 
+OWN_CALLS = ["mcp *", "access key *", "access role put"]
 PHONE, OTHER = "13912345678", "13812345678"
 
 
@@ -124,7 +125,9 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
         with http_worker(
             folder / "run", state=StateLink(path=str(folder / "state.db")), budgets=str(folder / "budgets"),
             audit=AuditLink(path=str(folder / "audit")), privacy=PrivacyPolicy(prompts={"phone": "mask"}),
-            sections={"mcp": {"servers": servers, "origins": ["https://agents.corp.example"]}},
+            sections={
+                "mcp": {"servers": servers, "origins": ["https://agents.corp.example"], "own_calls": OWN_CALLS}
+            },
         ) as worker:  # fmt: skip
             gate.set()
             yield House(worker, bank, odd, gate, waiting)
@@ -508,3 +511,46 @@ def test_the_audit_log_has_each_call_and_no_word_of_it(house: House) -> None:
 
     eventually(lambda: len(records()) == 2)
     assert "quite-secret" not in json.dumps(records())
+
+
+@pytest.mark.parametrize("mode", ["auto", "legacy"])
+def test_calls_of_ashore_are_tools_with_the_rights_of_the_key(house: House, mode: str) -> None:
+    url = f"{house.worker.root}/admin/mcp"
+    assert names(url, house.officer, mode) == [
+        "access_key_list",
+        "access_key_show",
+        "access_role_put",
+        "mcp_list",
+        "mcp_show",
+    ]
+    assert names(url, house.teller, mode) == ["access_key_list", "access_key_show"]
+    rows = json.loads(ask(url, house.officer, "mcp_show", {"name": "odd"}, mode).content[0].text)["items"]
+    assert [one["tool"] for one in rows] == ["probe"]
+    made = ask(url, house.officer, "access_role_put", {"role": "by-tool", "rules": ["infer on model/echo"]}, mode)
+    assert made.is_error is False and house.made("GET", "/roles/by-tool")["rules"] == ["infer on model/echo"]
+
+
+def test_a_call_of_ashore_that_is_not_named_or_not_allowed_is_refused(house: House) -> None:
+    url = f"{house.worker.root}/admin/mcp"
+    for name in ("mcp_withdraw", "access_key_create", "job_list", "mcp list", "none"):
+        call = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": name}}
+        headers = {"authorization": f"Bearer {house.officer}"}
+        _, _, said = house.worker.request("POST", "/admin/mcp", json.dumps(call), headers)
+        assert json.loads(said)["error"]["message"] == f"unknown tool: {name}"
+    refused = ask(url, house.teller, "mcp_list", {})
+    assert refused.is_error and "may not mcp:read" in refused.content[0].text
+    wrong = ask(url, house.officer, "mcp_show", {"name": 7, "more": 1})
+    assert wrong.is_error and house.made("GET", "/mcp/servers/odd")["items"]
+    ping = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "ping"})
+    assert house.worker.request("POST", "/admin/mcp", ping, {"authorization": "Bearer none"})[0] == 401
+    assert house.worker.request("POST", "/admin/mcp", ping, {"origin": "https://evil.example"})[0] == 403
+
+
+def test_a_definition_of_an_own_call_says_what_it_takes(house: House) -> None:
+    async def listed() -> Any:
+        async with agent(f"{house.worker.root}/admin/mcp", house.officer) as client:
+            return {one.name: one for one in (await client.list_tools()).tools}
+
+    put = asyncio.run(listed())["access_role_put"]
+    assert put.input_schema["type"] == "object" and put.input_schema["properties"]["rules"]["description"]
+    assert put.annotations.read_only_hint is False

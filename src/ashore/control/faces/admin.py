@@ -31,6 +31,32 @@ def routes_of(room: str, calls: Iterable[Call]) -> tuple[Route, ...]:
     return tuple(_route(room, call) for call in calls)
 
 
+async def perform_for(
+    app: Face, exchange: Exchange, principal: Principal, room: str, call: Call, asked: msgspec.Struct
+) -> Any:
+    """Return what a call answers to a caller who may make it.
+
+    Raises:
+        AshoreError: as the call; or its room is not open here.
+    """
+    actor = Actor(principal=principal, origin=app.origin_of(exchange), request_id=exchange.request_id)
+    return await perform(
+        call, _desk_of(app, room), actor, asked, aside=app.path.read_aside, recorder=app.recorder, settle=app.settle,
+        slow=app.slow,
+    )  # fmt: skip
+
+
+def _desk_of(app: Face, room: str) -> object:
+    desk = app.rooms.desks.get(room)
+    if desk is None and (off := app.rooms.off.get(room)):
+        raise SwitchedOff(f"{room} is off on this server", hint=f"set {off} in ashore.toml and restart it")
+    if desk is None:
+        raise NotReady(
+            f"{room} needs a state database; this server runs without one", hint="start the server with `ashore up`"
+        )
+    return desk
+
+
 def body_type(call: Call) -> type[msgspec.Struct]:
     """Return what a call takes without the fields that stand in its path; one type for all calls that take the same."""
     return _part(call.takes, call.in_path, False) if call.in_path else call.takes
@@ -84,13 +110,7 @@ def _handler(room: str, call: Call, takes: type[msgspec.Struct]) -> Handler:
     in_path = _part(call.takes, call.in_path, True)
 
     async def handle(app: Face, exchange: Exchange, principal: Principal) -> None:
-        desk = app.rooms.desks.get(room)
-        if desk is None and (off := app.rooms.off.get(room)):
-            raise SwitchedOff(f"{room} is off on this server", hint=f"set {off} in ashore.toml and restart it")
-        if desk is None:
-            raise NotReady(
-                f"{room} needs a state database; this server runs without one", hint="start the server with `ashore up`"
-            )
+        _desk_of(app, room)
         named = convert(dict.fromkeys(call.in_path, exchange.argument), in_path, texts=True)
         if call.has_body:
             given = await plain_body(app, exchange, principal, decoder)
@@ -102,11 +122,7 @@ def _handler(room: str, call: Call, takes: type[msgspec.Struct]) -> Handler:
         if call.in_path:
             parts = (given, named)
             asked = call.takes(**{name: getattr(part, name) for part in parts for name in part.__struct_fields__})
-        actor = Actor(principal=principal, origin=app.origin_of(exchange), request_id=exchange.request_id)
-        answer = await perform(
-            call, desk, actor, asked, aside=app.path.read_aside, recorder=app.recorder, settle=app.settle,
-            slow=app.slow,
-        )  # fmt: skip
+        answer = await perform_for(app, exchange, principal, room, call, asked)
         if isinstance(answer, Download) and call.streams:
             await send_events(app, exchange, answer.content, partial(app.may_still, call, exchange, principal))
         elif isinstance(answer, Download):

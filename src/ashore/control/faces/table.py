@@ -6,6 +6,7 @@ from typing import Final
 
 from ashore.control.faces import console, feedback, scim, sites
 from ashore.control.faces.admin import routes_of
+from ashore.control.faces.owntools import own_tools
 from ashore.data.authority import Principal
 from ashore.data.feedback import Feedback, Score
 from ashore.data.feedback.service import Given
@@ -100,6 +101,10 @@ CONTROL_ROUTES: Final[tuple[Route, ...]] = (
     Route(
         method="POST", path="/console/{page}", guard="open", handler=console.page, tag="Console",
         operation="console_act", summary="Send a form of the console", content_type="text/html",
+    ),
+    Route(
+        method="POST", path="/admin/mcp", guard="key", handler=own_tools, tag="Tools", operation="call_own_tools",
+        summary="List and make calls of ashore as tools, by the Model Context Protocol",
     ),
     *(route for room in rooms() for route in routes_of(room.name, room.calls)),
 )  # fmt: skip

@@ -2,3 +2,5 @@
 
 Owns: the calls. Refuses to own: what agents reach (`data/mcp`), and who may call a tool, which are roles.
 """
+
+from ashore.control.mcp.calls import McpDesk

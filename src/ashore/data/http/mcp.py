@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 from msgspec.structs import replace
@@ -22,16 +23,25 @@ ENVELOPE_BYTES: Final = 4_096
 """What a request has beside the arguments of a tool."""
 
 
+def check_origin(exchange: Exchange, origins: Sequence[str]) -> None:
+    """Check that no page of another site sent a request.
+
+    Raises:
+        PermissionDenied: one did.
+    """
+    origin = exchange.headers.get(b"origin", b"").decode("latin-1")
+    if origin and origin not in origins and not names_this_machine(split_url(origin).netloc or "-"):
+        raise PermissionDenied(
+            f"pages of {origin[:100]!r} may not call tools", hint="add the site to origins of [mcp], if it is yours"
+        )
+
+
 async def mcp(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
     """`POST /mcp/{server}`."""
     gateway, name = app.rooms.find(Gateway), exchange.argument
     if gateway is None:
         raise UnknownRoute(f"no such path: {exchange.path[:100]!r}", hint="start the server with `ashore up`")
-    origin = exchange.headers.get(b"origin", b"").decode("latin-1")
-    if origin and origin not in gateway.section.origins and not names_this_machine(split_url(origin).netloc or "-"):
-        raise PermissionDenied(
-            f"pages of {origin[:100]!r} may not call tools", hint="add the site to origins of [mcp], if it is yours"
-        )
+    check_origin(exchange, gateway.section.origins)
     if app.serving.reception.lapsed:
         raise NotReady(app.serving.reception.lapsed, hint="see `ashore site status`")
     app.serving.reception.check_pressure(principal)

@@ -83,12 +83,11 @@ class Gateway:
 
     async def take(self, section: McpSection, allow: Sequence[Allowed]) -> None:
         """Go by a section of ashore.toml. Connections to a server that changed are closed, and its calls fail."""
-        old = [one for one in self.section.servers if one not in section.servers or allow != self._allow]
+        old = [one for one in self._upstreams if one not in section.servers or allow != self._allow]
         self.section, self._allow = section, allow
         for server in old:
             self._seen.pop(server, None)
-            if upstream := self._upstreams.pop(server, None):
-                await upstream.close()
+            await self._upstreams.pop(server).close()
 
     async def close(self) -> None:
         """End every connection."""

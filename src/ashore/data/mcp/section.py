@@ -55,6 +55,9 @@ class McpSection(Section, frozen=True, kw_only=True):
     log."""
 
     servers: Annotated[tuple[McpServer, ...], toml("server")] = ()
+    own_calls: tuple[str, ...] = ()
+    """Calls of ashore itself that agents of operators may make as tools at `/admin/mcp`, with the rights of their key:
+    `*` or `job *` for those that only read, and the whole names of others, `job cancel`. Empty: none."""
     origins: tuple[str, ...] = ()
     """Sites whose pages may call tools from a browser: `https://agents.corp.example`. Pages of this machine always
     may; those of any other site never."""

@@ -164,7 +164,9 @@ class Upstream:
             raise SourceUnreachable(
                 f"the tool server {name} may not be called: {fault.message}", hint=fault.hint
             ) from fault
-        except (httpx.HTTPError, OSError) as fault:
+        except (httpx.HTTPError, OSError, RuntimeError) as fault:
+            if isinstance(fault, RuntimeError) and not self._client.is_closed:  # else a reload closed it
+                raise
             raise SourceUnreachable(
                 f"the tool server {name} cannot be reached: {type(fault).__name__}", hint="see whether it runs"
             ) from fault
