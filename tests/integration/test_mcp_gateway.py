@@ -543,7 +543,8 @@ def test_a_call_of_ashore_that_is_not_named_or_not_allowed_is_refused(house: Hou
     assert wrong.is_error and house.made("GET", "/mcp/servers/odd")["items"]
     ping = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "ping"})
     assert house.worker.request("POST", "/admin/mcp", ping, {"authorization": "Bearer none"})[0] == 401
-    assert house.worker.request("POST", "/admin/mcp", ping, {"origin": "https://evil.example"})[0] == 403
+    headers = {"authorization": f"Bearer {house.officer}", "origin": "https://evil.example"}
+    assert house.worker.request("POST", "/admin/mcp", ping, headers)[0] == 403
 
 
 def test_a_definition_of_an_own_call_says_what_it_takes(house: House) -> None:
