@@ -15,8 +15,7 @@ from ashore.control.mcp import McpDesk
 from ashore.core.errors import InvalidRequest, PermissionDenied, SwitchedOff
 from ashore.core.principal import Principal
 from ashore.data.authority import denial_of
-from ashore.data.http import Exchange, check_origin
-from ashore.data.http.exchange import JSON
+from ashore.data.http import JSON, Exchange, check_origin
 from ashore.data.mcp import UnknownTool, answer
 from ashore.kit.call import Call, Download, field_docs
 from ashore.kit.decode import convert

@@ -2,7 +2,7 @@
 
 from ashore.data.http.accesslog import AccessLog
 from ashore.data.http.app import HttpApp
-from ashore.data.http.exchange import Exchange
+from ashore.data.http.exchange import JSON, Exchange
 from ashore.data.http.face import Face
 from ashore.data.http.mcp import check_origin
 from ashore.data.http.relay import Relay
