@@ -76,6 +76,7 @@ def up(sealed: SealedHome, free_port: Callable[[], int]) -> Iterator[Callable[..
             store=None,
             port=free_port(),
             grpc_port=0,
+            forked=False,  # what `/proc` shows of its processes is looked through
             **options,  # type: ignore[arg-type]
         )
         running.append(one)

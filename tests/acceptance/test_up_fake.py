@@ -63,7 +63,7 @@ def host_pids(home: Path) -> list[int]:
 
 
 def test_it_serves_says_where_and_stops(served: Start) -> None:
-    server = served("fake:echo")
+    server = served("fake:echo", forked=False)
     assert ask(server, "fake:echo", "hello there") == "hello there"
     eventually(lambda: "Ctrl-C stops it" in server.said())
     said = server.said()
@@ -230,7 +230,7 @@ def test_a_host_killed_under_load_comes_back_and_the_api_never_stops(served: Sta
 
 
 def test_no_orphan_is_left_after_a_kill_by_force_and_the_next_start_works(served: Start, tmp_path: Path) -> None:
-    server = served("fake:echo")
+    server = served("fake:echo", forked=False)
     assert len(processes_of(server.home)) >= 3
     server.process.kill()
     server.process.wait()

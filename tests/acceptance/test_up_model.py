@@ -46,7 +46,7 @@ def said_by_the_blocks_of(page: Path, server: Served) -> str:
 
 @pytest.mark.model
 def test_the_demo_model_names_the_capital_of_france_streamed(served: Start) -> None:
-    server = served()
+    server = served(forked=False)
     with openai.OpenAI(base_url=server.base_url, api_key=server.key, max_retries=0) as api:
         names = sorted(model.id for model in api.models.list())
         pieces = [

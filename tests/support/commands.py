@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import atexit
 import importlib
+import importlib.util
 import json
 import os
 import selectors
@@ -16,12 +17,15 @@ import socket
 import subprocess
 import sys
 import tempfile
-import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
-from typing import IO
+from typing import IO, NoReturn
+
+import nursery
+
+from ashore.kit.processes import python_command
 
 SHIM = """#!{python} -IS
 import array, json, os, signal, socket, sys
@@ -29,7 +33,7 @@ if sys.argv[1:2] in (["up"], ["engine"]):  # serves: others know it by its comma
     os.execv({python!r}, [{python!r}, "-m", "ashore.cli.main", *sys.argv[1:]])
 asked = socket.socket(socket.AF_UNIX)
 asked.connect({place!r})
-body = json.dumps([["ashore", *sys.argv[1:]], dict(os.environ), os.getcwd()]).encode()
+body = json.dumps([["ashore", *sys.argv[1:]], dict(os.environ), os.getcwd(), False]).encode()
 pipes = array.array("i", [0, 1, 2])
 asked.sendmsg([len(body).to_bytes(4)], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, pipes)])
 asked.sendall(body)
@@ -42,11 +46,23 @@ os._exit(code if code >= 0 else 128 - code)
 """
 """`ashore` for shells: the same command, without the start of an interpreter that imports all of it."""
 
+TRAINS = (["train"], ["optimize"])
+"""Commands that need torch, in an environment that has it."""
+FORKER = "import sys; sys.path.append(sys.argv[1]); import commands; commands.fork(int(sys.argv[2]))"
+
 
 class Forked:
     """A process that runs, with what tests use of `subprocess.Popen`."""
 
-    def __init__(self, args: list[str], environ: Mapping[str, str], cwd: Path, pipes: tuple[int, int, int]) -> None:
+    def __init__(
+        self,
+        args: list[str],
+        environ: Mapping[str, str],
+        cwd: Path,
+        pipes: tuple[int, int, int],
+        *,
+        serves: bool = False,
+    ) -> None:
         """Start it.
 
         Args:
@@ -54,10 +70,12 @@ class Forked:
             environ: All of its environment.
             cwd: Where it works.
             pipes: What it reads, prints, and says of faults.
+            serves: It is an `ashore up`: it leads a session, its children are forked too (`nursery.py`), and others
+                know it by its command line.
         """
         self._asked = socket.socket(socket.AF_UNIX)
         self._asked.connect(str(_forker()))
-        body = json.dumps([args, dict(environ), str(cwd)]).encode()
+        body = json.dumps([args, dict(environ), str(cwd), serves]).encode()
         socket.send_fds(self._asked, [len(body).to_bytes(4)], list(pipes))
         self._asked.sendall(body)
         self._said = self._asked.makefile("r")
@@ -126,12 +144,16 @@ def start_command(
     cwd: Path | None = None,
     printed: IO[str] | IO[bytes] | None = None,
     told: IO[str] | IO[bytes] | None = None,
+    serves: bool = False,
 ) -> Forked:
-    """Start `ashore WORDS`, which prints into these files; the caller waits for it or kills it."""
+    """Start `ashore WORDS`, which prints into these files; the caller waits for it or kills it.
+
+    `serves`: see `Forked`.
+    """
     environ = {**os.environ, **(env or {})} | ({"ASHORE_HOME": str(home)} if home is not None else {})
     with open(os.devnull, "r+b") as nothing:
         pipes = (nothing.fileno(), (printed or nothing).fileno(), (told or nothing).fileno())
-        return Forked(["ashore", *words], environ, cwd or Path.cwd(), pipes)
+        return Forked(["ashore", *words], environ, cwd or Path.cwd(), pipes, serves=serves)
 
 
 def start_module(name: str, *words: str, said: IO[bytes]) -> Forked:
@@ -160,7 +182,7 @@ def _forker() -> Path:
         listening.bind(str(place))
         listening.listen(64)
         process = subprocess.Popen(
-            [sys.executable, "-P", __file__, str(listening.fileno())],
+            [sys.executable, "-P", "-c", FORKER, str(Path(__file__).parent), str(listening.fileno()), nursery.PADDING],
             stdin=subprocess.PIPE,
             pass_fds=[listening.fileno()],
         )
@@ -195,11 +217,15 @@ def _fork_for_ever(listening: socket.socket) -> Callable[[list[str]], int]:
                     asked, _ = listening.accept()
                     header, pipes, *_ = socket.recv_fds(asked, 4, 3)
                     with asked.makefile("rb") as said:
-                        args, environ, cwd = json.loads(said.read(int.from_bytes(header)))
+                        args, environ, cwd, serves = json.loads(said.read(int.from_bytes(header)))
                     run = _main_of(args[0])
+                    if args[1:2] in TRAINS and importlib.util.find_spec("peft"):
+                        importlib.import_module("peft")  # brings torch and transformers: 6 s of computing for each
+                    if serves:
+                        nursery.import_all()
                     pid = os.fork()
                     if not pid:
-                        _become(asked, args, environ, cwd, pipes)
+                        _become(asked, args, environ, cwd, pipes, serves)
                         return run
                     for pipe in pipes:
                         os.close(pipe)
@@ -227,7 +253,9 @@ def _main_of(name: str) -> Callable[[list[str]], int]:
     return main
 
 
-def _become(asked: socket.socket, args: list[str], environ: Mapping[str, str], cwd: str, pipes: list[int]) -> None:
+def _become(
+    asked: socket.socket, args: list[str], environ: Mapping[str, str], cwd: str, pipes: list[int], serves: bool
+) -> None:
     """Make of this process what was asked for, and say which one it is."""
     signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
@@ -238,29 +266,24 @@ def _become(asked: socket.socket, args: list[str], environ: Mapping[str, str], c
     os.environ.clear()
     os.environ.update(environ)
     sys.argv = args
+    if serves:
+        os.setsid()
+        nursery.show_as(python_command("ashore.cli.main", *args[1:]))
+        nursery.open_nursery()
     asked.sendall(b"%d\n" % os.getpid())
     asked.close()
 
 
-def _run() -> int:
+def fork(descriptor: int) -> NoReturn:
+    """Fork what is asked for at the socket with this descriptor, and run it."""
     from ashore.cli.commands import COMMANDS
 
-    for command in COMMANDS:
-        importlib.import_module(command.target.partition(":")[0])
-    sys.path.append(str(Path(__file__).parent))
-    with socket.socket(fileno=int(sys.argv[1])) as listening:
+    for module in (*(command.target.partition(":")[0] for command in COMMANDS), "sqlalchemy.dialects.sqlite"):
+        importlib.import_module(module)
+    with socket.socket(fileno=descriptor) as listening:
         run = _fork_for_ever(listening)
     try:
-        return run(sys.argv[1:])
+        code = run(sys.argv[1:])
     except SystemExit as end:
-        return int(end.code or 0)
-
-
-if __name__ == "__main__":
-    ended = _run()
-    for thread in threading.enumerate():
-        if thread is not threading.current_thread() and not thread.daemon:
-            thread.join()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(ended)  # taking apart what it imported would be half of its time
+        code = int(end.code or 0)
+    nursery.leave(code)

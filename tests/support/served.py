@@ -14,14 +14,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from commands import Forked, start_command
+
 from ashore.kit.processes import python_command
+
+STARTED = "Ctrl-C stops it"
+"""`ashore up` says so when all of its models answer and its state has them. `/readyz` is 200 before that."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Served:
     """One running server."""
 
-    process: subprocess.Popen[bytes]
+    process: subprocess.Popen[bytes] | Forked
     home: Path
     port: int
     grpc_port: int
@@ -62,7 +67,7 @@ class Served:
 
     def wait_ready(self, timeout_s: float = 90) -> None:
         deadline = time.monotonic() + timeout_s
-        while not self.ready():
+        while not (STARTED in self.said() and self.ready()):
             if self.process.poll() is not None:
                 raise RuntimeError(f"ashore up ended with {self.process.returncode}:\n{self.everything_said()}")
             if time.monotonic() > deadline:
@@ -103,8 +108,13 @@ def start_served(
     wait: bool = True,
     prefix: Sequence[str] = (),
     host: str = "127.0.0.1",
+    forked: bool = True,
 ) -> Served:
-    """Start `ashore up` in `home` and wait until it is ready (unless `wait` is false)."""
+    """Start `ashore up` in `home` and wait until it is ready (unless `wait` is false).
+
+    Its processes are forked from one that has imported what they run, which saves 3 s of computing. With `prefix`, or
+    without `forked`, each is a Python that starts from nothing, as everywhere but in tests.
+    """
     home.mkdir(parents=True, exist_ok=True)
     if store is not None and not (home / "store").exists():
         (home / "store").symlink_to(store)
@@ -114,14 +124,18 @@ def start_served(
         words += ["--config", str(home / "ashore.toml")]
     output = home / "up.out"
     with open(output, "wb") as sink:
-        process = subprocess.Popen(
-            [*prefix, *python_command("ashore.cli.main", *words)],
-            env={**os.environ, "ASHORE_HOME": str(home), **(env or {})},
-            stdin=subprocess.DEVNULL,
-            stdout=sink,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
+        process: subprocess.Popen[bytes] | Forked
+        if forked and not prefix:
+            process = start_command(*words, home=home, env=env, printed=sink, told=sink, serves=True)
+        else:
+            process = subprocess.Popen(
+                [*prefix, *python_command("ashore.cli.main", *words)],
+                env={**os.environ, "ASHORE_HOME": str(home), **(env or {})},
+                stdin=subprocess.DEVNULL,
+                stdout=sink,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
     one = Served(process=process, home=home, port=port, grpc_port=grpc_port, output=output, host=host)
     if wait:
         one.wait_ready()
