@@ -119,7 +119,6 @@ def start(run: Run) -> tuple[int, int]:
         signal.alarm(TIMEOUT_S)
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         os.environ["ASHORE_HOME"] = str(run.home)
-        cut_network()
         drop_rights()
         if run.limited:
             signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -145,7 +144,15 @@ def main(scratch: Path, conditions: list[str]) -> None:
     from ashore.cli.main import build_app
 
     commands = [(words, app) for words, app in leaves(build_app()) if words]
-    for name in ("sqlalchemy", "sqlalchemy.dialects.sqlite", "httpx", "numpy", "ashore.data.worker"):
+    for name in (
+        "sqlalchemy",
+        "sqlalchemy.dialects.sqlite",
+        "httpx",
+        "numpy",
+        "ashore.data.worker",
+        "ashore.lab.sizing",
+        "jinja2",
+    ):
         __import__(name)
     scratch.chmod(0o755)
     homes = make_homes(scratch)
@@ -159,6 +166,7 @@ def main(scratch: Path, conditions: list[str]) -> None:
         if ONLY_IN.get(words, condition) == condition
         for run in runs(condition, words, app, homes, files)
     ]
+    cut_network()  # once: to make one for each of 1,900 children, and clean it up, costs more than what most of them do
     running: dict[int, tuple[Run, int]] = {}
     while waiting or running:
         while waiting and len(running) < CHILDREN:
