@@ -8,12 +8,13 @@ import os
 import resource
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -373,6 +374,25 @@ def test_a_receiver_of_the_audit_log_that_is_away(odd: Served, at_odd: Examined)
         eventually(found)
     finally:
         forget_feed(odd.home / "audit", "siem")
+
+
+def test_a_directory_and_a_channel_of_alerts_that_do_not_work(odd: Served, at_odd: Examined) -> None:
+    """Their syncs and messages fail for ten minutes already, as the state says."""
+    assert not {"D926", "D927"} & set(at_odd.findings())
+    since_s = time.time() - 600
+    body = json.dumps({"channels": {"ops": {"failures": 9, "since_s": since_s, "error": "refused"}}})
+    with closing(sqlite3.connect(odd.home / "state.db", timeout=60)) as state, state:
+        state.execute(
+            "INSERT INTO directory_sync (directory, synced_s, failed_s, says, held) VALUES ('ad', ?, ?, 'away', '')",
+            (int(since_s), int(time.time())),
+        )
+        state.execute("INSERT INTO alert_book VALUES ('other', ?, ?)", (int(time.time()), body))
+    try:
+        eventually(lambda: {"D926", "D927"} <= set(at_odd.findings()), told=lambda: str(sorted(at_odd.findings())))
+    finally:
+        with closing(sqlite3.connect(odd.home / "state.db", timeout=60)) as state, state:
+            state.execute("DELETE FROM directory_sync WHERE directory = 'ad'")
+            state.execute("DELETE FROM alert_book WHERE home = 'other'")
 
 
 def test_keys_that_end_and_budgets_that_are_used_up(odd: Served, at_odd: Examined) -> None:

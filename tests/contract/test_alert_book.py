@@ -29,6 +29,7 @@ from ashore.control.alerts.store import BookStore
 from ashore.core.clock import ManualClock
 from ashore.core.errors import NotFound
 from ashore.data.authority import SYSTEM
+from ashore.data.authority.budgets import BudgetRule, CountRow, SqlAuthority
 from ashore.kit.call import Nothing
 from ashore.kit.egress import LOOPBACK, parse_allow
 from ashore.kit.recorder import MemoryRecorder
@@ -128,3 +129,20 @@ def test_a_home_that_dies_is_said_by_another_and_one_that_was_stopped_is_not(dat
 
 def test_without_budgets_none_is_spent(database: Database) -> None:
     assert spent_budgets(database, 1e9) == []
+
+
+def test_an_alert_of_a_budget_says_whose_it_is_and_each_user_has_their_own(database: Database) -> None:
+    authority = SqlAuthority(database)
+    rule = BudgetRule(kind="tokens", window="total", cap=100, tenant="acme", user="*")
+    authority.put_rule(rule)
+    rows = [
+        CountRow(rule_id=rule.rule_id, subject=("", user, "acme", ""), starts_ms=0, ends_ms=0, settled=used, open=0)
+        for user, used in (("alice", 96), ("bob", 97), ("carol", 5))
+    ]
+    authority.report("one", rows, [])
+    found = spent_budgets(database, 1.0)
+    assert [one.what for one in found] == [
+        "96% of the tokens per total of tenant acme, user alice are used",
+        "97% of the tokens per total of tenant acme, user bob are used",
+    ]
+    assert len({one.id for one in found}) == 2

@@ -201,6 +201,8 @@ CASES: dict[str, list[dict[str, Any]]] = {
     "D922": [{"access": Access(ending_keys=("ash_1 of app in 3 days",))}],
     "D923": [{"access": Access(missing_offices=("auditor",))}],
     "D924": [{"access": Access(full_budgets=("tokens per day of app: 97%",))}],
+    "D926": [{"access": Access(lost_directories=(Waiting(name="ad", silent_s=300, error="no answer"),))}],
+    "D927": [{"access": Access(dead_channels=(Waiting(name="ops", silent_s=300, error="no answer"),))}],
     "D925": [{"access": Access(unsealed=("state: content",))}],
     "D930": [{"releases": Releases(failed=(("chat-2", "out of memory"),))}],
     "D931": [{"releases": Releases(cold_way_back=("chat",))}],

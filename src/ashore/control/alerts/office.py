@@ -195,12 +195,11 @@ def spent_budgets(database: Database, now_s: float) -> list[Wrong]:
             level = next(((at, severity) for at, severity in LEVELS if share >= at), None)
             if level is None:
                 continue
-            whose = rule.user or rule.key or rule.tenant or "all"
             found.append(
                 Wrong(
-                    rule="budget", area="access", about=f"{rule.rule_id} {level[0]}",
+                    rule="budget", area="access", about=f"{rule.rule_id} {count.subject} {level[0]}",
                     severity="warning" if level[1] == "warning" else "advice",
-                    what=f"{share:.0%} of the {rule.kind} per {rule.window} of {whose} are used",
+                    what=f"{share:.0%} of the {rule.kind} per {rule.window} of {rule.about_count(count)} are used",
                     remedy="raise the budget, or wait until its window ends", commands=("ashore access budget list",),
                 )
             )  # fmt: skip

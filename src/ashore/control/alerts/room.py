@@ -17,8 +17,8 @@ from ashore.control.jobs.schedule import home_in
 from ashore.kit.metrics import Metric, Metrics
 from ashore.kit.rooms import Context, Opened, Room
 
-OWN: Final = ("D924",)
-"""Rules of the doctor that alerts say in their own, finer way: budgets."""
+OWN: Final = ("D924", "D927")
+"""Rules of the doctor that alerts say in their own, finer way: budgets and channels."""
 _ALERTS: Final = Metric("ashore_alerts", "gauge", "Alerts that are open, by severity.", ("severity",))
 _CHANNELS: Final = Metric(
     "ashore_alert_channel_failures",

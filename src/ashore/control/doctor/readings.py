@@ -341,7 +341,7 @@ class Edge(Value, frozen=True, kw_only=True):
 
 
 class Waiting(Value, frozen=True, kw_only=True):
-    """A feed of the audit log whose receiver takes nothing."""
+    """A feed, channel or directory whose other side does not work."""
 
     name: str
     silent_s: float
@@ -388,6 +388,10 @@ class Access(Value, frozen=True, kw_only=True):
     """Budgets of which 95 % or more are used: `RULE: 97 % until 12:00`."""
     unsealed: tuple[str, ...] = ()
     """Secrets that lie in clear although a sealing key is set."""
+    lost_directories: tuple[Waiting, ...] = ()
+    """Directories whose last sync failed."""
+    dead_channels: tuple[Waiting, ...] = ()
+    """Channels of alerts that took nothing twice in a row."""
 
 
 class Stored(Value, frozen=True, kw_only=True):

@@ -17,6 +17,8 @@ from ashore.kit.decode import UNDECODABLE
 from ashore.kit.settings import Home
 
 if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
     from ashore.data.releases import Book
     from ashore.kit.state import Database
     from ashore.kit.store import ModelStore
@@ -157,6 +159,7 @@ def read_access(home: Home, state: Database | None, now_s: float, unsealed: Iter
     with state.read() as connection:
         lacking = missing_offices(connection, int(now_s))
         keys = list_keys(connection, limit=10_000)
+        channels, directories = _dead_channels(connection, now_s), _lost_directories(connection, now_s)
     first = next((one for one in keys if one.is_first), None)
     ending = tuple(
         f"{one.key_id} of {one.owner} in {max(0, one.expires_s - int(now_s)) // DAY_S} days"
@@ -174,6 +177,8 @@ def read_access(home: Home, state: Database | None, now_s: float, unsealed: Iter
         missing_offices=() if first is None or not first.is_live(now_s) else lacking,
         full_budgets=_full_budgets(state, now_s),
         unsealed=tuple(unsealed),
+        dead_channels=channels,
+        lost_directories=directories,
     )
 
 
@@ -187,9 +192,43 @@ def _full_budgets(state: Database, now_s: float) -> tuple[str, ...]:
             used = count.settled + count.open
             if rule.cap and used >= FULL_SHARE * rule.cap:
                 until = time.strftime(" until %H:%M UTC", time.gmtime(count.ends_ms / 1e3)) if count.ends_ms else ""
-                whose = rule.user or rule.key or rule.tenant or "all"
-                found.append(f"{rule.kind} per {rule.window} of {whose}: {used / rule.cap:.0%}{until}")
+                found.append(
+                    f"{rule.kind} per {rule.window} of {rule.about_count(count)}: {used / rule.cap:.0%}{until}"
+                )
     return tuple(found)
+
+
+class _ChannelKept(msgspec.Struct, frozen=True):
+    failures: int = 0
+    since_s: float = 0.0
+    error: str = ""
+
+
+class _BookKept(msgspec.Struct, frozen=True):
+    """What the book of a home's alerts says of channels."""
+
+    channels: dict[str, _ChannelKept] = {}
+
+
+def _dead_channels(connection: Connection, now_s: float) -> tuple[Waiting, ...]:
+    from ashore.kit.state import execute
+
+    select = "SELECT body FROM alert_book WHERE looked_s > :since"
+    bodies = execute(connection, select, since=now_s - DAY_S).scalars()
+    books = (msgspec.json.decode(body, type=_BookKept) for body in bodies)
+    found = [item for book in books for item in book.channels.items() if item[1].failures > 1]
+    return tuple(Waiting(name=name, silent_s=max(0.0, now_s - one.since_s), error=one.error) for name, one in found)
+
+
+def _lost_directories(connection: Connection, now_s: float) -> tuple[Waiting, ...]:
+    """Return the directories whose last sync failed, without those that nobody syncs any more."""
+    from ashore.kit.state import execute
+
+    select = "SELECT directory, synced_s, failed_s, says FROM directory_sync WHERE failed_s > :since"
+    return tuple(
+        Waiting(name=one.directory, silent_s=max(0.0, now_s - (one.synced_s or one.failed_s)), error=one.says)
+        for one in execute(connection, select, since=now_s - DAY_S)
+    )
 
 
 def read_stored(home: Home, store: ModelStore | None, book: Book | None) -> Stored:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Literal, NamedTuple, get_args
 
 from ashore.core.errors import InvalidRequest
@@ -92,6 +92,11 @@ class BudgetRule:
             if value:
                 parts.append(f"each {name}" if value == EACH else f"{name} {value}")
         return ", ".join(parts) or "everyone together"
+
+    def about_count(self, count: Count) -> str:
+        """Return in words whose one of its counts is: `tenant acme, user alice`."""
+        key, user, tenant, model = count.subject
+        return replace(self, key=key, user=user, tenant=tenant, model=model).about()
 
 
 def check_rule(rule: BudgetRule) -> BudgetRule:
