@@ -231,7 +231,7 @@ SHARED_THREADS = {
         data/releases/room.py:_fail_unreadable data/releases/room.py:_guard data/releases/room.py:_remember
         data/releases/room.py:keep_judging control/feedback/calls.py:forget kit/rooms.py:Rooms.go_over_state
         kit/state/threads.py:in_read kit/state/threads.py:in_write
-        data/guard/room.py:Following.keep_reading control/mcp/calls.py:approve control/mcp/calls.py:check_server
+        kit/state/following.py:Following.keep_reading control/mcp/calls.py:approve control/mcp/calls.py:check_server
         control/server/events.py:Feed._after control/server/events.py:Feed._stream control/server/events.py:Feed.last
         control/sessions/doors.py:Doors.first control/sessions/factors.py:Factors._confirm
         control/sessions/factors.py:Factors._make control/sessions/factors.py:Factors._remove
@@ -250,7 +250,7 @@ SHARED_THREADS = {
         control/sessions/steps.py:Steps.end_others control/sessions/steps.py:Steps.local
         control/sessions/steps.py:Steps.must_have_factor control/faces/sites.py:_reader control/faces/sites.py:join
         control/faces/sites.py:read control/faces/sites.py:report control/sites/room.py:open_sites.keep_turning
-        control/alerts/office.py:AlertOffice.turn
+        control/alerts/office.py:AlertOffice._bring control/alerts/office.py:AlertOffice.turn
     """,
     "a call whose texts are short; one that reads a long text says `reads_text` and goes aside": """
         kit/call.py:perform control/doctor/calls.py:apply control/releases/calls.py:_roll_out

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from http_receiver import http_receiver
 from postgres_server import fresh_database
 
+import ashore.control.alerts.office as office_module
 from ashore.control.alerts.calls import (
     SilenceIn,
     ack,
@@ -146,3 +149,37 @@ def test_an_alert_of_a_budget_says_whose_it_is_and_each_user_has_their_own(datab
         "97% of the tokens per total of tenant acme, user bob are used",
     ]
     assert len({one.id for one in found}) == 2
+
+
+def test_a_channel_that_hangs_delays_no_other_one(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One message waits for a receiver that does not answer; the other channel gets its alerts meanwhile."""
+    monkeypatch.setattr(office_module, "TURN_S", 0.05)
+    free = threading.Event()
+
+    def said(path: str, body: bytes) -> tuple[int, Any]:
+        if path.startswith("/hangs"):
+            free.wait(60)
+        return 200, {"errcode": 0}
+
+    async def scenario() -> None:
+        while not any(path == "/robot" for path, _, _ in came):
+            await office.turn()
+            clock.advance(20)
+        hanging = office._sending["hangs"]
+        await office.turn()
+        assert not hanging.done() and [path for path, _, _ in came].count("/hangs") == 1
+        free.set()
+        await hanging
+        while list_channels(office, SYSTEM, NOTHING)[1].state != "works":
+            await office.turn()
+
+    clock = ManualClock()
+    with http_receiver(said) as (url, came):
+        office = an_office(database, clock, url)
+        hangs = ChannelTable(name="hangs", kind="wecom", hook=f"{url}/hangs")
+        office.rules = AlertSection(channels=(hangs, *office.rules.channels))
+        try:
+            asyncio.run(asyncio.wait_for(scenario(), 60))
+        finally:
+            free.set()
+        assert [one.state for one in list_channels(office, SYSTEM, NOTHING)] == ["works", "works"]

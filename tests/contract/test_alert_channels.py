@@ -115,7 +115,7 @@ def test_no_mail_goes_out_in_clear_to_a_stranger_or_after_a_refusal(tmp_path: Pa
 def test_a_mail_server_that_never_ends_its_answer_is_given_up(
     line: bytes, each_s: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """All channels wait for it."""
+    """It may send a line at a time for ever."""
     monkeypatch.setattr(channels, "MAIL_S", 0.5)
 
     def talk() -> None:

@@ -141,7 +141,7 @@ def test_curated_pairs_come_and_go_while_it_runs(worker: Worker, state: Database
     assert label(worker, body("when do you open")) == "miss"
     with state.write() as connection:
         save_pairs(connection, read_pairs([line], now_s=time.time()))
-    time.sleep(0.3)
+    eventually(lambda: post(worker, body("when do you open"))[1]["x-ashore-precision"] == "curated")
     for _ in range(3):
         _, given, said = post(worker, body("when do you open"))
         assert given["x-ashore-precision"] == "curated"

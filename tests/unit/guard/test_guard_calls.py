@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,11 @@ from ashore.core.errors import Conflict, InvalidRequest, InvalidSpec
 from ashore.data.authority import SYSTEM
 from ashore.data.guard import MOST_LISTS, Guard
 from ashore.data.guard.lists import Compiled
-from ashore.data.guard.room import Following
+from ashore.data.guard.room import read_lists
 from ashore.data.guard.sql import GUARD_EPOCH
 from ashore.kit.call import Nothing
 from ashore.kit.recorder import MemoryRecorder
-from ashore.kit.state import open_database
+from ashore.kit.state import Following, open_database
 
 
 @pytest.fixture
@@ -85,7 +86,7 @@ def test_the_thread_that_hears_of_changes_reads_no_lists(desk: GuardDesk) -> Non
     """A revoked key is heard of on the same thread."""
 
     async def scenario() -> None:
-        following = Following(desk.guard, desk.database)
+        following = Following(GUARD_EPOCH, partial(read_lists, desk.guard, desk.database), "the guard lists")
         await asyncio.to_thread(put, desk, "a", category="violence", words=["bomb"])
         await asyncio.to_thread(following.heed, GUARD_EPOCH, 1)
         assert not desk.guard.now.lists

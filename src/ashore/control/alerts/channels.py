@@ -36,7 +36,7 @@ from ashore.kit.identity import trust
 
 TIMEOUT_S: Final = 15.0
 MAIL_S: Final = 30.0
-"""Longest whole talk with a mail server. Other channels wait for it, and it may send a line at a time for ever."""
+"""Longest whole talk with a mail server, which may send a line at a time for ever."""
 MOST_ANSWER_BYTES: Final = 64 << 10
 ROBOT_BYTES: Final = 3_800
 """Most bytes of a robot's text; WeCom takes 4,096 of Markdown."""

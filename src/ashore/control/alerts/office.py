@@ -32,6 +32,8 @@ NOTED_S: Final = 30.0
 """The state says at least so often that this home looks."""
 LEVELS: Final = ((1.0, "warning"), (0.95, "warning"), (0.8, "advice"))
 """Used share of a budget from which on there is an alert, with its severity."""
+_BEAT: Final = "(heartbeat)"
+"""Stands for it among channels."""
 Source = Callable[[], Awaitable[Sequence[Wrong]]]
 
 
@@ -55,6 +57,8 @@ class AlertOffice:
     """What it said last."""
     _noted_s: float = field(default=float("-inf"))
     _beaten_s: float = field(default=float("-inf"))
+    _sending: dict[str, asyncio.Task[None]] = field(default_factory=dict)
+    """What goes out now, one message for each channel: a server that hangs delays no other one."""
 
     async def keep_looking(self) -> None:
         """Ask the doctor until cancelled."""
@@ -69,18 +73,23 @@ class AlertOffice:
     async def keep_sending(self) -> None:
         """Take turns until cancelled."""
         complaint = ""
-        while True:
-            try:
-                await self.turn()
-                complaint = ""
-            except AshoreError as fault:
-                if fault.message != complaint:
-                    log.error("cannot send alerts: %s", fault.in_one_line)
-                complaint = fault.message
-            await asyncio.sleep(TURN_S)
+        try:
+            while True:
+                try:
+                    await self.turn()
+                    complaint = ""
+                except AshoreError as fault:
+                    if fault.message != complaint:
+                        log.error("cannot send alerts: %s", fault.in_one_line)
+                    complaint = fault.message
+                await asyncio.sleep(TURN_S)
+        finally:
+            for task in self._sending.values():
+                task.cancel()
 
     async def turn(self) -> None:
-        """Note what is wrong now, and send what is due.
+        """Note what is wrong now, and send what is due. Returns when it is sent, or after `TURN_S`: what takes longer
+        goes on beside the next turns.
 
         Raises:
             AshoreError: the state cannot be used; the next turn tries again.
@@ -89,12 +98,20 @@ class AlertOffice:
             return
         now_s = self.clock.now_s()
         book = await asyncio.to_thread(self._look, now_s)
-        messages = due(book, self.rules, now_s)
         channels = {one.name: one for one in self.rules.channels}
-        faults = await asyncio.gather(*(self._deliver(channels[one.channel], one) for one in messages))
-        if messages:
-            await asyncio.to_thread(self._note, list(zip(messages, faults, strict=True)))
-        await self._beat()
+        self._settle()
+        for message in due(book, self.rules, now_s):
+            if message.channel not in self._sending:
+                self._sending[message.channel] = asyncio.create_task(self._bring(channels[message.channel], message))
+        if _BEAT not in self._sending:
+            self._sending[_BEAT] = asyncio.create_task(self._beat())
+        await asyncio.wait(self._sending.values(), timeout=TURN_S)
+        self._settle()
+
+    def _settle(self) -> None:
+        """Forget what has gone out. Raises as `turn` if it could not be noted."""
+        for name in [name for name, task in self._sending.items() if task.done()]:
+            self._sending.pop(name).result()
 
     def _look(self, now_s: float) -> Book:
         names = [one.name for one in self.rules.channels]
@@ -114,6 +131,10 @@ class AlertOffice:
             return []
         return [*silent_homes(homes, now_s, own=self.home), *spent_budgets(self.store.database, now_s)]
 
+    async def _bring(self, channel: ChannelTable, message: Message) -> None:
+        fault = await self._deliver(channel, message)
+        await asyncio.to_thread(self._note, message, fault)
+
     async def _deliver(self, channel: ChannelTable, message: Message) -> str:
         """Send a message; return why it failed, empty if it did not."""
         try:
@@ -126,19 +147,12 @@ class AlertOffice:
             return words_of(fault)
         return ""
 
-    def _note(self, delivered: Sequence[tuple[Message, str]]) -> None:
+    def _note(self, message: Message, fault: str) -> None:
         now_s, before = self.clock.now_s(), self.store.read()
-
-        def noted(book: Book, _: object) -> Book:
-            for message, fault in delivered:
-                book = sent(book, message, self.rules, now_s, fault)
-            return book
-
-        self.store.change(noted)
-        for message, fault in delivered:
-            failed_before = message.channel in before.channels and before.channels[message.channel].failures > 0
-            if not fault or not failed_before:
-                self.recorder.record(act_of(message, fault))
+        self.store.change(lambda book, _: sent(book, message, self.rules, now_s, fault))
+        failed_before = message.channel in before.channels and before.channels[message.channel].failures > 0
+        if not fault or not failed_before:
+            self.recorder.record(act_of(message, fault))
 
     async def _beat(self) -> None:
         now_s = self.clock.monotonic_s()

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-import threading
-from concurrent.futures import Future
+from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -20,7 +19,7 @@ from ashore.data.engines import sweep_prefixes
 from ashore.kit.metrics import Metrics
 from ashore.kit.rooms import Context, Opened, Room
 from ashore.kit.settings import Home
-from ashore.kit.state import Database
+from ashore.kit.state import Database, Following
 
 OTHERS_KNOW_S: Final = 1.0
 """After a purge, when no worker sends orders that do not know of it any more."""
@@ -33,6 +32,7 @@ async def open_cache(context: Context) -> Opened:
         AshoreError: the state cannot be read, or a Redis URL is malformed.
     """
     database, watch = context.database, context.watch
+    background: dict[str, Callable[[], Awaitable[None]]] = {}
     cache = AnswerCache(
         context.told("cache"),
         secret=secrets.token_bytes(32) if database is None else await asyncio.to_thread(_secret, database),
@@ -43,40 +43,32 @@ async def open_cache(context: Context) -> Opened:
         behind=context.behind,
     )
     if watch is not None and database is not None:
-        curated = _Curated(cache, database, asyncio.get_running_loop())
-        watch.on_change(partial(_changed, cache, curated))
+        loop = asyncio.get_running_loop()
+        read = partial(_read_pairs, cache, database, loop)
+        following = Following(CURATED_EPOCH, read, "the imported pairs")
+        watch.on_change(following.heed)
+        watch.on_change(partial(_changed, cache, loop))
+        background = {"follows imported pairs": following.keep_reading}
         if home := context.told("home"):
             prefixes = Home(root=Path(home)).prefixes
-            watch.on_change(partial(_sweep_after_purge, prefixes, cache, asyncio.get_running_loop()))
+            watch.on_change(partial(_sweep_after_purge, prefixes, cache, loop))
             await asyncio.to_thread(sweep_prefixes, prefixes, cache.purges_of)
         # after the line above, so that no change falls between them
-        await asyncio.wrap_future(await asyncio.to_thread(curated.read))
-    return Opened(gives={AnswerCache: cache}, close=cache.close)
+        await asyncio.to_thread(read)
+    return Opened(gives={AnswerCache: cache}, close=cache.close, background=background)
 
 
-class _Curated:
-    """Passes the imported pairs from the state to the cache on the loop. The last read wins."""
-
-    def __init__(self, cache: AnswerCache, database: Database, loop: asyncio.AbstractEventLoop) -> None:
-        self.loop: Final = loop
-        self._cache = cache
-        self._database = database
-        self._reading = threading.Lock()
-
-    def read(self) -> Future[None]:
-        """Read them, from any thread but the loop's; the returned object is set once the cache has them."""
-        with self._reading:
-            with self._database.read() as connection:
-                pairs = load_pairs(connection)
-            return asyncio.run_coroutine_threadsafe(self._cache.take_pairs(pairs), self.loop)
+def _read_pairs(cache: AnswerCache, database: Database, loop: asyncio.AbstractEventLoop) -> None:
+    """Pass the imported pairs from the state to the cache on its loop, and wait until it has them."""
+    with database.read() as connection:
+        pairs = load_pairs(connection)
+    asyncio.run_coroutine_threadsafe(cache.take_pairs(pairs), loop).result()
 
 
-def _changed(cache: AnswerCache, curated: _Curated, kind: str, value: int) -> None:
+def _changed(cache: AnswerCache, loop: asyncio.AbstractEventLoop, kind: str, value: int) -> None:
     """Runs on the thread of the watch."""
-    if kind == CURATED_EPOCH:
-        curated.read()
     if hidden_by(kind) is not None:
-        asyncio.run_coroutine_threadsafe(cache.let_go(kind), curated.loop)
+        asyncio.run_coroutine_threadsafe(cache.let_go(kind), loop)
 
 
 def _sweep_after_purge(

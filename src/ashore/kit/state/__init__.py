@@ -15,6 +15,7 @@ Where to add what:
 
 from ashore.kit.state.committed import Record, after_commit, unrecorded
 from ashore.kit.state.epochs import IN_FORCE_S, EpochWatch, bump, read_epochs
+from ashore.kit.state.following import Following
 from ashore.kit.state.happenings import (
     EVENTS,
     Event,
