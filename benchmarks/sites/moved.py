@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from ashore.control.sites import fetch
-from ashore.control.sites.fetch import Puller
+from ashore.control.sites.fetch import Have, Puller
 from ashore.control.sites.links import FolderLink
 from ashore.control.sites.model import ModelParts
 from ashore.control.sites.publish import publish_model
@@ -41,18 +41,12 @@ PIECE: Final = 64 << 10
 RUN_S: Final = 590
 
 
-class Only:
-    """What a site has that has one model and nothing else."""
-
-    def __init__(self, store: ModelStore, parts: ModelParts | None) -> None:
-        self.store, self.parts = store, parts
-
-    def models(self) -> frozenset[str]:
-        return frozenset([self.parts.digest]) if self.parts else frozenset()
-
-    def file(self, sha256: str) -> Path | None:
-        mine = {one.sha256 for one in self.parts.files} if self.parts else set()
-        return self.store.blob_path(Digest(f"sha256:{sha256}")) if sha256 in mine else None
+def only(store: ModelStore, parts: ModelParts | None) -> Have:
+    """Return what a site has that has one model and nothing else."""
+    if parts is None:
+        return Have(frozenset(), {})
+    files = {one.sha256: store.blob_path(Digest(f"sha256:{one.sha256}")) for one in parts.files}
+    return Have(frozenset([parts.digest]), files)
 
 
 class Link:
@@ -130,7 +124,7 @@ def moved(store: ModelStore, old: str, new: str, scratch: Path) -> tuple[ModelPa
     made_s, made_cpu_s = time.monotonic() - began, time.process_time() - used
     into = scratch / "into"
     row: dict[str, Any] = {"old": old, "new": new, "file_bytes": parts.size, "full_stored": parts.stored}
-    for way, have in (("delta", Only(store, base)), ("full", Only(store, None))):
+    for way, have in (("delta", only(store, base)), ("full", only(store, None))):
         puller = Puller(tree)
         began, used = time.monotonic(), time.process_time()
         puller.fetch(parts, have=have, into=into)
@@ -160,7 +154,7 @@ def broken(
     into, end_s = scratch / "broken", time.monotonic() + RUN_S
     cost = {"delta": next(one.size for one in parts.deltas if one.base == base.digest), "full": parts.stored}
     fetch.FRUITLESS = 1 << 30  # type: ignore[misc]
-    for way, have in (("delta", Only(store, base)), ("full", Only(store, None))) if cuts else ():
+    for way, have in (("delta", only(store, base)), ("full", only(store, None))) if cuts else ():
         shared = mmap.mmap(-1, 24 + len(files) + 8)
         link, rounds = Link(files, shared, cut=0.95), 0
         while link.total(16) < cuts and time.monotonic() < end_s:
@@ -176,7 +170,7 @@ def broken(
         print(json.dumps(row), flush=True)
     shared = mmap.mmap(-1, 24 + len(files) + 8)
     chance, killed, rounds, span_s = random.Random(3), 0, 0, 2.0
-    have = Only(store, base)
+    have = only(store, base)
     link = Link(files, shared)
     while killed < kills and time.monotonic() < end_s:
         began = time.monotonic()

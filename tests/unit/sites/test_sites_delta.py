@@ -72,14 +72,14 @@ def test_a_payload_of_a_stranger_is_refused_or_gives_as_many_bytes_as_its_base(
         b"g" + struct.pack("<I", 2) + b"\x01\x01\x01",  # fewer gaps than changes
         b"g" + struct.pack("<I", 0xFFFFFFFF) + b"\x01\x01",
         b"g" + struct.pack("<I", 0) + b"\xff",
-        b"2\x00\x00",  # too few
-        b"2" + b"\x03" + b"\x00" * 3,  # one other change, none written
-        b"2" + b"\x00" * 4 + b"\x01",  # one written, none asked for
+        b"b\x00",  # too few bits
+        b"b" + b"\x03\x00\x01",  # two changes, one written
+        b"b" + b"\x00\x00" + b"\x01",  # one written, none asked for
     ],
 )
 def test_changes_outside_of_the_codes_are_refused(payload: bytes) -> None:
     with pytest.raises(ValueError):
-        decode_codes(memoryview(payload), 16, "i8")
+        decode_codes(memoryview(payload), 16)
 
 
 def test_a_frame_is_refused_before_it_is_unpacked() -> None:

@@ -146,10 +146,10 @@ def test_a_model_comes_by_its_segments_or_by_the_cheapest_delta(world: World) ->
     assert world.tree.sent == world.parts[1].deltas[0].size  # there already
 
 
-def test_two_deltas_in_a_row_are_cheaper_than_the_whole(world: World) -> None:
+def test_a_model_that_was_just_fetched_is_a_base_for_the_next(world: World) -> None:
     have = _having(world.files[0])
-    others = {one.digest: one for one in world.parts}
-    Puller(world.tree).fetch(world.parts[2], have=have, into=world.into, others=others)
+    folder = Puller(world.tree).fetch(world.parts[1], have=have, into=world.into.with_name("between"))
+    Puller(world.tree).fetch(world.parts[2], have=have.also(world.parts[1], folder), into=world.into)
     world.check(2)
     assert world.tree.sent == world.parts[1].deltas[0].size + world.parts[2].deltas[0].size
 

@@ -61,6 +61,9 @@ def test_versions_come_to_a_site_by_tree_and_stick(tmp_path: Path) -> None:
         tree, stick, papers=["metadata/timestamp.json"], wanted=[first, second], have=frozenset([first.digest])
     )
     assert copied == second.deltas[0].size < second.stored / 10
+    damaged = next(path for path, _ in stick.names("segments"))
+    stick.put(damaged, b"x")
+    export(tree, stick, papers=(), wanted=[second], have=frozenset([first.digest]))
     assert dict(stick.names("segments")).keys() < tree.files.keys() and stick.has("metadata/timestamp.json")
     assert _take(stick, second, site, tmp_path) == copied
     with pytest.raises(NotFound):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import random
 import shutil
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -19,7 +19,7 @@ import msgspec
 
 from ashore import __version__
 from ashore.control.releases import ReleaseOffice
-from ashore.control.sites.fetch import NotNow, Puller, have_in, is_open, model_copy
+from ashore.control.sites.fetch import Have, NotNow, Puller, have_in, is_open, model_copy
 from ashore.control.sites.links import FolderLink
 from ashore.control.sites.model import NO_MODEL, ModelParts, Want
 from ashore.control.sites.parts import NAME
@@ -244,7 +244,11 @@ class Agent:
             return in_hours and not self.stopping() and not self._has_more
 
         puller = Puller(link, throttle=Throttle(min(limits, default=0)), may_fetch=may_fetch)
-        staged = {one.model: self._staged(trusted.parts[one.model], puller, trusted.parts) for one in lacking}
+        have, staged, wanted = have_in(self.store), dict[str, Path](), {one.model for one in lacking}
+        lists = [trusted.parts[one] for one in sorted(wanted)]
+        for one in sorted(lists, key=lambda one: sum(delta.base in wanted for delta in one.deltas)):
+            staged[one.digest] = self._staged(one, puller, have)
+            have = have.also(one, staged[one.digest])  # the next one may differ little from it
         names = {one.model: local_reference(one.name, one.model) for one in lacking}
 
         def copy_of(digest: str) -> tuple[ModelCopy, Path]:
@@ -262,7 +266,7 @@ class Agent:
             if f"sha256:{one.name}" not in kept:
                 shutil.rmtree(one, ignore_errors=True)
 
-    def _staged(self, parts: ModelParts, puller: Puller, others: Mapping[str, ModelParts]) -> Path:
+    def _staged(self, parts: ModelParts, puller: Puller, have: Have) -> Path:
         into = self.folder / "staging" / parts.digest.removeprefix("sha256:")
         began_s, before = self.clock.monotonic_s(), puller.fetched
 
@@ -273,7 +277,7 @@ class Agent:
 
         make_folder(into.parent, mode=0o700)
         try:
-            return puller.fetch(parts, have=have_in(self.store), into=into, others=others, on_progress=on_progress)
+            return puller.fetch(parts, have=have, into=into, on_progress=on_progress)
         finally:
             spent_s = self.clock.monotonic_s() - began_s
             if puller.fetched > before and spent_s > 0:

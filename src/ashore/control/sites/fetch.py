@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Final
@@ -75,6 +75,11 @@ class Have:
         found = self.files.get(sha256)
         return found if found is not None and found.is_file() else None
 
+    def also(self, parts: ModelParts, folder: Path) -> Have:
+        """Return what the site has with a model that was fetched into a folder."""
+        files = {one.sha256: folder / one.sha256 for one in parts.files}
+        return Have(self.models | {parts.digest}, {**self.files, **files})
+
 
 def have_in(store: ModelStore) -> Have:
     """Return what a store has. Sealed models do not count: their clear bytes are on no disk."""
@@ -127,7 +132,6 @@ class Puller:
         *,
         have: Have,
         into: Path,
-        others: Mapping[str, ModelParts] | None = None,
         on_progress: OnProgress = lambda _: None,
     ) -> Path:
         """Return a folder with every file of a model, whole and verified, named by its SHA-256.
@@ -139,7 +143,6 @@ class Puller:
             parts: The signed list.
             have: What need not be fetched.
             into: Folder for this model, on the file system of the store.
-            others: Signed lists of other models, one of which may stand between what the site has and this one.
             on_progress: Called as segments arrive, with the share of finished ones, also of those of earlier runs.
 
         Raises:
@@ -150,40 +153,27 @@ class Puller:
             make_folder(into)
             with (into / "lock").open("wb") as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX)
-                self._fetch(parts, have, into, others or {}, on_progress)
+                self._fetch(parts, have, into, on_progress)
         return into
 
-    def _fetch(
-        self, parts: ModelParts, have: Have, into: Path, others: Mapping[str, ModelParts], on_progress: OnProgress
-    ) -> None:
+    def _fetch(self, parts: ModelParts, have: Have, into: Path, on_progress: OnProgress) -> None:
         missing = [one for one in _unique(parts) if not _link(one, have, into)]
-        folder = into / "between"
-        for way in _ways(parts, missing, have, others):
-            bad = into / f"{way[0].index.sha256}.bad" if way else None
-            if not missing or (bad is not None and bad.exists()):
+        for delta in _ways(parts, missing, have) if missing else ():
+            bad = into / f"{delta.index.sha256}.bad" if delta else None
+            if bad is not None and bad.exists():
                 continue
-            near = have
             try:
-                if len(way) == 2:
-                    make_folder(folder)
-                    between = others[way[1].base]
-                    lacking = [one for one in _unique(between) if not _link(one, have, folder)]
-                    self._make(lacking, way[0], have, folder, on_progress)
-                    fetched = {one.sha256: folder / one.sha256 for one in _unique(between)}
-                    near = replace(have, files={**have.files, **fetched})
-                last = way[-1] if way else None
-                self._make(missing, last, near, into, on_progress)
+                self._make(missing, delta, have, into, on_progress)
                 break
             except WrongBytes as fault:
                 self.wrong.append(fault.message)
                 _clear(into, "*.part", "*.done")
-                if bad is None:
+                if delta is None or bad is None:
                     raise
-                log.warning("the delta from %s is of no use: %s", way[0].base, fault)
+                log.warning("the delta from %s is of no use: %s", delta.base, fault)
                 bad.touch()
         _clear(into, "*.bad", "*.part", "*.done")
-        for one in (folder, into / "segments"):
-            shutil.rmtree(one, ignore_errors=True)
+        shutil.rmtree(into / "segments", ignore_errors=True)
 
     def _make(
         self,
@@ -326,17 +316,11 @@ def _still_needed(plan: Plan, into: Path) -> Iterator[int]:
                 yield before
 
 
-def _ways(
-    parts: ModelParts, missing: Sequence[PartFile], have: Have, others: Mapping[str, ModelParts]
-) -> list[tuple[Delta, ...]]:
-    """Return the ways to a model, the cheapest first: a delta, two in a row, or (empty) its segments."""
-    mine = have.models
-    ways: list[tuple[Delta, ...]] = [(one,) for one in parts.deltas if one.base in mine]
-    for one in parts.deltas:
-        if one.base not in mine and one.base in others:
-            ways += [(first, one) for first in others[one.base].deltas if first.base in mine]
+def _ways(parts: ModelParts, missing: Sequence[PartFile], have: Have) -> list[Delta | None]:
+    """Return the deltas to a model that cost less than its segments, the cheapest first; None: its segments."""
     full = sum({segment.sha256: segment.stored for one in missing for segment in one.segments}.values())
-    return [*sorted((way for way in ways if _cost(way) < full), key=_cost), ()]
+    deltas = [one for one in parts.deltas if one.base in have.models and one.size < full]
+    return [*sorted(deltas, key=lambda one: one.size), None]
 
 
 def _unique(parts: ModelParts) -> Iterable[PartFile]:
@@ -346,10 +330,6 @@ def _unique(parts: ModelParts) -> Iterable[PartFile]:
 def _clear(into: Path, *patterns: str) -> None:
     for left in (one for pattern in patterns for one in into.glob(pattern)):
         left.unlink()
-
-
-def _cost(way: tuple[Delta, ...]) -> int:
-    return sum(one.size for one in way)
 
 
 def _link(file: PartFile, have: Have, into: Path) -> bool:

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from functools import partial
+from hashlib import sha256
 from typing import Final
 
 import msgspec
 
 from ashore.control.sites.delta import Index, ModelFiles, cut_file, make_delta, unpack
 from ashore.control.sites.model import ModelParts, Segment
-from ashore.control.sites.ports import Tree, read_whole
+from ashore.control.sites.ports import Tree, WrongBytes, read_whole
 from ashore.core.errors import InvalidRequest, UnknownModel, UnknownVariant
 from ashore.kit.store import ModelStore, StoredModel
 from ashore.kit.store.manifest import descriptors
@@ -78,7 +79,8 @@ def export(
 ) -> int:
     """Copy to a stick what a site needs to have the wanted models; return the bytes of the segments there.
 
-    May be called again for a stick that was pulled out: papers follow the segments that they name.
+    May be called again for a stick that was pulled out, or has gone bad: what is there is read, and papers follow the
+    segments that they name.
 
     Args:
         tree: The centre's.
@@ -93,7 +95,7 @@ def export(
             continue
         for segment in _segments(tree, parts, have):
             total += segment.stored
-            if not stick.has(segment.path):
+            if not _is_whole(stick, segment):
                 stick.put(segment.path, read_whole(tree, segment.path, limit=segment.stored))
     for path in papers:
         stick.put(path, read_whole(tree, path, limit=1 << 30))
@@ -122,6 +124,14 @@ def _keep(tree: Tree, written: list[Segment], segment: Segment, frame: bytes) ->
     if not tree.has(segment.path):
         tree.put(segment.path, frame)
         written.append(segment)
+
+
+def _is_whole(tree: Tree, segment: Segment) -> bool:
+    try:
+        there = tree.has(segment.path) and read_whole(tree, segment.path, limit=segment.stored)
+    except WrongBytes:
+        return False
+    return there is not False and sha256(there).hexdigest() == segment.sha256
 
 
 def _segments(tree: Tree, parts: ModelParts, have: frozenset[str]) -> Iterable[Segment]:

@@ -75,7 +75,7 @@ class Making:
                     _array(_read(self._target, step.scales, 2 * (codes // step.group))),
                     step.group,
                 )
-                yield packed(guess + decode_codes(payload, codes, "i4")).data
+                yield packed(guess + decode_codes(payload, codes)).data
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 """Ways to write how numbers differ from those of a base, before zstd: measured on real fine-tunes.
 
 Codes of eight or four bits differ by small whole numbers at few places: gaps between the changes where fewer than
-`GAPS_BELOW` differ, else two bits for each (0, +1, -1, or other). Half and single precision: XOR, one plane for each
+`GAPS_BELOW` differ, else one bit for each code; then the changes. Half and single precision: XOR, one plane for each
 byte of a number, since signs and exponents rarely change. The first byte of a payload names the way.
 
 Decoding reads what a stranger may have written: each length is checked, each index by how it is built.
@@ -21,14 +21,10 @@ Unit = Literal["i8", "i4", "w2", "w4"]
 """Codes of eight or four bits (two in a byte, the lower half first), or numbers of two or four bytes."""
 
 GAPS_BELOW: Final = 0.25
-"""Share of changed codes below which gaps are shorter than two bits each."""
+"""Share of changed codes below which gaps are shorter than bits."""
 _GO_ON: Final = 255
 """A gap byte that is followed by another one of the same gap."""
-_SHIFTS: Final = np.array([0, 2, 4, 6], np.uint8)
-_SYMBOLS: Final = np.arange(256, dtype=np.uint8)[:, None] >> _SHIFTS & 3
-"""The four symbols of each byte."""
-_GAPS, _PAIRS, _PLANES, _PLAIN = b"g", b"2", b"p", b"r"
-
+_GAPS, _BITS, _PLANES, _PLAIN = b"g", b"b", b"p", b"r"
 
 RAW: Final[Unit] = "i8"
 GRAIN: Final[Mapping[Unit, int]] = MappingProxyType({"i8": 1, "i4": 1, "w2": 2, "w4": 4})
@@ -40,7 +36,7 @@ def encode(old: Bytes, new: Bytes, unit: Unit) -> bytes:
     if unit in ("w2", "w4"):
         return _PLANES + bytes((old ^ new).reshape(-1, GRAIN[unit]).T.tobytes())
     change = nibbles(new) - nibbles(old) & np.uint8(15) if unit == "i4" else new - old
-    coded = encode_codes(np.asarray(change, np.uint8), unit)
+    coded = encode_codes(np.asarray(change, np.uint8))
     return coded if len(coded) < 0.95 * new.size else _PLAIN + new.tobytes()
 
 
@@ -59,55 +55,45 @@ def decode(payload: memoryview, old: Bytes, unit: Unit) -> Bytes:
     if wide:
         raise ValueError(f"numbers of the kind {unit} in the way {way!r}")
     if unit == "i4":
-        return packed(nibbles(old) + decode_codes(payload, 2 * old.size, "i4"))
-    return old + decode_codes(payload, old.size, "i8")
+        return packed(nibbles(old) + decode_codes(payload, 2 * old.size))
+    return old + decode_codes(payload, old.size)
 
 
-def encode_codes(change: Bytes, unit: Unit) -> bytes:
-    """Return the payload of differences, one a code; the shorter of gaps and pairs."""
+def encode_codes(change: Bytes) -> bytes:
+    """Return the payload of differences, one a code."""
     changed = np.flatnonzero(change)
-    if changed.size < GAPS_BELOW * change.size:
-        gap = np.diff(changed, prepend=-1) - 1
-        more = gap // _GO_ON
-        written = np.full(int((more + 1).sum()), _GO_ON, np.uint8)
-        written[np.cumsum(more + 1) - 1] = (gap % _GO_ON).astype(np.uint8)
-        return _GAPS + changed.size.to_bytes(4, "little") + written.tobytes() + change[changed].tobytes()
-    number = np.full(256, 3, np.uint8)
-    number[[0, 1, _minus_one(unit)]] = 0, 1, 2
-    symbol: Bytes = number[change]
-    four = np.pad(symbol, (0, -symbol.size % 4)).reshape(-1, 4)
-    joined: Bytes = np.bitwise_or.reduce(four << _SHIFTS, axis=1).astype(np.uint8)
-    return b"".join((_PAIRS, joined.tobytes(), change[symbol == 3].tobytes()))
+    values = change[changed].tobytes()
+    if changed.size >= GAPS_BELOW * change.size:
+        return _BITS + np.packbits(change != 0).tobytes() + values
+    gap = np.diff(changed, prepend=-1) - 1
+    more = gap // _GO_ON
+    written = np.full(int((more + 1).sum()), _GO_ON, np.uint8)
+    written[np.cumsum(more + 1) - 1] = (gap % _GO_ON).astype(np.uint8)
+    return _GAPS + changed.size.to_bytes(4, "little") + written.tobytes() + values
 
 
-def decode_codes(payload: memoryview, size: int, unit: Unit) -> Bytes:
+def decode_codes(payload: memoryview, size: int) -> Bytes:
     """Return `size` differences. Raises `ValueError` if the payload holds another number of them."""
     way, body = bytes(payload[:1]), np.frombuffer(payload, np.uint8, offset=1)
-    if way == _GAPS and body.size >= 4:
+    if way == _BITS and body.size >= (num_bytes := -(-size // 8)):
+        place, value = np.flatnonzero(np.unpackbits(body[:num_bytes], count=size)), body[num_bytes:]
+    elif way == _GAPS and body.size >= 4:
         number = int.from_bytes(body[:4].tobytes(), "little")
-        if not 0 <= number <= min(size, body.size - 4):
+        if number > min(size, body.size - 4):
             raise ValueError(f"{number} changes of {size} codes in {body.size} bytes")
         gap, value = body[4 : body.size - number], body[body.size - number :]
         ends = np.flatnonzero(gap != _GO_ON)
-        if ends.size != number or (gap.size and gap[-1] == _GO_ON):
-            raise ValueError(f"{ends.size} gaps for {number} changes")
+        if gap.size and gap[-1] == _GO_ON:
+            raise ValueError("a gap without an end")
         more = np.diff(ends, prepend=-1) - 1
         place = np.cumsum(more * _GO_ON + gap[ends].astype(np.int64) + 1) - 1
-        if number and place[-1] >= size:
-            raise ValueError(f"a change at {place[-1]} of {size} codes")
-        changed = np.zeros(size, np.uint8)
-        changed[place] = value
-        return changed
-    fours = -(-size // 4)
-    if way != _PAIRS or body.size < fours:
+    else:
         raise ValueError(f"{body.size} bytes of the kind {way!r} for {size} codes")
-    symbol = _SYMBOLS[body[:fours]].reshape(-1)[:size]
-    other = symbol == 3
-    if body.size - fours != np.count_nonzero(other):
-        raise ValueError(f"{body.size - fours} other changes, expected {np.count_nonzero(other)}")
-    change: Bytes = np.array([0, 1, _minus_one(unit), 0], np.uint8)[symbol]
-    change[other] = body[fours:]
-    return change
+    if place.size != value.size or (place.size and place[-1] >= size):
+        raise ValueError(f"{value.size} changes at {place.size} places of {size} codes")
+    changed = np.zeros(size, np.uint8)
+    changed[place] = value
+    return changed
 
 
 def nibbles(packed: Bytes) -> Bytes:
@@ -120,7 +106,3 @@ def nibbles(packed: Bytes) -> Bytes:
 def packed(wide: Bytes) -> Bytes:
     """Return codes of four bits, two a byte."""
     return np.asarray((wide[::2] & 15) | (wide[1::2] & 15) << 4, np.uint8)
-
-
-def _minus_one(unit: Unit) -> int:
-    return 15 if unit == "i4" else 255

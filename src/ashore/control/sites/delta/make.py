@@ -186,7 +186,7 @@ class _Pair:
             )
             to = region.at + start // 2
             change = np.asarray((nibbles(self._new[to : to + codes // 2]) - guess) & 15, np.uint8)
-            payload = self._stream.add(encode_codes(change, "i4"))
+            payload = self._stream.add(encode_codes(change))
             yield Requantise(
                 to, codes // 2, self._number, eight.at + start, base_scales, other.group, scales, own.group, payload
             )
