@@ -211,7 +211,7 @@ class SiteTwin:
             link or self.office.tree, self.folder, site=self.name, root=self.joined.root, now_s=self.clock.now_s()
         )
         assert found.want is not None
-        self.want = found.want
+        self.want, self.sequence = found.want, max(self.sequence, found.want.taken)
         served = []
         for one in found.want.serve:
             if one.model in self.bad:

@@ -30,7 +30,6 @@ from ashore.control.sites.sql import (
     Site,
     Token,
     forget_oldest,
-    forget_reports,
     keep_checkpoints,
     keep_report,
     load_models,
@@ -123,7 +122,7 @@ class Office:
             want = Want(site=name, sequence=self._next(0 if before is None else before.want.sequence))
             made = Site(
                 name=name, group=group, created_s=self.now_s, want=want,
-                token=Token(key=key, until_s=until_s, root=root.signed.version),
+                token=Token(key=key, until_s=until_s, root=root.signed.version), report=before.report if before else None,
             )  # fmt: skip
             save_site(connection, made)
             actor.record(self.recorder, "site:create", f"site/{name}", detail={"group": group}, on=connection)
@@ -155,10 +154,9 @@ class Office:
                     certificate = made
                     joined = replace(
                         site, token=replace(token, certificate=made), joined_s=self.now_s, fingerprint=fingerprint,
-                        public_key=key, audit_key=asked.audit_key, report=None, seen_s=0,
+                        public_key=key, audit_key=asked.audit_key,
                     )  # fmt: skip
                     save_site(connection, joined)
-                    forget_reports(connection, site.name)
                     self._record(connection, "site:join", f"site/{site.name}", origin, certificate=fingerprint)
         if not is_right:
             raise _refused()
@@ -415,7 +413,7 @@ class Office:
         with self.alone(".publishing"):
             with self.database.read() as connection:
                 sites = [one for one in load_sites(connection).values() if not one.revoked_s]
-                models = {digest: model for digest, (_, model) in load_models(connection).items()}
+                models = _bare(load_models(connection))
             taken = {one.name: 0 if one.report is None else one.report.sequence for one in sites}
             wants = {one.name: msgspec.json.encode(replace(one.want, taken=taken[one.name])) for one in sites}
             fresh = {one.name: one.want.sequence for one in sites if one.published != one.want.sequence}
@@ -429,8 +427,7 @@ class Office:
     def staged_targets(self) -> Any:
         """Return the list of released models, for an operator to sign."""
         with self.database.read() as connection:
-            models = {digest: model for digest, (_, model) in load_models(connection).items()}
-        return self.signing.stage_targets(models)
+            return self.signing.stage_targets(_bare(load_models(connection)))
 
     def install(self, actor: Actor, staged: Any) -> str:
         """Publish what operators have signed, and return its name.
@@ -532,6 +529,10 @@ MOVES: Final = {
 
 def _refused() -> Unauthenticated:
     return Unauthenticated("this token is not valid", hint="ask who runs the centre for a new one")
+
+
+def _bare(models: Mapping[str, tuple[str, Model]]) -> dict[str, Model]:
+    return {digest: model for digest, (_, model) in models.items()}
 
 
 def _root_path(version: int) -> str:

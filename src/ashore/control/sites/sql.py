@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
 KEPT_REPORTS: Final = 10_000
-"""Sequences that are remembered of a site; older reports do not count any more."""
+"""Reports of a site whose sequences are remembered; older ones do not count any more."""
 MOST_ROWS: Final = 100_000
+_NEWEST: Final = "SELECT {key} FROM {table} WHERE site = :site ORDER BY {key} DESC LIMIT 1 OFFSET :most"
 State = Literal["running", "paused", "stopped", "done"]
 
 
@@ -153,11 +154,11 @@ def save_rollout(connection: Connection, one: Rollout) -> None:
 def keep_report(connection: Connection, report: SiteReport) -> bool:
     """Count what is in a report, unless it came before; return whether it is new. The site's row is locked."""
     site, sequence = report.site, report.sequence
-    newest = execute(connection, "SELECT MAX(sequence) FROM site_report WHERE site = :site", site=site).scalar_one()
-    floor = (newest or 0) - KEPT_REPORTS
-    if sequence <= floor or not insert(connection, "site_report", {"site": site, "sequence": sequence}, once=True):
+    floor = execute(connection, _NEWEST.format(table="site_report", key="sequence"), site=site, most=KEPT_REPORTS)
+    if sequence <= (floor.scalar_one_or_none() or 0):
         return False
-    execute(connection, "DELETE FROM site_report WHERE site = :site AND sequence <= :floor", site=site, floor=floor)
+    if not insert(connection, "site_report", {"site": site, "sequence": sequence}, once=True):
+        return False
     execute_many(
         connection,
         "INSERT INTO site_usage (site, day, tenant, model, requests, prompt_tokens, completion_tokens) VALUES "
@@ -172,11 +173,6 @@ def keep_report(connection: Connection, report: SiteReport) -> bool:
     return True
 
 
-def forget_reports(connection: Connection, site: str) -> None:
-    """Forget which reports came: a site that joins again counts from 1."""
-    execute(connection, "DELETE FROM site_report WHERE site = :site", site=site)
-
-
 def keep_checkpoints(connection: Connection, site: str, lines: Sequence[tuple[int, str]]) -> int:
     """Keep checkpoints by number, the first of each; return how many differ from a kept one."""
     forked = 0
@@ -188,10 +184,13 @@ def keep_checkpoints(connection: Connection, site: str, lines: Sequence[tuple[in
 
 
 def forget_oldest(connection: Connection, site: str) -> None:
-    """Keep no more than `MOST_ROWS` of each kind of what a site reports, so that one that lies fills no disk."""
-    for table, key in (("site_usage", "day"), ("site_vote", "sequence"), ("site_checkpoint", "number")):
-        last = f"SELECT {key} FROM {table} WHERE site = :site ORDER BY {key} DESC LIMIT 1 OFFSET :most"
-        execute(connection, f"DELETE FROM {table} WHERE site = :site AND {key} < ({last})", site=site, most=MOST_ROWS)
+    """Keep no more than so much of each kind of what a site reports, so that one that lies fills no disk."""
+    for table, key, most in (
+        ("site_report", "sequence", KEPT_REPORTS), ("site_usage", "day", MOST_ROWS),
+        ("site_vote", "sequence", MOST_ROWS), ("site_checkpoint", "number", MOST_ROWS),
+    ):  # fmt: skip
+        last = _NEWEST.format(table=table, key=key)
+        execute(connection, f"DELETE FROM {table} WHERE site = :site AND {key} < ({last})", site=site, most=most)
 
 
 def load_checkpoints(connection: Connection, site: str) -> list[str]:
