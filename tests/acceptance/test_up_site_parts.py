@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
 from served import Served
 
-from ashore.control.sites.parts import ServerParts, write_parts
+from ashore.control.sites.parts import SiteParts, write_parts
 from ashore.control.sites.rows import SiteRows
 from ashore.core.clock import SystemClock
 from ashore.core.errors import InvalidSpec, NotReady
@@ -42,7 +43,7 @@ def test_parts_are_put_in_force_survive_a_reload_and_are_taken_back(
     home.sites.mkdir(exist_ok=True)
     database = open_state("", default=home.state_db, snapshots=home.snapshots, clock=SystemClock(), create=False)
     rows = SiteRows(database, MemoryRecorder(), SystemClock())
-    parts, file = ServerParts(home, recorder, rows), server.home / "ashore.toml"
+    parts, file = SiteParts(home.sites, recorder, rows, partial(ask, home.control_socket)), server.home / "ashore.toml"
 
     def running() -> dict[str, Any]:
         return list(ask(home.control_socket, {"op": "status"}))[-1]["listening"]  # type: ignore[return-value]

@@ -10,12 +10,13 @@ from typing import Any
 
 from memory_workshop import MemoryWorkshop
 from release_house import House
-from site_parts import ToldParts
+from site_parts import ToldServer
 from tiny_models import make_tiny_model
 
 from ashore.control.sites import Parts
 from ashore.control.sites import switch as switching
 from ashore.control.sites.model import Serve
+from ashore.control.sites.parts import SiteParts
 from ashore.control.sites.rows import SITE, SiteRows
 from ashore.control.sites.switch import Switch, local_reference, may_begin, missing
 from ashore.core.clock import ManualClock
@@ -57,11 +58,12 @@ class Site:
         if not self.house.office.book(SITE).aliases:
             self.house.up(*(f"{alias}=fake:echo" for alias in ALIASES))
         rows = SiteRows(database, self.house.recorder, self.clock)
-        self.parts = ToldParts(self.root, self.config, rows)
+        self.server = ToldServer(self.root, self.config)
+        self.parts = SiteParts(self.root, self.house.recorder, rows, self.server.ask)
         self.switch = self.fresh()
 
     def fresh(self) -> Switch:
-        def probe(release: str, *, beside: str) -> str:
+        def probe(release: str, beside: str) -> str:
             plan = self.house.office.book(SITE).releases[release].plan
             found = [why for digest, why in self.wrong.items() if plan.name.endswith(digest[7:19])]
             return found[0] if found else ""

@@ -222,7 +222,7 @@ def test_parts_that_the_site_does_not_allow_are_reported_and_keep_the_models_out
     office.publish()
     north.run(office)
     assert north.site.serving()["chat"] == local_reference("tiny0", digest)
-    assert north.site.parts.in_force.cache.ttl_s == 30 and not north.status.note
+    assert north.site.server.in_force.cache.ttl_s == 30 and not north.status.note
 
 
 def test_the_next_certificate_is_taken_for_the_own_key_alone(

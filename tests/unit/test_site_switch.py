@@ -117,32 +117,32 @@ BUDGET = '[[budget]]\nkind = "requests"\ncap = 9\ntenant = "acme"'
 
 def test_parts_of_ashore_toml_come_with_the_models_and_go_back_with_them(site: Site, parcels: dict[str, Any]) -> None:
     first, second, _ = names(parcels)
-    own = site.parts.in_force
+    own = site.server.in_force
     assert site.want(1, CACHE, chat=first)
-    assert site.parts.in_force == own, "nothing before the models pass their gate"
+    assert site.server.in_force == own, "nothing before the models pass their gate"
     site.settle()
-    assert site.parts.in_force.cache.ttl_s == 30 and not site.want(1, CACHE, chat=first)
+    assert site.server.in_force.cache.ttl_s == 30 and not site.want(1, CACHE, chat=first)
     site.wrong[second] = "it answers nothing"
     site.want(2, {}, chat=second)
     site.settle()
-    assert site.parts.in_force.cache.ttl_s == 30, "the want failed as a whole"
+    assert site.server.in_force.cache.ttl_s == 30, "the want failed as a whole"
     site.want(3, {}, chat=first)
     site.settle()
-    assert site.parts.in_force == own and site.parts.now() == {}
+    assert site.server.in_force == own and site.parts.now() == {}
 
 
 def test_parts_go_back_when_a_model_of_the_want_goes_back(site: Site, parcels: dict[str, Any]) -> None:
     first, second, _ = names(parcels)
-    own, before = site.parts.in_force, site.serving()
+    own, before = site.server.in_force, site.serving()
     site.want(1, CACHE, chat=first, sort=second)
     while site.switch.journal.phase != "judging":
         site.switch.advance()
         site.supervise()
-    assert site.parts.in_force.cache.ttl_s == 30
+    assert site.server.in_force.cache.ttl_s == 30
     new = site.house.office.book(SITE).aliases["sort"].releases[0]
     site.house.keeper.fell(new, "its hosts keep crashing", {})
     site.settle()
-    assert (site.serving(), site.parts.in_force, site.parts.now()) == (before, own, {})
+    assert (site.serving(), site.server.in_force, site.parts.now()) == (before, own, {})
 
 
 @pytest.mark.parametrize(
@@ -152,23 +152,23 @@ def test_parts_that_are_not_allowed_or_broken_keep_the_whole_want_out(
     site: Site, parcels: dict[str, Any], told: dict[str, str]
 ) -> None:
     first, *_ = names(parcels)
-    before, own = site.serving(), site.parts.in_force
+    before, own = site.serving(), site.server.in_force
     with pytest.raises((PermissionDenied, InvalidSpec)):
         site.want(1, {**CACHE, **told}, chat=first)
-    assert (site.serving(), site.parts.in_force, site.switch.journal.phase) == (before, own, "idle")
+    assert (site.serving(), site.server.in_force, site.switch.journal.phase) == (before, own, "idle")
     assert not site.store.list()
 
 
 def test_parts_that_the_server_refuses_take_the_whole_want_back(site: Site, parcels: dict[str, Any]) -> None:
     first, *_ = names(parcels)
-    before, own = site.serving(), site.parts.in_force
-    site.parts.refuses = "no"
+    before, own = site.serving(), site.server.in_force
+    site.server.refuses = "no"
     site.want(1, CACHE, chat=first)
     site.settle()
-    assert (site.serving(), site.parts.in_force) == (before, own)
+    assert (site.serving(), site.server.in_force) == (before, own)
     assert [(one.digest, one.why) for one in site.switch.journal.failed] == [("ashore.toml", "no")]
     assert not site.want(1, CACHE, chat=first)
-    site.parts.refuses = ""
+    site.server.refuses = ""
     assert site.want(2, CACHE, chat=first)
 
 
@@ -243,7 +243,7 @@ def test_a_kill_at_every_step_leaves_old_or_new(in_memory: Path, parcels: dict[s
         after.settle()
         if after.want(2, parts, chat=second, sort=second):  # it died before it had begun
             after.settle()
-        assert (after.parts.in_force.cache.ttl_s == 30) != bad and after.parts.now() == ({} if bad else parts)
+        assert (after.server.in_force.cache.ttl_s == 30) != bad and after.parts.now() == ({} if bad else parts)
         assert [one.cap for one in SqlAuthority(after.house.database).rules()] == ([] if bad else [9])
         assert after.serving() == (old if bad else new)
         assert after.switch.journal.phase == "idle" and bool(after.switch.journal.failed) == bad

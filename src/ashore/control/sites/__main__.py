@@ -18,7 +18,7 @@ from ashore.control.releases import KeptVerdicts, ReleaseOffice
 from ashore.control.sites.agent import Agent, Joined
 from ashore.control.sites.identity import SiteKey, site_key
 from ashore.control.sites.links import open_link
-from ashore.control.sites.parts import ServerParts
+from ashore.control.sites.parts import SiteParts
 from ashore.control.sites.ports import CentreLink
 from ashore.control.sites.probe import HostProbe
 from ashore.control.sites.reports import Reports, Sources
@@ -33,6 +33,7 @@ from ashore.data.path import Topology, read_topology
 from ashore.kit.egress import parse_allow, server_of
 from ashore.kit.extras import require
 from ashore.kit.folders import make_folder
+from ashore.kit.processes import ask
 from ashore.kit.processes.entry import run_process
 from ashore.kit.sealing import secrets_by_link
 from ashore.kit.settings import Home, read_settings
@@ -82,7 +83,8 @@ def work(topology_path: Path, stop: threading.Event, reread: threading.Event) ->
         Acts(database, recorder, clock), workshop, KeptVerdicts(lambda: store), policy=lambda: said[0].release
     )
     probe = HostProbe(topology_path)
-    parts = ServerParts(home, recorder, SiteRows(database, recorder, clock))
+    rows = SiteRows(database, recorder, clock)
+    parts = SiteParts(home.sites, recorder, rows, partial(ask, home.control_socket))
     agent: Agent | None = None
     hindered = ""
     try:

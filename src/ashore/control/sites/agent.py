@@ -37,7 +37,6 @@ from ashore.core.errors import (
     AshoreError,
     InvalidSpec,
     NotFound,
-    PermissionDenied,
     RemoteRefused,
     SourceUnreachable,
 )
@@ -226,7 +225,7 @@ class Agent:
             return
         try:
             parts = self.switch.other_parts(want.policies)
-        except (InvalidSpec, PermissionDenied) as fault:
+        except InvalidSpec as fault:
             self.untaken = self.note = fault.message
             return
         lacking = missing(journal, want.serve)

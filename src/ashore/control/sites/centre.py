@@ -121,8 +121,8 @@ class Office:
             until_s = self.now_s + int(self.section().token_hours * 3_600)
             want = Want(site=name, sequence=self._next(0 if before is None else before.want.sequence))
             made = Site(
-                name=name, group=group, created_s=self.now_s, want=want,
-                token=Token(key=key, until_s=until_s, root=root.signed.version), report=before.report if before else None,
+                name=name, group=group, created_s=self.now_s, want=want, report=before.report if before else None,
+                token=Token(key=key, until_s=until_s, root=root.signed.version),
             )  # fmt: skip
             save_site(connection, made)
             actor.record(self.recorder, "site:create", f"site/{name}", detail={"group": group}, on=connection)

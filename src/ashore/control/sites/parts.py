@@ -7,20 +7,18 @@ sections of that file: they become rows of the state (rows.py).
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import msgspec
 
 from ashore.control.sites.rows import ROWS, SiteRows, rows_of
 from ashore.core.errors import CorruptBlob, InvalidSpec, NotReady, PermissionDenied
 from ashore.kit.decode import UNDECODABLE
-from ashore.kit.processes import ask
 from ashore.kit.recorder import Act, Recorder, begin
 from ashore.kit.section import is_from_file
-from ashore.kit.settings import Home
 from ashore.kit.textfile import parse_toml
 from ashore.kit.wholefile import write_whole
 
@@ -42,22 +40,30 @@ NAME: Final = "ashore.toml"
 """Stands for the parts in what is said of a failed assignment."""
 
 
-class SiteParts(Protocol):
+@dataclass(frozen=True, slots=True)
+class SiteParts:
     """Gives parts to the server of this home."""
+
+    folder: Path
+    """`sites/` of the home."""
+    recorder: Recorder
+    rows: SiteRows
+    server: Callable[[Mapping[str, object]], Iterable[Mapping[str, object]]]
+    """Asks the supervisor; yields the lines of its answer."""
 
     def now(self) -> Parts:
         """Return the parts in force."""
-        ...
+        return read_parts(self.folder)
 
-    def check(self, parts: Parts) -> None:
+    def check(self, parts: Parts, instead_of: Parts | None = None) -> None:
         """Return when the server could take these parts, in place of those that it has from the centre.
 
         Raises:
-            PermissionDenied, InvalidSpec: `[sites] takes` does not allow one of them, or ashore.toml with these parts
-                cannot be used.
+            InvalidSpec: `[sites] takes` does not allow one of them, or ashore.toml with these parts cannot be used.
             NotReady: it cannot be asked now.
         """
-        ...
+        self._ask({"op": "check parts", "parts": parts})
+        self.rows.check(parts, self.now(), instead_of or {})
 
     def apply(self, parts: Parts, sequence: int, *, instead_of: Parts) -> None:
         """Put these parts in force for this server and for its next starts. May be called again, also after a kill.
@@ -70,32 +76,14 @@ class SiteParts(Protocol):
         Raises:
             AshoreError: as `check`.
         """
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class ServerParts:
-    """The `SiteParts` of the server that listens on the control socket of a home."""
-
-    home: Home
-    recorder: Recorder
-    rows: SiteRows
-
-    def now(self) -> Parts:
-        return read_parts(self.home.sites)
-
-    def check(self, parts: Parts) -> None:
-        self._check(parts, self.now())
-
-    def apply(self, parts: Parts, sequence: int, *, instead_of: Parts) -> None:
         before = self.now()
-        self._check(parts, before, instead_of)
+        self.check(parts, instead_of)
         for section in sorted({*parts, *before}):
             if parts.get(section) != before.get(section):
                 detail: dict[str, str | int] = {"sequence": sequence, "part": parts.get(section, "")}
                 act = Act(action="site:part", actor="site", resource=f"section/{section}", detail=detail)
                 begin(self.recorder, act)
-        write_parts(self.home.sites, parts)
+        write_parts(self.folder, parts)
         self.rows.apply(parts, before, instead_of)
         self._ask({"op": "apply parts", "parts": parts, "instead_of": instead_of})
 
@@ -105,15 +93,11 @@ class ServerParts:
         kept = {name: text for name, text in before.items() if name not in ROWS or name in takes}
         if kept != before:
             self.rows.apply(kept, before)
-            write_parts(self.home.sites, kept)
-
-    def _check(self, parts: Parts, *ours: Parts) -> None:
-        self._ask({"op": "check parts", "parts": parts})
-        self.rows.check(parts, *ours)
+            write_parts(self.folder, kept)
 
     def _ask(self, question: Mapping[str, object]) -> None:
         try:
-            for answer in ask(self.home.control_socket, question):
+            for answer in self.server(question):
                 if "error" in answer:
                     kind = NotReady if answer.get("retryable") else InvalidSpec
                     raise kind(str(answer["error"]), hint=str(answer.get("hint", "")))

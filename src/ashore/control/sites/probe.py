@@ -34,7 +34,7 @@ class HostProbe:
 
     topology: Path
 
-    def __call__(self, release: str, *, beside: str) -> str:
+    def __call__(self, release: str, beside: str) -> str:
         served = {one.release: one for one in self._served()}
         if release not in served or not served[release].sockets:
             raise NotReady(f"{release} has no engine host yet", hint="it is loaded; the site tries again by itself")

@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Final, Literal, Protocol
+from typing import Any, Final, Literal
 
 import msgspec
 
@@ -96,16 +96,9 @@ class Journal(msgspec.Struct, frozen=True, kw_only=True):
     failed: tuple[FailedVersion, ...] = ()
 
 
-class Probe(Protocol):
-    """Asks a loaded release something that needs no account."""
-
-    def __call__(self, release: str, *, beside: str) -> str:
-        """Return what is wrong with its answers, also compared with the release `beside`; empty: nothing.
-
-        Raises:
-            NotReady: its hosts cannot be asked yet.
-        """
-        ...
+Probe = Callable[[str, str], str]
+"""Asks a loaded release something that needs no account; returns what is wrong with its answers, also compared with the
+second release, where that is not empty. Raises `NotReady` while its hosts cannot be asked."""
 
 
 def local_reference(name: str, digest: str) -> str:
@@ -142,7 +135,7 @@ class Switch:
         ready: Callable[[str], str] = lambda reference: reference,
         in_use: Callable[[], Collection[str]] = frozenset,
         judge_s: float = JUDGE_S,
-        parts: SiteParts | None = None,
+        parts: SiteParts,
     ) -> None:
         """Create it; reads the journal.
 
@@ -155,7 +148,7 @@ class Switch:
             ready: Makes what the engine needs of a stored model, and returns the reference of that.
             in_use: Returns the digests that releases refer to.
             judge_s: How long a new version is watched.
-            parts: Gives parts of ashore.toml to the server; None: it takes none.
+            parts: Gives parts of ashore.toml to the server.
         """
         self._office, self._store, self._path, self._clock = office, store, journal, clock
         self._probe, self._ready, self._in_use, self._judge_s = probe, ready, in_use, judge_s
@@ -168,10 +161,10 @@ class Switch:
         """Return the parts of a want where they are not those in force; else None.
 
         Raises:
-            AshoreError: this site does not take them; `PermissionDenied` where its officer does not allow them.
+            InvalidSpec: this site does not take them. NotReady: its server cannot be asked now.
         """
-        before = {} if self._parts is None else self._parts.now()
-        if self._parts is None or not (parts or before):
+        before = self._parts.now()
+        if not (parts or before):
             return None
         self._parts.check(parts)
         return None if parts == before else parts
@@ -200,17 +193,13 @@ class Switch:
             if not self._has(reference, one.model):
                 copy, folder = staged(one.model)
                 self._store.put_back([copy], partial(_blob_in, folder))
-        now_s = self._clock.now_s()
         items = tuple(
             Item(**msgspec.structs.asdict(one), release=f"{one.alias}-{_short(one.model)[:8]}-{sequence}")
             for one in assigned
         )
         self._note(
-            msgspec.structs.replace(
-                self.journal, phase="preparing", sequence=sequence, items=items, began_s=now_s,
-                why="", culprit="", parts=parts,
-                parts_before={} if parts is None or self._parts is None else self._parts.now(),
-            )
+            phase="preparing", sequence=sequence, items=items, began_s=self._clock.now_s(), why="", culprit="",
+            parts=parts, parts_before={} if parts is None else self._parts.now(),
         )  # fmt: skip
 
     def advance(self) -> bool:
@@ -222,12 +211,8 @@ class Switch:
         before = None
         while self.journal.phase != "idle" and self.journal != before:
             before = self.journal
-            {
-                "preparing": self._prepare,
-                "switching": self._switch,
-                "judging": self._judge,
-                "undoing": self._undo,
-            }[self.journal.phase]()
+            phases = {"preparing": self._prepare, "switching": self._switch, "judging": self._judge}
+            phases.get(before.phase, self._undo)()
         return self.journal.phase != "idle"
 
     # --- phases
@@ -249,7 +234,7 @@ class Switch:
             if self.journal.phase == "undoing":
                 return
         if passed == len(self.journal.items):
-            self._note(msgspec.structs.replace(self.journal, phase="switching"))
+            self._note(phase="switching")
 
     def _passes(self, item: Item, book: Book) -> bool:
         course = book.courses.get(item.release) or self._create(item)
@@ -281,7 +266,7 @@ class Switch:
 
     def _answers(self, item: Item, book: Book) -> bool:
         live = next((one.release for one in book.live_of(item.alias)), "")
-        wrong = self._probe(item.release, beside=live if live != item.release else "")
+        wrong = self._probe(item.release, live if live != item.release else "")
         if wrong:
             self._give_up(item, wrong)
         return not wrong
@@ -311,12 +296,11 @@ class Switch:
                 self._promote(item, cold=True)
             if not _answers_alone(self._office.book(SITE), item):
                 return
-        until_s = self._clock.now_s() + self._judge_s
-        self._note(msgspec.structs.replace(self.journal, phase="judging", until_s=until_s))
+        self._note(phase="judging", until_s=self._clock.now_s() + self._judge_s)
 
     def _takes_parts(self) -> bool:
         now = self.journal
-        if now.parts is None or self._parts is None:
+        if now.parts is None:
             return True
         try:
             self._parts.apply(now.parts, now.sequence, instead_of=now.parts_before)
@@ -341,18 +325,14 @@ class Switch:
                 return
             if course.cold and item.gate != "none" and not self._answers(item, book):
                 return
-        if self._clock.now_s() >= self.journal.until_s:
+        if not 0 < self.journal.until_s - self._clock.now_s() <= self._judge_s:  # also where the clock was set back
             self._settle()
 
     def _settle(self) -> None:
         now, items = self.journal, self.journal.items
         fresh = {i.alias: Version(digest=i.model, release=i.release, sequence=now.sequence) for i in items}
         former = {**now.former, **{alias: one for alias, one in now.current.items() if alias in fresh}}
-        self._note(
-            msgspec.structs.replace(
-                now, phase="idle", items=(), parts=None, current={**now.current, **fresh}, former=former
-            )
-        )
+        self._note(phase="idle", items=(), parts=None, current={**now.current, **fresh}, former=former)
         self.free()
 
     def _give_up(self, item: Item, why: str) -> None:
@@ -360,10 +340,7 @@ class Switch:
         self._fail(item.model, why)
 
     def _fail(self, culprit: str, why: str) -> None:
-        answered = self.journal.phase == "judging"
-        self._note(
-            msgspec.structs.replace(self.journal, phase="undoing", why=why[:500], culprit=culprit, answered=answered)
-        )
+        self._note(phase="undoing", why=why[:500], culprit=culprit, answered=self.journal.phase == "judging")
 
     def _undo(self) -> None:
         """Point every alias back, put the parts of before in force, and end what was begun."""
@@ -381,15 +358,13 @@ class Switch:
             if book.courses[item.release].state in HOSTED and not book.named_by(item.release):
                 self._office.retire(SITE, item.release, why=why)
         now = self.journal
-        if now.parts is not None and self._parts is not None:
+        if now.parts is not None:
             self._parts.apply(now.parts_before, now.sequence, instead_of=now.parts)
         failed = FailedVersion(
             digest=now.culprit, sequence=now.sequence, why=now.why, at_s=self._clock.now_s(), answered=now.answered
         )  # fmt: skip
         others = [one for one in now.failed if one.digest != now.culprit]
-        self._note(
-            msgspec.structs.replace(now, phase="idle", items=(), parts=None, failed=(*others, failed)[-MOST_FAILED:])
-        )
+        self._note(phase="idle", items=(), parts=None, failed=(*others, failed)[-MOST_FAILED:])
         self.free()
 
     def free(self) -> int:
@@ -422,7 +397,8 @@ class Switch:
     def _why(self) -> str:
         return f"the centre's want {self.journal.sequence}"
 
-    def _note(self, journal: Journal) -> None:
+    def _note(self, **changes: Any) -> None:
+        journal = msgspec.structs.replace(self.journal, **changes)
         write_whole(self._path, msgspec.json.encode(journal))
         self.journal = journal
 
