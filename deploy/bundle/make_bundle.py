@@ -64,6 +64,7 @@ def main() -> int:
     parser.add_argument("--ssh-key", type=Path, help="Ed25519 key of ssh-keygen that signs; its .pub is in the tree")
     parser.add_argument("--openpgp-key", help="key of gpg that signs as well")
     words = parser.parse_args()
+    os.umask(0o022)  # modes are in the packages
     home = Home(root=words.home.absolute()) if words.home else read_settings().home
     root = words.output.absolute() / f"ashore-{__version__}-linux-{words.arch}"
     shutil.rmtree(root, ignore_errors=True)

@@ -31,7 +31,7 @@ LISTS: Final = {"Release": "InRelease", "repodata/repomd.xml": "repodata/repomd.
 def make_packages(
     nfpm: Path, carried: Path, models: list[Path], out: Path, *, version: str, made_s: int, level: int = 6
 ) -> list[Path]:
-    """Write the packages into `out`, packed by gzip of a level. Equal inputs give equal bytes."""
+    """Write the packages into `out`, the programs by gzip of a level. Equal inputs give equal bytes."""
     out.mkdir(parents=True, exist_ok=True)
     arch = (carried / "RELEASE").read_text().split()[2].removeprefix("linux-")
     command = [f"{tree.PREFIX}/bin/ashore", "up", "--offline", "--config", CONFIG]
@@ -62,29 +62,35 @@ def make_packages(
     about = {
         "arch": debs.ARCHITECTURES[arch], "platform": "linux", "version": version, "version_schema": "none",
         "maintainer": "The ashore authors <ashore@localhost>", "license": "Apache-2.0", "section": "net",
-        "mtime": _at(made_s).strftime("%Y-%m-%dT%H:%M:%SZ"), "deb": {"compression": f"gzip:{level}"},
-        "rpm": {"compression": f"gzip:{level}", "buildhost": "ashore"},
+        "mtime": _at(made_s).strftime("%Y-%m-%dT%H:%M:%SZ"),
     }  # fmt: skip
-    wanted = [{**about, "name": "ashore", "description": "Models on your own machines, offline", "contents": contents,
-               "scripts": scripts}]  # fmt: skip
+    wanted = [{**about, **_packed(level), "name": "ashore", "description": "Models on your own machines, offline",
+               "contents": contents, "scripts": scripts}]  # fmt: skip
     for model in models:
         into = f"/usr/share/ashore/models/{model.name}"
         post = scratch / f"{model.stem}.sh"
         post.write_text((HERE / "package/model.sh").read_text().replace("MODEL", into))
-        wanted.append(
-            {**about, "name": f"ashore-model-{model.stem}", "description": f"The model {model.stem} for ashore",
-             "depends": ["ashore"], "contents": [{"src": str(model), "dst": into, "file_info": {"mode": 0o644}}],
+        wanted.append(  # weights hardly shrink
+            {**about, **_packed(1), "name": f"ashore-model-{model.stem}", "depends": ["ashore"],
+             "description": f"The model {model.stem} for ashore",
+             "contents": [{"src": str(model), "dst": into, "file_info": {"mode": 0o644}}],
              "scripts": {"postinstall": str(post)}}
         )  # fmt: skip
     for one in wanted:
         (scratch / "nfpm.json").write_text(json.dumps(one))
-        for kind in KINDS:
-            words = ["package", "--config", str(scratch / "nfpm.json"), "--packager", kind, "--target", f"{out}/"]
-            subprocess.run([str(nfpm), *words], check=True, stdout=subprocess.DEVNULL)
+        words = ["package", "--config", str(scratch / "nfpm.json"), "--target", f"{out}/", "--packager"]
+        running = [subprocess.Popen([str(nfpm), *words, kind], stdout=subprocess.DEVNULL) for kind in KINDS]
+        if [one for one in running if one.wait()]:
+            raise SystemExit(f"error: nfpm could not make the packages of {one['name']}; see above")
     for path in scratch.iterdir():
         path.unlink()
     scratch.rmdir()
     return sorted(out.iterdir())
+
+
+def _packed(level: int) -> dict[str, Any]:
+    how = f"gzip:{level}"
+    return {"deb": {"compression": how}, "rpm": {"compression": how, "buildhost": "ashore"}}
 
 
 def make_repository(createrepo: Path, folder: Path, *, made_s: int) -> None:

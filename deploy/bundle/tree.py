@@ -87,8 +87,10 @@ def make_interpreter(arch: str, debs: Sequence[Path], patchelf: Path, out: Path)
 
 
 def _unwanted(folder: str, names: list[str]) -> list[str]:
-    return [name for name in names if name in ("EXTERNALLY-MANAGED", "sitecustomize.py", "__pycache__")
-            or name.startswith("config-3.13-")]  # fmt: skip
+    """Return what of Debian's Python stays out: what it tests itself with, and modules of libraries no tree has."""
+    heads = ("config-3.13-", "_test", "_ctypes_test", "xx", "_xx", "_curses_panel.", "_dbm.")
+    whole = ("EXTERNALLY-MANAGED", "sitecustomize.py", "__pycache__")
+    return [name for name in names if name in whole or name.startswith(heads)]
 
 
 def loader_room(program: Path) -> tuple[int, int]:
