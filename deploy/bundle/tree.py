@@ -106,8 +106,12 @@ def loader_room(program: Path) -> tuple[int, int]:
 
 
 def python_of(tree: Path) -> list[str]:
-    """Return how Python of a tree for this machine is run, wherever the tree lies."""
-    return [f"{tree}/lib/ld.so", "--library-path", f"{tree}/lib", f"{tree}/bin/python", "-I"]
+    """Return how Python of a tree for this machine is run, wherever the tree lies.
+
+    It writes no byte code beside its own modules: which strings of a module stand as shared in its byte code depends on
+    whether the Python that compiles read that module from byte code itself.
+    """
+    return [f"{tree}/lib/ld.so", "--library-path", f"{tree}/lib", f"{tree}/bin/python", "-B", "-I"]
 
 
 def is_native(arch: str) -> bool:
