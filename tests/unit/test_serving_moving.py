@@ -14,11 +14,11 @@ from scratch import a_ledger, usages
 
 from ashore.core.chat import Message
 from ashore.core.clock import SystemClock
-from ashore.core.errors import AshoreError, ContentBlocked, HostDied, KillsHosts
+from ashore.core.errors import AshoreError, ContentBlocked, HostDied, InvalidRequest, KillsHosts, Unauthenticated
 from ashore.core.ids import RequestId
 from ashore.data.audit import RequestNote
 from ashore.data.audit.records import request_record
-from ashore.data.authority import OpenDoor
+from ashore.data.authority import OpenDoor, Principal
 from ashore.data.authority.budgets import BudgetRule, LedgerBudgets
 from ashore.data.engines import CancelOrder, Finished, GenerateOrder, Grammar, OrderHearer, Sampling, Token
 from ashore.data.guard import Guard, GuardList
@@ -65,6 +65,10 @@ class House:
 
     def __init__(self, *made: MemoryReplica, sockets: int = 2, lists: tuple[GuardList, ...] = ()) -> None:
         self._made, self.used = list(made), list[MemoryReplica]()
+        self.sockets: list[str] = []
+        """Where each of `used` is."""
+        self.comes_back = True
+        """Whether a replica is there again after the one before it was lost."""
         self.metrics, self.auditor, guard, clock = Metrics(METRICS), Notes(), Guard(), SystemClock()
         guard.take(lists)
         self.ledger = a_ledger(clock)
@@ -89,8 +93,12 @@ class House:
         self.seen: list[ServingEvent] = []
 
     def _make(self, socket: str) -> MemoryReplica:
-        self.used.append(self._made.pop(0) if self._made else MemoryReplica())
-        return self.used[-1]
+        one = self._made.pop(0) if self._made else MemoryReplica()
+        if socket in self.sockets and not self.comes_back:
+            one.connect = never  # type: ignore[method-assign]
+        self.used.append(one)
+        self.sockets.append(socket)
+        return one
 
     @property
     def orders(self) -> list[GenerateOrder]:
@@ -109,6 +117,11 @@ class House:
         standing = self.budgets.standing(ANYONE, "echo")
         assert standing is not None and standing.tokens is not None
         return int(standing.tokens.left)
+
+
+async def never(timeout_s: float) -> None:
+    """Connect to nothing."""
+    await asyncio.Event().wait()
 
 
 def run(house: House, scenario: Callable[[House], Awaitable[Any]]) -> Any:
@@ -247,10 +260,6 @@ def cut(house: House, error: type[AshoreError], said: str) -> None:
 
 def test_an_answer_that_nobody_can_go_on_with_is_cut_as_before(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ashore.data.path.moving.MOST_WAIT_S", 0.05)
-
-    async def never(timeout_s: float) -> None:
-        await asyncio.Event().wait()
-
     away = [MemoryReplica() for _ in range(3)]
     for one in away:
         one.connect = never  # type: ignore[method-assign]
@@ -299,3 +308,98 @@ def test_a_client_does_not_read_the_address_of_a_node() -> None:
     moved = "https://10.0.0.7:8443>http://[fd00::2]:8000, chat-0>chat-1"
     usage = Usage(prompt_tokens=1, cached_tokens=0, completion_tokens=1, moved=moved)
     assert usage.moved_in_public == usage_out(usage).moved == "node>node, chat-0>chat-1"
+
+
+class Endless(MemoryReplica):
+    """Is lost after the last token of an answer, before its end. Refuses what an engine refuses."""
+
+    def start(self, order: GenerateOrder, hearer: OrderHearer) -> CancelOrder:
+        self.orders.append(order)
+        loop = asyncio.get_running_loop()
+        if order.max_new_tokens < 1:
+            loop.call_soon(hearer.lose, InvalidRequest("max_new_tokens is 0; expected at least 1"))
+            return lambda: None
+        said = order.prompt_ids[order.begun : order.begun + order.max_new_tokens]
+        loop.call_soon(hearer.hear, [Token(order.order_id, one) for one in said])
+        loop.call_soon(hearer.lose, HostDied("it was cut off"))
+        return lambda: None
+
+
+def test_an_answer_that_lost_its_end_alone_is_whole() -> None:
+    async def scenario(house: House) -> None:
+        events = await house.ask(max_tokens=17, num_choices=2)
+        assert [one.reason for one in events if isinstance(one, ChoiceEnded)] == ["length", "length"]
+        assert usage_of(events).completion_tokens == 34
+        assert house.left == CAP - len(TEXT.encode()) - 34
+        assert all(order.max_new_tokens for order in house.orders)
+
+    run(House(Endless(), Endless()), scenario)
+
+
+def test_an_answer_never_goes_on_at_another_release(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ashore.data.path.moving.MOST_WAIT_S", 0.05)
+
+    async def scenario(house: House) -> None:
+        answer = asyncio.create_task(house.ask())
+        while len(text_of(house.seen)) < 4:
+            await asyncio.sleep(0.001)
+        sockets = tuple(f"/s/new-{number}.sock" for number in range(2))
+        new = ServedModel(alias="echo", release="echo-2", kind="fake", sockets=sockets)
+        await house.service.apply(Topology(models=(new,)))
+        for socket, one in list(zip(house.sockets, house.used, strict=True)):
+            if not socket.startswith("/s/new"):
+                one.connect = never  # type: ignore[method-assign]
+                one.die()
+        with pytest.raises(HostDied):
+            await answer
+        assert not any(isinstance(one, ChoiceEnded | Usage) for one in house.seen), "it does not look whole"
+        orders = {socket: one.orders for socket, one in zip(house.sockets, house.used, strict=True)}
+        assert not any(found for socket, found in orders.items() if socket in sockets)
+        begun = (await house.ask())[0]
+        assert isinstance(begun, Started) and begun.release == "echo-2"
+
+    house = House(*[MemoryReplica(token_s=0.01) for _ in range(2)])
+    house.comes_back = False
+    run(house, scenario)
+
+
+@pytest.mark.parametrize("how", ["leaves", "is revoked", "is late"])
+def test_an_answer_that_moves_ends_with_its_client(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While no replica is there to go on at."""
+    monkeypatch.setattr("ashore.data.path.moving.MOST_WAIT_S", 60.0)
+
+    async def scenario(house: House) -> None:
+        fields = {"deadline_s": 2.0} if how == "is late" else {}
+        answer = asyncio.create_task(house.ask(**fields))
+        while len(text_of(house.seen)) < 4:
+            await asyncio.sleep(0.001)
+        for one in list(house.used):
+            one.die()
+        while leads(house)[0].first.replicas.live:
+            await asyncio.sleep(0.001)
+        assert not answer.done()
+        said = len(text_of(house.seen))
+        reception = house.service.reception
+        if how == "leaves":
+            answer.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await answer
+        elif how == "is revoked":
+
+            def gone(principal: Principal) -> Principal:
+                raise Unauthenticated("the key was revoked")
+
+            reception.current = gone
+            reception.end_revoked()
+            with pytest.raises(Unauthenticated):
+                await answer
+        else:
+            await answer
+            (ended,) = (one for one in house.seen if isinstance(one, ChoiceEnded))
+            assert (ended.reason, ended.cut_by) == ("length", "deadline")
+        assert house.service.in_flight == 0 and house.left == CAP - len(TEXT.encode()) - said
+        assert len(text_of(house.seen)) == said and len(house.orders) == 1
+
+    house = House(*[MemoryReplica(token_s=0.01) for _ in range(2)])
+    house.comes_back = False
+    run(house, scenario)

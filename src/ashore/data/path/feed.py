@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from ashore.core.errors import DeadlineExceeded
-from ashore.data.engines import CancelOrder, EngineEvent, Failed, Finished, Order, error_of
+from ashore.data.engines import CancelOrder, EngineEvent, Failed, Finished, GenerateOrder, Order, error_of
 from ashore.data.path.answer import Answer
 from ashore.data.path.assembly import cut_short
 from ashore.data.path.model import ChoiceEnded, CutBy, Hear, ServingEvent
@@ -37,7 +37,7 @@ class Feed:
 
         Args:
             replica: Replica to run on.
-            orders: Orders of one request.
+            orders: Orders of one request. One with no tokens to make has lost its end alone.
             answers: Answer of each order. What has ended is not started.
             hear: Called with pieces and ends. An exception from it ends this feed alone.
             made: Called with the number of tokens after each frame.
@@ -63,6 +63,10 @@ class Feed:
         for order, answer in zip(orders, answers, strict=True):
             if answer.ended is not None:
                 self._cancels.append(_nothing)
+            elif isinstance(order, GenerateOrder) and not order.max_new_tokens:  # of an answer that moves
+                self._cancels.append(_nothing)
+                end: list[EngineEvent] = [Finished(order.order_id, "length", 0, 0, 0)]
+                loop.call_soon(_Line(self, answer).hear, end)
             elif not self.over.done():
                 self._cancels.append(replica.start(order, _Line(self, answer)))
 

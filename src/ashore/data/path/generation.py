@@ -21,13 +21,13 @@ from ashore.data.authority import Principal
 from ashore.data.engines import EngineInfo, Grammar, Order, ScoreText, Turn, partition_of
 from ashore.data.path.admission import Background, background_of, cost_of, preempted
 from ashore.data.path.answer import Answer
-from ashore.data.path.assembly import echoed, nothing_more, usage_of
+from ashore.data.path.assembly import cut_short, echoed, nothing_more, usage_of
 from ashore.data.path.deadlines import Deadline, deadline_of
 from ashore.data.path.fairthreads import FairThreads
 from ashore.data.path.fallback import AWAY_S
 from ashore.data.path.feed import Feed, too_late
 from ashore.data.path.guards import Budgets, Reservation
-from ashore.data.path.model import GenerationRequest, Hear, ServingEvent, Started, Usage
+from ashore.data.path.model import ChoiceEnded, GenerationRequest, Hear, ServingEvent, Started, Usage
 from ashore.data.path.model_registry import Roster
 from ashore.data.path.models import LoadedModel
 from ashore.data.path.moving import Lost
@@ -50,6 +50,8 @@ _T = TypeVar("_T")
 
 REPLICA_WAIT_S = 30.0
 """Longest wait for a host that restarts; a request's own deadline may be sooner."""
+LATE_S = 0.01
+"""A wait that ends so close before a deadline has ended with it."""
 MOST_ATTEMPTS = 4
 MOST_DEATHS = 2
 """Limit of hosts that may die working on one request without a token in between: it may be the cause."""
@@ -345,7 +347,10 @@ class FreshAnswers:
             patience = partial(self._patience_s, model, request.model, most_s, falls_back=request.fallback)
             placed, turn = None, Turn(opening=opening, prompt_tokens=prompt.num_tokens)
             if lost is not None:
-                if (found := await lost.other(turn)) is None:
+                left_s = math.inf if deadline.end_by is None else deadline.end_by - self._clock.monotonic_s()
+                if (found := await lost.other(turn, left_s)) is None:
+                    if deadline.end_by is not None and deadline.end_by - self._clock.monotonic_s() < LATE_S:
+                        return self._cut_late(request, prompt, answers, model.info, hear)
                     self._metrics.add("ashore_answers", 1, request.model, "error")
                     raise lost.fault
                 seat, replica = found
@@ -464,6 +469,16 @@ class FreshAnswers:
                 if placed is not None:
                     placed.leave()
         raise AssertionError("unreachable")
+
+    def _cut_late(
+        self, request: GenerationRequest, prompt: Prompt, answers: Sequence[Answer], info: EngineInfo, hear: Hear
+    ) -> Usage:
+        """Cut answers whose deadline passed while they had no replica, and return what they cost."""
+        for event in cut_short(answers, "deadline"):
+            hear(event)
+            if isinstance(event, ChoiceEnded):
+                self._metrics.add("ashore_answers", 1, request.model, event.reason)
+        return usage_of(prompt, answers, info)
 
     @staticmethod
     async def _place(

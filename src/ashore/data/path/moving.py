@@ -36,9 +36,10 @@ class Lost:
     at_s: float
     """When it was lost; 0 once it went on."""
 
-    async def other(self, turn: Turn) -> tuple[Seat, Replica] | None:
-        """Return the replica where it goes on, None if there is none within `MOST_WAIT_S`."""
-        patience_s = MOST_WAIT_S if len(self.replicas.seats) > 1 else 0.0
+    async def other(self, turn: Turn, left_s: float) -> tuple[Seat, Replica] | None:
+        """Return the replica where it goes on, None if there is none within `MOST_WAIT_S`, or the time that is left to
+        the answer."""
+        patience_s = min(MOST_WAIT_S, max(0.0, left_s)) if len(self.replicas.seats) > 1 else 0.0
         try:
             return await self.replicas.pick(lambda: patience_s, turn=turn)
         except NotReady:
