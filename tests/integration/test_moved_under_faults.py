@@ -201,7 +201,7 @@ FAULTS = (signal.SIGKILL, signal.SIGSTOP, signal.SIGUSR1)
     [
         pytest.param(doubles, FAULTS, 16, id="3 faults"),
         pytest.param(doubles, (FAULTS * 7)[:20], 32, id="20 faults", marks=pytest.mark.full),
-        pytest.param(engine_nodes, (FAULTS[:2] * 10), 32, id="20 faults of engine nodes", marks=pytest.mark.full),
+        pytest.param(engine_nodes, FAULTS[:2] * 2, 32, id="4 faults of engine nodes", marks=pytest.mark.full),
     ],
 )
 def test_no_answer_fails_is_cut_or_changes_while_nodes_are_lost(
@@ -236,10 +236,13 @@ async def under_faults(front: Front, nodes: list[Node], faults: tuple[int, ...],
         owed = sum(seen[3] + seen[4] for seen in undisturbed.values())
         over = asyncio.Event()
 
+        rounds = [0] * streams
+
         async def keep_asking(stream: int) -> None:
             nonlocal owed
             at = stream
             while not over.is_set():
+                rounds[stream] += 1
                 one = every[at % len(every)]
                 at += 7
                 counts["answers"] += 1
@@ -261,7 +264,10 @@ async def under_faults(front: Front, nodes: list[Node], faults: tuple[int, ...],
         asking = [asyncio.create_task(keep_asking(stream)) for stream in range(streams)]
         for number, fault in enumerate(faults):
             node = nodes[number % len(nodes)]
-            await asyncio.sleep(0.7)
+            before = list(rounds)  # two losses without a token between end an answer, so each waits for new ones
+            while any(now == was for now, was in zip(rounds, before, strict=True)):
+                await asyncio.sleep(0.05)
+            await asyncio.sleep(0.3)
             node.hurt(fault)
             if fault != signal.SIGUSR1:
                 await front.are_ready(2)
