@@ -33,3 +33,12 @@ def test_what_fails_leaves_the_file_as_it_was_and_nothing_beside_it(
     with pytest.raises(OSError, match="No space"):
         write_whole(path, b"new")
     assert path.read_bytes() == b"old" and os.listdir(tmp_path) == ["one"]
+
+
+def test_what_is_not_a_file_is_not_replaced(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    for path in (pipe, tmp_path):
+        with pytest.raises(OSError, match="not a file that can be replaced"):
+            write_whole(path, b"new")
+    assert pipe.is_fifo() and os.listdir(tmp_path) == ["pipe"]

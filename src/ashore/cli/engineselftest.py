@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -16,7 +17,8 @@ from ashore.cli.sure import say_only
 from ashore.cli.upplan import plan_and_fetch, plan_without_fetching
 from ashore.core.chat import Message
 from ashore.core.clock import SystemClock
-from ashore.core.errors import EngineFailed, InvalidRequest, UnsupportedModel
+from ashore.core.errors import EngineFailed, InvalidRequest, InvalidSpec, UnsupportedModel
+from ashore.core.visible import on_a_screen
 from ashore.data.engines import HostLaunch, ModelFiles, read_inventory
 from ashore.data.engines.tuning import QUESTIONS, STEPS, Selftest, describe_machine, read_selftest, run_selftest
 from ashore.data.text import TextModel
@@ -59,6 +61,12 @@ def test_one(section: ModelSection, *, reference: Path | None, load_s: float, to
         say_only(f"ask it {len(QUESTIONS)} questions, keep it under load for {load_s:g} s, and kill its host once")
         return
     files = open_model_files(build_store(settings.home, settings), settings.home, model)
+    path = to or settings.home.cache / "selftest.json"
+    make_folder(path.parent)  # before minutes of work, not after them
+    if path.exists() and not path.is_file():
+        raise InvalidSpec(f"--to {path} is not a file", hint="name a file, which need not exist")
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)  # as Ctrl-C: the host ends, and its folder goes
     log = settings.home.logs / "engine-selftest.log"
     began_s = time.monotonic()
     seen = run_selftest(
@@ -81,11 +89,9 @@ def test_one(section: ModelSection, *, reference: Path | None, load_s: float, to
         checks=tuple(seen.checks),
         answers=seen.answers,
     )
-    path = to or settings.home.cache / "selftest.json"
-    make_folder(path.parent)
-    write_whole(path, msgspec.json.format(msgspec.json.encode(result), indent=1), mode=0o644)
     for check in result.checks:
-        print(f"{_WORDS[check.passed]:6}  {check.step:7}  {check.seen}")
+        print(on_a_screen(f"{_WORDS[check.passed]:6}  {check.step:7}  {check.seen}"))
+    write_whole(path, msgspec.json.format(msgspec.json.encode(result), indent=1), mode=0o644)
     print(f"written to {path}\nto sign it: ssh-keygen -Y sign -n ashore-selftest -f KEY {path}", file=sys.stderr)
     if result.failed:
         raise EngineFailed(

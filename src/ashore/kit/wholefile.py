@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import tempfile
 from collections.abc import Iterator
@@ -19,8 +20,10 @@ def write_whole(path: Path, data: bytes, *, mode: int = 0o600, durable: bool = T
         durable: Whether it survives a power loss once this returns. False: for files recreated at each start.
 
     Raises:
-        OSError: the disk is full or failing.
+        OSError: the disk is full or failing, or there is a device, a pipe or a directory in its place.
     """
+    if path.exists() and not path.is_file():
+        raise OSError(errno.EINVAL, "this is not a file that can be replaced", str(path))
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".tmp-{path.name}.")
     try:
         with os.fdopen(handle, "wb") as file:
