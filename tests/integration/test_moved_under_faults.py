@@ -201,7 +201,7 @@ FAULTS = (signal.SIGKILL, signal.SIGSTOP, signal.SIGUSR1)
     [
         pytest.param(doubles, FAULTS, 16, id="3 faults"),
         pytest.param(doubles, (FAULTS * 7)[:20], 32, id="20 faults", marks=pytest.mark.full),
-        pytest.param(engine_nodes, FAULTS[:2] * 2, 32, id="4 faults of engine nodes", marks=pytest.mark.full),
+        pytest.param(engine_nodes, FAULTS[:1] * 4, 32, id="4 kills of engine nodes", marks=pytest.mark.full),
     ],
 )
 def test_no_answer_fails_is_cut_or_changes_while_nodes_are_lost(
@@ -221,7 +221,7 @@ def test_no_answer_fails_is_cut_or_changes_while_nodes_are_lost(
         extra = {**nodes_at(*(node.url for node in nodes)), "served_model_name": "the-model", "dialect": "vllm"}
         options = EngineOptions(kind="vllm", context_tokens=512, extra=extra)
         with host_running(tmp_path / "host", VllmEngine(), files, options=options) as socket:
-            counts = asyncio.run(under_faults(Front(socket), nodes, faults, streams))
+            counts = asyncio.run(asyncio.wait_for(under_faults(Front(socket), nodes, faults, streams), 240))
     print(counts)
     assert counts["failed"] == counts["changed"] == 0 and counts["moved"] >= len(faults) // 2
 

@@ -554,18 +554,24 @@ def show(answer: Any) -> None:
     for name, value in facts.items():
         several = isinstance(value, list | tuple) and isinstance(value[0], dict)
         for at, part in enumerate(value if several else (value,)):
-            print(f"{(name if not at else '').ljust(width)}  {cell(name, part)}")
+            text = cell(name, part) if isinstance(part, str) else _one_line(cell(name, part))
+            print(f"{(name if not at else '').ljust(width)}  " + text.replace("\n", "\n".ljust(width + 3)))
 
 
 def table(items: Sequence[Any], columns: Iterable[str] = ()) -> str:
     """Return rows of structs as a table with a heading; default columns: every field."""
     rows = [msgspec.to_builtins(one) for one in items]
     heads = list(columns) or list(rows[0])
-    cells = [heads, *([cell(head, row[head]) for head in heads] for row in rows)]
+    cells = [heads, *([_one_line(cell(head, row[head])) for head in heads] for row in rows)]
     widths = [max(columns_of(row[at]) for row in cells) for at in range(len(heads))]
     return "\n".join(
         "  ".join(padded(text, width) for text, width in zip(row, widths, strict=True)).rstrip() for row in cells
     )
+
+
+def _one_line(text: str) -> str:
+    """Return a text whose line ends are seen and begin no line: another machine may have sent it."""
+    return text.replace("\n", "⏎")
 
 
 def cell(name: str, value: Any) -> str:

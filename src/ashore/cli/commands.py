@@ -57,6 +57,7 @@ _OWN = {
     "assistant": "Manage your assistants: a model with a system prompt.",
     "job": "List, show and cancel background work.",
     "events": "Show what happens to jobs and releases.",
+    "mcp": "Approve tools of other servers, which agents reach through this one.",
 }
 """Nouns with a module of their own, and what they do."""
 _LAST = {

@@ -144,6 +144,8 @@ class PinsOut(msgspec.Struct, frozen=True, kw_only=True):
 
     server: str
     tools: list[str]
+    left_out: list[str] = []
+    """Tools that cannot be approved; `check` says why."""
 
 
 def list_servers(desk: McpDesk, actor: Actor, asked: Nothing) -> list[ServerOut]:
@@ -157,7 +159,7 @@ def list_servers(desk: McpDesk, actor: Actor, asked: Nothing) -> list[ServerOut]
 
 
 def show_pins(desk: McpDesk, actor: Actor, name: ServerName) -> list[PinOut]:
-    """Show the approved tools of a server, as agents see them. Asks the server nothing."""
+    """Show the tools of a server as they were approved. Asks the server nothing."""
     with desk.database.read() as connection:
         pins = load_pins(connection).get(name, {})
     return [
@@ -183,9 +185,9 @@ async def check_server(desk: McpDesk, actor: Actor, name: ServerName) -> ToolsOu
 async def approve(desk: McpDesk, actor: Actor, asked: ApproveIn) -> PinsOut:
     """Approve tools as `check` showed them. Roles with `mcp:call on tool/SERVER/TOOL` may call them within a second."""
     listed = await desk.listed(desk.server(asked.name))
-    if (now := digest_of(listed)) != asked.digest:
+    if digest_of(listed) != asked.digest:
         raise Conflict(
-            f"the tools of {asked.name} have the digest {now} now, not {asked.digest!r}",
+            f"the tools of {asked.name} do not have the digest {asked.digest!r} now",
             hint=f"read them again: ashore mcp check {asked.name}",
         )
     names = asked.tools or [name for name, tool in listed.items() if not tool.fault]
@@ -204,7 +206,8 @@ async def approve(desk: McpDesk, actor: Actor, asked: ApproveIn) -> PinsOut:
             actor.record(desk.recorder, APPROVE, where, detail=detail, on=connection)
 
     await in_write(desk.database, save)
-    return PinsOut(server=asked.name, tools=sorted(names))
+    left_out = [] if asked.tools else sorted(set(listed) - set(names))
+    return PinsOut(server=asked.name, tools=sorted(names), left_out=left_out)
 
 
 def withdraw(desk: McpDesk, actor: Actor, asked: WithdrawIn) -> PinsOut:
@@ -214,7 +217,9 @@ def withdraw(desk: McpDesk, actor: Actor, asked: WithdrawIn) -> PinsOut:
         names = sorted(asked.tools or known)
         if not names or (missing := [name for name in names if name not in known]):
             what = f"no tool {missing[0]!r}" if names else "no tool at all"
-            raise NotFound(f"of the server {asked.name!r}, {what} is approved", hint="see `ashore mcp list`")
+            raise NotFound(
+                f"of the server {asked.name!r}, {what} is approved", hint=f"see `ashore mcp show {asked.name}`"
+            )
         remove_pins(connection, asked.name, names)
         for name in names:
             actor.record(desk.recorder, "mcp:withdraw", f"tool/{asked.name}/{name}", on=connection)
