@@ -236,7 +236,9 @@ def test_a_finished_response_is_found_by_the_same_bytes_of_the_same_principal() 
     }
     bench.epochs.bump("cache/any")
     others.add(bench.cache.ready_key(TenantId("bank"), "ann", "/v1/chat/completions", b"{}", b"1"))
-    assert len(others) == 6
+    asyncio.run(bench.cache.take_pairs(()))  # which may be taken long after the state has them
+    others.add(bench.cache.ready_key(TenantId("bank"), "ann", "/v1/chat/completions", b"{}", b"1"))
+    assert len(others) == 7
     assert all(bench.cache.ready(other) is None for other in others)
     bench.clock.advance(100)
     assert bench.cache.ready(key) is None

@@ -77,6 +77,7 @@ class AnswerCache:
         self._policy = policy
         self._secret = secret
         self._begun: dict[tuple[object, ...], hashlib.blake2b] = {}
+        self._num_pairs_taken = 0
         """Hashes that know already of whom and of which epochs a finished response is."""
         self._epochs = epochs
         self._clock = clock
@@ -150,8 +151,9 @@ class AnswerCache:
             self._shared.put(question.key, seal(question.key, record, self._secret), question.policy.ttl_s)
 
     async def take_pairs(self, pairs: Sequence[Pair]) -> None:
-        """Replace the curated pairs."""
+        """Replace the curated pairs. Responses that were finished with the old ones are not found any more."""
         self._curated.replace(pairs)
+        self._num_pairs_taken += 1
 
     # --- finished responses
 
@@ -166,12 +168,14 @@ class AnswerCache:
             stamp: Other dependencies of the response: the topology's generation.
         """
         policy, purges = self._epochs.get(POLICY_EPOCH), self._epochs.get(ANY_PURGE_EPOCH)
-        whose = (tenant, principal_id, path, stamp, policy, purges)
+        taken = self._num_pairs_taken
+        whose = (tenant, principal_id, path, stamp, policy, purges, taken)
         begun = self._begun.get(whose)
         if begun is None:
             if len(self._begun) >= MOST_BEGUN:
                 self._begun.clear()
-            begun = self._begun[whose] = self._begin(tenant, principal_id, path, stamp, b"%d %d" % (policy, purges))
+            epochs = b"%d %d %d" % (policy, purges, taken)
+            begun = self._begun[whose] = self._begin(tenant, principal_id, path, stamp, epochs)
         hasher = begun.copy()
         hasher.update(body)
         return hasher.digest()
