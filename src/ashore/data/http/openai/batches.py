@@ -248,7 +248,9 @@ def status_of(job: Job) -> str:
     if job.final:
         expired = job.error_code == "batch_expired"
         return "expired" if expired else {"succeeded": "completed", "cancelled": "cancelled"}.get(job.state, "failed")
-    return "cancelling" if job.cancel_requested else progress_of(job).phase
+    phase = progress_of(job).phase  # that of the end is there before the job has ended
+    early = phase in ("validating", "in_progress")
+    return "cancelling" if job.cancel_requested else phase if early else "finalizing"
 
 
 def _window_s(text: str) -> int:
