@@ -24,6 +24,7 @@ from urllib.parse import quote, urlencode
 import msgspec
 from cyclopts import App, Parameter
 
+from ashore.cli.columns import in_a_cell
 from ashore.cli.recorded import owner
 from ashore.cli.said import columns_of, padded, said
 from ashore.core.errors import AshoreError, InvalidRequest, NotReady, RemoteRefused, SourceUnreachable
@@ -554,7 +555,7 @@ def show(answer: Any) -> None:
     for name, value in facts.items():
         several = isinstance(value, list | tuple) and isinstance(value[0], dict)
         for at, part in enumerate(value if several else (value,)):
-            text = cell(name, part) if isinstance(part, str) else _one_line(cell(name, part))
+            text = cell(name, part) if isinstance(part, str) else in_a_cell(cell(name, part))
             print(f"{(name if not at else '').ljust(width)}  " + text.replace("\n", "\n".ljust(width + 3)))
 
 
@@ -562,16 +563,11 @@ def table(items: Sequence[Any], columns: Iterable[str] = ()) -> str:
     """Return rows of structs as a table with a heading; default columns: every field."""
     rows = [msgspec.to_builtins(one) for one in items]
     heads = list(columns) or list(rows[0])
-    cells = [heads, *([_one_line(cell(head, row[head])) for head in heads] for row in rows)]
+    cells = [heads, *([in_a_cell(cell(head, row[head])) for head in heads] for row in rows)]
     widths = [max(columns_of(row[at]) for row in cells) for at in range(len(heads))]
     return "\n".join(
         "  ".join(padded(text, width) for text, width in zip(row, widths, strict=True)).rstrip() for row in cells
     )
-
-
-def _one_line(text: str) -> str:
-    """Return a text whose line ends are seen and begin no line: another machine may have sent it."""
-    return text.replace("\n", "⏎")
 
 
 def cell(name: str, value: Any) -> str:

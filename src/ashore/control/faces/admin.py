@@ -32,21 +32,22 @@ def routes_of(room: str, calls: Iterable[Call]) -> tuple[Route, ...]:
 
 
 async def perform_for(
-    app: Face, exchange: Exchange, principal: Principal, room: str, call: Call, asked: msgspec.Struct
+    app: Face, exchange: Exchange, principal: Principal, desk: object, call: Call, asked: msgspec.Struct
 ) -> Any:
-    """Return what a call answers to a caller who may make it.
-
-    Raises:
-        AshoreError: as the call; or its room is not open here.
-    """
+    """Return what a call answers to a caller who may make it. Raises as the call."""
     actor = Actor(principal=principal, origin=app.origin_of(exchange), request_id=exchange.request_id)
     return await perform(
-        call, _desk_of(app, room), actor, asked, aside=app.path.read_aside, recorder=app.recorder, settle=app.settle,
+        call, desk, actor, asked, aside=app.path.read_aside, recorder=app.recorder, settle=app.settle,
         slow=app.slow,
     )  # fmt: skip
 
 
-def _desk_of(app: Face, room: str) -> object:
+def desk_of(app: Face, room: str) -> object:
+    """Return the desk of a room.
+
+    Raises:
+        SwitchedOff, NotReady: it is not open here.
+    """
     desk = app.rooms.desks.get(room)
     if desk is None and (off := app.rooms.off.get(room)):
         raise SwitchedOff(f"{room} is off on this server", hint=f"set {off} in ashore.toml and restart it")
@@ -110,7 +111,7 @@ def _handler(room: str, call: Call, takes: type[msgspec.Struct]) -> Handler:
     in_path = _part(call.takes, call.in_path, True)
 
     async def handle(app: Face, exchange: Exchange, principal: Principal) -> None:
-        _desk_of(app, room)
+        desk = desk_of(app, room)
         named = convert(dict.fromkeys(call.in_path, exchange.argument), in_path, texts=True)
         if call.has_body:
             given = await plain_body(app, exchange, principal, decoder)
@@ -122,7 +123,7 @@ def _handler(room: str, call: Call, takes: type[msgspec.Struct]) -> Handler:
         if call.in_path:
             parts = (given, named)
             asked = call.takes(**{name: getattr(part, name) for part in parts for name in part.__struct_fields__})
-        answer = await perform_for(app, exchange, principal, room, call, asked)
+        answer = await perform_for(app, exchange, principal, desk, call, asked)
         if isinstance(answer, Download) and call.streams:
             await send_events(app, exchange, answer.content, partial(app.may_still, call, exchange, principal))
         elif isinstance(answer, Download):

@@ -10,7 +10,7 @@ import msgspec
 from msgspec.structs import replace
 
 import ashore
-from ashore.control.faces.admin import perform_for
+from ashore.control.faces.admin import desk_of, perform_for
 from ashore.control.mcp import McpDesk
 from ashore.core.errors import InvalidRequest, PermissionDenied, SwitchedOff
 from ashore.core.principal import Principal
@@ -50,7 +50,8 @@ class OwnTools:
             raise UnknownTool(name)
         try:
             check_call(app.authority, principal, call)
-            said = await perform_for(app, exchange, principal, room, call, convert(arguments, call.takes))
+            desk, asked = desk_of(app, room), convert(arguments, call.takes)
+            said = await perform_for(app, exchange, principal, desk, call, asked)
         except PermissionDenied as fault:
             origin, request_id = app.origin_of(exchange), exchange.request_id
             if act := denial_of(fault, principal, origin=origin, request_id=request_id):

@@ -17,11 +17,11 @@ async def open_room(context: Context) -> Opened:
         return Opened()
     desk = McpDesk(
         database=context.database, clock=context.clock, recorder=context.recorder,
-        section=context.section("mcp", McpSection), allow=data.allowed(context),
+        section=context.section("mcp", McpSection), allow=context.told("egress").with_own,
     )  # fmt: skip
 
     async def reload(context: Context) -> None:
-        desk.section, desk.allow = context.section("mcp", McpSection), data.allowed(context)
+        desk.section, desk.allow = context.section("mcp", McpSection), context.told("egress").with_own
 
     return Opened(desk=desk, reload=(reload,))
 

@@ -3,28 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 from typing import Final
 
 from ashore.data.audit import AuditLog
 from ashore.data.authority import Authority
 from ashore.data.authority.budgets import LedgerBudgets
 from ashore.data.guard import Guard
-from ashore.data.jobs import EgressSection
 from ashore.data.mcp.gateway import Gateway
 from ashore.data.mcp.pins import MCP_EPOCH, load_pins
 from ashore.data.mcp.section import McpSection
 from ashore.data.path import CountingAuditor, Unlimited
 from ashore.data.privacy import Privacy
-from ashore.kit.egress import LOOPBACK, Allowed, parse_allow
 from ashore.kit.metrics import Metric
 from ashore.kit.rooms import Context, Opened, Room
-
-
-def allowed(context: Context) -> Sequence[Allowed]:
-    """Return the hosts that may be called."""
-    egress: EgressSection = context.told("egress")
-    return parse_allow([*LOOPBACK, *egress.allow])
+from ashore.kit.state import Following
 
 
 async def open_gateway(context: Context) -> Opened:
@@ -43,13 +35,17 @@ async def open_gateway(context: Context) -> Opened:
             gateway.take_pins(load_pins(connection))
 
     async def reload(context: Context) -> None:
-        await gateway.take(context.section("mcp", McpSection), allowed(context))
+        await gateway.take(context.section("mcp", McpSection), context.told("egress").with_own)
 
+    following = Following(MCP_EPOCH, read, "the approved tools")
     if context.watch is not None:
-        context.watch.on_change(lambda kind, _: read() if kind == MCP_EPOCH else None)
+        context.watch.on_change(following.heed)
     await asyncio.to_thread(read)
     await reload(context)
-    return Opened(gives={Gateway: gateway}, reload=(reload,), close=gateway.close)
+    return Opened(
+        gives={Gateway: gateway}, reload=(reload,), close=gateway.close,
+        background={"follows approved tools": following.keep_reading},
+    )  # fmt: skip
 
 
 METRICS: Final = (

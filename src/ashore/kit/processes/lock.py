@@ -14,17 +14,15 @@ from pathlib import Path
 
 from ashore.core.errors import HomeBusy
 from ashore.kit.processes.room import room_needed
+from ashore.kit.wholefile import opened
 
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
     """Hold the lock of a file, which is made where it is missing. Waits for it."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
+    with opened(path, os.O_RDWR | os.O_CREAT) as descriptor:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
-    finally:
-        os.close(descriptor)
 
 
 def try_lock(path: Path) -> int | None:
