@@ -1,8 +1,9 @@
 # In the tree: dnf takes the rpms from the signed folder of the stick; changed, upgraded, downgraded in vain and removed.
 set -eu
+own=$(mktemp -d)
 rpm() { command rpm --force-debian "$@"; }
-dnf() { command dnf -qy --setopt=reposdir=/root/repos --setopt=module_platform_id=platform:el9 --releasever=9 "$@"; }
-cat >/root/folder.repo <<'END'
+dnf() { command dnf -qy --setopt=reposdir=$own/repos --setopt=module_platform_id=platform:el9 --releasever=9 "$@"; }
+cat >$own/folder.repo <<'END'
 [ashore]
 name = ashore
 baseurl = file:///stick/packages
@@ -10,12 +11,12 @@ repo_gpgcheck = 1
 gpgcheck = 0
 gpgkey = file:///rig/release.asc
 END
-mkdir -p /root/repos /root/changed
-cp -R /stick/packages/repodata /root/changed
-sed -i 's/<revision>/<revision>1/' /root/changed/repodata/repomd.xml
-sed 's|/stick/packages|/root/changed|' /root/folder.repo >/root/repos/ashore.repo
+mkdir -p $own/repos $own/changed
+cp -R /stick/packages/repodata $own/changed
+sed -i 's/<revision>/<revision>1/' $own/changed/repodata/repomd.xml
+sed "s|/stick/packages|$own/changed|" $own/folder.repo >$own/repos/ashore.repo
 ! dnf install ashore && echo "changed list refused"
-cp /root/folder.repo /root/repos/ashore.repo
+cp $own/folder.repo $own/repos/ashore.repo
 dnf install ashore && echo "dnf took it"
 [ -z "$(rpm -q --requires ashore | grep -v '^rpmlib(')" ] && echo "wants nothing"
 id ashore >/dev/null && stat -c '%a %U' /var/lib/ashore | grep -qx '700 ashore' && echo "user and home"
