@@ -29,6 +29,36 @@ def saved(folder: Path, *, tensors: dict[str, np.ndarray] | None = None, **confi
     return folder
 
 
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        ({"rank_pattern": {"(?:[a-z_.0-9]+)+X": 4}}, ""),
+        ({"alpha_pattern": {"(?<=q)x": 4}}, "RE2"),
+        ({"alpha_pattern": {f"layers.{n}.x": 4 for n in range(2_000)}}, "2,000 patterns"),
+        ({"lora_alpha": 1e300}, "not finite"),
+    ],
+)
+def test_patterns_and_scales_that_would_hang_or_overflow(tmp_path: Path, config: dict[str, Any], words: str) -> None:
+    """Python's expressions would take the first for longer than anybody lives."""
+    folder = saved(tmp_path / "a", **config)
+    if not words:
+        assert set(read_adapter(folder)) == {Q}
+        return
+    with pytest.raises(CorruptBlob) as refused:
+        read_adapter(folder)
+    assert words in f"{refused.value.message} {refused.value.hint}"
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, 1e30])
+def test_an_adapter_whose_training_failed_is_refused(tmp_path: Path, value: float) -> None:
+    """All tokens of a batch are multiplied with its matrices, other requests' too; a mask makes nothing of infinity."""
+    stem = f"base_model.model.model.{Q}"
+    tensors = {f"{stem}.lora_A.weight": np.ones((2, 4), "f"), f"{stem}.lora_B.weight": np.ones((6, 2), "f")}
+    tensors[f"{stem}.lora_A.weight"][1, 2] = value
+    with pytest.raises(CorruptBlob, match="not finite"):
+        read_adapter(saved(tmp_path / "a", tensors=tensors))
+
+
 def adapter(seed: int, rank: int, *modules: str) -> dict[str, LowRank]:
     rng = np.random.default_rng(seed)
     sizes = {m: (o, s.inputs) for s in SLOTS for m, o in zip(s.modules, s.outputs, strict=True)}

@@ -17,7 +17,7 @@ from ashore.core.ids import RequestId
 from ashore.data.audit import RequestNote
 from ashore.data.authority import OpenDoor
 from ashore.data.cache import AnswerCache, CachePolicy, FixedEpochs, KeptAnswer, KeptChoice
-from ashore.data.engines import Sampling
+from ashore.data.engines import Grammar, Sampling
 from ashore.data.path import (
     BytesText,
     ChoiceEnded,
@@ -30,6 +30,8 @@ from ashore.data.path import (
     ServingEvent,
     ServingService,
     Started,
+    TokenText,
+    ToolCallDelta,
     Topology,
 )
 from ashore.data.path.masking import NOTICE
@@ -286,6 +288,52 @@ def test_logprobs_of_a_masked_stretch_are_withheld() -> None:
         assert text_of(events) == f"number {ID} here"
         tokens = b"".join(t.raw for e in events if isinstance(e, Delta) for t in e.logprobs)
         assert tokens == b"number [ID_CARD_1] here"
+
+    run(PrivacyPolicy(), scenario)
+
+
+@pytest.mark.parametrize("action", ["mask", "block"])
+def test_tokens_whose_text_is_held_or_becomes_a_call_hide_nothing(action: Any) -> None:
+    """The parser sends the tokens before their text: it may be a call, or end the answer."""
+    privacy = Privacy(PrivacyPolicy(answers={"*": action}), secret=b"s" * 32)
+    masker = PrivacyMasker(privacy, Metrics())
+
+    def outward() -> Any:
+        return masker.mask(chat("hi"), ANYONE, lambda ids: "").outward
+
+    def tokens_of(events: list[ServingEvent]) -> list[TokenText]:
+        return [token for event in events if isinstance(event, Delta) for token in event.logprobs]
+
+    def spelt(one: Any, rest: Delta | ChoiceEnded) -> list[ServingEvent]:
+        said = [TokenText(text=char, raw=char.encode(), logprob=-1.0) for char in f"so {ID}"]
+        events = [event for token in said for event in one.take(Delta(choice=0, logprobs=(token,)))]
+        events += one.take(rest)
+        return events + list(one.take(ChoiceEnded(choice=0, reason="stop")))
+
+    call = ToolCallDelta(index=0, id="c", name="f", arguments=f'{{"id":"{ID}"}}')
+    for rest in (Delta(choice=0, tool_calls=(call,)), ChoiceEnded(choice=0, reason="stop", stop_string=ID)):
+        if action == "block":
+            with pytest.raises(PersonalDataBlocked):
+                spelt(outward(), rest)
+        else:
+            assert not {token.text for token in tokens_of(spelt(outward(), rest))} & set(ID)
+    top = TokenText(text="so", raw=b"so", logprob=-1.0, top=((ID, ID.encode(), -2.0), ("as", b"as", -3.0)))
+    one = outward()
+    told = tokens_of(
+        [*one.take(Delta(choice=0, text="so", logprobs=(top,))), *one.take(ChoiceEnded(choice=0, reason="stop"))]
+    )
+    assert [name for token in told for name, _, _ in token.top] == ["as"]
+
+
+def test_what_shapes_an_answer_shows_the_engine_nothing() -> None:
+    """Choices, and the tools of which one must be called, become grammars."""
+
+    async def scenario(bench: Bench) -> None:
+        await bench.say("which?", grammar=Grammar(kind="lark", text=f'start: "{ID}" | "none"'))
+        assert bench.replica.orders[-1].grammar == Grammar(kind="lark", text='start: "[ID_CARD_1]" | "none"')
+        with pytest.raises(PersonalDataBlocked, match="expression"):
+            await bench.say("which?", grammar=Grammar(kind="regex", text=ID))
+        await bench.say("which?", grammar=Grammar(kind="regex", text="[0-9]{17}[0-9X]"))
 
     run(PrivacyPolicy(), scenario)
 

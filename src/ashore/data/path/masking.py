@@ -4,6 +4,8 @@ same.
 
 from __future__ import annotations
 
+import codecs
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
@@ -30,6 +32,8 @@ from ashore.data.privacy import AnswerGuard, InForce, LabelMode, Outlet, Privacy
 from ashore.kit.metrics import Metrics
 
 _BEGINNING_CHARS: Final = 4096
+_ESCAPED: Final = re.compile(r"\\([^0-9A-Za-z])")
+"""A sign in an expression or grammar that stands for itself, such as an escaped dash."""
 
 NOTICE: Final = "\n\n（内容由人工智能生成 / AI-generated）"
 """The explicit label of generated text (GB 45438-2025, 4.2: words at its end)."""
@@ -223,6 +227,10 @@ class _Choice:
         self._text = Outlet(stand_ins, guard, as_json=json_content)
         self._reasoning = Outlet(stand_ins, guard)
         self._calls: dict[int, Outlet] = {}
+        self._unheard = None if guard is None else guard.unheard()
+        self._spelt = Outlet(stand_ins, self._unheard)
+        """Reads the tokens: the parser may hold their text, for a string that ends the answer, or make a call of it."""
+        self._characters = codecs.getincrementaldecoder("utf-8")("replace")
         self._logprobs: list[TokenText] = []
         self._met = 0
 
@@ -233,7 +241,7 @@ class _Choice:
         return self._made(text, reasoning, calls, self._tokens(delta.logprobs))
 
     def end(self) -> Delta | None:
-        text, reasoning = self._text.end(), self._reasoning.end()
+        text, reasoning, _ = self._text.end(), self._reasoning.end(), self._spelt.end()
         calls = tuple(
             ToolCallDelta(index=index, arguments=rest)
             for index, one in sorted(self._calls.items())
@@ -253,13 +261,16 @@ class _Choice:
         Tokens report the model's own output, so values are not restored in them. If new personal data is masked, tokens
         are sent with their text, and those of a masked stretch are dropped.
         """
-        if self._guard is None:
+        if self._unheard is None:
             return tokens
-        self._logprobs.extend(tokens)
-        if self._text.holds or self._reasoning.holds:
+        for token in tokens:
+            self._spelt.feed(self._characters.decode(token.raw))
+            self._logprobs.append(_without(token, self._unheard))
+        streams = (self._text, self._reasoning, self._spelt, *self._calls.values())
+        if any(one.holds for one in streams):
             return ()
         told, self._logprobs = tuple(self._logprobs), []
-        met = self._text.num_masked + self._reasoning.num_masked
+        met = sum(one.num_masked for one in streams)
         if met != self._met:
             self._met = met
             return ()
@@ -272,6 +283,12 @@ class _Choice:
         if not (text or reasoning or calls or logprobs):
             return None
         return Delta(choice=self._number, text=text, reasoning=reasoning, tool_calls=calls, logprobs=logprobs)
+
+
+def _without(token: TokenText, guard: AnswerGuard) -> TokenText:
+    """Return a token without those alternatives that are personal data by themselves."""
+    left = tuple(one for one in token.top if not guard.find(one[1].decode("utf-8", "replace")))
+    return token if len(left) == len(token.top) else replace(token, top=left)
 
 
 def _beginning(request: GenerationRequest) -> str:
@@ -346,9 +363,18 @@ def _mask_tool(table: Table, tool: ToolSpec) -> ToolSpec:
 
 
 def _mask_grammar(table: Table, grammar: Grammar | None) -> Grammar | None:
-    if grammar is None or grammar.kind != "json_schema" or not grammar.text:
+    """Return a grammar as the engine may see it.
+
+    Raises:
+        PersonalDataBlocked: an expression has data that would have to be changed.
+    """
+    if grammar is None or not grammar.text:
         return grammar
-    text = table.mask_json(grammar.text)
+    if grammar.kind == "regex":
+        expression = _ESCAPED.sub(r"\1", grammar.text)
+        _check_unchanged(table, expression, "the expression for the answer", "send a JSON schema", "response_format")
+        return grammar
+    text = table.mask(grammar.text) if grammar.kind == "lark" else table.mask_json(grammar.text)
     return grammar if text == grammar.text else msgspec.structs.replace(grammar, text=text)
 
 
@@ -361,13 +387,17 @@ def _mask_options(table: Table, options: dict[str, object]) -> dict[str, object]
 
 def _looked_at(table: Table, ids: Sequence[int], decode: Decode) -> Sequence[int]:
     """Check token ids and return them unchanged."""
-    if table.look(decode(ids)):
-        raise PersonalDataBlocked(
-            "the token ids hold personal data that the privacy policy masks, and ids cannot be masked",
-            hint="send the text instead of token ids",
-            param="prompt",
-        )
+    _check_unchanged(table, decode(ids), "token ids", "send the text", "prompt")
     return ids
+
+
+def _check_unchanged(table: Table, text: str, what: str, instead: str, param: str) -> None:
+    if table.look(text):
+        raise PersonalDataBlocked(
+            f"{what}: personal data that the privacy policy masks cannot be masked there",
+            hint=f"{instead}, or leave the data out",
+            param=param,
+        )
 
 
 def _by_kind(counts: Mapping[tuple[str, str], int]) -> dict[str, int]:

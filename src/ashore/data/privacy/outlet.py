@@ -44,6 +44,10 @@ class AnswerGuard:
         self._always = WORDS_HELD_CHARS if any(_is_formless(kind) for kind in self._actions) else 0
         self.counts: dict[tuple[str, str], int] = {}
 
+    def unheard(self) -> AnswerGuard:
+        """Return one for what a client sees beside the text: it finds and blocks the same, and counts for nobody."""
+        return AnswerGuard(self._finder, self._actions, self._table)
+
     def find(self, text: str) -> list[tuple[Entity, AnswerAction]]:
         """Return new entities in a text that must not be sent as they are."""
         found: list[tuple[Entity, AnswerAction]] = []

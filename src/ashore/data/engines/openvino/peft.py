@@ -6,22 +6,29 @@ Source: peft's checkpoint format (adapter_config.json, adapter_model.safetensors
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import sqrt
 from pathlib import Path
+from typing import Any, Final
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from ashore.core.errors import CorruptBlob, UnknownModel, UnsupportedModel
+from ashore.core.errors import CorruptBlob, InvalidSpec, UnknownModel, UnsupportedModel
+from ashore.core.expressions import compile_re2
 from ashore.core.foreign import foreign_errors
 from ashore.kit.store import read_tensors
 
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
 _TENSOR = re.compile(r"(?:base_model\.model\.)?(?:model\.)?(layers\.\d+\..+)\.lora_(A|B)(?:\.default)?\.weight")
+MOST_PATTERNS: Final = 1_024
+"""Of `rank_pattern` and of `alpha_pattern`. A model of 128 layers has 896 projections."""
+LARGEST_WEIGHT: Final = 1e6
+"""A step computes every adapter of its batch for every token, so what overflows in one would be felt by all."""
+_Patterns = Sequence[tuple[Any, float]]
 
 
 class PeftFile(msgspec.Struct, frozen=True):
@@ -83,7 +90,18 @@ def _read(directory: Path) -> dict[str, LowRank]:
                 hint="only LoRA matrices of layer projections are supported",
             )
         halves.setdefault(found[1], {})[found[2]] = values
-    return {module: _low_rank(module, pair, config, directory) for module, pair in halves.items()}
+    ranks, alphas = _compiled(config.rank_pattern), _compiled(config.alpha_pattern)
+    return {
+        module: _low_rank(
+            module,
+            pair,
+            rank=int(_of_pattern(module, ranks, config.r)),
+            alpha=_of_pattern(module, alphas, config.lora_alpha),
+            rslora=config.use_rslora,
+            directory=directory,
+        )
+        for module, pair in halves.items()
+    }
 
 
 def _refuse_other_kinds(config: PeftFile, directory: Path) -> None:
@@ -101,7 +119,15 @@ def _refuse_other_kinds(config: PeftFile, directory: Path) -> None:
         )
 
 
-def _low_rank(module: str, pair: Mapping[str, NDArray[np.float32]], config: PeftFile, directory: Path) -> LowRank:
+def _low_rank(
+    module: str,
+    pair: Mapping[str, NDArray[np.float32]],
+    *,
+    rank: int,
+    alpha: float,
+    rslora: bool,
+    directory: Path,
+) -> LowRank:
     down, up = pair.get("A"), pair.get("B")
     if down is None or up is None or down.ndim != 2 or up.ndim != 2 or down.shape[0] != up.shape[1]:
         seen = {half: list(values.shape) for half, values in pair.items()}
@@ -109,23 +135,33 @@ def _low_rank(module: str, pair: Mapping[str, NDArray[np.float32]], config: Peft
             f"{directory.name}: the matrices of {module} are {seen}; expected A [r, inputs] and B [outputs, r]",
             hint="save the adapter again with peft",
         )
-    rank = int(_of_pattern(module, config.rank_pattern, config.r))
     if down.shape[0] != rank:
         raise CorruptBlob(
             f"{directory.name}: {module} has rank {down.shape[0]}; {CONFIG} says {rank}",
             hint="the weights and the configuration belong to different adapters",
         )
-    alpha = _of_pattern(module, config.alpha_pattern, config.lora_alpha)
-    scale = alpha / (sqrt(rank) if config.use_rslora else rank)
-    return LowRank(np.ascontiguousarray(down), np.ascontiguousarray(up * np.float32(scale)))
+    with np.errstate(over="ignore", invalid="ignore"):
+        up = up * np.float32(alpha / (sqrt(rank) if rslora else rank))
+    for half, values in (("A", down), ("B", up)):
+        if not np.all(np.abs(values) <= LARGEST_WEIGHT):  # false for NaN, too
+            raise CorruptBlob(
+                f"{directory.name}: the matrix {half} of {module} has numbers that are not finite, or beyond "
+                f"{LARGEST_WEIGHT:,.0f}",
+                hint="the training of the adapter failed; train it again with a lower learning rate",
+            )
+    return LowRank(np.ascontiguousarray(down), np.ascontiguousarray(up))
 
 
-def _of_pattern(module: str, pattern: Mapping[str, float] | None, default: float) -> float:
+def _compiled(pattern: Mapping[str, float] | None) -> _Patterns:
+    pattern = pattern or {}
+    if len(pattern) > MOST_PATTERNS:
+        raise CorruptBlob(f"{CONFIG} has {len(pattern):,} patterns; expected at most {MOST_PATTERNS:,}")
+    try:
+        return [(compile_re2(rf"(?:.*\.)?(?:{one})", f"the pattern {one[:80]!r}"), v) for one, v in pattern.items()]
+    except InvalidSpec as error:
+        raise CorruptBlob(f"{CONFIG}: {error.message}", hint=error.hint) from error
+
+
+def _of_pattern(module: str, patterns: _Patterns, default: float) -> float:
     """Return the value of the first pattern that matches the end of `module`, as peft resolves it."""
-    for expression, value in (pattern or {}).items():
-        try:
-            if re.fullmatch(rf"(?:.*\.)?(?:{expression})", f"model.{module}"):
-                return value
-        except re.error as error:
-            raise CorruptBlob(f"{CONFIG} has the pattern {expression!r}: {error}", hint="correct it") from error
-    return default
+    return next((value for one, value in patterns if one.fullmatch(f"model.{module}")), default)
