@@ -21,6 +21,7 @@ from ashore.control.doctor import load_rules
 HERE: Final = Path(__file__).parent.parent
 FAULTS: Final = (
     *sorted((HERE / "tests/acceptance").glob("test_doctor_*faults.py")),
+    HERE / "tests/acceptance/test_reach_tools_page.py",
     HERE / "tests/acceptance/test_up_vllm.py",
 )
 RECORDED: Final = tuple(

@@ -232,6 +232,7 @@ SHARED_THREADS = {
         data/releases/room.py:keep_judging control/feedback/calls.py:forget kit/rooms.py:Rooms.go_over_state
         kit/state/threads.py:in_read kit/state/threads.py:in_write
         kit/state/following.py:Following.keep_reading control/mcp/calls.py:approve control/mcp/calls.py:check_server
+        control/mcp/calls.py:list_servers
         control/server/events.py:Feed._after control/server/events.py:Feed._stream control/server/events.py:Feed.last
         control/sessions/doors.py:Doors.first control/sessions/factors.py:Factors._confirm
         control/sessions/factors.py:Factors._make control/sessions/factors.py:Factors._remove

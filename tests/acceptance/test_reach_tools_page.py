@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import socket
@@ -44,10 +45,24 @@ def test_the_page_about_tools(tmp_path: Path, free_port: Callable[[], int]) -> N
             try:
                 for block in blocks:
                     run_block(block, folder=home, env=env)
+                bank.terminate()
+                bank.wait(30)
+                assert "the tool server bank cannot be reached" in ran(env, "status")
+                found = json.loads(ran(env, "doctor", "--only", "D935", "--for", "0s", "--json"))["items"]
+                assert [(one["rule"], one["commands"]) for one in found] == [("D935", ["ashore mcp check bank"])]
             finally:
                 assert server.stop() == 0
         finally:
             bank.terminate()
+
+
+def ran(env: dict[str, str], *words: str) -> str:
+    """Return what a command prints."""
+    done = subprocess.run(
+        [sys.executable, "-m", "ashore.cli.main", *words], env=env, capture_output=True, text=True, check=False
+    )
+    assert not done.stderr, done.stderr
+    return done.stdout
 
 
 def _answers(port: int) -> bool:

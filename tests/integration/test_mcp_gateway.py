@@ -6,6 +6,7 @@ import asyncio
 import json
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -27,12 +28,16 @@ from tool_servers import (
 )
 from waiting import eventually
 
+from ashore.control.doctor.probes.beside import asking_tools
+from ashore.core.clock import SystemClock
 from ashore.core.errors import SourceUnreachable
 from ashore.data.audit import AuditLink
 from ashore.data.mcp import McpServer, Upstream
+from ashore.data.mcp.wire import ASK
 from ashore.data.path import StateLink
 from ashore.data.privacy import PrivacyPolicy
 from ashore.kit.egress import LOOPBACK, parse_allow
+from ashore.kit.state import open_database
 
 OWN_CALLS = ["mcp *", "access key *", "access role put"]
 PHONE, OTHER = "13912345678", "13812345678"
@@ -146,14 +151,15 @@ def test_each_role_sees_and_calls_its_tools_alone(house: House, mode: str) -> No
 def test_a_tool_that_is_hidden_sounds_like_one_that_does_not_exist(house: House, name: str) -> None:
     call = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": name, "arguments": {"amount": 1}}}
     status, said = house.raw("bank", call)
-    assert (status, said["error"]) == (200, {"code": -32602, "message": f"unknown tool: {name}"})
+    assert (status, said["error"]) == (200, {"code": -32602, "message": f"unknown tool: {name}; {ASK}"})
 
 
 def test_what_is_no_server_for_a_caller_does_not_exist(house: House) -> None:
     listing = {"jsonrpc": "2.0", "id": 1, "method": "tools/list"}
     for server, key in (("bank", house.nobody), ("odd", house.chief), ("none", house.teller), ("bank/x", house.teller)):
         status, said = house.raw(server, listing, key)
-        assert (status, said["error"]["message"].partition(".")[0]) == (404, f"no such path: '/mcp/{server}'")
+        assert status == 404 and f"there is no tool for you at '/mcp/{server}': no such" in said["error"]["message"]
+        assert "ask a security officer" in said["error"]["message"]
 
 
 def test_no_key_and_no_header_of_a_client_reaches_the_server(house: House) -> None:
@@ -259,15 +265,39 @@ def test_a_tool_that_changed_after_approval_is_withheld_until_it_is_approved_aga
         eventually(lambda: names(house.url("bank"), house.teller) == ["flood", "wait"])
         call = {"name": "balance", "arguments": {"account": "1"}}
         _, said = house.raw("bank", {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": call})
-        assert said["error"]["message"] == "unknown tool: balance"
+        assert said["error"]["message"] == f"unknown tool: balance; {ASK}"
         rows = {one["tool"]: one for one in house.made("POST", "/mcp/servers/bank/check", {})["tools"]}
         assert (rows["balance"]["state"], rows["flood"]["state"]) == ("changed", "approved")
         assert rows["balance"]["before"]["description"] == "Return the balance of an account."
         eventually(lambda: house.worker.said().count("the tool bank/balance is not as it was approved") == 1)
+        bank = next(one for one in house.made("GET", "/mcp/servers")["items"] if one["server"] == "bank")
+        assert (bank["withheld"], bank["do"]) == (["balance changed"], "ashore mcp check bank")
     finally:
         house.bank.describe("balance", "Return the balance of an account.")
         house.approve("bank")
     eventually(lambda: "balance" in names(house.url("bank"), house.teller))
+
+
+def test_the_doctor_says_which_tools_are_withheld_and_which_servers_are_silent(house: House) -> None:
+    held = threading.Event()
+    with odd_server() as slow:
+        slow.tools = [tool("probe")]
+        servers = [
+            {"name": "bank", "url": house.bank.url}, {"name": "odd", "url": slow.url}, {"name": "new", "url": "https://x"}
+        ]  # fmt: skip
+        state = open_database(Path(house.worker.topology.state.path), snapshots=house.worker.run, clock=SystemClock())
+        house.bank.describe("flood", "More.")
+        try:
+            bank, odd = asking_tools(servers, (), state)()
+            assert (bank.name, bank.withheld, bank.fault) == ("bank", ("flood changed",), "")
+            assert (odd.name, odd.withheld, odd.fault) == ("odd", (), "")
+            slow.listing = lambda: held.wait(30)
+            _, odd = asking_tools(servers, (), state)()
+            assert odd.fault == "the tool server odd did not answer within 2 s"
+        finally:
+            held.set()
+            house.bank.describe("flood", "")
+            state.close()
 
 
 def test_what_changed_between_reading_and_approval_is_not_approved(house: House) -> None:
@@ -312,11 +342,11 @@ def test_only_an_officer_may_ask_and_approve(house: House) -> None:
     assert house.ask("POST", "/mcp/servers/none/check", {})[0] == 404
 
 
-def test_a_withdrawn_tool_is_gone_at_once(house: House) -> None:
+def test_a_withdrawn_tool_is_gone_within_a_second(house: House) -> None:
     house.made("POST", "/mcp/servers/odd/withdraw", {"tools": ["probe"]})
     try:
         call = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "probe"}}
-        assert house.raw("odd", call)[0] == 404
+        eventually(lambda: house.raw("odd", call)[0] == 404)
         assert house.ask("POST", "/mcp/servers/odd/withdraw", {})[0] == 404
     finally:
         house.approve("odd")
@@ -536,7 +566,7 @@ def test_a_call_of_ashore_that_is_not_named_or_not_allowed_is_refused(house: Hou
         call = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": name}}
         headers = {"authorization": f"Bearer {house.officer}"}
         _, _, said = house.worker.request("POST", "/admin/mcp", json.dumps(call), headers)
-        assert json.loads(said)["error"]["message"] == f"unknown tool: {name}"
+        assert json.loads(said)["error"]["message"] == f"unknown tool: {name}; {ASK}"
     refused = ask(url, house.teller, "mcp_list", {})
     assert refused.is_error and "may not mcp:read" in refused.content[0].text
     wrong = ask(url, house.officer, "mcp_show", {"name": 7, "more": 1})

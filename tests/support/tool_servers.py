@@ -79,6 +79,7 @@ def odd_server() -> Iterator[OddServer]:
             elif "id" not in message:
                 send(self, 202, b"")
             elif message["method"] == "tools/list":
+                odd.listing()
                 send_result(self, message, {"tools": odd.tools})
             else:
                 odd.answer(self, message)
@@ -106,6 +107,8 @@ class OddServer:
         self.url = ""
         self.tools: list[dict[str, Any]] = []
         self.answer: Answer = lambda handler, message: send_result(handler, message, text_result("ok"))
+        self.listing: Callable[[], object] = lambda: None
+        """Called before tools are listed."""
         self.came: list[dict[str, Any]] = []
 
 

@@ -22,6 +22,7 @@ from ashore.core.errors import AshoreError, InvalidSpec, NotFound
 from ashore.core.timespan import human_seconds
 from ashore.data.cache import valkey_program
 from ashore.data.engines import Choice, Plan, reads_store
+from ashore.data.mcp import McpSection
 from ashore.data.privacy import PROMPT_DEFAULTS, PrivacyPolicy
 from ashore.kit.processes.lock import read_holder
 from ashore.kit.processes.ports import check_ports
@@ -93,6 +94,13 @@ def _faults(spec: Spec, plan: Plan) -> Iterator[AshoreError]:
                 f"{counted(cores, 'core')} available",
                 hint=f"write {cores} or fewer, or leave it out",
             )
+    if own_calls := spec.section("mcp", McpSection).own_calls:
+        from ashore.control.faces.owntools import check_own_calls
+
+        try:
+            check_own_calls(own_calls, "ashore.toml [mcp]")
+        except InvalidSpec as fault:
+            yield fault
     for planned in plan.models:
         if not reads_store(planned.options):
             continue  # reads none; of another machine

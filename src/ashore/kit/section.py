@@ -356,6 +356,8 @@ def describe(kind: Any) -> str:
     """Return what a key takes, in words: `a whole number, 1 to 65535`."""
     if choices := choices_of(kind):
         return " or ".join(one or "empty" for one in choices)
+    if said := next((meta.description for meta in _metas(kind) if meta.description), ""):
+        return said
     bare, bounds = _bare(kind), range_of(kind)
     if get_origin(bare) in (Union, UnionType):
         words = " or ".join(dict.fromkeys(describe(one) for one in get_args(bare) if one is not type(None)))

@@ -39,6 +39,7 @@ from ashore.control.doctor.readings import (
     Sites,
     State,
     Stored,
+    ToolServer,
     Waiting,
 )
 from ashore.kit.sentences import sentences_in
@@ -210,6 +211,10 @@ CASES: dict[str, list[dict[str, Any]]] = {
     "D934": [
         {"releases": Releases(out=("http://gpu1:8000: refused",))},
         {"releases": Releases(without_servers=("v-1",))},
+    ],
+    "D935": [
+        {"tools": (ToolServer(name="bank", withheld=("balance changed",)),)},
+        {"tools": (ToolServer(name="bank", fault="the tool server bank cannot be reached: ConnectError"),)},
     ],
     "D940": [
         {"configuration": Configuration(unreadable="/e/ashore.toml: unknown key")},

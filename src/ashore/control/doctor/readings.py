@@ -482,6 +482,16 @@ class Sites(Value, frozen=True, kw_only=True):
     """What keeps it from news."""
 
 
+class ToolServer(Value, frozen=True, kw_only=True):
+    """A server of tools of which some are approved."""
+
+    name: str
+    withheld: tuple[str, ...] = ()
+    """Approved tools that agents do not get now, and why: `balance changed`."""
+    fault: str = ""
+    """Why it cannot be asked."""
+
+
 class Readings(Value, frozen=True, kw_only=True):
     """Everything that was measured. The defaults are those of a healthy server."""
 
@@ -515,6 +525,7 @@ class Readings(Value, frozen=True, kw_only=True):
     configuration: Configuration = Configuration()
     log: Log = Log()
     sites: Sites = Sites()
+    tools: tuple[ToolServer, ...] = ()
 
     def lacks(self, name: str) -> str:
         """Return which part of `name` could not be measured, with the reason; empty where all of it was."""

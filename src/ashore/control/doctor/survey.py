@@ -20,7 +20,7 @@ from ashore.control.doctor.patience import Lanes, Step
 from ashore.control.doctor.probes import beside, disks, gpus, home, logs
 from ashore.control.doctor.probes.files import text_of
 from ashore.control.doctor.probes.home import Backend
-from ashore.control.doctor.readings import Configuration, State
+from ashore.control.doctor.readings import Configuration, State, ToolServer
 from ashore.control.doctor.topology import ServedPart, TopologyPart
 from ashore.core.addresses import split_url
 from ashore.core.errors import AshoreError, NotReady
@@ -181,6 +181,8 @@ class _OfTheServer:
         self._own = sources.settings.home
         self._database: Database | None = None
         self._book: Book | None = None
+        self._ask_tools: Callable[[], tuple[ToolServer, ...]] = tuple
+        self._has_pins = threading.Event()
         self._is_read = threading.Event()
         """Whether the releases are read, or cannot be."""
 
@@ -189,6 +191,7 @@ class _OfTheServer:
         return [
             Step(names=("hosts",), work=self._hosts),
             Step(names=("releases",), work=self._releases),
+            Step(names=("tools",), work=self._pins),
             Step(names=("models.tuned",), work=self._models),
             Step(names=("access",), work=self._access),
             Step(names=("stored",), work=self._stored),
@@ -199,6 +202,7 @@ class _OfTheServer:
         return [
             [Step(names=("lookups",), work=self._lookups)],
             [Step(names=("configuration",), work=self._configuration)],
+            [Step(names=("tools",), work=self._tools)],
         ]
 
     def _hosts(self) -> None:
@@ -240,6 +244,20 @@ class _OfTheServer:
         self._is_read.wait()
         with self._found.part("lookups"):
             self._found.parts["lookups"] = beside.look_up(_names(self._own, self._topology, self._book))
+
+    def _pins(self) -> None:
+        try:
+            said = self._topology.sections.get("mcp", {}).get("servers")
+            with self._found.part("tools"):
+                if said and self._database is not None:
+                    self._ask_tools = beside.asking_tools(said, self._topology.egress.allow, self._database)
+        finally:
+            self._has_pins.set()
+
+    def _tools(self) -> None:
+        self._has_pins.wait()
+        with self._found.part("tools"):
+            self._found.parts["tools"] = self._ask_tools()
 
     def _configuration(self) -> None:
         with self._found.part("configuration"):

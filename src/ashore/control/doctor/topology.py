@@ -7,6 +7,7 @@ them looks late. The names are those of the whole; a test holds the two together
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -83,6 +84,12 @@ class AccessPart(Part, frozen=True, kw_only=True):
     issuers: tuple[IssuerPart, ...] = ()
 
 
+class EgressPart(Part, frozen=True, kw_only=True):
+    """Which hosts may be called."""
+
+    allow: tuple[str, ...] = ()
+
+
 class TopologyPart(Part, frozen=True, kw_only=True):
     """What the workers serve, and where they and their neighbours are."""
 
@@ -95,6 +102,8 @@ class TopologyPart(Part, frozen=True, kw_only=True):
     state: LinkPart
     audit: AuditPart
     access: AccessPart
+    egress: EgressPart = EgressPart()
+    sections: dict[str, dict[str, Any]] = {}
 
     @property
     def served(self) -> tuple[ServedPart, ...]:

@@ -12,7 +12,8 @@ from msgspec.structs import replace
 import ashore
 from ashore.control.faces.admin import desk_of, perform_for
 from ashore.control.mcp import McpDesk
-from ashore.core.errors import InvalidRequest, PermissionDenied, SwitchedOff
+from ashore.core.errors import InvalidRequest, InvalidSpec, PermissionDenied, SwitchedOff
+from ashore.core.nearest import did_you_mean
 from ashore.core.principal import Principal
 from ashore.data.authority import denial_of
 from ashore.data.http import JSON, Exchange, check_origin
@@ -74,6 +75,21 @@ async def own_tools(app: Face, exchange: Exchange, principal: Principal) -> None
     body = await exchange.body(replace(app.limits, max_body_bytes=BODY_BYTES))
     reply = await answer(body, exchange.headers, tools, server=server)
     await exchange.respond(reply.status, (JSON,), reply.body)
+
+
+def check_own_calls(patterns: Sequence[str], where: str) -> None:
+    """Check that each pattern offers a call.
+
+    Raises:
+        InvalidSpec: one offers none; the hint has the nearest name.
+    """
+    every = {f"{call.noun} {call.word}": call for _, call in _every()}
+    for one in patterns:
+        if any(_is_offered(call, (one,)) for call in every.values()):
+            continue
+        matched = [name for name in every if one[-1:] == "*" and name.startswith(one[:-1])]
+        hint = f"name what changes something in full: {', '.join(matched[:5])}" if matched else did_you_mean(one, every)
+        raise InvalidSpec(f"{where} own_calls has {one[:80]!r}, which offers no call", hint=hint)
 
 
 def _every() -> Iterator[tuple[str, Call]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Final
@@ -16,12 +17,14 @@ from ashore.data.mcp import (
     McpSection,
     McpServer,
     Pin,
+    Standing,
     Tool,
     Upstream,
     digest_of,
     load_pins,
     remove_pins,
     save_pin,
+    standing_of,
     state_of,
 )
 from ashore.kit.call import Actor, Call, Nothing
@@ -103,6 +106,12 @@ class ServerOut(msgspec.Struct, frozen=True, kw_only=True):
     """Where it is; empty: ashore.toml has it no more."""
     tools: int
     """How many tools are approved."""
+    withheld: list[str]
+    """Approved tools that agents do not get now, and why: `balance changed`."""
+    fault: str
+    """Why the server could not be asked."""
+    do: str
+    """What shows more, or ends it; empty: nothing is wrong."""
 
 
 class PinOut(msgspec.Struct, frozen=True, kw_only=True):
@@ -148,13 +157,20 @@ class PinsOut(msgspec.Struct, frozen=True, kw_only=True):
     """Tools that cannot be approved; `check` says why."""
 
 
-def list_servers(desk: McpDesk, actor: Actor, asked: Nothing) -> list[ServerOut]:
-    """List servers of tools, and how many of their tools are approved."""
-    with desk.database.read() as connection:
-        pins = load_pins(connection)
-    urls = {one.name: one.url for one in desk.section.servers}
+async def list_servers(desk: McpDesk, actor: Actor, asked: Nothing) -> list[ServerOut]:
+    """List servers of tools, how many of their tools are approved, and which of these are withheld now.
+
+    Asks each server, 2 s at most.
+    """
+    pins = await in_read(desk.database, load_pins)
+    servers = desk.section.servers
+    asking = (standing_of(one, desk.allow, pins.get(one.name, {})) for one in servers)
+    standing = {one.server: one for one in await asyncio.gather(*asking)}
+    urls = {one.name: one.url for one in servers}
+    gone = Standing(server="", withheld={}, fault="ashore.toml has it no more")
     return [
-        ServerOut(server=name, url=urls.get(name, ""), tools=len(pins.get(name, ()))) for name in sorted({*urls, *pins})
+        _server_out(name, urls.get(name, ""), len(pins.get(name, ())), standing.get(name, gone))
+        for name in sorted({*urls, *pins})
     ]
 
 
@@ -233,6 +249,14 @@ CALLS: Final = (
     Call("mcp", "approve", "POST", "/mcp/servers/{name}/approve", APPROVE, approve, on_server=True),
     Call("mcp", "withdraw", "POST", "/mcp/servers/{name}/withdraw", APPROVE, withdraw, on_server=True),
 )
+
+
+def _server_out(name: str, url: str, tools: int, now: Standing) -> ServerOut:
+    wrong = now.withheld or now.fault or not tools
+    return ServerOut(
+        server=name, url=url, tools=tools, withheld=[f"{tool} {why}" for tool, why in now.withheld.items()],
+        fault=now.fault, do=f"ashore mcp {'check' if url else 'withdraw'} {name}" if wrong else "",
+    )  # fmt: skip
 
 
 def _out(name: str, pin: Pin | None, listed: Tool | None) -> ToolOut:

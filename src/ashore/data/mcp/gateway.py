@@ -103,7 +103,9 @@ class Gateway:
         tools = None if server is None else ServerTools(self, server, caller)
         if tools is None or not any(map(tools.may, tools.pins)):
             raise UnknownRoute(
-                f"no such path: {'/mcp/' + name[:80]!r}", hint="ask an administrator for the right mcp:call"
+                f"there is no tool for you at {'/mcp/' + name[:80]!r}: no such server, none of its tools is approved "
+                "now, or your roles allow none",
+                hint="ask a security officer of ashore, who sees why with `ashore mcp list`",
             )
         return tools
 

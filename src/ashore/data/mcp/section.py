@@ -11,6 +11,12 @@ from msgspec import Meta
 from ashore.core.errors import InvalidSpec
 from ashore.kit.section import Seconds, Section, toml
 
+_RUN: Final = "ashore starts no programs: run the server with its HTTP transport, and give its url"
+_TOKEN: Final = "write what the server expects behind `Authorization: Bearer` as token"
+_ELSEWHERE: Final = dict.fromkeys(("command", "args", "env", "transport", "type"), _RUN) | dict.fromkeys(
+    ("headers", "key", "api_key", "authorization"), _TOKEN
+)
+"""Keys that the files of other clients of MCP have, and what stands for them here."""
 _OWN: Final = ("127.0.0.1", "::1", "localhost")
 
 
@@ -18,7 +24,13 @@ class McpServer(Section, frozen=True, kw_only=True):
     """A server of tools. Agents reach it as `/mcp/NAME` with their key of ashore; what they may call is a matter of
     roles (`mcp:call on tool/NAME/TOOL`), and only of tools that `ashore mcp approve` approved."""
 
-    name: Annotated[str, Meta(pattern=r"\A[a-z][a-z0-9-]{0,23}\Z", examples=['"bank"'])]
+    name: Annotated[
+        str,
+        Meta(
+            pattern=r"\A[a-z][a-z0-9-]{0,23}\Z", examples=['"bank"'],
+            description="1 to 24 small letters, digits and hyphens, with a letter first",
+        ),
+    ]  # fmt: skip
     """Name of the server in addresses, roles, budgets (`mcp/NAME`) and policies."""
     url: Annotated[str, Meta(examples=['"https://tools.corp.example/mcp"'])]
     """Where it speaks MCP over Streamable HTTP. Its host must be in `[egress] allow`; without TLS only on this
@@ -35,6 +47,13 @@ class McpServer(Section, frozen=True, kw_only=True):
     """Calls that one API worker makes at the same time; those of one tenant take at most three quarters of them. For
     calls a minute, set a budget: `ashore access budget set requests 60 --per minute --model mcp/NAME`."""
 
+    @classmethod
+    def prepared(cls, values: Mapping[str, object], where: str) -> Mapping[str, object]:
+        for name, hint in _ELSEWHERE.items():
+            if name in values:
+                raise InvalidSpec(f"{where} has an unknown key {name!r}", hint=hint)
+        return values
+
     def checked(self, where: str) -> Self:
         try:
             parts = urlsplit(self.url)
@@ -42,7 +61,10 @@ class McpServer(Section, frozen=True, kw_only=True):
         except ValueError as fault:
             raise InvalidSpec(f"{where} url = {self.url!r}: {fault}", hint="write https://HOST/PATH") from fault
         if parts.scheme not in ("http", "https") or not parts.hostname or not plain:
-            raise InvalidSpec(f"{where} url = {self.url!r}; expected https://HOST/PATH", hint="write a token as token")
+            hint = (
+                "it has no user and no fragment; write a token as token" if parts.scheme else "begin it with https://"
+            )
+            raise InvalidSpec(f"{where} url = {self.url!r}; expected https://HOST/PATH", hint=hint)
         if parts.scheme == "http" and parts.hostname not in _OWN:
             raise InvalidSpec(
                 f"{where} url = {self.url!r} sends calls in clear to another machine", hint="use https://"

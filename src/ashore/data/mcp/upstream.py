@@ -15,10 +15,11 @@ from itertools import count
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
+from msgspec.structs import replace
 
 from ashore.core.errors import AshoreError, InvalidRequest, PermissionDenied, RemoteRefused, SourceUnreachable
 from ashore.core.serversent import ServerSent
-from ashore.data.mcp.pins import MOST_TOOLS, Tool, tools_of
+from ashore.data.mcp.pins import MOST_TOOLS, Pin, State, Tool, state_of, tools_of
 from ashore.data.mcp.section import McpServer
 from ashore.data.mcp.wire import (
     CAPABILITIES_KEY,
@@ -43,6 +44,9 @@ MOST_LIST_BYTES: Final = 1 << 20
 PIECE_BYTES: Final = 64
 """What a piece of an answer counts beside its bytes: thousands of pieces of one byte cost as much as long ones."""
 LIST_S: Final = 10.0
+"""Longest time of a list, with all its pages."""
+LOOK_S: Final = 2.0
+"""Longest time of one that an operator waits for."""
 NAME_S: Final = 30.0
 """How long the address of a host name is used before it is looked up again."""
 CLIENT: Final = {"name": "ashore", "version": "1"}
@@ -103,10 +107,10 @@ class Upstream:
         """
         listed: list[Any] = []
         params: dict[str, Any] = {}
-        room = MOST_LIST_BYTES
+        room, until_s = MOST_LIST_BYTES, time.monotonic() + min(LIST_S, self.server.timeout_s)
         for _ in range(MOST_PAGES):
             try:
-                page = await self._ask("", "tools/list", params, room, min(LIST_S, self.server.timeout_s))
+                page = await self._ask("", "tools/list", params, room, max(0.0, until_s - time.monotonic()))
             except _Refused as fault:
                 raise self._odd(f"refused tools/list: {fault.code} {fault.message}") from fault
             room, found = room - len(bytes(page)), self._value(page)
@@ -157,7 +161,7 @@ class Upstream:
             raise AssertionError
         except TimeoutError as fault:
             raise SourceUnreachable(
-                f"the tool server {name} did not answer within {timeout_s:g} s",
+                f"the tool server {name} did not answer within {timeout_s:.2g} s",
                 hint="ask its operator, or raise timeout_s of its [[mcp.server]]",
             ) from fault
         except PermissionDenied as fault:  # of [egress]: a matter of the operator, not of the caller
@@ -289,6 +293,30 @@ class Upstream:
         return RemoteRefused(
             f"the tool server {self.server.name} {what}", hint=hint or "ask the operator of that server"
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """How the approved tools of a server stand now."""
+
+    server: str
+    withheld: Mapping[str, State]
+    """Approved tools that agents do not get: changed, unusable or gone."""
+    fault: str = ""
+    """Why the server cannot be asked."""
+
+
+async def standing_of(server: McpServer, allow: Sequence[Allowed], pins: Mapping[str, Pin]) -> Standing:
+    """Ask a server how its approved tools stand. Takes at most `LOOK_S`; raises nothing of the server."""
+    upstream = Upstream(replace(server, timeout_s=min(LOOK_S, server.timeout_s)), allow)
+    try:
+        listed = await upstream.tools()
+    except AshoreError as fault:
+        return Standing(server=server.name, withheld={}, fault=fault.message)
+    finally:
+        await upstream.close()
+    states = {name: state_of(pin.tool, listed.get(name)) for name, pin in sorted(pins.items())}
+    return Standing(server=server.name, withheld={name: one for name, one in states.items() if one != "approved"})
 
 
 def _refusal(error: Any) -> _Refused:

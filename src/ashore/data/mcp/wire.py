@@ -27,6 +27,8 @@ INVALID_REQUEST, NO_METHOD, INVALID_PARAMS, INTERNAL = -32600, -32601, -32602, -
 HEADER_MISMATCH, UNSUPPORTED_VERSION = -32020, -32022
 LIST_TTL_MS: Final = 5_000
 """How long a client of the newer era may keep a list of tools."""
+ASK: Final = "it is not there, not approved now, or your roles do not allow it: ask a security officer of ashore"
+"""Said of what a caller cannot reach, whatever the reason is."""
 _BY_CODE: Final = {NO_METHOD: 404, INTERNAL: 200}
 """HTTP status of errors in the newer era; any other code is 400."""
 _encode = msgspec.json.Encoder().encode
@@ -61,7 +63,7 @@ class UnknownTool(Fault):
     """No such tool for this caller. One that is hidden, changed or absent sounds the same."""
 
     def __init__(self, name: str) -> None:
-        super().__init__(INVALID_PARAMS, f"unknown tool: {name[:100]}")
+        super().__init__(INVALID_PARAMS, f"unknown tool: {name[:100]}; {ASK}")
 
 
 class Message(msgspec.Struct, frozen=True, kw_only=True):

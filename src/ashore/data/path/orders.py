@@ -97,7 +97,7 @@ def needed_features(request: GenerationRequest) -> list[tuple[Feature, str]]:
     if wants_scores(request):
         needs.append(("score", "echo"))
     if request.grammar is not None:
-        needs.append(("grammar", "response_format"))
+        needs.append(("grammar", "response_format" if request.tool_choice in ("auto", "none") else "tool_choice"))
     if request.begun:
         needs.append(("resume", "begun"))
     return needs
@@ -117,6 +117,12 @@ def check_writes(alias: str, *, embedder: bool) -> None:
         )
 
 
+def fields_of(info: EngineInfo) -> list[str]:
+    """Return what an engine can do in the words that clients use."""
+    said = {"grammar": "response_format", "resume": "begun", "score": "echo"}
+    return [said.get(one, one) for one in info.features if one not in ("speak", "sleep", "distributions")]
+
+
 def check_features(request: GenerationRequest, info: EngineInfo) -> None:
     """Check that the engine supports the whole request.
 
@@ -129,8 +135,8 @@ def check_features(request: GenerationRequest, info: EngineInfo) -> None:
     for feature, field in needed_features(request):
         if feature not in info.features:
             raise UnsupportedByEngine(
-                f"the engine {info.kind!r} behind {request.model!r} cannot do {feature!r}; "
-                f"it can do: {', '.join(info.features) or 'greedy generation only'}",
+                f"the engine {info.kind!r} behind {request.model!r} cannot do {field!r}; "
+                f"it can do: {', '.join(fields_of(info)) or 'greedy generation only'}",
                 hint=f"leave {field} out, or use a model on another engine",
                 param=field,
             )

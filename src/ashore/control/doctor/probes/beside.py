@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import sqlite3
 import threading
@@ -10,17 +11,21 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
+
+import msgspec
 
 from ashore.control.doctor.look import Between
 from ashore.control.doctor.patience import Watch
-from ashore.control.doctor.readings import Cache, Edge, Lookup, State
+from ashore.control.doctor.readings import Cache, Edge, Lookup, State, ToolServer
 from ashore.core.addresses import split_url
 from ashore.kit.processes import get_from
 
 if TYPE_CHECKING:
     from redis import Redis
+
+    from ashore.kit.state import Database
 
 WAIT_S: Final = 1.0
 PINGS: Final = 4
@@ -53,6 +58,30 @@ def _cache_information(url: str) -> dict[str, float]:
         return {}
     numbers = {name: float(value) for name, value in told.items() if isinstance(value, int | float)}
     return {**numbers, "ping_ms": took_ms}
+
+
+def asking_tools(
+    servers: Sequence[Any], allowed: Sequence[str], database: Database
+) -> Callable[[], tuple[ToolServer, ...]]:
+    """Return what asks each `[[mcp.server]]` how its approved tools stand; servers without any are not asked. Modules
+    are loaded and the state is read here, as no other thread may do at the same time."""
+    import ashore.kit.outgoing  # noqa: F401
+    from ashore.data.mcp import McpServer, load_pins, standing_of
+    from ashore.kit.egress import LOOPBACK, parse_allow
+
+    with database.read() as connection:
+        pins = load_pins(connection)
+    allow = parse_allow([*LOOPBACK, *allowed])
+    asked = [one for one in msgspec.convert(servers, tuple[McpServer, ...]) if one.name in pins]
+
+    async def ask() -> tuple[ToolServer, ...]:
+        found = await asyncio.gather(*(standing_of(one, allow, pins[one.name]) for one in asked))
+        return tuple(
+            ToolServer(name=one.server, withheld=tuple(map(" ".join, one.withheld.items())), fault=one.fault)
+            for one in found
+        )
+
+    return lambda: asyncio.run(ask())
 
 
 def _ping_ms(client: Redis) -> float:
