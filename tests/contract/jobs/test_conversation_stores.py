@@ -10,6 +10,7 @@ from ashore.core.errors import BudgetExceeded, InvalidRequest
 from ashore.data.jobs import (
     MOST_ITEMS,
     PAGE_BYTES,
+    PIECE_BYTES,
     Again,
     Conversation,
     Done,
@@ -100,6 +101,36 @@ def test_conversations_are_bounded_and_counted_with_files(database: Database) ->
     with pytest.raises(InvalidRequest, match="at most"):
         store.append("conv_1", kept(*(str(number) for number in range(MOST_ITEMS))), expires_ms=1)
     assert ids_in(store) == ["a"], "nothing was added by halves"
+
+
+def test_uploads_on_their_way_are_counted_with_what_is_whole(database: Database) -> None:
+    """A client may hold many of them open, and end none."""
+    store, files = SqlConversations(database), SqlFiles(database)
+    for number in (1, 2):
+        files.create(
+            StoredFile(
+                file_id=f"file-{number}",
+                tenant="a",
+                filename="f",
+                purpose="",
+                num_bytes=0,
+                created_ms=1,
+                expires_ms=None,
+                complete=False,
+                account="alice",
+            )  # fmt: skip
+        )
+    for _ in range(2):  # the same piece again replaces it
+        files.append("file-1", 0, b"x" * 60, most_bytes=200)
+    files.append("file-1", 1, b"x" * 60)
+    with pytest.raises(BudgetExceeded, match=f"stores {PIECE_BYTES + 60:,} bytes"):
+        files.append("file-2", 0, b"x" * 60, most_bytes=200)
+    made(store)
+    with pytest.raises(BudgetExceeded):
+        store.append("conv_1", kept("a"), expires_ms=1, most_bytes=PIECE_BYTES)
+    store.delete("conv_1")
+    files.delete("file-1")
+    files.append("file-2", 0, b"x" * 60, most_bytes=200)
 
 
 def test_conversations_go_when_they_are_deleted_or_have_expired(database: Database) -> None:

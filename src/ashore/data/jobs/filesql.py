@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final
 
 from ashore.data.jobs.model import StoredFile
-from ashore.data.jobs.quota import stored_bytes, tenant_lock, too_many_bytes
+from ashore.data.jobs.quota import check_stored, stored_bytes, tenant_lock, too_many_bytes
 from ashore.data.jobs.reserve import check_room
 from ashore.kit.state import Database, execute, execute_many, insert
 
@@ -30,19 +30,27 @@ class SqlFiles:
             _drop(connection, file.file_id)
             insert(connection, "stored_file", {**asdict(file), "num_bytes": 0, "complete": 0})
 
-    def append(self, file_id: str, number: int, piece: bytes) -> None:
-        """Store one piece; the same number again replaces it."""
+    def append(self, file_id: str, number: int, piece: bytes, *, most_bytes: int | None = None) -> None:
+        """Store one piece; the same number again replaces it. It counts at once, as the file may never be complete.
+
+        Raises:
+            BudgetExceeded: the tenant would store more than `most_bytes`. DiskFull: there is no room.
+        """
         assert len(piece) <= PIECE_BYTES
         statement = (
             "INSERT INTO file_piece (file_id, number, piece) SELECT :id, :number, :piece "
             "WHERE EXISTS (SELECT 1 FROM stored_file WHERE file_id = :id) "
             "ON CONFLICT (file_id, number) DO UPDATE SET piece = excluded.piece"
         )
+        length = "UPDATE stored_file SET num_bytes = :end WHERE file_id = :id AND num_bytes < :end"
         owner = "SELECT tenant FROM stored_file WHERE file_id = :id AND purpose <> 'batch_output'"
         with self._database.write() as connection:
             tenant = execute(connection, owner, id=file_id).scalar()
             check_room(self._database, len(piece), of=None if tenant is None else (connection, str(tenant)))
+            if tenant is not None:
+                check_stored(connection, str(tenant), len(piece), most_bytes)
             execute(connection, statement, id=file_id, number=number, piece=piece)
+            execute(connection, length, id=file_id, end=number * PIECE_BYTES + len(piece))
 
     def complete(self, file: StoredFile, *, most_bytes: int | None = None) -> StoredFile | None:
         """Mark a file complete, with its purpose, name, length and expiry. None: it is gone.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Final, Literal
 
 import msgspec
@@ -175,11 +176,12 @@ class _Upload:
 
     async def _flush(self, *, everything: bool) -> None:
         assert self.file is not None
+        most = self._desk.quotas.most("stored_bytes", self.file.tenant)
         while len(self._pending) >= PIECE_BYTES or (everything and self._pending):
             piece, number, file_id = bytes(self._pending[:PIECE_BYTES]), self._number, self.file.file_id
             del self._pending[:PIECE_BYTES]
             self._number += 1
-            await self._desk.call(lambda p=piece, n=number, f=file_id: self._desk.files.append(f, n, p))  # type: ignore[misc]
+            await self._desk.call(partial(self._desk.files.append, file_id, number, piece, most_bytes=most))
 
 
 async def list_files(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
