@@ -24,6 +24,7 @@ from ashore.core.ids import TenantId
 from ashore.data.authority import KeyTable, Principal, digest_of, new_key
 from ashore.data.cache import AnswerCache, CachePolicy, FixedEpochs
 from ashore.data.grpc import GrpcServer
+from ashore.data.grpc.gate import MOST_OPEN
 from ashore.data.grpc.gen import inference_pb2 as pb
 from ashore.data.grpc.gen import status_pb2
 from ashore.data.path import AdmissionSection, BytesText, Limits, ServedModel, ServingService, Topology
@@ -531,6 +532,28 @@ def test_few_unfinished_messages_of_calls_without_a_key_are_held() -> None:
             assert not connection.answered & set(streams[3:])
             found = await health_pb2_grpc.HealthStub(it.channel).Check(health_pb2.HealthCheckRequest())
             assert found.status == health_pb2.HealthCheckResponse.SERVING
+
+    run(test)
+
+
+def test_streams_without_a_key_keep_nobody_from_asking_for_health() -> None:
+    """A stranger who watches with every stream there may be had probes fail, and the server restarted by them."""
+
+    def connected(it: Running) -> grpc.aio.Channel:
+        return grpc.aio.insecure_channel(it.server.address, options=(("grpc.use_local_subchannel_pool", 1),))
+
+    async def test(it: Running) -> None:
+        asked, watching = health_pb2.HealthCheckRequest(), []
+        async with connected(it) as one, connected(it) as two, connected(it) as other:
+            for at in range(MOST_OPEN):
+                watching.append(health_pb2_grpc.HealthStub(two if at % 2 else one).Watch(asked))
+                assert (await watching[-1].read()).status == health_pb2.HealthCheckResponse.SERVING
+            stub = health_pb2_grpc.HealthStub(other)
+            assert (await stub.Check(asked, timeout=10)).status == health_pb2.HealthCheckResponse.SERVING
+            last = stub.Watch(asked, timeout=10)
+            assert (await last.read()).status == health_pb2.HealthCheckResponse.SERVING
+            with pytest.raises(grpc.aio.AioRpcError, match="open again"):
+                await watching[0].read()
 
     run(test)
 

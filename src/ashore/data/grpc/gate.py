@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from typing import Any, Final, TypeAlias
 
 import grpc
@@ -19,15 +18,16 @@ MOST_READ: Final = 3
 READ_S: Final = 2.0
 """Time-out for reading one. A regular client sends it with its head."""
 MOST_OPEN: Final = 256
-"""Calls without a key at once, those that watch included."""
+"""Streams without a key at once. One more ends the oldest: those who hold them keep nobody else out."""
 
 
 class Gate(grpc.aio.ServerInterceptor):  # type: ignore[misc]
-    """Reads the messages of open methods, a few at a time: one above the limit ends the oldest."""
+    """Reads the messages of open methods, a few at a time, and bounds their streams: one above a limit ends the
+    oldest."""
 
     def __init__(self) -> None:
         self._reading: OrderedDict[asyncio.Future[Any], None] = OrderedDict()
-        self._num_open = 0
+        self._open: OrderedDict[asyncio.Future[None], None] = OrderedDict()
 
     async def intercept_service(
         self, continuation: Callable[[Any], Awaitable[Any]], handler_call_details: Any
@@ -40,30 +40,37 @@ class Gate(grpc.aio.ServerInterceptor):  # type: ignore[misc]
         if handler.unary_unary is not None:
 
             async def answer(_: object, context: Context) -> Any:
-                async with self._counted(context):
-                    return await handler.unary_unary(await self._first(context, read), context)
+                return await handler.unary_unary(await self._first(context, read), context)
 
             return grpc.stream_unary_rpc_method_handler(answer, None, write)
 
+        async def stream(context: Context) -> None:
+            if handler.unary_stream is not None:
+                await handler.unary_stream(await self._first(context, read), context)
+                return
+            async for one in handler.stream_stream(self._all(context, read), context):
+                await context.write(one)
+
         async def answers(_: object, context: Context) -> None:
-            async with self._counted(context):
-                if handler.unary_stream is not None:
-                    await handler.unary_stream(await self._first(context, read), context)
-                    return
-                async for one in handler.stream_stream(self._all(context, read), context):
-                    await context.write(one)
+            await self._bounded(context, stream(context))
 
         return grpc.stream_stream_rpc_method_handler(answers, None, write)
 
-    @asynccontextmanager
-    async def _counted(self, context: Context) -> AsyncIterator[None]:
-        if self._num_open >= MOST_OPEN:
-            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "too many calls without an API key")
-        self._num_open += 1
+    async def _bounded(self, context: Context, stream: Coroutine[Any, Any, None]) -> None:
+        work = asyncio.ensure_future(stream)
+        self._open[work] = None
+        if len(self._open) > MOST_OPEN:
+            self._open.popitem(last=False)[0].cancel()
         try:
-            yield
+            await asyncio.wait((work,))
         finally:
-            self._num_open -= 1
+            self._open.pop(work, None)
+            work.cancel()
+        if work.cancelled():
+            await context.abort(
+                grpc.StatusCode.RESOURCE_EXHAUSTED, "too many streams without an API key; open again"
+            )
+        work.result()
 
     async def _first(self, context: Context, read: Callable[[bytes], Any]) -> Any:
         message = await self._message(context)
