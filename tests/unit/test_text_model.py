@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 
@@ -13,9 +14,10 @@ from tokenizers import Tokenizer
 
 from ashore.core.chat import Message, ToolCall, ToolSpec
 from ashore.core.errors import InvalidRequest, UnsupportedModel
-from ashore.data.text import TextModel
+from ashore.data.text import TextModel, encoder
 from ashore.data.text.guard import MARK, Guard
 from ashore.data.text.vocabulary import AddedToken
+from ashore.kit.store.conversion import splits
 
 
 @pytest.fixture(scope="module")
@@ -221,3 +223,34 @@ def test_a_broken_generation_file_is_refused(folder: Path, tmp_path: Path) -> No
     (tmp_path / "generation.json").write_text('{"eos_token_ids": "x"}')
     with pytest.raises(UnsupportedModel, match=r"generation\.json"):
         TextModel.load(tmp_path)
+
+
+@pytest.mark.parametrize("expression", ["(a+)+b", "(?:(a*)b?)*", "(?:x|a{2,})+?", " ?((a|b)+)*c"])
+def test_an_expression_that_may_take_for_ever_is_refused(tmp_path: Path, expression: str) -> None:
+    byte_level(tmp_path)
+    path = tmp_path / "tokenizer.json"
+    spec = json.loads(path.read_text())
+    split = {"type": "Split", "pattern": {"Regex": expression}, "behavior": "Isolated", "invert": False}
+    for name, step in (
+        ("pre_tokenizer", {"type": "Sequence", "pretokenizers": [split, spec["pre_tokenizer"]]}),
+        ("normalizer", {"type": "Replace", "pattern": {"Regex": expression}, "content": ""}),
+    ):
+        path.write_text(json.dumps(spec | {name: step}))
+        with pytest.raises(UnsupportedModel, match="for ever"):
+            TextModel.load(tmp_path)
+
+
+def test_expressions_of_the_models_that_are_known_are_not_refused() -> None:
+    others = (r" ?[^(\s|[.,!?…。，、।۔،])]+", r"\p{N}{1,3}(?=(?:\p{N}{3})*(?:\P{N}|$))", r"\(a+\)+", r"[(a+]+")
+    for one in (*others, *itertools.chain.from_iterable(splits.SPLITS.values())):
+        encoder.check_expressions({"pre_tokenizer": {"type": "Split", "pattern": {"Regex": one}}})
+
+
+def test_a_text_at_which_the_library_panics_is_an_error_of_the_request(tmp_path: Path) -> None:
+    byte_level(tmp_path)
+    path = tmp_path / "tokenizer.json"
+    spec = json.loads(path.read_text())
+    first = {"type": "FixedLength", "length": 0}
+    path.write_text(json.dumps(spec | {"pre_tokenizer": {"type": "Sequence", "pretokenizers": [first]}}))
+    with pytest.raises(UnsupportedModel, match="cannot read this text"):
+        TextModel.load(tmp_path).encode("hello")

@@ -118,7 +118,7 @@ def test_uploads_on_their_way_are_counted_with_what_is_whole(database: Database)
                 expires_ms=None,
                 complete=False,
                 account="alice",
-            )  # fmt: skip
+            )
         )
     for _ in range(2):  # the same piece again replaces it
         files.append("file-1", 0, b"x" * 60, most_bytes=200)

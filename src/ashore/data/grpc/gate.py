@@ -67,9 +67,7 @@ class Gate(grpc.aio.ServerInterceptor):  # type: ignore[misc]
             self._open.pop(work, None)
             work.cancel()
         if work.cancelled():
-            await context.abort(
-                grpc.StatusCode.RESOURCE_EXHAUSTED, "too many streams without an API key; open again"
-            )
+            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "too many streams without an API key; open again")
         work.result()
 
     async def _first(self, context: Context, read: Callable[[bytes], Any]) -> Any:

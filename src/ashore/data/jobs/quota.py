@@ -42,9 +42,8 @@ def too_many_bytes(tenant: str, found: int, wanted: int, most: int) -> BudgetExc
 
 
 def stored_bytes(connection: Connection, tenant: str, *, without_file: str = "") -> int:
-    """Return the bytes that a tenant stores in files, also in those on their way, conversations, jobs, answers open to votes, and votes; without
-    one file if given.
-    """
+    """Return the bytes that a tenant stores in files, also in those on their way, conversations, jobs, answers open to
+    votes, and votes; without one file if given."""
     statement = (
         "SELECT (SELECT COALESCE(SUM(num_bytes), 0) FROM stored_file WHERE tenant = :tenant "
         "AND file_id <> :without) "

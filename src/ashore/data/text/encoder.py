@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import random
+import re
 from functools import cached_property
 from typing import Any, Final
 
@@ -11,6 +12,7 @@ import msgspec
 from tokenizers import Tokenizer
 
 from ashore.core.errors import UnsupportedModel
+from ashore.core.foreign import foreign_errors
 from ashore.core.wanted import check_wanted
 from ashore.data.text.guard import MARK, Guard, without_surrogates
 from ashore.data.text.vocabulary import Vocabulary, steps_of
@@ -39,6 +41,7 @@ class Encoder:
         Raises:
             UnsupportedModel: the library rejects it.
         """
+        check_expressions(spec)
         spec = spec | {"padding": None, "truncation": None}
         markup = frozenset(t.id for t in vocabulary.added if t.markup)
         kept = [t for t in spec.get("added_tokens") or () if t["id"] not in markup]
@@ -142,6 +145,56 @@ class Encoder:
         return out
 
 
+_SYNTAX: Final = re.compile(r"\\.|\[|\]|\(|\)|[*+]|\{[0-9]*,\}", re.DOTALL)
+"""What says where an expression repeats: escapes, classes, groups, and repetitions without an end."""
+
+
+def check_expressions(spec: dict[str, Any]) -> None:
+    """Check that no expression of a `tokenizer.json` repeats without end what repeats without end, such as `(a+)+`.
+
+    The library tries all ways in which such a one may match, which nothing can stop, and panics after ten million.
+
+    Raises:
+        UnsupportedModel: one does.
+    """
+    steps: list[Any] = [spec.get(name) for name in ("normalizer", "pre_tokenizer", "decoder")]
+    while steps:
+        step = steps.pop()
+        if isinstance(step, list):
+            steps += step
+        elif isinstance(step, dict):
+            steps += step.values()
+            found = step.get("Regex")
+            if isinstance(found, str) and _repeats_repetitions(found):
+                raise UnsupportedModel(
+                    f"tokenizer.json has the expression {found[:80]!r}, which can take for ever to match",
+                    hint="pull the model from another source",
+                )
+
+
+def _repeats_repetitions(expression: str) -> bool:
+    repeats, classes = [False], 0  # for each open group, whether anything in it repeats
+    last_group, ended_at = False, -1  # the same for the group that closed last, and where it did
+    for found in _SYNTAX.finditer(expression):
+        sign = found[0]
+        if sign == "[":
+            classes += 1
+        elif sign == "]":
+            classes = max(0, classes - 1)
+        elif classes or sign[0] == "\\":
+            continue
+        elif sign == "(":
+            repeats.append(False)
+        elif sign == ")" and len(repeats) > 1:
+            last_group, ended_at = repeats.pop(), found.end()
+            repeats[-1] |= last_group
+        elif sign != ")":
+            if last_group and found.start() == ended_at:
+                return True
+            repeats[-1] = True
+    return False
+
+
 def _build(spec: dict[str, Any]) -> Tokenizer:
     try:
         return Tokenizer.from_buffer(msgspec.json.encode(spec))
@@ -167,7 +220,8 @@ def _ids(tokenizer: Tokenizer, text: str, around: bool = False) -> list[int]:
     """Return the tokens of a text. Uses a batch of one: the library releases the interpreter lock for batches only,
     and fast batches skip the offsets, which are not needed."""
     check_wanted()
-    ids: list[int] = tokenizer.encode_batch_fast([text], add_special_tokens=around)[0].ids
+    with foreign_errors("the tokenizer of the model cannot read this text", UnsupportedModel, hint="change the text"):
+        ids: list[int] = tokenizer.encode_batch_fast([text], add_special_tokens=around)[0].ids
     return ids
 
 
