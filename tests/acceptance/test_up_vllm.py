@@ -146,6 +146,16 @@ def test_nodes_of_the_file_serve_a_model_of_which_only_the_text_is_here(
         listed = json.loads(ashore("model", "list", "--json", home=server.home).stdout)
         assert [one["reference"] for one in listed["items"]] == ["tiny@text"]
         assert '"secret"' not in (server.home / "run" / "host-1.json").read_text()
+        doubles[0].close()
+        while not (ready := call(server, "GET", "/readyz", "")).get("why"):
+            assert time.monotonic() < end_s + 30, ready
+        assert ready["items"] == [{"model": "tiny", "ready": False}] and "no server answers" in ready["why"]
+        with pytest.raises(urllib.error.HTTPError, match="503"):
+            call(server, "GET", "/health", "")
+        wish = {"model": "tiny", "messages": [{"role": "user", "content": "a"}]}
+        with pytest.raises(urllib.error.HTTPError, match="503") as refused:
+            call(server, "POST", "/v1/chat/completions", server.key, wish)
+        assert refused.value.headers["retry-after"] == "5" and b"no server of this model" in refused.value.read()
         assert server.stop() == 0
     finally:
         for double in doubles:

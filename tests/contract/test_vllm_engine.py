@@ -159,7 +159,7 @@ def test_a_stream_that_breaks_off_never_ends_as_if_it_were_whole(engine: VllmEng
 
 
 def test_a_server_that_hangs_ends_its_orders_and_one_that_only_computes_does_not(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("ashore.data.engines.vllm.servers.PROBE_S", 0.05)
     monkeypatch.setattr("ashore.data.engines.vllm.servers.SILENT_S", 0.6)
@@ -170,7 +170,7 @@ def test_a_server_that_hangs_ends_its_orders_and_one_that_only_computes_does_not
         assert finish(run(engine, order("slow", [1], max_new_tokens=4))["slow"]).reason == "length"
         double.goes_on.clear()
         event = failure(run(engine, order("never", [1], max_new_tokens=4))["never"])
-        assert "has not responded for" in event.message and event.code == "not_ready"
+        assert "has not responded for" in caplog.text and event.code == "not_ready"
         double.goes_on.set()
         assert finish(run(engine, order("again", [1], max_new_tokens=4))["again"]).reason == "length"
     finally:

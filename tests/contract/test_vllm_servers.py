@@ -247,8 +247,8 @@ def test_a_server_that_says_that_it_is_ill_gets_nothing_until_it_is_well(
     assert status(engine, 0).reason == "" and "status 503" in status(engine, 0).last_error
 
 
-def test_an_order_waits_while_no_server_is_there_and_says_which_are_missing(
-    doubles: list[VllmDouble], monkeypatch: pytest.MonkeyPatch
+def test_an_order_waits_while_no_server_is_there_and_the_log_says_which_are_missing(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     port = free_port()
     first = VllmDouble(NAME, port=port)
@@ -260,8 +260,21 @@ def test_an_order_waits_while_no_server_is_there_and_says_which_are_missing(
     assert finish(drain(engine, {"a"})["a"]).completion_tokens == 10
     second.close()
     monkeypatch.setattr("ashore.data.engines.vllm.servers.PATIENCE_S", 0.2)
+    caplog.set_level("INFO", "ashore")
     told = failure(run(engine, order("b", [5, 6]))["b"])
-    assert told.code == "not_ready" and f"127.0.0.1:{port}" in told.message and told.retry_after_s == 5
+    assert (told.code, told.message, told.retry_after_s) == ("not_ready", "no server of this model answers now", 5)
+    assert f"127.0.0.1:{port}" in caplog.text, "where it is, is a matter of the operator"
+    engine.close()
+
+
+def test_an_order_waits_no_longer_for_a_server_that_is_known_to_be_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ashore.data.engines.vllm.servers.PATIENCE_S", 1e6)
+    monkeypatch.setattr("ashore.data.engines.vllm.servers.AWAY_S", 0.2)
+    double = VllmDouble(NAME)
+    engine = load(double.url)
+    double.close()
+    for name in ("a", "b"):
+        assert failure(run(engine, order(name, [5, 6]))[name]).code == "not_ready"
     engine.close()
 
 

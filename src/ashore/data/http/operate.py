@@ -14,7 +14,7 @@ from ashore.data.authority import Principal
 from ashore.data.http.exchange import Exchange
 from ashore.data.http.mergedmetrics import merge_pages
 from ashore.data.http.vllmnames import with_vllm_names
-from ashore.data.path import ServingState
+from ashore.data.path import NO_SERVER, ServingState
 
 if TYPE_CHECKING:
     from ashore.data.http.app import HttpApp
@@ -87,9 +87,13 @@ async def version(app: HttpApp, exchange: Exchange, principal: Principal) -> Non
 
 async def readyz(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
     """`GET /readyz`."""
-    items = [ModelReadiness(card.alias, card.ready) for card in app.serving.models()]
+    cards = app.serving.models()
+    items = [ModelReadiness(card.alias, card.ready) for card in cards]
     status = app.serving.state
-    answer = _encode(Readiness(status, items, WHY_NOT[status]))
+    why = WHY_NOT[status]
+    if status == "ready" and any(card.state == NO_SERVER for card in cards):
+        why = "no server answers behind a model that is not ready; see `ashore status`"
+    answer = _encode(Readiness(status, items, why))
     if status == "ready":
         await exchange.respond(200, [JSON], answer)
     else:

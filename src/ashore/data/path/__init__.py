@@ -52,7 +52,7 @@ from ashore.data.path.model import (
     Urgency,
     Usage,
 )
-from ashore.data.path.models import ModelCard, ServingState
+from ashore.data.path.models import NO_SERVER, ModelCard, ServingState
 from ashore.data.path.ports import Replica, ServedText
 from ashore.data.path.relevance import Asked, Judged
 from ashore.data.path.section import (

@@ -36,6 +36,7 @@ CONNECT_WAIT_S = 10.0
 RETIRE_GRACE_S = 0.5
 RETIRE_LOOK_S = 0.05
 STATS_TIMEOUT_S = 1.0
+LOOK_S = 1.0
 
 GAUGES = (
     "ashore_running_sequences", "ashore_waiting_sequences", "ashore_tokens_in_flight", "ashore_replicas_ready",
@@ -86,6 +87,7 @@ class Roster:
         self._told: set[str] = set()
         """Models with gauges."""
         self._retiring: dict[asyncio.Task[None], LoadedModel] = {}
+        self._looking: asyncio.Task[None] | None = None
         self.unreadable: Mapping[tuple[str, str], Exception] = {}
         """Models of the topology that are left out, by alias and release, with why: their text side cannot be read."""
         self.generation = 0
@@ -228,6 +230,7 @@ class Roster:
         for model in gone:
             model.replicas.rouse()
         self.generation += 1
+        self._looking = self._looking or asyncio.get_running_loop().create_task(self._keep_looking())
         for model in kept.values():
             if model.replicas.sockets != model.served.sockets:
                 await model.replicas.resize(model.served.sockets)
@@ -282,15 +285,22 @@ class Roster:
 
     async def host_stats(self) -> dict[tuple[str, str], EngineStats]:
         """Return the counters of every live host, by (alias, replica). Slow hosts are left out."""
-        asked = [
-            ((self._label(model), str(at)), replica.stats())
+        return {
+            (self._label(model), str(at)): one
             for model in self._models.values()
-            for at, replica in enumerate(model.replicas.live)
-        ]
-        answers = await asyncio.gather(
-            *(asyncio.wait_for(call, STATS_TIMEOUT_S) for _, call in asked), return_exceptions=True
-        )
-        return {key: one for (key, _), one in zip(asked, answers, strict=True) if isinstance(one, EngineStats)}
+            for at, one in (await _stats_of(model)).items()
+        }
+
+    async def _keep_looking(self) -> None:
+        """Note every second behind which models no server of another machine answers."""
+        while True:
+            await asyncio.sleep(LOOK_S)
+            for model in [one for one in self._models.values() if one.served.kind in ("vllm", "textonly")]:
+                found = (await _stats_of(model)).values()
+                if found:
+                    model.unserved = all(
+                        one.backends and all(server.state != "ready" for server in one.backends) for one in found
+                    )
 
     def measure(self, metrics: Metrics) -> None:
         """Update the gauges of every model, and drop those of removed models."""
@@ -330,6 +340,8 @@ class Roster:
         retiring = dict(self._retiring)
         for task in retiring:
             task.cancel()
+        if self._looking is not None:
+            self._looking.cancel()
         for route in self._by_cost.values():
             route.close()
         for model in (*self._models.values(), *retiring.values()):
@@ -404,3 +416,10 @@ async def _connected(models: list[LoadedModel], within_s: float) -> bool:
     except TimeoutError:
         return False
     return True
+
+
+async def _stats_of(model: LoadedModel) -> dict[int, EngineStats]:
+    """Return the counters of every live host of a model, by its place. Slow hosts are left out."""
+    calls = [asyncio.wait_for(replica.stats(), STATS_TIMEOUT_S) for replica in model.replicas.live]
+    answers = await asyncio.gather(*calls, return_exceptions=True)
+    return {at: one for at, one in enumerate(answers) if isinstance(one, EngineStats)}

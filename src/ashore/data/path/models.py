@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 import msgspec
 
@@ -19,6 +19,8 @@ from ashore.data.path.topology import ServedModel
 if TYPE_CHECKING:
     from ashore.data.path.bycost import ByCostRoute
 
+NO_SERVER: Final = "no server"
+"""State of a model whose hosts are there, and none of the servers behind them."""
 ServingState = Literal["ready", "loading", "draining", "not-recording"]
 """Whether a worker can answer now, or why not."""
 
@@ -41,7 +43,7 @@ class ModelCard:
     features: tuple[str, ...] = ()
     on_demand: bool = False
     state: str = "loaded"
-    """State of a model on demand: `cold`, `loading`, `failed`…; see `data/residency/model.py`."""
+    """State of a model on demand: `cold`, `loading`, `failed`…; see `data/residency/model.py`. `NO_SERVER` of any."""
     load_s: float = 0.0
     """Duration of the last load of a model on demand; 0: not known, or it is not on demand."""
     recommended: Mapping[str, float] = field(default_factory=dict)
@@ -73,6 +75,8 @@ class LoadedModel:
     gate: Gate
     recommended: Mapping[str, float] = field(default_factory=dict)
     """Default sampling."""
+    unserved: bool = False
+    """Whether no server of another machine answers behind its hosts, as seen a second ago."""
     by_cost: ByCostRoute | None = None
     """Set where other models answer for it, too, and each request goes where it costs least."""
 
@@ -106,7 +110,7 @@ class LoadedModel:
     def card(self) -> ModelCard:
         """Return its current description."""
         served, info, residence = self.served, self.replicas.info, self.replicas.residence
-        ready = self.replicas.ready
+        ready = self.replicas.ready and not self.unserved
         return ModelCard(
             alias=served.alias,
             release=served.release,
@@ -114,7 +118,7 @@ class LoadedModel:
             created_s=served.created_s,
             ready=ready or (residence is not None and not residence.is_hopeless),
             on_demand=residence is not None,
-            state="loaded" if ready else residence.state if residence is not None else "loading",
+            state="loaded" if ready else self._waits_for,
             load_s=residence.load_s if residence is not None else 0.0,
             embedder=served.embedder,
             precision=info.precision if info else "",
@@ -128,6 +132,12 @@ class LoadedModel:
             thinks=self.text.thinks,
             fills_gaps=bool(self.text.gap_stop_ids),
         )
+
+    @property
+    def _waits_for(self) -> str:
+        if self.unserved and self.replicas.ready:
+            return NO_SERVER
+        return "loading" if self.replicas.residence is None else self.replicas.residence.state
 
 
 def not_found(alias: str, known: Iterable[str]) -> UnknownModel:

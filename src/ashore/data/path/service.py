@@ -34,7 +34,7 @@ from ashore.data.path.held_pieces import Dam, pulled
 from ashore.data.path.hostmetrics import set_hosts
 from ashore.data.path.model import GenerationRequest, Hear, ServingEvent, Started, Usage
 from ashore.data.path.model_registry import Roster, TextLoader
-from ashore.data.path.models import LoadedModel, ModelCard, ServingState
+from ashore.data.path.models import NO_SERVER, LoadedModel, ModelCard, ServingState
 from ashore.data.path.orders import check_writes
 from ashore.data.path.prompt import PromptReader, check_length, num_chars
 from ashore.data.path.reception import MOST_RELEASES, Reception
@@ -194,14 +194,15 @@ class ServingService:
     @property
     def state(self) -> ServingState:
         """Whether requests should be sent here now. If requests cannot be audited, none is answered, so they should
-        go elsewhere."""
+        go elsewhere. Servers behind a model are as far away from any other worker, which would say no more."""
         if self.draining:
             return "draining"
         try:
             self._guards.auditor.check()
         except AuditUnavailable:
             return "not-recording"
-        return "ready" if all(card.ready or card.on_demand for card in self.models()) else "loading"
+        cards = self.models()
+        return "ready" if all(one.ready or one.on_demand or one.state == NO_SERVER for one in cards) else "loading"
 
     @property
     def in_flight(self) -> int:

@@ -55,6 +55,8 @@ class Backend:
     is_outside: bool = False
     """Whether it lies outside of the operator's own networks."""
     pause_s: float = 0.0
+    out_s: float = 0.0
+    """When it was put out, of one that is out."""
     due_s: float = 0.0
     """When the next trial may be sent, of one that is out."""
 
@@ -85,6 +87,13 @@ class Pool:
     def ready(self) -> tuple[Backend, ...]:
         """The servers that get orders."""
         return tuple(one for one in self.backends if one.state == "ready" and not one.drains)
+
+    @property
+    def lost_s(self) -> float | None:
+        """Return when the last server went; None while one is ready, or may be: one that was not asked yet."""
+        if any(one.state != "out" for one in self.backends):
+            return None
+        return max((one.out_s for one in self.backends), default=None)
 
     def pick(self, now_s: float, tried: Collection[str] = (), turn: Turn | None = None) -> Backend | None:
         """Return the server for an order, None if none is available now.
@@ -184,6 +193,7 @@ class Pool:
     @staticmethod
     def _put_out(one: Backend, why: str, now_s: float, *, by_orders: bool) -> None:
         one.times_out += one.state == "ready"
+        one.out_s = one.out_s if one.state == "out" else now_s
         one.state, one.reason, one.by_orders = "out", why, by_orders
         one.pause_s = min(LONGEST_PAUSE_S, 2 * one.pause_s) if one.pause_s else FIRST_PAUSE_S
         one.due_s = now_s + one.pause_s

@@ -70,6 +70,8 @@ SILENT_S: Final = 15.0
 longest step."""
 PATIENCE_S: Final = 30.0
 """How long an order waits for a server, as the request path waits for a host that restarts."""
+AWAY_S: Final = 10.0
+"""How long orders wait for one once all are known to be out, counted from then: later ones are refused at once."""
 MOST_ATTEMPTS: Final = 4
 MOST_DEATHS: Final = 2
 """Limit of servers that may fail on one order, which may be the cause."""
@@ -414,6 +416,8 @@ class Servers:
     async def _free(self, tried: set[str], until_s: float, turn: Turn | None = None) -> Backend:
         """Wait for an available server for an order and return it."""
         while (one := self.pool.pick(time.monotonic(), tried, turn)) is None:
+            lost_s = self.pool.lost_s
+            until_s = until_s if lost_s is None else min(until_s, lost_s + AWAY_S)
             trial_s = self.pool.next_trial_s()
             wake_s = until_s if trial_s is None else min(until_s, trial_s)
             self._changed.clear()
@@ -421,9 +425,10 @@ class Servers:
                 async with asyncio.timeout(max(0.001, wake_s - time.monotonic())):
                     await self._changed.wait()
             if time.monotonic() >= until_s:
+                _log.info("an order found no server: %s", self._reasons() or "none is listed")
                 raise NotReady(
-                    f"no server of this model answered within {PATIENCE_S:g} s: {self._reasons() or 'none is listed'}",
-                    hint="`ashore status` shows every server and what is wrong with it",
+                    "no server of this model answers now",
+                    hint="send it again later; the operator sees in `ashore status` what is wrong",
                     retry_after_s=5,
                 )
         return one
