@@ -252,6 +252,25 @@ def test_a_subject_cannot_name_another_principal(verifier: JwtVerifier) -> None:
         assert directory.of_claims(verifier.verify(token(sub=subject), NOW)).id == shown
 
 
+def test_a_name_in_other_letters_is_not_let_in_beside_its_account() -> None:
+    """Providers name people as they typed themselves, or as somebody wrote them; what pushes accounts folds names."""
+    directory = Directory()
+    accounts = [Account(id="corp:alice", tenant="bank-a", shut=True), Account(id="corp:Bob", tenant="bank-a")]
+    directory.take(tenants=[Tenant(name="bank-a")], accounts=accounts, gone=["corp:eve"])
+    exact, folding = JwtVerifier([ISSUER]), JwtVerifier([replace(ISSUER, subject_ignores_case=True)])
+    for one in (exact, folding):
+        one.take_keys("corp", jwks(jwk(rsa_key(), kid="k1")))
+    for subject in ("Alice", "ALICE", "bob", "Eve"):
+        with pytest.raises(Unauthenticated, match=r"and the account is|is disabled"):
+            directory.of_claims(exact.verify(token(sub=subject), NOW))
+    with pytest.raises(Unauthenticated, match="corp:alice is disabled"):
+        directory.of_claims(folding.verify(token(sub="Alice"), NOW))
+    assert directory.of_claims(exact.verify(token(sub="Bob"), NOW)).id == "corp:Bob"
+    assert directory.of_claims(exact.verify(token(sub="Carol"), NOW)).id == "corp:Carol"
+    directory.take(tenants=[Tenant(name="bank-a")], accounts=[Account(id="corp:bob", tenant="bank-a")])
+    assert directory.of_claims(exact.verify(token(sub="bob"), NOW)).id == "corp:bob", "an account of exactly this name"
+
+
 # --- the doorkeeper
 
 

@@ -337,7 +337,7 @@ class Providers:
 
         if not await in_write(self._keeper.database, take):
             raise InvalidRequest("this logout token came before", hint="send each once")
-        return issuer.name, f"{issuer.name}:{subject_in(person)}" if person else "", sid
+        return issuer.name, f"{issuer.name}:{subject_in(issuer, person)}" if person else "", sid
 
     # --- parts
 

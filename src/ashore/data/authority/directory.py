@@ -40,11 +40,13 @@ class Claims:
 class _Known:
     """Everything known except tenants."""
 
-    __slots__ = ("accounts", "by_prefix", "first", "gone", "keys")
+    __slots__ = ("accounts", "by_prefix", "first", "folded", "gone", "keys")
 
     def __init__(self) -> None:
         self.accounts: dict[str, Account] = {}
         self.gone: set[str] = set()
+        self.folded: dict[str, str] = {}
+        """Ids of accounts, and of those that are gone, by themselves in small letters."""
         self.keys: dict[str, KeyRecord] = {}
         self.first: dict[str, KeyRecord] = {}
         self.by_prefix: dict[str, tuple[KeyRecord, ...]] = {}
@@ -74,8 +76,10 @@ class Directory:
         for account in accounts:
             known.accounts[account.id] = account
             known.gone.discard(account.id)
+            known.folded[account.id.casefold()] = account.id
         for account_id in gone:
             known.gone.add(account_id)
+            known.folded.setdefault(account_id.casefold(), account_id)
             known.accounts.pop(account_id, None)
         for key in keys:
             known.keys[key.key_id] = key
@@ -127,6 +131,13 @@ class Directory:
         """
         account_id = f"{claims.issuer}:{claims.subject}"
         account = self._account(account_id)
+        other = self._known.folded.get(account_id.casefold(), account_id)
+        if account is None and other != account_id:
+            raise Unauthenticated(
+                f"the token names {account_id[:100]}, and the account is {other[:100]}",
+                hint="set subject_ignores_case in the [[access.issuer]], or create an account of exactly this name if "
+                "it is another person",
+            )
         tenant = account.tenant if account is not None else claims.tenant
         if tenant not in self._tenants:
             raise Unauthenticated(

@@ -54,6 +54,8 @@ class Issuer(Section, frozen=True, kw_only=True):
     """Longest life of a token, `exp` minus `iat`; longer ones are refused."""
     subject_claim: str = "sub"
     """Claim with who it is."""
+    subject_ignores_case: bool = False
+    """Whether `Alice` and `alice` are one person, as for names of people who are pushed by SCIM or found by LDAP."""
     tenant: str = "default"
     """Tenant of all its people, unless `tenant_claim` names a claim that says it."""
     tenant_claim: str = ""
@@ -190,7 +192,7 @@ class JwtVerifier:
         factors = [one for one in factors[:16] if isinstance(one, str)] if isinstance(factors, list) else []
         return Claims(
             issuer=issuer.name,
-            subject=subject_in(subject),
+            subject=subject_in(issuer, subject),
             tenant=tenant,
             groups=_names(issuer, claims, issuer.groups_claim),
             roles=roles - self._office_roles,
@@ -199,9 +201,9 @@ class JwtVerifier:
         )
 
 
-def subject_in(said: str) -> str:
+def subject_in(issuer: Issuer, said: str) -> str:
     """Return the subject of a token in the form of a principal's id."""
-    return quote(said, safe="@.+-_|")
+    return quote(said.casefold() if issuer.subject_ignores_case else said, safe="@.+-_|")
 
 
 def check_issuer(issuer: Issuer) -> Issuer:
