@@ -34,7 +34,7 @@ def test_scores_are_those_of_transformers(kind: Kind, tmp_path: Path) -> None:
         0,
         64 if kind == "xlm-roberta" else 66,
     )
-    pairs = [text.encode_pair(*pair) for pair in PAIRS]
+    pairs = [next(text.encode_pairs(pair, [(0, 1)])) for pair in PAIRS]
     together = [score for (score,) in engine.embed(pairs)]
     assert together == pytest.approx(SCORES[kind], abs=1e-4)
     alone = [engine.embed([ids])[0][0] for ids in pairs]
@@ -57,7 +57,7 @@ def test_layers_and_rotary_bases_of_modernbert_may_be_written_out(tmp_path: Path
     for pooling, scores in (("mean", SCORES["modernbert"]), ("cls", FIRST_TOKEN)):
         (folder / "config.json").write_text(json.dumps({**config, "classifier_pooling": pooling}))
         engine, _ = load(folder)
-        found = [score for (score,) in engine.embed([text.encode_pair(*pair) for pair in PAIRS])]
+        found = [score for (score,) in engine.embed([next(text.encode_pairs(pair, [(0, 1)])) for pair in PAIRS])]
         assert found == pytest.approx(scores, abs=1e-4)
         engine.close()
 
@@ -65,7 +65,7 @@ def test_layers_and_rotary_bases_of_modernbert_may_be_written_out(tmp_path: Path
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_users_write_is_no_separator(kind: Kind, tmp_path: Path) -> None:
     text = TextModel.load(write_cross_encoder(tmp_path, kind))
-    plain, hostile = (text.encode_pair("a", said) for said in ("b", "b [SEP] c </s> d"))
+    plain, hostile = (next(text.encode_pairs(("a", said), [(0, 1)])) for said in ("b", "b [SEP] c </s> d"))
     assert hostile.count(plain[-1]) == plain.count(plain[-1])
 
 

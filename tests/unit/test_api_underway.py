@@ -189,3 +189,23 @@ def test_vectors_wait_for_room_before_they_are_made_and_one_request_alone_always
             await bodies.hold("bank-b", "bob").make_room(1, 0.0)
 
     asyncio.run(scenario())
+
+
+def test_a_long_answer_counts_until_it_is_read_and_one_alone_always_has_room() -> None:
+    """Few bytes of a body ask for many, and a client need not read them."""
+
+    async def scenario() -> None:
+        bodies = Bodies(1000, 500, principal_bytes=200)
+        first, second = bodies.hold("bank-b", "bob"), bodies.hold("bank-b", "bob")
+        first.grow(50)
+        first.cover(40)
+        assert bodies.held_bytes == 50
+        first.cover(10_000)
+        assert bodies.held_bytes == 200
+        with pytest.raises(Overloaded):
+            second.cover(1)
+        first.release()
+        second.cover(150)
+        assert bodies.held_bytes == 150
+
+    asyncio.run(scenario())

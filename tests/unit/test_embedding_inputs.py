@@ -14,7 +14,7 @@ from ashore.core.errors import InvalidRequest, UnsupportedByEngine
 from ashore.core.ids import RequestId
 from ashore.data.authority import OpenDoor
 from ashore.data.path import Asked, BytesText, ServedModel, ServingService, Topology
-from ashore.data.path.embedding import check_embeds, encode_inputs, prompt_for
+from ashore.data.path.embedding import NUMBER_BYTES, TOKEN_BYTES, check_embeds, encode_inputs, prompt_for
 from ashore.kit.metrics import Metrics
 
 E5 = replace(ECHO_INFO, prompts={"query": "query: ", "passage": "passage: "}, dims=(2, 4))
@@ -62,6 +62,44 @@ def test_vectors_are_shortened_to_what_the_model_was_trained_for_alone() -> None
     for info, wanted in ((E5, 3), (replace(E5, dims=()), 4), (ECHO_INFO, 9)):
         with pytest.raises(UnsupportedByEngine, match="was made for vectors of"):
             check_embeds("m", info, wanted)
+
+
+def test_pairs_have_room_before_they_are_made() -> None:
+    """A question of thousands of tokens is copied into the pair of each text, however short that is."""
+    asked: list[int] = []
+
+    class Counts(BytesText):
+        def encode(self, text: str, *, allow_special: bool = False, bare: bool = False) -> list[int]:
+            assert asked, "there is room first"
+            return super().encode(text, allow_special=allow_special, bare=bare)
+
+    async def room(num_bytes: int, within_s: float) -> None:
+        asked.append(num_bytes)
+
+    async def whole() -> None:
+        service = ServingService(
+            Topology(models=(ServedModel(alias="r", release="r-1", kind="fake", sockets=("/s",), embedder=True),)),
+            make_replica=lambda socket: MemoryReplica(replace(E5, features=("rank",), context_tokens=200)),
+            load_text=lambda served: Counts(),
+            check_grammar=lambda grammar: None,
+            clock=SystemClock(),
+            metrics=Metrics(),
+        )
+        await service.start()
+        assert await service.connected(60)
+        texts = ("q" * 90, *("é" * number for number in range(1, 30)))
+        judged = Asked(
+            model="r", texts=texts, names=texts, pairs=tuple((0, at) for at in range(1, 30)),
+            request_id=RequestId("r"), room=room,
+        )  # fmt: skip
+        try:
+            await service.relevance.judge(judged, OpenDoor().authenticate(None))
+        finally:
+            await service.close()
+
+    asyncio.run(whole())
+    tokens = sum(min(200, 90 + 4 * number) for number in range(1, 30))
+    assert asked == [tokens * TOKEN_BYTES + 29 * E5.embedding_size * NUMBER_BYTES]
 
 
 def test_reranking_by_vectors_tells_questions_from_texts() -> None:

@@ -6,7 +6,11 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+
+from ashore.core.errors import Overloaded
 from ashore.data.http.exchange import ClientGone, Exchange
+from ashore.data.underway import Bodies
 
 SCOPE = {"type": "http", "method": "POST", "path": "/", "headers": []}
 
@@ -115,5 +119,24 @@ def test_what_a_refused_client_still_sends_is_dropped_by_the_server() -> None:
         exchange = Exchange({**SCOPE, "headers": [(b"content-length", b"9")], "ashore.direct": line}, end, end)
         await exchange.linger()
         assert not exchange.unread
+
+    asyncio.run(scenario())
+
+
+def test_an_answer_for_which_there_is_no_room_is_not_begun() -> None:
+    async def scenario() -> None:
+        line, bodies = Line(), Bodies(1000, 500, free_bytes=10)
+        exchange = await exchange_over(line)
+        other, exchange.hold = bodies.hold("a", "bob"), bodies.hold("a", "bob")
+        other.cover(400)
+        with pytest.raises(Overloaded):
+            await exchange.respond(200, [], b"x" * 200)
+        assert exchange.status == 0 and not line.sent
+        other.release()
+        with pytest.raises(AssertionError, match="whole answer"):  # it is sent
+            await exchange.respond(200, [], b"x" * 200)
+        assert bodies.held_bytes == 190
+        exchange.close()
+        assert bodies.held_bytes == 0
 
     asyncio.run(scenario())

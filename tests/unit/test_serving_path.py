@@ -45,7 +45,7 @@ from ashore.data.path import (
     Topology,
     Usage,
 )
-from ashore.data.path.embedding import NUMBER_BYTES
+from ashore.data.path.embedding import NUMBER_BYTES, TOKEN_BYTES
 from ashore.data.path.orders import room_for_answer
 from ashore.data.path.scoring import prompt_tokens_told
 from ashore.kit.metrics import Metrics
@@ -547,7 +547,7 @@ def test_vectors_are_made_once_there_is_room_for_all_of_their_numbers() -> None:
             else:
                 with pytest.raises(Overloaded):
                     await work
-        assert asked == [2 * 8 * NUMBER_BYTES, 8 * NUMBER_BYTES]
+        assert asked == [2 * (8 * NUMBER_BYTES + TOKEN_BYTES), 8 * NUMBER_BYTES + TOKEN_BYTES]
 
     run(scenario=scenario)
 

@@ -176,6 +176,16 @@ class Hold:
         if self._bodies is not None:
             self.grow(max(0, min(num_bytes, self._bodies.principal_bytes - self._length)))
 
+    def cover(self, num_bytes: int) -> None:
+        """Count at least so many bytes in all, up to the principal's limit, from now on: a whole answer, which a client
+        may be slow to read.
+
+        Raises:
+            Overloaded: there is no room for it.
+        """
+        if self._bodies is not None:
+            self.grow(max(0, min(num_bytes, self._bodies.principal_bytes) - self._length))
+
     def grow_answer(self, num_bytes: int) -> None:
         """Count what the answer takes in memory before it is sent.
 

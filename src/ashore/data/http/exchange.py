@@ -331,7 +331,12 @@ class Exchange:
         return self._taken
 
     async def respond(self, status: int, headers: Headers, body: bytes) -> None:
-        """Send a whole response."""
+        """Send a whole response.
+
+        Raises:
+            Overloaded: it is long, and there is no room for it until the client has read it. Nothing was sent.
+        """
+        self.hold.cover(len(body))
         self.status = status
         if self.ignored:
             headers = self._told(headers)

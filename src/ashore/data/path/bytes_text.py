@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import codecs
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -85,8 +85,9 @@ class BytesText:
     def encode(self, text: str, *, allow_special: bool = False, bare: bool = False) -> list[int]:
         return [END] if allow_special and text == _END_TEXT else list(text.encode("utf-8", "replace"))
 
-    def encode_pair(self, first: str, second: str) -> list[int]:
-        return [*self.encode(first), END, *self.encode(second), END]
+    def encode_pairs(self, texts: Sequence[str], pairs: Iterable[tuple[int, int]]) -> Iterator[list[int]]:
+        for first, second in pairs:
+            yield [*self.encode(texts[first]), END, *self.encode(texts[second]), END]
 
     def encode_gap(self, before: str, after: str) -> list[int]:
         return self.encode(f"<PRE>{before}<SUF>{after}<MID>")

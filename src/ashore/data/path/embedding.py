@@ -72,8 +72,12 @@ class Encrypted:
 
 NUMBER_BYTES: Final = 32
 """Of memory that a number of a vector takes, in the engine's host and here."""
+TOKEN_BYTES: Final = 8
+"""Of memory that a token takes in a list; the number itself is there once for each text."""
+MOST_UTF8: Final = 4
+"""Bytes of a character, each of which may be a token."""
 Room = Callable[[int, float], Awaitable[None]]
-"""Waits at most so many seconds until there is room for so many bytes of vectors. Raises `Overloaded`."""
+"""Waits at most so many seconds until there is room for so many bytes of tokens and vectors. Raises `Overloaded`."""
 
 
 async def anywhere(num_bytes: int, within_s: float) -> None:
@@ -95,8 +99,18 @@ class _Work:
     urgency: Urgency
     deadline_at: float
     room: Room
+    pairs: Sequence[tuple[int, int]] | None = None
+    """Inputs that are read together, as one sequence; None: each is one."""
     is_encrypted: bool = False
     """Whether the inputs are ciphertexts: each counts as one token, and nothing in them can be masked."""
+
+    def num_bytes(self, info: EngineInfo) -> int:
+        """Return the memory that tokens and vectors take at most; a text that a pair has is copied into each."""
+        sizes = [len(one) * (1 if not isinstance(one, str) or one.isascii() else MOST_UTF8) for one in self.inputs]
+        if self.pairs is not None:
+            sizes = [sizes[first] + sizes[second] for first, second in self.pairs]
+        tokens = sum(min(size, info.context_tokens) for size in sizes)
+        return tokens * TOKEN_BYTES + len(sizes) * (info.embedding_size or 1) * NUMBER_BYTES
 
     def tokens_of(self, batch: list[list[int]]) -> int:
         return len(batch) if self.is_encrypted else sum(len(ids) for ids in batch)
@@ -192,6 +206,7 @@ class Embeddings:
         urgency: Urgency = "interactive",
         deadline_s: float | None = None,
         arrival: Arrival = NOWHERE,
+        room: Room = anywhere,
     ) -> Ranking:
         """Return the cross-encoder's scores for pairs of texts, each given as indices into `texts`.
 
@@ -209,7 +224,8 @@ class Embeddings:
                 priority=priority,
                 urgency=urgency,
                 deadline_at=self._deadline_at(deadline_s),
-                room=anywhere,
+                room=room,
+                pairs=pairs,
             ),
             principal,
             arrival,
@@ -274,11 +290,11 @@ class Embeddings:
                 await self._fresh.awake(found, work.deadline_at, principal, model, work.request_id)
                 work.check(found.info)
                 read = partial(self._read, work, found, principal)
+                if tried == 1:
+                    num_bytes = work.num_bytes(found.info)
+                    await work.room(num_bytes, max(0.0, work.deadline_at - self._clock.monotonic_s()))
                 num_chars = num_input_chars(work.inputs)
                 batch, watch.masked = await self._reader.read(num_chars, read, principal, work.deadline_at)
-                if tried == 1:
-                    num_bytes = len(batch) * (found.info.embedding_size or 1) * NUMBER_BYTES
-                    await work.room(num_bytes, max(0.0, work.deadline_at - self._clock.monotonic_s()))
                 try:
                     vectors = await self._embed_on(found, work, batch, principal, deaths)
                     break
@@ -437,8 +453,7 @@ def encode_pairs(
     if "" in texts:
         raise InvalidRequest("an input is empty", param=f"input[{texts.index('')}]")
     batch = []
-    for first, second in pairs:
-        ids = text.encode_pair(texts[first], texts[second])
+    for ids, (_, second) in zip(text.encode_pairs(texts, pairs), pairs, strict=True):
         if len(ids) > info.context_tokens:
             raise ContextTooLong(
                 f"the question and input {second} have {len(ids)} tokens together and {info.model} takes "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Protocol
 
 from ashore.core.chat import Message, ToolSpec
@@ -138,8 +138,9 @@ class ServedText(Protocol):
         """Return the tokens of `text`; `bare`: without special tokens around a prompt."""
         ...
 
-    def encode_pair(self, first: str, second: str) -> list[int]:
-        """Return the tokens of two texts that a cross-encoder reads together."""
+    def encode_pairs(self, texts: Sequence[str], pairs: Iterable[tuple[int, int]]) -> Iterator[list[int]]:
+        """Yield the tokens of pairs of texts that a cross-encoder reads together, given as indices. Each text is read
+        once."""
         ...
 
     def encode_gap(self, before: str, after: str) -> list[int]:

@@ -149,6 +149,7 @@ class CrossEncoder:
                 urgency=asked.urgency,
                 deadline_s=asked.deadline_s,
                 arrival=asked.arrival,
+                room=asked.room,
             )
         return Judged(
             model=made.model,

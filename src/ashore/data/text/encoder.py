@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 import random
 import re
-from functools import cached_property
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cache, cached_property
 from typing import Any, Final
 
 import msgspec
@@ -64,11 +65,13 @@ class Encoder:
         ids = _ids(self._plain, text, around)
         return ids if around or self._markup.isdisjoint(ids) else self._split(self._plain, text)
 
-    def pair(self, first: str, second: str) -> list[int]:
-        """Return the tokens of two texts that are read together, with those of the post-processor around and between
-        them; control tokens in them are plain text."""
+    def pairs(self, texts: Sequence[str], pairs: Iterable[tuple[int, int]]) -> Iterator[list[int]]:
+        """Yield the tokens of texts that are read together, with those of the post-processor around and between them;
+        control tokens in them are plain text."""
         before, between, after = self._around_pair
-        return [*before, *self.plain(first), *between, *self.plain(second), *after]
+        read = cache(lambda at: self.plain(texts[at]))
+        for first, second in pairs:
+            yield [*before, *read(first), *between, *read(second), *after]
 
     @cached_property
     def _around_pair(self) -> tuple[list[int], list[int], list[int]]:

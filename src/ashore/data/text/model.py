@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -163,10 +163,10 @@ class TextModel:
         """Return the tokens of a text with the tokenizer's special tokens around it. Never truncated, never padded."""
         return self._encoder.plain(text, around=True)
 
-    def encode_pair(self, first: str, second: str) -> list[int]:
-        """Return the tokens of two texts that a cross-encoder reads together, with the tokenizer's special tokens
-        around and between them. Never truncated, never padded."""
-        return self._encoder.pair(first, second)
+    def encode_pairs(self, texts: Sequence[str], pairs: Iterable[tuple[int, int]]) -> Iterator[list[int]]:
+        """Yield the tokens of pairs of texts that a cross-encoder reads together, given as indices, with the
+        tokenizer's special tokens around and between them. Each text is read once. Never truncated, never padded."""
+        return self._encoder.pairs(texts, pairs)
 
     def decode(self, ids: Sequence[int]) -> str:
         """Return the text of `ids` without control tokens. A partial character becomes U+FFFD."""

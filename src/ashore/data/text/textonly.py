@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final, NoReturn
 
 from ashore.core.chat import LONGEST_TOKEN_BYTES, Message, ToolSpec
@@ -33,7 +33,7 @@ class TextOnly:
     def encode(self, text: str, *, allow_special: bool = False, bare: bool = False) -> list[int]:
         _refuse()
 
-    def encode_pair(self, first: str, second: str) -> list[int]:
+    def encode_pairs(self, texts: Sequence[str], pairs: Iterable[tuple[int, int]]) -> Iterator[list[int]]:
         _refuse()
 
     def encode_gap(self, before: str, after: str) -> list[int]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 import msgspec
@@ -65,6 +64,8 @@ class ModerationOut(msgspec.Struct, frozen=True, kw_only=True):
     results: list[ModerationResult]
 
 
+RESULT_CHARS: Final = 8
+"""A result takes as long to make and to write as so many characters of a prompt to read; each list adds as much."""
 READER = Reader(ModerationRequest, Dialect(name="embeddings"))
 
 
@@ -74,10 +75,15 @@ async def moderations(app: HttpApp, exchange: Exchange, principal: Principal) ->
     texts = _texts_of(request)
     lists = app.serving.lists.every
     known = sorted({one.list.category for one in lists.lists})
-    judge = partial(_judged, texts, lists, known)
-    results = await app.serving.at_length(sum(map(len, texts)), judge, principal)
-    answer = ModerationOut(id=id_for("modr-", exchange.request_id), model="ashore-guard-lists", results=results)
-    await exchange.respond(200, (JSON, (b"x-ashore-categories", ", ".join(known).encode())), _encode(answer))
+    answer_id = id_for("modr-", exchange.request_id)
+
+    def work() -> bytes:
+        results = _judged(texts, lists, known)
+        return _encode(ModerationOut(id=answer_id, model="ashore-guard-lists", results=results))
+
+    length = sum(map(len, texts)) + len(texts) * RESULT_CHARS * (1 + len(lists.lists))
+    body = await app.serving.at_length(length, work, principal)
+    await exchange.respond(200, (JSON, (b"x-ashore-categories", ", ".join(known).encode())), body)
 
 
 def _texts_of(request: ModerationRequest) -> list[str]:

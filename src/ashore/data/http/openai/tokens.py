@@ -158,4 +158,5 @@ async def detokenize(app: HttpApp, exchange: Exchange, principal: Principal) -> 
     model = request.model or only_one("models", app.serving.models(principal), "see GET /v1/models")
     exchange.model = model[:64]
     text = await app.serving.tokens.decode(model, request.tokens, principal)
-    await exchange.respond_json(DetokenizeOut(prompt=text))
+    body = await app.serving.at_length(len(text), partial(_encode, DetokenizeOut(prompt=text)), principal)
+    await exchange.respond(200, [JSON], body)
