@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -115,6 +116,12 @@ class House:
                 found[name] = self.worker.request(method, path, sent, {"authorization": f"Bearer {key}"})[0]
         return found
 
+    def uses(self) -> list[str]:
+        """Return what was recorded of things of alice's, each by somebody else."""
+        acts = [json.loads(found) for found in re.findall(r'\{"action":"stored:.*\}', self.worker.said())]
+        assert {(act["actor"], act["resource"]) for act in acts} <= {("desk", "tenant/bank-a/stored/alice")}
+        return [act["action"] for act in acts]
+
     def lists(self, key: str) -> tuple[int, int, int]:
         paths = ("/v1/jobs", "items"), ("/v1/files", "data"), ("/v1/batches", "data")
         jobs, files, batches = (len(self.ok(key, "GET", path)[name]) for path, name in paths)
@@ -187,7 +194,10 @@ def test_a_right_opens_what_others_keep_and_another_ends_it(house: House) -> Non
     house.ok(house.sec, "PUT", "/admin/v1/roles/reader", {"rules": rules})
     house.ok(house.sec, "POST", "/admin/v1/bindings", {"grant": [{"subject": "user/desk", "role": "reader"}]})
     abes = house.upload(house.abe)
+    assert house.uses() == []
     assert set(house.statuses(house.desk, only=is_look).values()) == {200}
+    looks = [name for name in house.calls() if is_look(name) and not name.endswith("after it")]
+    assert house.uses() == ["stored:show"] * len(looks), "each look is recorded, and what only says where a page begins"
     assert house.lists(house.desk) == house.lists(house.alice), "but what a rule denies is in no list"
     assert house.ask(house.desk, "GET", f"/v1/files/{abes}")["http"] == 404
     ends = house.statuses(house.desk, only=lambda name: name.startswith("end of"))
@@ -195,3 +205,4 @@ def test_a_right_opens_what_others_keep_and_another_ends_it(house: House) -> Non
     house.ok(house.sec, "PUT", "/admin/v1/roles/reader", {"rules": [*rules, "stored:remove on tenant/bank-a/*"]})
     assert set(house.statuses(house.desk, only=lambda name: name.startswith("end of")).values()) == {200}
     assert house.lists(house.alice)[1] == 0
+    assert house.uses().count("stored:remove") == sum(name.startswith("end of") for name in house.calls())

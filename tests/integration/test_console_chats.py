@@ -10,6 +10,7 @@ import pytest
 from console_site import PEOPLE, Page, Site, console_site
 
 from ashore.control.chats import calls
+from ashore.core.errors import AuditUnavailable
 from ashore.kit.recorder import Act
 
 MINE, OTHER, AUDITOR, OFFICER = "developer", "model-owner", "auditor", "security-officer"
@@ -121,6 +122,15 @@ def test_an_auditor_reads_by_right_and_each_look_is_recorded(site: Site, monkeyp
     ] * 2
     assert acts[1].detail == {"conversation": mine}
     assert ask(site, AUDITOR, "DELETE", f"conversations/{mine}").status == 403, "reading is not changing"
+
+    def nothing_is_recorded() -> None:
+        raise AuditUnavailable("the disk is full")
+
+    with monkeypatch.context() as full:
+        full.setattr(desk.recorder, "check_acts", nothing_is_recorded)
+        for path in (f"/conversations/{mine}", f"/conversations?owner={PEOPLE[MINE]}"):
+            refused = admin(site, AUDITOR, "GET", path)
+            assert refused.status == 503 and b"Audited" not in refused.body and b"Lima" not in refused.body
     bound = [{"subject": f"user/{PEOPLE[OTHER]}", "role": "reader"}]
     assert admin(site, OFFICER, "POST", "/bindings", {"grant": bound}).status == 200
     monkeypatch.setattr(site.app, "recorder", desk.recorder)

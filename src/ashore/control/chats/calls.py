@@ -15,7 +15,7 @@ from ashore.core.errors import Conflict, InvalidRequest, NotFound
 from ashore.core.wanted import check_wanted
 from ashore.data.authority import INFER, STORED_SHOW
 from ashore.data.jobs import Conversation, SqlConversations, page_length
-from ashore.kit.call import Actor, Call, Nothing, Rights
+from ashore.kit.call import SETTLE_S, Actor, Call, Nothing, Rights
 from ashore.kit.recorder import Recorder
 from ashore.kit.state import Database, execute, upsert
 
@@ -259,7 +259,9 @@ def _is_own(actor: Actor, found: Conversation) -> bool:
 
 def _record(desk: ChatDesk, actor: Actor, tenant: str, owner: str, conversation: str = "") -> None:
     resource = f"tenant/{tenant}/stored/{owner}"
+    desk.recorder.check_acts()
     actor.record(desk.recorder, STORED_SHOW, resource, detail={"conversation": conversation} if conversation else None)
+    desk.recorder.settle(SETTLE_S)  # nothing is shown before
 
 
 def _said(desk: ChatDesk, found: Conversation) -> Iterator[tuple[str, str]]:

@@ -66,7 +66,7 @@ async def list_jobs(app: HttpApp, exchange: Exchange, principal: Principal) -> N
 
 async def retrieve(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
     """`GET /v1/jobs/{id}`."""
-    job = await find_job(app, exchange.argument, principal)
+    job = await find_job(app, exchange, exchange.argument, principal)
     queue = app.desk.queue
     length = await app.desk.call(lambda: queue.store.body_length(job.job_id))
 
@@ -78,7 +78,7 @@ async def retrieve(app: HttpApp, exchange: Exchange, principal: Principal) -> No
 
 async def cancel(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
     """`POST /v1/jobs/{id}/cancel`."""
-    job = await find_job(app, exchange.argument, principal, action=STORED_REMOVE)
+    job = await find_job(app, exchange, exchange.argument, principal, action=STORED_REMOVE)
     changed = await app.desk.call(lambda: app.desk.queue.cancel(job.job_id))
     await exchange.respond_json(job_out(changed or job))
 

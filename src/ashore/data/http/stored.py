@@ -6,6 +6,7 @@ those models can have produced. Everything else appears not to exist.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
@@ -15,6 +16,7 @@ from ashore.data.authority import STORED_SHOW, Authority, Principal
 from ashore.data.http.exchange import Exchange
 from ashore.data.http.openai.paging import page_of
 from ashore.data.jobs import ANY_MODEL, Job, StoredFile
+from ashore.kit.call import SETTLE_S, Actor
 
 if TYPE_CHECKING:
     from ashore.data.http.app import HttpApp
@@ -68,17 +70,42 @@ async def read_out(app: HttpApp, exchange: Exchange, principal: Principal, num_b
     return await app.serving.read_aside(principal, work)
 
 
+async def note_use(
+    app: HttpApp, exchange: Exchange | None, principal: Principal, action: str, thing: Stored, **detail: str
+) -> None:
+    """Record the use of another's stored object. The record is on disk before anything of it is shown or changed.
+    Without an exchange nothing is shown or changed, and nothing is recorded.
+
+    Raises:
+        AuditUnavailable: it cannot be recorded.
+    """
+    if exchange is None or (thing.tenant, thing.account) == (principal.tenant, principal.id):
+        return
+    app.recorder.check_acts()
+    actor = Actor(principal=principal, origin=exchange.origin, request_id=exchange.request_id)
+    actor.record(app.recorder, action, f"tenant/{thing.tenant}/stored/{thing.account}", detail=detail)
+    await asyncio.to_thread(app.recorder.settle, SETTLE_S)
+
+
 async def find_job(
-    app: HttpApp, job_id: str, principal: Principal, *, kinds: Sequence[str] = (), action: str = STORED_SHOW
+    app: HttpApp,
+    exchange: Exchange | None,
+    job_id: str,
+    principal: Principal,
+    *,
+    kinds: Sequence[str] = (),
+    action: str = STORED_SHOW,
 ) -> Job:
-    """Return a job on which the principal may do `action`.
+    """Return a job on which the principal may do `action`. `exchange`: as in `note_use`.
 
     Raises:
         NotFound: there is none, or it is not theirs: the answer is the same.
+        AuditUnavailable: it is another's, and nothing can be recorded.
     """
     job = await app.desk.call(lambda: app.desk.queue.get(job_id, tenant=None, kinds=kinds))
     if not may(app.authority, principal, action, job):
         raise NotFound(f"there is no {job_id[:80]!r}", hint="it may have expired")
+    await note_use(app, exchange, principal, action, job, job=job.job_id)
     return job
 
 
@@ -129,7 +156,7 @@ async def page_of_jobs(
         NotFound: `after` is not a job of these kinds.
     """
     page = page_of(exchange, default=20, most=100)
-    after = _place(await find_job(app, page.after, principal, kinds=kinds)) if page.after else None
+    after = _place(await find_job(app, None, page.after, principal, kinds=kinds)) if page.after else None
     return await shown(
         app,
         principal,

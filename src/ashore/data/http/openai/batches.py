@@ -135,7 +135,7 @@ async def create(app: HttpApp, exchange: Exchange, principal: Principal) -> None
             f"endpoint is {request.endpoint[:80]!r}; expected one of {', '.join(ENDPOINTS)}", param="endpoint"
         )
     window_s = _window_s(request.completion_window)
-    file = await find_file(app, request.input_file_id, principal)
+    file = await find_file(app, exchange, request.input_file_id, principal)
     if file.purpose != "batch":
         raise InvalidRequest(
             f"{file.file_id} was uploaded for {file.purpose!r}",
@@ -170,12 +170,12 @@ async def create(app: HttpApp, exchange: Exchange, principal: Principal) -> None
 
 async def retrieve(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
     """`GET /v1/batches/{id}`."""
-    await _answer(app, exchange, await find_job(app, exchange.argument, principal, kinds=KINDS))
+    await _answer(app, exchange, await find_job(app, exchange, exchange.argument, principal, kinds=KINDS))
 
 
 async def cancel(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
     """`POST /v1/batches/{id}/cancel`: finished requests are kept; the rest is not run."""
-    job = await find_job(app, exchange.argument, principal, kinds=KINDS, action=STORED_REMOVE)
+    job = await find_job(app, exchange, exchange.argument, principal, kinds=KINDS, action=STORED_REMOVE)
     changed = await app.desk.call(lambda: app.desk.queue.cancel(job.job_id))
     await _answer(app, exchange, changed or job)
 

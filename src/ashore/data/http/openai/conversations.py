@@ -19,9 +19,8 @@ from ashore.data.http.openai.paging import ends_of, page_of
 from ashore.data.http.openai.responses_parse import item_of, listed, messages_of, stored_item
 from ashore.data.http.openai.responses_render import ID_PREFIXES
 from ashore.data.http.openai.responses_types import Item, ItemList, Metadata
-from ashore.data.http.stored import may, models_of, read_out
+from ashore.data.http.stored import may, models_of, note_use, read_out
 from ashore.data.jobs import Conversation, KeptItem, head_of, new_id, page_length
-from ashore.kit.call import Actor
 
 if TYPE_CHECKING:
     from ashore.data.http.app import HttpApp
@@ -211,14 +210,12 @@ async def find_conversation(
 
     Raises:
         NotFound: there is none, or it is not theirs: the answer is the same.
+        AuditUnavailable: it is another's, and nothing can be recorded.
     """
     found = await app.desk.call(lambda: app.desk.conversations.get(conversation_id))
     if found is None or not may(app.authority, principal, action, found):
         raise _gone(conversation_id)
-    if (found.tenant, found.account) != (principal.tenant, principal.id):
-        actor = Actor(principal=principal, origin=exchange.origin, request_id=exchange.request_id)
-        resource = f"tenant/{found.tenant}/stored/{found.account}"
-        actor.record(app.recorder, action, resource, detail={"conversation": found.conversation_id})
+    await note_use(app, exchange, principal, action, found, conversation=found.conversation_id)
     return found
 
 

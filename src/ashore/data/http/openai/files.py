@@ -16,7 +16,7 @@ from ashore.data.authority import STORED_REMOVE, STORED_SHOW, Principal
 from ashore.data.http.exchange import JSON, Exchange
 from ashore.data.http.multipart import Data, FormReader, Part, boundary_of
 from ashore.data.http.openai.paging import ends_of, page_of
-from ashore.data.http.stored import may, models_of, shown
+from ashore.data.http.stored import may, models_of, note_use, shown
 from ashore.data.jobs import PIECE_BYTES, StoredFile, new_id
 
 if TYPE_CHECKING:
@@ -190,7 +190,7 @@ async def list_files(app: HttpApp, exchange: Exchange, principal: Principal) -> 
     page = page_of(exchange, default=MOST_FILES, most=MOST_FILES, extra=("purpose",))
     after = None
     if page.after:
-        last = await find_file(app, page.after, principal)
+        last = await find_file(app, None, page.after, principal)
         after = (last.created_ms, last.file_id)
 
     def write(files: list[StoredFile], has_more: bool) -> bytes:
@@ -218,14 +218,14 @@ async def list_files(app: HttpApp, exchange: Exchange, principal: Principal) -> 
 
 async def retrieve(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
     """`GET /v1/files/{id}`."""
-    file = await find_file(app, exchange.argument, principal)
+    file = await find_file(app, exchange, exchange.argument, principal)
     await exchange.respond_json(file_out(file))
 
 
 async def content(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
     """`GET /v1/files/{id}/content`: the bytes, in pieces."""
     desk = app.desk
-    file = await find_file(app, exchange.argument, principal)
+    file = await find_file(app, exchange, exchange.argument, principal)
     headers = [(b"content-type", b"application/octet-stream"), (b"content-length", b"%d" % file.num_bytes)]
     exchange.hold.grow(min(file.num_bytes, PIECE_BYTES))
     number, piece = 0, await desk.call(lambda: desk.files.piece(file.file_id, 0))
@@ -239,20 +239,24 @@ async def content(app: HttpApp, exchange: Exchange, principal: Principal) -> Non
 
 async def delete(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
     """`DELETE /v1/files/{id}`."""
-    file = await find_file(app, exchange.argument, principal, action=STORED_REMOVE)
+    file = await find_file(app, exchange, exchange.argument, principal, action=STORED_REMOVE)
     await app.desk.call(lambda: app.desk.files.delete(file.file_id))
     await exchange.respond_json(FileDeleted(id=file.file_id))
 
 
-async def find_file(app: HttpApp, file_id: str, principal: Principal, *, action: str = STORED_SHOW) -> StoredFile:
-    """Return a file on which the principal may do `action`.
+async def find_file(
+    app: HttpApp, exchange: Exchange | None, file_id: str, principal: Principal, *, action: str = STORED_SHOW
+) -> StoredFile:
+    """Return a file on which the principal may do `action`. `exchange`: as in `note_use`.
 
     Raises:
         NotFound: there is none, or it is not theirs: the answer is the same.
+        AuditUnavailable: it is another's, and nothing can be recorded.
     """
     file = await app.desk.call(lambda: app.desk.files.get(file_id))
     if file is None or not may(app.authority, principal, action, file):
         raise NotFound(f"there is no file {file_id[:80]!r}", hint="it may have expired")
+    await note_use(app, exchange, principal, action, file, file=file.file_id)
     return file
 
 

@@ -267,7 +267,7 @@ async def retrieve(app: HttpApp, exchange: Exchange, principal: Principal) -> No
                 f"unknown parameter {name[:80]!r}", hint=f"known: {', '.join(RETRIEVED_WITH)}", param=name[:80]
             )
     stream, after = _streamed(query)
-    job = await find_job(app, exchange.argument, principal, kinds=KINDS)
+    job = await find_job(app, exchange, exchange.argument, principal, kinds=KINDS)
     if stream:
         used = _recommended(app, job.models)
 
@@ -305,14 +305,14 @@ def _streamed(query: Mapping[str, str]) -> tuple[bool, int]:
 
 async def cancel(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
     """`POST /v1/responses/{id}/cancel`. One that has ended stays as it is."""
-    job = await find_job(app, exchange.argument, principal, kinds=KINDS, action=STORED_REMOVE)
+    job = await find_job(app, exchange, exchange.argument, principal, kinds=KINDS, action=STORED_REMOVE)
     changed = await app.desk.call(lambda: app.desk.queue.cancel(job.job_id))
     await exchange.respond(200, [JSON], await _render(app, exchange, principal, changed or job))
 
 
 async def delete(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
     """`DELETE /v1/responses/{id}`; one that has not ended is cancelled first."""
-    job = await find_job(app, exchange.argument, principal, kinds=KINDS, action=STORED_REMOVE)
+    job = await find_job(app, exchange, exchange.argument, principal, kinds=KINDS, action=STORED_REMOVE)
     await app.desk.call(lambda: app.desk.queue.delete(job.job_id))
     await exchange.respond_json(ResponseDeleted(id=job.job_id))
 
@@ -320,7 +320,7 @@ async def delete(app: HttpApp, exchange: Exchange, principal: Principal) -> None
 async def input_items(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
     """`GET /v1/responses/{id}/input_items`."""
     page = page_of(exchange, default=20, most=MOST_ITEMS, extra=("include", "include[]"))
-    job = await find_job(app, exchange.argument, principal, kinds=KINDS)
+    job = await find_job(app, exchange, exchange.argument, principal, kinds=KINDS)
     suffix = job.job_id.removeprefix("resp_")
 
     def work(stored: _Stored) -> bytes:
@@ -473,7 +473,7 @@ async def _chain(app: HttpApp, exchange: Exchange, previous: str | None, princip
                 f"the conversation has more than {LONGEST_CHAIN} responses", param="previous_response_id"
             )
         try:
-            job = await find_job(app, previous, principal, kinds=KINDS)
+            job = await find_job(app, exchange, previous, principal, kinds=KINDS)
         except (NotFound, NotReady) as fault:
             raise NotFound(
                 f"there is no stored response {previous[:80]!r}",

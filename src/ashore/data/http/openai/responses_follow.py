@@ -126,7 +126,7 @@ async def follow(
             exchange.put(b": still there\n\n")
             silent_s = 0.0
         try:
-            job = await find_job(app, job_id, app.serving.reception.current(principal))
+            job = await find_job(app, None, job_id, app.serving.reception.current(principal))
         except (NotFound, Unauthenticated) as fault:  # it was deleted meanwhile, or its reader may not read it any more
             exchange.error_code = fault.code
             await exchange.end_stream(event_of("error", sent + 1, code=fault.code, message=fault.message, param=None))
