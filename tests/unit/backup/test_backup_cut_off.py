@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -112,3 +113,10 @@ def test_one_that_moved_in_already_is_not_mixed_with_another(
     assert "--generation 1" in caught.value.hint
     restore(rig, tmp_path / "cut", generation=1)
     same_files(tmp_path / "cut", rig.first)  # type: ignore[attr-defined]
+
+
+def test_a_restore_says_that_what_was_revoked_since_then_is_back(rig: Rig, tmp_path: Path) -> None:
+    fill_home(rig.root, num_bytes=10_000)
+    rig.service.run(rig.contents)
+    made = datetime.fromtimestamp(rig.service.kept()[0].created_s, UTC).isoformat(timespec="seconds")
+    assert any(made in note and "revoked" in note for note in restore(rig, tmp_path / "new"))

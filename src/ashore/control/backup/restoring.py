@@ -12,6 +12,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
@@ -102,7 +103,13 @@ class Restore:
         home.write(self._found.vault)
         shutil.rmtree(staging)
         sync_folder(root)
-        if not any(entry.path == STATE for entry in listing.files):
+        if any(entry.path == STATE for entry in listing.files):
+            made = datetime.fromtimestamp(self._commit.created_s, UTC).isoformat(timespec="seconds")
+            self._notes.append(
+                f"the state is that of {made}: keys that were revoked, accounts that were disabled and people who were "
+                "erased since then are back; revoke, disable and erase them again before you start the server for others"
+            )
+        else:
             self._notes.append(
                 "the state database is not in this backup: the home had none yet, or its state is in Postgres; "
                 "restore that with its own tools"
