@@ -325,6 +325,18 @@ def test_tokens_whose_text_is_held_or_becomes_a_call_hide_nothing(action: Any) -
     assert [name for token in told for name, _, _ in token.top] == ["as"]
 
 
+def test_a_name_that_stands_twice_in_arguments_hides_nothing() -> None:
+    """Nor does what is nested more deeply than it can be walked through."""
+    privacy = Privacy(PrivacyPolicy(), secret=b"s" * 32)
+    for said in (f'{{"id": "{ID}", "id": "-"}}', f'{{"a": [{{"id": "{ID}", "i\\u0064" : 1}}]}}'):
+        table, _ = privacy.table(tenant="a", principal="p", alias="m", beginning="")
+        assert ID not in table.mask_json(said)
+    assert ID not in table.mask_json("[" * 3_000 + f'"{ID}"' + "]" * 3_000)
+    table, _ = privacy.table(tenant="a", principal="p", alias="m", beginning="")
+    for said in ('{ "id" : [{"b": "c:"}, 1] }', '[ "a", {} ]', "[" * 3_000 + "]" * 3_000):
+        assert table.mask_json(said) == said
+
+
 def test_what_shapes_an_answer_shows_the_engine_nothing() -> None:
     """Choices, and the tools of which one must be called, become grammars."""
 

@@ -107,7 +107,7 @@ class Restore:
             made = datetime.fromtimestamp(self._commit.created_s, UTC).isoformat(timespec="seconds")
             self._notes.append(
                 f"the state is that of {made}: keys that were revoked, accounts that were disabled and people who were "
-                "erased since then are back; revoke, disable and erase them again before you start the server for others"
+                "erased since then are back; revoke, disable and erase them again"
             )
         else:
             self._notes.append(

@@ -25,6 +25,8 @@ MOST_ATTEMPTS: Final = 64
 _LOOKS_TAKEN: Final = re.compile(
     r"[\[［【]\s*([A-Za-z][A-Za-z0-9_＿ -]{0,40}?)[_＿ -]?([0-9]{1,6})[A-Za-z]?\s*[\]］】]"
 )
+_NAMES: Final = re.compile(r'"\s*:')
+"""The end of each name in a JSON text, and of what looks like one inside texts."""
 _BARE: Final = frozenset(
     ("phone", "bank_card", "id_card", "credit_code", "iban", "ssn", "passport", "travel_permit", "plate", "mac")
 )
@@ -109,15 +111,17 @@ class Table:
     def mask_json(self, text: str) -> str:
         """Return JSON as the model may see it: every string and whole number in it is checked, keys too.
 
-        Invalid JSON is treated as text. Without entities it is returned unchanged, to the byte.
+        Invalid JSON, and what is nested too deeply to be walked through, is treated as text. Without entities it is
+        returned unchanged, to the byte, unless a name stands in an object twice: readers take the last, so the others
+        are left out.
         """
         try:
             value = decode_any(text)
+            masked = self._mask_value(value)
+            if masked == value and len(_NAMES.findall(text)) == _num_names(value):
+                return text
         except UNDECODABLE:
             return self.mask(text)
-        masked = self._mask_value(value)
-        if masked == value:
-            return text
         return msgspec.json.encode(masked).decode()
 
     def look(self, text: str) -> bool:
@@ -231,6 +235,12 @@ def conversation_key(secret: bytes, *parts: str) -> bytes:
         hasher.update(len(said).to_bytes(8, "little"))
         hasher.update(said)
     return hasher.digest()
+
+
+def _num_names(value: object) -> int:
+    if isinstance(value, dict):
+        return len(value) + sum(map(_num_names, value.values()))
+    return sum(map(_num_names, value)) if isinstance(value, list) else 0
 
 
 def _letters(variant: int) -> str:
