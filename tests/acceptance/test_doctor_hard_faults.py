@@ -384,7 +384,7 @@ def test_a_directory_and_a_channel_of_alerts_that_do_not_work(odd: Served, at_od
     with closing(sqlite3.connect(odd.home / "state.db", timeout=60)) as state, state:
         state.execute(
             "INSERT INTO directory_sync (directory, synced_s, failed_s, says, held) VALUES ('ad', ?, ?, 'away', '')",
-            (int(since_s), int(time.time())),
+            (int(since_s), int(since_s)),
         )
         state.execute("INSERT INTO alert_book VALUES ('other', ?, ?)", (int(time.time()), body))
     try:

@@ -11,7 +11,7 @@ from fake_directory import BASE, READER, READER_PASSWORD, FakeDirectory, Trust
 from msgspec.structs import replace
 from slapd_server import ROOT, ROOT_PASSWORD, Slapd, group, person
 
-from ashore.control.directory import DirectorySection, Report, Syncing, syncing, wire
+from ashore.control.directory import DirectorySection, Report, Syncing, wire
 from ashore.control.directory.ber import integer, octets, present, tlv
 from ashore.control.directory.reading import find_person, opened
 from ashore.control.directory.wire import Ldap, tls_context
@@ -65,7 +65,7 @@ def sync(database: Database, section: DirectorySection) -> Report:
 
 
 def look(database: Database, section: DirectorySection) -> str:
-    return asyncio.run(syncing.look(database, section, ALLOW, ManualClock()))
+    return asyncio.run(Syncing(database, MemoryRecorder(), ManualClock(), ALLOW).look(section))
 
 
 def accounts(database: Database) -> dict[str, Account]:

@@ -13,7 +13,6 @@ from msgspec.structs import replace
 
 from ashore.control.access import AccountWish, Keyring, KeyWish, People, PolicyBook
 from ashore.control.directory import DirectorySection, Report, Syncing, sql
-from ashore.control.directory.syncing import look
 from ashore.core.clock import ManualClock
 from ashore.core.errors import AshoreError, Conflict, NotFound, RemoteRefused, SourceUnreachable
 from ashore.data.authority import SYSTEM, Account, Acts, Binding
@@ -34,8 +33,12 @@ class Rig:
     recorder: MemoryRecorder
     clock: ManualClock
 
+    @property
+    def syncing(self) -> Syncing:
+        return Syncing(self.database, self.recorder, self.clock, ALLOW)
+
     def sync(self, **more: Any) -> Report:
-        return Syncing(self.database, self.recorder, self.clock, ALLOW).sync(self.section, actor="system", **more)
+        return self.syncing.sync(self.section, actor="system", **more)
 
     def accounts(self) -> dict[str, Account]:
         with self.database.read() as connection:
@@ -49,7 +52,7 @@ class Rig:
             return sql.load_standing(connection, "corp")
 
     def look(self) -> str:
-        return asyncio.run(look(self.database, self.section, ALLOW, self.clock))
+        return asyncio.run(self.syncing.look(self.section))
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Final, Literal
 
 import msgspec
@@ -33,9 +33,9 @@ class DirectoryDesk:
     database: Database
     clock: Clock
     rights: Rights
-    section: DirectoriesSection
+    section: DirectoriesSection = field(default_factory=DirectoriesSection)
     """As ashore.toml says now."""
-    allow: Sequence[Allowed]
+    allow: Sequence[Allowed] = ()
 
 
 class OneDirectory(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

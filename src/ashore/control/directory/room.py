@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Final
 
 from ashore.control.directory.binding import DirectoryLogIn
@@ -17,18 +18,16 @@ async def open_directories(context: Context) -> Opened:
     schedule = context.find(Schedule)
     if context.database is None or schedule is None:
         return Opened()
-    section, allow = context.section("directory", DirectoriesSection), context.told("egress").with_own
-    source = DirectorySchedule(context.database, context.clock, section, allow, schedule.wake)
-    desk = DirectoryDesk(
-        database=context.database, clock=context.clock, rights=context.rights, section=section, allow=allow
-    )
+    source = DirectorySchedule(context.database, context.recorder, context.clock, schedule.wake)
+    desk = DirectoryDesk(database=context.database, clock=context.clock, rights=context.rights)
     schedule.add(source)
 
     async def take(context: Context) -> None:
-        desk.section = source.section = context.section("directory", DirectoriesSection)
-        desk.allow = source.allow = context.told("egress").with_own
-        schedule.wake()
+        desk.section = context.section("directory", DirectoriesSection)
+        desk.allow = context.told("egress").with_own
+        await asyncio.to_thread(source.take, desk.section, desk.allow)
 
+    await take(context)
     gives = {DirectoryLogIn: DirectoryLogIn(desk)}
     return Opened(desk=desk, gives=gives, reload=(take,), background={"looks at directories": source.keep_looking})
 

@@ -14,7 +14,8 @@ from functools import partial
 from typing import Final
 
 from ashore.control.directory.section import DirectoriesSection, DirectorySection
-from ashore.control.directory.syncing import look
+from ashore.control.directory.sql import failing
+from ashore.control.directory.syncing import Syncing
 from ashore.control.jobs.schedule import Entry
 from ashore.core.clock import Clock
 from ashore.core.errors import AshoreError
@@ -23,6 +24,7 @@ from ashore.data.authority import SYSTEM
 from ashore.data.jobs.operations.asks import SyncIn
 from ashore.data.jobs.schedule import Next, Turn, every
 from ashore.kit.egress import Allowed
+from ashore.kit.recorder import Recorder
 from ashore.kit.state import Database
 
 SYNC: Final = "directory sync"
@@ -47,18 +49,23 @@ class DirectorySchedule:
     operations = (SYNC,)
 
     def __init__(
-        self, database: Database, clock: Clock, section: DirectoriesSection, allow: Sequence[Allowed],
-        wake: Callable[[], None],
+        self, database: Database, recorder: Recorder, clock: Clock, wake: Callable[[], None]
     ) -> None:  # fmt: skip
-        """Create it. `section` and `allow` may be replaced later. `wake`: has the schedule look at once."""
-        self.section = section
-        self.allow = allow
-        self._database = database
-        self._clock = clock
+        """Create it, without directories. `wake`: has the schedule look at once."""
+        self.section = DirectoriesSection()
+        self._database, self._recorder, self._clock = database, recorder, clock
+        self._syncing = Syncing(database, recorder, clock, ())
         self._wake = wake
         self._due_s: dict[str, float] = {}
         self._silent: set[str] = set()
         self._noticed: dict[str, Noticed] = {}
+
+    def take(self, section: DirectoriesSection, allow: Sequence[Allowed]) -> None:
+        """Follow these directories from now on. Blocks."""
+        self.section, self._syncing = section, Syncing(self._database, self._recorder, self._clock, allow)
+        with self._database.write() as connection:
+            self._silent = failing(connection, [one.name for one in section.all])
+        self._wake()
 
     def entries(self, now_ms: int) -> Iterable[Entry]:
         """See `Source`."""
@@ -90,7 +97,7 @@ class DirectorySchedule:
     async def look(self, section: DirectorySection) -> None:
         """Look at one directory now. One that does not answer changes nothing."""
         try:
-            why = await look(self._database, section, self.allow, self._clock)
+            why = await self._syncing.look(section)
         except AshoreError as fault:
             if section.name not in self._silent:
                 log.warning("cannot look at the directory %s: %s", section.name, fault.in_one_line)

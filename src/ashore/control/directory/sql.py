@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
@@ -21,7 +21,7 @@ class Standing:
     synced_s: int = 0
     """When a sync last ended well; 0: never."""
     failed_s: int = 0
-    """When one last failed, if none ended well since; 0: none did."""
+    """Since when syncs and looks fail; 0: the last one did not."""
     says: str = ""
     """What the last one said."""
     held: tuple[str, ...] = ()
@@ -108,3 +108,11 @@ def save_standing(connection: Connection, directory: str, standing: Standing) ->
     """Save how the last sync ended."""
     row = {"directory": directory, **asdict(standing), "held": "\n".join(standing.held)}
     upsert(connection, "directory_sync", row, key="directory")
+
+
+def failing(connection: Connection, names: Collection[str]) -> set[str]:
+    """Return which of these directories fail, and forget that others did."""
+    failed = set(execute(connection, "SELECT directory FROM directory_sync WHERE failed_s > 0").scalars())
+    for name in failed.difference(names):
+        execute(connection, "DELETE FROM directory_sync WHERE directory = :name", name=name)
+    return failed.intersection(names)

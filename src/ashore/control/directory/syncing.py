@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -11,6 +12,7 @@ from ashore.control.directory import sql
 from ashore.control.directory.deciding import Decided, Person, Step, changes_of, decide, state_of
 from ashore.control.directory.reading import Snapshot, opened, read_known, read_whole
 from ashore.control.directory.section import DirectorySection
+from ashore.control.directory.wire import Ldap
 from ashore.core.clock import Clock
 from ashore.core.counted import counted
 from ashore.core.errors import AshoreError, Conflict, NotFound, SourceUnreachable
@@ -118,12 +120,18 @@ class Syncing:
         )
 
     async def _read(self, section: DirectorySection, bound: dict[str, str], known: dict[str, Person]) -> Snapshot:
+        async with self._opened(section, READ_S) as connection:
+            return await read_whole(connection, section, bound, tuple(known), self._clock.now_s())
+
+    @asynccontextmanager
+    async def _opened(self, section: DirectorySection, most_s: float) -> AsyncIterator[Ldap]:
+        """Give a bound connection that ends after a time, however slowly the directory answers."""
         try:
-            async with asyncio.timeout(READ_S), opened(section, self._allow) as connection:
-                return await read_whole(connection, section, bound, tuple(known), self._clock.now_s())
+            async with asyncio.timeout(most_s), opened(section, self._allow) as connection:
+                yield connection
         except TimeoutError as fault:
             raise SourceUnreachable(
-                f"the directory {section.name} was not read within {READ_S:.0f} s", hint="check its load"
+                f"the directory {section.name} did not answer within {most_s:.0f} s", hint="check its load"
             ) from fault
 
     def _do(
@@ -180,43 +188,47 @@ class Syncing:
             return f"{step.account.id} ({step.why}): {fault.message}"
         return ""
 
-    def _note_failure(self, name: str, actor: str, fault: AshoreError) -> None:
+    async def look(self, section: DirectorySection) -> str:
+        """Return what changed in a directory of the people and groups that ashore knows; empty: nothing. Costs one
+        question for some hundred of them. A directory that does not answer counts as failed from the first look on.
+
+        Raises:
+            SourceUnreachable, RemoteRefused: the directory did not answer.
+        """
+
+        def load() -> tuple[dict[str, Person], dict[str, str]]:
+            with self._database.read() as connection:
+                return sql.load_people(connection, section.name), sql.load_groups(connection, section.name)[1]
+
+        known, marks = await asyncio.to_thread(load)
+        try:
+            async with self._opened(section, LOOK_S) as connection:
+                now_s = self._clock.now_s()
+                people, seen = await read_known(connection, section, tuple(known), tuple(marks), now_s)
+        except AshoreError as fault:
+            await asyncio.to_thread(self._note_failure, section.name, SYSTEM.principal.id, fault, again=False)
+            raise
+        if any(seen.get(guid) != mark for guid, mark in marks.items()):
+            return "a group changed"
+        for guid, person in known.items():
+            one = people.get(guid)
+            if state_of(one) != person.state or (one is not None and one.login != person.login):
+                return f"{person.account} changed"
+        return ""
+
+    def _note_failure(self, name: str, actor: str, fault: AshoreError, *, again: bool = True) -> None:
+        """Note that a directory does not answer. `again`: also where that is known already."""
         with self._database.write() as connection:
             before = sql.load_standing(connection, name)
-            failed = replace(before, failed_s=int(self._clock.now_s()), says=fault.in_one_line)
-            sql.save_standing(connection, name, failed)
+            if before.failed_s and not again:
+                return
+            since_s = before.failed_s or int(self._clock.now_s())
+            sql.save_standing(connection, name, replace(before, failed_s=since_s, says=fault.in_one_line))
             act = Act(
                 action="directory:sync", actor=actor, resource=f"directory/{name}", outcome="failed",
                 reason=f"{fault.code}: {fault.message}",
             )  # fmt: skip
             self._recorder.record(act, on=connection)
-
-
-async def look(database: Database, section: DirectorySection, allow: Sequence[Allowed], clock: Clock) -> str:
-    """Return what changed in a directory of the people and groups that ashore knows; empty: nothing. Costs one question
-    for some hundred of them.
-
-    Raises:
-        SourceUnreachable, RemoteRefused: the directory did not answer.
-    """
-
-    def load() -> tuple[dict[str, Person], dict[str, str]]:
-        with database.read() as connection:
-            return sql.load_people(connection, section.name), sql.load_groups(connection, section.name)[1]
-
-    known, marks = await asyncio.to_thread(load)
-    try:
-        async with asyncio.timeout(LOOK_S), opened(section, allow) as connection:
-            people, seen = await read_known(connection, section, tuple(known), tuple(marks), clock.now_s())
-    except TimeoutError as fault:
-        raise SourceUnreachable(f"the directory {section.name} did not answer within {LOOK_S:.0f} s") from fault
-    if any(seen.get(guid) != mark for guid, mark in marks.items()):
-        return "a group changed"
-    for guid, person in known.items():
-        one = people.get(guid)
-        if state_of(one) != person.state or (one is not None and one.login != person.login):
-            return f"{person.account} changed"
-    return ""
 
 
 def _report(name: str, snapshot: Snapshot, decided: Decided) -> Report:

@@ -389,7 +389,7 @@ class Access(Value, frozen=True, kw_only=True):
     unsealed: tuple[str, ...] = ()
     """Secrets that lie in clear although a sealing key is set."""
     lost_directories: tuple[Waiting, ...] = ()
-    """Directories whose last sync failed."""
+    """Directories whose last sync or look failed."""
     dead_channels: tuple[Waiting, ...] = ()
     """Channels of alerts that took nothing twice in a row."""
 

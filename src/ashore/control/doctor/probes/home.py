@@ -221,14 +221,11 @@ def _dead_channels(connection: Connection, now_s: float) -> tuple[Waiting, ...]:
 
 
 def _lost_directories(connection: Connection, now_s: float) -> tuple[Waiting, ...]:
-    """Return the directories whose last sync failed, without those that nobody syncs any more."""
+    """Return the directories that do not answer."""
     from ashore.kit.state import execute
 
-    select = "SELECT directory, synced_s, failed_s, says FROM directory_sync WHERE failed_s > :since"
-    return tuple(
-        Waiting(name=one.directory, silent_s=max(0.0, now_s - (one.synced_s or one.failed_s)), error=one.says)
-        for one in execute(connection, select, since=now_s - DAY_S)
-    )
+    rows = execute(connection, "SELECT directory, failed_s, says FROM directory_sync WHERE failed_s > 0")
+    return tuple(Waiting(name=one.directory, silent_s=max(0.0, now_s - one.failed_s), error=one.says) for one in rows)
 
 
 def read_stored(home: Home, store: ModelStore | None, book: Book | None) -> Stored:
