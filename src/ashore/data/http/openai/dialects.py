@@ -299,7 +299,7 @@ RESPONSES: Final = {
 }
 ITEMS_LEFT_OUT: Final = (
     "web_search_call", "file_search_call", "code_interpreter_call", "image_generation_call", "computer_call",
-    "computer_call_output", "local_shell_call", "local_shell_call_output", "mcp_call", "mcp_list_tools",
+    "computer_call_output", "local_shell_call", "local_shell_call_output", "mcp_list_tools",
     "mcp_approval_request", "mcp_approval_response", "tool_search_call", "tool_search_output", "compaction",
 )  # fmt: skip
 """Items of tools that OpenAI's servers run themselves: their results are not included."""
@@ -337,6 +337,8 @@ def _tool(tool: Any, body: Json, said: Said) -> list[Any]:
     if tool["type"] == "custom":
         if has_grammar(tool.get("format")):
             said.append("tools[].format")
+        return [tool]
+    if tool["type"] == "mcp":
         return [tool]
     return left_out(tool, body, said)
 

@@ -22,6 +22,7 @@ from ashore.data.http.openai.conversations import append, find_conversation, kep
 from ashore.data.http.openai.dialects import RESPONSES_READER
 from ashore.data.http.openai.paging import ends_of, page_of
 from ashore.data.http.openai.responses_follow import FIRST, EventKeeper, follow, keeper_of
+from ashore.data.http.openai.responses_mcp import McpTurns, mcp_tools
 from ashore.data.http.openai.responses_parse import items_of, listed, messages_of, stored_item, to_generation
 from ashore.data.http.openai.responses_render import ResponseWriter, event_of, response_out
 from ashore.data.http.openai.responses_types import (
@@ -86,7 +87,9 @@ async def create(app: HttpApp, exchange: Exchange, principal: Principal) -> None
     history = await _history(app, exchange, request, principal, conversation)
     is_job = exchange.job_id.startswith("resp_")
     response_id = exchange.job_id if is_job else new_id("resp_")
-    generation = await _generation(app, exchange, request, history, principal)
+    tools = await mcp_tools(app, exchange, principal, request)
+    offers = None if tools is None else tools.request
+    generation = await _generation(app, exchange, offers or request, history, principal)
     generation = msgspec.structs.replace(generation, answer_id=response_id)
     keeper, first = None, 0
     if is_job and request.stream:
@@ -98,6 +101,7 @@ async def create(app: HttpApp, exchange: Exchange, principal: Principal) -> None
         with_logprobs=generation.top_logprobs is not None,
         first_number=first,
         says_created=keeper is None or first > FIRST,
+        offers=offers,
     )
     keep = None
     if request.store and not exchange.job_id:
@@ -128,6 +132,9 @@ async def create(app: HttpApp, exchange: Exchange, principal: Principal) -> None
             hear(event)
 
         told = hear if keep is None and conversation is None else both
+        if tools is not None:
+            turns = McpTurns(app=app, exchange=exchange, principal=principal, tools=tools, generation=generation)
+            return turns.answer(told, before_end=keep_it)
         return app.serving.answer(generation, principal, told, before_end=keep_it)
 
     if request.stream and not exchange.job_id:
@@ -197,7 +204,9 @@ async def _background(app: HttpApp, exchange: Exchange, principal: Principal, re
         raise UnknownModel(f"no model is called {request.model[:100]!r} here", hint=hint, param="model")
     conversation = await _conversation(app, exchange, request, principal, action=STORED_REMOVE)
     history = await _history(app, exchange, request, principal, conversation)
-    await app.serving.check_fits(await _generation(app, exchange, request, history, principal), principal)
+    tools = await mcp_tools(app, exchange, principal, request)
+    told = request if tools is None else tools.request
+    await app.serving.check_fits(await _generation(app, exchange, told, history, principal), principal)
     kept_body = await _to_keep(app, request, principal)
     job = new_call(
         app.desk,
@@ -252,7 +261,8 @@ async def input_tokens(app: HttpApp, exchange: Exchange, principal: Principal) -
     exchange.model = request.model[:64]
     conversation = await _conversation(app, exchange, request, principal, action=STORED_SHOW)
     history = await _history(app, exchange, request, principal, conversation)
-    generation = await _generation(app, exchange, request, history, principal)
+    tools = await mcp_tools(app, exchange, principal, request)
+    generation = await _generation(app, exchange, request if tools is None else tools.request, history, principal)
     tokens = await app.serving.tokens.count(generation, principal)
     headers = [JSON, *standing_headers(app.serving.standing(principal, request.model))]
     await exchange.respond(200, headers, _encode(InputTokens(input_tokens=tokens)))

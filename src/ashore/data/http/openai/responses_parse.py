@@ -28,6 +28,8 @@ from ashore.data.http.openai.responses_types import (
     FunctionTool,
     InputText,
     Item,
+    McpCallItem,
+    McpListItem,
     MessageItem,
     NamespaceTool,
     OutputText,
@@ -46,6 +48,8 @@ ITEM_TYPES: Final[dict[str, type[msgspec.Struct]]] = {
     "function_call_output": FunctionOutputItem,
     "custom_tool_call": CustomCallItem,
     "custom_tool_call_output": CustomOutputItem,
+    "mcp_call": McpCallItem,
+    "mcp_list_tools": McpListItem,
     "reasoning": ReasoningItem,
 }
 _DECODERS: Final[dict[str, msgspec.json.Decoder[Any]]] = {
@@ -105,21 +109,29 @@ def listed(item: Item) -> dict[str, Any]:
     return shown
 
 
+class ServedTools(NamespaceTool, frozen=True, kw_only=True):
+    """Tools of another server, called here, in the place of the `McpTool` that asked for them."""
+
+
 @dataclass(frozen=True, slots=True)
 class OfferedTool:
     """A tool as the client knows it."""
 
     tool: FunctionTool | CustomTool
     namespace: str | None = None
+    is_served: bool = False
+    """Whether it is called here; its namespace is the label of its server."""
 
 
 def offered_tools(request: ResponsesRequest) -> dict[str, OfferedTool]:
     """Return the tools of a request by the names used for the model: their own, unless two share one."""
-    found = {tool.name: OfferedTool(tool) for tool in request.tools or () if not isinstance(tool, NamespaceTool)}
-    for space in request.tools or ():
-        for tool in space.tools if isinstance(space, NamespaceTool) else ():
-            name = tool.name if tool.name not in found else f"{space.name}__{tool.name}"[-MOST_TOOL_NAME_CHARS:]
-            found[name] = OfferedTool(tool, space.name)
+    found = {
+        tool.name: OfferedTool(tool) for tool in request.tools or () if isinstance(tool, FunctionTool | CustomTool)
+    }
+    for space in (tool for tool in request.tools or () if isinstance(tool, NamespaceTool)):
+        for one in space.tools:
+            name = one.name if one.name not in found else f"{space.name}__{one.name}"[-MOST_TOOL_NAME_CHARS:]
+            found[name] = OfferedTool(one, space.name, isinstance(space, ServedTools))
     return found
 
 
@@ -156,6 +168,13 @@ def messages_of(items: Sequence[Item], names: Mapping[tuple[str | None, str], st
                         reasoning=last.reasoning,
                         tool_calls=(*last.tool_calls, call),
                     )
+            case McpCallItem():
+                called = names.get((item.server_label, item.name), item.name)
+                call = ToolCall(id=item.id or f"mcp_{len(messages)}", name=called, arguments=item.arguments)
+                messages.append(Message(role="assistant", reasoning=reasoning, tool_calls=(call,)))
+                text = item.output if item.error is None else _encode(item.error).decode()
+                messages.append(Message(role="tool", content=text or "", tool_call_id=call.id))
+                reasoning = ""
             case FunctionOutputItem() | CustomOutputItem():
                 messages.append(Message(role="tool", content=_text(item.output), tool_call_id=item.call_id))
     return messages

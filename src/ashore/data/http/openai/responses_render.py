@@ -7,6 +7,7 @@ response.completed, or response.incomplete where the answer ran out of tokens, o
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -34,7 +35,10 @@ from ashore.data.http.tools import free_input
 from ashore.data.path import ChoiceEnded, Delta, Started, TokenText, ToolCallDelta, Usage
 
 _encode = msgspec.json.Encoder().encode
-ID_PREFIXES: Final = {"reasoning": "rs", "message": "msg", "function_call": "fc", "custom_tool_call": "ctc"}
+ID_PREFIXES: Final = {
+    "reasoning": "rs", "message": "msg", "function_call": "fc", "custom_tool_call": "ctc", "mcp_call": "mcp",
+    "mcp_list_tools": "mcpl",
+}  # fmt: skip
 PLAIN_TEXT: Final[dict[str, Any]] = {"format": {"type": "text"}}
 
 
@@ -97,6 +101,17 @@ def usage_of(usage: Usage | None) -> ResponsesUsage | None:
     )
 
 
+class ToolNews(Delta, frozen=True, kw_only=True):
+    """What a server of tools has, or what came of a call."""
+
+    label: str
+    tools: Sequence[dict[str, Any]] = ()
+    call: int = -1
+    """Index of the call in its turn; below 0: it is a list."""
+    output: str = ""
+    error: dict[str, Any] | None = None
+
+
 @dataclass(slots=True)
 class _Open:
     """The item that is being written."""
@@ -124,6 +139,7 @@ class ResponseWriter:
         with_logprobs: bool,
         first_number: int = 0,
         says_created: bool = True,
+        offers: ResponsesRequest | None = None,
     ) -> None:
         """Create it.
 
@@ -134,10 +150,14 @@ class ResponseWriter:
             with_logprobs: Whether events have log-probabilities.
             first_number: `sequence_number` of its first event.
             says_created: Whether it sends `response.created` itself.
+            offers: The request with the tools that the model is told of, where these are others.
         """
         self._says_created = says_created
         self._request = request
-        self._tools = offered_tools(request)
+        self._offers = offers
+        self._tools = offered_tools(offers or request)
+        self._called: dict[int, int] = {}
+        """Places of calls of which nothing has come yet, by the index of the call."""
         self._id = response_id
         self._suffix = response_id.removeprefix("resp_")
         self._background = background
@@ -150,7 +170,9 @@ class ResponseWriter:
 
     def twin(self) -> ResponseWriter:
         """Return a new writer for the same answer, for a second reader."""
-        return ResponseWriter(self._request, self._id, background=self._background, with_logprobs=self._with_logprobs)
+        return ResponseWriter(
+            self._request, self._id, background=self._background, with_logprobs=self._with_logprobs, offers=self._offers
+        )
 
     # --- Renderer
 
@@ -161,6 +183,8 @@ class ResponseWriter:
         return created + self._event("response.in_progress", response=response)
 
     def delta(self, delta: Delta) -> bytes:
+        if isinstance(delta, ToolNews):
+            return self._end() + (self._listed(delta) if delta.call < 0 else self._came_of(delta))
         out = b""
         if delta.reasoning:
             out += self._piece("reasoning", delta.reasoning, [])
@@ -176,7 +200,8 @@ class ResponseWriter:
         out = b""
         if self._open is None and not self._done:
             out = self._begin("message")
-        return out + self._end()
+        out += self._end()
+        return out + b"".join(self._call_ended(one, "incomplete", b"") for one in list(self._called))
 
     def closed(self, usage: Usage) -> bytes:
         response = self.whole(usage)
@@ -235,9 +260,9 @@ class ResponseWriter:
             out = self._end() + self._begin_call(piece)
         assert self._open is not None
         self._open.text += piece.arguments
-        if piece.arguments and self._open.kind == "function_call":  # free text is sent once it is whole
+        if piece.arguments and self._open.kind != "custom_tool_call":  # free text is sent once it is whole
             out += self._event(
-                "response.function_call_arguments.delta",
+                f"response.{self._open.kind}_arguments.delta",
                 item_id=self._open.item_id,
                 output_index=len(self._done),
                 delta=piece.arguments,
@@ -247,11 +272,39 @@ class ResponseWriter:
     def _begin_call(self, piece: ToolCallDelta) -> bytes:
         called = self._tools.get(piece.name)
         custom = called is not None and isinstance(called.tool, CustomTool)
-        self._open = self._opened("custom_tool_call" if custom else "function_call")
+        served = called is not None and called.is_served
+        self._open = self._opened("custom_tool_call" if custom else "mcp_call" if served else "function_call")
         self._open.call_id, self._open.call = piece.id, piece.index
         self._open.name = piece.name if called is None else called.tool.name
         self._open.namespace = None if called is None else called.namespace
-        return self._event("response.output_item.added", output_index=len(self._done), item=self._item("in_progress"))
+        out = self._event("response.output_item.added", output_index=len(self._done), item=self._item("in_progress"))
+        place = {"item_id": self._open.item_id, "output_index": len(self._done)}
+        return out + (self._event("response.mcp_call.in_progress", **place) if served else b"")
+
+    def _listed(self, news: ToolNews) -> bytes:
+        """Add the list of a server's tools."""
+        at, item_id = len(self._done), f"{ID_PREFIXES['mcp_list_tools']}_{self._suffix}_{len(self._done)}"
+        item = {
+            "id": item_id, "type": "mcp_list_tools", "server_label": news.label, "tools": news.tools, "error": None
+        }  # fmt: skip
+        self._done.append(item)
+        out = self._event("response.output_item.added", output_index=at, item={**item, "tools": []})
+        for state in ("in_progress", "completed"):
+            out += self._event(f"response.mcp_list_tools.{state}", item_id=item_id, output_index=at)
+        return out + self._event("response.output_item.done", output_index=at, item=item)
+
+    def _came_of(self, news: ToolNews) -> bytes:
+        """End the item of a call."""
+        at = self._called[news.call]
+        status, result = ("failed", {"error": news.error}) if news.error else ("completed", {"output": news.output})
+        self._done[at] |= result
+        out = self._event(f"response.mcp_call.{status}", item_id=self._done[at]["id"], output_index=at)
+        return self._call_ended(news.call, status, out)
+
+    def _call_ended(self, call: int, status: str, out: bytes) -> bytes:
+        at = self._called.pop(call)
+        self._done[at]["status"] = status
+        return out + self._event("response.output_item.done", output_index=at, item=self._done[at])
 
     def _opened(self, kind: str) -> _Open:
         return _Open(kind, f"{ID_PREFIXES[kind]}_{self._suffix}_{len(self._done)}")
@@ -293,6 +346,12 @@ class ResponseWriter:
             case "custom_tool_call":
                 out = self._event("response.custom_tool_call_input.delta", **place, delta=item["input"])
                 out += self._event("response.custom_tool_call_input.done", **place, input=item["input"])
+            case "mcp_call":
+                out = self._event("response.mcp_call_arguments.done", **place, arguments=one.text)
+                self._called[one.call] = len(self._done)
+                self._done.append({**item, "status": "calling"})
+                self._open = None
+                return out
             case _:
                 out = self._event("response.function_call_arguments.done", **place, name=one.name, arguments=one.text)
         out += self._event("response.output_item.done", output_index=len(self._done), item=item)
@@ -320,9 +379,14 @@ class ResponseWriter:
                 item |= {"role": "assistant", "content": [] if begins else [part]}
             case "custom_tool_call":
                 item |= {"call_id": one.call_id, "name": one.name, "input": "" if begins else free_input(one.text)}
+            case "mcp_call":
+                item |= {
+                    "server_label": one.namespace, "name": one.name, "arguments": "" if begins else one.text,
+                    "output": None, "error": None, "approval_request_id": None,
+                }  # fmt: skip
             case _:
                 item |= {"call_id": one.call_id, "name": one.name, "arguments": "" if begins else one.text}
-        if one.namespace is not None:
+        if one.namespace is not None and one.kind != "mcp_call":
             item["namespace"] = one.namespace
         return item
 

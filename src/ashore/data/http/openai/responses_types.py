@@ -121,7 +121,40 @@ class ReasoningItem(_Strict, frozen=True, kw_only=True):
     status: str | None = None
 
 
-Item = MessageItem | FunctionCallItem | FunctionOutputItem | CustomCallItem | CustomOutputItem | ReasoningItem
+class McpCallItem(_Strict, frozen=True, kw_only=True):
+    """A call of a tool of another server in an earlier answer, with what came of it."""
+
+    type: Literal["mcp_call"]
+    server_label: str
+    name: ToolName
+    arguments: str
+    output: str | None = None
+    error: Any = None
+    id: ItemId | None = None
+    status: str | None = None
+    approval_request_id: Any = None
+
+
+class McpListItem(_Strict, frozen=True, kw_only=True):
+    """What tools a server had for an earlier answer. Taken and ignored: a request names its tools."""
+
+    type: Literal["mcp_list_tools"]
+    server_label: str
+    tools: list[Any]
+    error: Any = None
+    id: ItemId | None = None
+
+
+Item = (
+    MessageItem
+    | FunctionCallItem
+    | FunctionOutputItem
+    | CustomCallItem
+    | CustomOutputItem
+    | McpCallItem
+    | McpListItem
+    | ReasoningItem
+)
 
 
 class FunctionTool(_Strict, frozen=True, kw_only=True, tag="function", tag_field="type"):
@@ -147,6 +180,30 @@ class NamespaceTool(_Strict, frozen=True, kw_only=True, tag="namespace", tag_fie
     name: str
     description: str | None = None
     tools: Annotated[list[FunctionTool | CustomTool], Meta(max_length=MOST_TOOLS)]
+
+
+class McpFilter(_Strict, frozen=True, kw_only=True):
+    """Which tools of a server the model is told of."""
+
+    tool_names: list[ToolName] | None = None
+    read_only: bool | None = None
+    """Whether the server says of them that they only read."""
+
+
+class McpTool(_Strict, frozen=True, kw_only=True, tag="mcp", tag_field="type"):
+    """The tools of a `[[mcp.server]]`. `server_description` is taken and ignored, the last block is refused."""
+
+    server_label: str
+    allowed_tools: Annotated[list[ToolName], Meta(max_length=MOST_TOOLS)] | McpFilter | None = None
+    require_approval: Any = None
+    """Only `never`."""
+    server_description: str | None = None
+
+    server_url: Any = None
+    connector_id: Any = None
+    tunnel_id: Any = None
+    authorization: Any = None
+    headers: Any = None
 
 
 class NamedFunctionTool(_Strict, frozen=True, kw_only=True):
@@ -203,7 +260,9 @@ class ResponsesRequest(_Strict, frozen=True, kw_only=True):
     temperature: Temperature | None = None
     top_p: Probability | None = None
     top_logprobs: Annotated[int, Meta(ge=0, le=MOST_TOP_LOGPROBS)] | None = None
-    tools: Annotated[list[FunctionTool | CustomTool | NamespaceTool], Meta(max_length=MOST_TOOLS)] | None = None
+    tools: Annotated[list[FunctionTool | CustomTool | NamespaceTool | McpTool], Meta(max_length=MOST_TOOLS)] | None = (
+        None
+    )
     tool_choice: Literal["auto", "none", "required"] | NamedFunctionTool | None = None
     text: TextConfig | None = None
     reasoning: ReasoningConfig | None = None
@@ -212,6 +271,8 @@ class ResponsesRequest(_Strict, frozen=True, kw_only=True):
     metadata: Metadata | None = None
     parallel_tool_calls: bool | None = None
     """False: one call at most."""
+    max_tool_calls: Annotated[int, Meta(ge=1)] | None = None
+    """Of tools of other servers; there is a lower limit."""
 
     user: Any = None
     service_tier: Any = None
@@ -219,7 +280,6 @@ class ResponsesRequest(_Strict, frozen=True, kw_only=True):
     prompt_cache_key: Any = None
     prompt_cache_options: Any = None
     prompt_cache_retention: Any = None
-    max_tool_calls: Any = None
 
     @property
     def conversation_id(self) -> str:
