@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import Any
 from unittest.mock import AsyncMock
 
@@ -13,7 +14,7 @@ from ashore.data.http.exchange import Exchange
 from ashore.data.http.openai.dialects import RESPONSES_READER
 from ashore.data.http.openai.responses_parse import items_of, messages_of, offered_tools, to_generation
 from ashore.data.http.openai.responses_render import ResponseWriter
-from ashore.data.http.openai.responses_types import ResponsesRequest
+from ashore.data.http.openai.responses_types import FunctionCallItem, ResponsesRequest
 from ashore.data.path import ChoiceEnded, Delta, Started, ToolCallDelta, UnknownFields, Usage
 
 PATCH = {"type": "custom", "name": "apply_patch", "description": "d", "format": {"type": "grammar", "definition": "g"}}
@@ -103,3 +104,19 @@ def test_parallel_tool_calls_come_back_as_they_were_asked_for(said: dict[str, An
     request, _ = asked(**said)
     responses = [event["response"] for event in events_of(request) if "response" in event]
     assert [response["parallel_tool_calls"] for response in responses] == [told] * 3
+
+
+def test_many_calls_in_a_turn_take_time_in_proportion() -> None:
+    """A chain of stored responses has 200,000 of them in 16 MiB, and a request of 150 bytes names it."""
+
+    def took_s(num_calls: int) -> float:
+        items = [FunctionCallItem(type="function_call", call_id="c", name="f", arguments="{}")] * num_calls
+        took = []
+        for _ in range(3):
+            began_s = time.thread_time()
+            [turn] = messages_of(items)
+            took.append(time.thread_time() - began_s)
+            assert len(turn.tool_calls) == num_calls
+        return min(took)
+
+    assert took_s(24_000) < 30 * took_s(3_000), "eight times as many; the square would be 64 times as long"

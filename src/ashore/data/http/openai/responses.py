@@ -494,7 +494,8 @@ async def _chain(app: HttpApp, exchange: Exchange, previous: str | None, princip
         _check_length(app, exchange, length, "previous_response_id")
         turn, previous = await _read_stored(app, exchange, principal, job, partial(_turn, job))
         turns.append(turn)
-    return messages_of([item for turn in reversed(turns) for item in turn])
+    work = partial(messages_of, [item for turn in reversed(turns) for item in turn])
+    return await app.serving.at_length(length, work, principal)
 
 
 def _turn(job: Job, stored: _Stored) -> tuple[list[Item], str | None]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import msgspec
@@ -144,7 +144,11 @@ def messages_of(items: Sequence[Item], names: Mapping[tuple[str | None, str], st
     """
     messages: list[Message] = []
     reasoning = ""
+    calls: list[ToolCall] = []  # of the last turn, which gets them when it is whole
     for item in items:
+        if calls and not isinstance(item, FunctionCallItem | CustomCallItem | ReasoningItem):
+            messages[-1] = replace(messages[-1], tool_calls=tuple(calls))
+            calls = []
         match item:
             case ReasoningItem():
                 reasoning += "".join(part.text for part in item.content or ())
@@ -157,17 +161,13 @@ def messages_of(items: Sequence[Item], names: Mapping[tuple[str | None, str], st
             case FunctionCallItem() | CustomCallItem():
                 called = names.get((item.namespace, item.name), item.name)
                 call = ToolCall(id=item.call_id, name=called, arguments=_arguments(item))
-                last = messages[-1] if messages and messages[-1].role == "assistant" and not reasoning else None
-                if last is None:
-                    messages.append(Message(role="assistant", reasoning=reasoning, tool_calls=(call,)))
+                if reasoning or not messages or messages[-1].role != "assistant":
+                    if calls:
+                        messages[-1] = replace(messages[-1], tool_calls=tuple(calls))
+                        calls = []
+                    messages.append(Message(role="assistant", reasoning=reasoning))
                     reasoning = ""
-                else:
-                    messages[-1] = Message(
-                        role="assistant",
-                        content=last.content,
-                        reasoning=last.reasoning,
-                        tool_calls=(*last.tool_calls, call),
-                    )
+                calls.append(call)
             case McpCallItem():
                 called = names.get((item.server_label, item.name), item.name)
                 call = ToolCall(id=item.id or f"mcp_{len(messages)}", name=called, arguments=item.arguments)
@@ -177,6 +177,8 @@ def messages_of(items: Sequence[Item], names: Mapping[tuple[str | None, str], st
                 reasoning = ""
             case FunctionOutputItem() | CustomOutputItem():
                 messages.append(Message(role="tool", content=_text(item.output), tool_call_id=item.call_id))
+    if calls:
+        messages[-1] = replace(messages[-1], tool_calls=tuple(calls))
     return messages
 
 
