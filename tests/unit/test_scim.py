@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,7 +13,7 @@ from access_house import House
 
 from ashore.control.access import AccountWish, KeyWish
 from ashore.control.faces.scim import _answered
-from ashore.control.scim import ENTERPRISE, ScimOffice
+from ashore.control.scim import ENTERPRISE, ScimOffice, sql
 from ashore.control.scim.section import ScimSection
 from ashore.core.clock import ManualClock
 from ashore.core.errors import AshoreError, Conflict, InvalidRequest, NotFound, PermissionDenied
@@ -218,3 +219,21 @@ def test_the_documents_and_pages(rig: Rig) -> None:
     assert [one["userName"] for one in rig.ask("GET", "Users?count=0")[1]["Resources"]] == []
     with pytest.raises(NotFound):
         rig.ask("GET", "Bulk")
+
+
+def test_a_large_group_holds_the_state_in_proportion_and_one_that_is_not_mapped_not_at_all(rig: Rig) -> None:
+    """Nothing else is written meanwhile, a revoked key neither."""
+
+    def took_s(name: str, number: int) -> float:
+        people = [f"{name}-{number}-{at}" for at in range(number)]
+        with rig.house.database.write() as connection:
+            for one in people:
+                body = {"userName": one, "active": True}
+                sql.save(connection, sql.Resource(id=one, kind="User", tenant="default", body=body))
+        began_s = time.thread_time()
+        rig.ask("POST", "Groups", {"displayName": name, "members": [{"value": one} for one in people]})
+        return time.thread_time() - began_s
+
+    few, many = took_s("ML Engineers", 400), took_s("ML Engineers", 3_200)
+    assert many < 30 * few, "eight times as many; the square would be 64 times as long"
+    assert took_s("Others", 3_200) < many / 4

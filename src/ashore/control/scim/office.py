@@ -53,12 +53,13 @@ class ScimOffice:
         with self._acts.look(actor) as desk:
             desk.require(PROVISION, _resource(actor))
             tenant = actor.principal.tenant
-            groups = sql.groups(desk.connection, tenant)
+            groups = sql.groups(desk.connection, tenant) if kind == "User" or "member" in where else ()
             if "member" in where:
                 some = [one for one in groups if where["member"] in members(one.body)]
                 return [(one, []) for one in some[start : start + count]], len(some)
             found, total = sql.select(desk.connection, kind, tenant, where, start=start, count=count)
-            return [(one, _holding(groups, one)) for one in found], total
+            holding = _by_member(groups) if kind == "User" else {}
+            return [(one, holding.get(one.id, [])) for one in found], total
 
     def find(self, actor: Actor, kind: Kind, number: str) -> tuple[Resource, list[Resource]]:
         """Return one resource.
@@ -90,7 +91,7 @@ class ScimOffice:
                 created_s=self._acts.now_s, changed_s=self._acts.now_s,
             )  # fmt: skip
             sql.save(desk.connection, made)
-            self._apply(desk, made, _touched(made, None), word="create")
+            self._apply(desk, made, self._touched(made, None), word="create")
         return made
 
     def change(
@@ -119,7 +120,7 @@ class ScimOffice:
                 self._check_free(desk.connection, tenant, body["userName"], number)
             now = replace(before, body=body, changed_s=self._acts.now_s, version=before.version + 1)
             sql.save(desk.connection, now)
-            self._apply(desk, now, _touched(now, before), word="change")
+            self._apply(desk, now, self._touched(now, before), word="change")
         return now
 
     def remove(self, actor: Actor, kind: Kind, number: str) -> None:
@@ -135,7 +136,7 @@ class ScimOffice:
                 raise _missing(kind, number)
             gone = replace(before, body={**before.body, "active": False, "members": []}, changed_s=self._acts.now_s)
             sql.save(desk.connection, gone, gone=True)
-            self._apply(desk, gone, _touched(gone, before), word="remove")
+            self._apply(desk, gone, self._touched(gone, before), word="remove")
 
     def _write(self, actor: Actor) -> Any:
         self.check(actor)
@@ -143,8 +144,8 @@ class ScimOffice:
 
     def _apply(self, desk: Desk, changed: Resource, touched: Collection[str], *, word: str) -> None:
         """Bring the accounts to what the resources say, and record it."""
-        groups = sql.groups(desk.connection, changed.tenant)
         names = {folded(there): here for here, there in self._section().map.items()}
+        holding = _by_member(sql.groups(desk.connection, changed.tenant, names))
         self._keep_groups(desk.connection)
         if changed.kind == "Group":
             detail: dict[str, str | int] = {"name": str(changed.body[NAME["Group"]])[:300], "id": changed.id}
@@ -153,9 +154,7 @@ class ScimOffice:
             user = changed if number == changed.id else sql.find(desk.connection, "User", changed.tenant, number)
             if user is None or not user.account:
                 continue
-            given = frozenset(
-                names[name] for one in _holding(groups, user) if (name := folded(one.body["displayName"])) in names
-            )
+            given = frozenset(names[folded(one.body["displayName"])] for one in holding.get(user.id, ()))
             before = access_sql.find_account(desk.connection, user.account)
             shut = not user.body["active"]
             if before is None and changed.id != user.id:
@@ -176,6 +175,19 @@ class ScimOffice:
             detail = {"id": user.id, "groups": ", ".join(sorted(after.given_groups))[:1000]}
             self._acts.tell(desk.actor, f"scim:{act}", after.resource, detail, on=desk.connection)
 
+    def _touched(self, now: Resource, before: Resource | None) -> set[str]:
+        """Return the users whose accounts a change may concern; of a group that is not in the map, nobody's."""
+        if now.kind == "User":
+            return {now.id}
+        then = set() if before is None else set(members(before.body))
+        was = now if before is None else before
+        renamed = was.body[NAME["Group"]] != now.body[NAME["Group"]]
+        mapped = set(map(folded, self._section().map.values()))
+        if mapped.isdisjoint(folded(one.body[NAME["Group"]]) for one in (was, now)):
+            return set()
+        mine = set(members(now.body))
+        return then | mine if renamed else then ^ mine
+
     def _keep_groups(self, connection: Connection) -> None:
         there = {one.name for one in access_sql.list_groups(connection)}
         for name in sorted(self._section().map.keys() - there):
@@ -189,12 +201,11 @@ class ScimOffice:
 
     def _new_account(self, desk: Desk, name: str) -> str:
         """Return the id of a new user: one that nobody pushed before, so that nobody inherits keys."""
-        taken = sql.taken_ids(desk.connection)
         for number in range(1, MOST_NAMESAKES):
             account = f"{self._section().issuer}:{folded(name)}" + (f"+{number}" if number > 1 else "")
             check_account_id(account, "user")
             there = access_sql.find_account(desk.connection, account)
-            if account in taken or (there is not None and there.kind != "user"):
+            if (there is not None and there.kind != "user") or sql.is_taken(desk.connection, account):
                 continue
             if there is not None and (there.tenant != desk.principal.tenant or is_officer(desk.compiled, there)):
                 raise PermissionDenied(
@@ -213,15 +224,10 @@ def _missing(kind: Kind, number: str) -> NotFound:
     return NotFound(f"there is no {kind} {number[:80]!r}", hint="look it up by its name")
 
 
-def _holding(groups: Collection[Resource], user: Resource) -> list[Resource]:
-    return [one for one in groups if user.kind == "User" and user.id in members(one.body)]
-
-
-def _touched(now: Resource, before: Resource | None) -> set[str]:
-    """Return the users whose accounts a change may concern."""
-    if now.kind == "User":
-        return {now.id}
-    then = set() if before is None else set(members(before.body))
-    renamed = before is not None and before.body[NAME["Group"]] != now.body[NAME["Group"]]
-    mine = set(members(now.body))
-    return then | mine if renamed else then ^ mine
+def _by_member(groups: Collection[Resource]) -> dict[str, list[Resource]]:
+    """Return the groups that hold each user."""
+    found: dict[str, list[Resource]] = {}
+    for one in groups:
+        for number in dict.fromkeys(members(one.body)):
+            found.setdefault(number, []).append(one)
+    return found

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -70,14 +70,17 @@ def select(
     return tuple(_resource(row) for row in rows), total
 
 
-def groups(connection: Connection, tenant: str) -> tuple[Resource, ...]:
-    """Return every group."""
-    return select(connection, "Group", tenant, {}, count=100_000)[0]
+def groups(connection: Connection, tenant: str, names: Collection[str] | None = None) -> tuple[Resource, ...]:
+    """Return every group, or those of these names, in folded form. Others are not read: one may have 50,000 members."""
+    if names is None:
+        return select(connection, "Group", tenant, {}, count=100_000)[0]
+    return tuple(one for name in sorted(names) for one in select(connection, "Group", tenant, {"name": name})[0])
 
 
-def taken_ids(connection: Connection) -> set[str]:
-    """Return the accounts that belong to a user who was ever pushed."""
-    return {str(row[0]) for row in execute(connection, "SELECT account FROM scim_resource WHERE account <> ''")}
+def is_taken(connection: Connection, account: str) -> bool:
+    """Return whether an account belongs to a user who was ever pushed."""
+    found = execute(connection, "SELECT 1 FROM scim_resource WHERE account = :account LIMIT 1", account=account)
+    return found.first() is not None
 
 
 def folded(name: object) -> str:
