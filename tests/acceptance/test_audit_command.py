@@ -14,7 +14,8 @@ from pathlib import Path
 import grpc
 import httpx
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from served import Served, start_served
+from served import Served, call, officer_and_owner, start_served
+from tool_servers import odd_server, tool
 from waiting import eventually
 
 Start = Callable[..., Served]
@@ -91,6 +92,32 @@ def test_strict_means_on_disk_before_the_answer_even_through_kill_9(served: Star
     told = items(ashore, server, "--request", request_id)
     assert [one["action"] for one in told] == ["model:infer", "model:begin"]
     assert [one["outcome"] for one in told] == ["answered", "begun"]
+
+
+def test_the_result_of_a_tool_is_held_back_where_strict_records_cannot_be_kept(served: Start) -> None:
+    with odd_server() as odd:
+        odd.tools = [tool("probe")]
+        config = f'[audit]\ndurability = "strict"\n[[mcp.server]]\nname = "odd"\nurl = "{odd.url}"\n'
+        server = served("fake:echo", config=config)
+        officer, _ = officer_and_owner(server)
+        call(server, "PUT", "/admin/v1/roles/prober", officer, {"rules": ["mcp:call on tool/odd/*"]})
+        made = call(server, "POST", "/admin/v1/users", officer, {"id": "a", "roles": ["prober"], "key": {}})
+        digest = call(server, "POST", "/admin/v1/mcp/servers/odd/check", officer, {})["digest"]
+        call(server, "POST", "/admin/v1/mcp/servers/odd/approve", officer, {"digest": digest})
+        asked = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "probe"}}
+        headers = {"authorization": f"Bearer {made['key']['key']}"}
+
+        def ask_tool() -> httpx.Response:
+            return httpx.post(f"{server.root_url}/mcp/odd", json=asked, headers=headers, timeout=30)
+
+        eventually(lambda: ask_tool().status_code == 200)
+        segment = server.home / "audit" / "chains" / "api-0" / "00000001.log"
+        segment.rename(segment.with_suffix(".away"))
+        refused = ask_tool()
+        assert (refused.status_code, refused.json()["error"]["code"]) == (503, "audit_unavailable")
+        calls = [one for one in odd.came if one["method"] == "tools/call"]
+        assert len(calls) == 2, "the second one was made, and what it gave is held back"
+        assert ask_tool().status_code == 503 and len(calls) == 2
 
 
 def test_the_audit_cannot_be_switched_off_or_shortened(ashore: Run, tmp_path: Path) -> None:

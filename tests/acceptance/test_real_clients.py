@@ -1,4 +1,5 @@
-"""Coding clients as their makers publish them: each does a first task with a tool against `ashore up fake:tools`.
+"""Coding clients as their makers publish them: each does a first task with a tool against `ashore up fake:tools`, and
+two of them, and LangChain, call a tool of another server through `/mcp/NAME`. No account of a model is needed.
 
 They come from npm, into `ASHORE_TEST_CLIENTS` or the cache of the tests; without npm or its registry they are skipped.
 """
@@ -9,13 +10,16 @@ import json
 import os
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 import pytest
-from served import Served
+from mcp.server import MCPServer
+from served import Served, call, officer_and_owner
+from suite_venv import suite_python
+from tool_servers import tool_server
 
 pytestmark = [pytest.mark.full, pytest.mark.timeout(900)]
 
@@ -146,9 +150,9 @@ def test_a_first_task_comes_to_its_end(
     home, work = tmp_path / "home", tmp_path / "work"
     home.mkdir()
     work.mkdir()
-    call = client(server, home)
-    env = {"PATH": f"{programs}:{os.environ['PATH']}", "HOME": str(home), "DO_NOT_TRACK": "1", **call.env}
-    for words, said in ((call.before, ""), (call.words, call.said)):
+    given = client(server, home)
+    env = {"PATH": f"{programs}:{os.environ['PATH']}", "HOME": str(home), "DO_NOT_TRACK": "1", **given.env}
+    for words, said in ((given.before, ""), (given.words, given.said)):
         if words:
             done = subprocess.run(
                 words, cwd=work, env=env, input=said, capture_output=True, text=True, timeout=180, check=False
@@ -156,3 +160,88 @@ def test_a_first_task_comes_to_its_end(
     said_all = done.stdout + done.stderr
     assert done.returncode == 0, said_all[-2000:]
     assert SUM in said_all, said_all[-2000:]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bank:
+    """A server with a tool of another one, and the key of an agent that may call it."""
+
+    served: Served
+    key: str
+    called: list[str]
+
+    @property
+    def url(self) -> str:
+        return f"{self.served.root_url}/mcp/bank"
+
+
+@pytest.fixture(scope="module")
+def bank(served_for_all: Callable[..., Served]) -> Iterator[Bank]:
+    behind, called = MCPServer("bank"), list[str]()
+
+    @behind.tool()
+    def balance(account: str) -> str:
+        """Return the balance of an account."""
+        called.append(account)
+        return f"{account} has {SUM}"
+
+    with tool_server(behind) as tools:
+        server = served_for_all(config=f'{CONFIG}\n[[mcp.server]]\nname = "bank"\nurl = "{tools.url}"\n')
+        officer, _ = officer_and_owner(server)
+        rules = {"rules": ["mcp:call on tool/bank/balance", "infer on model/*"]}
+        call(server, "PUT", "/admin/v1/roles/agent", officer, rules)
+        made = call(server, "POST", "/admin/v1/users", officer, {"id": "a", "roles": ["agent"], "key": {}})
+        digest = call(server, "POST", "/admin/v1/mcp/servers/bank/check", officer, {})["digest"]
+        call(server, "POST", "/admin/v1/mcp/servers/bank/approve", officer, {"digest": digest})
+        yield Bank(served=server, key=made["key"]["key"], called=called)
+
+
+def ran(words: list[str], programs: Path, home: Path, **env: str) -> str:
+    """Run a client, and return what it says."""
+    work = home / "work"
+    work.mkdir(parents=True, exist_ok=True)
+    whole = {"PATH": f"{programs}:{os.environ['PATH']}", "HOME": str(home), "DO_NOT_TRACK": "1", **env}
+    done = subprocess.run(
+        words, cwd=work, env=whole, input="", capture_output=True, text=True, timeout=180, check=False
+    )
+    assert done.returncode == 0, (done.stdout + done.stderr)[-2000:]
+    return done.stdout + done.stderr
+
+
+def test_claude_code_lists_and_calls_a_tool_through_ashore(bank: Bank, programs: Path, tmp_path: Path) -> None:
+    given = claude(bank.served, tmp_path)
+    add = ["claude", "mcp", "add", "--transport", "http", "bank", bank.url]
+    ran([*add, "--header", f"Authorization: Bearer {bank.key}"], programs, tmp_path, **given.env)
+    listed = ran(["claude", "mcp", "list"], programs, tmp_path, **given.env)
+    assert "bank" in listed and "Connected" in listed, listed
+    wish = asked("mcp__bank__balance", account="claude")
+    said = ran(["claude", "-p", wish, "--allowedTools", "mcp__bank__balance"], programs, tmp_path, **given.env)
+    assert f"claude has {SUM}" in said and "claude" in bank.called, said
+
+
+def test_codex_calls_a_tool_through_ashore(bank: Bank, programs: Path, tmp_path: Path) -> None:
+    given = codex(bank.served, tmp_path, asked("balance", account="codex"))
+    with (tmp_path / ".codex" / "config.toml").open("a") as file:
+        file.write(f'[mcp_servers.bank]\nurl = "{bank.url}"\nbearer_token_env_var = "BANK_KEY"\n')
+    said = ran(given.words, programs, tmp_path, BANK_KEY=bank.key, **given.env)
+    assert f"codex has {SUM}" in said and "codex" in bank.called, said
+
+
+LANGCHAIN: Final = """
+import asyncio, sys
+from langchain_mcp_adapters.client import MultiServerMCPClient
+
+async def main(url, key):
+    headers = {"Authorization": f"Bearer {key}"}
+    client = MultiServerMCPClient({"bank": {"transport": "streamable_http", "url": url, "headers": headers}})
+    tools = await client.get_tools()
+    print([tool.name for tool in tools], await tools[0].ainvoke({"account": "langchain"}))
+
+asyncio.run(main(*sys.argv[1:]))
+"""
+
+
+def test_langchain_calls_a_tool_through_ashore(bank: Bank, tmp_path: Path) -> None:
+    python = suite_python("langchain-mcp")
+    said = ran([str(python), "-c", LANGCHAIN, bank.url, bank.key], tmp_path, tmp_path)
+    assert "['balance']" in said and f"langchain has {SUM}" in said and "langchain" in bank.called, said

@@ -16,6 +16,7 @@ SUITES: Final = {
     "accounting": ("dp-accounting==0.6.0",),
     "console": ("playwright==1.65.2",),
     "openapi": ("schemathesis==4.32.5",),
+    "langchain-mcp": ("langchain-mcp-adapters==0.3.2",),
     "langchain": ("langchain-tests==1.1.9", "langchain-openai==1.7.4", "langchain-anthropic==1.7.10"),
 }
 """Packages of each suite with their versions."""
