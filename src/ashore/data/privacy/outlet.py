@@ -25,8 +25,13 @@ AFTERWARDS_CHARS: Final = 14
 WORDS_HELD_CHARS: Final = 64
 """Held back always where names, addresses or the operator's own kinds are looked for: they have no form that tells."""
 
+SHORT_CHARS: Final = 512
+"""What is held is read again with each piece until it is longer; then once it has grown by an eighth, or ends."""
+
 _CHAIN_CHARS: Final = 96
-_RUN: Final = re.compile(r"[^\s\u3001-\u3002\u4e00-\u9fff，；！？]*\Z")
+_ENDS: Final = r"\s\u3001-\u3002\u4e00-\u9fff，；！？"
+_RUN: Final = re.compile(rf"[^{_ENDS}]*\Z")
+_END_OF_RUN: Final = re.compile(f"[{_ENDS}]")
 _LIVE: Final = re.compile(r"[0-9０-９@＠\u0660-\u0669\u06f0-\u06f9]")
 _NUMERALS: Final = re.compile(r"[〇零幺一二三四五六七八九壹贰叁肆伍陆柒捌玖]+\Z")
 _FORMLESS: Final = frozenset(("name", "address"))
@@ -104,6 +109,8 @@ class Outlet:
         self._as_json = as_json
         self._text = ""
         self._at = 0
+        self._look_at = 0
+        """Length of what is held at which it is read again, if it is long."""
         self.num_masked = 0
         """Number of newly masked entities."""
 
@@ -119,7 +126,12 @@ class Outlet:
             PersonalDataBlocked: the answer contains data that must not be sent.
         """
         self._text += piece
-        return self._flush(final=False)
+        held = len(self._text) - self._at
+        if SHORT_CHARS < held < self._look_at and (_NUMERALS.fullmatch(piece) or not _END_OF_RUN.search(piece)):
+            return ""
+        told = self._flush(final=False)
+        self._look_at = min((len(self._text) - self._at) * 9 // 8, MOST_HELD_CHARS + 1)
+        return told
 
     def end(self) -> str:
         """Return the rest.
