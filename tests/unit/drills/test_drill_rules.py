@@ -38,7 +38,7 @@ def test_the_catalogue_is_whole() -> None:
     asked = "host-killed host-hung worker-killed supervisor-killed edge-killed cache-killed cache-hung postgres-gone "
     asked += "disk-full disk-slow disk-failing network-slow network-lossy servers-cut-off clock-stepped "
     asked += "backup-node-lost corrupt-shard memory-short processor-stolen certificate-expired bad-release overload "
-    asked += "centre-cut-off power-lost-in-a-switch"
+    asked += "centre-cut-off power-lost-in-a-switch directory-hung siem-away mail-refused"
     assert set(asked.split()) <= set(BY_NAME)
 
 

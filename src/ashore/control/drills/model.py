@@ -32,7 +32,8 @@ class Twin(Value, frozen=True, kw_only=True):
     """Whether it lives in a control group of its own. Needs root."""
     neighbours: tuple[str, ...] = ()
     """What stands beside it, each behind a line of the drill's own network: `cache`, `state` (Postgres), `bucket` (S3),
-    `centre` (of which it is a branch office), `engine-0`, `engine-1`, and `server`, a second one on the same state."""
+    `centre` (of which it is a branch office), `directory` (LDAP), `siem`, `mail-0`, `mail-1`, `engine-0`, `engine-1`,
+    and `server`, a second one on the same state."""
     own_clock: bool = False
     """Whether its processes read the clock through libfaketime."""
     disk_bytes: int = 0

@@ -1,4 +1,4 @@
-"""Neighbours of a twin: a cache, a database, a bucket, engines, a second server. Each behind a line of our own.
+"""Neighbours of a twin: a cache, a database, a bucket, engines, a directory and others. Each behind a line of our own.
 
 The lines (`link.py`) are laid before the server starts and stay until it has ended; only the fault changes their
 conditions. Inserting something between two connected programs would test that, and not a bad network. All of it runs on
@@ -22,7 +22,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from ashore.control.drills import link, watcher
+from ashore.control.drills import link, receivers, watcher
 from ashore.control.drills.centre import Centre
 from ashore.control.drills.madeup import make_text
 from ashore.control.drills.programs import find
@@ -34,6 +34,25 @@ from ashore.kit.processes import python_command
 START_S: Final = 60.0
 BUCKET: Final = "anchors"
 S3_KEYS: Final = {"AWS_ACCESS_KEY_ID": "rehearsal", "AWS_SECRET_ACCESS_KEY": "rehearsal", "AWS_REGION": "us-east-1"}
+BASE: Final = "cn=drill"
+READER: Final = f"cn=reader,{BASE}"
+PEOPLE: Final = ("stays", "leaves")
+"""Logins of the people of a directory. Both are in the group `staff`."""
+SLAPD: Final = """modulepath {modules}
+moduleload back_mdb
+attributetype ( 2.5.4.31 NAME 'member' SUP distinguishedName )
+objectclass ( 2.5.6.9 NAME 'groupOfNames' SUP top STRUCTURAL MUST ( cn $ member ) )
+objectclass ( 2.16.840.1.113730.3.2.2 NAME 'inetOrgPerson' SUP top STRUCTURAL MUST cn MAY ( uid $ userPassword ) )
+TLSCACertificateFile {tls}/ca.pem
+TLSCertificateFile {tls}/node.pem
+TLSCertificateKeyFile {tls}/node.key
+database mdb
+suffix "{base}"
+directory {data}
+access to attrs=userPassword by anonymous auth by * none
+access to * by dn.exact="{reader}" read by * none
+"""
+"""slapd.conf(5). The classes are those of RFC 4519 and 2798, as far as a twin needs them."""
 ENGINE: Final = "fake:random?tok_per_s=200&tokens=40"
 
 
@@ -65,7 +84,7 @@ class Network:
         Args:
             folder: For the files of lines and neighbours.
             undoing: Whose watcher ends everything.
-            names: Which neighbours: `cache`, `state`, `bucket`, `centre`, `engine-0`, `engine-1`.
+            names: Which neighbours, as `Twin.neighbours` says.
         """
         self.folder = folder
         self.centre: Centre | None = None
@@ -120,6 +139,20 @@ class Network:
             said += f'[state]\nurl = "{self._state_url(self._near["state"])}"\n'
         if "centre" in self._near:
             said += f'[sites]\nrole = "site"\ncentre = "{self.centre_url}"\npoll_s = 1\nreport_s = 1\njudge_s = 4\n'
+        if "directory" in self._near:
+            said += f'[[directory]]\nname = "corp"\nkind = "openldap"\nevery_s = 5\nbind_dn = "{READER}"\n'
+            said += f'urls = ["ldaps://127.0.0.1:{self._near["directory"]}"]\nca_file = "{self._tls / "ca.pem"}"\n'
+            said += f'bind_password = "{self._password}"\npeople = "{BASE}"\ngroups = "{BASE}"\n'
+            said += f'[directory.map]\nstaff = "cn=staff,{BASE}"\n'
+        if "siem" in self._near:
+            said += f'[[feed]]\nname = "siem"\nto = "syslog+tls://127.0.0.1:{self._near["siem"]}"\n'
+            said += f'ca_file = "{self._tls / "ca.pem"}"\n'
+        if mails := [name for name in self._near if name.startswith("mail")]:
+            said += "[alert]\nlook_s = 10\nwait_s = 0\ngroup_s = 0\n"
+            for name in mails:
+                said += f'[[alert.channel]]\nname = "{name}"\nkind = "mail"\nsender = "ashore@drill.example"\n'
+                said += f'server = "smtp://127.0.0.1:{self._near[name]}"\nto = ["on-call@drill.example"]\n'
+                said += f'ca_file = "{self._tls / "ca.pem"}"\n'
         engines = [f"http://127.0.0.1:{port}" for name, port in self._near.items() if name.startswith("engine")]
         if engines:
             make_text(self.folder / "text")
@@ -177,6 +210,20 @@ class Network:
         self._run(name, words, options)
         self._wait(name, self._far[name])
 
+    def process(self, name: str) -> int:
+        """Return the process of a neighbour."""
+        return self._running[name].pid
+
+    def received(self, name: str) -> Path:
+        """Return the file of what a receiver took; there is none before the first thing."""
+        return self.folder / f"{name}.got"
+
+    def dismiss(self, login: str) -> None:
+        """Remove a person from the directory, which is started again for it."""
+        self.kill("directory")
+        self._slap("modify", f"dn: uid={login},{BASE}\nchangetype: delete\n")
+        self.restart("directory")
+
     def objects(self) -> int:
         """Return the objects in the bucket, bypassing the line."""
         return sum(len(page) for page in self._store().list())
@@ -213,6 +260,52 @@ class Network:
         server = [_program("postgres"), "-D", str(data), "-p", str(port), "-h", "127.0.0.1", "-k", str(where)]
         self._run(name, [*server, "-c", "fsync=off"], options)
 
+    @property
+    def _tls(self) -> Path:
+        """Folder with the certificate of the neighbours that speak TLS; made at the first use."""
+        folder = self.folder / "tls"
+        if not folder.is_dir():
+            command = python_command("ashore.cli.main", "fleet", "certificate", "drill", "--address", "127.0.0.1")
+            env = {**_without_ashore(), "ASHORE_HOME": str(self.folder / "authority")}
+            subprocess.run([*command, "--to", str(folder)], env=env, capture_output=True, check=True, timeout=120)
+        return folder
+
+    def _directory(self, name: str) -> None:
+        (port,) = free_ports(1)
+        self._far[name], data = port, self.folder / "people"
+        make_folder(data)
+        modules = Path(_program("slapd")).resolve().parents[1] / "lib" / "ldap"
+        conf = SLAPD.format(modules=modules, tls=self._tls, base=BASE, data=data, reader=READER)
+        self._slapd_conf.write_text(conf)
+        people = [f"dn: uid={one},{BASE}\nobjectClass: inetOrgPerson\nuid: {one}\ncn: {one}\n" for one in PEOPLE]
+        members = "".join(f"member: uid={one},{BASE}\n" for one in PEOPLE)
+        reader = f"dn: {READER}\nobjectClass: inetOrgPerson\ncn: reader\nuserPassword: {self._password}\n"
+        staff = f"dn: cn=staff,{BASE}\nobjectClass: groupOfNames\ncn: staff\n{members}"
+        top = f"dn: {BASE}\nobjectClass: inetOrgPerson\ncn: drill\n"
+        self._slap("add", "\n".join((top, reader, *people, staff)))
+        words = [_program("slapd"), "-f", str(self._slapd_conf), "-h", f"ldaps://127.0.0.1:{port}", "-d", "0"]
+        self._run(name, words, {})
+
+    @property
+    def _slapd_conf(self) -> Path:
+        return self.folder / "slapd.conf"
+
+    def _slap(self, what: str, ldif: str) -> None:
+        """Change the directory while it does not run."""
+        words = [_program("slapd"), "-T", what, "-f", str(self._slapd_conf)]
+        done = subprocess.run(words, input=ldif, capture_output=True, text=True, check=False, timeout=60)
+        if done.returncode:
+            raise EngineFailed(f"no directory for the twin: {done.stderr.strip()[-500:]}", hint="report this")
+
+    def _siem(self, name: str, kind: str = "syslog") -> None:
+        (port,) = free_ports(1)
+        self._far[name] = port
+        words = [sys.executable, "-I", "-S", receivers.__file__, kind, str(port), str(self._tls)]
+        self._run(name, [*words, str(self.received(name))], {})
+
+    def _mail(self, name: str) -> None:
+        self._siem(name, "mail")
+
     def _bucket(self, name: str) -> None:
         master, volume, filer, port, grpc = free_ports(5, room=10_000)  # each listener also uses its port + 10000
         self._far[name] = port
@@ -237,9 +330,8 @@ class Network:
         (port,) = free_ports(1)
         self._far[name] = port
         words = python_command("ashore.cli.main", "engine", "serve", ENGINE, "--served-model-name", "rehearsal")
-        kept = {key: value for key, value in os.environ.items() if not key.startswith("ASHORE_")}
         # files left in TMPDIR by a kill are deleted with the folder
-        env = {**kept, "ASHORE_HOME": str(self.folder / name), "TMPDIR": str(self.folder)}
+        env = {**_without_ashore(), "ASHORE_HOME": str(self.folder / name), "TMPDIR": str(self.folder)}
         self._run(name, [*words, "--port", str(port)], {"env": env})
 
     def _store(self) -> Any:
@@ -291,6 +383,10 @@ class Network:
                 said = (self.folder / f"{name}.out").read_text(errors="replace")[-1500:]
                 raise EngineFailed(f"{name}, a neighbour of the twin, did not start:\n{said}", hint="report this")
             time.sleep(0.05)
+
+
+def _without_ashore() -> dict[str, str]:
+    return {key: value for key, value in os.environ.items() if not key.startswith("ASHORE_")}
 
 
 def _program(name: str) -> str:

@@ -45,3 +45,4 @@ def _places(name: str) -> Iterator[Path]:
     yield Path(sys.executable).with_name(name)
     if on_path:
         yield Path(on_path)
+    yield Path("/usr/sbin") / name

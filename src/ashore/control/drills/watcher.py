@@ -47,6 +47,8 @@ def undo(step: dict[str, Any]) -> None:
             os.kill(step["pid"], signal.SIGKILL)
         case "files-limit":
             resource.prlimit(step["pid"], resource.RLIMIT_NOFILE, tuple(step["value"]))
+        case "mode":
+            os.chmod(step["path"], step["value"])
         case "delete":
             Path(step["path"]).unlink(missing_ok=True)
         case "move":

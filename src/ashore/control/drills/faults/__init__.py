@@ -12,7 +12,8 @@ from ashore.control.drills.faults.base import Fault, Scene
 from ashore.control.drills.faults.clock import SteppedClock
 from ashore.control.drills.faults.contents import BadRelease, ExpiredCertificate, FlippedBit, LostNode, LostState
 from ashore.control.drills.faults.disks import FailingDisk, FullDisk, SlowDisk
-from ashore.control.drills.faults.network import Cut, CutBucket, CutServer, Delay, GonePostgres, Loss
+from ashore.control.drills.faults.enterprise import AwaySiem, HungDirectory, RefusedMail
+from ashore.control.drills.faults.network import Cut, CutBucket, CutServer, Delay, Gone, Loss
 from ashore.control.drills.faults.processes import Hung, HungHost, Killed, KilledSupervisor, KilledWorker
 from ashore.control.drills.faults.resources import FewFiles, Flood, ShortMemory, StolenProcessor
 from ashore.control.drills.faults.sites import CutCentre, LostPower
@@ -33,6 +34,7 @@ MAKERS: Final[Mapping[str, Callable[[Scene], Fault]]] = MappingProxyType(
         "disk-failing": FailingDisk,
         "disk-full": FullDisk,
         "disk-slow": SlowDisk,
+        "directory-hung": HungDirectory,
         "edge-hung": partial(Hung, role="edge"),
         "edge-killed": partial(Killed, role="edge"),
         "few-files": FewFiles,
@@ -44,9 +46,11 @@ MAKERS: Final[Mapping[str, Callable[[Scene], Fault]]] = MappingProxyType(
         "loss": Loss,
         "lost-node": LostNode,
         "lost-power": LostPower,
+        "mail-refused": RefusedMail,
         "memory-short": ShortMemory,
-        "postgres-gone": GonePostgres,
+        "postgres-gone": Gone,
         "processor-stolen": StolenProcessor,
+        "siem-away": AwaySiem,
         "state-locked": LostState,
         "supervisor-killed": KilledSupervisor,
         "worker-hung": partial(Hung, role="api"),

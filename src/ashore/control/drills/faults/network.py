@@ -100,16 +100,7 @@ class CutServer(Cut):
 
     def _admin(self, method: str, path: str, body: object, key: str) -> Any:
         """Make an administrative call at the server that is not cut off."""
-        import httpx
-
-        url = f"http://127.0.0.1:{self.scene.network.other_port}/admin/v1{path}"
-        headers = {"authorization": f"Bearer {key}"}
-        answer = httpx.request(method, url, json=body, headers=headers, timeout=20, trust_env=False)
-        if answer.status_code >= 300:
-            raise EngineFailed(
-                f"the other server answered {answer.status_code}: {answer.text[:300]}", hint="report this"
-            )
-        return answer.json() if answer.content else {}
+        return administer(f"http://127.0.0.1:{self.scene.network.other_port}", method, path, body, key)
 
     def why_unwell(self) -> str:
         return "the revoked key still opens the server" if self._opens() else super().why_unwell()
@@ -121,18 +112,34 @@ class CutServer(Cut):
         return (Check(name="the revoked key", held=not self._opens(), seen=seen, bound="opens nothing after that"),)
 
 
+def administer(url: str, method: str, path: str, body: object, key: str) -> Any:
+    """Make an administrative call.
+
+    Raises:
+        EngineFailed: it is refused.
+    """
+    import httpx
+
+    headers = {"authorization": f"Bearer {key}"}
+    answer = httpx.request(method, f"{url}/admin/v1{path}", json=body, headers=headers, timeout=20, trust_env=False)
+    if answer.status_code >= 300:
+        raise EngineFailed(f"{path} answered {answer.status_code}: {answer.text[:300]}", hint="report this")
+    return answer.json() if answer.content else {}
+
+
 def _key(made: Any) -> dict[str, str]:
     return {"id": str(made["key"]["record"]["id"]), "key": str(made["key"]["key"])}
 
 
-class GonePostgres(AuditFault):
-    """Postgres is killed, and restarted by its supervisor when the time is over."""
+class Gone(AuditFault):
+    """A neighbour is killed, and restarted by its supervisor when the time is over."""
 
     def fire(self) -> None:
-        self.port = self.scene.network.kill("state")
+        (self.name,) = self.scene.drill.twin.neighbours
+        self.port = self.scene.network.kill(self.name)
 
     def felt(self) -> str:
-        return "" if self.scene.network.is_alive("state") else f"nobody listens at port {self.port}"
+        return "" if self.scene.network.is_alive(self.name) else f"nobody listens at port {self.port}"
 
     def mend(self) -> None:
-        self.scene.network.restart("state")
+        self.scene.network.restart(self.name)
