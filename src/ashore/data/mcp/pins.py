@@ -37,10 +37,6 @@ class Tool:
     fault: str = ""
     """Why it cannot be approved; empty: it can."""
 
-    @property
-    def description(self) -> str:
-        return str(self.definition.get("description") or self.definition.get("title") or "")
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pin:

@@ -12,7 +12,7 @@ from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import msgspec
 from msgspec.structs import replace
@@ -33,9 +33,7 @@ from ashore.data.mcp.wire import (
 )
 from ashore.kit.decode import UNDECODABLE, check_parts
 from ashore.kit.egress import Allowed, resolve
-
-if TYPE_CHECKING:
-    import httpx
+from ashore.kit.lines import Line, Lines
 
 MOST_SESSIONS: Final = 1_024
 MOST_PAGES: Final = 20
@@ -43,6 +41,8 @@ MOST_LIST_BYTES: Final = 1 << 20
 """Of each page of a list, and of all of them."""
 PIECE_BYTES: Final = 64
 """What a piece of an answer counts beside its bytes: thousands of pieces of one byte cost as much as long ones."""
+FRAMING_BYTES: Final = 1 << 20
+"""Of chunks and their extensions beside eight times the longest answer."""
 LIST_S: Final = 10.0
 """Longest time of a list, with all its pages."""
 LOOK_S: Final = 2.0
@@ -88,12 +88,8 @@ class Upstream:
     """Calls one server. Made and used on one event loop."""
 
     def __init__(self, server: McpServer, allow: Sequence[Allowed]) -> None:
-        import httpx
-
         self.server: Final = server
-        self._allow = allow
-        limits = httpx.Limits(max_connections=2 * server.at_once, max_keepalive_connections=server.at_once)
-        self._client: httpx.AsyncClient = httpx.AsyncClient(trust_env=False, limits=limits, timeout=server.timeout_s)
+        self._lines = Lines(allow, server.at_once)
         self._sessions: OrderedDict[str, _Session] = OrderedDict()
         """By whom they are for; of the newer era without an id."""
         self._ids = count(1)
@@ -140,12 +136,10 @@ class Upstream:
 
     async def close(self) -> None:
         """Close the connections."""
-        await self._client.aclose()
+        self._lines.close()
 
     async def _ask(self, who: str, method: str, params: Mapping[str, Any], most: int, timeout_s: float) -> msgspec.Raw:
         """Make a request in the session of somebody, which is opened first where there is none."""
-        import httpx
-
         name = self.server.name
         try:
             async with asyncio.timeout(timeout_s):
@@ -168,11 +162,10 @@ class Upstream:
             raise SourceUnreachable(
                 f"the tool server {name} may not be called: {fault.message}", hint=fault.hint
             ) from fault
-        except (httpx.HTTPError, OSError, RuntimeError) as fault:
-            if isinstance(fault, RuntimeError) and not self._client.is_closed:  # else a reload closed it
-                raise
+        except OSError as fault:
+            why = str(fault) if type(fault) is ConnectionError else type(fault).__name__
             raise SourceUnreachable(
-                f"the tool server {name} cannot be reached: {type(fault).__name__}", hint="see whether it runs"
+                f"the tool server {name} cannot be reached: {why}", hint="see whether it runs"
             ) from fault
 
     async def _open(self, who: str) -> _Session:
@@ -200,8 +193,6 @@ class Upstream:
         self, session: _Session | None, method: str, params: Mapping[str, Any] | None, most: int
     ) -> tuple[msgspec.Raw, str]:
         """Send one message; return the result, and the id of the session that the answer gave."""
-        from ashore.kit.outgoing import stream_checked
-
         headers = {"content-type": "application/json", "accept": "application/json, text/event-stream"}
         if self.server.token:
             headers["authorization"] = f"Bearer {self.server.token}"
@@ -216,12 +207,11 @@ class Upstream:
                 headers |= {"mcp-method": method} | ({"mcp-name": params["name"]} if "name" in params else {})
                 meta = {VERSION_KEY: STATELESS, CAPABILITIES_KEY: {}, CLIENT_KEY: CLIENT}
                 message["params"] = {**params, "_meta": meta}
-        async with stream_checked(
-            self._client, self.server.url, self._allow, method="POST", headers=headers, content=_encode(message),
-            resolver=self._address_of,
-        ) as answer:  # fmt: skip
-            self._client.cookies.clear()
-            status = answer.status_code
+        content, most_bytes = _encode(message), 8 * most + FRAMING_BYTES
+        async with self._lines.post(
+            self.server.url, headers, content, resolver=self._address_of, most_bytes=most_bytes
+        ) as answer:
+            status = answer.status
             if status == 404 and session is not None and session.id:
                 raise _Gone
             if 300 <= status < 400:
@@ -239,7 +229,7 @@ class Upstream:
                 raise self._odd("gave a session an unusable id")
             return said.result.copy(), given
 
-    async def _read(self, answer: httpx.Response, id: int, most: int, *, is_stream: bool) -> _Said:
+    async def _read(self, answer: Line, id: int, most: int, *, is_stream: bool) -> _Said:
         """Return the answer to a request. What else a stream carries, such as progress, is left out.
 
         Raises:
@@ -247,7 +237,7 @@ class Upstream:
         """
         events, body, num_bytes = ServerSent(self.server.name), bytearray(), 0
         num_pieces = 0
-        async for piece in answer.aiter_raw():
+        async for piece in answer.pieces():
             await asyncio.sleep(0)  # others have their turn between the pieces that came together
             num_bytes += len(piece)
             num_pieces += 1

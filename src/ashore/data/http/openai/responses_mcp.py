@@ -258,7 +258,7 @@ class McpTurns:
             return "", {"type": "mcp_tool_execution_error", "content": content}
         if found["isError"]:
             return "", {"type": "mcp_tool_execution_error", "content": found["content"]}
-        texts = [block["text"] for block in found["content"] if block["type"] == "text"]
+        texts = [one["text"] for one in found["content"] if isinstance(one.get("text"), str)]
         is_text = len(texts) == len(found["content"]) > 0
         return "\n".join(texts) if is_text else msgspec.json.encode(found).decode(), None
 
