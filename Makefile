@@ -103,8 +103,9 @@ docs: dev ## Write the generated references, then check the links, paths and com
 	@$(BIN)/python deploy/make_doctor_page.py > docs/reference/doctor.md
 	@$(BIN)/python deploy/check_docs.py
 
-test-clients: dev ## Install the coding clients with npm, and let each do a first task (ARGS="-k codex")
-	@$(BIN)/python -m pytest -m full -rs tests/acceptance/test_real_clients.py $(ARGS)
+test-clients: dev ## Install the coding clients with npm, and let each do a first task; run scim2-tester (ARGS="-k codex")
+	@$(BIN)/python -m pytest -m full -rs tests/acceptance/test_real_clients.py \
+		tests/acceptance/test_scim_tester.py $(ARGS)
 
 test-vllm: dev ## Install vLLM's CPU build beside .venv, and run the vllm engine against it (10 minutes; ARGS="-k greedy")
 	@vllm=$$(sh deploy/vllm.sh install "$(CURDIR)/.cache/vllm") && ASHORE_TEST_VLLM="$$vllm" $(BIN)/python -m pytest -rs \

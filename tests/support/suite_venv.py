@@ -15,6 +15,7 @@ SUITES: Final = {
     "lm-eval": ("lm-eval[api]==0.4.13", "datasets==5.2.0", "transformers==5.24.0"),
     "accounting": ("dp-accounting==0.6.0",),
     "console": ("playwright==1.65.2",),
+    "scim": ("scim2-tester==0.5.2", "scim2-client[httpx2]==0.13.2"),
     "openapi": ("schemathesis==4.32.5",),
     "langchain-mcp": ("langchain-mcp-adapters==0.3.2",),
     "langchain": ("langchain-tests==1.1.9", "langchain-openai==1.7.4", "langchain-anthropic==1.7.10"),
