@@ -246,7 +246,7 @@ SHARED_THREADS = {
         control/sessions/providers.py:Providers.ended_by_provider control/sessions/steps.py:Steps._enrolment
         control/sessions/steps.py:Steps._of_passkeys control/sessions/steps.py:Steps.begin_local
         control/sessions/steps.py:Steps.change control/directory/calls.py:check_directory
-        control/faces/scim.py:answer control/directory/room.py:open_directories.take
+        control/faces/scim.py:answer control/faces/alertmanager.py:take control/directory/room.py:open_directories.take
         control/directory/syncing.py:Syncing.look control/directory/binding.py:DirectoryLogIn.prove
         control/directory/binding.py:DirectoryLogIn.prove_again
         control/sessions/steps.py:Steps.end_others control/sessions/steps.py:Steps.local

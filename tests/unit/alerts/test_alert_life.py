@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import inspect
 
+import msgspec
 import pytest
 from msgspec.structs import replace
 
 from ashore.cli.calls import asked_of, command_of, show
 from ashore.control.alerts.calls import CALLS, SilenceIn
 from ashore.control.alerts.model import (
+    HANDED_IN,
+    HANDED_IN_S,
+    MOST_HANDED_IN,
     MOST_OPEN,
     PER_MINUTE,
     Book,
@@ -18,9 +22,11 @@ from ashore.control.alerts.model import (
     Wrong,
     dead_channels,
     due,
+    handed_in,
     looked,
     sent,
 )
+from ashore.control.alerts.receiving import ReceivedAlert
 from ashore.control.alerts.section import AlertSection, ChannelTable, RouteTable, Severity
 from ashore.core.errors import InvalidRequest
 from ashore.kit.call import call_named
@@ -202,3 +208,51 @@ def test_a_silence_that_is_too_long_is_refused_in_the_units_of_its_option() -> N
     parameters = list(inspect.signature(command_of(call_named("silence", CALLS), show)).parameters.values())
     with pytest.raises(InvalidRequest, match=r"^--for: expected at most 7d$"):
         asked_of(SilenceIn, parameters, ("D913",), {"for_s": "30d", "why": "x"})
+
+
+def received(number: int, status: str = "firing", severity: str = "warning", **labels: str) -> ReceivedAlert:
+    return msgspec.convert(
+        {"status": status, "labels": {"alertname": f"A{number}", "severity": severity, **labels}}, ReceivedAlert
+    )
+
+
+def test_what_an_alertmanager_hands_in_goes_out_ends_and_leaves_room() -> None:
+    life = Life()
+    one = received(1, severity="page").wrong
+    life.book = handed_in(life.book, [one], set(), life.now_s)
+    (message,) = life.look(for_s=60)
+    assert [(a.wrong.rule, a.wrong.severity) for a in message.firing] == [(HANDED_IN, "critical")]
+    life.book = handed_in(life.book, [], {received(1, "resolved", "page").wrong.id}, life.now_s)
+    assert life.look(for_s=400)[0].ended and not life.book.alerts
+    life.book = handed_in(life.book, [one], set(), life.now_s)
+    life.look(for_s=HANDED_IN_S + 400, step_s=600)
+    assert not life.book.alerts, "what is not repeated ends by itself"
+
+
+def test_a_flood_that_is_handed_in_is_bounded_and_hides_nothing() -> None:
+    life = Life()
+    for round in range(5):
+        flood = [received(1_000 * round + n, severity="critical").wrong for n in range(1_000)]
+        ended = set([*life.book.handed_in][:100])
+        life.book = handed_in(life.book, flood, ended, life.now_s)
+        life.look(wrong(), for_s=30)
+        assert len(life.book.handed_in) <= MOST_HANDED_IN
+        assert sum(one.wrong.rule == HANDED_IN for one in life.book.alerts.values()) <= MOST_HANDED_IN
+    assert wrong().id in life.book.alerts
+    assert any("left out" in one.wrong.what for one in life.book.alerts.values())
+
+
+def test_an_alertmanager_gets_back_nothing_that_it_handed_in() -> None:
+    life = Life(AlertSection(channels=(replace(MAIL, kind="alertmanager", hook="http://am"),)))
+    life.book = handed_in(life.book, [received(1).wrong], set(), 0)
+    assert life.look(for_s=600) == [] and life.look(wrong(), for_s=60)
+
+
+def test_text_of_an_alertmanager_is_one_line_and_known_by_its_labels() -> None:
+    odd = msgspec.convert(
+        {"status": "firing", "labels": {"alertname": "A\u202e\r\nTo: x"}, "annotations": {"summary": "s" * 9_000}},
+        ReceivedAlert,
+    )
+    assert "\n" not in odd.wrong.what and "\u202e" not in odd.wrong.what and len(odd.wrong.what) <= 300
+    assert not odd.wrong.commands and not odd.wrong.remedy
+    assert received(1).wrong.id == received(1, "resolved").wrong.id != received(1, instance="b").wrong.id

@@ -8,7 +8,7 @@ from typing import Annotated, Final
 import msgspec
 from msgspec.structs import replace
 
-from ashore.control.alerts.model import MOST_SILENCES, Alert, Book, ChannelState, Silence, is_silenced
+from ashore.control.alerts.model import HANDED_IN, MOST_SILENCES, Alert, Book, ChannelState, Silence, is_silenced
 from ashore.control.alerts.office import AlertOffice
 from ashore.control.alerts.section import Severity
 from ashore.core.errors import InvalidRequest, NotFound
@@ -21,7 +21,7 @@ ACK: Final = "alert:ack"
 SILENCE: Final = "alert:silence"
 TEST: Final = "alert:test"
 LONGEST_S: Final = 7 * 86_400
-OWN_RULES: Final = ("budget", "channel", "doctor", "node")
+OWN_RULES: Final = (HANDED_IN, "budget", "channel", "doctor", "node")
 """What alerts of their own are named by; all others are rules of the doctor."""
 Id = Annotated[str, msgspec.Meta(max_length=40)]
 

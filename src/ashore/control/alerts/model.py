@@ -16,6 +16,12 @@ RANK: Final[Mapping[str, int]] = {"critical": 0, "warning": 1, "advice": 2}
 MOST_OPEN: Final = 1_000
 """Alerts of one home. Further ones are counted alone, the least severe first."""
 MOST_SILENCES: Final = 200
+HANDED_IN: Final = "alertmanager"
+"""Rule of what an Alertmanager hands in."""
+MOST_HANDED_IN: Final = 200
+"""Such alerts at a time, so that they leave room for those of ashore."""
+HANDED_IN_S: Final = 86_400.0
+"""After so long one has ended that was neither repeated nor resolved. An Alertmanager repeats every four hours."""
 TEST: Final = "test"
 """Rule of a message that only tries a channel."""
 CRITICAL_WAIT_S: Final = 10.0
@@ -90,6 +96,13 @@ class ChannelState(msgspec.Struct, frozen=True, kw_only=True):
     error: str = ""
 
 
+class HandedIn(msgspec.Struct, frozen=True, kw_only=True):
+    """What an Alertmanager says is wrong."""
+
+    wrong: Wrong
+    until_s: float
+
+
 class Book(msgspec.Struct, frozen=True, kw_only=True):
     """All that one home knows of its alerts."""
 
@@ -99,6 +112,8 @@ class Book(msgspec.Struct, frozen=True, kw_only=True):
     channels: Mapping[str, ChannelState] = {}
     dropped: int = 0
     """Things that are wrong beyond the most."""
+    handed_in: Mapping[str, HandedIn] = {}
+    """By id; those that were not resolved."""
 
 
 class Message(msgspec.Struct, frozen=True, kw_only=True):
@@ -113,6 +128,7 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
 
 def looked(book: Book, wrong: Iterable[Wrong], rules: AlertSection, now_s: float) -> Book:
     """Return what is known after a look: new alerts, and those that are well again."""
+    wrong = [*wrong, *_outside(book, now_s)]
     found = {one.id: one for one in sorted(wrong, key=lambda one: RANK[one.severity], reverse=True)}
     alerts: dict[str, Alert] = {}
     for id, alert in book.alerts.items():
@@ -123,6 +139,10 @@ def looked(book: Book, wrong: Iterable[Wrong], rules: AlertSection, now_s: float
             alerts[id] = Alert(wrong=now, since_s=alert.since_s)
         else:
             alerts[id] = replace(alert, wrong=now, gone_s=0.0)
+    free = MOST_HANDED_IN - sum(one.wrong.rule == HANDED_IN for one in alerts.values())
+    others = [id for id, one in found.items() if one.rule == HANDED_IN]
+    for id in others[: max(0, len(others) - free)]:  # the worst are last; these wait for room
+        del found[id]
     worst = sorted(found.values(), key=lambda one: RANK[one.severity])
     room = max(0, MOST_OPEN - len(alerts))
     alerts |= {one.id: Alert(wrong=one, since_s=now_s) for one in worst[:room]}
@@ -136,6 +156,26 @@ def looked(book: Book, wrong: Iterable[Wrong], rules: AlertSection, now_s: float
         book, alerts=alerts, dropped=len(worst[room:]),
         silences=tuple(one for one in book.silences if one.until_s > now_s),
     )  # fmt: skip
+
+
+def handed_in(book: Book, firing: Iterable[Wrong], ended: Set[str], now_s: float) -> Book:
+    """Return what is known once an Alertmanager has handed something in. `ended`: ids of what it says is over."""
+    kept = {id: one for id, one in book.handed_in.items() if id not in ended and one.until_s > now_s}
+    for one in sorted(firing, key=lambda one: RANK[one.severity]):
+        if one.id in kept or len(kept) < MOST_HANDED_IN:
+            kept[one.id] = HandedIn(wrong=one, until_s=now_s + HANDED_IN_S)
+    return replace(book, handed_in=kept)
+
+
+def _outside(book: Book, now_s: float) -> list[Wrong]:
+    found = [one.wrong for one in book.handed_in.values() if one.until_s > now_s]
+    if len(found) >= MOST_HANDED_IN:
+        found[-1] = Wrong(
+            rule=HANDED_IN, about="full", severity="warning",
+            what=f"an Alertmanager handed in more than {MOST_HANDED_IN - 1} alerts; further ones are left out",
+            remedy="route fewer to ashore, or group them there",
+        )  # fmt: skip
+    return found
 
 
 def due(book: Book, rules: AlertSection, now_s: float) -> tuple[Message, ...]:
@@ -192,6 +232,8 @@ def _is_due(alert: Alert, channel: str, rules: AlertSection, now_s: float, *, de
     if wrong.rule == "channel":  # whatever the routes say, all others hear of it
         to = {one.name for one in rules.channels} - {wrong.about}
     if channel not in to | then:
+        return False
+    if refreshed and wrong.rule == HANDED_IN:  # it came from there
         return False
     if alert.acked_by or refreshed:
         return refreshed

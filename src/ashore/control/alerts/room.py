@@ -79,5 +79,5 @@ def _measure(office: AlertOffice, metrics: Metrics) -> None:
 
 ROOM: Final = Room(
     name="alert", calls=CALLS, section=AlertSection, metrics=(_ALERTS, _CHANNELS), administer=open_alerts,
-    acts=("alert:send", "alert:unsilence"),
+    acts=("alert:receive", "alert:send", "alert:unsilence"),
 )  # fmt: skip

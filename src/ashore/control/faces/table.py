@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from ashore.control.faces import console, feedback, scim, sites
+from ashore.control.alerts import AlertsReceived, ReceivedAlerts
+from ashore.control.faces import alertmanager, console, feedback, scim, sites
 from ashore.control.faces.admin import routes_of
 from ashore.control.faces.owntools import own_tools
 from ashore.data.authority import Principal
@@ -105,6 +106,11 @@ CONTROL_ROUTES: Final[tuple[Route, ...]] = (
     Route(
         method="POST", path="/admin/mcp", guard="key", handler=own_tools, tag="Tools", operation="call_own_tools",
         summary="List and make calls of ashore as tools, by the Model Context Protocol",
+    ),
+    Route(
+        method="POST", path="/admin/alertmanager", guard="key", handler=alertmanager.take, tag="Alert",
+        operation="receive_alerts", summary="Hand in alerts, as the webhook of an Alertmanager does",
+        request=ReceivedAlerts, response=AlertsReceived,
     ),
     *(route for room in rooms() for route in routes_of(room.name, room.calls)),
 )  # fmt: skip

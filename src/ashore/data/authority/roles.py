@@ -15,6 +15,7 @@ MODEL_OWNER: Final = "model-owner"
 DEVELOPER: Final = "developer"
 VIEWER: Final = "viewer"
 PROVISIONER: Final = "provisioner"
+ALERTER: Final = "alerter"
 FIRST_KEY: Final = "first-key"
 INTERNAL: Final = "internal"
 OFFICERS: Final = (SYSTEM_ADMINISTRATOR, SECURITY_OFFICER, AUDITOR)
@@ -53,6 +54,7 @@ BUILT_IN: Final[tuple[Role, ...]] = (
     ),
     _role(DEVELOPER, "Uses every model."),
     _role(PROVISIONER, "Creates and disables people of one issuer by SCIM, and nothing else."),
+    _role(ALERTER, "Hands in alerts of an Alertmanager, and nothing else."),
     _role(VIEWER, "Sees the state of the server, and the usage of their own tenant."),
     _role(
         FIRST_KEY,
