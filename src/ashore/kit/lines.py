@@ -13,11 +13,12 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import Final, cast
-
-import httptools
+from typing import TYPE_CHECKING, Final, cast
 
 from ashore.kit.egress import Allowed, Resolve, Target, check_addresses, check_url
+
+if TYPE_CHECKING:
+    import httptools
 
 KEPT_S: Final = 5.0
 """How long a connection without a request is kept; servers close theirs at about that time."""
@@ -53,6 +54,8 @@ class Line(asyncio.Protocol):
         Raises:
             ConnectionError: there is none.
         """
+        import httptools  # not with the room: commands import that, too
+
         assert self._transport is not None, "it is connected"
         self.status, self.headers = 0, {}
         self._num_bytes, self._most, self._ended = 0, most_bytes, False
@@ -96,6 +99,8 @@ class Line(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)
 
     def data_received(self, data: bytes) -> None:
+        import httptools
+
         self._num_bytes += len(data)
         if self._parser is None or self._ended:
             self.drop("it sent what was not asked for")
