@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -14,6 +15,7 @@ import pytest
 from fake_directory import BASE, FakeDirectory, Trust
 from page_run import Block, blocks_of, reader_env, run_block
 from served import Served, start_served
+from syslog_server import Rsyslog
 from waiting import eventually
 
 MODEL = "fake:random?tok_per_s=20&tokens=4000"
@@ -75,6 +77,32 @@ def officers(server: Served) -> dict[str, str]:
     return keys
 
 
+@pytest.fixture
+def siem(tmp_path: Path) -> Iterator[Rsyslog]:
+    folder = tmp_path / "siem"
+    folder.mkdir()
+    siem = Rsyslog(folder)
+    yield siem.start()
+    siem.kill()
+
+
+def come_in(server: Served, name: str, password: str) -> Callable[[], httpx.Response]:
+    """Log in to the console with the password of the directory. Return what asks for its first page."""
+    url, cookies = f"{server.root_url}/console", dict[str, str]()
+
+    def ask(method: str, path: str, form: dict[str, str] | None = None) -> httpx.Response:
+        held = "; ".join(f"{name}={value}" for name, value in cookies.items())  # over http httpx keeps no secure ones
+        headers = {"cookie": held, "origin": server.root_url}
+        answer = httpx.request(method, f"{url}{path}", data=form, headers=headers, timeout=60)
+        cookies.update(one.partition(";")[0].split("=", 1) for one in answer.headers.get_list("set-cookie"))
+        return answer
+
+    (token,) = re.findall(r'name="csrf" value="(\w+)"', ask("GET", "/log-in").text)
+    done = ask("POST", "/log-in", {"csrf": token, "account": name, "password": password})
+    assert done.status_code == 303, done.text[:2000]
+    return partial(ask, "GET", "")
+
+
 def push_and_disable(server: Served, keys: dict[str, str]) -> None:
     """Let a provider push a person, who works with a key until the next request of the provider."""
 
@@ -115,14 +143,17 @@ def test_the_page_does_what_it_says(server: Served, files: dict[str, str]) -> No
 
 
 def test_a_person_joins_works_and_is_disabled_while_a_stream_runs(
-    server: Served, fake: FakeDirectory, files: dict[str, str]
+    server: Served, fake: FakeDirectory, files: dict[str, str], siem: Rsyslog
 ) -> None:
-    (server.home / "ashore.toml").write_text(files["ashore.toml"] + files["scim.toml"])
+    feed = f'[[feed]]\nname = "siem"\nto = "{siem.to}"\nca_file = "{siem.ca}"\n'
+    (server.home / "ashore.toml").write_text(files["ashore.toml"] + files["scim.toml"] + feed)
     run_block(Block(line=0, commands="ashore reload"), folder=server.home, env=reader_env(server.home, server.home))
     eventually(partial(is_synced, server))
     keys = officers(server)
     ask(server, "POST", "/bindings", keys["sec"], {"grant": [{"subject": "group/ml", "role": "developer"}]})
     key = ask(server, "POST", "/keys", keys["sec"], {"owner": "corp:alice"})["key"]
+    console = come_in(server, "corp:alice", "wonder")
+    assert console().status_code == 200
     body = {"model": MODEL, "messages": [{"role": "user", "content": "go on"}], "stream": True, "max_tokens": 4000}
     ended: list[str] = []
 
@@ -144,6 +175,13 @@ def test_a_person_joins_works_and_is_disabled_while_a_stream_runs(
         f"{server.base_url}/chat/completions", headers={"authorization": f"Bearer {key}"}, json=body, timeout=60
     )
     assert refused.status_code == 401 and "disabled" in refused.text
+    assert console().status_code == 303, "back to the log-in"
     push_and_disable(server, keys)
     records = ask(server, "GET", "/audit/records?action=directory:*", keys["aud"])
     assert any(one["action"] == "directory:disable" for one in records["items"]), json.dumps(records)[:2000]
+    eventually(lambda: b'"action":"directory:disable"' in siem.out.read_bytes())
+    verify = Block(
+        line=0, commands=f"ashore feed verify '{siem.out}' --public-key '{server.home}/audit/public-key.pem'",
+        shown=("… as written",),
+    )  # fmt: skip
+    run_block(verify, folder=server.home, env=reader_env(server.home, server.home))
