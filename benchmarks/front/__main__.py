@@ -3,8 +3,8 @@
     python -m benchmarks.front [--only cached,grpc,...] [--quick] [--out DIR] [--workers N]
                                [--threads N] [--nice N] [--rivals DIR] [--install-rivals]
 
-Cases: floor cached cached-tls grpc proxied added rivals zipf tenants overload overload-processor memory streams trust.
-Each writes its part of `<date>-front.json` and the page beside it, so that they can be run one by one. Needs a C
+Cases: floor cached cached-tls feeds grpc proxied added rivals zipf tenants overload overload-processor memory streams
+trust. Each writes its part of `<date>-front.json` and the page beside it, so that they can be run one by one. Needs a C
 compiler; h2load for gRPC.
 """
 
@@ -20,6 +20,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from benchmarks.front.cached import CHAT, CONNECTIONS, STEADY_PER_S, Effort, cached, chat
+from benchmarks.front.feeds import feeds
 from benchmarks.front.load import Tools, build, post, run_load
 from benchmarks.front.memory import memory
 from benchmarks.front.overload import overload, overload_processor
@@ -107,6 +108,7 @@ def main(words: Sequence[str] | None = None) -> int:
             "floor": lambda: floor(tools, effort, logs),
             "cached": lambda: cached(tools, effort, tls=False),
             "cached-tls": lambda: cached(tools, effort, tls=True),
+            "feeds": lambda: feeds(tools, effort),
             "grpc": lambda: unary(tools, effort),
             "proxied": lambda: proxied(tools, effort),
             "added": lambda: lone_client(tools, effort),
