@@ -121,7 +121,9 @@ async def create(app: HttpApp, exchange: Exchange, principal: Principal) -> None
     async def keep_it(usage: Usage) -> None:  # before the last event reports that it is whole
         whole = mirror.whole(usage)
         if conversation is not None:
-            said = [*kept_items(items_of(request)), *kept_output(whole.output)]
+            length = len(exchange.body_at_hand(app.limits) or b"")
+            read = await app.serving.at_length(length, lambda: kept_items(items_of(request)), principal)
+            said = [*read, *kept_output(whole.output)]
             await append(app, conversation, said, source=response_id, model=request.model)
         if keep is not None:
             await _keep(app, generation, keep, whole)
