@@ -284,11 +284,11 @@ def test_a_prompt_is_scored_by_another_replica_when_one_dies() -> None:
     assert text_of(events) == "abcabc"
 
 
-@pytest.mark.parametrize("lacking", ["score", "logprobs"])
-def test_an_engine_that_does_not_score_is_named(lacking: str) -> None:
+@pytest.mark.parametrize(("lacking", "asked"), [("score", "echo"), ("logprobs", "logprobs")])
+def test_an_engine_that_does_not_score_is_named(lacking: str, asked: str) -> None:
     info = msgspec.structs.replace(ECHO_INFO, features=tuple(f for f in ECHO_INFO.features if f != lacking))
     request = GenerationRequest(request_id=RequestId("r"), model="echo", prompt="abc", echo=True, top_logprobs=0)
-    with pytest.raises(UnsupportedByEngine, match=f"the engine 'fake' behind 'echo' cannot do '{lacking}'"):
+    with pytest.raises(UnsupportedByEngine, match=f"the engine 'fake' behind 'echo' cannot do '{asked}'"):
         run(MemoryReplica(info), scenario=lambda b: b.answer(request))
 
 
