@@ -12,7 +12,7 @@ from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 from msgspec.structs import replace
@@ -33,7 +33,9 @@ from ashore.data.mcp.wire import (
 )
 from ashore.kit.decode import UNDECODABLE, check_parts
 from ashore.kit.egress import Allowed, resolve
-from ashore.kit.lines import Line, Lines
+
+if TYPE_CHECKING:
+    from ashore.kit.lines import Line
 
 MOST_SESSIONS: Final = 1_024
 MOST_PAGES: Final = 20
@@ -88,6 +90,8 @@ class Upstream:
     """Calls one server. Made and used on one event loop."""
 
     def __init__(self, server: McpServer, allow: Sequence[Allowed]) -> None:
+        from ashore.kit.lines import Lines
+
         self.server: Final = server
         self._lines = Lines(allow, server.at_once)
         self._sessions: OrderedDict[str, _Session] = OrderedDict()

@@ -65,6 +65,7 @@ def asking_tools(
 ) -> Callable[[], tuple[ToolServer, ...]]:
     """Return what asks each `[[mcp.server]]` how its approved tools stand; servers without any are not asked. Modules
     are loaded and the state is read here, as no other thread may do at the same time."""
+    import ashore.kit.lines  # noqa: F401
     from ashore.data.mcp import McpServer, load_pins, standing_of
     from ashore.kit.egress import LOOPBACK, parse_allow
 
