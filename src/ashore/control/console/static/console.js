@@ -267,6 +267,8 @@
   }
 
   window.ashore = { root, csrf, say, keep }; // for the script of a page
+  const tab = main?.querySelector(".tabs [aria-current]");
+  if (tab) tab.closest(".tabs").scrollLeft = tab.offsetLeft - innerWidth / 3;
   if (main) { bring(); wire(); }
   if (place()) follow();
 })();
