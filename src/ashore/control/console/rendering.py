@@ -39,6 +39,7 @@ def environment() -> jinja2.Environment:
     made.filters["span"] = human_seconds
     made.filters["exact"] = lambda at_s: time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(at_s))
     made.filters["short"] = lambda text: f"{text.partition(':')[2][:8] or text[:12]}…"
+    made.filters["plain"] = lambda text: text.replace("`", "")
     made.filters["mark"] = lambda text: hashlib.sha256(text.encode()).hexdigest()[:12]
     made.globals["numbers_of"] = numbers_of
     made.globals["page_icon"] = lambda name: BY_NAME[name].icon
