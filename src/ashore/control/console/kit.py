@@ -17,49 +17,17 @@ Tone = Literal["", "ok", "warn", "bad", "info", "off"]
 CellKind = Literal[
     "text", "none", "absent", "time", "number", "yes", "no", "code", "list", "lines", "chart", "state", "bar"
 ]
-TONES: Final[Mapping[str, Tone]] = {
-    **dict.fromkeys(
-        (
-            "ready",
-            "loaded",
-            "live",
-            "done",
-            "answered",
-            "succeeded",
-            "pass",
-            "valid",
-            "current",
-            "as recorded",
-            "ok",
-            "passed",
-            "no worse",
-        ),
-        "ok",
-    ),
-    **dict.fromkeys(("warning", "behind", "worse", "expired", "silent", "locked", "advice", "unfit", "frozen"), "warn"),
-    **dict.fromkeys(
-        (
-            "failed",
-            "fail",
-            "dead",
-            "denied",
-            "critical",
-            "error",
-            "aborted",
-            "not as recorded",
-            "not in the log",
-            "down",
-        ),
-        "bad",
-    ),
-    **dict.fromkeys(("running", "loading", "queued", "canary", "shadow", "warming", "draining", "standby"), "info"),
-    **dict.fromkeys(
-        ("asleep", "cold", "retired", "cancelled", "revoked", "paused", "stopped", "created", "on disk"), "off"
-    ),
-    "active": "ok",
-    "invited": "info",
-    "disabled": "off",
-}
+TONED: Final[tuple[tuple[Tone, tuple[str, ...]], ...]] = (
+    ("ok", ("ready", "loaded", "live", "done", "answered", "succeeded", "pass", "valid", "current", "as recorded", "ok",
+            "passed", "no worse", "active", "good", "works", "approved", "alive")),
+    ("warn", ("warning", "behind", "worse", "expired", "silent", "locked", "advice", "unfit", "frozen", "changed")),
+    ("bad", ("failed", "fail", "dead", "denied", "critical", "error", "aborted", "not as recorded", "not in the log",
+             "down", "fails", "unusable")),
+    ("info", ("running", "loading", "queued", "canary", "shadow", "warming", "draining", "standby", "invited", "new")),
+    ("off", ("asleep", "cold", "retired", "cancelled", "revoked", "paused", "stopped", "created", "on disk", "disabled",
+             "over", "silenced", "gone", "unused")),
+)  # fmt: skip
+TONES: Final[Mapping[str, Tone]] = {word: tone for tone, words in TONED for word in words}
 """States, and what their colour says."""
 LAST_S: Final = 253_402_300_799
 """End of the year 9999."""

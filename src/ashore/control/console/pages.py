@@ -155,7 +155,7 @@ def on_row(call: Call, lead: Call, values: dict[str, Any], *, of_list: bool = Tr
     if len(call.in_path) != 1:
         return None
     (place,) = call.in_path
-    for name in (place, f"{place}_id", "id", "name", "alias") if of_list else (place,):
+    for name in (place, f"{place}_id", "id", "name", "alias", "server") if of_list else (place,):
         value = values.get(name)
         if isinstance(value, str) and value:
             return {place: value}

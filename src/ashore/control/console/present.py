@@ -232,6 +232,8 @@ def cell(name: str, value: Any, absent: str = "") -> Cell:
     if name == "lines" and isinstance(value, list | tuple):
         return Cell(kind="lines", text="\n".join(map(str, value)))
     if isinstance(value, msgspec.Struct | Mapping):
+        if isinstance(said := _values(value).get("description"), str):
+            return Cell(kind="text", text=said)
         parts = [(key, one) for key, one in _values(value).items() if not _is_empty(one)]
         if len(parts) > 3 or any(isinstance(one, Mapping | list | tuple | msgspec.Struct) for _, one in parts):
             return Cell(kind="number", text=f"{len(parts):,}")

@@ -102,5 +102,8 @@ def row_links(listed: Listed, table: Table, row: Row) -> list[Act]:
         if one.key in listed.own_only and whose != listed.me:
             continue
         if (given := on_row(one.call, listed.placed.call, values, of_list=table.name == "items")) is not None:
+            if one.call.method == "PUT":  # its form begins with what the row has
+                given |= {name: value for name in one.call.takes.__struct_fields__
+                          if isinstance(value := values.get(name), str) and value}  # fmt: skip
             found.append(act(one, given))
     return sorted(found, key=lambda one: (one.danger, not one.shows))
