@@ -151,7 +151,16 @@ def main(scratch: Path, conditions: list[str]) -> None:
         "numpy",
         "ashore.data.worker",
         "ashore.lab.sizing",
+        "ashore.control.ledger",
+        "ashore.machine.deployment",
+        "scipy.fft",
+        "scipy.optimize",
+        "scipy.sparse",
+        "scipy.special",
+        "tokenizers",
+        "rich.markdown",
         "jinja2",
+        "cryptography.hazmat.primitives.asymmetric.ed25519",
     ):
         __import__(name)
     scratch.chmod(0o755)

@@ -38,6 +38,8 @@ def test_one(section: ModelSection, *, reference: Path | None, load_s: float, to
     Raises:
         EngineFailed: a step did not pass; the result was written all the same.
     """
+    if to and to.exists() and not to.is_file():
+        raise InvalidSpec(f"--to {to} is not a file", hint="name a file, which need not exist")
     trusted = read_selftest(reference) if reference else None
     settings = read_settings()
     if not dry_run:
@@ -63,8 +65,6 @@ def test_one(section: ModelSection, *, reference: Path | None, load_s: float, to
     files = open_model_files(build_store(settings.home, settings), settings.home, model)
     path = to or settings.home.cache / "selftest.json"
     make_folder(path.parent)  # before minutes of work, not after them
-    if path.exists() and not path.is_file():
-        raise InvalidSpec(f"--to {path} is not a file", hint="name a file, which need not exist")
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)  # as Ctrl-C: the host ends, and its folder goes
     log = settings.home.logs / "engine-selftest.log"
