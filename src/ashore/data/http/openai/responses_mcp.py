@@ -23,7 +23,7 @@ from ashore.data.authority import INFER, Principal
 from ashore.data.bounds import MOST_TOOLS
 from ashore.data.http.exchange import Exchange
 from ashore.data.http.mcp import check_origin
-from ashore.data.http.openai.responses_parse import ServedTools, offered_tools
+from ashore.data.http.openai.responses_parse import OfferedTool, ServedTools, offered_tools
 from ashore.data.http.openai.responses_render import ToolNews
 from ashore.data.http.openai.responses_types import CustomTool, FunctionTool, McpFilter, McpTool, ResponsesRequest
 from ashore.data.http.streaming import Choice
@@ -192,7 +192,7 @@ class McpTurns:
                 raise Bug("a turn ended without its last events")
             calls = list(one.choice.calls.values()) if one.choice.ended.reason == "tool_calls" else []
             served = [call for call in calls if call.name in names and names[call.name].is_served]
-            results = [await self._result(call, names[call.name].namespace or "", hear) for call in served]
+            results = [await self._result(call, names[call.name], hear) for call in served]
             left = None if request.max_tokens is None else self._most_tokens - self._total.completion_tokens
             if not served or len(served) < len(calls) or turn + 1 == MOST_TURNS or (left is not None and left < 1):
                 cut = ChoiceEnded(choice=0, reason="length") if served and len(served) == len(calls) else None
@@ -231,10 +231,10 @@ class McpTurns:
             deadline_s=None if until_s is None else max(0.001, until_s - waited_s),
         )  # fmt: skip
 
-    async def _result(self, call: ToolCallDelta, label: str, hear: Hear) -> str:
+    async def _result(self, call: ToolCallDelta, offered: OfferedTool, hear: Hear) -> str:
         """Call a tool, tell what came of it once that is recorded, and return what the model reads."""
-        name = offered_tools(self.tools.request)[call.name].tool.name
-        output, error = await self._called(label, name, call.arguments)
+        label = offered.namespace or ""
+        output, error = await self._called(label, offered.tool.name, call.arguments)
         await self.app.serving.recorded()
         text = output if error is None else msgspec.json.encode(error.get("content") or error["message"]).decode()
         self.exchange.hold.grow(len(text))
