@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import queue
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -51,6 +53,20 @@ def test_an_attempt_without_end_is_noted_while_it_goes_on(tmp_path: Path, monkey
     feeder = a_feeder(log, Slow(), recorder=Notes())
     feeder.tick()
     assert noted.is_set() and feeder.standing.good_us
+
+
+def test_a_thread_of_a_feed_yields_to_those_that_answer(tmp_path: Path) -> None:
+    ran: queue.SimpleQueue[int] = queue.SimpleQueue()
+
+    class Asks(MemoryReceiver):
+        def deliver(self, lines: Sequence[Line]) -> None:
+            ran.put(os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
+
+    feeder = a_feeder(audited(tmp_path), Asks()).start()
+    try:
+        assert ran.get(timeout=30) > os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+    finally:
+        feeder.close()
 
 
 def test_it_goes_on_where_it_was_after_a_restart(tmp_path: Path) -> None:

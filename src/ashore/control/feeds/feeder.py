@@ -23,6 +23,7 @@ from ashore.core.clock import Clock
 from ashore.core.errors import AshoreError, SourceUnreachable, StateUnavailable
 from ashore.data.audit import chains_in, last_record, segment_path, segments_of
 from ashore.kit.egress import Allowed
+from ashore.kit.processes.priority import yield_thread
 from ashore.kit.recorder import Act, Recorder
 
 log = logging.getLogger("ashore.feeds")
@@ -190,6 +191,7 @@ class Feeder:
             self._recent.popleft()
 
     def _run(self) -> None:
+        yield_thread()
         pause_s = 0.0
         while not self._stop.is_set():
             self._wake.wait(pause_s)

@@ -33,6 +33,7 @@ import msgspec
 
 from ashore.data.engines.model import ModelFiles
 from ashore.kit.folders import make_folder
+from ashore.kit.processes.priority import yield_thread
 from ashore.kit.sealing import SecretFolder, derive
 from ashore.kit.sealing.chunks import KEY_BYTES
 from ashore.kit.sealing.clearfiles import read_key, take_key
@@ -222,7 +223,7 @@ class PrefixStore:
     # --- the writer's thread
 
     def _write_all(self) -> None:
-        _be_nice()
+        yield_thread()
         while (chain := self._writes.get()) is not None:
             if time.monotonic() >= self._paused_until_s:
                 self._write(chain)
@@ -326,12 +327,6 @@ class PrefixStore:
     def _failed(self, what: str) -> None:
         self.faults += 1
         _log.warning("a kept prefix is lost: %s", what)
-
-
-def _be_nice() -> None:
-    """Let the calling thread yield to those that compute."""
-    with suppress(OSError):
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)
 
 
 def _folders(folder: Path) -> list[Path]:

@@ -6,6 +6,7 @@ import ctypes
 import os
 import platform
 import sys
+import threading
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -50,6 +51,12 @@ def set_idle(pid: int, idle: bool, *, proc: Path = Path("/proc")) -> bool:
             os.sched_setscheduler(thread, policy, os.sched_param(0))
             done = True
     return done
+
+
+def yield_thread() -> None:
+    """Let the calling thread yield to those that answer and compute; permanently. No-op where it is forbidden."""
+    with suppress(OSError):
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)
 
 
 def become_idle() -> None:
