@@ -24,9 +24,9 @@ from urllib.parse import quote, urlencode
 import msgspec
 from cyclopts import App, Parameter
 
-from ashore.cli.columns import in_a_cell
+from ashore.cli.columns import in_a_cell, laid_out
 from ashore.cli.recorded import owner
-from ashore.cli.said import columns_of, padded, said
+from ashore.cli.said import said
 from ashore.core.errors import AshoreError, InvalidRequest, NotReady, RemoteRefused, SourceUnreachable
 from ashore.core.foreign import short_reason
 from ashore.core.timespan import human_seconds, seconds_in, written_span
@@ -563,11 +563,7 @@ def table(items: Sequence[Any], columns: Iterable[str] = ()) -> str:
     """Return rows of structs as a table with a heading; default columns: every field."""
     rows = [msgspec.to_builtins(one) for one in items]
     heads = list(columns) or list(rows[0])
-    cells = [heads, *([in_a_cell(cell(head, row[head])) for head in heads] for row in rows)]
-    widths = [max(columns_of(row[at]) for row in cells) for at in range(len(heads))]
-    return "\n".join(
-        "  ".join(padded(text, width) for text, width in zip(row, widths, strict=True)).rstrip() for row in cells
-    )
+    return laid_out(heads, ([cell(head, row[head]) for head in heads] for row in rows))
 
 
 def cell(name: str, value: Any) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from ashore.cli.said import columns_of, padded
 from ashore.core.visible import on_a_screen
 
 
@@ -15,12 +16,17 @@ def in_a_cell(text: str) -> str:
 def table(head: Sequence[str], rows: Iterable[Sequence[str]], *, names: int | None = None) -> None:
     """Print rows under a head, each column as wide as it needs. Columns after the first `names` are numbers, which
     stand to the right; None: there are none."""
+    print(laid_out(head, rows, names=names))
+
+
+def laid_out(head: Sequence[str], rows: Iterable[Sequence[str]], *, names: int | None = None) -> str:
+    """Return the lines of `table`."""
     lines = [tuple(head), *(tuple(in_a_cell(str(cell)) for cell in row) for row in rows)]
-    widths = [max(len(line[at]) for line in lines) for at in range(len(head))]
+    widths = [max(columns_of(line[at]) for line in lines) for at in range(len(head))]
     left = len(widths) if names is None else names
-    for line in lines:
-        cells = (
-            cell.ljust(width) if at < left else cell.rjust(width)
-            for at, (cell, width) in enumerate(zip(line, widths, strict=True))
-        )
-        print("  ".join(cells).rstrip())
+    return "\n".join(
+        "  ".join(
+            padded(cell, width, right=at >= left) for at, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
+        for line in lines
+    )

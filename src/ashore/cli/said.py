@@ -15,9 +15,10 @@ def said(sentence: str) -> str:
     return sentences.said(sentence, "zh")
 
 
-def padded(text: str, width: int) -> str:
+def padded(text: str, width: int, *, right: bool = False) -> str:
     """Return a text of at least so many columns on a terminal, where a Chinese letter takes two."""
-    return text + " " * (width - columns_of(text))
+    space = " " * (width - columns_of(text))
+    return space + text if right else text + space
 
 
 def columns_of(text: str) -> int:
