@@ -48,7 +48,7 @@ def test_a_site_joins_reports_once_and_is_revoked(state: Database, tmp_path: Pat
     assert [office.take("north", data) for _ in range(2)] == [True, False]
     office.turn()
     with state.write() as connection:
-        assert [row["requests"] for row in load_usage(connection, "north")] == [4]
+        assert [row.requests for row in load_usage(connection, "north")] == [4]
         assert [one.state for one in load_rollouts(connection)] == ["done"] and not load_rollouts(
             connection, open_only=True
         )

@@ -15,10 +15,11 @@ from cyclopts import App, Parameter
 from ashore.cli.calls import Errand, noun_of, show, table
 from ashore.cli.recorded import owner
 from ashore.cli.sitehere import HERE
-from ashore.control.sites.calls import CALLS, AssignIn, ModelRows, RolloutRow, RolloutRows, SiteRows, TokenOut
+from ashore.control.sites.calls import CALLS, AssignIn, ModelRow, RolloutRow, SiteRow, TokenOut
 from ashore.core.bytesize import human_bytes
 from ashore.core.counted import counted
 from ashore.core.errors import AshoreError, InvalidRequest, NotFound
+from ashore.kit.call import Items
 from ashore.kit.settings import read_settings
 from ashore.kit.textfile import read_text_file
 
@@ -27,21 +28,11 @@ if TYPE_CHECKING:
 
 Online = Literal["timestamp", "snapshot", "targets", "director"]
 _FLEET: Final = (
-    "site",
-    "state",
-    "serves",
-    "wanted",
-    "lag_s",
-    "seen_s",
-    "health",
-    "drift",
-    "attacks",
-    "version",
-    "note",
-)
+    "site", "state", "serves", "wanted", "lag_s", "seen_s", "health", "drift", "attacks", "version", "note",
+)  # fmt: skip
 
 
-def _show_sites(found: SiteRows) -> None:
+def _show_sites(found: Items[SiteRow]) -> None:
     print(table(found.items, _FLEET) if found.items else "no sites yet; `ashore site create NAME` makes one")
 
 
@@ -51,7 +42,7 @@ def _show_token(made: TokenOut) -> None:
     print(f"at the site {made.site}, once, until {until}: ashore site join CENTRE --token TOKEN")
 
 
-def _show_rollouts(found: RolloutRows) -> None:
+def _show_rollouts(found: Items[RolloutRow]) -> None:
     print(table(found.items) if found.items else "no roll-outs yet; `ashore site rollout start` begins one")
 
 
@@ -60,7 +51,7 @@ def _show_started(made: RolloutRow) -> None:
     print("next: `ashore site rollout list` shows how far it is; `ashore site list` shows each site")
 
 
-def _show_models(found: ModelRows) -> None:
+def _show_models(found: Items[ModelRow]) -> None:
     print(table(found.items) if found.items else "no models yet; `ashore site publish MODEL` releases one")
 
 

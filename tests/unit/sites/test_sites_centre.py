@@ -149,7 +149,7 @@ def test_a_report_counts_once_whatever_the_order(office, north, monkeypatch):
         True, True, False, True, False,
     ]  # fmt: skip
     with office.database.read() as connection:
-        assert [row["requests"] for row in load_usage(connection, "north")] == [6]
+        assert [row.requests for row in load_usage(connection, "north")] == [6]
     assert sites_of(office)["north"].report.sequence == north.sequence
     monkeypatch.setattr("ashore.control.sites.sql.KEPT_REPORTS", 2)
     assert office.take("north", north.report()) and not office.take("north", reports[0]), "nobody knows any more"
@@ -408,6 +408,6 @@ def test_what_a_site_reports_is_bounded(office, north, monkeypatch):
     for day in range(1, 9):
         office.take("north", north.report(usage=(Usage(day=f"2027-01-{day:02}", tenant="t", model="m", requests=1),)))
     with office.database.read() as connection:
-        assert [row["day"] for row in load_usage(connection, "north")] == [
+        assert [row.day for row in load_usage(connection, "north")] == [
             "2027-01-08", "2027-01-07", "2027-01-06", "2027-01-05",
         ]  # fmt: skip

@@ -10,7 +10,7 @@ from msgspec import Meta
 
 from ashore.control.sites.centre import ALL, Office
 from ashore.control.sites.model import Want
-from ashore.control.sites.report import Attack, SiteReport
+from ashore.control.sites.report import Attack, SiteReport, Usage
 from ashore.control.sites.sql import Rollout, Site, load_models, load_rollouts, load_site, load_sites, load_usage
 from ashore.core.errors import AshoreError, InvalidRequest
 from ashore.kit.call import Actor, Call, Nothing
@@ -94,11 +94,9 @@ class RolloutIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """What the version must pass at each site before it answers."""
 
 
-class RolloutName(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Which roll-out."""
-
-    id: Annotated[str, Meta(max_length=60, extra={POSITIONAL: True})]
-    """As `ashore site rollout list` prints it."""
+RolloutId = Annotated[
+    str, Meta(max_length=60, extra={POSITIONAL: True}, description="As `ashore site rollout list` prints it.")
+]
 
 
 class SiteRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -131,23 +129,6 @@ class SiteRow(msgspec.Struct, frozen=True, kw_only=True):
     note: str
 
 
-class SiteRows(msgspec.Struct, frozen=True, kw_only=True):
-    """The fleet."""
-
-    items: list[SiteRow]
-
-
-class UsageRow(msgspec.Struct, frozen=True, kw_only=True):
-    """What a tenant used of a model at a site in a day."""
-
-    day: str
-    tenant: str
-    model: str
-    requests: int
-    prompt_tokens: int
-    completion_tokens: int
-
-
 class SiteShown(msgspec.Struct, frozen=True, kw_only=True):
     """Everything that the centre knows of a site."""
 
@@ -165,7 +146,7 @@ class SiteShown(msgspec.Struct, frozen=True, kw_only=True):
     """0: it has not joined."""
     certificate: str
     """SHA-256 of its certificate."""
-    usage: list[UsageRow]
+    usage: list[Usage]
 
 
 class TokenOut(msgspec.Struct, frozen=True, kw_only=True):
@@ -203,23 +184,11 @@ class RolloutRow(msgspec.Struct, frozen=True, kw_only=True):
     begun_at: int
 
 
-class RolloutRows(msgspec.Struct, frozen=True, kw_only=True):
-    """Roll-outs, the newest first."""
-
-    items: list[RolloutRow]
-
-
 class ModelRow(msgspec.Struct, frozen=True, kw_only=True):
     """One released model."""
 
     name: str
     digest: str
-
-
-class ModelRows(msgspec.Struct, frozen=True, kw_only=True):
-    """Models that sites may be assigned, the newest first."""
-
-    items: list[ModelRow]
 
 
 class KeyRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -234,16 +203,10 @@ class KeyRow(msgspec.Struct, frozen=True, kw_only=True):
     """First digits of the ids of its keys."""
 
 
-class KeyRows(msgspec.Struct, frozen=True, kw_only=True):
-    """The signing roles of the centre."""
-
-    items: list[KeyRow]
-
-
-def list_sites(office: Office, actor: Actor, asked: Nothing) -> SiteRows:
+def list_sites(office: Office, actor: Actor, asked: Nothing) -> list[SiteRow]:
     """List the sites: the version that each shall serve and serves, its lag, health, last report, link and attacks."""
     with office.database.read() as connection:
-        return SiteRows(items=[row_of(one, office.now_s) for one in load_sites(connection).values()])
+        return [row_of(one, office.now_s) for one in load_sites(connection).values()]
 
 
 def show_site(office: Office, actor: Actor, asked: SiteIn) -> SiteShown:
@@ -255,7 +218,7 @@ def show_site(office: Office, actor: Actor, asked: SiteIn) -> SiteShown:
         site=row_of(site, office.now_s), want=_assigned(site.want), trusts=report.want or None,
         sequence=site.want.sequence, attacks=dict(report.attacks), forked=site.forked,
         joined_at=site.joined_s, certificate=site.renewed or site.fingerprint,
-        usage=msgspec.convert(usage, list[UsageRow]),
+        usage=usage,
     )  # fmt: skip
 
 
@@ -308,11 +271,11 @@ def revoke_site(office: Office, actor: Actor, asked: SiteIn) -> ChangedOut:
     return _changed(office, "revoked", [asked.site])
 
 
-def list_models(office: Office, actor: Actor, asked: Nothing) -> ModelRows:
+def list_models(office: Office, actor: Actor, asked: Nothing) -> list[ModelRow]:
     """List the models that are released to sites."""
     with office.database.read() as connection:
         found = load_models(connection).items()
-    return ModelRows(items=[ModelRow(name=name, digest=digest) for digest, (name, _) in found])
+    return [ModelRow(name=name, digest=digest) for digest, (name, _) in found]
 
 
 def start_rollout(office: Office, actor: Actor, asked: RolloutIn) -> RolloutRow:
@@ -326,40 +289,38 @@ def start_rollout(office: Office, actor: Actor, asked: RolloutIn) -> RolloutRow:
     return _rollout(made)
 
 
-def list_rollouts(office: Office, actor: Actor, asked: Nothing) -> RolloutRows:
+def list_rollouts(office: Office, actor: Actor, asked: Nothing) -> list[RolloutRow]:
     """List the roll-outs to sites, the newest first."""
     with office.database.read() as connection:
-        return RolloutRows(items=[_rollout(one) for one in load_rollouts(connection)[:100]])
+        return [_rollout(one) for one in load_rollouts(connection)[:100]]
 
 
-def pause_rollout(office: Office, actor: Actor, asked: RolloutName) -> RolloutRow:
+def pause_rollout(office: Office, actor: Actor, id: RolloutId) -> RolloutRow:
     """Begin no further wave, until it is resumed."""
-    return _rollout(office.steer(actor, asked.id, "paused"))
+    return _rollout(office.steer(actor, id, "paused"))
 
 
-def resume_rollout(office: Office, actor: Actor, asked: RolloutName) -> RolloutRow:
+def resume_rollout(office: Office, actor: Actor, id: RolloutId) -> RolloutRow:
     """Go on with a roll-out that was paused."""
-    return _rollout(office.steer(actor, asked.id, "running"))
+    return _rollout(office.steer(actor, id, "running"))
 
 
-def stop_rollout(office: Office, actor: Actor, asked: RolloutName) -> RolloutRow:
+def stop_rollout(office: Office, actor: Actor, id: RolloutId) -> RolloutRow:
     """Stop a roll-out. Every site that was reached gets back what it served before."""
-    stopped = office.steer(actor, asked.id, "stopped")
+    stopped = office.steer(actor, id, "stopped")
     _publish(office)
     return _rollout(stopped)
 
 
-def show_keys(office: Office, actor: Actor, asked: Nothing) -> KeyRows:
+def show_keys(office: Office, actor: Actor, asked: Nothing) -> list[KeyRow]:
     """Show the signing roles of this centre, who holds their keys, and when their signatures expire."""
-    return KeyRows(
-        items=[
-            KeyRow(
-                role=role, version=version, expires_at=int(expires_s),
-                held="here" if held else "by operators", keys=[one[:12] for one in keys],
-            )
-            for role, version, expires_s, keys, held in office.signing.standing()
-        ]
-    )  # fmt: skip
+    return [
+        KeyRow(
+            role=role, version=version, expires_at=int(expires_s), held="here" if held else "by operators",
+            keys=[one[:12] for one in keys],
+        )
+        for role, version, expires_s, keys, held in office.signing.standing()
+    ]  # fmt: skip
 
 
 def bump_keys(office: Office, actor: Actor, asked: Nothing) -> ChangedOut:

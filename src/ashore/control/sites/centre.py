@@ -5,7 +5,6 @@ A change is in the state first; `publish` signs what of it is not in the tree ye
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import logging
 import secrets
@@ -48,6 +47,7 @@ from ashore.data.audit import SignedLine
 from ashore.kit.call import Actor
 from ashore.kit.decode import UNDECODABLE
 from ashore.kit.folders import make_folder
+from ashore.kit.processes.lock import locked
 from ashore.kit.recorder import Act, Recorder
 from ashore.kit.settings import SITES_AUTHORITY
 from ashore.kit.state import Database, kept_secret
@@ -515,8 +515,7 @@ class Office:
     def alone(self, name: str) -> Iterator[None]:
         """Hold off others in this home that take the lock of this name."""
         make_folder(self.folder, mode=0o700)
-        with (self.folder / name).open("w") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
+        with locked(self.folder / name):
             yield
 
 

@@ -6,7 +6,6 @@ bytes that arrived are kept. Steps that are done, `delta/apply.py` counts.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import logging
 import os
@@ -28,6 +27,7 @@ from ashore.core.bytesize import human_bytes
 from ashore.core.errors import DiskFull, SourceUnreachable
 from ashore.core.ids import Digest
 from ashore.kit.folders import make_folder
+from ashore.kit.processes.lock import locked
 from ashore.kit.store import BlobCopy, ModelCopy, ModelStore, disk_errors
 from ashore.kit.throttle import Throttle
 from ashore.kit.wholefile import sync_folder
@@ -151,8 +151,7 @@ class Puller:
         """
         with disk_errors(into):
             make_folder(into)
-            with (into / "lock").open("wb") as lock:
-                fcntl.flock(lock, fcntl.LOCK_EX)
+            with locked(into / "lock"):
                 self._fetch(parts, have, into, on_progress)
         return into
 

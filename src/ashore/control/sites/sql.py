@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final, Literal
 import msgspec
 
 from ashore.control.sites.model import Digest, Serve, SiteName, Want
-from ashore.control.sites.report import SiteReport
+from ashore.control.sites.report import SiteReport, Usage
 from ashore.control.sites.roles import Model
 from ashore.core.errors import NotFound
 from ashore.kit.state import execute, execute_many, insert, row_lock, upsert
@@ -199,13 +199,13 @@ def load_checkpoints(connection: Connection, site: str) -> list[str]:
     return [str(row.line) for row in execute(connection, statement, site=site)]
 
 
-def load_usage(connection: Connection, site: str) -> list[dict[str, str | int]]:
+def load_usage(connection: Connection, site: str) -> list[Usage]:
     """Return what a site has used, by day, tenant and model."""
     statement = (
         "SELECT day, tenant, model, requests, prompt_tokens, completion_tokens FROM site_usage WHERE site = :site "
         "ORDER BY day DESC, tenant, model LIMIT 1000"
     )
-    return [dict(row) for row in execute(connection, statement, site=site).mappings()]
+    return [Usage(**row) for row in execute(connection, statement, site=site).mappings()]
 
 
 _site: Final = msgspec.json.Decoder(Site).decode
