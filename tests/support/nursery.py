@@ -49,10 +49,17 @@ TIED = [sys.executable, "-I", "-S", launch.__file__]
 
 @cache
 def import_all() -> None:
-    """Import what children run, and have the collector of garbage leave it alone."""
+    """Import what children run, load the pages of the console, and have the collector of garbage leave it alone."""
     children = ("ashore.control.process" if module == "ashore.control" else module for module, _ in BY_MODULE)
     for module in (*children, *LATER):
         importlib.import_module(module)
+
+    from ashore.control.console.rendering import load_all
+    from ashore.control.console.words import LANGUAGES, words_in
+
+    load_all()
+    for language in LANGUAGES:
+        words_in(language)
     gc.collect()
     gc.freeze()
 

@@ -13,10 +13,7 @@ import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from typing import Final, Literal
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Final, Literal
 
 from ashore.core.clock import Clock, SystemClock
 from ashore.core.errors import AshoreError, ContextTooLong, EngineFailed, NotReady
@@ -44,6 +41,10 @@ from ashore.data.engines.model import (
     TokenLogprob,
 )
 from ashore.data.engines.ordercheck import check_ids, check_order, check_scored
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 _ANSWERED_AT_ONCE: Final = 2
 _TICK_S: Final = 0.002
@@ -288,6 +289,8 @@ class FakeEngine:
                 )
 
     def distributions(self, text: ScoreText) -> Iterator[NDArray[np.float32]]:
+        import numpy as np
+
         check_scored([text], self._loaded())
         for at in range(text.start, len(text.ids)):
             row = tongue.every_logprob(tongue.logits(0, at, text.ids[at - 1]), VOCAB_SIZE)

@@ -24,7 +24,7 @@ from typing import Final
 import msgspec
 
 from ashore.core.errors import AshoreError, UnsupportedByEngine
-from ashore.data.engines.cards import make_engine
+from ashore.data.engines.cards import card_of, make_engine
 from ashore.data.engines.failures import failure_of
 from ashore.data.engines.frames import PROTOCOL_VERSION, LoadFailed
 from ashore.data.engines.host.link import Link, LinkClosed
@@ -122,7 +122,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         _log.error("%s: cannot load: %s", arguments.launch, failure_of(error).message, exc_info=level_traceback)
         _tell_failure(listener, error)
         return error.exit_code if isinstance(error, AshoreError) else 70
-    huge_bytes = use_huge_pages()
+    huge_bytes = use_huge_pages() if card_of(launch.options.kind).memory.ours else 0  # others read no weights here
     _log.info(
         "%s ready in %.2f s: %s, %s, %d MiB in huge pages",
         info.model, time.monotonic() - started_s, info.version, info.precision, huge_bytes >> 20,
