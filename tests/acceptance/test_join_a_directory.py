@@ -6,6 +6,7 @@ import json
 import re
 import threading
 from collections.abc import Callable, Iterator
+from email import message_from_bytes
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 import httpx
 import pytest
 from fake_directory import BASE, FakeDirectory, Trust
+from mail_server import MailServer
 from page_run import Block, blocks_of, reader_env, run_block
 from served import Served, start_served
 from syslog_server import Rsyslog
@@ -20,6 +22,8 @@ from waiting import eventually
 
 MODEL = "fake:random?tok_per_s=20&tokens=4000"
 """Whose answer takes minutes."""
+CA = "/etc/ashore/corp-ca.pem"
+"""Of both the directory and the mail server of the page."""
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "how-to" / "join-a-directory.md"
 
 
@@ -42,7 +46,7 @@ def files(fake: FakeDirectory, tmp_path: Path) -> Iterator[dict[str, str]]:
         page = PAGE.read_text(encoding="utf-8")
         for old, new in (
             ("ldaps://dc1.corp.example", f"ldaps://localhost:{port}"),
-            ("/etc/ashore/corp-ca.pem", str(trust.authority)),
+            (f'ca_file = "{CA}"\n   bind', f'ca_file = "{trust.authority}"\n   bind'),
             ("/run/secrets/ldap", str(tmp_path / "ldap")), ('every_s = "30s"', "every_s = 5"),
         ):  # fmt: skip
             assert old in page
@@ -84,6 +88,18 @@ def siem(tmp_path: Path) -> Iterator[Rsyslog]:
     siem = Rsyslog(folder)
     yield siem.start()
     siem.kill()
+
+
+@pytest.fixture
+def mails(tmp_path: Path) -> Iterator[MailServer]:
+    server = MailServer(tmp_path)
+    yield server
+    server.close()
+
+
+def bodies(mails: MailServer) -> str:
+    """Return what all mails say."""
+    return "\n".join(str(message_from_bytes(one.data).get_payload(decode=True), "utf-8") for one in mails.mails)
 
 
 def come_in(server: Served, name: str, password: str) -> Callable[[], httpx.Response]:
@@ -143,10 +159,14 @@ def test_the_page_does_what_it_says(server: Served, files: dict[str, str]) -> No
 
 
 def test_a_person_joins_works_and_is_disabled_while_a_stream_runs(
-    server: Served, fake: FakeDirectory, files: dict[str, str], siem: Rsyslog
+    server: Served, fake: FakeDirectory, files: dict[str, str], siem: Rsyslog, mails: MailServer
 ) -> None:
     feed = f'[[feed]]\nname = "siem"\nto = "{siem.to}"\nca_file = "{siem.ca}"\n'
-    (server.home / "ashore.toml").write_text(files["ashore.toml"] + files["scim.toml"] + feed)
+    alert = f"[alert]\nwait_s = 0\ngroup_s = 0\n{files['alert.toml']}"
+    for old, new in (("smtp://mail.corp.example:587", mails.address), (CA, str(mails.ca))):
+        assert old in alert
+        alert = alert.replace(old, new)
+    (server.home / "ashore.toml").write_text(files["ashore.toml"] + files["scim.toml"] + feed + alert)
     run_block(Block(line=0, commands="ashore reload"), folder=server.home, env=reader_env(server.home, server.home))
     eventually(partial(is_synced, server))
     keys = officers(server)
@@ -176,7 +196,11 @@ def test_a_person_joins_works_and_is_disabled_while_a_stream_runs(
     )
     assert refused.status_code == 401 and "disabled" in refused.text
     assert console().status_code == 303, "back to the log-in"
+    eventually(lambda: "the directory of corp disabled corp:alice" in bodies(mails))
     push_and_disable(server, keys)
+    eventually(lambda: "the directory of pushed disabled pushed:al" in bodies(mails))
+    assert {one.to for one in mails.mails} == {("security-officer@corp.example",)}
+    assert bodies(mails).count("corp:alice") == 1, "it is news once"
     records = ask(server, "GET", "/audit/records?action=directory:*", keys["aud"])
     assert any(one["action"] == "directory:disable" for one in records["items"]), json.dumps(records)[:2000]
     eventually(lambda: b'"action":"directory:disable"' in siem.out.read_bytes())

@@ -26,12 +26,13 @@ from ashore.control.alerts.calls import (
     test_channel as send_test,
 )
 from ashore.control.alerts.model import Wrong
-from ashore.control.alerts.office import AlertOffice, silent_homes, spent_budgets
+from ashore.control.alerts.office import NEWS_S, AlertOffice, shut_people, silent_homes, spent_budgets
 from ashore.control.alerts.section import AlertSection, ChannelTable
 from ashore.control.alerts.store import BookStore
 from ashore.core.clock import ManualClock
 from ashore.core.errors import NotFound
-from ashore.data.authority import SYSTEM
+from ashore.data.authority import SYSTEM, Account
+from ashore.data.authority import sql as access_sql
 from ashore.data.authority.budgets import BudgetRule, CountRow, SqlAuthority
 from ashore.kit.call import Nothing
 from ashore.kit.egress import LOOPBACK, parse_allow
@@ -128,6 +129,23 @@ def test_a_home_that_dies_is_said_by_another_and_one_that_was_stopped_is_not(dat
     assert [one.what.split()[2] for one in list_alerts(b, SYSTEM, NOTHING).items] == ["a"]
     a.stop()
     assert silent_homes(a.store.homes(), clock.now_s(), own="b") == []
+
+
+def test_who_is_disabled_by_a_directory_is_news_of_a_day_one_for_each_sync(database: Database) -> None:
+    with database.write() as connection:
+        gone = [Account(id=f"corp:u{number}", tenant="default", shut_s=1000) for number in range(7)]
+        others = [Account(id="okta:al", tenant="default", shut_s=1000), Account(id="corp:in", tenant="default")]
+        access_sql.save_accounts(connection, [*gone, *others, Account(id="corp:late", tenant="default", shut_s=1001)])
+        access_sql.remove_account(connection, "corp:u6")
+    assert shut_people(database, 1000.9) == [], "a second that is not over may have more"
+    found = {one.what: one for one in shut_people(database, 1002.0)}
+    assert list(found) == [
+        "the directory of corp disabled corp:late",
+        "the directory of corp disabled corp:u0, corp:u1, corp:u2, corp:u3, corp:u4 (+1)",
+        "the directory of okta disabled okta:al",
+    ]
+    assert len({one.id for one in found.values()}) == 3 and all(one.news for one in found.values())
+    assert len(shut_people(database, 1001.0 + NEWS_S)) == 1 and shut_people(database, 1002.0 + NEWS_S) == []
 
 
 def test_without_budgets_none_is_spent(database: Database) -> None:

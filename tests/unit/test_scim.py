@@ -80,9 +80,9 @@ def test_a_person_is_looked_up_made_disabled_and_found_again(rig: Rig) -> None:
     assert caught.value.param == "uniqueness"
     assert rig.ask("GET", 'Users?filter=externalId eq "a-1"')[1]["totalResults"] == 1
     rig.patch(f"Users/{made['id']}", {"op": "Replace", "path": "active", "value": "False"})
-    assert rig.account().shut and rig.acts() == ["scim:create", "scim:disable"]
+    assert rig.account().shut_s and rig.acts() == ["scim:create", "scim:disable"]
     rig.patch(f"Users/{made['id']}", {"op": "replace", "value": {"active": True}})
-    assert not rig.account().shut and rig.acts()[-1] == "scim:enable"
+    assert not rig.account().shut_s and rig.acts()[-1] == "scim:enable"
 
 
 @pytest.mark.parametrize(
@@ -140,9 +140,9 @@ def test_deleting_disables_and_nobody_inherits_the_account(rig: Rig) -> None:
     assert rig.ask("DELETE", f"Users/{first}")[0] == 204
     with pytest.raises(NotFound):
         rig.ask("GET", f"Users/{first}")
-    assert rig.account().shut
+    assert rig.account().shut_s
     rig.make()
-    assert rig.account().shut and not rig.account("corp:alice@corp.example+2").shut
+    assert rig.account().shut_s and not rig.account("corp:alice@corp.example+2").shut_s
 
 
 def test_an_officer_who_disabled_somebody_is_not_overruled(rig: Rig) -> None:

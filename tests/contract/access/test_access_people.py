@@ -174,7 +174,7 @@ def test_what_a_directory_says_is_shown_and_is_not_undone_here(house: House) -> 
     house.people.create_group(sec, "ml")
     house.make(sec, "corp:al")
     with house.database.write() as connection:
-        given = Account(id="corp:al", tenant="default", given_groups=frozenset({"ml"}), shut=True)
+        given = Account(id="corp:al", tenant="default", given_groups=frozenset({"ml"}), shut_s=1)
         access_sql.save_accounts(connection, [given])
     assert house.people.groups(sec)[0][1] == ("corp:al",)
     with pytest.raises(Conflict, match="says that it is in ml"):

@@ -419,7 +419,7 @@ def test_no_office_comes_with_a_group_of_a_directory(office: str, own: bool) -> 
 
 def test_an_account_that_its_directory_shut_is_refused_whatever_an_officer_said() -> None:
     directory = Directory()
-    directory.take(tenants=[Tenant(name="default")], accounts=[Account(id="corp:al", tenant="default", shut=True)])
+    directory.take(tenants=[Tenant(name="default")], accounts=[Account(id="corp:al", tenant="default", shut_s=1)])
     with pytest.raises(Unauthenticated, match="disabled") as caught:
         directory.of_account("corp:al")
     assert "its directory" in caught.value.hint

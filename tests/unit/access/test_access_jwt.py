@@ -255,7 +255,7 @@ def test_a_subject_cannot_name_another_principal(verifier: JwtVerifier) -> None:
 def test_a_name_in_other_letters_is_not_let_in_beside_its_account() -> None:
     """Providers name people as they typed themselves, or as somebody wrote them; what pushes accounts folds names."""
     directory = Directory()
-    accounts = [Account(id="corp:alice", tenant="bank-a", shut=True), Account(id="corp:Bob", tenant="bank-a")]
+    accounts = [Account(id="corp:alice", tenant="bank-a", shut_s=1), Account(id="corp:Bob", tenant="bank-a")]
     directory.take(tenants=[Tenant(name="bank-a")], accounts=accounts, gone=["corp:eve"])
     exact, folding = JwtVerifier([ISSUER]), JwtVerifier([replace(ISSUER, subject_ignores_case=True)])
     for one in (exact, folding):

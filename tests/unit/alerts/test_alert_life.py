@@ -88,6 +88,16 @@ def test_figures_in_a_sentence_make_no_other_alert_and_objects_do() -> None:
     assert wrong(about="a").id != wrong(about="b").id
 
 
+def test_news_comes_once_to_each_channel_and_has_no_end() -> None:
+    left = replace(wrong("directory", "advice", "the directory of corp disabled corp:al"), news=True)
+    monitor = ChannelTable(name="monitor", kind="alertmanager", hook="https://m:9093")
+    every = (RouteTable(severity=("advice",), to=("mail", "monitor")),)
+    life = Life(AlertSection(channels=(MAIL, monitor), routes=every, wait_s=0, again_s=600))
+    sent = life.look(left, for_s=3600)
+    assert sorted(one.channel for one in sent) == ["mail", "monitor"]
+    assert not life.look(for_s=3600) and not life.book.alerts
+
+
 def test_nobody_acknowledged_it_so_it_comes_again_and_what_is_critical_escalates() -> None:
     rules = AlertSection(channels=(MAIL, BOSS), routes=(RouteTable(to=("mail",), then=("boss",)),))
     life = Life(rules)

@@ -93,7 +93,7 @@ def test_who_is_disabled_gone_or_in_no_group_is_disabled_and_comes_back(rig: Rig
     rig.fake.person("alice", nsAccountLock="TRUE")
     rig.fake.remove(f"uid=bob,ou=people,{BASE}")
     assert rig.sync().disabled == 2
-    assert all(one.shut and not one.given_groups and not one.disabled for one in rig.accounts().values())
+    assert all(one.shut_s and not one.given_groups and not one.disabled for one in rig.accounts().values())
     why = {act.resource.rpartition("/")[2]: act.detail["why"] for act in rig.recorder.acts if "why" in act.detail}
     assert why == {"corp:alice": "the directory disabled them", "corp:bob": "the directory has them no more"}
     rig.fake.person("alice")
@@ -112,7 +112,7 @@ def test_an_officer_who_disabled_somebody_is_not_overruled(rig: Rig) -> None:
     rig.fake.person("alice")
     rig.sync()
     account = rig.accounts()["corp:alice"]
-    assert account.disabled and not account.shut and account.is_out
+    assert account.disabled and not account.shut_s and account.is_out
     rig.people().remove_account(SYSTEM, "user", "corp:bob")
     assert rig.sync().added == 0 and "corp:bob" not in rig.accounts()
 
@@ -135,7 +135,7 @@ def test_a_new_person_with_an_old_login_inherits_nothing(rig: Rig) -> None:
     report = rig.sync()
     found = rig.accounts()
     assert (report.added, report.disabled) == (1, 1)
-    assert found["corp:alice"].shut and not found["corp:alice+2"].is_out
+    assert found["corp:alice"].shut_s and not found["corp:alice+2"].is_out
     added = next(act for act in rig.recorder.acts if act.resource.endswith("alice+2"))
     assert added.detail["why"] == "another person has the login alice"
 
@@ -194,10 +194,10 @@ def test_too_many_at_once_change_nothing_unless_somebody_says_so(rig: Rig) -> No
     rig.fake.group("team", *(f"uid=u{number},ou=people,{BASE}" for number in range(189)))
     with pytest.raises(Conflict, match=r"11 of 200 people, so nothing was changed; most_gone is 5%"):
         rig.sync()
-    assert not any(one.shut for one in rig.accounts().values())
+    assert not any(one.shut_s for one in rig.accounts().values())
     plan = rig.sync(dry_run=True, even_so=True)
     assert plan.disabled == 11 and "disable corp:u189: they are in no mapped group" in plan.changes
-    assert not any(one.shut for one in rig.accounts().values()), "a dry run changes nothing"
+    assert not any(one.shut_s for one in rig.accounts().values()), "a dry run changes nothing"
     rig.fake.group("team", *(f"uid=u{number},ou=people,{BASE}" for number in range(190)))
     assert rig.sync().disabled == 10
     rig.fake.group("team")
@@ -211,7 +211,7 @@ def test_the_last_two_people_are_not_lost_by_a_wrong_base(rig: Rig) -> None:
     rig.section = _with(rig.section, people=f"ou=wrong,{BASE}")
     with pytest.raises(AshoreError):
         rig.sync()
-    assert not any(one.shut for one in rig.accounts().values())
+    assert not any(one.shut_s for one in rig.accounts().values())
 
 
 def test_a_directory_takes_neither_the_last_officer_nor_gives_an_office(rig: Rig) -> None:
@@ -224,10 +224,10 @@ def test_a_directory_takes_neither_the_last_officer_nor_gives_an_office(rig: Rig
     Keyring(Acts(rig.database, rig.recorder, rig.clock)).create(SYSTEM, "corp:alice", KeyWish())
     rig.fake.person("alice", nsAccountLock="TRUE")
     report = rig.sync()
-    assert report.held and "corp:alice" in report.held[0] and not rig.accounts()["corp:alice"].shut
+    assert report.held and "corp:alice" in report.held[0] and not rig.accounts()["corp:alice"].shut_s
     assert rig.standing().held == report.held
     people.create_account(SYSTEM, AccountWish(id="sec", roles=("security-officer",), key=KeyWish()))
-    assert not rig.sync().held and rig.accounts()["corp:alice"].shut
+    assert not rig.sync().held and rig.accounts()["corp:alice"].shut_s
 
 
 def test_a_login_that_can_be_no_account_is_left_out_and_said(rig: Rig) -> None:

@@ -192,7 +192,7 @@ class People:
                 title=found.title if title is None else check_title(title),
                 disabled=found.disabled if disabled is None else disabled,
             )
-            if disabled is False and changed.shut:
+            if disabled is False and changed.shut_s:
                 raise Conflict(
                     f"the directory of {account_id} disabled it, or has it no more",
                     hint="enable it there; it is enabled here within a minute",

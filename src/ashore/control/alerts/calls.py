@@ -21,7 +21,7 @@ ACK: Final = "alert:ack"
 SILENCE: Final = "alert:silence"
 TEST: Final = "alert:test"
 LONGEST_S: Final = 7 * 86_400
-OWN_RULES: Final = (HANDED_IN, "budget", "channel", "doctor", "node")
+OWN_RULES: Final = (HANDED_IN, "budget", "channel", "directory", "doctor", "node")
 """What alerts of their own are named by; all others are rules of the doctor."""
 Id = Annotated[str, msgspec.Meta(max_length=40)]
 

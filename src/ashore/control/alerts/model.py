@@ -37,7 +37,7 @@ class Wrong(msgspec.Struct, frozen=True, kw_only=True):
     """Something that is wrong now, as a source says it."""
 
     rule: str
-    """`D301` of the doctor, `budget`, `channel`, `node`."""
+    """`D301` of the doctor, `budget`, `channel`, `directory`, `node`."""
     severity: Severity
     what: str
     """One sentence with the object it is about."""
@@ -46,6 +46,8 @@ class Wrong(msgspec.Struct, frozen=True, kw_only=True):
     area: str = ""
     remedy: str = ""
     commands: tuple[str, ...] = ()
+    news: bool = False
+    """Whether it happened, and does not last: each channel gets it once, and nobody hears of an end."""
 
     @property
     def id(self) -> str:
@@ -134,7 +136,8 @@ def looked(book: Book, wrong: Iterable[Wrong], rules: AlertSection, now_s: float
     for id, alert in book.alerts.items():
         now = found.pop(id, None)
         if now is None:
-            alerts[id] = alert if alert.gone_s else replace(alert, gone_s=now_s)
+            if not alert.wrong.news:
+                alerts[id] = alert if alert.gone_s else replace(alert, gone_s=now_s)
         elif RANK[now.severity] < RANK[alert.wrong.severity]:  # it got worse, so it is news to everybody
             alerts[id] = Alert(wrong=now, since_s=alert.since_s)
         else:
@@ -235,9 +238,11 @@ def _is_due(alert: Alert, channel: str, rules: AlertSection, now_s: float, *, de
         return False
     if refreshed and wrong.rule == HANDED_IN:  # it came from there
         return False
+    last_s = alert.sent.get(channel)
+    if wrong.news:
+        return last_s is None and not alert.acked_by
     if alert.acked_by or refreshed:
         return refreshed
-    last_s = alert.sent.get(channel)
     return last_s is None or now_s - last_s >= rules.again_s or (raises and not alert.raised and not then)
 
 

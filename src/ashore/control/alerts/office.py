@@ -15,6 +15,7 @@ from ashore.control.alerts.store import BookStore
 from ashore.core.clock import Clock
 from ashore.core.errors import AshoreError
 from ashore.core.timespan import human_seconds
+from ashore.data.authority import sql as access_sql
 from ashore.data.authority.budgets import SqlAuthority
 from ashore.kit.egress import Allowed
 from ashore.kit.recorder import Act, Recorder
@@ -30,6 +31,11 @@ FORGOTTEN_S: Final = 7 * 86_400.0
 """After so long nobody is told of it any more."""
 NOTED_S: Final = 30.0
 """The state says at least so often that this home looks."""
+NEWS_S: Final = 86_400.0
+"""How long it is news that a directory disabled somebody: longer than quiet hours."""
+MOST_NEWS: Final = 200
+NAMED: Final = 5
+"""Accounts that such news names; the rest is counted."""
 LEVELS: Final = ((1.0, "warning"), (0.95, "warning"), (0.8, "advice"))
 """Used share of a budget from which on there is an alert, with its severity."""
 _BEAT: Final = "(heartbeat)"
@@ -129,7 +135,12 @@ class AlertOffice:
         alive = [home for home, at in homes.items() if now_s - at < SILENT_S]
         if min([*alive, self.home]) != self.home:
             return []
-        return [*silent_homes(homes, now_s, own=self.home), *spent_budgets(self.store.database, now_s)]
+        database = self.store.database
+        return [
+            *silent_homes(homes, now_s, own=self.home),
+            *spent_budgets(database, now_s),
+            *shut_people(database, now_s),
+        ]
 
     async def _bring(self, channel: ChannelTable, message: Message) -> None:
         fault = await self._deliver(channel, message)
@@ -197,6 +208,26 @@ def silent_homes(homes: dict[str, float], now_s: float, *, own: str) -> list[Wro
         )
         for home, at in homes.items() if home != own and SILENT_S <= now_s - at < FORGOTTEN_S
     ]  # fmt: skip
+
+
+def shut_people(database: Database, now_s: float) -> list[Wrong]:
+    """Return whom directories and provisioners disabled of late: one sync, or one second of SCIM, is one of them."""
+    together: dict[tuple[str, int], list[str]] = {}
+    with database.read() as connection:
+        for account, at_s in access_sql.shut_since(connection, max(1, int(now_s - NEWS_S)), int(now_s)):
+            together.setdefault((account.partition(":")[0], at_s), []).append(account)
+    return [
+        Wrong(
+            rule="directory", area="access", about=f"{issuer} {at_s}", severity="advice", news=True,
+            what=f"the directory of {issuer} disabled {_named(accounts)}",
+            remedy="nothing, if they left; else enable them in the directory",
+        )
+        for (issuer, at_s), accounts in list(together.items())[:MOST_NEWS]
+    ]  # fmt: skip
+
+
+def _named(accounts: Sequence[str]) -> str:
+    return ", ".join(accounts[:NAMED]) + (f" (+{len(accounts) - NAMED:,})" if len(accounts) > NAMED else "")
 
 
 def spent_budgets(database: Database, now_s: float) -> list[Wrong]:

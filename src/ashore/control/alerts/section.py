@@ -96,8 +96,8 @@ class RouteTable(Section, frozen=True, kw_only=True):
     severity: tuple[Severity, ...] = ("critical", "warning")
     """Of which severity."""
     rules: tuple[str, ...] = ()
-    """Rules or areas, as `ashore doctor rules` lists them, and `budget`, `channel`, `node`,
-    `alertmanager`; empty: all."""
+    """Rules or areas, as `ashore doctor rules` lists them, and `budget`, `channel`, `directory`,
+    `node`, `alertmanager`; empty: all."""
     to: Annotated[tuple[str, ...], Meta(min_length=1, examples=['["on-call"]'])]
     """Channels."""
     then: tuple[str, ...] = ()

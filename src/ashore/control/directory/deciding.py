@@ -83,9 +83,9 @@ def decide(
     Raises:
         Conflict: more would be disabled. Nothing may be changed then.
     """
-    steps = [step for person in known.values() if (step := _of_known(person, accounts, snapshot)) is not None]
+    steps = [step for person in known.values() if (step := _of_known(person, accounts, snapshot, now_s)) is not None]
     out = [step for step in steps if step.word == "disable"]
-    enabled = sum(person.account in accounts and not accounts[person.account].shut for person in known.values())
+    enabled = sum(person.account in accounts and not accounts[person.account].shut_s for person in known.values())
     if len(out) > max(FEW, int(most_gone * enabled)) or (len(out) == enabled > 1 and most_gone < 1):
         raise Conflict(
             f"the directory {directory} would disable {len(out)} of {counted(enabled, 'person', 'people')}, so nothing "
@@ -105,29 +105,29 @@ def decide(
         ids.add(account_id)
         person = Person(guid=one.guid, account=account_id, login=one.login)
         account = accounts.get(account_id) or Account(id=account_id, tenant=tenant, created_s=now_s)
-        account = replace(account, title=one.title, given_groups=one.groups, shut=False)
+        account = replace(account, title=one.title, given_groups=one.groups, shut_s=0)
         is_namesake = account_id != f"{directory}:{one.login}"
         why = f"another person has the login {one.login}" if is_namesake else ""
         steps.append(Step(word="add", person=person, account=account, why=why))
     return Decided(steps=(*out, *(step for step in steps if step.word != "disable")), left_out=tuple(left_out))
 
 
-def _of_known(person: Person, accounts: Mapping[str, Account], snapshot: Snapshot) -> Step | None:
+def _of_known(person: Person, accounts: Mapping[str, Account], snapshot: Snapshot, now_s: int) -> Step | None:
     """Return what changes for a person whom ashore knows; None: nothing."""
     account, one = accounts.get(person.account), snapshot.people.get(person.guid)
     if account is None:  # a security officer removed it, so it stays removed
         return None
     why = why_out(one)
     groups = one.groups if one is not None and not why else frozenset[str]()
-    after = replace(account, given_groups=groups, shut=bool(why))
+    after = replace(account, given_groups=groups, shut_s=(account.shut_s or now_s) if why else 0)
     now = replace(person, state=state_of(one))
     if one is not None:
         after, now = replace(after, title=one.title), replace(now, login=one.login)
     if after == account and now == person:
         return None
     word: Word = "change"
-    if after.shut != account.shut:
-        word = "disable" if after.shut else "enable"
+    if bool(after.shut_s) != bool(account.shut_s):
+        word = "disable" if after.shut_s else "enable"
     return Step(word=word, person=now, account=after, why=why)
 
 

@@ -151,8 +151,8 @@ class Syncing:
                     if there is not None and step.word == "disable" and is_officer(desk.compiled, there):
                         officers.append(step)
                         continue
-                    given, shut = step.account.given_groups, step.account.shut
-                    after = replace(there or step.account, title=step.account.title, given_groups=given, shut=shut)
+                    given, shut_s = step.account.given_groups, step.account.shut_s
+                    after = replace(there or step.account, title=step.account.title, given_groups=given, shut_s=shut_s)
                     accounts.append(after)
                     self._acts.tell(who, f"directory:{step.word}", after.resource, _detail(section, step),
                                     on=desk.connection)  # fmt: skip
@@ -182,7 +182,7 @@ class Syncing:
                 there = access_sql.find_account(desk.connection, step.account.id)
                 if there is not None:
                     desk.detail.update(_detail(section, step))
-                    after = replace(there, given_groups=step.account.given_groups, shut=True)
+                    after = replace(there, given_groups=step.account.given_groups, shut_s=step.account.shut_s)
                     access_sql.save_account(desk.connection, after)
         except Conflict as fault:
             return f"{step.account.id} ({step.why}): {fault.message}"

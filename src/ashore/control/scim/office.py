@@ -156,22 +156,23 @@ class ScimOffice:
                 continue
             given = frozenset(names[folded(one.body["displayName"])] for one in holding.get(user.id, ()))
             before = access_sql.find_account(desk.connection, user.account)
-            shut = not user.body["active"]
             if before is None and changed.id != user.id:
                 continue  # a security officer removed it
             base = before or Account(id=user.account, tenant=changed.tenant, created_s=self._acts.now_s)
             title = "".join(one for one in str(user.body.get("displayName") or "") if one.isprintable())[:200]
-            after = replace(base, title=title or base.title, given_groups=frozenset() if shut else given, shut=shut)
+            shut_s = 0 if user.body["active"] else base.shut_s or self._acts.now_s
+            given = frozenset() if shut_s else given
+            after = replace(base, title=title or base.title, given_groups=given, shut_s=shut_s)
             if after == before:
                 continue
-            if shut and not base.is_out and is_officer(desk.compiled, base):
+            if shut_s and not base.is_out and is_officer(desk.compiled, base):
                 raise PermissionDenied(
                     f"{base.id} holds an office, and no provisioner disables it",
                     hint="ask a security officer: `ashore access user disable NAME`",
                     action=PROVISION, resource=base.resource, rule="offices are out of reach",
                 )  # fmt: skip
             access_sql.save_account(desk.connection, after)
-            act = "disable" if shut and not base.shut else "enable" if base.shut and not shut else word
+            act = "disable" if shut_s and not base.shut_s else "enable" if base.shut_s and not shut_s else word
             detail = {"id": user.id, "groups": ", ".join(sorted(after.given_groups))[:1000]}
             self._acts.tell(desk.actor, f"scim:{act}", after.resource, detail, on=desk.connection)
 

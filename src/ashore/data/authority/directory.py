@@ -256,7 +256,7 @@ class Directory:
             raise Unauthenticated(
                 f"the account {account_id} is disabled",
                 hint="its directory disabled it; ask those who manage that"
-                if account is not None and account.shut
+                if account is not None and account.shut_s
                 else "ask a security officer to enable it: `ashore access user enable`",
             )
         return account

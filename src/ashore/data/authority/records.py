@@ -38,14 +38,14 @@ class Account:
     """Those that its directory or provisioner says it is in. No office comes by them."""
     disabled: bool = False
     """Whether a security officer disabled it."""
-    shut: bool = False
-    """Whether its directory or provisioner disabled it, or has it no more."""
+    shut_s: int = 0
+    """When its directory or provisioner disabled it, or had it no more, in seconds since 1970; 0: it has not."""
     created_s: int = 0
 
     @property
     def is_out(self) -> bool:
         """Whether it is refused: an officer disabled it, or its directory did."""
-        return self.disabled or self.shut
+        return self.disabled or self.shut_s > 0
 
     @property
     def principal(self) -> Principal:

@@ -98,13 +98,20 @@ def save_accounts(connection: Connection, accounts: Iterable[Account]) -> None:
                 "groups": " ".join(sorted(account.groups)),
                 "given_groups": " ".join(sorted(account.given_groups)),
                 "disabled": int(account.disabled),
-                "shut": int(account.shut),
+                "shut": account.shut_s,
                 "created_s": account.created_s,
                 "changed": changed,
             }
             for account in accounts
         ],
     )
+
+
+def shut_since(connection: Connection, since_s: int, before_s: int) -> list[tuple[str, int]]:
+    """Return the accounts that a directory or provisioner disabled in a time, each with when, the latest first."""
+    query = "SELECT id, shut FROM access_account WHERE shut >= :since AND shut < :before AND removed = 0"
+    rows = execute(connection, f"{query} ORDER BY shut DESC, id", since=since_s, before=before_s)
+    return [(str(row.id), int(row.shut)) for row in rows]
 
 
 def remove_account(connection: Connection, account_id: str) -> None:
@@ -438,7 +445,7 @@ def _account(row: RowMapping) -> Account:
         groups=frozenset(str(row["groups"]).split()),
         given_groups=frozenset(str(row["given_groups"]).split()),
         disabled=bool(row["disabled"]),
-        shut=bool(row["shut"]),
+        shut_s=row["shut"],
         created_s=row["created_s"],
     )
 
