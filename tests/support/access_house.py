@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ashore.control.access import AccountWish, Keyring, KeyWish, People, PolicyBook
 from ashore.core.clock import ManualClock
-from ashore.data.authority import OFFICERS, Actor, Acts, Compiled, Directory, Principal, digest_of
+from ashore.data.authority import OFFICERS, Account, Actor, Acts, Binding, Compiled, Directory, Principal, digest_of
 from ashore.data.authority import sql as access_sql
 from ashore.kit.recorder import MemoryRecorder
 from ashore.kit.state import Database
+
+
+def seat(database: Database, *names: str, role: str = "security-officer") -> None:
+    """Make accounts of one office, whatever offices there are."""
+    with database.write() as connection:
+        for name in names:
+            access_sql.save_account(connection, Account(id=name, kind="user", tenant="default", created_s=1))
+        now = access_sql.load_policy(connection)
+        bindings = (*now.bindings, *(Binding(f"user/{name}", role) for name in names))
+        access_sql.save_policy(
+            connection, replace(now, version=now.version + 1, bindings=bindings), author="test", comment="", now_s=1
+        )
 
 
 @dataclass

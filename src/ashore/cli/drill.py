@@ -41,6 +41,8 @@ from ashore.kit.call import Items
 from ashore.kit.settings import Home, Settings, read_settings
 
 if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
     from ashore.control.drills.load import Asked
     from ashore.control.drills.model import Drill
     from ashore.control.drills.section import DrillsSection
@@ -361,8 +363,7 @@ def _on_server(settings: Settings, section: DrillsSection, one: Drill, reason: s
     from ashore.cli.target import find_target
     from ashore.control.drills.guard import Situation, is_production
     from ashore.control.drills.load import Asked
-    from ashore.data.authority.offices import CONSENT_S, missing_offices
-    from ashore.data.authority.sql import consents_to
+    from ashore.data.authority.offices import missing_offices
     from ashore.data.path import read_topology
     from ashore.data.releases import load_book
 
@@ -377,7 +378,7 @@ def _on_server(settings: Settings, section: DrillsSection, one: Drill, reason: s
     now_s = int(time.time())
     with closing(open_state(settings)) as state, state.read() as connection:
         lacking = missing_offices(connection, now_s)
-        agreed = consents_to(connection, subject_of(one.name), since_s=now_s - CONSENT_S)
+        agreed = tuple(sorted(_consents(connection, one.name, now_s)))
         book = load_book(connection)
     chosen = (enough or fitting)[0]
     situation = Situation(
@@ -395,16 +396,26 @@ def _on_server(settings: Settings, section: DrillsSection, one: Drill, reason: s
     return asked, situation
 
 
+def _consents(connection: Connection, drill: str, now_s: int) -> set[str]:
+    """Return who consented to a drill, and still may."""
+    from ashore.control.drills.calls import CONSENT_ACTION
+    from ashore.data.authority import Compiled
+    from ashore.data.authority.consents import counting
+    from ashore.data.authority.sql import load_policy
+
+    subject, compiled = subject_of(drill), Compiled(load_policy(connection))
+    return counting(connection, compiled, subject, "", action=CONSENT_ACTION, resource=subject, now_s=now_s)
+
+
 def _use_consent(settings: Settings, drill: str) -> None:
     """Consume the consents to a drill."""
     from ashore.cli.bootstrap import open_state
-    from ashore.data.authority.offices import CONSENT_S
-    from ashore.data.authority.sql import consents_to, use_consents
+    from ashore.data.authority.sql import use_consents
 
+    subject = subject_of(drill)
     with closing(open_state(settings)) as state, state.write() as connection:
-        if not consents_to(connection, subject_of(drill), since_s=int(time.time()) - CONSENT_S):
+        if not _consents(connection, drill, int(time.time())) or not use_consents(connection, subject):
             raise Conflict(
                 f"the consent to {drill} was used up by another run",
                 hint=f"ask for one: ashore drill consent {drill}",
             )
-        use_consents(connection, subject_of(drill))

@@ -26,7 +26,7 @@ class Consents(Protocol):
         the transaction."""
         ...
 
-    def use(self, connection: Connection, subject: str, principal: str) -> Sequence[str]:
+    def use(self, connection: Connection, subject: str, principal: str, *, action: str, resource: str) -> Sequence[str]:
         """Use up the consents to an act, in its transaction, and return who gave the valid ones: not the actor, nor
-        anyone who may know the actor's key. Empty: none."""
+        anyone who may know the actor's key, nor who may not do `action`, consent, on `resource` now. Empty: none."""
         ...

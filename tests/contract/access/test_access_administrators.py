@@ -376,9 +376,35 @@ def test_one_person_in_two_offices_one_after_the_other_is_still_alone(house: Hou
         add=[Binding("user/sam", "security-officer")],
         remove=[Binding("user/sam", "system-administrator")],
     )
+    for one in (house.actor(system), sec):  # for the other one it is of somebody who may not consent any more
+        with pytest.raises(Conflict, match="needs the consent"):
+            house.people.change_account(one, "user", "ann", disabled=True)
+
+
+@pytest.mark.parametrize("way", ["disabled", "removed and made again", "office", "denied", "key"])
+def test_the_consent_of_somebody_who_may_not_give_it_any_more_does_not_count(house: House, way: str) -> None:
+    system, security, _ = house.three()
+    sec, sam = house.actor(security), house.actor(system)
+    house.make(sec, "sam2", "system-administrator")
+    house.make(sec, "ann2", "auditor")
+    house.people.consent(sam, "ann")
+    match way:
+        case "disabled":
+            house.people.change_account(sec, "user", "sam", disabled=True)
+        case "removed and made again":
+            house.people.remove_account(sec, "user", "sam")
+            with house.database.write() as connection:  # by a third person, who knows none of the keys
+                connection.exec_driver_sql("UPDATE access_account SET removed = 0, disabled = 0 WHERE id = 'sam'")
+            house.book.grant(sec, add=[Binding("user/sam", "system-administrator")])
+        case "office":
+            house.book.grant(sec, remove=[Binding("user/sam", "system-administrator")])
+        case "denied":
+            house.book.put_role(sec, Role(name="not-ann", rules=(parse_rule("deny auditor:consent on *"),)))
+            house.book.grant(sec, add=[Binding("user/sam", "not-ann")])
+        case "key":
+            house.keyring.revoke(sam, sam.principal.key_id)
     with pytest.raises(Conflict, match="needs the consent"):
-        house.people.change_account(house.actor(system), "user", "ann", disabled=True)
-    house.people.change_account(sec, "user", "ann", disabled=True)
+        house.people.remove_account(sec, "user", "ann")
 
 
 def test_nobody_else_gets_a_key_of_an_administrator(house: House) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from access_house import seat
 
 from ashore.cli.privacy import show_answer
 from ashore.control.ledger.accountant import training_epsilon
@@ -57,7 +58,8 @@ def officer(name: str) -> Actor:
 
 
 def accounts(site: Site, makers: dict[str, str]) -> None:
-    """Note who made the log-in of each account."""
+    """Make security officers, and note who made the log-in of each."""
+    seat(site.database, *makers)
     with site.database.write() as connection:
         for account, maker in makers.items():
             if maker:
@@ -390,6 +392,12 @@ def test_a_large_budget_needs_the_consent_of_a_second_officer_who_knows_none_of_
     assert site.ledger.standing("default", "calls").budget.epsilon == 2 * MICRO
     consent("otto")
     site.clock.advance(25 * 3600)
+    with pytest.raises(Conflict):
+        grant_budget(site.desk, OFFICER, asked)
+    consent("nobody")
+    with pytest.raises(Conflict):
+        grant_budget(site.desk, OFFICER, asked)
+    consent("otto", epsilon=4.000001)
     with pytest.raises(Conflict):
         grant_budget(site.desk, OFFICER, asked)
     consent("otto")

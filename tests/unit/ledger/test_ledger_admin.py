@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from access_house import seat
 from admin_app import AdminApp, run_command
 
 from ashore.cli.privacy import app as privacy
@@ -48,6 +49,7 @@ def test_a_large_budget_takes_two_officers_and_is_asked_by_command(
     database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     olga, otto = (app_of(database, tmp_path, name) for name in ("olga", "otto"))
+    seat(database, "olga", "otto")
     asked = {"dataset": "calls", "epsilon": 4.0, "questions": 1.0}
     refused = olga.ask("POST", "/admin/v1/privacy/budgets", asked)
     assert refused["status"] == 409 and "no second security officer" in refused["message"]

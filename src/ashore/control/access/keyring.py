@@ -183,11 +183,13 @@ class Keyring:
             for one in others if made else ():
                 self._mine_or_administered(desk, one.key_id, revoking=True)
                 sql.save_key(desk.connection, replace(one, revoked_s=desk.now_s))
+                sql.end_consents(desk.connection, one.owner)
             if made:
                 desk.detail.update(made=" ".join(one.key_id for one in others))
             if key.revoked_s is None:
                 key = replace(key, revoked_s=desk.now_s)
                 sql.save_key(desk.connection, key)
+                sql.end_consents(desk.connection, key.owner)  # a thief may have given them
         return Revoked(record=key, made=tuple(one.key_id for one in others))
 
     def _mine_or_administered(self, desk: Desk, key_id: str, *, revoking: bool = False) -> KeyRecord:

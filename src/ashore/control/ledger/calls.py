@@ -208,19 +208,26 @@ def _consent_of(desk: LedgerDesk, actor: Actor, asked: GrantIn, connection: Conn
     if asked.epsilon <= desk.alone_up_to or desk.consents is None:
         return ""
     subject = _subject(asked.tenant, asked.dataset, asked.epsilon, asked.delta)
-    others = desk.consents.use(connection, subject, actor.principal.id)
+    resource = _resource(asked.tenant, asked.dataset)
+    others = desk.consents.use(connection, subject, actor.principal.id, action=CONSENT, resource=resource)
     if not others:
         raise Conflict(
             f"epsilon {asked.epsilon:g} is above {desk.alone_up_to:g}, and no second security officer consented to it "
             "in the last 24 hours",
             hint=f"ask one whose keys you did not create: `ashore privacy budget consent {asked.dataset} --epsilon "
-            f"{asked.epsilon:g} --delta {asked.delta:g}`",
+            f"{_exact(asked.epsilon)} --delta {_exact(asked.delta)}`",
         )
     return ", ".join(others)
 
 
 def _subject(tenant: str, dataset: str, epsilon: float, delta: float) -> str:
-    return f"{_resource(tenant, dataset)}/epsilon/{epsilon:g}/delta/{delta:g}"
+    return f"{_resource(tenant, dataset)}/epsilon/{_exact(epsilon)}/delta/{_exact(delta)}"
+
+
+def _exact(number: float) -> str:
+    """Return a number so that no other one is written alike."""
+    short = f"{number:g}"
+    return short if float(short) == number else repr(number)
 
 
 def list_budgets(desk: LedgerDesk, actor: Actor, tenant: BudgetTenant = "") -> list[BudgetOut]:

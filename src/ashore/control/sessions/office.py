@@ -204,7 +204,7 @@ class LogInOffice:
             desk.require(ROLE_GRANT, f"role/{role}")
         local = sql.find_account(desk.connection, name)
         if AUDITOR in offices and local is not None and local.password and not local.disabled:
-            desk.use_consent(name)
+            desk.use_consent(name, account.resource)
         return account
 
     # --- sessions

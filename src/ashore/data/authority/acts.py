@@ -16,7 +16,7 @@ from ashore.core.errors import AshoreError, Conflict, PermissionDenied
 from ashore.core.ids import TenantId
 from ashore.core.principal import Principal
 from ashore.data.authority import sql
-from ashore.data.authority.actions import ROLE_GRANT
+from ashore.data.authority.actions import AUDITOR_CONSENT, ROLE_GRANT
 from ashore.data.authority.authority import Compiled, raised_by, refusal
 from ashore.data.authority.consents import counting
 from ashore.data.authority.offices import CONSENT_S, Standing, bootstrap_hint, lost_between, roles_gained, standing_of
@@ -135,23 +135,27 @@ class Desk:
                 else "deny it to a user, a group or a tenant, not to every security officer",
             )
         for account in sorted(before.officers[AUDITOR] - then.officers[AUDITOR]):
-            self.use_consent(account)
+            self.use_consent(account, before.resources[account])
         if self.principal.kind != "first-key":
             for role in roles_gained(before, then):
                 self.require(ROLE_GRANT, f"role/{role}")
 
-    def use_consent(self, account: str) -> None:
-        """Use up a system administrator's consent to a change of an auditor.
+    def use_consent(self, account: str, resource: str) -> None:
+        """Use up a system administrator's consent to a change of an auditor. `resource`: the account, before it.
 
         Raises:
             Conflict: there is no valid consent.
         """
         subject = f"user/{account}"
         consents = set(sql.consents_to(self.connection, subject, since_s=self.now_s - CONSENT_S))
-        others = counting(self.connection, subject, self.principal.id, now_s=self.now_s) - {account}
+        others = counting(
+            self.connection, self.compiled, subject, self.principal.id, action=AUDITOR_CONSENT, resource=resource,
+            now_s=self.now_s,
+        ) - {account}  # fmt: skip
         if not others:
             told = (
-                f"; the consent of {', '.join(sorted(consents))} does not count, because you may know the key"
+                f"; the consent of {', '.join(sorted(consents))} does not count: you may know the key, or its owner "
+                "may not consent any more"
                 if consents
                 else ""
             )

@@ -53,6 +53,8 @@ class Standing:
     """Principals that may do all of `ADMINISTERING`."""
     officers: Mapping[str, frozenset[str]]
     """Ids of accounts by office. A security officer who may not administer is none."""
+    resources: Mapping[str, str]
+    """Of the accounts of `officers`, by id."""
     powers: frozenset[tuple[str, str, bool]]
     """Which enabled account has which role with powers of an office, and whether a live key opens them."""
 
@@ -61,6 +63,7 @@ def standing_of(connection: Connection, compiled: Compiled, now_s: int) -> Stand
     """Return the potential administrators, by the accounts and keys of this transaction."""
     holders: dict[str, set[str]] = {role: set() for role in OFFICERS}
     administrators = []
+    resources: dict[str, str] = {}
     powers: set[tuple[str, str, bool]] = set()
     for who in _holders(connection, compiled, now_s):
         powers |= {(who.id, role.name, bool(who.key_id)) for role, _ in compiled.roles_of(who) if role.offices}
@@ -74,10 +77,12 @@ def standing_of(connection: Connection, compiled: Compiled, now_s: int) -> Stand
                 continue
             if administers if role.name == SECURITY_OFFICER else _admits(who, role):
                 holders[role.name].add(who.id)
+                resources[who.id] = f"tenant/{who.tenant}/{who.kind}/{who.id}"
     officers = {role: frozenset(ids) for role, ids in holders.items()}
     return Standing(
-        compiled=compiled, administrators=tuple(administrators), officers=officers, powers=frozenset(powers)
-    )
+        compiled=compiled, administrators=tuple(administrators), officers=officers, resources=resources,
+        powers=frozenset(powers),
+    )  # fmt: skip
 
 
 def roles_gained(before: Standing, after: Standing) -> tuple[str, ...]:

@@ -125,6 +125,7 @@ def remove_account(connection: Connection, account_id: str) -> None:
         id=account_id,
         changed=changed,
     )
+    end_consents(connection, account_id)
     for table in ("conversation", "job", "stored_file"):
         statement = f"UPDATE {table} SET account = :gone WHERE account = :id"
         execute(connection, statement, id=account_id, gone=f"{account_id} (removed {changed})")
@@ -431,9 +432,14 @@ def consents_to(connection: Connection, subject: str, *, since_s: int) -> tuple[
     return tuple(str(row[0]) for row in execute(connection, query, subject=subject, since_s=since_s))
 
 
-def use_consents(connection: Connection, subject: str) -> None:
-    """Use up every consent about a subject."""
-    execute(connection, "DELETE FROM access_consent WHERE subject = :subject", subject=subject)
+def use_consents(connection: Connection, subject: str) -> int:
+    """Use up every consent about a subject. Return how many there were: of two transactions one has them."""
+    return execute(connection, "DELETE FROM access_consent WHERE subject = :subject", subject=subject).rowcount
+
+
+def end_consents(connection: Connection, principal: str) -> None:
+    """End the consents that somebody gave: the key that gave them is revoked, or its owner removed."""
+    execute(connection, "DELETE FROM access_consent WHERE principal = :principal", principal=principal)
 
 
 def _account(row: RowMapping) -> Account:
