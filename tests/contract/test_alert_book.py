@@ -18,6 +18,7 @@ from ashore.control.alerts.calls import (
     ack,
     list_alerts,
     list_channels,
+    list_routes,
     list_silences,
     silence,
     unsilence,
@@ -81,6 +82,8 @@ def test_an_alert_is_sent_acknowledged_and_ends(database: Database) -> None:
         turns(office, clock, 400)
         assert len(came) == 2 and not list_alerts(office, SYSTEM, NOTHING).items
         assert list_channels(office, SYSTEM, NOTHING)[0].state == "works"
+    (route,) = list_routes(office, SYSTEM, NOTHING)
+    assert route.severity == ("critical", "warning") and route.to == ("ops",), "none is written: all to every channel"
     acts = [(act.action, act.outcome) for act in office.recorder.acts]  # type: ignore[attr-defined]
     assert acts == [("alert:send", "done"), ("alert:ack", "done"), ("alert:send", "done")]
 

@@ -93,10 +93,10 @@ def test_usage_is_counted_by_person_and_budgets_have_bars(site: Site) -> None:
     assert PEOPLE["developer"] not in main(site, "/usage", "none")
 
 
-def test_alerts_say_what_will_stand_there_and_where_channels_and_silences_are(site: Site) -> None:
+def test_alerts_of_a_server_without_channels_say_that_nobody_is_told_and_what_to_add(site: Site) -> None:
     page = main(site, "/alerts", "system-administrator")
-    assert "is listed here while it lasts" in page and "Dropped" not in page
-    assert "call/alert/channels" in page and "call/alert/silences" in page and "alerts?_tab=alert" in page
+    assert "[[alert.channel]]" in page and "is listed here while it lasts" not in page and "Dropped" not in page
+    assert "New silence" in page and "Everything is heard" in page and "alerts?_tab=alert" in page
     assert site.get("/alerts", "viewer").status == 403
 
 

@@ -95,6 +95,21 @@ class ChannelRow(msgspec.Struct, frozen=True, kw_only=True):
     error: str
 
 
+class RouteRow(msgspec.Struct, frozen=True, kw_only=True):
+    """Which alerts go where."""
+
+    severity: tuple[str, ...]
+    rules: tuple[str, ...]
+    """Rules and areas; empty: all."""
+    to: tuple[str, ...]
+    """Channels."""
+    then: tuple[str, ...]
+    """Channels that also get what is critical and not acknowledged within `escalate_s`."""
+    escalate_s: float
+    quiet: str
+    """Hours in which only what is critical is sent."""
+
+
 ChannelName = Annotated[Id, msgspec.Meta(description="Name of the channel.")]
 
 
@@ -193,6 +208,17 @@ def list_channels(office: AlertOffice, actor: Actor, asked: Nothing) -> list[Cha
     return rows
 
 
+def list_routes(office: AlertOffice, actor: Actor, asked: Nothing) -> list[RouteRow]:
+    """List which alerts go to which channels, and where those go that nobody acknowledges."""
+    return [
+        RouteRow(
+            severity=one.severity, rules=one.rules, to=one.to, then=one.then, escalate_s=office.rules.escalate_s,
+            quiet=one.quiet,
+        )
+        for one in office.rules.in_force
+    ]  # fmt: skip
+
+
 async def test_channel(office: AlertOffice, actor: Actor, channel: ChannelName) -> Tested:
     """Send a test message over a channel, and report what its receiver said."""
     names = [one.name for one in office.rules.channels]
@@ -234,5 +260,6 @@ CALLS: Final = (
     Call("alert", "silences", "GET", "/alert-silences", READ, list_silences, on_server=True),
     Call("alert", "unsilence", "DELETE", "/alert-silences/{silence}", SILENCE, unsilence, on_server=True),
     Call("alert", "channels", "GET", "/alert-channels", READ, list_channels, on_server=True),
+    Call("alert", "routes", "GET", "/alert-routes", READ, list_routes, on_server=True),
     Call("alert", "test", "POST", "/alert-channels/{channel}/test", TEST, test_channel, on_server=True),
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import urlencode
@@ -114,6 +114,16 @@ def _share(release: Any) -> str:
     return f"{next(iter(weights.values()), 0.0) or release.share_percent:g}"
 
 
+def of_alerts(items: Iterable[Any], say: Callable[[str], str]) -> Iterator[Need]:
+    """Yield what is wrong and nobody is on, the worst first. `say` gives the text of a finding."""
+    open_ = [one for one in items if one.severity != "advice" and one.state in ("waiting", "sent", "escalated")]
+    for one in open_[:MOST_ALERTS]:
+        tone: Tone = "bad" if one.severity == "critical" else "warn"
+        yield Need(name="alert", places={"what": say(one.what)}, why=one.remedy, link="alerts", tone=tone)
+    if (rest := len(open_) - MOST_ALERTS) > 0:
+        yield Need(name="alerts-more", places={"count": rest}, link="alerts")
+
+
 RANGES: Final = {"1h": 3_600, "6h": 21_600, "24h": 86_400, "7d": 604_800}
 POINTS: Final = 72
 ChartOf = tuple[str, str, dict[str, str]]
@@ -125,6 +135,7 @@ CHARTS: Final[tuple[ChartOf, ...]] = (
     ("memory", "share", {"kv": "kv_used", "memory": "memory_used"}),
 )
 MOST_EVENTS: Final = 7
+MOST_ALERTS: Final = 3
 
 
 async def home_page(reader: Reader) -> Answer:
@@ -132,7 +143,8 @@ async def home_page(reader: Reader) -> Answer:
     see is not there; one line says who may.
     """
     asks = [(name, key, link) for name, key, link in TILES if key in reader.acts.atlas.by_key]
-    found = await asyncio.gather(*(_ask(reader, key) for _, key, _ in asks), _ask(reader, "model ps"))
+    keys = [*(key for _, key, _ in asks), "alert list", "model ps"]
+    found = await asyncio.gather(*(_ask(reader, key) for key in keys))
     answers = {name: one for (name, _, _), one in zip(asks, found, strict=False) if one is not None}
     tiles = [(name, value, link) for name, _, link in asks if (value := figure(name, answers.get(name)))]
     wanted = dict(reader.asked.query).get("_range", "")
@@ -144,7 +156,10 @@ async def home_page(reader: Reader) -> Answer:
     placed = [reader.acts.atlas.by_key[key] for key in sees.values() if key in reader.acts.atlas.by_key]
     others = {role for one in placed if not reader.offers(one) for role in who_may(one.call.action or "metrics:read")}
     pages = reader.acts.navigation(reader.session)
-    waiting = needs(reader.acts.serving.state, models, answers, is_first_key=is_first_key)
+    waiting = [
+        *needs(reader.acts.serving.state, models, answers, is_first_key=is_first_key),
+        *of_alerts(getattr(found[-2], "items", ()), reader.words.sentence),
+    ]
     return reader.page(
         "home.html",
         "home",

@@ -20,10 +20,11 @@ CellKind = Literal[
 TONED: Final[tuple[tuple[Tone, tuple[str, ...]], ...]] = (
     ("ok", ("ready", "loaded", "live", "done", "answered", "succeeded", "pass", "valid", "current", "as recorded", "ok",
             "passed", "no worse", "active", "good", "works", "approved", "alive")),
-    ("warn", ("warning", "behind", "worse", "expired", "silent", "locked", "advice", "unfit", "frozen", "changed")),
+    ("warn", ("warning", "behind", "worse", "expired", "silent", "locked", "unfit", "frozen", "changed")),
     ("bad", ("failed", "fail", "dead", "denied", "critical", "error", "aborted", "not as recorded", "not in the log",
              "down", "fails", "unusable")),
-    ("info", ("running", "loading", "queued", "canary", "shadow", "warming", "draining", "standby", "invited", "new")),
+    ("info", ("running", "loading", "queued", "canary", "shadow", "warming", "draining", "standby", "invited", "new",
+              "advice")),
     ("off", ("asleep", "cold", "retired", "cancelled", "revoked", "paused", "stopped", "created", "on disk", "disabled",
              "over", "silenced", "gone", "unused")),
 )  # fmt: skip

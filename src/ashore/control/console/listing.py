@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from ashore.control.console.forms import PER_PAGE
-from ashore.control.console.kit import Act, Cell, Table
+from ashore.control.console.kit import NONE, Act, Cell, Table, text
 from ashore.control.console.model import Answer
 from ashore.control.console.present import order_of
 from ashore.control.console.reader import Reader
@@ -25,6 +25,22 @@ class Choice:
     """Key of its words, `part.NAME`."""
     count: int
     on: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """A short list below the one that a page shows."""
+
+    name: str
+    """Key of its words, `PAGE.NAME`, and `PAGE.NAME-none` for an empty one."""
+    table: Table
+    acts: tuple[Act, ...] = ()
+
+
+def several(names: Iterable[str], absent: str = "") -> Cell:
+    """Return names as a list; `absent`: what it means that there are none."""
+    items = tuple(text(one) for one in names if one)
+    return Cell(kind="list", items=items) if items else Cell(kind="absent", text=absent) if absent else NONE
 
 
 async def every(reader: Reader, key: str, **values: Any) -> list[Any] | None:
@@ -101,6 +117,7 @@ async def list_page(
     reader: Reader, page: str, here: str, table: Callable[[], Table], on: Callable[[Any], tuple[Act, ...]], *,
     lead: str = "", acts: Sequence[Act] = (), choices: Sequence[Choice] = (), command: str = "",
     nouns: Sequence[str] = (), is_live: bool = False, icon: str = "info", hint: str = "",
+    below: Sequence[Part] = (),
 ) -> Answer:  # fmt: skip
     """Return a page that shows one list.
 
@@ -118,6 +135,7 @@ async def list_page(
         is_live: Whether it is brought up to date when something happens.
         icon: Above the words of an empty list.
         hint: What will stand in an empty list.
+        below: Short lists that stand below it.
     """
     query = dict(reader.asked.query)
     shown: Table = await reader.aside(lambda: narrowed(table(), query))
@@ -125,4 +143,5 @@ async def list_page(
         "list.html", page, title=reader.words(f"page.{page}"), lead=lead, acts=acts, tabs=reader.tabs(page), here=here,
         table=with_acts(shown, on), match=query.get("_match", "")[:200],
         choices=choices, command=command, nouns=reader.derived(page, *nouns), is_live=is_live, icon=icon, hint=hint,
+        below=below,
     )  # fmt: skip

@@ -12,7 +12,7 @@ from urllib.parse import urlencode
 from ashore.control.console.calling import PLAIN, command_of, link_of, suggesting
 from ashore.control.console.forms import fields_of, filled, read_form
 from ashore.control.console.kit import NONE, Act, Cell, Row, Table, code, number, state, text, when
-from ashore.control.console.listing import chosen, every, list_page, narrowed, with_acts
+from ashore.control.console.listing import chosen, every, list_page, narrowed, several, with_acts
 from ashore.control.console.model import Answer
 from ashore.control.console.pages import BY_NAME
 from ashore.control.console.reader import Reader
@@ -28,12 +28,6 @@ INVITED: Final = ("id", "title", "roles", "groups", "tenant")
 """What an invitation asks for, in this order."""
 FIRST_ROLE: Final = "developer"
 """Role that an invitation offers first: it may ask models and make keys of its own, and no more."""
-
-
-def several(names: Iterable[str], absent: str = "") -> Cell:
-    """Return names as a list; `absent`: what it means that there are none."""
-    items = tuple(text(one) for one in names if one)
-    return Cell(kind="list", items=items) if items else Cell(kind="absent", text=absent) if absent else NONE
 
 
 # --- keys

@@ -110,6 +110,11 @@ class Words:
         """Return a value out of a closed set, `ready`, or a sentence that is known."""
         return self._of("values", text) or (self.faults.find(text) if " " in text else "") or text
 
+    def sentence(self, text: str) -> str:
+        """Return a finding or remedy as a sentence that begins with a capital."""
+        said = self.value(text)
+        return said[:1].upper() + said[1:]
+
     def event(self, kind: str) -> str:
         """Return what happened to a thing: `release.promote` gives `promoted`."""
         word = kind.partition(".")[2] or kind
