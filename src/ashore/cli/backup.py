@@ -35,7 +35,6 @@ EXIT_DAMAGED: Final = 4
 """Something is wrong that could not be repaired, or could be lost now."""
 
 RecoveryKey = Annotated[Path, Parameter(name=("--recovery-key", "--key"))]
-Flag = Annotated[bool, Parameter(negative=())]
 
 
 def _places_in(nodes: str) -> tuple[str, ...]:

@@ -34,8 +34,6 @@ HELP: Final = """\
 /exit                   leave (Ctrl-D too); Ctrl-C stops an answer
 A line that ends in \\ continues on the next line."""
 
-KEPT: Final = "kept: the vote, with question and answer, personal data masked; a model can learn from it"
-
 
 @app.default
 def chat(

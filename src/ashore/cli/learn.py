@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
-from cyclopts import Parameter
 
 from ashore.cli.calls import Server, noun_of, table
 from ashore.cli.operations import operation_command
@@ -19,13 +18,6 @@ from ashore.kit.settings import read_settings
 
 if TYPE_CHECKING:
     pass
-
-Flag = Annotated[bool, Parameter(negative=())]
-LOOK_EVERY_S = 2.0
-UNLIKE = "likelihood"
-"""Measure of a shadow that a model which learned anything fails: how likely it finds what the live release says."""
-EXIT_REFUSED = 1
-EXIT_INTERRUPTED = 130
 
 
 def _show_status(found: LearningStatus) -> None:

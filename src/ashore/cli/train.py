@@ -5,10 +5,10 @@ from __future__ import annotations
 import sys
 import time
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import msgspec
-from cyclopts import App, Parameter
+from cyclopts import App
 
 from ashore.cli.operations import operation_command
 from ashore.cli.sure import OwnJson
@@ -20,9 +20,6 @@ if TYPE_CHECKING:
     from ashore.lab.training import LogLine, RunFigures
 
 app = App(name="train", help="Fine-tune a model on your own examples: adapters or all weights.")
-
-Flag = Annotated[bool, Parameter(negative=())]
-EXIT_INTERRUPTED = 130
 
 
 app.command(operation_command("train sft"), name="sft")

@@ -27,7 +27,6 @@ Kept = Annotated[T, msgspec.Meta(extra={"kept": True})]
 """A key that a running server keeps: a reload that finds it changed is refused."""
 Seconds = Annotated[float, msgspec.Meta(gt=0, le=366 * 86_400.0)]
 Port = Annotated[int, msgspec.Meta(ge=1, le=65_535)]
-Share = Annotated[float, msgspec.Meta(gt=0, lt=1)]
 AtLeast0 = Annotated[int, msgspec.Meta(ge=0, le=2**40)]
 AtLeast1 = Annotated[int, msgspec.Meta(ge=1, le=2**40)]
 

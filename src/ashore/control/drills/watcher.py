@@ -22,8 +22,6 @@ import time
 from pathlib import Path
 from typing import Any, BinaryIO
 
-DONE = b'{"kind": "done"}\n'
-
 
 def start_of(pid: int) -> str:
     """Return when a process started, in ticks; empty if it is gone."""

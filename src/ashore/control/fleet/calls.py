@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Final, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 import msgspec
 
@@ -22,9 +22,6 @@ from ashore.kit.state import Database
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
-
-
-T = TypeVar("T")
 
 READ: Final = "fleet:read"
 WRITE: Final = "fleet:write"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Final, Literal, TypeVar
+from typing import Annotated, Final, Literal
 
 import msgspec
 
@@ -38,7 +38,6 @@ from ashore.core.errors import InvalidRequest
 from ashore.data.releases import HOSTED, ReleasePolicy, ReleaseWish, Way
 from ashore.kit.call import Actor, Call, Nothing
 
-T = TypeVar("T")
 MAX_ITEMS: Final = 64
 Meta = msgspec.Meta
 Name = Annotated[str, Meta(max_length=200)]

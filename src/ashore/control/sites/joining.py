@@ -22,8 +22,6 @@ from ashore.kit.decode import UNDECODABLE
 
 if TYPE_CHECKING:
     from cryptography import x509
-
-JOIN_BYTES: Final = 16_384
 CERTIFICATE_DAYS: Final = 1_825
 """A certificate ends by being revoked, at once. A site that hears the centre gets the next one at half of its life, so
 its date is a last bound for one that was forgotten."""

@@ -8,7 +8,6 @@ processors are short (`background`).
 
 from __future__ import annotations
 
-import logging
 import random
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -58,8 +57,6 @@ DROPPED: Final = "copies dropped"
 """Metric name of the share of copies that were not compared."""
 FORMERS: Final = 16
 """Limit of releases with a baseline; the least recently used is dropped."""
-
-log = logging.getLogger("ashore.serving")
 
 Tallies = dict[tuple[str, str], Tally]
 

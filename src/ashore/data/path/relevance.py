@@ -81,18 +81,6 @@ class Judged:
     """Raw scores of a cross-encoder, unbounded."""
 
 
-class Judge(Protocol):
-    """One way to score."""
-
-    async def judge(self, asked: Asked, principal: Principal) -> Judged:
-        """Return the scores.
-
-        Raises:
-            AshoreError: the model cannot, a text does not fit, there is no room, or the deadline passed.
-        """
-        ...
-
-
 class Cosine:
     """Compares vectors. Each text is embedded once, however many pairs it is in."""
 
@@ -263,7 +251,7 @@ class Relevance:
         """Return a score for each pair.
 
         Raises:
-            AshoreError: as of `Judge`.
+            AshoreError: the model cannot, a text does not fit, there is no room, or the deadline passed.
         """
         features = self._features_of(asked.model)
         if "rank" in features:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Final
 
 from ashore.core.errors import CorruptBlob
@@ -40,12 +39,6 @@ def check_paths(paths: Iterable[str]) -> None:
         while above := above.rpartition("/")[0]:
             if above in seen:
                 raise CorruptBlob(f"the path {_shown(path)} conflicts with the file {_shown(seen[above])}", hint=_HINT)
-
-
-def inside(folder: Path, path: str) -> Path:
-    """Return `folder / path`. Raises `CorruptBlob` if that is outside the folder."""
-    check_path(path)
-    return folder / path
 
 
 def _shown(path: str) -> str:

@@ -6,7 +6,6 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from math import exp, log
 from pathlib import Path
 from typing import Any, Final
 
@@ -305,8 +304,3 @@ def _rates(told: Any) -> Rates | None:
     if told is None:
         return None
     return Rates(bytes_per_s=float(told["bytes_per_s"]), flops=float(told["flops"]))
-
-
-def factor(change: float) -> str:
-    """Return a change for people: `x 0.82`."""
-    return f"x {exp(change):.2f}" if abs(change) < log(1000) else f"e^{change:.0f}"

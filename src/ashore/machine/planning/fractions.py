@@ -20,7 +20,6 @@ from ashore.core.errors import InvalidRequest
 from ashore.core.nearest import did_you_mean
 
 FractionWay = Literal["mig", "mps", "slices"]
-GIB: Final = 1 << 30
 COMPUTE_SLICES: Final = 7
 MEMORY_SLICES: Final = 8
 PLACEMENTS: Final[Mapping[int, tuple[int, tuple[int, ...], int]]] = MappingProxyType(

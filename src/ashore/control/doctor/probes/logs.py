@@ -7,7 +7,7 @@ import re
 import stat
 import time
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Final
 
@@ -104,8 +104,3 @@ def kernel_lines(since_s: float) -> list[str]:
     finally:
         os.close(descriptor)
     return found
-
-
-def moment(at_s: float) -> str:
-    """Return a moment for people."""
-    return datetime.fromtimestamp(at_s, UTC).strftime("%Y-%m-%d %H:%MZ")
