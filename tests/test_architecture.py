@@ -221,7 +221,8 @@ SHARED_THREADS = {
         data/http/openai/responses.py:_chain data/http/openai/responses.py:_read_stored
         data/http/openai/responses.py:cancel data/http/openai/responses.py:delete
         data/http/openai/responses_follow.py:EventKeeper.flush data/http/openai/responses_follow.py:follow
-        data/http/openai/responses_follow.py:keeper_of data/http/stored.py:find_job data/http/stored.py:note_use
+        data/http/openai/responses_follow.py:keeper_of data/http/openai/responses_mcp.py:McpTurns._begin_calls
+        data/http/stored.py:find_job data/http/stored.py:note_use
         data/cache/calls.py:show_cache control/fleet/calls.py:_seen control/fleet/calls.py:drain_node
         control/fleet/calls.py:join_node control/fleet/calls.py:remove_from_fleet control/fleet/calls.py:undrain_node
         control/fleet/room.py:_keep_reporting control/fleet/room.py:open_fleet.leave data/jobs/desk.py:JobDesk.call

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import openai
 import pytest
-from chat_double import ChatDouble, piece, usage, whole
+from chat_double import RESET, ChatDouble, piece, usage, whole
 from mcp.server import MCPServer
 from served import Served, call, officer_and_owner, start_served
 from tool_servers import ToolServer, tool_server
@@ -50,11 +51,15 @@ class House:
         call(server, "PUT", "/admin/v1/roles/teller", self.officer, {"rules": rules})
         call(server, "PUT", "/admin/v1/roles/plain", self.officer, {"rules": ["infer on model/*"]})
         self.teller, self.plain = self.user("teller"), self.user("plain")
-        digest = call(server, "POST", "/admin/v1/mcp/servers/bank/check", self.officer, {})["digest"]
-        call(server, "POST", "/admin/v1/mcp/servers/bank/approve", self.officer, {"digest": digest})
+        self.approve()
 
-    def user(self, name: str) -> str:
-        made = call(self.server, "POST", "/admin/v1/users", self.officer, {"id": name, "roles": [name], "key": {}})
+    def approve(self) -> None:
+        digest = call(self.server, "POST", "/admin/v1/mcp/servers/bank/check", self.officer, {})["digest"]
+        call(self.server, "POST", "/admin/v1/mcp/servers/bank/approve", self.officer, {"digest": digest})
+
+    def user(self, name: str, role: str = "") -> str:
+        wish = {"id": name, "roles": [role or name], "key": {}}
+        made = call(self.server, "POST", "/admin/v1/users", self.officer, wish)
         return str(made["key"]["key"])
 
     def client(self, key: str = "") -> openai.OpenAI:
@@ -275,3 +280,56 @@ def test_the_record_of_a_call_is_kept_before_the_answer(house: House) -> None:
     rows = house.acts("mcp:call")
     assert len(rows) == before + 1, "strict mode"
     assert (rows[0]["resource"], rows[0]["outcome"]) == ("tool/bank/balance", "done") and found.status == "completed"
+
+
+@pytest.mark.parametrize("way", ["withdrawn", "disabled"])
+def test_what_ends_between_two_turns_is_called_no_more(house: House, way: str) -> None:
+    del house.seen[:]
+    key = house.user(way, "teller")
+
+    def script(messages: list[Any]) -> list[Any]:
+        told = [one for one in messages if one["role"] == "tool"]
+        if len(told) == 1 and way == "withdrawn":
+            call(house.server, "POST", "/admin/v1/mcp/servers/bank/withdraw", house.officer, {"tools": ["balance"]})
+        if len(told) == 1 and way == "disabled":
+            call(house.server, "PATCH", f"/admin/v1/users/{way}", house.officer, {"disabled": True})
+        time.sleep(1.0 if told else 0.0)
+        return whole("Done.") if len(told) == 2 else calls(("balance", f'{{"account": "{len(told)}"}}'))
+
+    try:
+        if way == "withdrawn":
+            found = house.ask(script, key)
+            assert [one.error is None for one in found.output if one.type == "mcp_call"] == [True, False]
+        else:
+            with pytest.raises(openai.APIStatusError):
+                house.ask(script, key)
+        assert house.seen == ["0"]
+    finally:
+        house.approve()
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_background_response_that_is_tried_again_repeats_no_call(house: House, stream: bool) -> None:
+    del house.seen[:]
+
+    def script(messages: list[Any]) -> list[Any]:
+        return [RESET] if messages[-1]["role"] == "tool" else calls(("balance", '{"account": "5"}'))
+
+    found = house.ask(script, background=True, stream=stream)
+    found = found[-1].response if stream else found
+    with house.client() as api:
+        while found.status in ("queued", "in_progress"):
+            found = api.responses.retrieve(found.id)
+            time.sleep(0.05)
+    assert house.seen == ["5"]
+    assert found.status == "failed"
+    assert "had called tools" in found.error.message and "not repeated" in found.error.message
+
+
+def test_two_tools_whose_long_names_are_cut_alike_are_both_there(house: House) -> None:
+    own = [
+        {"type": "function", "name": name, "parameters": {"type": "object"}} for name in ("balance", "bank__balance")
+    ]
+    found = house.ask(once(("balance", "{}"), ("bank__balance", "{}")), tools=[BANK, *own])
+    assert [one.type for one in found.output] == ["mcp_list_tools", "function_call", "function_call"]
+    assert len(house.model.bodies[-1]["tools"]) == 4

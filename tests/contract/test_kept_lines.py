@@ -132,9 +132,34 @@ def test_an_answer_that_nobody_asked_for_reaches_no_later_request() -> None:
         return found
 
     forged = b"HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\nforged"
-    for answer in (OK + forged, [OK, forged]):
+    for answer in (OK + forged, [OK, forged], OK + forged[:-3], OK + forged[:20]):
         server = Server(answer, OK)
-        assert (200, b"forged") not in run(server, work) and server.connections == 2
+        found = run(server, work)
+        assert set(found) <= {(200, b"ok"), (0, b"")} and server.connections == 2, (answer, found)
+
+
+def test_trailers_are_no_headers_and_a_request_that_was_not_sent_whole_is_not_followed_by_another() -> None:
+    async def work(lines: Lines, url: str) -> tuple[dict[str, str], bool]:
+        async with lines.post(url, {}, b"{}", resolver=resolve, most_bytes=MOST) as answer:
+            [piece async for piece in answer.pieces()]
+            headers = dict(answer.headers)
+        async with lines.post(url, {}, b"x" * 20_000_000, resolver=resolve, most_bytes=MOST) as answer:
+            assert [piece async for piece in answer.pieces()] == [b"ok"]
+        return headers, answer.is_free
+
+    class Early(Server):
+        async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.readuntil(b"\r\n\r\n")
+            await reader.readexactly(2)
+            writer.write(CHUNKED + b"2\r\nok\r\n0\r\nmcp-session-id: forged\r\n\r\n")
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(OK)
+            while await reader.read(1 << 16):  # slower than it comes
+                await asyncio.sleep(0.01)
+            writer.close()
+
+    headers, is_free = run(Early(), work)
+    assert headers == {"transfer-encoding": "chunked"} and not is_free
 
 
 def test_a_header_cannot_end_the_head() -> None:

@@ -45,8 +45,9 @@ class Line(asyncio.Protocol):
 
     @property
     def is_free(self) -> bool:
-        """Whether it may carry the next request."""
-        return self._ended and self._may_keep and not self._fault and not self._pieces
+        """Whether it may carry the next request; not after an early answer, behind which the rest would be one."""
+        sent = self._transport is not None and not self._transport.get_write_buffer_size()
+        return sent and self._ended and self._may_keep and not self._fault and not self._pieces
 
     async def ask(self, request: bytes, most_bytes: int) -> None:
         """Send a request, and wait for the head of its answer. `most_bytes`: longest answer, with all its framing.
@@ -126,18 +127,28 @@ class Line(asyncio.Protocol):
 
     # --- httptools
 
+    def on_message_begin(self) -> None:
+        if self._ended:
+            self.drop("it sent what was not asked for")
+
     def on_header(self, name: bytes, value: bytes) -> None:
+        if self.status:
+            return  # of a trailer, or behind the answer
         self.headers[name.decode("latin-1").lower()] = value.decode("latin-1")
 
     def on_headers_complete(self) -> None:
         assert self._parser is not None
         status = self._parser.get_status_code()
+        if self._ended:
+            return
         if status < 200:
             self.headers.clear()  # more is to come
         else:
             self.status = status
 
     def on_body(self, body: bytes) -> None:
+        if self._ended:
+            return
         self._pieces.append(body)
         self._num_queued += len(body)
         if self._num_queued > QUEUED_BYTES and self._transport is not None:
@@ -145,8 +156,6 @@ class Line(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         if self.status and self._parser is not None:
-            if self._ended:
-                self.drop("it sent what was not asked for")
             self._ended, self._may_keep = True, self._parser.should_keep_alive()
 
 

@@ -42,6 +42,16 @@ class SqlEvents:
             )
             return True
 
+    def begin_calls(self, job_id: str, attempt: int) -> bool:
+        """Note, before it calls a tool, that an attempt does; False: an earlier one did, or it has the job no more."""
+        statement = (
+            "UPDATE job SET progress = :mark WHERE job_id = :id AND lease_number = :attempt AND state = 'running' "
+            "AND progress IN ('', :mark)"
+        )
+        with self._database.write() as connection:
+            values: dict[str, object] = {"id": job_id, "attempt": attempt, "mark": f'{{"calls_of":{attempt}}}'}
+            return execute(connection, statement, **values).rowcount > 0
+
     def last(self, job_id: str) -> int:
         """Return the number of the last stored event; -1 if there is none."""
         with self._database.read() as connection:

@@ -19,6 +19,7 @@ from ashore.core.errors import AshoreError, Bug, InvalidRequest, UnknownRoute
 from ashore.core.hints import with_hint
 from ashore.core.nearest import did_you_mean
 from ashore.core.outward import outward
+from ashore.core.wholenumber import whole_number
 from ashore.data.authority import INFER, Principal
 from ashore.data.bounds import MOST_TOOLS
 from ashore.data.http.exchange import Exchange
@@ -176,6 +177,8 @@ class McpTurns:
     _total: Usage | None = None
     _calls_left: int = field(init=False)
     _began_s: float = field(init=False)
+    _may_call: bool = False
+    """Whether it is noted that this attempt at a job calls tools."""
 
     def __post_init__(self) -> None:
         asked = self.tools.request.max_tool_calls
@@ -192,6 +195,8 @@ class McpTurns:
                 raise Bug("a turn ended without its last events")
             calls = list(one.choice.calls.values()) if one.choice.ended.reason == "tool_calls" else []
             served = [call for call in calls if call.name in names and names[call.name].is_served]
+            if served:
+                await self._begin_calls()
             results = [await self._result(call, names[call.name], hear) for call in served]
             left = None if request.max_tokens is None else self._most_tokens - self._total.completion_tokens
             if not served or len(served) < len(calls) or turn + 1 == MOST_TURNS or (left is not None and left < 1):
@@ -201,6 +206,24 @@ class McpTurns:
                 hear(self._total)
                 return
             request = self._next(request, one.choice, served, results, left, is_last=turn + 2 == MOST_TURNS)
+
+    async def _begin_calls(self) -> None:
+        """Note that this attempt at a job calls tools. What an earlier one called may have been carried out.
+
+        Raises:
+            InvalidRequest: an earlier attempt had called tools, or this one has the job no more.
+        """
+        if self._may_call or not self.exchange.job_id:
+            return
+        desk, job_id = self.app.desk, self.exchange.job_id
+        attempt = whole_number(self.exchange.headers.get(b"x-ashore-attempt", b"")) or 0
+        if not await desk.call(lambda: desk.events.begin_calls(job_id, attempt)):
+            raise InvalidRequest(
+                "this response was interrupted after it had called tools; they may have been carried out, and are not "
+                "repeated",
+                hint="see in the audit log what was called (action mcp:call), then send the request again",
+            )
+        self._may_call = True
 
     @property
     def _most_tokens(self) -> int:

@@ -130,7 +130,10 @@ def offered_tools(request: ResponsesRequest) -> dict[str, OfferedTool]:
     }
     for space in (tool for tool in request.tools or () if isinstance(tool, NamespaceTool)):
         for one in space.tools:
-            name = one.name if one.name not in found else f"{space.name}__{one.name}"[-MOST_TOOL_NAME_CHARS:]
+            name, whole, at = one.name, f"{space.name}__{one.name}", 2
+            while name in found:  # cut alike, or called so by the client: neither may stand for the other
+                name = whole[-MOST_TOOL_NAME_CHARS:]
+                whole, at = f"{space.name}__{one.name}_{at}", at + 1
             found[name] = OfferedTool(one, space.name, isinstance(space, ServedTools))
     return found
 
