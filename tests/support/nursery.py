@@ -23,6 +23,7 @@ import subprocess
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import cache
@@ -168,6 +169,7 @@ def _become(asked: socket.socket, supervisor: int, body: dict[str, Any], descrip
     for number in STOPS:
         signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
     sys.argv = [module, *words]
+    warnings.filterwarnings("ignore", ".* found in sys.modules", RuntimeWarning)  # it is: that is what this is for
     code = 1
     try:
         runpy.run_module(module, run_name="__main__", alter_sys=True)
