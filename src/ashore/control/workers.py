@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
+from itertools import chain, repeat
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -26,6 +27,8 @@ SETTLE_S: Final = 2.0
 """How long a worker may take to go by a change before its caller is answered."""
 LOOK_EVERY_S: Final = 1.0
 """Between two looks at the workers: how late a page shows that a model went up or down."""
+FIRST_LOOKS_S: Final = (0.1,) * 50
+"""Between the first looks, until the workers, which start at the same time, are ready."""
 NAMES_S: Final = 2.0
 """How long a thread waits for the names of the models."""
 
@@ -111,9 +114,9 @@ class WorkersView:
 
     async def keep_looking(self) -> None:
         """Look regularly. Ends when it is cancelled."""
-        while True:
+        for pause_s in chain(FIRST_LOOKS_S, repeat(LOOK_EVERY_S)):
             await self.look()
-            await asyncio.sleep(LOOK_EVERY_S)
+            await asyncio.sleep(pause_s if self._state != "ready" else LOOK_EVERY_S)
 
     async def read_aside(self, principal: Principal, work: Callable[[], Any], /) -> Any:
         """Run `work`, which reads a long text, in the queue of the caller's tenant, and return its result.

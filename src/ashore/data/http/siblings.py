@@ -23,7 +23,7 @@ class Siblings:
         self._sockets = tuple(sockets)
 
     async def ask(self, path: str, *, timeout_s: float = TIMEOUT_S) -> list[bytes]:
-        """Return the bodies of answers with status 200 in time. A missing one is logged and left out."""
+        """Return the bodies of answers with status 200 in time. Others are left out, and logged unless they start."""
         found = await asyncio.gather(*(self._ask(socket, path, timeout_s) for socket in self._sockets))
         return [body for body in found if body is not None]
 
@@ -39,6 +39,8 @@ class Siblings:
                         answer += piece
                 finally:
                     writer.close()
+        except FileNotFoundError:  # it starts
+            return None
         except (OSError, TimeoutError) as fault:
             log.warning("the process on %s did not answer %s: %s", socket, path, fault or "too slow")
             return None
