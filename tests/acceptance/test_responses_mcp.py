@@ -285,7 +285,7 @@ def test_the_record_of_a_call_is_kept_before_the_answer(house: House) -> None:
 @pytest.mark.parametrize("way", ["withdrawn", "disabled"])
 def test_what_ends_between_two_turns_is_called_no_more(house: House, way: str) -> None:
     del house.seen[:]
-    key = house.user(way, "teller")
+    key, before = house.user(way, "teller"), len(house.acts("mcp:call"))
 
     def script(messages: list[Any]) -> list[Any]:
         told = [one for one in messages if one["role"] == "tool"]
@@ -304,6 +304,9 @@ def test_what_ends_between_two_turns_is_called_no_more(house: House, way: str) -
             with pytest.raises(openai.APIStatusError):
                 house.ask(script, key)
         assert house.seen == ["0"]
+        rows = house.acts("mcp:call")
+        outcomes = [one["outcome"] for one in rows[: len(rows) - before]]
+        assert outcomes == (["denied", "done"] if way == "withdrawn" else ["done"])
     finally:
         house.approve()
 

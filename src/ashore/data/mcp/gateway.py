@@ -204,10 +204,10 @@ class ServerTools:
     async def call(self, name: str, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
         gateway, caller, began_s = self._gateway, self._caller, time.perf_counter()
         gateway.auditor.check()
-        now = caller.serving.reception.current(caller.principal)  # a response calls for minutes
         pin = gateway.pins.get(self.server.name, {}).get(name)
         detail: dict[str, str | int] = {}
         try:
+            now = caller.serving.reception.current(caller.principal)  # a response calls for minutes
             known = self.server in gateway.section.servers and pin is not None and pin == self.pins.get(name)
             if pin is None or not known or not gateway.authority.decide(now, CALL, self._resource(name)).allowed:
                 raise UnknownTool(name)
