@@ -4,8 +4,8 @@
 
 A lane is one pytest. It takes the next file of the suite when it has ended one; what all of its files share, such as a
 database server, it starts once. Its output is printed when it has ended. What failed beside the other lanes runs once
-more, alone: a test that passes there has met a busy machine, and is named as one that did. The last line adds all up;
-the exit status is 0 only if every test passed.
+more, alone: a test that passes there has met a busy machine, and is named as one that did. A lane that was killed is
+named with the test it was at. The last line adds all up; the exit status is 0 only if every test passed.
 """
 
 from __future__ import annotations
@@ -80,6 +80,7 @@ class Lane:
 
     def __init__(self, queue: Queue) -> None:
         self._queue = queue
+        self._at: Path | None = None
         self._files: dict[str, pytest.File] = {}
         self._takes = False
         self._items: deque[pytest.Item] = deque()
@@ -93,8 +94,14 @@ class Lane:
         self._files[str(collector.path)] = collector
         return pytest.CollectReport(collector.nodeid, "passed", None, [])
 
+    def pytest_runtest_logstart(self, nodeid: str) -> None:
+        """Keep which test it is at, for the case that something kills it."""
+        if self._at is not None:
+            self._at.write_text(nodeid)
+
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
         self._takes = True
+        self._at = Path(str(session.config.getini("cache_dir"))).with_suffix(".at")
         item = self._next(session)
         while item is not None:
             following = self._next(session)  # tells what of the set-up stays
@@ -126,6 +133,11 @@ class Run:
     command: list[str]
     kept: Path
 
+    def was_at(self) -> str:
+        """Return the test that it began last; empty: none."""
+        begun = self.kept.with_suffix(".at")
+        return begun.read_text() if begun.exists() else ""
+
     def failed(self) -> list[str]:
         """Return the tests that failed."""
         found = self.kept / "v" / "cache" / "lastfailed"
@@ -140,6 +152,9 @@ class Run:
         counts = Counter({what: int(number) for number, what in COUNT.findall(closing[-1])} if closing else {})
         good = bool(done.returncode == 0 and counts["passed"]) or done.returncode == NOTHING_CHOSEN
         told = "" if good else f": pytest ended with {done.returncode}"
+        if not good and done.returncode != FAILED:
+            told += f" at {self.was_at() or 'no test yet'}"
+            self.kept.with_suffix(".cut").write_text(f"{self.name}{told}; it printed last: {done.stdout[-600:]!r}")
         print(f"{done.stdout}--- {self.name}, {time.monotonic() - began_s:.0f} s{told}\n", flush=True)
         return counts + Counter(bad=not good, cut_short=not good and done.returncode != FAILED)
 
@@ -162,6 +177,8 @@ def main(options: list[str]) -> int:
             total["bad"] = counts["bad"]
             for test in passed:
                 print(f"failed beside other work, passed alone: {test}")
+        for cut in sorted(Path(folder).glob("*.cut")):
+            print(cut.read_text())
     print(f"{total['passed']} passed, {total['failed'] + total['error']} failed, {total['skipped']} skipped")
     return 1 if total["bad"] or not total["passed"] else 0
 
