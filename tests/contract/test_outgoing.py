@@ -235,6 +235,32 @@ def test_the_certificate_is_that_of_the_name_and_not_of_another_at_the_same_addr
         assert len(hubs.requests) == 1 and asked == ["registry.corp", "other.corp"]
 
 
+def test_a_client_without_an_authority_of_its_own_trusts_that_of_the_house_and_the_public_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = keep_certificate(tmp_path / "tls", ("127.0.0.1",), datetime.now(UTC))
+    serving = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    serving.load_cert_chain(tmp_path / "tls" / "edge.pem", made.key_file)
+    allow = parse_allow(["127.0.0.1"])
+    with running_hubs(serving) as hubs:
+        asked = f"https://127.0.0.1:{hubs.url.rpartition(':')[2]}/api/models/org/tiny"
+
+        def both() -> list[int]:
+            outgoing.public_trust.cache_clear()
+            once = asyncio.run(outgoing.ask_checked(asked, allow, most_bytes=1 << 20, timeout_s=20))
+            with outgoing.open_client(allow) as client:
+                return [once.status, outgoing.read(client, "GET", asked).status]
+
+        with pytest.raises(httpx.ConnectError, match="certificate"):
+            both()
+        monkeypatch.setenv("SSL_CERT_FILE", str(made.authority_file))
+        try:
+            assert both() == [200, 200]
+            assert len(outgoing.public_trust().get_ca_certs()) > 50, "the public ones are trusted no more"
+        finally:
+            outgoing.public_trust.cache_clear()
+
+
 def test_a_request_that_is_cancelled_during_its_handshake_closes_its_connection() -> None:
     async def cancelled() -> None:
         greeted, left = asyncio.Event(), asyncio.Event()

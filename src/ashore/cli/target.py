@@ -52,9 +52,11 @@ class ServerTarget:
     wait_s: float = 10.0
     """Longest wait for it to say anything."""
 
-    def verify(self) -> ssl.SSLContext | bool:
+    def verify(self) -> ssl.SSLContext:
         """Return how httpx checks the server's certificate."""
-        return ssl.create_default_context(cafile=self.ca_file) if self.ca_file else True
+        from ashore.kit.outgoing import public_trust
+
+        return ssl.create_default_context(cafile=self.ca_file) if self.ca_file else public_trust()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

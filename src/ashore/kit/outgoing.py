@@ -14,8 +14,10 @@ import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Final
 
+import certifi
 import httpx
 
 from ashore.core.errors import SourceUnreachable
@@ -37,6 +39,15 @@ class Answer:
     body: bytes
     url: str
     """Where it came from, redirects followed."""
+
+
+@cache
+def public_trust() -> ssl.SSLContext:
+    """Return the TLS context of a client that names no authority: it trusts those of the system, where an enterprise
+    adds its own (or in SSL_CERT_FILE and SSL_CERT_DIR), and the public ones that certifi has."""
+    context = ssl.create_default_context()
+    context.load_verify_locations(certifi.where())
+    return context
 
 
 class Opening:
@@ -82,17 +93,17 @@ class CheckedTransport(httpx.BaseTransport):
         self,
         allow: Sequence[Allowed],
         *,
-        verify: ssl.SSLContext | bool = True,
+        verify: ssl.SSLContext | None = None,
         resolver: Callable[[str, int], Sequence[str]] = addresses_of,
     ) -> None:
         """Create it.
 
         Args:
             allow: Hosts that may be called.
-            verify: Trusted certificates.
+            verify: Trusted certificates; None: as in `public_trust`.
             resolver: Finds the addresses of a name.
         """
-        self._allow, self._verify, self._resolve = allow, verify, resolver
+        self._allow, self._verify, self._resolve = allow, verify or public_trust(), resolver
         self._hosts: dict[tuple[str, str], httpx.HTTPTransport] = {}
         """By scheme and authority: a connection that was verified for one name serves no other at the same address."""
 
@@ -126,13 +137,17 @@ class CheckedTransport(httpx.BaseTransport):
 
 
 def open_client(
-    allow: Sequence[Allowed] | None, *, verify: ssl.SSLContext | bool = True, redirects: bool = True
+    allow: Sequence[Allowed] | None, *, verify: ssl.SSLContext | None = None, redirects: bool = True
 ) -> httpx.Client:
     """Return a client that calls the allowed hosts only; None: any host, by the proxy of the environment."""
     transport = None if allow is None else CheckedTransport(allow, verify=verify)
     timeout = httpx.Timeout(60.0, connect=15.0)
     return httpx.Client(
-        transport=transport, verify=verify, timeout=timeout, follow_redirects=redirects, headers=_HEADERS
+        transport=transport,
+        verify=verify or public_trust(),
+        timeout=timeout,
+        follow_redirects=redirects,
+        headers=_HEADERS,
     )
 
 
@@ -166,7 +181,7 @@ async def ask_checked(
     headers: Mapping[str, str] | None = None,
     content: bytes | None = None,
     form: Mapping[str, str] | None = None,
-    verify: ssl.SSLContext | bool = True,
+    verify: ssl.SSLContext | None = None,
     resolver: Resolve = resolve,
     most_bytes: int,
     timeout_s: float,
@@ -180,7 +195,7 @@ async def ask_checked(
         headers: More headers.
         content: Body.
         form: Body, as a form.
-        verify: Trusted certificates.
+        verify: Trusted certificates; None: as in `public_trust`.
         resolver: Finds the addresses of a name.
         most_bytes: Largest answer; 0: its body is not read.
         timeout_s: Time-out of the whole request.
@@ -191,7 +206,7 @@ async def ask_checked(
     """
     async with (
         asyncio.timeout(timeout_s),
-        httpx.AsyncClient(trust_env=False, verify=verify) as client,
+        httpx.AsyncClient(trust_env=False, verify=verify or public_trust()) as client,
         stream_checked(
             client, url, allow, method=method, headers=headers, content=content, form=form, resolver=resolver
         ) as answer,

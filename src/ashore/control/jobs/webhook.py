@@ -86,7 +86,7 @@ class WebhookHandler:
         try:
             answer = await ask_checked(
                 call.url, self.allow, method="POST", headers={"content-type": "application/json", **headers},
-                content=body, verify=self.trust or ssl.create_default_context(), resolver=self.resolver,
+                content=body, verify=self.trust, resolver=self.resolver,
                 most_bytes=0, timeout_s=TIMEOUT_S,
             )  # fmt: skip
         except PermissionDenied as fault:

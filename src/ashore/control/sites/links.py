@@ -194,7 +194,7 @@ class HttpLink:
         url: str,
         *,
         allow: Sequence[Allowed] | None,
-        verify: ssl.SSLContext | bool = True,
+        verify: ssl.SSLContext | None = None,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         """Create it; connects to nothing yet.
@@ -318,7 +318,7 @@ class Pace:
             self._since_s, self._in_window = self._now(), 0
 
 
-def open_link(place: str, *, allow: Sequence[Allowed] | None, verify: ssl.SSLContext | bool = True) -> CentreLink:
+def open_link(place: str, *, allow: Sequence[Allowed] | None, verify: ssl.SSLContext | None = None) -> CentreLink:
     """Return the link to `https://HOST/PATH`, `s3://BUCKET/PATH`, or a folder.
 
     Raises:

@@ -45,7 +45,8 @@ class EgressSection(Section, frozen=True, kw_only=True):
 
     allow: tuple[str, ...] = ()
     """Hosts: `host`, `host:port`, or `host@network` to restrict its addresses, such as `hooks.corp@10.0.0.0/8`. A host
-    that one of them redirects to must be listed, too."""
+    that one of them redirects to must be listed, too. Their certificates are verified by the authorities of the system,
+    where yours is, by `SSL_CERT_FILE`, and by the public ones."""
 
     @property
     def with_own(self) -> tuple[Allowed, ...]:

@@ -138,7 +138,7 @@ class PypiSource:
 
         from ashore.kit.outgoing import open_client
 
-        verify = ssl.create_default_context(cafile=setup.certificate) if setup.certificate else True
+        verify = ssl.create_default_context(cafile=setup.certificate) if setup.certificate else None
         own = [server_of(one) for one in addresses_of(setup)]  # the operator set pip up
         return open_client(None if self._allow is None else (*self._allow, *own), verify=verify)
 
