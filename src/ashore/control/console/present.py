@@ -275,6 +275,8 @@ def spark(values: Sequence[float | None]) -> Cell:
 
 
 def _number(name: str, value: float) -> Cell:
+    if value == 0 and name.endswith(("_at", "_at_s", "_at_ms", "_at_us")):
+        return NONE  # no time
     for unit, scale in (("_at_us", 1e-6), ("_at_ms", 1e-3), ("_at_s", 1), ("_at", 1), ("time_us", 1e-6)):
         if name.endswith(unit) and value > 0:
             return when(value * scale)
