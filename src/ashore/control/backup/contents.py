@@ -179,7 +179,7 @@ def _described(name: str, source: Path, *, mode: int) -> HomeFile:
     return HomeFile(path=name, mode=mode, source=source, num_bytes=size, sha256=hash_of_start(source, size))
 
 
-def hash_of_start(path: Path, num_bytes: int, told: Callable[[int], None] = lambda done: None) -> str:
+def hash_of_start(path: Path, num_bytes: int) -> str:
     """Return the SHA-256 (hexadecimal) of the first bytes of a file.
 
     Raises:
@@ -193,5 +193,4 @@ def hash_of_start(path: Path, num_bytes: int, told: Callable[[int], None] = lamb
                 raise CorruptBlob(f"{path} became shorter while it was backed up", hint="back up again")
             hasher.update(piece)
             left -= len(piece)
-            told(num_bytes - left)
     return hasher.hexdigest()

@@ -140,23 +140,18 @@ def repair_object(objects: Objects, ref: ObjectRef, lost: tuple[int, ...]) -> No
             sink.abort()
 
 
-def repair_missing(reading: Reading, *, only: int | None = None) -> tuple[tuple[Finding, ...], tuple[str, ...]]:
-    """Rebuild every shard and commit that a working node lacks, by names and sizes; return findings and notes.
-
-    Args:
-        reading: The nodes as scanned.
-        only: Number of the only node to fill; default: all working nodes.
-    """
+def repair_missing(reading: Reading) -> tuple[tuple[Finding, ...], tuple[str, ...]]:
+    """Rebuild every shard and commit that a working node lacks, by names and sizes; return findings and notes."""
     findings: list[Finding] = []
     with open_objects(reading) as objects:
         kept, notes = kept_objects(objects)
         told = list(notes)
         for ref, owner in kept.values():
             have = good_shards(reading, ref)
-            lost = [v.index for v in reading.good if v.index not in have and only in (None, v.index)]
+            lost = [v.index for v in reading.good if v.index not in have]
             if lost:
                 findings += _mend(objects, ref, owner, dict.fromkeys(lost, "is missing or incomplete"), told)
-        findings += _mend_commits(reading, only, told)
+        findings += _mend_commits(reading, None, told)
     return tuple(findings), tuple(told)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, fields
 from typing import TYPE_CHECKING, Any, Final
 
@@ -114,7 +114,7 @@ def votes_on(database: Database, model: str, *, since_ms: int = 0) -> Iterator[V
         after = (found[-1].changed_ms, found[-1].feedback_id)
 
 
-def count_votes(connection: Connection, *, tenants: Sequence[str] | None = None) -> list[Mapping[str, Any]]:
+def count_votes(connection: Connection) -> list[Mapping[str, Any]]:
     """Return how many votes there are, by tenant, model and release: ups, downs, corrections, and with text."""
     rows = execute(
         connection,
@@ -126,7 +126,7 @@ def count_votes(connection: Connection, *, tenants: Sequence[str] | None = None)
         "COUNT(DISTINCT voter) AS voters "
         "FROM feedback GROUP BY tenant, model, release ORDER BY tenant, model, release",
     ).mappings()
-    return [dict(row) for row in rows if tenants is None or row["tenant"] in tenants]
+    return [dict(row) for row in rows]
 
 
 def prune(connection: Connection, *, now_ms: int, votes_before_ms: int) -> tuple[int, int]:

@@ -10,6 +10,6 @@ PAGE_BYTES: Final = 1 << 20
 """Of one page. A row that is longer is a page by itself."""
 
 
-def page_length(lengths: Sequence[int], most_bytes: int = PAGE_BYTES) -> int:
-    """Return how many of the first rows fit into `most_bytes`; at least one, if there are any."""
-    return max(min(1, len(lengths)), sum(num_bytes <= most_bytes for num_bytes in accumulate(lengths)))
+def page_length(lengths: Sequence[int]) -> int:
+    """Return how many of the first rows fit into `PAGE_BYTES`; at least one, if there are any."""
+    return max(min(1, len(lengths)), sum(num_bytes <= PAGE_BYTES for num_bytes in accumulate(lengths)))

@@ -40,7 +40,7 @@ from ashore.data.path.model import (
 from ashore.data.path.models import LoadedModel
 from ashore.data.path.reception import Reception
 from ashore.kit.decode import UNDECODABLE
-from ashore.kit.egress import Allowed, server_of
+from ashore.kit.egress import server_of
 
 if TYPE_CHECKING:
     import httpx
@@ -98,7 +98,6 @@ class Centre:
         folder: Path,
         authority: Authority,
         clock: Clock,
-        allow: tuple[Allowed, ...] = (),
     ) -> None:
         """Create it; connects to nothing.
 
@@ -107,11 +106,10 @@ class Centre:
             folder: `sites` of the home: what the centre allows, and the authority of its certificate.
             authority: Decides who may ask the centre: a deny rule on `model/ALIAS:centre` forbids it.
             clock: Time of the breaker.
-            allow: Hosts beside the centre that may be called.
         """
         self.settings = settings
         self._folder, self._authority, self._clock = folder, authority, clock
-        self._allow = (*allow, server_of(settings.centre))
+        self._allow = (server_of(settings.centre),)
         self._failures, self._again_s = 0, 0.0
         self._client = self._open()
         self.look()
@@ -420,11 +418,9 @@ allows no more"
         await asyncio.sleep(WORD_S)
 
 
-def centre_of(
-    told: Mapping[str, Any], home: str, *, authority: Authority, clock: Clock, allow: tuple[Allowed, ...] = ()
-) -> Centre | None:
+def centre_of(told: Mapping[str, Any], home: str, *, authority: Authority, clock: Clock) -> Centre | None:
     """Return what asks the centre, as `[sites]` says; None where this is no site, or asks nobody."""
     settings = msgspec.convert(told, CentreSettings)
     if settings.role != "site" or settings.escalate == "never" or not settings.centre:
         return None
-    return Centre(settings, folder=Path(home) / "sites", authority=authority, clock=clock, allow=allow)
+    return Centre(settings, folder=Path(home) / "sites", authority=authority, clock=clock)

@@ -94,14 +94,13 @@ def roll_out(book: Book, name: str, way: Way, by: By, *, seen: int | None = None
     return Moved(courses=(warming,), events=(event_of(alias.name, warming, "warm", by),))
 
 
-def end_candidate(book: Book, alias_name: str, by: By, *, failed: bool, seen: int | None = None) -> Moved:
+def end_candidate(book: Book, alias_name: str, by: By, *, failed: bool) -> Moved:
     """Remove the candidate from its alias.
 
     Raises:
         NotFound: there is no candidate.
     """
     alias = alias_of(book, alias_name)
-    check_version(alias, seen)
     course = book.candidate_of(alias_name)
     if course is None:
         raise NotFound(f"{alias_name} has no candidate", hint=f"`ashore release status {alias_name}`")

@@ -11,14 +11,13 @@ from ashore.lab.sizing.wish import Load
 _VLLM_QUANTISED = {"fp8": "fp8", "int8": "compressed-tensors", "weight4": "awq"}
 
 
-def ashore_toml(option: Option, *, model: str, load: Load, alias: str = "chat") -> str:
+def ashore_toml(option: Option, *, model: str, load: Load) -> str:
     """Return the settings of one machine of an option. Every machine of the plan gets the same.
 
     Args:
         option: What was chosen.
         model: Name of the model, as the store knows it, or will know it.
         load: For the longest request: four times the mean lengths.
-        alias: What clients call it.
     """
     context = 1024 * ceil(4 * (load.isl + load.osl) / 1024)
     context = min(context, max(1024, option.kv_tokens // 32 * 32))
@@ -29,7 +28,7 @@ def ashore_toml(option: Option, *, model: str, load: Load, alias: str = "chat") 
         f"{option.requests_per_s.value:.3g} requests/s each.",
         "[[model]]",
         f"name = {json.dumps(model)}",
-        f"alias = {json.dumps(alias)}",
+        'alias = "chat"',
         f"replicas = {min(here, 64)}",
         "",
         "[model.engine]",
