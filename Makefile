@@ -8,7 +8,7 @@ DEV := $(VENV)/.stamps/dev
 PIP_FLAGS := --disable-pip-version-check --no-input --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up up-front test fuzz check bench bench-optimise bench-front trace docs train test-train test-full test-clients test-vllm test-fleet test-ray test-schemas test-lm-eval test-langchain test-openapi test-learn test-training-kills bench-training bundle test-carry lock proto format clean test-wheel test-prometheus record test-image test-kubernetes test-doctor test-drills bench-doctor bench-drills test-console test-directory test-ledger examples
+.PHONY: help setup up up-front test fuzz check bench bench-optimise bench-front trace docs train test-train test-full test-clients test-vllm test-fleet test-ray test-schemas test-lm-eval test-langchain test-openapi test-learn test-training-kills bench-training bundle test-carry lock proto format clean test-wheel test-prometheus record test-image test-kubernetes test-doctor test-drills bench-doctor bench-drills test-console test-directory test-saml test-ledger examples
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -133,6 +133,9 @@ test-openapi: dev ## Install schemathesis apart, and send what it makes of /open
 
 test-directory: dev ## Provision Samba as a domain controller of Active Directory, and follow it (root, samba-ad-dc; says what it lacks)
 	@$(BIN)/python -m pytest -m full -rs tests/integration/test_directory_samba.py $(ARGS)
+
+test-saml: dev ## Install SATOSA apart, and log in to the console by a SAML identity provider as the page says (needs xmlsec1)
+	@$(BIN)/python -m pytest -m full -rs tests/acceptance/test_bridge_saml.py $(ARGS)
 
 test-console: dev ## Install Playwright apart, and let Chromium go through the console (ARGS="-k auditor"; ASHORE_PICTURES=1 writes those of the docs, ASHORE_SHOTS=DIR one of each page)
 	@$(BIN)/python -m pytest -m full -rs -s tests/acceptance/test_console_*.py $(ARGS)

@@ -52,7 +52,7 @@ def blocks_of(page: str) -> tuple[tuple[Block, ...], dict[str, str]]:
             last = blocks[-1]
             shown = tuple(text.strip() for text in body.splitlines() if text.strip())
             blocks[-1] = Block(line=last.line, commands=last.commands, shown=(*last.shown, *shown))
-        elif language == "toml":
+        elif language in ("toml", "yaml"):
             name = body.splitlines()[0].removeprefix("#").strip()
             files[name] = files.get(name, "") + body
     return tuple(blocks), files
