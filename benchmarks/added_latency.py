@@ -33,7 +33,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "support"
 from benchmarks.peers import free_port
 from benchmarks.row import Row, report
 from home_processes import processes_of
-from served import call, officer_and_owner, start_served
+from served import approve_tools, call, officer_and_owner, start_served
 from tiny_models import make_tiny_model
 
 WARM = 50
@@ -290,8 +290,7 @@ def main() -> int:
         call(server, "PUT", "/admin/v1/roles/bencher", officer, rules)
         wish = {"id": "agent", "roles": ["bencher"], "key": {}}
         key = call(server, "POST", "/admin/v1/users", officer, wish)["key"]["key"]
-        digest = call(server, "POST", "/admin/v1/mcp/servers/bank/check", officer, {})["digest"]
-        call(server, "POST", "/admin/v1/mcp/servers/bank/approve", officer, {"digest": digest})
+        approve_tools(server, officer, "bank")
         rows = [
             tool_row(tools, server.root_url, key, words.calls, server.home),
             *text_rows(text, ids, server.root_url, key, words.answers, words.pieces, server.home),

@@ -14,7 +14,7 @@ from pathlib import Path
 import grpc
 import httpx
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from served import Served, call, officer_and_owner, start_served
+from served import Served, approve_tools, call, officer_and_owner, start_served
 from tool_servers import odd_server, tool
 from waiting import eventually
 
@@ -102,8 +102,7 @@ def test_the_result_of_a_tool_is_held_back_where_strict_records_cannot_be_kept(s
         officer, _ = officer_and_owner(server)
         call(server, "PUT", "/admin/v1/roles/prober", officer, {"rules": ["mcp:call on tool/odd/*"]})
         made = call(server, "POST", "/admin/v1/users", officer, {"id": "a", "roles": ["prober"], "key": {}})
-        digest = call(server, "POST", "/admin/v1/mcp/servers/odd/check", officer, {})["digest"]
-        call(server, "POST", "/admin/v1/mcp/servers/odd/approve", officer, {"digest": digest})
+        approve_tools(server, officer, "odd")
         asked = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "probe"}}
         headers = {"authorization": f"Bearer {made['key']['key']}"}
 

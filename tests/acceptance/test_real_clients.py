@@ -17,7 +17,7 @@ from typing import Final
 
 import pytest
 from mcp.server import MCPServer
-from served import Served, call, officer_and_owner
+from served import Served, approve_tools, call, officer_and_owner
 from suite_venv import suite_python
 from tool_servers import tool_server
 
@@ -191,8 +191,7 @@ def bank(served_for_all: Callable[..., Served]) -> Iterator[Bank]:
         rules = {"rules": ["mcp:call on tool/bank/balance", "infer on model/*"]}
         call(server, "PUT", "/admin/v1/roles/agent", officer, rules)
         made = call(server, "POST", "/admin/v1/users", officer, {"id": "a", "roles": ["agent"], "key": {}})
-        digest = call(server, "POST", "/admin/v1/mcp/servers/bank/check", officer, {})["digest"]
-        call(server, "POST", "/admin/v1/mcp/servers/bank/approve", officer, {"digest": digest})
+        approve_tools(server, officer, "bank")
         yield Bank(served=server, key=made["key"]["key"], called=called)
 
 

@@ -11,7 +11,7 @@ import openai
 import pytest
 from chat_double import RESET, ChatDouble, piece, usage, whole
 from mcp.server import MCPServer
-from served import Served, call, officer_and_owner, start_served
+from served import Served, approve_tools, call, officer_and_owner, start_served
 from tool_servers import ToolServer, tool_server
 
 CONFIG = """
@@ -54,8 +54,7 @@ class House:
         self.approve()
 
     def approve(self) -> None:
-        digest = call(self.server, "POST", "/admin/v1/mcp/servers/bank/check", self.officer, {})["digest"]
-        call(self.server, "POST", "/admin/v1/mcp/servers/bank/approve", self.officer, {"digest": digest})
+        approve_tools(self.server, self.officer, "bank")
 
     def user(self, name: str, role: str = "") -> str:
         wish = {"id": name, "roles": [role or name], "key": {}}

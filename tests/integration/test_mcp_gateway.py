@@ -81,8 +81,9 @@ class House:
         return f"{self.worker.root}/mcp/{server}"
 
     def approve(self, server: str, *tools: str) -> None:
-        digest = self.made("POST", f"/mcp/servers/{server}/check", {})["digest"]
-        self.made("POST", f"/mcp/servers/{server}/approve", {"digest": digest, "tools": list(tools)})
+        found = self.made("POST", f"/mcp/servers/{server}/check", {})
+        names = list(tools) or [one["tool"] for one in found["tools"] if one["definition"] and not one["fault"]]
+        self.made("POST", f"/mcp/servers/{server}/approve", {"digest": found["digest"], "tools": names})
 
     def raw(self, server: str, body: Any, key: str = "", method: str = "POST", **headers: str) -> tuple[int, Any]:
         said = {"authorization": f"Bearer {key or self.teller}", "content-type": "application/json"}
@@ -304,8 +305,21 @@ def test_what_changed_between_reading_and_approval_is_not_approved(house: House)
     digest = house.made("POST", "/mcp/servers/odd/check", {})["digest"]
     house.odd.tools = [tool("probe", "Another one."), tool("more")]
     try:
-        status, said = house.ask("POST", "/mcp/servers/odd/approve", {"digest": digest})
+        status, said = house.ask("POST", "/mcp/servers/odd/approve", {"digest": digest, "tools": ["probe"]})
         assert status == 409 and "not" in said["error"]["message"]
+        assert [one["tool"] for one in house.made("GET", "/mcp/servers/odd")["items"]] == ["probe"]
+    finally:
+        house.odd.tools = [tool("probe")]
+
+
+@pytest.mark.parametrize("tools", [None, []])
+def test_an_approval_that_names_no_tool_is_refused(house: House, tools: list[str] | None) -> None:
+    house.odd.tools = [tool("probe"), tool("more")]
+    try:
+        digest = house.made("POST", "/mcp/servers/odd/check", {})["digest"]
+        wish = {"digest": digest} if tools is None else {"digest": digest, "tools": tools}
+        status, said = house.ask("POST", "/mcp/servers/odd/approve", wish)
+        assert status == 400 and said["error"]["param"] == "tools", said
         assert [one["tool"] for one in house.made("GET", "/mcp/servers/odd")["items"]] == ["probe"]
     finally:
         house.odd.tools = [tool("probe")]
@@ -336,7 +350,7 @@ def test_a_definition_that_a_person_cannot_read_is_not_approved(house: House, ba
 
 
 def test_only_an_officer_may_ask_and_approve(house: House) -> None:
-    for path, body in (("check", {}), ("approve", {"digest": "0"}), ("withdraw", {})):
+    for path, body in (("check", {}), ("approve", {"digest": "0", "tools": ["probe"]}), ("withdraw", {})):
         assert house.ask("POST", f"/mcp/servers/odd/{path}", body, house.teller)[0] == 403
     assert house.ask("GET", "/mcp/servers", key=house.teller)[0] == 403
     assert house.ask("POST", "/mcp/servers/none/check", {})[0] == 404

@@ -268,14 +268,16 @@ async def ask_here(app: Any, exchange: Any, principal: Any, path: str = "/v1/cha
 
 
 @contextmanager
-def console_site(folder: Path, *, port: int = 0, with_people: bool = True) -> Iterator[Site]:
-    """Open a server in `folder`; with a `port` it listens there, too."""
+def console_site(
+    folder: Path, *, port: int = 0, with_people: bool = True, sections: Mapping[str, Any] | None = None
+) -> Iterator[Site]:
+    """Open a server in `folder`; with a `port` it listens there, too. `sections`: of ashore.toml."""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, name="console site", daemon=True)
     thread.start()
     end = asyncio.Event()
     ready: list[Site] = []
-    opening = asyncio.run_coroutine_threadsafe(_serve(folder, port, ready, end, with_people), loop)
+    opening = asyncio.run_coroutine_threadsafe(_serve(folder, port, ready, end, with_people, sections or {}), loop)
     try:
         while not ready:
             if opening.done():
@@ -290,7 +292,9 @@ def console_site(folder: Path, *, port: int = 0, with_people: bool = True) -> It
         loop.close()
 
 
-async def _serve(folder: Path, port: int, ready: list[Site], end: asyncio.Event, with_people: bool) -> None:
+async def _serve(
+    folder: Path, port: int, ready: list[Site], end: asyncio.Event, with_people: bool, sections: Mapping[str, Any]
+) -> None:
     (folder / "audit").mkdir()
     link = StateLink(path=str(folder / "state.db"), snapshots=str(folder / "snapshots"))
     keys = await asyncio.to_thread(_people, folder, link, with_people)
@@ -301,7 +305,7 @@ async def _serve(folder: Path, port: int, ready: list[Site], end: asyncio.Event,
     topology = Topology(
         models=tuple(served), state=link, home=str(folder), first_key_file=str(folder / "first-key"),
         audit=AuditLink(path=str(folder / "audit"), keys=str(folder / "audit-keys")), budgets=str(folder / "budgets"),
-        http=HttpListen(port=port),
+        http=HttpListen(port=port), sections=dict(sections),
     )  # fmt: skip
     metrics = Metrics(metric for room in rooms() for metric in room.metrics)
     gives = {

@@ -160,6 +160,13 @@ def owner_key(server: Served) -> str:
     return officer_and_owner(server)[1]
 
 
+def approve_tools(server: Served, officer: str, name: str) -> None:
+    """Approve every tool that a server of tools has now."""
+    found = call(server, "POST", f"/admin/v1/mcp/servers/{name}/check", officer, {})
+    wish = {"digest": found["digest"], "tools": [one["tool"] for one in found["tools"]]}
+    call(server, "POST", f"/admin/v1/mcp/servers/{name}/approve", officer, wish)
+
+
 def officer_and_owner(server: Served) -> tuple[str, str]:
     """Make a security officer, who makes a model owner; return their keys."""
     keys = [server.key]

@@ -44,10 +44,8 @@ def show_pins(found: Items[PinOut]) -> None:
 
 
 def show_approved(done: PinsOut) -> None:
-    """Print what may be called now, and what cannot be."""
-    print(f"approved: {', '.join(done.tools) or 'none'}")
-    if done.left_out:
-        print(f"left out, since they are unusable: {', '.join(done.left_out)}; see `ashore mcp check {done.server}`")
+    """Print what may be called now."""
+    print(f"approved: {', '.join(done.tools)}")
 
 
 def _lines(definition: Mapping[str, Any] | None) -> list[str]:

@@ -70,6 +70,7 @@ VIEWED: Final[Mapping[str, tuple[str, str]]] = {
     "doctor": ("doctor", "doctor findings"),
     "alert": ("alerts", "alert list"),
     "drill": ("drills", "drill list"),
+    "mcp": ("privacy/tools", "mcp list"),
     "server": ("server", "server history"),
 }
 """Subjects that a designed page shows: its address, and the call without which a reader gets the derived tab."""

@@ -29,6 +29,7 @@ from ashore.control.console.people import (
 )
 from ashore.control.console.reader import Reader
 from ashore.control.console.releases import releases_page
+from ashore.control.console.tooling import tools_page
 from ashore.control.console.using import usage_page
 from ashore.control.console.working import job_page, jobs_page
 
@@ -56,5 +57,6 @@ VIEWS: Final[Mapping[str, View]] = {
     "models/stored": stored_page,
     "models/catalogue": catalogue_page,
     "releases": releases_page,
+    "privacy/tools": tools_page,
 }
 """Behind `/console/`. With `?_tab=NOUN` the derived page of a subject opens, also where its address has a view."""

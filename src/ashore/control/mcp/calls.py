@@ -11,7 +11,7 @@ import msgspec
 from msgspec import Meta
 
 from ashore.core.clock import Clock
-from ashore.core.errors import Conflict, NotFound
+from ashore.core.errors import Conflict, InvalidRequest, NotFound
 from ashore.core.nearest import did_you_mean
 from ashore.data.mcp import (
     McpSection,
@@ -74,7 +74,7 @@ class McpDesk:
             await upstream.close()
 
 
-ServerName = Annotated[str, Meta(max_length=24, description="Name of the [[mcp.server]].")]
+ServerName = Annotated[str, Meta(max_length=24, description="Name of the tool server.")]
 ToolNames = Annotated[list[Annotated[str, Meta(max_length=64)]], Meta(max_length=1_000, extra={"commas": True})]
 
 
@@ -82,11 +82,11 @@ class ApproveIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """Tools as `check` showed them."""
 
     name: ServerName
-    """Name of the [[mcp.server]]."""
+    """Name of the tool server."""
     digest: Annotated[str, Meta(max_length=64)]
     """Digest that `ashore mcp check` printed. Nothing is approved if the server has something else by now."""
-    tools: ToolNames = []
-    """Tools to approve, separated by commas. Empty: all that can be."""
+    tools: ToolNames
+    """Tools to approve, separated by commas: those that you have read."""
 
 
 class WithdrawIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -153,8 +153,6 @@ class PinsOut(msgspec.Struct, frozen=True, kw_only=True):
 
     server: str
     tools: list[str]
-    left_out: list[str] = []
-    """Tools that cannot be approved; `check` says why."""
 
 
 async def list_servers(desk: McpDesk, actor: Actor, asked: Nothing) -> list[ServerOut]:
@@ -200,14 +198,18 @@ async def check_server(desk: McpDesk, actor: Actor, name: ServerName) -> ToolsOu
 
 async def approve(desk: McpDesk, actor: Actor, asked: ApproveIn) -> PinsOut:
     """Approve tools as `check` showed them. Roles with `mcp:call on tool/SERVER/TOOL` may call them within a second."""
+    if not asked.tools:
+        raise InvalidRequest(
+            "no tool is named, so none was approved",
+            hint="name each tool that you have read; agents obey what a tool says of itself", param="tools",
+        )  # fmt: skip
     listed = await desk.listed(desk.server(asked.name))
     if digest_of(listed) != asked.digest:
         raise Conflict(
             f"the tools of {asked.name} do not have the digest {asked.digest!r} now",
             hint=f"read them again: ashore mcp check {asked.name}",
         )
-    names = asked.tools or [name for name, tool in listed.items() if not tool.fault]
-    for one in names:
+    for one in asked.tools:
         if one not in listed:
             raise NotFound(f"the server {asked.name} has no tool {one!r}", hint=did_you_mean(one, listed))
         if fault := listed[one].fault:
@@ -216,14 +218,13 @@ async def approve(desk: McpDesk, actor: Actor, asked: ApproveIn) -> PinsOut:
     who, now_s = actor.principal.id, int(desk.clock.now_s())
 
     def save(connection: Connection) -> None:
-        for tool in (listed[one] for one in names):
+        for tool in (listed[one] for one in asked.tools):
             save_pin(connection, Pin(server=asked.name, tool=tool, approved_by=who, approved_s=now_s))
             where, detail = f"tool/{asked.name}/{tool.name}", {"digest": tool.digest}
             actor.record(desk.recorder, APPROVE, where, detail=detail, on=connection)
 
     await in_write(desk.database, save)
-    left_out = [] if asked.tools else sorted(set(listed) - set(names))
-    return PinsOut(server=asked.name, tools=sorted(names), left_out=left_out)
+    return PinsOut(server=asked.name, tools=sorted(asked.tools))
 
 
 def withdraw(desk: McpDesk, actor: Actor, asked: WithdrawIn) -> PinsOut:
