@@ -21,9 +21,10 @@ import tempfile
 import time
 from pathlib import Path
 
-from ashore.data.engines import EngineOptions, HostLaunch, host_command, write_launch
+from ashore.data.engines import EngineOptions, HostLaunch, host_command
 from ashore.data.engines.fake.files import fake_model_files
 from ashore.data.path import HttpListen, ServedModel, Topology, write_topology
+from ashore.kit.processes.launchfiles import write_launch
 
 BAR_MIB = 2.0
 

@@ -30,7 +30,8 @@ from benchmarks.row import Row
 from ashore.cli.bootstrap import stored_files
 from ashore.core.clock import ManualClock
 from ashore.core.kinds import EngineKind
-from ashore.data.engines import EngineOptions, HostClient, HostLaunch, host_command, write_launch
+from ashore.data.engines import EngineOptions, HostClient, HostLaunch, host_command
+from ashore.kit.processes.launchfiles import write_launch
 from ashore.kit.sealing import new_data_key
 from ashore.kit.sealing.keyring import KeyringKeeper
 from ashore.kit.sealing.sealedfile import open_file, seal_file

@@ -15,8 +15,9 @@ from pathlib import Path
 from ashore.core.ids import OrderId
 from ashore.data.engines import Failed, Finished, GenerateOrder, Sampling, Token
 from ashore.data.engines.cards import make_engine
-from ashore.data.engines.hostlaunch import read_launch
+from ashore.data.engines.hostlaunch import HostLaunch
 from ashore.data.engines.ports import Engine
+from ashore.kit.processes.launchfiles import read_launch
 
 
 def prompt(seed: int, length: int, vocab_size: int) -> list[int]:
@@ -66,7 +67,7 @@ def closed_loop(engine: Engine, vocab_size: int, first: int, line: str) -> dict[
 
 
 def main() -> None:
-    launch = read_launch(Path(sys.argv[1]))
+    launch = read_launch(Path(sys.argv[1]), HostLaunch)
     engine = make_engine(launch.options.kind)
     info = engine.load(launch.files, launch.options)
     print(json.dumps({"version": info.version, "precision": info.precision}), flush=True)

@@ -29,10 +29,10 @@ from ashore.data.engines import (
     Token,
     error_of,
     host_command,
-    write_launch,
 )
 from ashore.data.engines.fake.files import fake_model_files
 from ashore.data.path import Replica
+from ashore.kit.processes.launchfiles import write_launch
 
 Connect = Callable[[], Any]
 

@@ -12,10 +12,11 @@ from ashore.core.chat import Message
 from ashore.core.clock import SystemClock
 from ashore.core.ids import RequestId, TenantId
 from ashore.data.authority import Principal
-from ashore.data.engines import EngineOptions, HostClient, HostLaunch, Sampling, host_command, write_launch
+from ashore.data.engines import EngineOptions, HostClient, HostLaunch, Sampling, host_command
 from ashore.data.engines.fake.files import fake_model_files
 from ashore.data.path import BytesText, Delta, GenerationRequest, ServedModel, ServingService, Topology, Usage
 from ashore.kit.metrics import Metrics
+from ashore.kit.processes.launchfiles import write_launch
 
 ALICE = Principal(id="alice", tenant=TenantId("acme"), roles=frozenset({"developer"}))
 TURNS, TALKS = 5, 8

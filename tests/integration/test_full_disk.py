@@ -17,10 +17,11 @@ from ashore.cli.main import report
 from ashore.control.jobs.operations.handler import OperationHandler
 from ashore.core.clock import SystemClock
 from ashore.core.errors import DiskFull, UnknownModel
-from ashore.data.engines import EngineOptions, HostLaunch, ModelFiles, ModelPlan, read_launch, write_launch
+from ashore.data.engines import EngineOptions, HostLaunch, ModelFiles, ModelPlan
 from ashore.data.jobs import Job, JobQueue, NewJob, SqlJobs
 from ashore.data.jobs.model import Lease
 from ashore.data.jobs.operations import Request, progress_of
+from ashore.kit.processes.launchfiles import read_launch, write_launch
 from ashore.kit.processes.lock import Holder, HomeLock
 from ashore.kit.settings import Home
 from ashore.kit.state import open_scratch
@@ -44,7 +45,7 @@ def test_a_launch_file_that_finds_no_room_is_told_and_the_one_before_stands(full
     for name in ("host-1.json", "host-2.json"):
         with pytest.raises(DiskFull, match=rf"no space left to write .*{name}"):
             write_launch(LAUNCH, full_disk / name)
-    assert read_launch(full_disk / "host-1.json") == LAUNCH
+    assert read_launch(full_disk / "host-1.json", HostLaunch) == LAUNCH
     assert sorted(os.listdir(full_disk)) == ["ballast", "host-1.json"]
 
 

@@ -17,8 +17,9 @@ import pytest
 from host_in_thread import collect, echo_order
 
 from ashore.core.errors import EngineFailed, HostDied, InvalidSpec
-from ashore.data.engines import EngineOptions, Finished, HostClient, HostLaunch, host_command, write_launch
+from ashore.data.engines import EngineOptions, Finished, HostClient, HostLaunch, host_command
 from ashore.data.engines.fake.files import fake_model_files
+from ashore.kit.processes.launchfiles import write_launch
 from ashore.kit.processes.pulse import BEAT_S, PULSE_VARIABLE
 
 

@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 
 from ashore.data.engines import FLEET_FILE, FLEET_IDENTITY, FleetServer
-from ashore.kit.processes.launchfiles import write_launch_file
+from ashore.kit.processes.launchfiles import write_launch
 
 _numbers = itertools.count()
 
@@ -23,6 +23,6 @@ def nodes_at(*urls: str, entries: tuple[str, ...] = ()) -> dict[str, str]:
     alias = f"model-{next(_numbers)}"
     folder = Path(tempfile.mkdtemp(prefix="nodes-"))
     listed = [FleetServer(url=url, entry=entry) for url, entry in zip(urls, entries or [""] * len(urls), strict=True)]
-    write_launch_file({alias: listed}, folder / "fleet.json")
+    write_launch({alias: listed}, folder / "fleet.json")
     os.environ |= {FLEET_FILE: str(folder / "fleet.json"), FLEET_IDENTITY: str(folder / "none")}
     return {"fleet": alias}

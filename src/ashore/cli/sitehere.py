@@ -16,6 +16,7 @@ from ashore.core.errors import Conflict, InvalidRequest, NotFound, NotReady, Sou
 from ashore.core.foreign import foreign_errors, short_reason
 from ashore.core.timespan import parse_seconds
 from ashore.kit.recorder import Act
+from ashore.kit.recordfile import read_record, write_record
 from ashore.kit.settings import Home, read_settings
 from ashore.kit.wholefile import write_whole
 
@@ -106,7 +107,7 @@ def join(centre: str, /, *, token: str, stick: Annotated[bool, Parameter(negativ
             write_whole(folder / "centre-ca.pem", joined.centre_ca.encode())
         write_whole(folder / "root.json", joined.root)
         said = Joined(site=name, centre="" if stick else centre.rstrip("/"), joined_s=time.time())
-        write_whole(folder / "joined.json", msgspec.json.encode(said))
+        write_record(folder / "joined.json", said)
         recorder.record(Act(action="site:joined", actor="owner", resource=f"site/{name}", detail={"centre": centre}))
     print(f"{name} is a site of {centre}")
 
@@ -125,7 +126,7 @@ def sync(*, as_json: AsJson = False) -> None:
     """Ask the centre for news now, and show how that went."""
     home = read_settings().home
     before = _status(home).at_s
-    _ask(home, {})
+    write_record(home.sites / "asked.json", {})
     deadline_s = time.monotonic() + WAIT_S
     while (home.sites / "asked.json").exists() or _status(home).at_s <= before:
         if time.monotonic() > deadline_s:
@@ -153,7 +154,7 @@ def hold(until: str, /) -> None:
     _status(settings.home)
     with owned_state(as_served(settings)) as (_, recorder):
         recorder.record(Act(action="site:hold", actor="owner", resource="site/here", detail={"until_s": int(until_s)}))
-    _ask(settings.home, {"hold_until_s": until_s})
+    write_record(settings.home.sites / "asked.json", {"hold_until_s": until_s})
     print("held until " + time.strftime("%Y-%m-%d %H:%M", time.localtime(until_s)) if until_s else "not held")
 
 
@@ -169,7 +170,7 @@ def import_(directory: Path, /) -> None:
     _status(home)
     told = home.sites / "brought.json"
     told.unlink(missing_ok=True)
-    _ask(home, {"bring": str(directory.resolve())})
+    write_record(home.sites / "asked.json", {"bring": str(directory.resolve())})
     deadline_s = time.monotonic() + BRING_S
     while not told.exists():
         if time.monotonic() > deadline_s:
@@ -211,21 +212,17 @@ def leave(*, yes: Yes = False) -> None:
     print('left; set role = "" under [sites], and have the centre revoke this site')
 
 
-def _ask(home: Home, what: dict[str, object]) -> None:
-    write_whole(home.sites / "asked.json", msgspec.json.encode(what))
-
-
 def _status(home: Home) -> Status:
     from ashore.control.sites import Status
 
-    path = home.sites / "status.json"
     if not (home.sites / "joined.json").exists():
         raise NotFound("this home is no site", hint="`ashore site join CENTRE --token TOKEN`")
-    if not path.exists():
+    found = read_record(home.sites / "status.json", Status)
+    if found is None:
         raise NotReady(
             "the site's process has not run yet", hint='set role = "site" under [sites] of ashore.toml; `ashore up`'
         )
-    return msgspec.json.decode(path.read_bytes(), type=Status)
+    return found
 
 
 def _lines(found: Status) -> Iterator[str]:

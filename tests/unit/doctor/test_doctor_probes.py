@@ -23,10 +23,11 @@ from waiting import eventually
 from ashore.control.doctor.look import Between, Look
 from ashore.control.doctor.probes import listeners, machine, serving
 from ashore.control.doctor.probes.home import read_audit
-from ashore.control.doctor.topology import Part, ServedPart, TopologyPart, read_topology_part
+from ashore.control.doctor.topology import Part, ServedPart, TopologyPart
 from ashore.core.errors import InvalidSpec
 from ashore.data.audit import AuditLink, AuditSection
 from ashore.data.path import EdgeAddress, HttpListen, ServedModel, Topology, WorkerListen, write_topology
+from ashore.kit.processes.launchfiles import read_launch
 from ashore.kit.settings import Home
 
 
@@ -39,12 +40,12 @@ def test_the_doctor_reads_of_a_topology_what_the_supervisor_wrote(tmp_path: Path
         audit=AuditLink(section=AuditSection(anchors=("/worm",))),
     )
     write_topology(whole, tmp_path / "topology.json")
-    part = read_topology_part(tmp_path / "topology.json")
+    part = read_launch(tmp_path / "topology.json", TopologyPart)
     assert part.served == (ServedPart(alias="a", release="a-1", kind=model.kind, sockets=("/s0", "/s1")),)
     assert part.listening == (Path("/w0"), ("::", 9))
     assert part.edge is not None and part.audit.section.anchors == ("/worm",)
     with pytest.raises(InvalidSpec):
-        read_topology_part(tmp_path / "none.json")
+        read_launch(tmp_path / "none.json", TopologyPart)
 
 
 def test_what_the_doctor_reads_of_a_topology_has_the_names_of_the_whole() -> None:

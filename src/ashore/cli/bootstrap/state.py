@@ -33,12 +33,13 @@ def as_served(settings: Settings) -> Settings:
 
     `[state] url` of ashore.toml is known to the server alone: the shell of an operator need not have it.
     """
-    from ashore.control.doctor.topology import read_topology_part
+    from ashore.control.doctor.topology import TopologyPart
+    from ashore.kit.processes.launchfiles import read_launch
 
     if settings.state_url or not settings.home.topology.is_file():
         return settings
     try:
-        return replace(settings, state_url=read_topology_part(settings.home.topology).state.url)
+        return replace(settings, state_url=read_launch(settings.home.topology, TopologyPart).state.url)
     except AshoreError:
         return settings
 

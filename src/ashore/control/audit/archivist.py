@@ -18,8 +18,8 @@ from ashore.control.audit.archive import Archive, Archived, archive_segments
 from ashore.core.clock import Clock
 from ashore.core.errors import AshoreError
 from ashore.data.audit import Checkpoints, chains_in, segments_of
-from ashore.kit.decode import UNDECODABLE
 from ashore.kit.recorder import Act, ActOutcome, Recorder
+from ashore.kit.recordfile import read_record
 
 ARCHIVED: Final = "archived.json"
 ROUND_BYTES: Final = 256 << 20
@@ -51,10 +51,7 @@ class ArchiveStanding(msgspec.Struct, frozen=True, kw_only=True):
 
 def read_standing(root: Path) -> ArchiveStanding | None:
     """Return the state of archiving; None if it never ran, or its file is damaged."""
-    try:
-        return msgspec.json.decode((root / ARCHIVED).read_bytes(), type=ArchiveStanding)
-    except (OSError, *UNDECODABLE):
-        return None
+    return read_record(root / ARCHIVED, ArchiveStanding)
 
 
 def waiting_segments(root: Path, standing: ArchiveStanding) -> int:

@@ -11,9 +11,8 @@ from typing import Final
 
 import msgspec
 
-from ashore.kit.decode import UNDECODABLE
 from ashore.kit.folders import make_folder
-from ashore.kit.wholefile import write_whole
+from ashore.kit.recordfile import read_record, write_record
 
 FOLDER: Final = "feeds"
 
@@ -55,13 +54,8 @@ class FeedStanding(msgspec.Struct, frozen=True, kw_only=True):
 
 def read_feeds(root: Path) -> tuple[FeedStanding, ...]:
     """Return the state of every feed, by name; a damaged file counts as missing."""
-    found = []
-    for path in sorted((root / FOLDER).glob("*.json")):
-        try:
-            found.append(msgspec.json.decode(path.read_bytes(), type=FeedStanding))
-        except (OSError, *UNDECODABLE):
-            continue
-    return tuple(found)
+    found = (read_record(path, FeedStanding) for path in sorted((root / FOLDER).glob("*.json")))
+    return tuple(one for one in found if one is not None)
 
 
 def keep_feed(root: Path, standing: FeedStanding) -> None:
@@ -71,7 +65,7 @@ def keep_feed(root: Path, standing: FeedStanding) -> None:
         OSError: the disk is full or failing.
     """
     make_folder(root / FOLDER, mode=0o700)
-    write_whole(root / FOLDER / f"{standing.name}.json", msgspec.json.encode(standing))
+    write_record(root / FOLDER / f"{standing.name}.json", standing)
 
 
 def forget_feed(root: Path, name: str) -> None:

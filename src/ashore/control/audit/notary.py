@@ -14,8 +14,8 @@ from ashore.control.audit.anchors import Anchor
 from ashore.core.clock import Clock
 from ashore.core.errors import AshoreError
 from ashore.data.audit.checkpoints import Checkpoints, SignedLine, read_checkpoints
-from ashore.kit.decode import UNDECODABLE
 from ashore.kit.recorder import Act, Recorder
+from ashore.kit.recordfile import read_record
 
 ANCHORED: Final = "anchored.json"
 """How far each anchor got, and how it stands: spares a search, proves nothing."""
@@ -46,10 +46,7 @@ def read_anchors(root: Path) -> tuple[AnchorStanding, ...]:
 
 def _read_anchored(root: Path) -> dict[str, AnchorStanding | int]:
     """Return the known state by place; for an unused place, its last checkpoint."""
-    try:
-        return msgspec.json.decode((root / ANCHORED).read_bytes(), type=dict[str, AnchorStanding | int])
-    except (OSError, *UNDECODABLE):
-        return {}
+    return read_record(root / ANCHORED, dict[str, AnchorStanding | int]) or {}
 
 
 class Notary:

@@ -31,6 +31,7 @@ from ashore.control.backup.ports import read_small, write_small
 from ashore.control.backup.tally import Tally
 from ashore.core.errors import BackupDamaged, HomeBusy, NotFound, SealingKeyMissing
 from ashore.kit.decode import UNDECODABLE
+from ashore.kit.recordfile import read_record
 from ashore.kit.sealing import read_secret_file
 from ashore.kit.wholefile import opened
 
@@ -147,10 +148,7 @@ class BackupHome:
 
     def read_tally(self) -> Tally:
         """Return what was found so far; nothing, if it cannot be read."""
-        try:
-            return msgspec.json.decode((self.folder / "tally.json").read_bytes(), type=Tally)
-        except (FileNotFoundError, *UNDECODABLE):
-            return Tally()
+        return read_record(self.folder / "tally.json", Tally) or Tally()
 
     def write_tally(self, tally: Tally) -> None:
         """Store it; atomically."""

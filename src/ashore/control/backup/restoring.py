@@ -29,10 +29,10 @@ from ashore.core.errors import Conflict, CorruptBlob, DiskFull, NotFound, Unknow
 from ashore.core.ids import Digest
 from ashore.core.nearest import did_you_mean
 from ashore.kit.copied import copied
-from ashore.kit.decode import UNDECODABLE
 from ashore.kit.folders import make_folder
+from ashore.kit.recordfile import read_record, write_record
 from ashore.kit.store import AttachedCopy, BlobCopy, ModelCopy, ModelStore
-from ashore.kit.wholefile import sync_folder, write_whole
+from ashore.kit.wholefile import sync_folder
 
 STAGING: Final = ".restoring"
 HARMLESS: Final = frozenset(("lock", "run", "logs", "cache", STAGING))
@@ -95,7 +95,7 @@ class Restore:
             for entry in listing.files:
                 self._stage(objects, entry.object, _file_of(staging, entry), entry.path)
             self._stage_blobs(objects, staging, listing.models)
-        _write_begun(staging, self._begun(is_moving=True))
+        write_record(staging / "begun.json", self._begun(is_moving=True))
         _put_back(store(), staging, listing.models)
         _move_in(root, staging, listing.files)
         home = BackupHome(root)
@@ -212,7 +212,7 @@ class Restore:
 
     def _go_on(self, root: Path, staging: Path) -> None:
         """Resume an interrupted restore, or delete the staged files of another backup."""
-        found = _read_begun(staging)
+        found = read_record(staging / "begun.json", _Begun)
         if found is not None and found.is_moving:
             there = self._found.reading.commits.get(found.generation)
             is_there = there is not None and there.run_id == found.run_id
@@ -229,7 +229,7 @@ class Restore:
             return
         if found != self._begun():
             shutil.rmtree(staging / "files", ignore_errors=True)
-            _write_begun(staging, self._begun())
+            write_record(staging / "begun.json", self._begun())
 
 
 def refuse_full_home(root: Path) -> None:
@@ -271,17 +271,6 @@ def _refuse_without_room(root: Path, listing: Listing) -> None:
             f"{root} has {human_bytes(free)} free, but {human_bytes(need)} are needed",
             hint="set ASHORE_HOME to a larger disk; nothing was written",
         )
-
-
-def _read_begun(staging: Path) -> _Begun | None:
-    try:
-        return msgspec.json.decode((staging / "begun.json").read_bytes(), type=_Begun)
-    except (FileNotFoundError, *UNDECODABLE):
-        return None
-
-
-def _write_begun(staging: Path, begun: _Begun) -> None:
-    write_whole(staging / "begun.json", msgspec.json.encode(begun))
 
 
 def _put_back(store: ModelStore, staging: Path, models: Sequence[ModelEntry]) -> None:

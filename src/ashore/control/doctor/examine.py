@@ -17,9 +17,10 @@ from ashore.control.doctor.probes import beside, disks, listeners, machine, proc
 from ashore.control.doctor.probes.files import text_of
 from ashore.control.doctor.readings import Clock, Configuration, Disk, Readings, Server
 from ashore.control.doctor.survey import LATE, Sources, Survey, Surveying, backup_nodes
-from ashore.control.doctor.topology import TopologyPart, read_topology_part
+from ashore.control.doctor.topology import TopologyPart
 from ashore.core.errors import AshoreError
 from ashore.kit.processes import ask, get_from, role_of
+from ashore.kit.processes.launchfiles import read_launch
 from ashore.kit.processes.lock import read_holder
 
 ANSWER_S: Final = 2.5
@@ -140,7 +141,7 @@ class Doctor:
                 patience_s = AGAIN_S if self._is_mute else ANSWER_S
                 for line in ask(self._home.control_socket, {"op": "status"}, timeout_s=patience_s):
                     scene.told = line
-                scene.topology = read_topology_part(self._home.topology)
+                scene.topology = read_launch(self._home.topology, TopologyPart)
                 self._is_mute = False
             except (AshoreError, OSError, ValueError) as fault:
                 self._is_mute = isinstance(fault, TimeoutError)

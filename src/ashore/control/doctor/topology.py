@@ -11,9 +11,7 @@ from typing import Any
 
 import msgspec
 
-from ashore.core.errors import InvalidSpec
 from ashore.data.engines import EngineKind
-from ashore.kit.decode import UNDECODABLE
 
 
 class Part(msgspec.Struct, frozen=True, kw_only=True):
@@ -113,15 +111,3 @@ class TopologyPart(Part, frozen=True, kw_only=True):
     def listening(self) -> tuple[Path | tuple[str, int], ...]:
         """Where each API worker listens: a question there does not pass the edge."""
         return tuple(one.http.where for one in self.workers) or (self.http.where,)
-
-
-def read_topology_part(path: Path) -> TopologyPart:
-    """Return what the doctor needs of the topology in `path`.
-
-    Raises:
-        InvalidSpec: the file is missing or malformed.
-    """
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=TopologyPart)
-    except (OSError, *UNDECODABLE) as fault:
-        raise InvalidSpec(f"{path} is no topology: {fault}") from fault

@@ -20,7 +20,8 @@ from ashore.control.drills.watcher import start_of
 from ashore.core.errors import Conflict
 from ashore.kit.decode import UNDECODABLE
 from ashore.kit.folders import make_folder
-from ashore.kit.wholefile import opened, write_whole
+from ashore.kit.recordfile import read_record, write_record
+from ashore.kit.wholefile import opened
 
 FOLDER: Final = "drills"
 _ID: Final = re.compile(r"^[a-z-]+-\d{8}T\d{6}$")
@@ -111,19 +112,13 @@ class Book:
 
     def schedule(self) -> dict[str, int]:
         """Return the longest interval between two runs, in seconds, by drill."""
-        path = self.folder / "schedule.json"
-        try:
-            return msgspec.json.decode(path.read_bytes(), type=dict[str, int])
-        except (OSError, *UNDECODABLE):
-            return {}
+        return read_record(self.folder / "schedule.json", dict[str, int]) or {}
 
     def set_schedule(self, drill: str, every_s: int) -> None:
         """Set the interval of a drill; 0: never."""
         kept = {**self.schedule(), drill: every_s}
         make_folder(self.folder, mode=0o700)
-        write_whole(
-            self.folder / "schedule.json", msgspec.json.encode({name: one for name, one in kept.items() if one})
-        )
+        write_record(self.folder / "schedule.json", {name: one for name, one in kept.items() if one})
 
     def due(self, now_s: float) -> Mapping[str, float]:
         """Return how many seconds each scheduled drill is overdue; negative: not due yet."""

@@ -12,7 +12,7 @@ from ashore.control.fleet.sql import FLEET_EPOCH, load_nodes
 from ashore.core.errors import PermissionDenied
 from ashore.data.engines import FleetServer
 from ashore.kit.egress import LOOPBACK
-from ashore.kit.processes.launchfiles import write_launch_file
+from ashore.kit.processes.launchfiles import write_launch
 from ashore.kit.state import Database, EpochWatch
 
 
@@ -55,7 +55,7 @@ class FleetFile:
             for node in nodes:
                 if (server := self._server(node)) is not None:
                     listed.setdefault(node.alias, []).append(server)
-            write_launch_file(listed, self._file)
+            write_launch(listed, self._file)
 
     def _server(self, node: Node) -> FleetServer | None:
         own = () if node.joined_s else LOOPBACK

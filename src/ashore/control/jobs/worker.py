@@ -24,7 +24,7 @@ from ashore.core.clock import SystemClock
 from ashore.core.errors import NotReady
 from ashore.data.jobs import JobQueue, SqlConversations, SqlFiles, SqlJobs
 from ashore.data.jobs.batchorder import KIND as BATCH_KIND
-from ashore.data.jobs.launch import LOGINS, ApiAddress, JobsLaunch, read_launch
+from ashore.data.jobs.launch import LOGINS, ApiAddress, JobsLaunch
 from ashore.data.jobs.model import WEBHOOK_KIND, Lease, Outcome
 from ashore.data.jobs.operations.model import BACKUP, HEAVY, LIGHT, PEOPLE, kind_of
 from ashore.data.jobs.ports import Handler
@@ -32,6 +32,7 @@ from ashore.data.jobs.request import CALL_TIMEOUT_S, CONNECT_TIMEOUT_S, AskWheth
 from ashore.kit.egress import parse_allow
 from ashore.kit.processes import keep_beating, take_pulse
 from ashore.kit.processes.entry import run_process
+from ashore.kit.processes.launchfiles import read_launch
 from ashore.kit.sealing import secrets_by_link
 from ashore.kit.state import Database, open_state
 
@@ -173,7 +174,7 @@ def main(words: Sequence[str] | None = None) -> int:
 
 
 def _run(given: argparse.Namespace) -> int:
-    asyncio.run(work(read_launch(given.launch)))
+    asyncio.run(work(read_launch(given.launch, JobsLaunch)))
     return 0
 
 

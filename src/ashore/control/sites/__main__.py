@@ -35,6 +35,7 @@ from ashore.kit.extras import require
 from ashore.kit.folders import make_folder
 from ashore.kit.processes import ask
 from ashore.kit.processes.entry import run_process
+from ashore.kit.recordfile import read_record
 from ashore.kit.sealing import secrets_by_link
 from ashore.kit.settings import Home, read_settings
 from ashore.kit.state import open_state
@@ -89,7 +90,9 @@ def work(topology_path: Path, stop: threading.Event, reread: threading.Event) ->
     hindered = ""
     try:
         while not stop.is_set():
-            joined = _joined(home.sites)
+            joined = read_record(
+                home.sites / "joined.json", Joined, if_damaged="restore it from the backup of this home"
+            )
             if joined is None:
                 agent = None
                 stop.wait(UNJOINED_S)
@@ -128,13 +131,6 @@ def work(topology_path: Path, stop: threading.Event, reread: threading.Event) ->
             recorder.settle(END_S)
         recorder.close(END_S)
         database.close()
-
-
-def _joined(folder: Path) -> Joined | None:
-    try:
-        return msgspec.json.decode((folder / "joined.json").read_bytes(), type=Joined)
-    except FileNotFoundError:
-        return None
 
 
 def main(words: Sequence[str] | None = None) -> int:

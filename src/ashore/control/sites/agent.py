@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Final, Literal, TypeVar
+from typing import Any, Final, Literal
 
 import msgspec
 
@@ -33,21 +33,14 @@ from ashore.control.sites.switch import Switch, local_reference, may_begin, miss
 from ashore.control.sites.trust import CentreRefused, Trusted, last_trusted, refresh
 from ashore.core.addresses import split_url
 from ashore.core.clock import Clock
-from ashore.core.errors import (
-    AshoreError,
-    InvalidSpec,
-    NotFound,
-    RemoteRefused,
-    SourceUnreachable,
-)
-from ashore.kit.decode import UNDECODABLE
+from ashore.core.errors import AshoreError, InvalidSpec, NotFound, RemoteRefused, SourceUnreachable
 from ashore.kit.folders import make_folder
+from ashore.kit.recordfile import read_record, write_record
 from ashore.kit.store import ModelCopy, ModelStore, disk_errors
 from ashore.kit.throttle import Throttle
 from ashore.kit.wholefile import write_whole
 
 log = logging.getLogger("ashore.sites")
-T = TypeVar("T")
 
 TURN_S: Final = 1.0
 LONGEST_S: Final = 900.0
@@ -114,7 +107,7 @@ class Agent:
     memory: Memory = field(init=False)
 
     def __post_init__(self) -> None:
-        self.memory = _read(self.folder / "agent.json", Memory) or Memory()
+        self.memory = read_record(self.folder / "agent.json", Memory) or Memory()
         self._trusted = last_trusted(self.folder / "trusted")
 
     @property
@@ -348,7 +341,7 @@ class Agent:
     def _take_words(self) -> None:
         """Do what commands left in `asked.json`."""
         path = self.folder / "asked.json"
-        asked = _read(path, Asked)
+        asked = read_record(path, Asked)
         if asked is None:
             return
         path.unlink(missing_ok=True)
@@ -357,7 +350,7 @@ class Agent:
         self._poll_s = 0.0
         if asked.bring:
             why = self.bring(FolderLink(Path(asked.bring)))
-            write_whole(self.folder / "brought.json", msgspec.json.encode({"from": asked.bring, "why": why}))
+            write_record(self.folder / "brought.json", {"from": asked.bring, "why": why})
 
     def _tell(self) -> None:
         want, journal = self.want, self.switch.journal
@@ -370,13 +363,13 @@ class Agent:
             hold_until_s=self.memory.hold_until_s, frozen=want is not None and want.frozen,
             waiting=len(self.reports.spool.waiting), note=self.note, done=self.done,
         )  # fmt: skip
-        write_whole(self.folder / "status.json", msgspec.json.encode(said), durable=False)
+        write_record(self.folder / "status.json", said, durable=False)
 
     def _remember(self, **changes: Any) -> None:
         fresh = msgspec.structs.replace(self.memory, **changes)
         if fresh != self.memory:
             self.memory = fresh
-            write_whole(self.folder / "agent.json", msgspec.json.encode(fresh))
+            write_record(self.folder / "agent.json", fresh)
 
 
 class Asked(msgspec.Struct, frozen=True, kw_only=True):
@@ -395,13 +388,3 @@ def _host(centre: str) -> str:
 def _write_if_new(path: Path, text: str) -> None:
     if not path.is_file() or path.read_text() != text:
         write_whole(path, text.encode())
-
-
-def _read(path: Path, kind: type[T]) -> T | None:
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=kind)
-    except FileNotFoundError:
-        return None
-    except UNDECODABLE as fault:
-        log.warning("%s is damaged and is made again: %s", path, fault)
-        return None

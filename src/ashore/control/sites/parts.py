@@ -12,15 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-import msgspec
-
 from ashore.control.sites.rows import ROWS, SiteRows, rows_of
-from ashore.core.errors import CorruptBlob, InvalidSpec, NotReady, PermissionDenied
-from ashore.kit.decode import UNDECODABLE
+from ashore.core.errors import InvalidSpec, NotReady, PermissionDenied
 from ashore.kit.recorder import Act, Recorder, begin
+from ashore.kit.recordfile import read_record, write_record
 from ashore.kit.section import is_from_file
 from ashore.kit.textfile import parse_toml
-from ashore.kit.wholefile import write_whole
 
 Parts = Mapping[str, str]
 """TOML text by section."""
@@ -176,17 +173,10 @@ def read_parts(folder: Path) -> Parts:
     Raises:
         CorruptBlob: the file is damaged.
     """
-    path = folder / "parts.json"
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=dict[str, str])
-    except FileNotFoundError:
-        return {}
-    except UNDECODABLE as fault:
-        raise CorruptBlob(
-            f"{path} is damaged: {fault}", hint="delete it: the site takes the parts from its centre again"
-        ) from fault
+    hint = "delete it: the site takes the parts from its centre again"
+    return read_record(folder / "parts.json", dict[str, str], if_damaged=hint) or {}
 
 
 def write_parts(folder: Path, parts: Parts) -> None:
     """Replace the parts in force; a kill leaves the old or the new ones."""
-    write_whole(folder / "parts.json", msgspec.json.encode(parts))
+    write_record(folder / "parts.json", parts)

@@ -19,13 +19,12 @@ from ashore.control.sites.drift import WEEK, drift_of
 from ashore.control.sites.identity import SiteKey
 from ashore.control.sites.ports import CentreLink
 from ashore.control.sites.report import SiteReport, Usage, Vote, sign_report
-from ashore.core.errors import CorruptBlob
 from ashore.data.audit import SignedLine, read_checkpoints
 from ashore.data.authority import budgets
 from ashore.data.feedback.sql import votes_on
 from ashore.kit.decode import UNDECODABLE
+from ashore.kit.recordfile import read_record, write_record
 from ashore.kit.state import Database
-from ashore.kit.wholefile import write_whole
 
 PART_BYTES: Final = 16_000
 """Most bytes of usage, of checkpoints, and of votes in one report; three of them leave room for the rest."""
@@ -76,15 +75,8 @@ class Reports:
         """Create it; `path` is the file, whose folder exists."""
         self._path, self._site, self.key = path, site, key
         self._drift: tuple[str, float | None] = ("", None)
-        try:
-            self.spool = msgspec.json.decode(path.read_bytes(), type=Spool)
-        except FileNotFoundError:
-            self.spool = Spool()
-        except UNDECODABLE as fault:
-            raise CorruptBlob(
-                f"{path} is damaged: {fault}",
-                hint="restore it from the backup of this home; without it the usage of open days is counted twice",
-            ) from fault
+        hint = "restore it from the backup of this home; without it the usage of open days is counted twice"
+        self.spool = read_record(path, Spool, if_damaged=hint) or Spool()
 
     def make(self, told: Mapping[str, Any], sources: Sources, now_s: float) -> bool:
         """Make the next report, unless too many wait; return whether there is more than fits into it.
@@ -148,7 +140,7 @@ class Reports:
         return self._drift[1]
 
     def _note(self, spool: Spool) -> None:
-        write_whole(self._path, msgspec.json.encode(spool))
+        write_record(self._path, spool)
         self.spool = spool
 
 

@@ -20,13 +20,12 @@ from ashore.control.sites.model import Serve
 from ashore.control.sites.parts import NAME, Parts, SiteParts
 from ashore.control.sites.rows import SITE
 from ashore.core.clock import Clock
-from ashore.core.errors import AshoreError, Conflict, CorruptBlob, MemoryFull
+from ashore.core.errors import AshoreError, Conflict, MemoryFull
 from ashore.core.ids import Digest
 from ashore.data.releases import HOSTED, Book, Course, ReleaseWish, Way
-from ashore.kit.decode import UNDECODABLE
+from ashore.kit.recordfile import read_record, write_record
 from ashore.kit.store import ModelCopy, ModelStore
 from ashore.kit.store.refs import parse_reference
-from ashore.kit.wholefile import write_whole
 
 Phase = Literal["idle", "preparing", "switching", "judging", "undoing"]
 
@@ -153,7 +152,8 @@ class Switch:
         self._office, self._store, self._path, self._clock = office, store, journal, clock
         self._probe, self._ready, self._in_use, self._judge_s = probe, ready, in_use, judge_s
         self._parts = parts
-        self.journal = _read(journal)
+        hint = "delete it: the site compares with its releases, and begins again"
+        self.journal = read_record(journal, Journal, if_damaged=hint) or Journal()
 
     # --- commands
 
@@ -399,7 +399,7 @@ class Switch:
 
     def _note(self, **changes: Any) -> None:
         journal = msgspec.structs.replace(self.journal, **changes)
-        write_whole(self._path, msgspec.json.encode(journal))
+        write_record(self._path, journal)
         self.journal = journal
 
 
@@ -422,14 +422,3 @@ def _leads_to(book: Book, item: Item) -> bool:
 def _answers_alone(book: Book, item: Item) -> bool:
     alias = book.aliases.get(item.alias)
     return alias is not None and alias.releases == (item.release,) and book.courses[item.release].state == "live"
-
-
-def _read(path: Path) -> Journal:
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=Journal)
-    except FileNotFoundError:
-        return Journal()
-    except UNDECODABLE as fault:
-        raise CorruptBlob(
-            f"{path} is damaged: {fault}", hint="delete it: the site compares with its releases, and begins again"
-        ) from fault

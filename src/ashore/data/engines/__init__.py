@@ -37,7 +37,7 @@ from ashore.data.engines.closing import JSON_STYLE
 from ashore.data.engines.content import content_of
 from ashore.data.engines.failures import error_of
 from ashore.data.engines.grammar import MOST_GRAMMAR_BYTES, GrammarChecker, argument_schema
-from ashore.data.engines.hostlaunch import HostLaunch, host_command, read_launch, why_file, write_launch
+from ashore.data.engines.hostlaunch import HostLaunch, host_command, why_file
 from ashore.data.engines.hostprocess import HostProcess, host_process
 from ashore.data.engines.inventory import read_inventory
 from ashore.data.engines.model import (

@@ -6,12 +6,9 @@ from pathlib import Path
 
 import msgspec
 
-from ashore.core.errors import InvalidSpec
 from ashore.data.engines.model import EngineOptions, ModelFiles
 from ashore.data.engines.prefixes import PrefixPlace
-from ashore.kit.decode import UNDECODABLE
 from ashore.kit.processes import python_command
-from ashore.kit.processes.launchfiles import write_launch_file
 
 
 class HostLaunch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -32,31 +29,6 @@ class HostLaunch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 def why_file(socket_path: Path) -> Path:
     """Return the file in which the supervisor writes why it killed the host of a socket."""
     return socket_path.with_suffix(".why")
-
-
-def write_launch(launch: HostLaunch, path: Path) -> None:
-    """Write `launch` as JSON, atomically: a host started at that moment sees the old file or the new one.
-
-    Raises:
-        DiskFull: there is no room.
-    """
-    write_launch_file(launch, path)
-
-
-def read_launch(path: Path) -> HostLaunch:
-    """Return what `write_launch` wrote.
-
-    Raises:
-        InvalidSpec: the file is missing or is not a launch file; the message names the field.
-    """
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=HostLaunch)
-    except OSError as error:
-        raise InvalidSpec(
-            f"launch file {path}: {error.strerror}", hint="the supervisor writes this file; restart `ashore up`"
-        ) from error
-    except UNDECODABLE as error:
-        raise InvalidSpec(f"launch file {path}: {error}", hint="stop `ashore up` and start it again") from error
 
 
 def host_command(socket_path: Path, launch_path: Path, *, control_fd: int | None = None) -> list[str]:

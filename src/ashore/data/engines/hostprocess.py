@@ -14,8 +14,9 @@ from typing import Final
 
 from ashore.core.errors import HostDied
 from ashore.data.engines.client import HostClient
-from ashore.data.engines.hostlaunch import HostLaunch, host_command, write_launch
+from ashore.data.engines.hostlaunch import HostLaunch, host_command
 from ashore.kit.processes import resident_bytes_of
+from ashore.kit.processes.launchfiles import write_launch
 from ashore.kit.processes.logs import open_log
 
 STOP_S: Final = 5.0

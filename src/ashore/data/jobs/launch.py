@@ -10,9 +10,7 @@ from typing import Final
 
 import msgspec
 
-from ashore.core.errors import InvalidSpec
 from ashore.data.jobs.section import EgressSection, JobsSection
-from ashore.kit.decode import UNDECODABLE
 from ashore.kit.processes import python_command
 
 LOGINS: Final = ("AWS_", "HF_TOKEN")
@@ -53,17 +51,3 @@ class JobsLaunch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 def jobs_command(launch: Path, log_level: str) -> list[str]:
     """Return the command of a job worker."""
     return python_command("ashore.control.jobs.worker", "--launch", str(launch), "--log-level", log_level)
-
-
-def read_launch(path: Path) -> JobsLaunch:
-    """Return the launch file at `path`.
-
-    Raises:
-        InvalidSpec: it is missing or malformed.
-    """
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=JobsLaunch)
-    except OSError as fault:
-        raise InvalidSpec(f"{path}: {fault.strerror}", hint="`ashore up` writes it") from fault
-    except UNDECODABLE as fault:
-        raise InvalidSpec(f"{path}: {fault}", hint="restart `ashore up`") from fault

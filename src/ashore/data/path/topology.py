@@ -20,7 +20,7 @@ from ashore.data.path.section import AdmissionSection, DispatchSection, Intake, 
 from ashore.data.privacy import PrivacyPolicy
 from ashore.data.releases import ReleasePolicy
 from ashore.data.residency import Served
-from ashore.kit.decode import UNDECODABLE
+from ashore.kit.processes.launchfiles import read_launch
 from ashore.kit.wholefile import write_whole
 
 
@@ -200,12 +200,7 @@ def read_topology(path: Path) -> Topology:
     Raises:
         InvalidSpec: the file is missing, malformed, or names one alias twice.
     """
-    try:
-        topology = msgspec.json.decode(path.read_bytes(), type=Topology)
-    except OSError as fault:
-        raise InvalidSpec(f"topology {path}: {fault.strerror}", hint="`ashore up` writes it") from fault
-    except UNDECODABLE as fault:
-        raise InvalidSpec(f"topology {path}: {fault}", hint="stop `ashore up` and start it again") from fault
+    topology = read_launch(path, Topology)
     aliases = [model.alias for model in topology.models]
     twice = sorted({alias for alias in aliases if aliases.count(alias) > 1})
     if twice:

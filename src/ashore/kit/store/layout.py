@@ -28,6 +28,7 @@ from ashore.core.errors import CorruptBlob, EnvironmentFault
 from ashore.core.foreign import foreign_errors
 from ashore.core.ids import Digest
 from ashore.kit.folders import make_folder
+from ashore.kit.recordfile import read_record
 from ashore.kit.store.diskerrors import disk_errors
 from ashore.kit.store.fingerprint import Fingerprint, sha256_file, take_fingerprint
 from ashore.kit.store.refs import checked_digest
@@ -159,10 +160,7 @@ class Layout:
 
     def read_facts(self, digest: Digest) -> Fingerprint | None:
         """Return the fingerprint stored at ingest, or None if missing or unreadable."""
-        try:
-            return Fingerprint(**json.loads((self.facts / f"{digest.removeprefix('sha256:')}.json").read_bytes()))
-        except (FileNotFoundError, ValueError, TypeError):
-            return None
+        return read_record(self.facts / f"{digest.removeprefix('sha256:')}.json", Fingerprint)
 
     def check_blob(self, digest: Digest, num_bytes: int, *, full: bool, what: str) -> None:
         """Check that the blob is unchanged since ingest.

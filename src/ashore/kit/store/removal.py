@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from ashore.core.errors import CorruptBlob
+from ashore.kit.recordfile import read_record
 from ashore.kit.store.layout import IndexEntry, Layout, fsync_file, write_atomic
 from ashore.kit.store.manifest import descriptors
 
@@ -55,15 +56,7 @@ def is_pending(layout: Layout) -> bool:
 
 
 def _planned(layout: Layout) -> list[str]:
-    try:
-        found = json.loads(_journal(layout).read_bytes())
-    except FileNotFoundError:
-        return []
-    except ValueError as error:
-        raise CorruptBlob(
-            f"{_journal(layout)} cannot be read: {error}", hint="delete it and run `ashore model gc`"
-        ) from error
-    return [str(item) for item in found]
+    return read_record(_journal(layout), list[str], if_damaged="delete it and run `ashore model gc`") or []
 
 
 def _journal(layout: Layout) -> Path:

@@ -17,6 +17,7 @@ from pathlib import Path
 from ashore.core.errors import Conflict, CorruptBlob, WeightsAway
 from ashore.core.ids import Digest
 from ashore.kit.folders import make_folder
+from ashore.kit.recordfile import read_record
 from ashore.kit.store.diskerrors import disk_errors
 from ashore.kit.store.layout import Layout, fsync_file, write_atomic
 from ashore.kit.store.manifest import Descriptor, descriptors
@@ -44,10 +45,7 @@ class Tiers:
 
     def copy_of(self, digest: str) -> ColdCopy | None:
         """Return the location of a blob in a bucket; None if it has none."""
-        try:
-            return ColdCopy(**json.loads(self._path(digest).read_bytes()))
-        except (FileNotFoundError, ValueError, TypeError):
-            return None
+        return read_record(self._path(digest), ColdCopy)
 
     def away(self, model: StoredModel) -> tuple[StoredFile, ...]:
         """Return the files of a model that are only in a bucket."""

@@ -35,6 +35,7 @@ from ashore.data.releases import load_book
 from ashore.data.text import TextModel
 from ashore.kit.decode import UNDECODABLE
 from ashore.kit.folders import make_folder
+from ashore.kit.recordfile import read_record
 from ashore.kit.state import Database
 from ashore.kit.store import DERIVED, ModelStore, StoredModel, Verdict, keep_verdict
 from ashore.kit.textfile import read_text_file
@@ -350,10 +351,8 @@ class Learning:
     def _replay(self, subject: Subject, number: int, folder: Path) -> list[tuple[str, str]]:
         """Return the model's own answers, generated once for a run."""
         file = folder / "replay.json"
-        try:
-            return msgspec.json.decode(file.read_bytes(), type=list[tuple[str, str]])
-        except (OSError, *UNDECODABLE):
-            pass
+        if (kept := read_record(file, list[tuple[str, str]])) is not None:
+            return kept
         prompts = self._prompts()[:-PROBES][:number]
         if prompts:
             self._say(f"asking the model itself {len(prompts)} questions")

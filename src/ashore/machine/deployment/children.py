@@ -15,7 +15,7 @@ from ashore.kit.folders import CHILD_FOLDERS
 from ashore.kit.listed import Listed
 from ashore.kit.processes import python_command
 from ashore.kit.processes.child import ChildSpec
-from ashore.kit.processes.launchfiles import write_launch_file
+from ashore.kit.processes.launchfiles import write_launch
 from ashore.kit.processes.supervisor import Supervisor
 from ashore.kit.settings import Home, Settings
 from ashore.machine.config import Listening
@@ -113,7 +113,7 @@ def jobs_child(*, listening: Listening, home: Home, settings: Settings, config: 
         | {CHILD_EGRESS: json.dumps(listening.egress.allow), CHILD_FOLDERS: json.dumps(listening.jobs.folders)}
         | ({"ASHORE_CHILD_CONFIG": config} if config else {}),
     )
-    write_launch_file(launch, home.run / "jobs.json")
+    write_launch(launch, home.run / "jobs.json")
     return ChildSpec(
         name="jobs",
         argv=tuple(jobs_command(home.run / "jobs.json", settings.log_level)),

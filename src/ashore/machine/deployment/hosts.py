@@ -25,9 +25,9 @@ from ashore.data.engines import (
     content_of,
     host_command,
     why_file,
-    write_launch,
 )
 from ashore.kit.processes.child import ChildSpec
+from ashore.kit.processes.launchfiles import write_launch
 from ashore.kit.processes.supervisor import Supervisor
 from ashore.kit.settings import Home, Settings
 from ashore.machine.deployment.children import DRAIN_MARGIN_S, check_alive

@@ -14,6 +14,7 @@ import msgspec
 
 from ashore.control.doctor.readings import Access, Audit, Releases, Signature, Sites, Stored, Waiting
 from ashore.kit.decode import UNDECODABLE
+from ashore.kit.recordfile import read_record
 from ashore.kit.settings import Home
 
 if TYPE_CHECKING:
@@ -56,9 +57,8 @@ def read_sites(home: Home, now_s: float) -> Sites:
     """Return how old the news of a site is, and when the signatures end that a centre published or a site trusts."""
     from ashore.control.sites import Status
 
-    try:
-        said = msgspec.json.decode((home.sites / "status.json").read_bytes(), type=Status)
-    except FileNotFoundError:
+    said = read_record(home.sites / "status.json", Status)
+    if said is None:
         return Sites(signatures=_signatures(home.sites / "tree" / "metadata", now_s))
     centre = said.centre or "a centre that is reached by sticks"
     return Sites(
@@ -71,12 +71,9 @@ def read_sites(home: Home, now_s: float) -> Sites:
 def _signatures(folder: Path, now_s: float) -> tuple[Signature, ...]:
     ends: dict[str, tuple[int, float]] = {}
     for path in folder.glob("*.json"):
-        try:
-            signed = msgspec.json.decode(path.read_bytes(), type=_Signed).signed
-        except (FileNotFoundError, *UNDECODABLE):
-            continue
-        role = path.name.removesuffix(".json").rpartition(".")[2]
-        ends[role] = max(ends.get(role, (0, 0.0)), (signed.version, signed.expires.timestamp()))
+        if (found := read_record(path, _Signed)) is not None:
+            role, signed = path.name.removesuffix(".json").rpartition(".")[2], found.signed
+            ends[role] = max(ends.get(role, (0, 0.0)), (signed.version, signed.expires.timestamp()))
     return tuple(Signature(role=role, left_s=end - now_s) for role, (_, end) in sorted(ends.items()))
 
 
@@ -93,7 +90,6 @@ def newest_record(audit: Path) -> float:
     """Return the time of the newest audit record, seconds since 1970; 0: none."""
     from ashore.data.audit.canonical import decode
     from ashore.data.audit.segments import chains_in, segment_path, segments_of
-    from ashore.kit.decode import UNDECODABLE
 
     newest_us = 0
     for chain in chains_in(audit):

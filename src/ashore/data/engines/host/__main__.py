@@ -29,7 +29,7 @@ from ashore.data.engines.failures import failure_of
 from ashore.data.engines.frames import PROTOCOL_VERSION, LoadFailed
 from ashore.data.engines.host.link import Link, LinkClosed
 from ashore.data.engines.host.loop import HostLoop
-from ashore.data.engines.hostlaunch import HostLaunch, read_launch
+from ashore.data.engines.hostlaunch import HostLaunch
 from ashore.data.engines.model import EngineInfo
 from ashore.data.engines.ports import CanImport, CanKeepPrefixes, CanLoadAdapter, Engine
 from ashore.data.engines.prefixes import secret_of
@@ -37,6 +37,7 @@ from ashore.kit.processes import Pulse, beat_in_thread, listen_on, silence_host,
 from ashore.kit.processes.entry import log_to_stderr
 from ashore.kit.processes.hugepages import use_huge_pages
 from ashore.kit.processes.launch import die_with_parent
+from ashore.kit.processes.launchfiles import read_launch
 from ashore.kit.sealing.clearfiles import ClearFiles, SealedFiles, take_key
 
 _GRACE_S: Final = 1.0
@@ -111,7 +112,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     life = _Life(take_pulse())
     listener = listen_on(arguments.socket)
     try:
-        launch = read_launch(arguments.launch)
+        launch = read_launch(arguments.launch, HostLaunch)
         opening = _start_opening(launch.files.sealed)
         engine = make_engine(launch.options.kind)
         started_s = time.monotonic()

@@ -56,6 +56,7 @@ from ashore.data.engines.vllm.servers import Servers
 from ashore.data.engines.vllm.spoken import dialect_named
 from ashore.data.engines.vllm.talk import Live
 from ashore.kit.decode import UNDECODABLE
+from ashore.kit.recordfile import read_record
 
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
@@ -423,11 +424,8 @@ def _decoded(answer: bytes, kind: type[_T]) -> _T:
 
 def _context_of(files: ModelFiles) -> int | None:
     """Return the context length of a model from its config.json; None if it is missing."""
-    try:
-        config = msgspec.json.decode((Path(files.directory) / "config.json").read_bytes(), type=_Config)
-    except (OSError, *UNDECODABLE):
-        return None
-    return config.max_position_embeddings
+    config = read_record(Path(files.directory) / "config.json", _Config)
+    return None if config is None else config.max_position_embeddings
 
 
 def _weight_bytes(files: ModelFiles) -> int:

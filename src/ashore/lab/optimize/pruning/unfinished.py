@@ -11,8 +11,8 @@ import msgspec
 
 from ashore.core.bytesize import human_bytes
 from ashore.core.errors import DiskFull
-from ashore.kit.decode import UNDECODABLE
 from ashore.kit.folders import make_folder
+from ashore.kit.recordfile import read_record
 from ashore.kit.wholefile import write_whole
 from ashore.lab.optimize.surgery import StudentPlan
 from ashore.lab.training import RunState
@@ -40,10 +40,7 @@ class Unfinished:
 
     def cut(self) -> StudentPlan | None:
         """Return the chosen parts; None if not reached, or if the file is incomplete."""
-        try:
-            return msgspec.json.decode((self._folder / "cut.json").read_bytes(), type=StudentPlan)
-        except (OSError, *UNDECODABLE):
-            return None
+        return read_record(self._folder / "cut.json", StudentPlan)
 
     def keep_cut(self, cut: StudentPlan) -> None:
         """Store the chosen parts. Raises `DiskFull`."""
