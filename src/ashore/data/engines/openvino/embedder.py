@@ -26,6 +26,8 @@ from ashore.data.engines.openvino.runtime import import_openvino, openvino_versi
 from ashore.kit.store import EMBEDDING, Embedding
 
 _MOST_TOKENS_AT_ONCE = 4096
+_FEW_TOKENS = 256
+"""A group with fewer gets shorter texts, too: a small product of matrices does not use the processor."""
 
 
 class BertConfig(msgspec.Struct, frozen=True):
@@ -202,7 +204,9 @@ class Embedder:
         while order:
             group = [order.pop()]
             longest = len(batch[group[0]])
-            while order and (len(group) + 1) * longest <= _MOST_TOKENS_AT_ONCE and len(batch[order[-1]]) * 2 > longest:
+            while order and (len(group) + 1) * longest <= _MOST_TOKENS_AT_ONCE:
+                if len(batch[order[-1]]) < longest * 7 / 8 and len(group) * longest >= _FEW_TOKENS:
+                    break  # an eighth of what is computed may be padding
                 group.append(order.pop())
             for index, vector in zip(group, self._run([batch[i] for i in group], longest), strict=True):
                 vectors[index] = vector
