@@ -12,8 +12,9 @@ import pytest
 from access_house import House
 
 from ashore.control.access import AccountWish, KeyWish
-from ashore.control.faces.scim import _answered
+from ashore.control.faces.scim import _answered, _object
 from ashore.control.scim import ENTERPRISE, ScimOffice, sql
+from ashore.control.scim.bodies import MOST_CHARS, MOST_MEMBERS, patched
 from ashore.control.scim.section import ScimSection
 from ashore.core.clock import ManualClock
 from ashore.core.errors import AshoreError, Conflict, InvalidRequest, NotFound, PermissionDenied
@@ -202,7 +203,18 @@ def test_what_is_not_understood_changes_nothing(rig: Rig, body: dict[str, Any], 
     assert caught.value.param == kind and rig.ask("GET", f"Users/{alice}")[1] == before
 
 
-@pytest.mark.parametrize("text", ['userName sw "a"', 'userName eq "' + "a" * 400 + '"', "((((", 'password eq "x"'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        'userName eq "\\q"',
+        'userName eq "\\ud800"',
+        'externalId eq "\\u0000"',
+        'userName sw "a"',
+        'userName eq "' + "a" * 400 + '"',
+        "((((",
+        'password eq "x"',
+    ],
+)
 def test_a_filter_that_is_not_understood_is_an_error(rig: Rig, text: str) -> None:
     with pytest.raises(AshoreError):
         rig.ask("GET", f"Users?filter={text}")
@@ -237,3 +249,101 @@ def test_a_large_group_holds_the_state_in_proportion_and_one_that_is_not_mapped_
     few, many = took_s("ML Engineers", 400), took_s("ML Engineers", 3_200)
     assert many < 30 * few, "eight times as many; the square would be 64 times as long"
     assert took_s("Others", 3_200) < many / 4
+
+
+def nested(depth: int) -> Any:
+    value: Any = "x"
+    for _ in range(depth):
+        value = {"": value}
+    return value
+
+
+@pytest.mark.parametrize(
+    "operation",
+    [
+        {"op": "add", "path": "title", "value": "x" * MOST_CHARS["User"]},
+        {"op": "add", "path": "title", "value": nested(400)},
+        {"op": "add", "path": "title", "value": [[[[[[[[[["x"]]]]]]]]]]},
+        {"op": "add", "value": nested(400)},
+        {"op": "add", "path": "externalId", "value": "x" * 301},
+        {"op": "add", "path": "externalId", "value": "a\0b"},
+        {"op": "replace", "path": 'emails[type eq "work"].value', "value": "x" * 1_000},
+        {"op": "add", "value": {f"a{number}": 1 for number in range(201)}},
+    ],
+    ids=["long", "deep", "deep list", "deep names", "long externalId", "NUL", "one text in many rows", "many names"],
+)
+def test_a_person_has_bounds_in_sum(rig: Rig, operation: dict[str, Any]) -> None:
+    alice = rig.make(emails=[{"type": "work"} for _ in range(100)])
+    before = rig.ask("GET", f"Users/{alice}")[1]
+    with pytest.raises(InvalidRequest):
+        rig.patch(f"Users/{alice}", operation)
+    assert rig.ask("GET", f"Users/{alice}")[1] == before
+
+
+def test_a_person_does_not_grow_by_many_requests(rig: Rig) -> None:
+    alice = rig.make()
+    with pytest.raises(InvalidRequest, match="characters in all"):
+        for number in range(100):
+            rig.patch(f"Users/{alice}", {"op": "add", "path": ENTERPRISE, "value": {f"a{number}": "x" * 1_000}})
+
+
+def test_a_text_that_an_operation_writes_to_every_member_is_not_multiplied() -> None:
+    many = {
+        "displayName": "all",
+        "members": [{"value": f"m{number}", "type": "User"} for number in range(MOST_MEMBERS)],
+    }
+    for path in ('members[type eq "User"].display', 'members[type eq "User"]', "members.display"):
+        with pytest.raises(InvalidRequest):
+            patched("Group", many, [{"op": "replace", "path": path, "value": "x" * 1_000_000}])
+    kept = patched(
+        "Group", many, [{"op": "add", "path": "members", "value": [{"value": "m0", "display": "x" * 9_000}]}]
+    )
+    assert len(kept["members"][-1]["display"]) == 300 and len(kept["members"]) == MOST_MEMBERS
+
+
+def test_many_operations_on_many_members_cost_what_one_does_and_a_little_more() -> None:
+    many = {"displayName": "all", "members": [{"value": f"m{number}"} for number in range(20_000)]}
+
+    def took_s(number: int) -> float:
+        began_s = time.thread_time()
+        pairs = ({"op": "add", "path": "members", "value": [{"value": f"n{at}"}]} for at in range(number))
+        gone = ({"op": "remove", "path": f'members[value eq "m{at}"]'} for at in range(number))
+        left = patched("Group", many, [*pairs, *gone])
+        assert len(left["members"]) == 20_000
+        return time.thread_time() - began_s
+
+    assert took_s(100) < 10 * took_s(1), "a pass over all members for each would be 100 times as long"
+
+
+def test_a_page_has_a_bound_in_sum_and_the_next_one_goes_on(rig: Rig) -> None:
+    rows = [{"value": f"{number:060}"} for number in range(25_000)]
+    made = [rig.ask("POST", "Groups", {"displayName": f"g{number}", "members": rows})[1]["id"] for number in range(5)]
+    seen: list[str] = []
+    while len(seen) < len(made):
+        page = rig.ask("GET", f"Groups?startIndex={len(seen) + 1}&count=1000")[1]
+        assert page["totalResults"] == 5 and 1 <= page["itemsPerPage"] <= 2, "2.5 million characters each"
+        seen += [one["id"] for one in page["Resources"]]
+    assert sorted(seen) == sorted(made)
+    assert rig.ask("GET", f'Groups?filter=members eq "{7:060}"&count=1')[1]["totalResults"] == 5
+    assert rig.ask("GET", 'Groups?filter=members eq "7"')[1]["totalResults"] == 0, "the whole id, no part of one"
+
+
+def test_a_tenant_pushes_so_many_and_a_deleted_group_makes_room(rig: Rig) -> None:
+    rig.office = ScimOffice(rig.office._acts, rig.office._section, most={"User": 2, "Group": 1})
+    rig.make(userName="a")
+    gone = rig.make(userName="b")
+    rig.ask("DELETE", f"Users/{gone}")
+    with pytest.raises(InvalidRequest, match="it may push 2"):
+        rig.make(userName="c")
+    group = rig.ask("POST", "Groups", {"displayName": "one"})[1]["id"]
+    with pytest.raises(InvalidRequest, match="it may push 1"):
+        rig.ask("POST", "Groups", {"displayName": "two"})
+    rig.ask("DELETE", f"Groups/{group}")
+    assert rig.ask("POST", "Groups", {"displayName": "two"})[0] == 201
+
+
+@pytest.mark.parametrize("raw", [b"[" * 9_000, b'{"userName": "\\ud800"}', b"[]", b"\xff", b"{"])
+def test_a_body_that_is_no_object_of_json_is_an_error_of_scim(raw: bytes) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        _object(raw)
+    assert caught.value.param == "invalidSyntax" and _object(b"") == {}

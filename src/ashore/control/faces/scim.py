@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import re
 from asyncio import to_thread
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
+import msgspec
 from msgspec.structs import replace
 
 from ashore.control.scim import (
     ENTERPRISE,
     GROUP,
     MOST_RESULTS,
+    PROVISION,
     USER,
     Kind,
     Resource,
@@ -28,6 +29,7 @@ from ashore.core.errors import AshoreError, InvalidRequest, MethodNotAllowed, No
 from ashore.data.authority import Principal
 from ashore.data.http import Exchange
 from ashore.kit.call import SETTLE_S, Actor
+from ashore.kit.decode import UNDECODABLE, check_parts
 
 if TYPE_CHECKING:
     from ashore.data.http import Face
@@ -59,21 +61,35 @@ async def answer(app: Face, exchange: Exchange, principal: Principal) -> None:
         office = app.rooms.find(ScimOffice)
         if office is None or not office.is_on:
             raise SwitchedOff("SCIM is off", hint="set [scim] enabled = true in ashore.toml")
-        body = await _body(app, exchange)
+        app.authority.require(principal, PROVISION, f"tenant/{principal.tenant}/scim")  # before 4 MiB are read
+        raw = (
+            b""
+            if exchange.method in ("GET", "DELETE")
+            else await exchange.body(replace(app.limits, max_body_bytes=MOST_BYTES))
+        )
         actor = Actor(principal=principal, origin=app.origin_of(exchange), request_id=exchange.request_id)
         if exchange.method != "GET":
             app.recorder.check_acts()
-        status, document = await to_thread(_answered, office, actor, exchange.method, _place(exchange), body,
-                                           exchange.query(), _base(exchange))  # fmt: skip
+        status, where, content = await to_thread(
+            _written, office, actor, exchange.method, _place(exchange), raw, exchange.query(), _base(exchange)
+        )
         if exchange.method != "GET":
             if app.settle is not None:
                 await app.settle()
             await to_thread(app.recorder.settle, SETTLE_S)
     except AshoreError as fault:
-        status, document = fault.http_status, _fault(fault)
-    where = [(b"location", document["meta"]["location"].encode())] if status == 201 else []
-    content = b"" if status == 204 else json.dumps(document).encode()
-    await exchange.respond(status, [SCIM, *where], content)
+        status, where, content = fault.http_status, "", msgspec.json.encode(_fault(fault))
+    headers = [(b"location", where.encode())] if status == 201 else []
+    await exchange.respond(status, [SCIM, *headers], content)
+
+
+def _written(
+    office: ScimOffice, actor: Actor, method: str, place: list[str], raw: bytes, query: Mapping[str, str], base: str
+) -> tuple[int, str, bytes]:
+    """Return the status, the address and the bytes of an answer. Blocks: a body may have megabytes either way."""
+    status, document = _answered(office, actor, method, place, _object(raw), query, base)
+    where = document["meta"]["location"] if status == 201 else ""
+    return status, where, b"" if status == 204 else msgspec.json.encode(document)
 
 
 def _answered(
@@ -138,7 +154,12 @@ def _search(
             raise InvalidRequest(
                 f"the filter {text[:100]!r} is not understood", hint='write ATTRIBUTE eq "VALUE"', param="invalidFilter"
             )
-        value = json.loads(f'"{found[2]}"')
+        try:
+            value = str(msgspec.json.decode(f'"{found[2]}"'))
+        except UNDECODABLE as fault:
+            raise InvalidRequest("the value of the filter is no text", param="invalidFilter") from fault
+        if "\0" in value:
+            raise InvalidRequest("the value of the filter has the character NUL", param="invalidFilter")
         where[column] = value.strip().casefold() if column == "name" else value
     start, count = max(1, _number(query, "startIndex", 1)), min(MOST_RESULTS, max(0, _number(query, "count", PAGE)))
     some, total = office.select(actor, kind, where, start=start - 1, count=count)
@@ -210,14 +231,12 @@ def _base(exchange: Exchange) -> str:
     return f"{'https' if scheme == 'https' else 'http'}://{host}/scim/v2"
 
 
-async def _body(app: Face, exchange: Exchange) -> dict[str, Any]:
+def _object(raw: bytes) -> dict[str, Any]:
     """Return the body of a request as an object; empty where there is none."""
-    if exchange.method in ("GET", "DELETE"):
-        return {}
-    raw = await exchange.body(replace(app.limits, max_body_bytes=MOST_BYTES))
     try:
-        found = json.loads(raw or b"{}")
-    except (ValueError, RecursionError) as fault:
+        check_parts(raw)
+        found = msgspec.json.decode(raw or b"{}")
+    except UNDECODABLE as fault:
         raise InvalidRequest("the body is no JSON", hint="send an object", param="invalidSyntax") from fault
     if not isinstance(found, dict):
         raise InvalidRequest("the body is no object", hint="send an object", param="invalidSyntax")

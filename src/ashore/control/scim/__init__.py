@@ -8,5 +8,5 @@ Where to add what: a deviation of a provider: `bodies.py`, and its body in tests
 
 from ashore.control.scim.bodies import ENTERPRISE, GROUP, USER, Kind, members
 from ashore.control.scim.documents import MOST_RESULTS, schemas, service, types
-from ashore.control.scim.office import ScimOffice
+from ashore.control.scim.office import PROVISION, ScimOffice
 from ashore.control.scim.sql import Resource

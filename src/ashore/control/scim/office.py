@@ -9,6 +9,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any, Final
 
 from ashore.control.scim import sql
@@ -24,14 +25,22 @@ if TYPE_CHECKING:
 
 PROVISION: Final = "people:provision"
 MOST_NAMESAKES: Final = 100
+MOST: Final[Mapping[Kind, int]] = {"User": 500_000, "Group": 10_000}
+"""Of one tenant; deleted users count, for their accounts stay taken."""
+MOST_GROUP_CHARS: Final = 256 << 20
+"""Of all groups of one tenant: five million members."""
+MOST_HELD: Final = 20_000
+"""Memberships that one page of users shows."""
 
 
 class ScimOffice:
     """Use cases. Each blocks."""
 
-    def __init__(self, acts: Acts, section: Callable[[], ScimSection]) -> None:
+    def __init__(self, acts: Acts, section: Callable[[], ScimSection], *, most: Mapping[Kind, int] = MOST) -> None:
+        """Create it. `most`: resources of each kind that a tenant may push."""
         self._acts = acts
         self._section = section
+        self._most = most
 
     @property
     def is_on(self) -> bool:
@@ -53,13 +62,12 @@ class ScimOffice:
         with self._acts.look(actor) as desk:
             desk.require(PROVISION, _resource(actor))
             tenant = actor.principal.tenant
-            groups = sql.groups(desk.connection, tenant) if kind == "User" or "member" in where else ()
-            if "member" in where:
-                some = [one for one in groups if where["member"] in members(one.body)]
-                return [(one, []) for one in some[start : start + count]], len(some)
             found, total = sql.select(desk.connection, kind, tenant, where, start=start, count=count)
-            holding = _by_member(groups) if kind == "User" else {}
-            return [(one, holding.get(one.id, [])) for one in found], total
+            people = {one.id for one in found} if kind == "User" else set()
+            holding = sql.holding(desk.connection, tenant, people) if people else {}
+            sums = accumulate(len(holding.get(one.id, ())) for one in found)
+            fitting = max(1, sum(held <= MOST_HELD for held in sums))
+            return [(one, holding.get(one.id, [])) for one in found[:fitting]], total
 
     def find(self, actor: Actor, kind: Kind, number: str) -> tuple[Resource, list[Resource]]:
         """Return one resource.
@@ -91,6 +99,7 @@ class ScimOffice:
                 created_s=self._acts.now_s, changed_s=self._acts.now_s,
             )  # fmt: skip
             sql.save(desk.connection, made)
+            self._check_room(desk.connection, made, None)
             self._apply(desk, made, self._touched(made, None), word="create")
         return made
 
@@ -120,6 +129,7 @@ class ScimOffice:
                 self._check_free(desk.connection, tenant, body["userName"], number)
             now = replace(before, body=body, changed_s=self._acts.now_s, version=before.version + 1)
             sql.save(desk.connection, now)
+            self._check_room(desk.connection, now, before)
             self._apply(desk, now, self._touched(now, before), word="change")
         return now
 
@@ -136,6 +146,8 @@ class ScimOffice:
                 raise _missing(kind, number)
             gone = replace(before, body={**before.body, "active": False, "members": []}, changed_s=self._acts.now_s)
             sql.save(desk.connection, gone, gone=True)
+            if kind == "Group":
+                sql.forget(desk.connection, number)
             self._apply(desk, gone, self._touched(gone, before), word="remove")
 
     def _write(self, actor: Actor) -> Any:
@@ -145,7 +157,7 @@ class ScimOffice:
     def _apply(self, desk: Desk, changed: Resource, touched: Collection[str], *, word: str) -> None:
         """Bring the accounts to what the resources say, and record it."""
         names = {folded(there): here for here, there in self._section().map.items()}
-        holding = _by_member(sql.groups(desk.connection, changed.tenant, names))
+        holding = sql.holding(desk.connection, changed.tenant, touched, names) if touched else {}
         self._keep_groups(desk.connection)
         if changed.kind == "Group":
             detail: dict[str, str | int] = {"name": str(changed.body[NAME["Group"]])[:300], "id": changed.id}
@@ -195,6 +207,18 @@ class ScimOffice:
             made = Group(name=name, title=f"from {self._section().issuer} by SCIM", created_s=self._acts.now_s)
             access_sql.save_group(connection, made)
 
+    def _check_room(self, connection: Connection, now: Resource, before: Resource | None) -> None:
+        """Check that a tenant has pushed no more than may be kept, where a change adds to it."""
+        if before is not None and (now.kind == "User" or len(members(now.body)) <= len(members(before.body))):
+            return
+        number, chars = sql.used(connection, now.kind, now.tenant)
+        if number > self._most[now.kind] or chars > MOST_GROUP_CHARS:
+            raise InvalidRequest(
+                f"this tenant pushed {number:,} {now.kind}s with {chars:,} characters of groups; it may push "
+                f"{self._most[now.kind]:,} with {MOST_GROUP_CHARS:,}",
+                hint="assign fewer people or groups to ashore there", param="invalidValue",
+            )  # fmt: skip
+
     def _check_free(self, connection: Connection, tenant: str, name: str, own: str) -> None:
         found, _ = sql.select(connection, "User", tenant, {"name": folded(name)})
         if any(one.id != own for one in found):
@@ -223,12 +247,3 @@ def _resource(actor: Actor) -> str:
 
 def _missing(kind: Kind, number: str) -> NotFound:
     return NotFound(f"there is no {kind} {number[:80]!r}", hint="look it up by its name")
-
-
-def _by_member(groups: Collection[Resource]) -> dict[str, list[Resource]]:
-    """Return the groups that hold each user."""
-    found: dict[str, list[Resource]] = {}
-    for one in groups:
-        for number in dict.fromkeys(members(one.body)):
-            found.setdefault(number, []).append(one)
-    return found
