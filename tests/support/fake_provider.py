@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 import json
@@ -36,6 +37,8 @@ class FakeProvider:
     codes: dict[str, dict[str, Any]] = field(default_factory=dict)
     challenges: dict[str, str] = field(default_factory=dict)
     fetched: list[str] = field(default_factory=list)
+    hangs: asyncio.Event | None = None
+    """Its answers wait for this."""
 
     def __post_init__(self) -> None:
         self.publish()
@@ -74,6 +77,8 @@ class FakeProvider:
         self, url: str, egress: Sequence[str], /, *, form: Mapping[str, str] | None = None, basic: str = ""
     ) -> bytes:
         self.fetched.append(url)
+        if self.hangs is not None:
+            await self.hangs.wait()
         if url.endswith("/.well-known/openid-configuration"):
             known = {"issuer": URL, "authorization_endpoint": f"{URL}/authorize", "token_endpoint": f"{URL}/token"}
             return json.dumps(known).encode()

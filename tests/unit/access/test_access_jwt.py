@@ -178,6 +178,16 @@ def test_keys_that_are_gone_are_believed_no_more(verifier: JwtVerifier) -> None:
     assert verifier.verify(token(rsa_key("next"), head={"kid": "k2"}), NOW).subject == "alice"
 
 
+@pytest.mark.parametrize(
+    "odd", [{"alg": ["RS256"]}, {"alg": {}}, {"n": 5}, {"n": ""}, {"n": "AA"}, {"e": None}, {"kty": []}]
+)
+def test_a_key_that_is_none_hides_no_other_one(odd: dict[str, object]) -> None:
+    verifier = JwtVerifier([ISSUER])
+    bad = {**jwk(rsa_key("other"), kid="k9"), **odd}
+    assert verifier.take_keys("corp", {"keys": [bad, jwk(rsa_key(), kid="k1")]}) == 1
+    assert verifier.verify(token(), NOW).subject == "alice"
+
+
 def test_one_key_without_a_name_is_the_one_that_is_meant() -> None:
     verifier = JwtVerifier([ISSUER])
     verifier.take_keys("corp", jwks(jwk(rsa_key())))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -304,5 +305,30 @@ def test_one_address_cannot_use_up_the_log_ins_of_all(corp: Corp, monkeypatch: p
             sent = await flood.post("to_provider", "corp")
         assert isinstance(sent.error, Overloaded)
         assert await corp.log_in(Browser(corp.rig)) is not None
+
+    run(story())
+
+
+def test_visitors_of_a_provider_that_hangs_ask_it_once(corp: Corp) -> None:
+    async def story() -> None:
+        corp.provider.hangs = asyncio.Event()
+        visitors = [asyncio.create_task(corp.leave(Browser(corp.rig))) for _ in range(20)]
+        while not corp.provider.fetched:
+            await asyncio.sleep(0)
+        await asyncio.sleep(0.05)
+        corp.provider.hangs.set()
+        assert len({*await asyncio.gather(*visitors)}) == 20, "each with a state of its own"
+        assert corp.provider.fetched == [f"{URL}/.well-known/openid-configuration"]
+
+    run(story())
+
+
+@pytest.mark.parametrize("claims", [{"nonce": "\ud800"}, {"sid": "a\0b"}, {"sid": "\ud800"}])
+def test_texts_that_no_state_keeps_break_nothing(corp: Corp, claims: dict[str, str]) -> None:
+    async def story() -> None:
+        browser = Browser(corp.rig)
+        session = await corp.log_in(browser, **claims)
+        assert (session is None) == ("nonce" in claims)
+        assert "nonce" not in claims or isinstance(browser.last.error, PermissionDenied)
 
     run(story())

@@ -120,7 +120,7 @@ def _matches(password: str, phc: str) -> bool:
 
 def same(one: str, other: str) -> bool:
     """Compare in constant time."""
-    return hmac.compare_digest(one.encode(), other.encode())
+    return hmac.compare_digest(one.encode("utf-8", "surrogatepass"), other.encode("utf-8", "surrogatepass"))
 
 
 def _step_back() -> None:

@@ -5,6 +5,7 @@ Sources: OpenID Connect Core 1.0 and Back-Channel Logout 1.0, RFC 7636 (PKCE), R
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 import json
@@ -37,6 +38,7 @@ from ashore.core.errors import (
     SourceUnreachable,
     Unauthenticated,
 )
+from ashore.core.visible import first_hidden
 from ashore.data.authority import Issuer, JwtVerifier
 from ashore.data.authority.issuers import Fetch, IssuerKeys
 from ashore.data.authority.jwt import subject_in
@@ -98,6 +100,8 @@ class Providers:
         self._issuers: dict[str, Issuer] = {}
         self._egress: tuple[str, ...] = ()
         self._found: dict[str, tuple[float, Endpoints]] = {}
+        self._finding: dict[str, asyncio.Task[Endpoints]] = {}
+        """One for each provider: visitors of one that hangs wait together, and open no connection each."""
 
     async def apply(
         self, sections: Sequence[ProviderSection], issuers: Sequence[Issuer], egress: Sequence[str]
@@ -108,7 +112,7 @@ class Providers:
         self._issuers = {
             name: msgspec.structs.replace(by_name[name], audience=one.client_id) for name, one in self._sections.items()
         }
-        self._egress, self._found = tuple(egress), {}
+        self._egress, self._found, self._finding = tuple(egress), {}, {}
         await self._keys.apply(tuple(self._issuers.values()), egress)
 
     async def keep_fetching(self) -> None:
@@ -265,7 +269,7 @@ class Providers:
         owner = f"{claims.issuer}:{claims.subject}"
         kept = msgspec.json.encode(claims).decode()
         sid = said.get("sid", "")
-        sid = sid[:200] if isinstance(sid, str) else ""
+        sid = sid[:200] if isinstance(sid, str) and not first_hidden(sid) else ""
         if flow.session:
             return await self._prove(visit, flow, owner, kept, sid, proof_s, factors)
         row = self._keeper.new_row(
@@ -353,6 +357,13 @@ class Providers:
         kept = self._found.get(issuer.name)
         if kept is not None and self._clock.monotonic_s() < kept[0]:
             return kept[1]
+        finding = self._finding.get(issuer.name)
+        if finding is None or finding.done():
+            finding = self._finding[issuer.name] = asyncio.create_task(self._find(issuer))
+        return await asyncio.shield(finding)
+
+    async def _find(self, issuer: Issuer) -> Endpoints:
+        """Return what a provider says of itself."""
         url = issuer.issuer.rstrip("/") + "/.well-known/openid-configuration"
         said = _document(await self._fetch(url, self._egress), url)
         if said.get("issuer") != issuer.issuer:
@@ -365,7 +376,8 @@ class Providers:
         )
         if not found.authorize.startswith(("https://", "http://")) or not found.token:
             raise SourceUnreachable(f"{url} names no endpoints", hint="set authorize_url and token_url")
-        self._found[issuer.name] = (self._clock.monotonic_s() + DISCOVERY_S, found)
+        if self._issuers.get(issuer.name) == issuer:  # no reload came meanwhile
+            self._found[issuer.name] = (self._clock.monotonic_s() + DISCOVERY_S, found)
         return found
 
 

@@ -254,10 +254,12 @@ def _usable(issuer: Issuer, jwks: object) -> Iterable[PyJWK]:
     for entry in entries[:64]:
         if not isinstance(entry, dict) or entry.get("use", "sig") != "sig" or entry.get("kty") == "oct":
             continue
+        if not isinstance(entry.get("alg", ""), str):
+            continue
         try:
             key = jwt.PyJWK.from_dict(entry)
-        except jwt.PyJWTError:
-            continue  # of an unknown form; the issuer may have others
+        except (jwt.PyJWTError, ValueError, TypeError):
+            continue  # of an unknown form, or no key at all; the issuer may have others
         if getattr(key.key, "key_size", MIN_RSA_BITS) < MIN_RSA_BITS and key.key_type == "RSA":
             continue
         if any(_fits(key, algorithm) for algorithm in issuer.algorithms):
