@@ -266,7 +266,7 @@ async def _in_force(reader: Reader, placed: Placed) -> Pairs:
     for one in msgspec.structs.fields(placed.call.takes):
         value = getattr(answer, renamed.get(one.name, one.name), None)
         if value is not None:
-            pairs.append((one.name, written(kind_of(one.name, one.type), value)))
+            pairs.append((one.name, written(kind_of(one), value)))
     return pairs
 
 

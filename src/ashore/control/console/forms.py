@@ -87,7 +87,7 @@ def fields_of(call: Call, *, lists: bool = False) -> tuple[Field, ...]:
 
 
 def _field(one: Any, help_text: str) -> Field:
-    kind, bare, extra = kind_of(one.name, one.type), bare_of(one.type), extra_of(one.type)
+    kind, bare, extra = kind_of(one), bare_of(one.type), extra_of(one.type)
     default = "" if one.default in (msgspec.NODEFAULT, None) else written(kind, one.default)
     if kind == "span" and isinstance(one.default, int):
         default = written_span(one.default) if SPAN in extra else str(one.default)
@@ -113,13 +113,14 @@ def _columns(kind: Any) -> tuple[Field, ...]:
     return tuple(_field(one, docs.get(one.name, "")) for one in msgspec.structs.fields(item))
 
 
-def kind_of(name: str, kind: Any) -> Kind:
-    """Return how a field of a type is filled in."""
+def kind_of(one: Any) -> Kind:
+    """Return how a field of a struct is filled in."""
+    name, kind = one.name, one.type
     extra, bare = extra_of(kind), bare_of(kind)
     origin = get_origin(bare)
     if SPAN in extra:
         return "span"
-    if FILLED in extra or made_of(kind) is not None:
+    if FILLED in extra or (made_of(kind) is not None and not one.required):
         return "made"
     if bare is bool:
         return "choice" if _is_optional(kind) else "flag"
@@ -248,7 +249,7 @@ def read_form(call: Call, pairs: Pairs, *, page: int = 0) -> msgspec.Struct:
     given = _by_name(pairs)
     values: dict[str, Any] = {}
     for one in msgspec.structs.fields(call.takes):
-        kind, text = kind_of(one.name, one.type), "\n".join(given.get(one.name, ()))
+        kind, text = kind_of(one), "\n".join(given.get(one.name, ()))
         if PAGE in extra_of(one.type):
             if page:
                 values[one.name] = page
