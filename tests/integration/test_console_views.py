@@ -108,6 +108,26 @@ def test_alerts_of_a_server_without_channels_say_that_nobody_is_told_and_what_to
     assert site.get("/alerts", "viewer").status == 403
 
 
+def test_the_privacy_policy_is_one_table_of_what_is_done_with_each_kind_and_for_whom_it_differs(site: Site) -> None:
+    page = main(site, "/privacy", "auditor")
+    rows = [" ".join(re.sub(r"<[^>]+>", " ", row).split()) for row in page.split("<tr ")[2:]]
+    assert page.count("<table") == 2 and "8 of 16 kinds" in page and "As built in." in page
+    assert "Identity number mask as it is" in rows[3] and any("E-mail address as it is as it is" in row for row in rows)
+    policy = {
+        "prompts": {"email": "block"}, "routes": [{"alias": "chat", "prompts": {"email": "mask"}}],
+        "dictionaries": [{"kind": "project", "words": ["Blue Heron"]}],
+    }  # fmt: skip
+    form = {"replaces": "0", "policy": json.dumps(policy)}
+    assert site.post("/call/privacy-policy/set", OFFICER, form).status == 200
+    try:
+        page = " ".join(re.sub(r"<[^>]+>", " ", main(site, "/privacy", "auditor")).split())
+        assert "E-mail address block as it is chat: in prompts mask" in page and "Set here." in page
+        assert "Project 1 words mask as it is" in page
+    finally:
+        assert site.post("/call/privacy-policy/set", OFFICER, {"replaces": "1", "policy": "null"}).status == 200
+    assert site.get("/privacy?_tab=privacy+policy", "developer").status == 403
+
+
 def test_tools_are_read_and_approved_by_ticks_and_none_is_approved_without_one(site: Site, bank: OddServer) -> None:
     schema = {"type": "object", "properties": {"account": {"type": "string"}}, "required": ["account"]}
     bank.tools = [tool("balance", "Return <b>it</b>.\u202e", inputSchema=schema), tool("rates"), tool("send", "Send.")]

@@ -45,7 +45,7 @@ PAGES: Final = (
     ),
     Page(
         name="privacy", icon="shield", group="govern",
-        nouns=("privacy", "privacy policy", "privacy budget", "guard", "mcp"),
+        nouns=("privacy policy", "privacy", "privacy budget", "guard", "mcp"),
     ),
     Page(name="audit", icon="scroll", group="govern", nouns=("audit", "feed")),
     Page(name="doctor", icon="pulse", group="operate", nouns=("doctor",)),
@@ -70,6 +70,8 @@ VIEWED: Final[Mapping[str, tuple[str, str]]] = {
     "doctor": ("doctor", "doctor findings"),
     "alert": ("alerts", "alert list"),
     "drill": ("drills", "drill list"),
+    "privacy policy": ("privacy", "privacy policy show"),
+    "privacy": ("privacy", "privacy policy show"),
     "mcp": ("privacy/tools", "mcp list"),
     "server": ("server", "server history"),
 }

@@ -16,6 +16,7 @@ from ashore.control.console.figures import log_page, server_page
 from ashore.control.console.health import doctor_page
 from ashore.control.console.home import home_page
 from ashore.control.console.kitpage import kit_page
+from ashore.control.console.masking import masking_page
 from ashore.control.console.mine import my_page
 from ashore.control.console.model import Answer
 from ashore.control.console.models import catalogue_page, models_page, stored_page
@@ -57,6 +58,7 @@ VIEWS: Final[Mapping[str, View]] = {
     "models/stored": stored_page,
     "models/catalogue": catalogue_page,
     "releases": releases_page,
+    "privacy": masking_page,
     "privacy/tools": tools_page,
 }
 """Behind `/console/`. With `?_tab=NOUN` the derived page of a subject opens, also where its address has a view."""

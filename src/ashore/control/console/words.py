@@ -106,6 +106,11 @@ class Words:
         """Return what a declaration says of a field or call."""
         return self._of("help", " ".join(sentence.split())) or sentence
 
+    def kind(self, kind: str) -> str:
+        """Return a kind of personal data: `id_card` gives `Identity number`; one of the operator's own as it is."""
+        said = self.texts.get(f"chat.kind.{kind}", kind).strip()
+        return said[:1].upper() + said[1:]
+
     def value(self, text: str) -> str:
         """Return a value out of a closed set, `ready`, or a sentence that is known."""
         return self._of("values", text) or (self.faults.find(text) if " " in text else "") or text

@@ -22,12 +22,14 @@ from ashore.data.privacy.model import KINDS, Entity, Finder
 from ashore.data.privacy.outlet import AnswerGuard, Outlet
 from ashore.data.privacy.pieces import BEHIND_CHARS, PIECE_CHARS
 from ashore.data.privacy.policy import (
+    EVERY,
     PROMPT_DEFAULTS,
     Dictionary,
     Expression,
     LabelMode,
     PrivacyPolicy,
     PrivacyRoute,
+    Rules,
     hidden_kinds,
     rules_for,
 )
