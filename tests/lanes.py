@@ -39,6 +39,8 @@ FEW = 12
 CLOSING = re.compile(r"^(=+ )?(\d+ \w+(, )?)+ in [0-9.]+s")
 COUNT = re.compile(r"(\d+) (passed|failed|skipped|error)")
 TAKE = "--take-files-of"
+ENVIRON = {"OPENBLAS_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"}
+"""Of every lane: threads that wait for each other while they multiply matrices spin, and no processor is to spare."""
 
 
 def files() -> list[Path]:
@@ -147,7 +149,14 @@ class Run:
         """Run it, print what it said, and return its counts; one that did not pass counts as `bad`."""
         began_s = time.monotonic()
         command = [*self.command, "-o", f"cache_dir={self.kept}", "-o", "console_output_style=classic", *options]
-        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace")
+        done = subprocess.run(
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            env=os.environ | ENVIRON,
+        )
         closing = [line for line in done.stdout.splitlines() if CLOSING.match(line)]
         counts = Counter({what: int(number) for number, what in COUNT.findall(closing[-1])} if closing else {})
         good = bool(done.returncode == 0 and counts["passed"]) or done.returncode == NOTHING_CHOSEN
