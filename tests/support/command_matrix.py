@@ -9,6 +9,7 @@ gives them up, or no permission would be refused.
 from __future__ import annotations
 
 import fcntl
+import gc
 import json
 import os
 import resource
@@ -149,9 +150,20 @@ def main(scratch: Path, conditions: list[str]) -> None:
         "sqlalchemy.dialects.sqlite",
         "httpx",
         "numpy",
-        "ashore.data.worker",
-        "ashore.lab.sizing",
+        "ashore.cli.engineselftest",
+        "ashore.cli.engineserve",
+        "ashore.cli.enginetables",
+        "ashore.control.doctor.topology",
         "ashore.control.ledger",
+        "ashore.control.sites.delta",
+        "ashore.data.text",
+        "ashore.data.worker",
+        "ashore.kit.outgoing",
+        "ashore.lab.bench",
+        "ashore.lab.evaluation",
+        "ashore.lab.optimize",
+        "ashore.lab.sizing",
+        "ashore.lab.training",
         "ashore.machine.deployment",
         "scipy.fft",
         "scipy.optimize",
@@ -159,8 +171,17 @@ def main(scratch: Path, conditions: list[str]) -> None:
         "scipy.special",
         "tokenizers",
         "rich.markdown",
-        "jinja2",
+        "jinja2.ext",
+        "jinja2.sandbox",
         "cryptography.hazmat.primitives.asymmetric.ed25519",
+        "cryptography.x509",
+        "cyclopts.completion.bash",
+        "docstring_parser",
+        "encodings.idna",
+        "httpcore",
+        "importlib.metadata",
+        "tuf.api.metadata",
+        "xml.etree.ElementTree",
     ):
         __import__(name)
     scratch.chmod(0o755)
@@ -177,6 +198,8 @@ def main(scratch: Path, conditions: list[str]) -> None:
     ]
     cut_network()  # once: to make one for each of 1,900 children, and clean it up, costs more than what most of them do
     running: dict[int, tuple[Run, int]] = {}
+    gc.collect()
+    gc.freeze()  # a child that collects garbage would copy all that is here
     while waiting or running:
         while waiting and len(running) < CHILDREN:
             run = waiting.pop()
