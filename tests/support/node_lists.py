@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 import itertools
 import os
+import shutil
 import tempfile
+from functools import cache
 from pathlib import Path
 
 from ashore.data.engines import FLEET_FILE, FLEET_IDENTITY, FleetServer
@@ -21,8 +24,17 @@ def nodes_at(*urls: str, entries: tuple[str, ...] = ()) -> dict[str, str]:
         entries: The entry of `[egress] allow` for each; empty: no name is held to an address.
     """
     alias = f"model-{next(_numbers)}"
-    folder = Path(tempfile.mkdtemp(prefix="nodes-"))
+    folder = _folder() / alias
+    folder.mkdir()
     listed = [FleetServer(url=url, entry=entry) for url, entry in zip(urls, entries or [""] * len(urls), strict=True)]
     write_launch({alias: listed}, folder / "fleet.json")
     os.environ |= {FLEET_FILE: str(folder / "fleet.json"), FLEET_IDENTITY: str(folder / "none")}
     return {"fleet": alias}
+
+
+@cache
+def _folder() -> Path:
+    """Return the folder of all lists of this process, which is removed when the process ends."""
+    folder = Path(tempfile.mkdtemp(prefix="nodes-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
