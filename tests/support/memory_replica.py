@@ -93,11 +93,11 @@ class MemoryReplica:
         self.running += 1
         return _Echo(self, order, hearer).cancel
 
-    async def embed(self, batch: list[list[int]]) -> list[list[float]]:
+    async def embed(self, batch: list[list[int]], *, tenant: str = "") -> list[list[float]]:
         self._check_alive()
         return [_vector(ids, self._info.embedding_size) for ids in batch]
 
-    async def score(self, texts: list[ScoreText], *, top_logprobs: int = 0) -> list[ScoredText]:
+    async def score(self, texts: list[ScoreText], *, top_logprobs: int = 0, tenant: str = "") -> list[ScoredText]:
         self._check_alive()
         return [[_scored(token_id, top_logprobs) for token_id in text.ids[text.start :]] for text in texts]
 

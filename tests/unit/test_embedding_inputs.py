@@ -106,7 +106,7 @@ def test_reranking_by_vectors_tells_questions_from_texts() -> None:
     batches: list[list[list[int]]] = []
 
     class Keeps(MemoryReplica):
-        async def embed(self, batch: list[list[int]]) -> list[list[float]]:
+        async def embed(self, batch: list[list[int]], *, tenant: str = "") -> list[list[float]]:
             batches.append(batch)
             return await super().embed(batch)
 

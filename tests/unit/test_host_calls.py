@@ -66,6 +66,27 @@ def test_two_large_calls_take_turns() -> None:
     assert bench.computed.count(1) == bench.computed.count(2)
 
 
+def test_tenants_take_turns_however_many_calls_one_has() -> None:
+    for texts in (1, 4):  # calls that one slice ends, and longer ones
+        bench = Bench()
+        for call_id in range(1, 33):
+            bench.calls.add_embed(ONE, call_id, [[1]] * SLICE_SEQUENCES * texts, "bank-b")
+        bench.run(1)
+        bench.calls.add_embed(ONE, 100, [[2]], "bank-a")
+        assert 100 in bench.run(1), "the next slice begins with it"
+
+
+def test_the_scores_of_one_tenant_do_not_wait_for_all_those_of_another() -> None:
+    bench = Bench()
+    for call_id in range(1, 9):
+        bench.calls.add_score(ONE, Score(call_id, [ScoreText([4] * 20)], tenant="bank-b"))
+    bench.run(1)
+    bench.calls.add_score(OTHER, Score(100, [ScoreText([4, 5])], tenant="bank-a"))
+    bench.run(30)
+    ended = [one.call_id for one in bench.answers if isinstance(one, Scores) and one.last]
+    assert ended[:2] == [1, 100]
+
+
 def test_a_call_that_is_given_up_is_computed_no_further() -> None:
     bench = Bench()
     bench.calls.add_embed(ONE, 1, [[1]] * SLICE_SEQUENCES * 50)

@@ -273,7 +273,7 @@ def test_the_scores_of_a_long_prompt_are_told_on_a_thread(monkeypatch: pytest.Mo
 class DiesScoring(MemoryReplica):
     """Gone as soon as it is asked for a score."""
 
-    async def score(self, texts: list[Any], *, top_logprobs: int = 0) -> Any:
+    async def score(self, texts: list[Any], *, top_logprobs: int = 0, tenant: str = "") -> Any:
         self.die()
         self._check_alive()
 
@@ -555,7 +555,7 @@ def test_vectors_are_made_once_there_is_room_for_all_of_their_numbers() -> None:
 class SlowEmbedder(MemoryReplica):
     """Needs 0.1 s for a batch."""
 
-    async def embed(self, batch: list[list[int]]) -> list[list[float]]:
+    async def embed(self, batch: list[list[int]], *, tenant: str = "") -> list[list[float]]:
         await asyncio.sleep(0.1)
         return await super().embed(batch)
 

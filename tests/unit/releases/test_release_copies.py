@@ -30,7 +30,7 @@ class Scores(MemoryReplica):
         self.asked: list[ScoreText] = []
         self._logprob = logprob
 
-    async def score(self, texts: list[ScoreText], *, top_logprobs: int = 0) -> list[ScoredText]:
+    async def score(self, texts: list[ScoreText], *, top_logprobs: int = 0, tenant: str = "") -> list[ScoredText]:
         self.asked += texts
         return [[(TokenLogprob(one, self._logprob),) for one in text.ids[text.start :]] for text in texts]
 

@@ -69,11 +69,11 @@ class Falls(MemoryReplica):
             await asyncio.sleep(0.002)
         raise HostDied
 
-    async def embed(self, batch: list[list[int]]) -> list[list[float]]:
+    async def embed(self, batch: list[list[int]], *, tenant: str = "") -> list[list[float]]:
         await self.pause()
         return []
 
-    async def score(self, texts: list[ScoreText], *, top_logprobs: int = 0) -> list[ScoredText]:
+    async def score(self, texts: list[ScoreText], *, top_logprobs: int = 0, tenant: str = "") -> list[ScoredText]:
         await self.pause()
         return []
 
@@ -228,7 +228,7 @@ class Poisoned(MemoryReplica):
             self.die()
         return super().start(order, hearer)
 
-    async def embed(self, batch: list[list[int]]) -> list[list[float]]:
+    async def embed(self, batch: list[list[int]], *, tenant: str = "") -> list[list[float]]:
         if bytes(batch[0]).startswith(b"poison"):
             self.deaths += 1
             self.die()
@@ -299,7 +299,7 @@ class Leaves(MemoryReplica):
         self._leave()
         return super().start(order, hearer)
 
-    async def embed(self, batch: list[list[int]]) -> list[list[float]]:
+    async def embed(self, batch: list[list[int]], *, tenant: str = "") -> list[list[float]]:
         self._leave()
         return await super().embed(batch)
 

@@ -111,7 +111,7 @@ class HostClient:
         """Send `order` at once and return its events as an iterator; see `start`."""
         return OrderStream(order, self.start)
 
-    async def embed(self, batch: list[list[int]]) -> list[list[float]]:
+    async def embed(self, batch: list[list[int]], *, tenant: str = "") -> list[list[float]]:
         """Return one normalised vector for each sequence of token ids.
 
         Raises:
@@ -120,9 +120,9 @@ class HostClient:
             HostDied: the connection was lost.
             Draining: the host drained before it answered.
         """
-        return (await self._call(lambda call_id: Embed(call_id, batch), Vectors)).vectors
+        return (await self._call(lambda call_id: Embed(call_id, batch, tenant), Vectors)).vectors
 
-    async def score(self, texts: list[ScoreText], *, top_logprobs: int = 0) -> list[ScoredText]:
+    async def score(self, texts: list[ScoreText], *, top_logprobs: int = 0, tenant: str = "") -> list[ScoredText]:
         """Return, for each text, the log-probability of each token from its `start` on, with the top alternatives.
 
         The host computes a piece of it between two steps of running sequences.
@@ -133,7 +133,8 @@ class HostClient:
             Draining: the host drained before it answered.
         """
         found: list[ScoredText] = [[] for _ in texts]
-        for part in await self._open_link().call_in_parts(lambda call_id: Score(call_id, texts, top_logprobs)):
+        made = await self._open_link().call_in_parts(lambda call_id: Score(call_id, texts, top_logprobs, tenant))
+        for part in made:
             if isinstance(part, Scores):
                 found[part.place] += part.rows
         return found

@@ -22,7 +22,7 @@ from ashore.core.ids import OrderId
 from ashore.data.engines.failures import Failure
 from ashore.data.engines.model import EngineEvent, EngineInfo, EngineStats, Order, ScoredText, ScoreText
 
-PROTOCOL_VERSION: Final = 11
+PROTOCOL_VERSION: Final = 12
 
 MAX_FRAME_BYTES: Final = 64 << 20
 """Largest body. The largest honest one, 2,048 vectors of 1,024 numbers, takes 19 MB."""
@@ -53,6 +53,8 @@ class Embed(msgspec.Struct, frozen=True, tag="embed", array_like=True):
 
     call_id: int
     batch: list[list[int]]
+    tenant: str = ""
+    """Tenants take turns at the host."""
 
 
 class Score(msgspec.Struct, frozen=True, tag="score", array_like=True):
@@ -61,6 +63,8 @@ class Score(msgspec.Struct, frozen=True, tag="score", array_like=True):
     call_id: int
     texts: list[ScoreText]
     top_logprobs: int = 0
+    tenant: str = ""
+    """As in `Embed`."""
 
 
 class Distribute(msgspec.Struct, frozen=True, tag="distribute", array_like=True):

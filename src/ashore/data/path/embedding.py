@@ -335,7 +335,9 @@ class Embeddings:
             await found.gate.enter(cost, priority=work.priority, wait_s=wait_s, background=background)
             entered_at = self._clock.monotonic_s()
             try:
-                vectors = await self._fresh.embed(found, model, batch, deadline_at, deaths=deaths)
+                vectors = await self._fresh.embed(
+                    found, model, batch, deadline_at, tenant=principal.tenant, deaths=deaths
+                )
             finally:
                 service_s = self._clock.monotonic_s() - entered_at
                 found.gate.leave(cost, service_s=service_s, background=background)

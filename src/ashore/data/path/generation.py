@@ -201,7 +201,7 @@ class FreshAnswers:
             self._metrics.observe("ashore_stage_seconds", admitted_at - encoded_at, "admit")
             try:
                 self._check_answers(model, request.model, request.deaths)
-                scores = await self._score(model, request, prompt.ids, deadline.begin_by)
+                scores = await self._score(model, request, prompt.ids, deadline.begin_by, principal.tenant)
                 head: list[ServingEvent] = [
                     Started(
                         model=request.model,
@@ -525,7 +525,7 @@ class FreshAnswers:
             raise too_late("the deadline passed before any model of the choice by cost had room") from fault
 
     async def _score(
-        self, model: LoadedModel, request: GenerationRequest, ids: list[int], deadline_at: float
+        self, model: LoadedModel, request: GenerationRequest, ids: list[int], deadline_at: float, tenant: str
     ) -> Scores | None:
         """Return the log-probabilities of a prompt, None if not requested."""
         if not wants_scores(request):
@@ -538,7 +538,7 @@ class FreshAnswers:
         scored = await self._somewhere(
             model,
             request.model,
-            lambda replica: replica.score(texts, top_logprobs=top),
+            lambda replica: replica.score(texts, top_logprobs=top, tenant=tenant),
             deadline_at,
             late,
             request.deaths,
@@ -546,7 +546,14 @@ class FreshAnswers:
         return scored[0]
 
     async def embed(
-        self, model: LoadedModel, name: str, batch: list[list[int]], deadline_at: float, *, deaths: int = 0
+        self,
+        model: LoadedModel,
+        name: str,
+        batch: list[list[int]],
+        deadline_at: float,
+        *,
+        tenant: str,
+        deaths: int = 0,
     ) -> list[list[float]]:
         """Return one vector for each input; retries on another replica when a host dies. `name`: model as the client
         named it; `deaths`: hosts that this request has killed so far.
@@ -557,7 +564,9 @@ class FreshAnswers:
             HostDied: no host of this release is there, but another release can answer.
         """
         late = f"the deadline passed before the vectors of {len(batch)} inputs were made"
-        return await self._somewhere(model, name, lambda replica: replica.embed(batch), deadline_at, late, deaths)
+        return await self._somewhere(
+            model, name, lambda replica: replica.embed(batch, tenant=tenant), deadline_at, late, deaths
+        )
 
     async def _somewhere(
         self,

@@ -41,11 +41,11 @@ class Replica(StartsOrders, Protocol):
         """
         ...
 
-    async def embed(self, batch: list[list[int]]) -> list[list[float]]:
-        """Return one normalised vector per sequence."""
+    async def embed(self, batch: list[list[int]], *, tenant: str = "") -> list[list[float]]:
+        """Return one normalised vector per sequence. Calls of several tenants take turns."""
         ...
 
-    async def score(self, texts: list[ScoreText], *, top_logprobs: int = 0) -> list[ScoredText]:
+    async def score(self, texts: list[ScoreText], *, top_logprobs: int = 0, tenant: str = "") -> list[ScoredText]:
         """Return, for each text, the log-probability of each token from its `start` on, with the top alternatives."""
         ...
 

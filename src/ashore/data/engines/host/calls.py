@@ -26,6 +26,7 @@ class _EmbedCall:
     link: Link
     call_id: int
     batch: list[list[int]]
+    tenant: str
     vectors: list[list[float]] = field(default_factory=list)
 
 
@@ -44,14 +45,22 @@ _Slice = list[tuple[_EmbedCall, list[list[int]]]]
 
 
 class Calls:
-    """The waiting calls of all links. Small embedding calls of several workers are computed together."""
+    """The waiting calls of all links. Small embedding calls of several workers are computed together.
+
+    Tenants take turns, and the calls of one tenant among themselves: however many calls one sends, another waits for
+    one slice of embeddings, or for the scores of one call.
+    """
 
     def __init__(self, engine: Engine, kind: str, deliver: Callable[[Link, ToWorker], None]) -> None:
         self._engine = engine
         self._kind = kind
         self._deliver = deliver
         self._embeds: deque[_EmbedCall] = deque()
+        self._embedded: _EmbedCall | None = None
+        """Where the last slice began."""
         self._scores: deque[tuple[Link, Score | Distribute]] = deque()
+        self._scored = ""
+        """Tenant of the last call."""
         self._telling: _Telling | None = None
 
     def __bool__(self) -> bool:
@@ -63,9 +72,9 @@ class Calls:
         tells = not self._telling.link.has_backlog if self._telling is not None else bool(self._scores)
         return tells or any(not call.link.has_backlog for call in self._embeds)
 
-    def add_embed(self, link: Link, call_id: int, batch: list[list[int]]) -> None:
+    def add_embed(self, link: Link, call_id: int, batch: list[list[int]], tenant: str = "") -> None:
         """Queue a call; its answer goes to `link`."""
-        self._embeds.append(_EmbedCall(link, call_id, batch))
+        self._embeds.append(_EmbedCall(link, call_id, batch, tenant))
 
     def add_score(self, link: Link, call: Score | Distribute) -> None:
         """Queue a call; its answer goes to `link`."""
@@ -89,12 +98,12 @@ class Calls:
         """Compute one slice of embeddings, and one piece of scores or distributions; hand over what is whole by
         then."""
         if taken := self._next_slice():
-            first = self._embeds[0]
             self._run_embeds(taken)
-            if self._embeds and self._embeds[0] is first:  # a large one: the next slices go to those behind it
-                self._embeds.rotate(-1)
+            self._embedded = taken[0][0] if self._embeds else None
         if self._telling is None and self._scores:
+            self._scores = deque(sorted(self._scores, key=lambda one: _tenant_of(one[1]) == self._scored))
             link, call = self._scores.popleft()
+            self._scored = _tenant_of(call)
             self._telling = _Telling(link, call.call_id, self._told(call))
         telling = self._telling
         if telling is not None and not telling.link.has_backlog:
@@ -107,6 +116,8 @@ class Calls:
         """Take sequences from the front of the queue up to the bounds of a slice, at least one."""
         taken: _Slice = []
         sequences = tokens = 0
+        if (last := self._embedded) is not None:  # its tenant's turn is over, and its own among those of its tenant
+            self._embeds = deque(sorted(self._embeds, key=lambda one: (one.tenant == last.tenant, one is last)))
         for call in self._embeds:
             if call.link.has_backlog:
                 continue
@@ -184,6 +195,10 @@ class Calls:
                 self._deliver(telling.link, message)
             return
         self._telling = None
+
+
+def _tenant_of(call: Score | Distribute) -> str:
+    return call.tenant if isinstance(call, Score) else ""
 
 
 def _attempt(work: Callable[[], None]) -> Exception | None:

@@ -234,8 +234,8 @@ class HostLoop:
                 self._deliver(link, CallFailed(call_id, failure_of(_stopping())))
             case Embed(call_id) | Score(call_id) | Distribute(call_id) if self._is_asleep:
                 self._deliver(link, CallFailed(call_id, failure_of(_asleep())))
-            case Embed(call_id, batch):
-                self._calls.add_embed(link, call_id, batch)
+            case Embed(call_id, batch, tenant):
+                self._calls.add_embed(link, call_id, batch, tenant)
             case Score() | Distribute():
                 self._calls.add_score(link, message)
             case GetStats(call_id):
