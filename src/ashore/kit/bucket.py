@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import Any, ClassVar, Final
 
 from ashore.core.errors import AshoreError, InvalidRequest, NotFound, RemoteRefused, SourceUnreachable
 
 S3_HINT: Final = "set AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY for your S3 server"
+CHUNK_BYTES: Final = 4 << 20
 LOGIN_SERVICE: Final = "169.254.169.254"
 """Where Amazon gives its machines a login; the client asks there when none is set."""
 
@@ -64,7 +65,30 @@ class Bucket:
         return self._made
 
     def key(self, name: str) -> str:
-        return f"{self.prefix}/{name}"
+        """Return the whole name of an object; of the place itself for an empty one."""
+        return f"{self.prefix}/{name}" if name else self.prefix
+
+    def size(self, name: str) -> int | None:
+        """Return the bytes of an object; None if there is none."""
+        import obstore
+        from obstore import exceptions
+
+        key = self.key(name)
+        with self.translated(key):
+            try:
+                return int(obstore.head(self.store, key)["size"])
+            except (FileNotFoundError, exceptions.NotFoundError):
+                return None
+
+    def chunks(self, name: str, *, start: int = 0, least_bytes: int = CHUNK_BYTES) -> Iterator[bytes]:
+        """Yield an object from `start` on, in pieces of at least so many bytes but for the last."""
+        import obstore
+
+        key = self.key(name)
+        with self.translated(key):
+            answer = obstore.get(self.store, key, options={"range": {"offset": start}} if start else {})
+            for chunk in answer.stream(min_chunk_size=least_bytes):
+                yield bytes(chunk)
 
     def read(self, name: str) -> bytes:
         """Return an object."""
@@ -73,6 +97,23 @@ class Bucket:
         key = self.key(name)
         with self.translated(key):
             return bytes(obstore.get(self.store, key).bytes())
+
+    def write(self, name: str, data: bytes | Iterator[bytes]) -> None:
+        """Create or replace an object. May be called twice."""
+        import obstore
+
+        key = self.key(name)
+        with self.translated(key):
+            obstore.put(self.store, key, data)
+
+    def remove(self, name: str) -> None:
+        """Delete an object. May be called twice."""
+        import obstore
+        from obstore import exceptions
+
+        key = self.key(name)
+        with self.translated(key), suppress(FileNotFoundError, exceptions.NotFoundError):
+            obstore.delete(self.store, key)
 
     def make(self, name: str, data: bytes) -> bool:
         """Create an object; returns False if one of this name exists, which is not changed."""
@@ -91,7 +132,7 @@ class Bucket:
         """Yield name and size of the objects under a folder, in S3's lexical order."""
         import obstore
 
-        key = self.key(under) if under else self.prefix
+        key = self.key(under)
         with self.translated(key):
             for page in obstore.list(self.store, prefix=key + "/"):
                 for one in page:

@@ -6,12 +6,9 @@ Object lock with a default retention, set by the owner of the bucket, protects i
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Final
 
 from ashore.core.errors import TamperedAudit
 from ashore.kit.bucket import Bucket
-
-CHUNK_BYTES: Final = 4 << 20
 
 
 class BucketFolder(Bucket):
@@ -28,14 +25,6 @@ class BucketFolder(Bucket):
                 f"{self.place}/{name} already exists with different content", hint="run `ashore audit verify`"
             )
         return True
-
-    def chunks(self, name: str) -> Iterator[bytes]:
-        """Yield an object piece by piece."""
-        import obstore
-
-        with self.translated(self.key(name)):
-            for chunk in obstore.get(self.store, self.key(name)).stream(min_chunk_size=CHUNK_BYTES):
-                yield bytes(chunk)
 
     def names(self, under: str) -> Iterator[str]:
         """Yield the names of the objects in a folder, in S3's alphabetical order."""

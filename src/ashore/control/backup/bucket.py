@@ -4,12 +4,11 @@ variables.
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Sequence
 from typing import Any, Final
 
 from ashore.control.backup.ports import Part
-from ashore.core.errors import AshoreError, BackupDamaged, NodeUnavailable, NotFound
+from ashore.core.errors import AshoreError, BackupDamaged, NodeUnavailable
 from ashore.kit.bucket import S3_HINT, Bucket
 
 PART_BYTES: Final = 8 << 20
@@ -52,21 +51,16 @@ class BucketNode:
         return self.objects.make(name, data)
 
     def open(self, name: str) -> BucketSource:
-        import obstore
-
-        key = self.objects.key(name)
-        with self.objects.translated(key):
-            return BucketSource(self.objects, name, int(obstore.head(self.objects.store, key)["size"]))
+        size = self.objects.size(name)
+        if size is None:
+            raise self.objects.missing(name)
+        return BucketSource(self.objects, name, size)
 
     def sizes(self, under: str) -> dict[str, int]:
         return dict(self.objects.sizes(under))
 
     def remove(self, name: str) -> None:
-        import obstore
-
-        key = self.objects.key(name)
-        with contextlib.suppress(NotFound), self.objects.translated(key):
-            obstore.delete(self.objects.store, key)
+        self.objects.remove(name)
 
 
 class BucketSink:

@@ -142,48 +142,25 @@ class BucketLink:
 
     def __init__(self, place: str) -> None:
         """Create it; connects to nothing yet. Raises `InvalidRequest` if `s3://BUCKET/PATH` is malformed."""
-        self._objects = _Objects(place)
+        self._bucket = _Objects(place)
 
     def read(self, path: str, *, start: int = 0, limit: int) -> Iterator[bytes]:
-        import obstore
-
-        key = self._objects.key(checked_path(path))
-        with self._objects.translated(key):
-            found = obstore.get(self._objects.store, key, options={"range": {"offset": start}} if start else None)
-            if int(found.meta["size"]) > limit:
-                raise WrongBytes(f"{self._objects.place}/{path} is longer than {limit:,} bytes")
-            pace = Pace(self._objects.place, start, limit)
-            for piece in found.stream(min_chunk_size=64 << 10):
-                pace.take(len(piece))
-                yield bytes(piece)
+        pace = Pace(self._bucket.place, start, limit)
+        for piece in self._bucket.chunks(checked_path(path), start=start, least_bytes=64 << 10):
+            pace.take(len(piece))
+            yield piece
 
     def put(self, path: str, body: bytes) -> None:
-        import obstore
-
-        key = self._objects.key(checked_path(path))
-        with self._objects.translated(key):
-            obstore.put(self._objects.store, key, body)
+        self._bucket.write(checked_path(path), body)
 
     def has(self, path: str) -> bool:
-        import obstore
-
-        key = self._objects.key(checked_path(path))
-        try:
-            with self._objects.translated(key):
-                obstore.head(self._objects.store, key)
-        except NotFound:
-            return False
-        return True
+        return self._bucket.size(checked_path(path)) is not None
 
     def names(self, under: str) -> Iterator[tuple[str, int]]:
-        return (one for one in self._objects.sizes(checked_path(under)) if _is_path(one[0]))
+        return (one for one in self._bucket.sizes(checked_path(under)) if _is_path(one[0]))
 
     def remove(self, path: str) -> None:
-        import obstore
-
-        key = self._objects.key(checked_path(path))
-        with suppress(NotFound), self._objects.translated(key):
-            obstore.delete(self._objects.store, key)
+        self._bucket.remove(checked_path(path))
 
 
 class HttpLink:

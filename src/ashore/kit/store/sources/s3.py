@@ -53,13 +53,7 @@ class ModelBucket(Bucket):
     def away(self, key: str, said: str) -> AshoreError:
         return SourceUnreachable(f"cannot reach {self.server}: {said}", hint=S3_HINT)
 
-    def write(self, path: str, data: bytes) -> None:
-        import obstore
-
-        with self.translated(self.key(path)):
-            obstore.put(self.store, self.key(path), data)
-
-    def download(self, key: str, target: Path, num_bytes: int, stage: str, progress: Progress) -> None:
+    def download(self, name: str, target: Path, num_bytes: int, stage: str, progress: Progress) -> None:
         """Download an object to `target` through `target.part`, resuming from its content."""
         part = target.with_name(target.name + ".part")
         make_folder(part.parent)
@@ -71,18 +65,15 @@ class ModelBucket(Bucket):
                 part.replace(target)
                 return
             try:
-                self._read_on(key, part, have, num_bytes, stage, progress)
+                self._read_on(name, part, have, num_bytes, stage, progress)
             except SourceUnreachable:
                 fruitless = 0 if part.exists() and part.stat().st_size > have else fruitless + 1
                 if fruitless >= MAX_FRUITLESS_TRIES:
                     raise
 
-    def _read_on(self, key: str, part: Path, have: int, num_bytes: int, stage: str, progress: Progress) -> None:
-        import obstore
-
-        with self.translated(key), disk_errors(part), part.open("ab") as file:
-            answer = obstore.get(self.store, key, options={"range": {"offset": have}} if have else {})
-            for chunk in answer.stream(min_chunk_size=CHUNK_BYTES):
+    def _read_on(self, name: str, part: Path, have: int, num_bytes: int, stage: str, progress: Progress) -> None:
+        with disk_errors(part), part.open("ab") as file:
+            for chunk in self.chunks(name, start=have):
                 file.write(chunk)
                 have += len(chunk)
                 progress(stage, have, num_bytes)
@@ -104,28 +95,17 @@ class S3LayoutRemote:
         return self._bucket.read(f"blobs/sha256/{digest.removeprefix('sha256:')}")
 
     def fetch_blob(self, blob: Descriptor, target: Path, progress: Progress) -> None:
-        key = self._bucket.key(_blob_key(blob.digest))
+        key = _blob_key(blob.digest)
         self._bucket.download(key, target, blob.num_bytes, f"download {blob.path}", progress)
         seen = sha256_file(target)
         if seen != blob.digest:
             target.unlink()
-            raise CorruptBlob(f"s3 object {key} has the hash {seen}", hint="push the model again from an intact store")
+            raise CorruptBlob(f"s3 object {self._bucket.key(key)} has the hash {seen}", hint=INDEX_HINT)
 
     def has_blob(self, blob: Descriptor) -> bool:
-        import obstore
-
-        key = self._bucket.key(_blob_key(blob.digest))
-        try:
-            with self._bucket.translated(key):
-                return int(obstore.head(self._bucket.store, key)["size"]) == blob.num_bytes
-        except UnknownModel:
-            return False
+        return self._bucket.size(_blob_key(blob.digest)) == blob.num_bytes
 
     def send_blob(self, blob: Descriptor, path: Path, progress: Progress) -> None:
-        import obstore
-
-        key = self._bucket.key(_blob_key(blob.digest))
-
         def pieces() -> Iterator[bytes]:
             done = 0
             with path.open("rb") as file:
@@ -134,21 +114,17 @@ class S3LayoutRemote:
                     done += len(chunk)
                     progress(f"upload {blob.path}", done, blob.num_bytes)
 
-        with self._bucket.translated(key):
-            obstore.put(self._bucket.store, key, pieces())
+        self._bucket.write(_blob_key(blob.digest), pieces())
 
     def hash_of(self, blob: Descriptor, progress: Progress) -> Digest:
         """Return the digest of a blob as read back from the bucket. Reads all of it."""
         import hashlib
 
-        import obstore
-
-        key, done, found = self._bucket.key(_blob_key(blob.digest)), 0, hashlib.sha256()
-        with self._bucket.translated(key):
-            for chunk in obstore.get(self._bucket.store, key).stream(min_chunk_size=CHUNK_BYTES):
-                found.update(chunk)
-                done += len(chunk)
-                progress(f"read back {blob.path}", done, blob.num_bytes)
+        done, found = 0, hashlib.sha256()
+        for chunk in self._bucket.chunks(_blob_key(blob.digest)):
+            found.update(chunk)
+            done += len(chunk)
+            progress(f"read back {blob.path}", done, blob.num_bytes)
         return Digest(f"sha256:{found.hexdigest()}")
 
     def write_manifest(self, data: bytes, *, name: str) -> None:
@@ -198,18 +174,16 @@ class S3FilesSource:
         self._chosen: tuple[RemoteFile, ...] = ()
 
     def resolve(self) -> Origin:
-        import obstore
-
         prefix = self._bucket.prefix
-        with self._bucket.translated(prefix):
-            if prefix.endswith(".gguf"):
-                size = int(obstore.head(self._bucket.store, prefix)["size"])
-                self._chosen = (RemoteFile(path="", num_bytes=size),)
-            else:
-                offered = [RemoteFile(path=path, num_bytes=size) for path, size in self._bucket.sizes("")]
-                if not offered:
-                    raise UnknownModel(f"{self._text} has no files", hint="check the bucket and the path")
-                self._chosen = choose_files(offered, "", self._text, text_only=self._text_only)
+        if prefix.endswith(".gguf"):
+            if (size := self._bucket.size("")) is None:
+                raise self._bucket.missing(prefix)
+            self._chosen = (RemoteFile(path="", num_bytes=size),)
+        else:
+            offered = [RemoteFile(path=path, num_bytes=size) for path, size in self._bucket.sizes("")]
+            if not offered:
+                raise UnknownModel(f"{self._text} has no files", hint="check the bucket and the path")
+            self._chosen = choose_files(offered, "", self._text, text_only=self._text_only)
         return Origin(
             pinned=self._text.rstrip("/"),
             suggested_name=name_from(prefix),
@@ -220,13 +194,10 @@ class S3FilesSource:
     def fetch(self, origin: Origin, into: Path, progress: Progress) -> Path:
         folder = into / "files"
         for file in self._chosen:
-            if not file.path:
-                target = folder / self._bucket.prefix.rsplit("/", 1)[-1]
-                self._bucket.download(self._bucket.prefix, target, file.num_bytes, f"download {target.name}", progress)
-                return folder
-            check_path(file.path)
-            key = self._bucket.key(file.path)
-            self._bucket.download(key, folder / file.path, file.num_bytes, f"download {file.path}", progress)
+            if file.path:
+                check_path(file.path)
+            local = file.path or self._bucket.prefix.rpartition("/")[2]
+            self._bucket.download(file.path, folder / local, file.num_bytes, f"download {local}", progress)
         return folder
 
 
