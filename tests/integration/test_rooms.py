@@ -7,7 +7,7 @@ from pathlib import Path
 
 from scratch_package import SUPPORT, ScratchPackage
 
-from ashore.kit.state import schema_version
+from ashore.kit.state.schema import migrations
 
 LINE = '    Listed("control.library", noun="book", summary="Write notes on books.", section="library"),\n'
 STRUCT = '''
@@ -34,7 +34,7 @@ def test_a_room_is_found_everywhere_by_one_line_outside_its_folder(tmp_path: Pat
     scratch = ScratchPackage(tmp_path)
     scratch.add(SUPPORT / "toy_room", "control/library")
     tables = scratch.package / "control/library" / "tables"
-    (tables / "next.sql").rename(tables / f"{schema_version() + 1:04}.sql")
+    (tables / "next.sql").rename(tables / f"{len(migrations()) + 1:04}.sql")
     scratch.put_before("kit/listed.py", '    Listed("control.backup"', LINE)
     assert [one for one in scratch.changed() if not one.startswith("control/library/")] == ["kit/listed.py"]
     found = scratch.run("toy_room_checks.py")

@@ -7,12 +7,12 @@ import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from itertools import pairwise
+from typing import get_args
 
 import pytest
 
 from ashore.core.errors import InvalidRequest, RemoteRefused, SourceUnreachable, Unauthenticated
 from ashore.lab.bench import (
-    WORKLOADS,
     LoadPlan,
     LookupReport,
     Slo,
@@ -26,6 +26,7 @@ from ashore.lab.bench import (
 from ashore.lab.bench.client import Connection, Reply, Target, has_text
 from ashore.lab.bench.decode import to_record
 from ashore.lab.bench.prompts import PromptMaker, estimate_tokens
+from ashore.lab.bench.workloads import Workload
 
 Answering = Callable[[asyncio.StreamWriter, dict[str, object]], Awaitable[None]]
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\ntransfer-encoding: chunked\r\n\r\n"
@@ -324,7 +325,7 @@ def test_prompts_have_the_length_asked_for_where_a_token_is_a_letter(wanted: int
 
 
 def test_workloads_have_prompts_of_real_texts_and_another_seed_has_others() -> None:
-    for kind in WORKLOADS:
+    for kind in get_args(Workload):
         made = [WorkloadPrompts(kind, seed=seed).prompt(index, 0) for seed in (0, 1) for index in range(40)]
         again = [WorkloadPrompts(kind, seed=seed).prompt(index, 0) for seed in (0, 1) for index in range(40)]
         assert made == again

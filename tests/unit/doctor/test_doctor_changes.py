@@ -12,7 +12,7 @@ import pytest
 
 from ashore.control.doctor.changes import GONE, OwnHands, Remedies, boot_id
 from ashore.control.doctor.journal import Entry, Journal
-from ashore.control.doctor.model import Change, Finding, evidence
+from ashore.control.doctor.model import Change, Evidence, Finding
 from ashore.core.errors import Conflict, EnvironmentFault, InvalidRequest
 
 
@@ -36,8 +36,8 @@ class World:
 
 def finding(rule: str, target: str, value: str, *, safe: bool = True) -> Finding:
     return Finding(
-        severity="warning", what="w", cause="c", evidence=(evidence("a", 1),), sure="certain", remedy="r", rule=rule,
-        change=Change(kind="kernel", target=target, value=value, safe=safe),
+        severity="warning", what="w", cause="c", evidence=(Evidence(name="a", seen="1"),), sure="certain", remedy="r",
+        rule=rule, change=Change(kind="kernel", target=target, value=value, safe=safe),
     )  # fmt: skip
 
 

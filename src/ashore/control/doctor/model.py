@@ -98,8 +98,3 @@ class Diagnosis(Value, frozen=True, kw_only=True):
 def worst_of(findings: Iterable[Finding]) -> Severity | None:
     """Return the severity of the worst one; None: there is none."""
     return min((one.severity for one in findings), key=SEVERITIES.index, default=None)
-
-
-def evidence(name: str, seen: object, limit: object = "") -> Evidence:
-    """Return a figure with its bound."""
-    return Evidence(name=name, seen=str(seen), limit=str(limit))

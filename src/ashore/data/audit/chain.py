@@ -63,17 +63,3 @@ def merkle_root(leaves: Iterable[bytes]) -> bytes:
     for leaf in leaves:
         tree.add(leaf)
     return tree.root()
-
-
-def inclusion_proof(leaves: list[bytes], index: int) -> list[bytes]:
-    """Return the hashes that lead from leaf `index` to the root, as in RFC 6962 section 2.1.1."""
-    if len(leaves) <= 1:
-        return []
-    split = _largest_power_below(len(leaves))
-    if index < split:
-        return [*inclusion_proof(leaves[:split], index), merkle_root(leaves[split:])]
-    return [*inclusion_proof(leaves[split:], index - split), merkle_root(leaves[:split])]
-
-
-def _largest_power_below(number: int) -> int:
-    return 1 << ((number - 1).bit_length() - 1)

@@ -29,7 +29,6 @@ from ashore.kit.state.model import TuningRow
 from ashore.kit.state.opening import open_state
 from ashore.kit.state.ports import Changes, Database
 from ashore.kit.state.postgres import is_postgres_url, open_postgres
-from ashore.kit.state.schema import schema_version
 from ashore.kit.state.secrets import (
     SealOf,
     SecretRow,

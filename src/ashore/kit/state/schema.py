@@ -30,8 +30,3 @@ def _statements(text: str) -> list[str]:
     """Return the statements of a file: each ends with a semicolon at the end of its line."""
     lines = "".join(line for line in text.splitlines(keepends=True) if not line.startswith("--"))
     return [one.strip() for one in lines.split(";\n") if one.strip()]
-
-
-def schema_version() -> int:
-    """Return the schema version after all steps."""
-    return len(migrations())

@@ -18,7 +18,6 @@ Where to add what:
 
 from ashore.kit.store.catalog import Catalog, CatalogEntry
 from ashore.kit.store.conversion.bf16 import read_tensors
-from ashore.kit.store.conversion.dequantise import is_quantised
 from ashore.kit.store.conversion.ggufmeta import gguf_reader, read_gguf_meta
 from ashore.kit.store.conversion.ggufstate import read_gguf_state
 from ashore.kit.store.conversion.ggufwriting import Outgoing, write_tensors

@@ -10,4 +10,4 @@ from ashore.lab.bench.prompts import PromptMaker
 from ashore.lab.bench.report import percentile, report_json
 from ashore.lab.bench.run import run_load, run_with_and_without_lookup
 from ashore.lab.bench.schedule import poisson_arrivals
-from ashore.lab.bench.workloads import WORKLOADS, WorkloadPrompts
+from ashore.lab.bench.workloads import WorkloadPrompts

@@ -13,12 +13,11 @@ import random
 import textwrap
 from functools import lru_cache
 from pathlib import Path
-from typing import Final, Literal, assert_never, get_args
+from typing import Final, Literal, assert_never
 
 from ashore.lab.bench.prompts import sentences
 
 Workload = Literal["edit", "rag", "extract", "chat"]
-WORKLOADS: Final[tuple[Workload, ...]] = get_args(Workload)
 
 _MODULES: Final = (
     *(

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ashore.kit.store.conversion.ggufmeta import gguf_reader, read_gguf_meta
+from ashore.kit.store.conversion.ggufmeta import gguf_reader
 from ashore.kit.store.conversion.ggufwriting import Outgoing, write_tensors
 from ashore.kit.store.diskerrors import disk_errors
 from ashore.kit.store.progress import Progress, silent
@@ -18,14 +18,8 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 _NOT_COPIED = ("general.architecture", "general.file_type", "general.quantization_version")
-_PLAIN = ("F64", "F32", "F16", "BF16")
 _FILE_TYPE_F16 = 1
 """`general.file_type` of "mostly F16". Source: GGUF specification, general.file_type."""
-
-
-def is_quantised(file: Path) -> bool:
-    """Return whether a GGUF file has weights of less than 16 bits."""
-    return any(tensor.type_name not in _PLAIN for tensor in read_gguf_meta(file).tensors)
 
 
 def dequantise(source: Path, target: Path, *, progress: Progress = silent) -> dict[str, str]:
