@@ -92,6 +92,7 @@ def test_otlp_sees_what_was_rejected_inside_of_a_good_answer(tmp_path: Path) -> 
         (302, {}),
         (200, ["no object"]),
         (200, {"acks": [1], "ackId": 4, "items": ["x"], "partialSuccess": ["x"]}),
+        (200, {"items": [{}] * 200_000}),
         (200, {"code": "x", "items": [{"create": "x"}], "partialSuccess": {"rejectedLogRecords": "many"}}),
     ],
 )

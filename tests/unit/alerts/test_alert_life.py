@@ -252,6 +252,27 @@ def test_a_flood_that_is_handed_in_is_bounded_and_hides_nothing() -> None:
     assert any("left out" in one.wrong.what for one in life.book.alerts.values())
 
 
+def test_what_is_critical_finds_room_behind_a_flood_of_warnings() -> None:
+    life = Life()
+    for round in range(5):
+        flood = [received(1_000 * round + n).wrong for n in range(1_000)]
+        life.book = handed_in(life.book, flood, set([*life.book.handed_in][:100]), life.now_s)
+        life.look(for_s=30)
+    assert any("left out" in one.wrong.what for one in life.book.alerts.values())
+    worst = received(9_999, severity="critical").wrong
+    life.book = handed_in(life.book, [worst], set(), life.now_s)
+    (message,) = life.look(for_s=15)
+    assert message.firing[0].wrong.id == worst.id
+
+
+def test_what_is_kept_of_an_alert_is_small_however_long_its_labels_are() -> None:
+    long = "x" * 1_000_000
+    alerts = [received(number, job=long).wrong for number in range(20)]
+    book = handed_in(Book(), alerts, set(), 0)
+    assert len(book.handed_in) == 20 and len(msgspec.json.encode(book)) < 20_000
+    assert received(1, job=long).wrong.id != received(1, job=f"{long}y").wrong.id, "all of it tells them apart"
+
+
 def test_an_alertmanager_gets_back_nothing_that_it_handed_in() -> None:
     life = Life(AlertSection(channels=(replace(MAIL, kind="alertmanager", hook="http://am"),)))
     life.book = handed_in(life.book, [received(1).wrong], set(), 0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from typing import Final
 
 import msgspec
@@ -20,6 +20,8 @@ HANDED_IN: Final = "alertmanager"
 """Rule of what an Alertmanager hands in."""
 MOST_HANDED_IN: Final = 200
 """Such alerts at a time, so that they leave room for those of ashore."""
+MOST_LESSER: Final = 150
+"""Those among them that are not critical, so that they leave room for one that is."""
 HANDED_IN_S: Final = 86_400.0
 """After so long one has ended that was neither repeated nor resolved. An Alertmanager repeats every four hours."""
 TEST: Final = "test"
@@ -142,10 +144,10 @@ def looked(book: Book, wrong: Iterable[Wrong], rules: AlertSection, now_s: float
             alerts[id] = Alert(wrong=now, since_s=alert.since_s)
         else:
             alerts[id] = replace(alert, wrong=now, gone_s=0.0)
-    free = MOST_HANDED_IN - sum(one.wrong.rule == HANDED_IN for one in alerts.values())
-    others = [id for id, one in found.items() if one.rule == HANDED_IN]
-    for id in others[: max(0, len(others) - free)]:  # the worst are last; these wait for room
-        del found[id]
+    free = _room_for(one.wrong for one in alerts.values())
+    for id, one in [*found.items()][::-1]:  # the worst are last; what finds no room waits
+        if one.rule == HANDED_IN and not free(one):
+            del found[id]
     worst = sorted(found.values(), key=lambda one: RANK[one.severity])
     room = max(0, MOST_OPEN - len(alerts))
     alerts |= {one.id: Alert(wrong=one, since_s=now_s) for one in worst[:room]}
@@ -164,18 +166,37 @@ def looked(book: Book, wrong: Iterable[Wrong], rules: AlertSection, now_s: float
 def handed_in(book: Book, firing: Iterable[Wrong], ended: Set[str], now_s: float) -> Book:
     """Return what is known once an Alertmanager has handed something in. `ended`: ids of what it says is over."""
     kept = {id: one for id, one in book.handed_in.items() if id not in ended and one.until_s > now_s}
+    free = _room_for(one.wrong for one in kept.values())
     for one in sorted(firing, key=lambda one: RANK[one.severity]):
-        if one.id in kept or len(kept) < MOST_HANDED_IN:
+        if one.id in kept or free(one):
             kept[one.id] = HandedIn(wrong=one, until_s=now_s + HANDED_IN_S)
     return replace(book, handed_in=kept)
 
 
+def _room_for(there: Iterable[Wrong]) -> Callable[[Wrong], bool]:
+    """Return a function that says whether another alert of an Alertmanager has room beside those that are there, and
+    counts it if so."""
+    outside = [one.severity == "critical" for one in there if one.rule == HANDED_IN]
+    critical, lesser = outside.count(True), outside.count(False)
+
+    def free(one: Wrong) -> bool:
+        nonlocal critical, lesser
+        is_critical = one.severity == "critical"
+        if critical + lesser >= MOST_HANDED_IN or (not is_critical and lesser >= MOST_LESSER):
+            return False
+        critical, lesser = critical + is_critical, lesser + (not is_critical)
+        return True
+
+    return free
+
+
 def _outside(book: Book, now_s: float) -> list[Wrong]:
     found = [one.wrong for one in book.handed_in.values() if one.until_s > now_s]
-    if len(found) >= MOST_HANDED_IN:
-        found[-1] = Wrong(
+    lesser = [at for at, one in enumerate(found) if one.severity != "critical"]
+    if len(found) >= MOST_HANDED_IN or len(lesser) >= MOST_LESSER:
+        found[lesser[-1] if lesser else -1] = Wrong(
             rule=HANDED_IN, about="full", severity="warning",
-            what=f"an Alertmanager handed in more than {MOST_HANDED_IN - 1} alerts; further ones are left out",
+            what=f"an Alertmanager handed in more than {len(found) - 1} alerts; further ones are left out",
             remedy="route fewer to ashore, or group them there",
         )  # fmt: skip
     return found

@@ -5,6 +5,7 @@ Source: Alertmanager 0.28, "Webhook".
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from typing import Annotated, Final, Literal
 
@@ -41,8 +42,9 @@ class ReceivedAlert(msgspec.Struct, frozen=True, kw_only=True):
         texts = self.annotations
         said = texts.get("summary") or texts.get("description") or texts.get("message") or "no summary"
         labels = "\0".join(f"{name}\0{value}" for name, value in sorted(self.labels.items()))
+        about = self.fingerprint or hashlib.sha256(labels.encode()).hexdigest()  # a label may have a megabyte
         return Wrong(
-            rule=HANDED_IN, about=self.fingerprint or labels,
+            rule=HANDED_IN, about=about,
             severity=SEVERITIES.get(self.labels.get("severity", "").lower(), "warning"),
             what=one_line(f"{self.labels.get('alertname') or 'alert'}: {said}"),
         )  # fmt: skip

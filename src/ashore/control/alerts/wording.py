@@ -63,6 +63,7 @@ def _lines(alert: Alert, language: Language) -> list[str]:
 
 def one_line(text: str) -> str:
     """Return a text on one line of bounded length, with nothing hidden."""
+    text = text[: 4 * MOST_CHARS]  # what is cut off below is not looked at: it may have a megabyte
     text = on_a_screen(" ".join(text.split()) if not text.startswith("  ") else "  " + " ".join(text.split()))
     return text if len(text) <= MOST_CHARS else text[: MOST_CHARS - 1] + "…"
 

@@ -22,8 +22,8 @@ from ashore import __version__
 from ashore.control.feeds.forms import body_of
 from ashore.control.feeds.reading import SIGNED, Line
 from ashore.control.feeds.section import FeedTable
-from ashore.core.errors import AshoreError, RemoteRefused, SourceUnreachable
-from ashore.kit.decode import UNDECODABLE
+from ashore.core.errors import AshoreError, InvalidRequest, RemoteRefused, SourceUnreachable
+from ashore.kit.decode import UNDECODABLE, check_parts
 from ashore.kit.egress import Allowed, check_addresses, check_url
 from ashore.kit.identity import trust
 
@@ -271,8 +271,9 @@ class _OverHttp(ABC):
         if not 200 <= answer.status < 300:
             raise self._refused(f"answered {answer.status}: {answer.body[:200].decode('utf-8', 'replace')}")
         try:
+            check_parts(answer.body)  # ten million empty objects fit into what is read
             return msgspec.json.decode(answer.body or b"{}", type=kind)
-        except UNDECODABLE as fault:
+        except (InvalidRequest, *UNDECODABLE) as fault:
             raise self._refused("answered with something that is not an answer of its kind") from fault
 
     def _refused(self, what: str) -> AshoreError:
