@@ -12,10 +12,12 @@ from test_declared_calls import LoanIn, NoteIn
 from ashore.control.access.calls.keys import KeyOut
 from ashore.control.console.command import command_for
 from ashore.control.console.forms import Field, fields_of, filled, read_form, written
+from ashore.control.console.kit import NONE
 from ashore.control.console.pages import Atlas, lead_of, on_row, row_calls
 from ashore.control.console.present import COLUMNS, Facts, Row, Table, blocks_of, cell
 from ashore.control.console.rows import Beside, OnRows, row_links
 from ashore.control.console.words import words_in
+from ashore.control.directory.calls import CheckStep, MappedGroup
 from ashore.core.errors import InvalidRequest
 from ashore.kit.call import Call, absences
 from ashore.kit.rooms import Room, rooms
@@ -136,6 +138,23 @@ def test_an_answer_becomes_facts_and_tables() -> None:
 def test_a_value_is_shown_by_its_type_and_unit(name: str, value: object, kind: str, text: str | None) -> None:
     shown = cell(name, value)
     assert shown.kind == kind and (text is None or shown.text == text)
+
+
+def test_places_in_a_directory_stand_folded_below_names_and_what_went_wrong_in_sight() -> None:
+    dn = r"CN=Roth\, Anna,OU=people,DC=corp"
+    groups = [
+        MappedGroup(group="ml", written=dn, dn=dn, guid="0f"),
+        MappedGroup(group="new", written=dn, dn="", guid=""),
+    ]
+    (table,) = blocks_of({"groups": groups}, "directory show")
+    assert isinstance(table, Table) and table.columns == ("group", "dn")
+    assert [one.text for one in table.rows[0].cells] == ["ml", r"Roth\, Anna"] and table.rows[1].cells[1] == NONE
+    assert [name for name, _ in table.rows[0].folded] == ["dn", "guid", "written"]
+    steps = [CheckStep(what="people", ok=True, says=dn), CheckStep(what="groups", ok=False, says="it is not there")]
+    (table,) = blocks_of({"items": steps}, "directory check")
+    assert isinstance(table, Table) and table.columns == ("what", "ok", "says")
+    assert [row.cells[2].text for row in table.rows] == ["", "it is not there"]
+    assert [len(row.folded) for row in table.rows] == [1, 0]
 
 
 def test_a_row_leads_to_calls_of_other_nouns_and_not_to_those_for_what_is_ones_own() -> None:

@@ -95,6 +95,8 @@ class Row:
     values: Mapping[str, Any] = field(default_factory=dict)
     """The fields of its item, for the acts on it."""
     acts: tuple[Act, ...] = ()
+    folded: tuple[tuple[str, Cell], ...] = ()
+    """Long names that only machines go by, by field; shown below the first cell when asked for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -47,6 +47,12 @@ COLUMNS: Final[Mapping[str, tuple[str, ...]]] = {
     "release list": ("name", "state", "alias", "model", "engine", "weights_percent", "since", "why"),
 }
 """Fields of a list that are shown, in order, by noun and word, where the rules would choose worse."""
+FOLDED: Final[Mapping[str, tuple[str, ...]]] = {
+    "directory show": ("dn", "guid", "written"),
+    "directory check": ("says",),
+}
+"""Fields that stand folded below the name, by noun and word; of what went wrong they stay in sight."""
+_NAME_IN_DN: Final = re.compile(r"\w+=((?:[^,\\]|\\.)+)")
 
 LEAST_POINTS: Final = 8
 """Fewest numbers in a field that are drawn as a line."""
@@ -109,7 +115,10 @@ def blocks_of(
         elif isinstance(value, list | tuple) and (one == "items" or (value and _is_record(value[0]))):
             kind = _item_type(answer, one) if isinstance(answer, msgspec.Struct) else None
             named = COLUMNS.get(call, ()) if one == "items" else ()
-            table = table_of(one, value, first=first, most=most, match=match, sort=sort, kind=kind, columns=named)
+            table = table_of(
+                one, value, first=first, most=most, match=match, sort=sort, kind=kind, columns=named,
+                folded=FOLDED.get(call, ()),
+            )  # fmt: skip
             if row and one == "items":
                 found = [item for item in map(_values, value) if str(item.get(table.columns[0], "")) == row]
                 below += blocks_of(found[0], name="") if found else ()
@@ -124,9 +133,9 @@ def blocks_of(
 
 def table_of(
     name: str, items: Sequence[Any], *, first: int = 0, most: int = 0, match: str = "", sort: str = "",
-    kind: Any = None, columns: tuple[str, ...] = (),
+    kind: Any = None, columns: tuple[str, ...] = (), folded: tuple[str, ...] = (),
 ) -> Table:  # fmt: skip
-    """Return items as a table."""
+    """Return items as a table. `folded`: fields that stand below the name; a place in a directory shows its name."""
     values = [_values(one) for one in items]
     if match:
         needle = match.casefold()
@@ -137,13 +146,22 @@ def table_of(
     shown = values[first : first + most] if most else values
     meanings = absences(kind) if kind is not None else {}
     chosen = columns_of(kind, values, meanings, columns)
-    return Table(
+
+    def cell_of(one: str, row: Mapping[str, Any]) -> Cell:
+        if one not in folded or row.get("ok") is False:
+            return cell(one, row.get(one), meanings.get(one, ""))
+        named = _NAME_IN_DN.match(str(row[one])) if one == "dn" else None
+        return Cell(kind="text", text=named[1]) if named else NONE
+
+    def below(row: Mapping[str, Any]) -> tuple[tuple[str, Cell], ...]:
+        return tuple((one, cell(one, row[one])) for one in folded if row.get("ok") is not False and row.get(one))
+
+    made = Table(
         name=name,
         columns=chosen,
         minor=frozenset(chosen[1:]) & MINOR,
         rows=tuple(
-            Row(cells=tuple(cell(one, row.get(one), meanings.get(one, "")) for one in chosen), values=row)
-            for row in shown
+            Row(cells=tuple(cell_of(one, row) for one in chosen), values=row, folded=below(row)) for row in shown
         ),
         total=len(values),
         first=first,
@@ -151,6 +169,7 @@ def table_of(
         sort=sort,
         sorts=name == "items",
     )
+    return made.trimmed() if folded else made
 
 
 def columns_of(
