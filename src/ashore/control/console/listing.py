@@ -142,6 +142,7 @@ async def list_page(
     return reader.page(
         "list.html", page, title=reader.words(f"page.{page}"), lead=lead, acts=acts, tabs=reader.tabs(page), here=here,
         table=with_acts(shown, on), match=query.get("_match", "")[:200],
-        choices=choices, command=command, nouns=reader.derived(page, *nouns), is_live=is_live, icon=icon, hint=hint,
+        choices=choices, command=command, nouns=reader.derived(page, *nouns), is_live=is_live, icon=icon,
+        hint=hint or (reader.words.empty(nouns[0]) if nouns else ""),
         below=below,
     )  # fmt: skip

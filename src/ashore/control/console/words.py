@@ -106,6 +106,10 @@ class Words:
         """Return what a declaration says of a field or call."""
         return self._of("help", " ".join(sentence.split())) or sentence
 
+    def empty(self, noun: str) -> str:
+        """Return what an empty list will have, and how to make the first; empty where nothing is known."""
+        return self.texts.get(f"empty.{noun}", "")
+
     def kind(self, kind: str) -> str:
         """Return a kind of personal data: `id_card` gives `Identity number`; one of the operator's own as it is."""
         said = self.texts.get(f"chat.kind.{kind}", kind).strip()

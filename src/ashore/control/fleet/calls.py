@@ -63,7 +63,7 @@ class JoinIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     ]
     """Address of its engine server, http://10.0.0.2:8101, as the other servers reach it, without /v1."""
     model: Name
-    """Alias of the model that it serves. Its [[model]] has [model.engine] fleet = true."""
+    """Alias of the model that it serves; ashore.toml has `fleet = true` for it."""
 
 
 class NodeIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
