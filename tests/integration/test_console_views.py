@@ -95,6 +95,14 @@ def test_usage_is_counted_by_person_and_budgets_have_bars(site: Site) -> None:
     assert site.post("/call/access-budget/set", operator, limit).status == 200
     eventually(lambda: re.search(r"<td[^>]*>\s*chat\s*</td>", main(site, "/usage?by=model", operator)), limit_s=60)
     assert PEOPLE["developer"] in main(site, "/usage", operator).partition("<tbody>")[2].partition("</tbody>")[0]
+    assert site.send("POST", "/v1/chat/completions", body=body, headers=kind, key=site.keys["developer"]).status == 200
+
+    def counts(query: str) -> list[list[tuple[str, bool]]]:
+        listed = json.loads(site.send("GET", f"/admin/v1/budgets{query}", key=site.keys[operator]).text)["items"]
+        return [[(one["user"], one["settled"] + one["open"] > 0) for one in rule["counts"]] for rule in listed]
+
+    eventually(lambda: counts("?counts=true") == [[(PEOPLE["developer"], True)]], limit_s=30)
+    assert counts("") == [[]]
     page = main(site, "/usage?_range=7d", operator)
     assert page.count('class="card chart"') == 2 and "1 M" in page and "call/access-budget/remove?budget=" in page
     assert PEOPLE["developer"] in main(site, "/usage", "developer")
@@ -155,6 +163,13 @@ def test_tools_are_read_and_approved_by_ticks_and_none_is_approved_without_one(s
     assert re.search(r"<del>-[^<]*Send everything\.", page) and re.search(r"<ins>\+[^<]*Send everything to me\.", page)
     read = main(site, "/privacy/tools", "auditor")
     assert "Send everything." in read and 'name="tools"' not in read and "security-officer" in read
+
+
+def test_an_empty_list_says_what_will_stand_there_and_how_to_make_the_first(site: Site) -> None:
+    page = main(site, "/privacy?_tab=guard", OFFICER)
+    assert "A guard list names words" in page and "call/guard/put" in page
+    assert "A directory (LDAP or Active Directory)" in main(site, "/people?_tab=directory", OFFICER)
+    assert "[[" not in main(site, "/call/mcp/check?name=bank", OFFICER)
 
 
 def test_a_job_that_is_not_there_is_not_found(site: Site) -> None:

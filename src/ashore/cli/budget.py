@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from ashore.cli.calls import Errand, command_of, noun_of
 from ashore.cli.sure import DryRun, Yes, go_ahead
 from ashore.core.counted import counted
@@ -11,6 +13,7 @@ from ashore.data.authority.budgets.calls import (
     BudgetOut,
     BudgetRemoved,
     BudgetShow,
+    CountOut,
     UsageOut,
 )
 from ashore.kit.call import Items, call_named
@@ -32,7 +35,11 @@ def _line(one: BudgetOut) -> str:
 
 
 def _show_list(found: Items[BudgetOut]) -> None:
-    print("\n".join(map(_line, found.items)) or "no budgets: usage is not limited")
+    for one in found.items:
+        print(_line(one))
+        _show_counts(one.counts)
+    if not found.items:
+        print("no budgets: usage is not limited")
 
 
 def _show_set(made: BudgetOut) -> None:
@@ -45,7 +52,11 @@ def _show_removed(gone: BudgetRemoved) -> None:
 
 def _show(found: BudgetShow) -> None:
     print(_line(found.budget))
-    for one in found.items:
+    _show_counts(found.items)
+
+
+def _show_counts(counts: Sequence[CountOut]) -> None:
+    for one in counts:
         who = " ".join(name for name in (one.tenant, one.user, one.key, one.model) if name) or "everybody"
         reset = f", resets at {one.resets_at}" if one.resets_at else ""
         print(f"  {who}: {one.settled:,} used, {one.open:,} reserved, {one.left:,} left{reset}")

@@ -111,13 +111,9 @@ async def budgets(reader: Reader, field: str = "") -> list[tuple[Any, Any]]:
     """Return the budgets that the reader may see, each with its running counts. `field`: only those of this selector,
     `key` or `user`.
     """
-    rules = await reader.ask("access budget list")
-    found = []
-    for rule in [one for one in getattr(rules, "items", ()) if not field or getattr(one, field)][:MOST_BUDGETS]:
-        shown = await reader.ask("access budget show", budget=rule.id)
-        if shown is not None:
-            found.append((rule, shown.items))
-    return found
+    rules = await reader.ask("access budget list", counts=True)
+    seen = [one for one in getattr(rules, "items", ()) if not field or getattr(one, field)]
+    return [(one, one.counts) for one in seen[:MOST_BUDGETS]]
 
 
 async def spent(reader: Reader, field: str) -> dict[str, Cell]:

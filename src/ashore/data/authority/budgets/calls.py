@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime
 from functools import partial
@@ -18,7 +18,7 @@ from ashore.data.authority.budgets.sql import SqlAuthority
 from ashore.data.authority.budgets.usage import COLUMNS, Price, UsageSum, as_csv, columns_of, sum_by
 from ashore.data.authority.keys import key_id_in
 from ashore.data.authority.ports import Authority
-from ashore.kit.call import Actor, Call, Download, Nothing
+from ashore.kit.call import Actor, Call, Download
 from ashore.kit.recorder import Recorder
 from ashore.kit.rights import SERVER, check_on, check_tenant, may_on, sees_tenant
 
@@ -30,6 +30,7 @@ READ: Final = "budget:read"
 WRITE: Final = "budget:write"
 USAGE: Final = "usage:read"
 LONGEST_REPORT_DAYS: Final = 366
+MOST_COUNTS: Final = 1_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,19 +111,11 @@ class UsageIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """Print CSV that is safe to open in a spreadsheet."""
 
 
-class BudgetOut(msgspec.Struct, frozen=True, kw_only=True):
-    """A budget."""
+class BudgetsIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which budgets to list."""
 
-    id: str
-    kind: Kind
-    window: WindowName
-    cap: int
-    key: str
-    user: str
-    tenant: str
-    model: str
-    offset_min: int
-    about: str
+    counts: bool = False
+    """Return what is used and left of each, too."""
 
 
 class CountOut(msgspec.Struct, frozen=True, kw_only=True):
@@ -137,6 +130,23 @@ class CountOut(msgspec.Struct, frozen=True, kw_only=True):
     left: int
     starts_at: str | None
     resets_at: str | None
+
+
+class BudgetOut(msgspec.Struct, frozen=True, kw_only=True):
+    """A budget."""
+
+    id: str
+    kind: Kind
+    window: WindowName
+    cap: int
+    key: str
+    user: str
+    tenant: str
+    model: str
+    offset_min: int
+    about: str
+    counts: list[CountOut] = []
+    """What is used and left, if it was asked for, at most 1,000 of each budget."""
 
 
 class BudgetShow(msgspec.Struct, frozen=True, kw_only=True):
@@ -171,11 +181,11 @@ class UsageOut(msgspec.Struct, frozen=True, kw_only=True):
     currency: str
 
 
-def list_budgets(office: BudgetOffice, actor: Actor, asked: Nothing) -> list[BudgetOut]:
+def list_budgets(office: BudgetOffice, actor: Actor, asked: BudgetsIn) -> list[BudgetOut]:
     """List budgets."""
     rules = office.authority.rules()
     seen = [rule for rule in rules if may_on(office.rights, actor.principal, READ, f"budget/{rule.rule_id}")]
-    return [_out(rule) for rule in seen]
+    return [_out(rule, _counts(office, rule)[:MOST_COUNTS] if asked.counts else ()) for rule in seen]
 
 
 def set_budget(office: BudgetOffice, actor: Actor, asked: BudgetIn) -> BudgetOut:
@@ -212,8 +222,7 @@ def show_budget(office: BudgetOffice, actor: Actor, budget: BudgetNamed) -> Budg
     rule = next((rule for rule in office.authority.rules() if rule.rule_id == budget), None)
     if rule is None:
         raise _no_rule(budget)
-    counts = office.authority.counts(rule.rule_id, int(office.clock.now_s() * 1000))
-    return BudgetShow(budget=_out(rule), items=[_count(rule, count) for count in counts])
+    return BudgetShow(budget=_out(rule), items=_counts(office, rule))
 
 
 def show_usage(office: BudgetOffice, actor: Actor, asked: UsageIn) -> list[UsageOut] | Download:
@@ -257,8 +266,13 @@ CALLS: Final = (
 )
 
 
-def _out(rule: BudgetRule) -> BudgetOut:
-    return BudgetOut(id=rule.rule_id, about=rule.about(), **asdict(rule))
+def _out(rule: BudgetRule, counts: Sequence[CountOut] = ()) -> BudgetOut:
+    return BudgetOut(id=rule.rule_id, about=rule.about(), counts=[*counts], **asdict(rule))
+
+
+def _counts(office: BudgetOffice, rule: BudgetRule) -> list[CountOut]:
+    now_ms = int(office.clock.now_s() * 1000)
+    return [_count(rule, one) for one in office.authority.counts(rule.rule_id, now_ms)]
 
 
 def _count(rule: BudgetRule, count: Count) -> CountOut:
