@@ -137,8 +137,9 @@ def _sections(name: str, text: str) -> Iterator[Section]:
     topic = re.split("[:：]", line[1])[-1].strip() if (line := re.search(r"^# (.+)", text, re.MULTILINE)) else name
     parts = re.split(r"^## (.+)\n", re.sub(r"^# .+", "", text, flags=re.MULTILINE), flags=re.MULTILINE)
     for heading, body in [(topic, parts[0]), *zip(parts[1::2], parts[2::2], strict=True)]:
-        anchor = re.search(r"\s*\{#([\w-]+)\}\s*$", heading)
-        title = heading[: anchor.start()] if anchor else heading.strip()
+        heading = heading.strip()
+        anchor = re.search(r"\{#([\w-]+)\}$", heading)
+        title = heading[: anchor.start()].rstrip() if anchor else heading
         if found := sentences_of(body):
             yield Section(name, anchor[1] if anchor else title, title, topic, found, "")
 

@@ -15,6 +15,8 @@ BLOCK_BYTES = 64 << 20
 """Largest tile or strip."""
 BAND_BYTES = 128 << 20
 """Largest band that is held at once."""
+MOST_VALUES = 1_000_000
+"""Of all tags together, which are read before anything is known of the picture; several may lie at one place."""
 WHOLE_BYTES = 512 << 20
 """Largest picture that is decoded as a whole, as PNG must be."""
 Image.MAX_IMAGE_PIXELS = None  # the limit here is WHOLE_BYTES, which is an error and not a warning
@@ -37,6 +39,8 @@ class Tiff:
             self._path, self._size = path, path.stat().st_size
             with tifffile.TiffFile(path) as opened:
                 page = opened.pages[0]
+                if sum(tag.count for tag in page.tags) > MOST_VALUES:  # type: ignore[union-attr]
+                    raise RefusedPicture(f"its tags have more than {MOST_VALUES:,} values")
                 tags = {tag.name: tag.value for tag in page.tags}  # type: ignore[union-attr]
                 self._order = opened.byteorder
         except (tifffile.TiffFileError, ValueError, LookupError, TypeError, OverflowError, struct.error) as fault:

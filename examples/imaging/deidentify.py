@@ -25,8 +25,9 @@ import numpy as np
 import pydicom
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from pydicom.datadict import dictionary_VR, keyword_for_tag
+from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.filereader import read_dataset
+from pydicom.filereader import read_dataset, read_sequence
 from pydicom.tag import BaseTag, Tag
 from pydicom.uid import UID, AllTransferSyntaxes, DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian
 
@@ -36,6 +37,9 @@ warnings.filterwarnings("ignore", module="pydicom")  # files of hospitals are ra
 
 HEADER_BYTES = 64 << 20
 """Longest data set in front of the pixels, and behind them."""
+MOST_READS = 1_000_000
+"""Of a data set, and of all its sequences: one or two for each element or item, which takes 300 to 700 bytes of memory
+even if it is empty."""
 INFLATED_RATIO, INFLATED_BYTES = 100, 64 << 20
 """A deflated data set may grow to this many times its size, and to this size in any case. More is a bomb."""
 PIXELS = {0x7FE00008, 0x7FE00009, 0x7FE00010}
@@ -85,6 +89,8 @@ class Cleaner:
     key: bytes
     table: dict[str, str] = field(default_factory=dict)
     """Pseudonym or new UID to the old one."""
+    _left: list[int] = field(default_factory=list)
+    """Reads that the sequences of the data set in hand may still take."""
 
     def _keyed(self, kind: str, value: str) -> bytes:
         return hmac.digest(self.key, f"{kind}:{value}".encode(), hashlib.sha256)
@@ -113,6 +119,7 @@ class Cleaner:
             who: The patient's pseudonym; the shift of dates depends on it.
             names: Names and numbers that were removed from this file; more are added.
         """
+        self._left = [MOST_READS]
         days = timedelta(days=1 + int.from_bytes(self._keyed("days", who)[:4]) % 3650)
         self._walk(ds, days, names)
         _erase_echoes(ds, _pattern(names))
@@ -131,9 +138,14 @@ class Cleaner:
         vr = _known_vr(tag)
         if not vr or tag.group < 8 or 0x5000 <= tag.group < 0x50FF or 0x6000 <= tag.group < 0x60FF:
             return False
-        found = ds.get_item(tag).VR
+        raw = ds.get_item(tag)
+        found = raw.VR
         if found not in (None, "UN", *vr.split(" or ")):
             return False
+        if vr == "SQ" and isinstance(raw, RawDataElement) and raw.value:
+            file, forms = Bounded(io.BytesIO(raw.value), len(raw.value), self._left), ds._character_set or ["iso8859"]
+            items = read_sequence(file, raw.is_implicit_VR, raw.is_little_endian, len(raw.value), forms)  # type: ignore[arg-type]
+            ds[tag] = DataElement(tag, "SQ", items)
         element, action = ds[tag], PROFILE.get(tag, "")
         if element.VR not in vr.split(" or "):
             return False
@@ -203,8 +215,9 @@ def _erase_echoes(ds: Dataset, pattern: re.Pattern[str] | None) -> None:
 class Bounded:
     """A file of which no more can be read than it has, nor more than a header may have."""
 
-    def __init__(self, file: BinaryIO, size: int) -> None:
-        self._file, self._size, self._left = file, size, HEADER_BYTES
+    def __init__(self, file: BinaryIO, size: int, reads: list[int] | None = None) -> None:
+        """`reads`: how many it may take, counted down; several files may share them."""
+        self._file, self._size, self._left, self._reads = file, size, HEADER_BYTES, reads or [MOST_READS]
         self.seek, self.tell = file.seek, file.tell
 
     def read(self, number: int = -1) -> bytes:
@@ -213,6 +226,9 @@ class Bounded:
             raise RefusedFile(f"an element says that it has {number:,} bytes, but the file has only {there:,} more")
         content = self._file.read(there if number < 0 else number)
         self._left -= len(content)
+        self._reads[0] -= 1
+        if self._reads[0] < 0:
+            raise RefusedFile(f"more than {MOST_READS:,} elements stand in front of the pixels or behind them")
         if self._left < 0:
             raise RefusedFile(f"more than {HEADER_BYTES >> 20} MiB stand in front of the pixels or behind them")
         return content

@@ -108,6 +108,14 @@ def test_a_tile_that_is_a_bomb_or_missing(picture: Any, tmp_path: Path) -> None:
             picture.open_picture(tmp_path / "x.tif")
 
 
+def test_tags_that_all_lie_at_one_place_are_not_read(picture: Any, tmp_path: Path) -> None:
+    tags = [(256, 4, 1, 10), (257, 4, 1, 10), *((40_000 + at, 1, 100_000, 8) for at in range(11))]
+    head = b"II*\0" + struct.pack("<I", 100_008) + bytes(100_000) + struct.pack("<H", len(tags))
+    (tmp_path / "x.tif").write_bytes(head + b"".join(struct.pack("<HHII", *tag) for tag in tags) + bytes(4))
+    with pytest.raises(picture.RefusedPicture, match="its tags have more than 1,000,000 values"):
+        picture.open_picture(tmp_path / "x.tif")
+
+
 def chunk(kind: bytes, content: bytes) -> bytes:
     return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
 

@@ -188,6 +188,14 @@ def test_bombs_and_strangers_are_refused(
     (tmp_path / "text.dcm").write_text("Grace Hopper " * 20)
     with pytest.raises(imaging.RefusedFile, match="DICM is missing"):
         run(tmp_path / "text.dcm")
+    monkeypatch.setattr(sys.modules["imaging.deidentify"], "MOST_READS", 200)
+    with pytest.raises(imaging.RefusedFile, match=r"more than 200 elements|No tag to read"):
+        run(write(tmp_path / "in.dcm", small(IconImageSequence=[Dataset() for _ in range(200)])))
+    flat = small()
+    for at in range(0x1000, 0x1000 + 220):
+        flat.add_new((0x0009, at), "LO", "")
+    with pytest.raises(imaging.RefusedFile, match="more than 200 elements"):
+        run(write(tmp_path / "in.dcm", flat))
     monkeypatch.setattr(sys.modules["imaging.deidentify"], "HEADER_BYTES", 1000)
     with pytest.raises(imaging.RefusedFile, match="in front of the pixels"):
         run(
