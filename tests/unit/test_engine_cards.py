@@ -36,7 +36,6 @@ NAMED_IN = {
     "data/engines/cards.py": "the table of cards",
     "data/path/models.py": "a head answers rows, not text",
     "data/engines/plan.py": "a head answers rows, not text",
-    "data/path/model_registry.py": "looks each second behind which models no server of another machine answers",
 }
 """Files outside the engines' own folders that name an engine."""
 LIBRARY = {

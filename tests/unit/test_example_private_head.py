@@ -31,7 +31,7 @@ def test_a_head_is_written_as_it_is_though_its_weights_lie_otherwise(
     example: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("ASHORE_HOME", str(tmp_path))
-    monkeypatch.setattr("shared.head.subprocess.run", lambda *words, **fields: None)
+    monkeypatch.setattr("subprocess.run", lambda *words, **fields: None)
     weights = np.asfortranarray(np.arange(6).reshape(2, 3))
     form = {"features": [{"name": "x", "kind": "vector", "size": 3}], "outputs": ["a", "b"]}
     example.make_head("h", form, weights, [1, 2])

@@ -12,7 +12,7 @@ import msgspec
 
 from ashore.core.clock import Clock
 from ashore.core.errors import AshoreError
-from ashore.data.engines import EngineStats
+from ashore.data.engines import EngineStats, card_of
 from ashore.data.path.admission import Gate, Reason, capacity_for
 from ashore.data.path.board import Board
 from ashore.data.path.concurrency import ConcurrencyLimit
@@ -295,7 +295,7 @@ class Roster:
         """Note every second behind which models no server of another machine answers."""
         while True:
             await asyncio.sleep(LOOK_S)
-            for model in [one for one in self._models.values() if one.served.kind in ("vllm", "textonly")]:
+            for model in [one for one in self._models.values() if "remote" in card_of(one.served.kind).formats]:
                 found = (await _stats_of(model)).values()
                 if found:
                     model.unserved = all(
