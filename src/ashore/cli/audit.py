@@ -42,6 +42,7 @@ from ashore.control.audit.calls import (
 )
 from ashore.core.counted import counted
 from ashore.core.errors import InvalidRequest, NotFound, RemoteRefused
+from ashore.core.foreign import foreign_errors
 from ashore.core.visible import on_a_screen
 from ashore.kit.call import call_named
 from ashore.kit.decode import convert
@@ -118,10 +119,8 @@ def _show_found(found: RecordsFound) -> None:
     from ashore.control.audit import hit_line
 
     for one in found.items:
-        try:
+        with foreign_errors("the server sent what is no record", RemoteRefused, hint=""):
             print(hit_line(one))
-        except msgspec.ValidationError as fault:
-            raise RemoteRefused(f"the server sent what is no record: {fault}") from fault
 
 
 def _with_text(asked: W, text_file: str) -> W:

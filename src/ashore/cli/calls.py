@@ -28,12 +28,12 @@ from ashore.cli.columns import in_a_cell, laid_out
 from ashore.cli.recorded import owner
 from ashore.cli.said import said
 from ashore.core.errors import AshoreError, InvalidRequest, NotReady, RemoteRefused, SourceUnreachable
-from ashore.core.foreign import short_reason
+from ashore.core.foreign import foreign_errors
 from ashore.core.timespan import human_seconds, seconds_in, written_span
 from ashore.core.visible import on_a_screen
 from ashore.kit.call import ADMIN, Call, Download, field_docs, perform
 from ashore.kit.consents import Consented
-from ashore.kit.decode import UNDECODABLE, convert
+from ashore.kit.decode import convert
 from ashore.kit.fieldmarks import (
     BARE,
     COMMAS,
@@ -147,13 +147,12 @@ class Server:
 
     def _decoded(self, call: Call, asked: msgspec.Struct) -> Any:
         body = self.send(call, asked)
-        try:
+        with foreign_errors(
+            f"{self.url or 'the server'} answered with what is no answer of ashore",
+            RemoteRefused,
+            hint="check the address, and that both run the same version of ashore",
+        ):
             return msgspec.json.decode(body, type=call.gives)
-        except UNDECODABLE as fault:
-            raise RemoteRefused(
-                f"{self.url or 'the server'} answered with what is no answer of ashore: {short_reason(fault)}",
-                hint="check the address, and that both run the same version of ashore",
-            ) from fault
 
 
 HERE: Final = Server()

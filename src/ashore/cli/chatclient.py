@@ -15,6 +15,7 @@ import msgspec
 from ashore.cli.refusals import error_words, raise_refusal
 from ashore.cli.target import ServerTarget, api_base, unreachable
 from ashore.core.errors import InvalidRequest, NotReady, RemoteRefused
+from ashore.core.foreign import foreign_errors
 from ashore.core.serversent import DONE, ServerSent
 from ashore.kit.decode import UNDECODABLE
 
@@ -112,12 +113,10 @@ class Conversation:
             raise InvalidRequest(
                 f"{name} cannot be set here", hint="use /model for the model, /system for the system prompt"
             )
-        try:
+        with foreign_errors(
+            f"{value!r} is not valid JSON", InvalidRequest, hint='/params temperature 0.7   /params stop ["END"]'
+        ):
             self.params[name] = msgspec.json.decode(value.encode())
-        except UNDECODABLE as fault:
-            raise InvalidRequest(
-                f"{value!r} is not valid JSON: {fault}", hint='/params temperature 0.7   /params stop ["END"]'
-            ) from fault
 
     def save(self, path: Path) -> None:
         """Write the conversation, readable by its owner alone."""

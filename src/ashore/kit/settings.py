@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final, Literal, cast, get_args
 
 from ashore.core.errors import HomeBusy, InvalidRequest, InvalidSpec
+from ashore.core.foreign import foreign_errors
 from ashore.core.nearest import did_you_mean
 from ashore.core.timespan import parse_seconds
 from ashore.kit.folders import make_folder
@@ -315,7 +316,5 @@ def read_settings(environ: Mapping[str, str] | None = None, table: Mapping[str, 
 
 
 def _read(reader: Callable[[str], object], text: str, where: str) -> object:
-    try:
+    with foreign_errors(f"{where}={text!r} is malformed", InvalidSpec, hint=f"correct or remove {where}"):
         return reader(text)
-    except ValueError as fault:
-        raise InvalidSpec(f"{where}={text!r} is malformed: {fault}", hint=f"correct or remove {where}") from fault

@@ -30,6 +30,7 @@ from ashore.control.backup.model import FORMAT, ObjectRef, Vault
 from ashore.control.backup.ports import read_small, write_small
 from ashore.control.backup.tally import Tally
 from ashore.core.errors import BackupDamaged, HomeBusy, NotFound, SealingKeyMissing
+from ashore.core.foreign import foreign_errors
 from ashore.kit.decode import UNDECODABLE
 from ashore.kit.recordfile import read_record
 from ashore.kit.sealing import read_secret_file
@@ -68,12 +69,10 @@ class BackupHome:
                 hint="create one: ashore backup init --nodes DIR,DIR,DIR --code 2+1",
             )
         path = self.folder / "vault.json"
-        try:
+        with foreign_errors(
+            f"{path} cannot be read", BackupDamaged, hint="restore into a new home with the recovery key"
+        ):
             vault = msgspec.json.decode(path.read_bytes(), type=Vault)
-        except UNDECODABLE as error:
-            raise BackupDamaged(
-                f"{path} cannot be read: {error}", hint="restore into a new home with the recovery key"
-            ) from error
         if vault.format != FORMAT:
             raise BackupDamaged(f"{path} is of format {vault.format}; this ashore reads {FORMAT}")
         return vault
@@ -100,15 +99,10 @@ class BackupHome:
         except SealingKeyMissing as error:
             raise SealingKeyMissing(error.message, hint=back) from error
         text = data.decode("ascii", "replace").strip()
-        try:
+        with foreign_errors(f"{path} is not a backup key", BackupDamaged, hint=back):
             secret = bytes.fromhex(text)
             if len(secret) != 32:
                 raise ValueError(f"{len(secret)} bytes")
-        except ValueError as error:
-            raise BackupDamaged(
-                f"{path} is not a backup key: {error}",
-                hint=back,
-            ) from error
         return VaultKey(vault_id=vault.vault_id, secret=secret)
 
     def write_key(self, key: VaultKey) -> None:

@@ -13,7 +13,7 @@ from ashore.control.backup.model import FORMAT, Commit, Listing, ObjectRef
 from ashore.control.backup.reading import ObjectReader, open_object
 from ashore.control.backup.vault import Reading, header_of
 from ashore.core.errors import BackupDamaged
-from ashore.kit.decode import UNDECODABLE
+from ashore.core.foreign import foreign_errors
 
 
 class Objects:
@@ -46,12 +46,8 @@ class Objects:
         with tempfile.TemporaryFile() as file:
             self.read(commit.listing, file.fileno(), what=what)
             data = file.read()
-        try:
+        with foreign_errors(f"{what} cannot be read", BackupDamaged, hint="use the ashore version that wrote it"):
             listing = msgspec.json.decode(data, type=Listing)
-        except UNDECODABLE as error:
-            raise BackupDamaged(
-                f"{what} cannot be read: {error}", hint="use the ashore version that wrote it"
-            ) from error
         if listing.format != FORMAT:
             raise BackupDamaged(f"{what} is of format {listing.format}; this ashore reads {FORMAT}")
         return listing

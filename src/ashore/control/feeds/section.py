@@ -10,6 +10,7 @@ from urllib.parse import SplitResult, urlsplit
 from msgspec import Meta
 
 from ashore.core.errors import InvalidSpec
+from ashore.core.foreign import foreign_errors
 from ashore.kit.section import AFile, Seconds, Section
 
 Form = Literal["jsonl", "ecs", "ocsf", "cef"]
@@ -70,10 +71,8 @@ class FeedTable(Section, frozen=True, kw_only=True):
         return f"{scheme}://{host}:{parts.port or PORTS[self.kind]}{parts.path.rstrip('/')}"
 
     def checked(self, where: str) -> Self:
-        try:
+        with foreign_errors(f"{where} to = {self.to!r}", InvalidSpec, hint=f"expected {SCHEMES}"):
             parts, port = self.address, self.address.port
-        except ValueError as fault:
-            raise InvalidSpec(f"{where} to = {self.to!r}: {fault}", hint=f"expected {SCHEMES}") from fault
         known = {"syslog+tls", "file", *(f"{kind}+{end}" for kind in PORTS for end in ("http", "https"))}
         plain = not (parts.username or parts.password or parts.query or parts.fragment)
         placed = Path(parts.path).is_absolute() and not parts.netloc if self.kind == "file" else bool(parts.hostname)

@@ -10,6 +10,7 @@ from msgspec import Meta
 
 from ashore.core.addresses import split_url
 from ashore.core.errors import InvalidSpec, PermissionDenied
+from ashore.core.foreign import foreign_errors
 from ashore.core.nearest import did_you_mean
 from ashore.kit.egress import LOOPBACK, check_url, entry_for, is_inside, parse_allow
 from ashore.kit.section import Section, toml
@@ -49,10 +50,8 @@ class FleetSection(Section, frozen=True, kw_only=True):
 
     def checked(self, where: str) -> Self:
         for text in self.networks:
-            try:
+            with foreign_errors(f"{where} networks has {text!r}", InvalidSpec, hint='write "10.0.0.0/24"'):
                 ipaddress.ip_network(text)
-            except ValueError as fault:
-                raise InvalidSpec(f"{where} networks has {text!r}: {fault}", hint='write "10.0.0.0/24"') from fault
         return self
 
     def fits(self, others: Mapping[str, Any], where: str) -> None:

@@ -43,9 +43,9 @@ from ashore.control.sites.sql import (
 from ashore.control.sites.waves import step, waves_of
 from ashore.core.clock import Clock
 from ashore.core.errors import Conflict, InvalidRequest, NotFound, SourceUnreachable, Unauthenticated
+from ashore.core.foreign import foreign_errors
 from ashore.data.audit import SignedLine
 from ashore.kit.call import Actor
-from ashore.kit.decode import UNDECODABLE
 from ashore.kit.folders import make_folder
 from ashore.kit.processes.lock import locked
 from ashore.kit.recorder import Act, Recorder
@@ -539,7 +539,5 @@ def _root_path(version: int) -> str:
 
 
 def _number(line: str) -> int:
-    try:
+    with foreign_errors("a checkpoint of the report cannot be read", InvalidRequest, hint=""):
         return SignedLine(0, line.encode(), True).checkpoint().number
-    except UNDECODABLE as fault:
-        raise InvalidRequest(f"a checkpoint of the report cannot be read: {str(fault)[:100]}") from fault

@@ -18,7 +18,7 @@ import msgspec
 from ashore.control.sites.identity import common_name, p256_key
 from ashore.control.sites.model import SiteName
 from ashore.core.errors import InvalidRequest, Unauthenticated
-from ashore.kit.decode import UNDECODABLE
+from ashore.core.foreign import foreign_errors
 
 if TYPE_CHECKING:
     from cryptography import x509
@@ -78,10 +78,8 @@ def take_answer(token: str, body: bytes) -> Joined:
         Unauthenticated: it is not.
     """
     _, key, digest = _read(token)
-    try:
+    with foreign_errors("the answer cannot be read", Unauthenticated, hint=_HINT):
         answer = msgspec.json.decode(body, type=Joined)
-    except UNDECODABLE as fault:
-        raise Unauthenticated(f"the answer cannot be read: {str(fault)[:100]}", hint=_HINT) from fault
     bare = msgspec.structs.replace(answer, proof=b"")
     if not hmac.compare_digest(answer.proof, _proof(key, b"answer", bare)):
         raise Unauthenticated("the answer is not that of the centre that made the token", hint=_HINT)
@@ -96,10 +94,8 @@ def read_ask(body: bytes) -> Ask:
     Raises:
         InvalidRequest: it cannot be read.
     """
-    try:
+    with foreign_errors("the request to join cannot be read", InvalidRequest, hint=""):
         return msgspec.json.decode(body, type=Ask)
-    except UNDECODABLE as fault:
-        raise InvalidRequest(f"the request to join cannot be read: {str(fault)[:200]}") from fault
 
 
 def is_proven(asked: Ask, key: str) -> bool:
@@ -132,11 +128,9 @@ class SiteAuthority:
         from cryptography.hazmat.primitives import serialization
         from cryptography.hazmat.primitives.asymmetric import ec
 
-        try:
+        with foreign_errors("the certificate request cannot be read", InvalidRequest, hint=""):
             asked = x509.load_pem_x509_csr(csr)
             key = asked.public_key()
-        except ValueError as fault:
-            raise InvalidRequest(f"the certificate request cannot be read: {fault}") from fault
         if not (isinstance(key, ec.EllipticCurvePublicKey) and isinstance(key.curve, ec.SECP256R1)):
             raise InvalidRequest(
                 "the key of a site must be EC P-256", hint="make the key with the same version of ashore"

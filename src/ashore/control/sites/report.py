@@ -10,7 +10,7 @@ import msgspec
 
 from ashore.control.sites.model import Digest, SiteName
 from ashore.core.errors import InvalidRequest
-from ashore.kit.decode import UNDECODABLE
+from ashore.core.foreign import foreign_errors
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
@@ -131,7 +131,5 @@ def open_report(data: bytes, public_der: bytes) -> SiteReport:
         key.verify(base64.b64decode(signature, validate=True), _SIGNED + body, ECDSA(hashes.SHA256()))
     except (InvalidSignature, binascii.Error) as fault:
         raise InvalidRequest("the report is not signed by the key of this site") from fault
-    try:
+    with foreign_errors("the report cannot be read", InvalidRequest, hint=""):
         return _decode(body)
-    except UNDECODABLE as fault:
-        raise InvalidRequest(f"the report cannot be read: {str(fault)[:200]}") from fault

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from ashore.core.errors import CorruptBlob, InvalidSpec, NotFound, SealingKeyMissing
+from ashore.core.foreign import foreign_errors
 from ashore.kit.folders import make_folder
 from ashore.kit.sealing import SecretFolder
 from ashore.kit.wholefile import write_whole
@@ -155,13 +156,12 @@ def read_public_keys(path: Path) -> tuple[PublicKey, ...]:
     end = "-----END PUBLIC KEY-----"
     for block in text.split(end)[:-1]:
         begin = block.rfind("-----BEGIN PUBLIC KEY-----")
-        try:
+        with foreign_errors(
+            f"{path} contains a key that cannot be read",
+            InvalidSpec,
+            hint="get the key again from the owner of the home",
+        ):
             key = serialization.load_pem_public_key((block[max(0, begin) :] + end + "\n").encode())
-        except ValueError as fault:
-            raise InvalidSpec(
-                f"{path} contains a key that cannot be read: {fault}",
-                hint="get the key again from the owner of the home",
-            ) from fault
         if not isinstance(key, Ed25519PublicKey):
             raise InvalidSpec(
                 f"{path} contains a {type(key).__name__}",
@@ -193,10 +193,8 @@ def _read_private(folder: SecretFolder, name: str) -> SigningKey:
     path = folder.path / name
     with closed_keys_told():
         pem = folder.read(name)
-    try:
+    with foreign_errors(f"{path} does not contain a key", InvalidSpec, hint="restore it from a backup"):
         private = serialization.load_pem_private_key(pem, password=None)
-    except ValueError as fault:
-        raise InvalidSpec(f"{path} does not contain a key: {fault}", hint="restore it from a backup") from fault
     if not isinstance(private, Ed25519PrivateKey):
         raise InvalidSpec(
             f"{path} contains a {type(private).__name__}",

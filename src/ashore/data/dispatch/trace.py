@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Final, TextIO
 
 from ashore.core.errors import InvalidRequest
+from ashore.core.foreign import foreign_errors
 from ashore.data.dispatch.model import Request
 
 MAX_REQUESTS: Final = 1_000_000
@@ -121,21 +122,21 @@ def _csv_rows(lines: Iterator[str], file: Path) -> Iterator[tuple[int, tuple[flo
             hint="expected " + "; or ".join(f"{one.arrival}, {one.prompt}, {one.output}" for one in FORMS),
         )
     for row in reader:
-        try:
+        with foreign_errors(f"{file}, line {reader.line_num}", InvalidRequest, hint="correct that line"):
             told = float(row.get("deadline_s") or 0)
             yield (
                 reader.line_num,
                 (_seconds(row[form.arrival]), int(float(row[form.prompt])), int(float(row[form.output])), told),
             )
-        except (TypeError, ValueError, OverflowError) as fault:
-            raise InvalidRequest(f"{file}, line {reader.line_num}: {fault}", hint="correct that line") from fault
 
 
 def _json_rows(lines: Iterator[str]) -> Iterator[tuple[int, tuple[float, int, int, float]]]:
     for at, line in enumerate(lines, 1):
         if not line.strip():
             continue
-        try:
+        with foreign_errors(
+            f"line {at} is not a request", InvalidRequest, hint="expected arrival_s, prompt_tokens, output_tokens"
+        ):
             row = json.loads(line)
             yield (
                 at,
@@ -146,10 +147,6 @@ def _json_rows(lines: Iterator[str]) -> Iterator[tuple[int, tuple[float, int, in
                     float(row.get("deadline_s", 0)),
                 ),
             )
-        except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError) as fault:
-            raise InvalidRequest(
-                f"line {at} is not a request: {fault}", hint="expected arrival_s, prompt_tokens, output_tokens"
-            ) from fault
 
 
 def _seconds(text: str) -> float:

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 from msgspec import Meta
 
 from ashore.core.errors import InvalidSpec
+from ashore.core.foreign import foreign_errors
 from ashore.kit.section import Seconds, Section, toml
 
 _RUN: Final = "ashore starts no programs: run the server with its HTTP transport, and give its url"
@@ -55,11 +56,9 @@ class McpServer(Section, frozen=True, kw_only=True):
         return values
 
     def checked(self, where: str) -> Self:
-        try:
+        with foreign_errors(f"{where} url = {self.url!r}", InvalidSpec, hint="write https://HOST/PATH"):
             parts = urlsplit(self.url)
             plain = not (parts.username or parts.password or parts.fragment) and parts.port != 0
-        except ValueError as fault:
-            raise InvalidSpec(f"{where} url = {self.url!r}: {fault}", hint="write https://HOST/PATH") from fault
         if parts.scheme not in ("http", "https") or not parts.hostname or not plain:
             hint = (
                 "it has no user and no fragment; write a token as token" if parts.scheme else "begin it with https://"

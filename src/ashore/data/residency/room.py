@@ -10,6 +10,7 @@ from typing import Any, Final
 import msgspec
 
 from ashore.core.errors import NotReady
+from ashore.core.foreign import foreign_errors
 from ashore.data.residency.model import AsksSupervisor, Standings
 from ashore.kit.metrics import Metric
 from ashore.kit.processes import ask
@@ -34,10 +35,8 @@ def ask_supervisor(socket: Path, question: Mapping[str, Any]) -> Standings:
         NotReady: no supervisor listens, or it has another version.
     """
     for line in ask(socket, {"op": "models", **question}):
-        try:
+        with foreign_errors("the supervisor gave an answer that is not understood", NotReady, hint=""):
             return msgspec.convert(line, Standings)
-        except msgspec.ValidationError as fault:
-            raise NotReady(f"the supervisor gave an answer that is not understood: {fault}") from fault
     raise NotReady("the supervisor gave no answer")
 
 

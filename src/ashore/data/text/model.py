@@ -23,7 +23,6 @@ from ashore.data.text.markup import THINK, THINK_END, MarkupReader, MarkupRules
 from ashore.data.text.template import ChatTemplate
 from ashore.data.text.toolsyntax import ToolForm, forms_of
 from ashore.data.text.vocabulary import Vocabulary, read_vocabulary
-from ashore.kit.decode import UNDECODABLE
 
 _TOOLS = re.compile(r"\btools\b")
 
@@ -332,10 +331,8 @@ class TextModel:
 def _read_spec(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise UnsupportedModel(f"{path.parent} has no tokenizer.json", hint="pull the model again")
-    try:
+    with foreign_errors(f"{path} is not valid JSON", UnsupportedModel, hint="pull the model again"):
         spec = msgspec.json.decode(path.read_bytes())
-    except UNDECODABLE as fault:
-        raise UnsupportedModel(f"{path} is not valid JSON: {fault}", hint="pull the model again") from fault
     if not isinstance(spec, dict) or not isinstance(spec.get("model"), dict):
         raise UnsupportedModel(f"{path} has no tokenizer model in it", hint="pull the model again")
     return spec
@@ -344,10 +341,8 @@ def _read_spec(path: Path) -> dict[str, Any]:
 def _read_facts(path: Path) -> GenerationFacts | None:
     if not path.is_file():
         return None
-    try:
+    with foreign_errors(f"{path} cannot be read", UnsupportedModel, hint="pull the model again"):
         return msgspec.json.decode(path.read_bytes(), type=GenerationFacts)
-    except UNDECODABLE as fault:
-        raise UnsupportedModel(f"{path} cannot be read: {fault}", hint="pull the model again") from fault
 
 
 def _token_texts(facts: GenerationFacts, vocabulary: Vocabulary) -> dict[str, str]:

@@ -15,7 +15,7 @@ from typing import Final
 import msgspec
 
 from ashore.core.errors import CorruptBlob, SealingKeyMissing
-from ashore.kit.decode import UNDECODABLE
+from ashore.core.foreign import foreign_errors
 from ashore.kit.folders import make_folder
 from ashore.kit.sealing.chunks import KEY_BYTES, KEY_ID_BYTES
 from ashore.kit.sealing.ports import KeyKeeper, Wrapped
@@ -78,10 +78,8 @@ def open_envelope(data: bytes, keeper: KeyKeeper, *, key_id: str) -> DataKey:
 
 def read_envelope(data: bytes, *, key_id: str) -> Envelope:
     """Return an envelope, whose key is not yet verified. Raises `CorruptBlob` if it is malformed, or another key's."""
-    try:
+    with foreign_errors(f"the envelope of the data key {key_id} cannot be read", hint=_HINT):
         envelope = msgspec.json.decode(data, type=Envelope)
-    except UNDECODABLE as error:
-        raise CorruptBlob(f"the envelope of the data key {key_id} cannot be read: {error}", hint=_HINT) from error
     if envelope.version != 1 or envelope.key_id != key_id:
         raise CorruptBlob(
             f"the envelope of the data key {key_id} has version {envelope.version} and key {envelope.key_id[:40]!r}",
@@ -92,10 +90,8 @@ def read_envelope(data: bytes, *, key_id: str) -> Envelope:
 
 def envelope_key_id(data: bytes) -> str:
     """Return the data key id of an envelope. Raises `CorruptBlob` if it is malformed."""
-    try:
+    with foreign_errors("an envelope cannot be read", hint=_HINT):
         return msgspec.json.decode(data, type=Envelope).key_id
-    except UNDECODABLE as error:
-        raise CorruptBlob(f"an envelope cannot be read: {error}", hint=_HINT) from error
 
 
 def rewrap(data: bytes, key_id: str, keeper: Callable[[], KeyKeeper], to: KeyKeeper | None = None) -> bytes | None:

@@ -14,6 +14,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit, urlunsplit
 
 from ashore.core.clock import Clock
 from ashore.core.errors import InvalidSpec, SealingKeyMissing
+from ashore.core.foreign import foreign_errors
 from ashore.core.nearest import did_you_mean
 from ashore.kit.sealing.keyfile import read_secret_file
 from ashore.kit.sealing.keyring import KeyringKeeper
@@ -102,13 +103,11 @@ def no_key_source() -> KeyKeeper:
 
 
 def _transit(rest: str, folder: Path | None, where: str) -> KeySource:
-    try:
+    with foreign_errors(where, InvalidSpec, hint=f"expected {FORMS}"):
         parts = urlsplit(rest)
         host = parts.hostname or ""
         _ = parts.port
         options = dict(parse_qsl(parts.query, strict_parsing=bool(parts.query)))
-    except ValueError as error:
-        raise InvalidSpec(f"{where}: {error}", hint=f"expected {FORMS}") from error
     engine, slash, key = parts.path.rpartition("/keys/")
     unknown = [name for name in options if name not in _OPTIONS]
     if unknown:

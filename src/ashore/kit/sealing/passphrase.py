@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Final
 
 from ashore.core.errors import CorruptBlob, InvalidRequest, InvalidSpec, SealingKeyMissing
+from ashore.core.foreign import foreign_errors
 from ashore.kit.sealing.ports import KeeperKind, Wrapped
 from ashore.kit.sealing.wrapping import unwrap_under, wrap_under
 
@@ -85,12 +86,10 @@ class PassphraseKeeper:
                 if self._passphrase is None:
                     self._passphrase = _checked(self._read(), self._place)
                 passes, memory_kib, lanes = cost
-                try:
+                with foreign_errors("an envelope has invalid stretching parameters", hint=""):
                     stretch = Argon2id(
                         salt=bytes.fromhex(salt), length=32, iterations=passes, lanes=lanes, memory_cost=memory_kib
                     )
-                except ValueError as error:
-                    raise CorruptBlob(f"an envelope has invalid stretching parameters: {error}") from error
                 self._keys[salt, cost] = stretch.derive(self._passphrase)
             return self._keys[salt, cost]
 

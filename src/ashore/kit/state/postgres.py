@@ -23,6 +23,7 @@ from ashore.core.errors import (
     Overloaded,
     StateUnavailable,
 )
+from ashore.core.foreign import foreign_errors
 from ashore.kit.extras import how_to_install
 from ashore.kit.state import schema
 from ashore.kit.state.committed import collect
@@ -232,13 +233,9 @@ def _migrate(connection: Connection, place: str, say: Callable[[str], None], ste
 
 
 def _without_password(url: str) -> str:
-    try:
+    with foreign_errors("the state URL is malformed", InvalidSpec, hint="postgresql://USER@HOST:5432/DATABASE"):
         parts = urlsplit(url)
         port = f":{parts.port}" if parts.port else ""
-    except ValueError as fault:
-        raise InvalidSpec(
-            f"the state URL is malformed: {fault}", hint="postgresql://USER@HOST:5432/DATABASE"
-        ) from fault
     user = f"{parts.username}@" if parts.username else ""
     return f"postgresql://{user}{parts.hostname or ''}{port}{parts.path}"
 

@@ -6,8 +6,7 @@ from typing import Final
 
 import msgspec
 
-from ashore.core.errors import CorruptBlob
-from ashore.kit.decode import UNDECODABLE
+from ashore.core.foreign import foreign_errors
 from ashore.kit.store.model import Attachment, StoredModel
 from ashore.kit.store.service import ModelStore
 
@@ -60,11 +59,9 @@ def gate_verdict(store: ModelStore, ref: str) -> Verdict | None:
     """
     model = store.resolve(ref)
     for attachment in store.attachments(model, KIND):
-        try:
+        with foreign_errors(
+            f"the {attachment.kind} {attachment.digest[:19]} of {model.reference} cannot be read",
+            hint="evaluate the model again",
+        ):
             return msgspec.json.decode(store.read_attachment(attachment, FILE), type=Verdict)
-        except UNDECODABLE as error:
-            raise CorruptBlob(
-                f"the {attachment.kind} {attachment.digest[:19]} of {model.reference} cannot be read: {error}",
-                hint="evaluate the model again",
-            ) from error
     return None

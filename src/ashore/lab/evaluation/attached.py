@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from ashore.core.errors import CorruptBlob
-from ashore.kit.decode import UNDECODABLE
+from ashore.core.foreign import foreign_errors
 from ashore.kit.store import Attachment, ModelStore, StoredModel
 from ashore.lab.evaluation.model import Report, read_report
 from ashore.lab.evaluation.rendering import report_files
@@ -25,11 +24,9 @@ def kept_reports(store: ModelStore, model: StoredModel) -> tuple[Report, ...]:
     """
     found = []
     for attachment in store.attachments(model, EVALUATION):
-        try:
+        with foreign_errors(
+            f"the {attachment.kind} {attachment.digest[:19]} of {model.reference} cannot be read",
+            hint="evaluate the model again",
+        ):
             found.append(read_report(store.read_attachment(attachment, REPORT_FILE)))
-        except UNDECODABLE as error:
-            raise CorruptBlob(
-                f"the {attachment.kind} {attachment.digest[:19]} of {model.reference} cannot be read: {error}",
-                hint="evaluate the model again",
-            ) from error
     return tuple(found)

@@ -23,6 +23,7 @@ import msgspec
 
 from ashore.core.clock import Clock
 from ashore.core.errors import Conflict, InvalidRequest, InvalidSpec, UnsupportedModel
+from ashore.core.foreign import foreign_errors
 from ashore.data.feedback import LearningSection
 from ashore.data.feedback.consent import Consents, Purpose
 from ashore.data.feedback.dataset import Dataset, make_dataset, rows_of
@@ -33,7 +34,6 @@ from ashore.data.feedback.sql import votes_on
 from ashore.data.feedback.texts import SealedTexts
 from ashore.data.releases import load_book
 from ashore.data.text import TextModel
-from ashore.kit.decode import UNDECODABLE
 from ashore.kit.folders import make_folder
 from ashore.kit.recordfile import read_record
 from ashore.kit.state import Database
@@ -443,7 +443,5 @@ def _lines(place: str, kind: type[T], key: str) -> tuple[T, ...]:
     if not place:
         return ()
     text = read_text_file(Path(place), f"[learning] {key}", hint="correct the path")
-    try:
+    with foreign_errors(f"[learning] {key} = {place!r}", InvalidSpec, hint="write one JSON object a line"):
         return tuple(msgspec.json.decode(line.encode(), type=kind) for line in text.splitlines() if line.strip())
-    except UNDECODABLE as fault:
-        raise InvalidSpec(f"[learning] {key} = {place!r}: {fault}", hint="write one JSON object a line") from fault

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from ashore.core.errors import InvalidSpec, MissingExtra
+from ashore.core.foreign import foreign_errors
 from ashore.kit.extras import how_to_install
 from ashore.kit.folders import make_folder
 from ashore.kit.wholefile import write_whole
@@ -145,10 +146,8 @@ def read_facts(chain_pem: str) -> CertificateFacts:
     with _cryptography():
         from cryptography import x509
 
-        try:
+        with foreign_errors("cannot read the certificate of the edge", InvalidSpec, hint="give a PEM file"):
             certificate = x509.load_pem_x509_certificate(chain_pem.encode())
-        except ValueError as fault:
-            raise InvalidSpec(f"cannot read the certificate of the edge: {fault}", hint="give a PEM file") from fault
         names: set[str] = set()
         with suppress(x509.ExtensionNotFound):  # an authority has none
             found = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
@@ -172,12 +171,8 @@ def check_files(certificate: Path, key: Path, now: datetime) -> str:
         except OSError as fault:
             raise InvalidSpec(f"[edge] {fault.filename}: {fault.strerror}", hint="give readable PEM files") from fault
         facts = read_facts(chain_pem)
-        try:
+        with foreign_errors(f"[edge] key {key} cannot be read", InvalidSpec, hint="give a PEM key without a password"):
             private = load_pem_private_key(key_pem, None)
-        except (ValueError, TypeError) as fault:
-            raise InvalidSpec(
-                f"[edge] key {key} cannot be read: {fault}", hint="give a PEM key without a password"
-            ) from fault
         if private.public_key() != x509.load_pem_x509_certificate(chain_pem.encode()).public_key():
             raise InvalidSpec(f"[edge] key {key} does not match {certificate}", hint="give the key of this certificate")
         if facts.not_after <= now:
@@ -193,13 +188,12 @@ def _why_new_authority(path: Path, key_path: Path, now: datetime) -> str:
         return "there was none"
     text = path.read_text()
     why = needs_renewal(read_facts(text), (), now)
-    try:
+    with foreign_errors(
+        f"the key of the edge's authority, {key_path}, cannot be read",
+        InvalidSpec,
+        hint=f"remove it, and a new authority is created; then give clients the new {path.name}",
+    ):
         key = load_pem_private_key(key_path.read_bytes(), None)
-    except (ValueError, TypeError) as fault:
-        raise InvalidSpec(
-            f"the key of the edge's authority, {key_path}, cannot be read: {fault}",
-            hint=f"remove it, and a new authority is created; then give clients the new {path.name}",
-        ) from fault
     if key.public_key() != x509.load_pem_x509_certificate(text.encode()).public_key():
         return "its authority had another key"
     return why

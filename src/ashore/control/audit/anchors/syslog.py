@@ -10,6 +10,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from ashore.core.errors import InvalidRequest, SourceUnreachable
+from ashore.core.foreign import foreign_errors
 
 PRIORITY: Final = 13 * 8 + 5
 """Facility 13, log audit; severity 5, notice."""
@@ -27,10 +28,8 @@ class SyslogAnchor:
         """
         parts = urlsplit(place)
         self._place, self._kind = place, parts.scheme.removeprefix("syslog+")
-        try:
+        with foreign_errors(f"{place!r} has no port", InvalidRequest, hint="syslog+tcp://10.0.0.9:6514"):
             self._host, self._port, self._path = parts.hostname or "", parts.port or 514, parts.path
-        except ValueError as fault:
-            raise InvalidRequest(f"{place!r} has no port: {fault}", hint="syslog+tcp://10.0.0.9:6514") from fault
         if self._kind not in ("udp", "tcp", "unix") or not (self._path if self._kind == "unix" else self._host):
             raise InvalidRequest(
                 f"{place!r} is malformed", hint="use syslog+tcp://10.0.0.9:6514 or syslog+unix:///dev/log"

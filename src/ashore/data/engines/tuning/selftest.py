@@ -17,6 +17,7 @@ from typing import Final, Literal, get_args
 import msgspec
 
 from ashore.core.errors import AshoreError, Draining, EngineFailed, HostDied, InvalidRequest
+from ashore.core.foreign import foreign_errors
 from ashore.core.ids import OrderId
 from ashore.core.sampling import Sampling
 from ashore.data.engines.client import HostClient
@@ -25,7 +26,6 @@ from ashore.data.engines.hostlaunch import HostLaunch
 from ashore.data.engines.hostprocess import HostProcess, host_process
 from ashore.data.engines.model import Failed, GenerateOrder, Token
 from ashore.data.engines.tuning.model import MANY_STREAMS, Machine
-from ashore.kit.decode import UNDECODABLE
 from ashore.kit.textfile import read_text_file
 
 Step = Literal["start", "tokens", "streams", "memory", "kill"]
@@ -251,7 +251,5 @@ def read_selftest(path: Path) -> Selftest:
     """
     form = "expected a file that `ashore engine selftest` wrote on another machine"
     text = read_text_file(path, "the reference", hint=form)
-    try:
+    with foreign_errors(f"{path} is not the result of a selftest", InvalidRequest, hint=form):
         return msgspec.json.decode(text, type=Selftest)
-    except UNDECODABLE as fault:
-        raise InvalidRequest(f"{path} is not the result of a selftest: {fault}", hint=form) from fault

@@ -12,6 +12,7 @@ from typing import Any, Final, get_args
 import msgspec
 
 from ashore.core.errors import InvalidRequest, NotFound
+from ashore.core.foreign import foreign_errors
 from ashore.core.nearest import did_you_mean
 from ashore.kit.folders import CHILD_FOLDERS, open_given
 from ashore.lab.evaluation.tasks.model import Item, Kind, Task, TaskHeader
@@ -67,10 +68,8 @@ def parse_task(data: bytes, place: str) -> Task:
 
 
 def _convert(line: bytes, wanted: type[Any], where: str) -> Any:
-    try:
+    with foreign_errors(f"{where} is not JSON", InvalidRequest, hint=_HINT):
         document = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise InvalidRequest(f"{where} is not JSON: {error}", hint=_HINT) from error
     if not isinstance(document, dict):
         raise InvalidRequest(f"{where} is a {type(document).__name__}; expected an object", hint=_HINT)
     known = wanted.__struct_fields__
@@ -80,10 +79,8 @@ def _convert(line: bytes, wanted: type[Any], where: str) -> Any:
     if wanted is TaskHeader and document.get("kind") not in get_args(Kind) and "kind" in document:
         kind = str(document["kind"])
         raise InvalidRequest(f"{where}: unknown task kind {kind!r}", hint=did_you_mean(kind, get_args(Kind)))
-    try:
+    with foreign_errors(where, InvalidRequest, hint=_HINT):
         return msgspec.convert(document, wanted)
-    except msgspec.ValidationError as error:
-        raise InvalidRequest(f"{where}: {error}", hint=_HINT) from error
 
 
 def _check(header: TaskHeader, item: Item, where: str) -> None:
