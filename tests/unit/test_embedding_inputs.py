@@ -10,7 +10,7 @@ from memory_replica import ECHO_INFO, MemoryReplica
 from msgspec.structs import replace
 
 from ashore.core.clock import SystemClock
-from ashore.core.errors import InvalidRequest, UnsupportedByEngine
+from ashore.core.errors import ContextTooLong, InvalidRequest, UnsupportedByEngine
 from ashore.core.ids import RequestId
 from ashore.data.authority import OpenDoor
 from ashore.data.path import Asked, BytesText, ServedModel, ServingService, Topology
@@ -53,6 +53,22 @@ def test_what_a_model_does_not_know_is_refused_with_what_it_knows() -> None:
 def test_each_input_has_its_own_type() -> None:
     made = encode_inputs(["a", "b"], BytesText(), E5, input_type=["query", "document"])
     assert made == [BytesText().encode("query: a"), BytesText().encode("passage: b")]
+
+
+def test_nothing_behind_the_first_text_that_is_too_long_is_tokenised() -> None:
+    class Counted(BytesText):
+        def __init__(self) -> None:
+            super().__init__()
+            self.seen: list[str] = []
+
+        def encode(self, text: str) -> list[int]:
+            self.seen.append(text)
+            return super().encode(text)
+
+    text = Counted()
+    with pytest.raises(ContextTooLong, match="input 1 has"):
+        encode_inputs(["a", "b" * (ECHO_INFO.context_tokens + 1), "c"], text, ECHO_INFO)
+    assert len(text.seen) == 2
 
 
 def test_vectors_are_shortened_to_what_the_model_was_trained_for_alone() -> None:

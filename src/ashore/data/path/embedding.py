@@ -429,16 +429,28 @@ def encode_inputs(
     """
     kinds = [input_type] * len(inputs) if isinstance(input_type, str) else input_type
     prompts = [prompt_for(kind, info) for kind in kinds]
-    batch = _encode(inputs, prompts, text, info)
-    for at, ids in enumerate(batch):
+    batch = []
+    for at, (one, prompt) in enumerate(zip(inputs, prompts, strict=True)):
+        if isinstance(one, str):
+            ids = text.encode(prompt + one) if one else []
+        elif prompt:
+            raise InvalidRequest(
+                f"input {at} has token ids, and the prompt {prompt!r} of the model goes before it",
+                hint="send the text",
+                param=f"input[{at}]",
+            )
+        else:
+            check_prompt_ids(one, info)
+            ids = list(one)
         if not ids:
             raise InvalidRequest("an input is empty", param=f"input[{at}]")
-        if len(ids) > info.context_tokens:
+        if len(ids) > info.context_tokens:  # before the next one is read: thousands may follow
             raise ContextTooLong(
                 f"input {at} has {len(ids)} tokens and {info.model} takes {info.context_tokens}",
                 hint="split the text",
                 param=f"input[{at}]",
             )
+        batch.append(ids)
     return batch
 
 
@@ -507,22 +519,3 @@ def prompt_for(input_type: str, info: EngineInfo) -> str:
             param="input_type",
         )
     return "" if found is None else prompts[found]
-
-
-def _encode(
-    inputs: Sequence[str | Sequence[int]], prompts: Sequence[str], text: ServedText, info: EngineInfo
-) -> list[list[int]]:
-    batch = []
-    for at, (one, prompt) in enumerate(zip(inputs, prompts, strict=True)):
-        if isinstance(one, str):
-            batch.append(text.encode(prompt + one) if one else [])
-        elif prompt:
-            raise InvalidRequest(
-                f"input {at} has token ids, and the prompt {prompt!r} of the model goes before it",
-                hint="send the text",
-                param=f"input[{at}]",
-            )
-        else:
-            check_prompt_ids(one, info)
-            batch.append(list(one))
-    return batch
