@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
-from typing import Any, Final
-
-import msgspec
+from typing import Final
 
 from ashore.cli.calls import cell, noun_of
 from ashore.control.mcp.calls import CALLS, PinOut, PinsOut, ToolsOut
 from ashore.core.visible import on_a_screen
+from ashore.data.mcp import shown_lines
 from ashore.kit.call import Items
 
 _MEANS: Final = {
@@ -26,7 +24,7 @@ def show_check(found: ToolsOut) -> None:
     ashore's. What changed is shown line by line."""
     for one in found.tools:
         print(on_a_screen(f"{one.tool}  {one.state}: {one.fault or _MEANS.get(one.state, '')}"))
-        now, before = _lines(one.definition), _lines(one.before)
+        now, before = shown_lines(one.definition), shown_lines(one.before)
         if now and before:
             now = [line for line in difflib.ndiff(before, now) if line[0] != "?"]
         print("\n".join(f"    {line}" for line in now or before), end="\n\n")
@@ -38,7 +36,7 @@ def show_pins(found: Items[PinOut]) -> None:
     """Print approved tools, with their texts as they were approved."""
     for one in found.items:
         print(f"{one.tool}  approved by {one.approved_by}, {cell('approved_at', one.approved_at)}")
-        print("\n".join(f"    {line}" for line in _lines(one.definition)), end="\n\n")
+        print("\n".join(f"    {line}" for line in shown_lines(one.definition)), end="\n\n")
     if not found.items:
         print("no tool is approved")
 
@@ -46,13 +44,6 @@ def show_pins(found: Items[PinOut]) -> None:
 def show_approved(done: PinsOut) -> None:
     """Print what may be called now."""
     print(f"approved: {', '.join(done.tools)}")
-
-
-def _lines(definition: Mapping[str, Any] | None) -> list[str]:
-    if definition is None:
-        return []
-    text = msgspec.json.format(msgspec.json.encode(definition), indent=2).decode()
-    return [on_a_screen(line) for line in text.split("\n")]
 
 
 app = noun_of(

@@ -10,8 +10,6 @@ from functools import partial
 from typing import Any, Final
 from urllib.parse import urlencode
 
-import msgspec
-
 from ashore.control.console.acts import who_may
 from ashore.control.console.calling import PLAIN, command_of
 from ashore.control.console.forms import PER_PAGE, read_form
@@ -22,6 +20,7 @@ from ashore.control.console.reader import Reader
 from ashore.control.console.tabs import tab_page
 from ashore.core.errors import AshoreError, PermissionDenied
 from ashore.core.visible import on_a_screen
+from ashore.data.mcp import shown_lines
 
 ORDER: Final = ("changed", "new", "unusable", "gone", "approved")
 """States of tools, those that wait for a decision first."""
@@ -156,14 +155,14 @@ class ToolAsApproved:
 
 def _tool(reader: Reader, server: str, one: Any, pin: Any) -> ShownTool:
     definition = one.definition or one.before or {}
-    lines = _lines(definition)
+    lines = shown_lines(definition)
     return ShownTool(
         name=one.tool,
         state=state(one.state),
         fault=one.fault,
         what=on_a_screen(str(definition.get("description", ""))),
         arguments=tuple(_arguments(definition)),
-        changes=tuple(_changes(_lines(one.before), lines)) if one.definition and one.before else (),
+        changes=tuple(_changes(shown_lines(one.before), lines)) if one.definition and one.before else (),
         definition="\n".join(lines),
         pin=pin,
         waits=one.state in ("new", "changed"),
@@ -180,11 +179,6 @@ def _arguments(definition: Mapping[str, Any]) -> Iterator[tuple[str, str, bool, 
         kind = ", ".join(map(str, kind)) if isinstance(kind, list) else kind
         is_required = isinstance(required, list) and name in required
         yield on_a_screen(name), on_a_screen(str(kind or "")), is_required, on_a_screen(str(what or ""))
-
-
-def _lines(definition: Mapping[str, Any]) -> list[str]:
-    text = msgspec.json.format(msgspec.json.encode(definition), indent=2).decode()
-    return [on_a_screen(line) for line in text.split("\n")]
 
 
 def _changes(before: list[str], now: list[str]) -> list[str]:

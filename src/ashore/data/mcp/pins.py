@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 import msgspec
 
-from ashore.core.visible import first_hidden
+from ashore.core.visible import first_hidden, on_a_screen
 from ashore.kit.state import bump, execute, upsert
 
 if TYPE_CHECKING:
@@ -100,6 +100,14 @@ def digest_of(tools: Mapping[str, Tool]) -> str:
     """Return the digest of a whole list. An approval names it, so that nothing is approved that was not shown."""
     lines = "".join(f"{name} {tools[name].digest} {tools[name].fault}\n" for name in sorted(tools))
     return hashlib.sha256(lines.encode()).hexdigest()[:16]
+
+
+def shown_lines(definition: Mapping[str, Any] | None) -> list[str]:
+    """Return a definition as lines of JSON with nothing hidden; none where there is no definition."""
+    if definition is None:
+        return []
+    text = msgspec.json.format(msgspec.json.encode(definition), indent=2).decode()
+    return [on_a_screen(line) for line in text.split("\n")]
 
 
 def load_pins(connection: Connection) -> dict[str, dict[str, Pin]]:
