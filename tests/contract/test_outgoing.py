@@ -9,6 +9,7 @@ import asyncio
 import base64
 import json
 import os
+import re
 import socket
 import ssl
 from collections.abc import Callable, Iterator
@@ -24,9 +25,10 @@ from model_hubs import Hubs, load_folder, running_hubs
 from store_making import make_store
 from tiny_models import make_tiny_model
 
+import ashore
 from ashore.core.clock import ManualClock
 from ashore.core.errors import AshoreError, PermissionDenied, RemoteRefused, SourceUnreachable
-from ashore.kit import outgoing
+from ashore.kit import identity, outgoing
 from ashore.kit.egress import parse_allow
 from ashore.kit.store import Endpoints, ModelStore, download, open_source
 from ashore.machine.edge import keep_certificate
@@ -246,7 +248,7 @@ def test_a_client_without_an_authority_of_its_own_trusts_that_of_the_house_and_t
         asked = f"https://127.0.0.1:{hubs.url.rpartition(':')[2]}/api/models/org/tiny"
 
         def both() -> list[int]:
-            outgoing.public_trust.cache_clear()
+            identity.public_trust.cache_clear()
             once = asyncio.run(outgoing.ask_checked(asked, allow, most_bytes=1 << 20, timeout_s=20))
             with outgoing.open_client(allow) as client:
                 return [once.status, outgoing.read(client, "GET", asked).status]
@@ -256,9 +258,25 @@ def test_a_client_without_an_authority_of_its_own_trusts_that_of_the_house_and_t
         monkeypatch.setenv("SSL_CERT_FILE", str(made.authority_file))
         try:
             assert both() == [200, 200]
-            assert len(outgoing.public_trust().get_ca_certs()) > 50, "the public ones are trusted no more"
+            assert len(identity.public_trust().get_ca_certs()) > 50, "the public ones are trusted no more"
         finally:
-            outgoing.public_trust.cache_clear()
+            identity.public_trust.cache_clear()
+
+
+def test_whom_a_client_trusts_is_decided_in_one_module() -> None:
+    """What makes a context of its own forgets the public authorities, or those of the house."""
+    apart = {
+        "kit/identity.py",
+        "control/sites/identity.py",
+        "cli/sitehere.py",
+    }  # these trust one authority alone
+    root = Path(ashore.__file__).parent
+    made = {
+        str(one.relative_to(root))
+        for one in root.rglob("*.py")
+        if re.search(r"\b(create_default_context|create_ssl_context)\(", one.read_text("utf-8"))
+    }
+    assert made == apart
 
 
 def test_a_request_that_is_cancelled_during_its_handshake_closes_its_connection() -> None:

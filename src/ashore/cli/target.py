@@ -54,9 +54,9 @@ class ServerTarget:
 
     def verify(self) -> ssl.SSLContext:
         """Return how httpx checks the server's certificate."""
-        from ashore.kit.outgoing import public_trust
+        from ashore.kit.identity import trust
 
-        return ssl.create_default_context(cafile=self.ca_file) if self.ca_file else public_trust()
+        return trust("the command", self.ca_file)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

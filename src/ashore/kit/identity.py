@@ -4,32 +4,54 @@ from __future__ import annotations
 
 import ssl
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
-from ashore.core.errors import InvalidSpec
+import certifi
+
+from ashore.core.errors import AshoreError, InvalidSpec
 
 
-def trust(whose: str, ca_file: str, certificate: str = "", key: str = "") -> ssl.SSLContext:
+@cache
+def public_trust() -> ssl.SSLContext:
+    """Return the TLS context of a client that names no authority: it trusts those of the system, where an enterprise
+    adds its own (or in SSL_CERT_FILE and SSL_CERT_DIR), and the public ones that certifi has."""
+    return _public()
+
+
+def trust(
+    whose: str, ca_file: str, certificate: str = "", key: str = "", *, error: type[AshoreError] = InvalidSpec
+) -> ssl.SSLContext:
     """Return the TLS context of a client.
 
     Args:
         whose: What has these files, for the error.
-        ca_file: Trusted authority; empty: those of the system.
+        ca_file: Trusted authority; empty: as in `public_trust`.
         certificate: What the client shows if it is asked; empty: nothing.
         key: Its private key.
+        error: What is raised.
 
     Raises:
-        InvalidSpec: a file is missing or no PEM.
+        InvalidSpec, or `error`: a file is missing or no PEM.
     """
+    if not (ca_file or certificate):
+        return public_trust()
     try:
-        context = ssl.create_default_context(cafile=ca_file or None)
+        context = ssl.create_default_context(cafile=ca_file) if ca_file else _public()
         if certificate:
             context.load_cert_chain(certificate, key)
     except (OSError, ssl.SSLError) as fault:
-        raise InvalidSpec(
-            f"{whose} cannot read its certificates: {fault.strerror or fault}",
+        files = ", ".join(one for one in (ca_file, certificate, key) if one)
+        raise error(
+            f"{whose} cannot read its certificates ({files}): {fault.strerror or fault}",
             hint="correct the paths of ca_file and of its own certificate and key; they are PEM files",
         ) from fault
+    return context
+
+
+def _public() -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    context.load_verify_locations(certifi.where())
     return context
 
 

@@ -215,9 +215,9 @@ class Lines:
 
     async def _connect(self, target: Target, address: str) -> Line:
         if target.scheme == "https" and self._trust is None:
-            import httpx
+            from ashore.kit.identity import public_trust
 
-            self._trust = httpx.create_ssl_context(trust_env=False)
+            self._trust = public_trust()
         trust = self._trust if target.scheme == "https" else None
         name = target.host if trust is not None else None
         _, line = await asyncio.get_running_loop().create_connection(

@@ -14,14 +14,13 @@ import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from functools import cache
 from typing import Any, Final
 
-import certifi
 import httpx
 
 from ashore.core.errors import SourceUnreachable
 from ashore.kit.egress import Allowed, Resolve, Target, check_addresses, check_url, resolve
+from ashore.kit.identity import public_trust
 
 DOCUMENT_BYTES: Final = 16 << 20
 """Most bytes of an answer that is read into memory."""
@@ -39,15 +38,6 @@ class Answer:
     body: bytes
     url: str
     """Where it came from, redirects followed."""
-
-
-@cache
-def public_trust() -> ssl.SSLContext:
-    """Return the TLS context of a client that names no authority: it trusts those of the system, where an enterprise
-    adds its own (or in SSL_CERT_FILE and SSL_CERT_DIR), and the public ones that certifi has."""
-    context = ssl.create_default_context()
-    context.load_verify_locations(certifi.where())
-    return context
 
 
 class Opening:

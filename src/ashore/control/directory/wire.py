@@ -34,6 +34,7 @@ from ashore.control.directory.ber import (
 )
 from ashore.core.errors import RemoteRefused, SourceUnreachable
 from ashore.kit.egress import Allowed, check_addresses, check_url, resolve
+from ashore.kit.identity import trust
 
 MOST_BYTES: Final = 64 << 20
 """Of one message."""
@@ -267,15 +268,12 @@ def translated(url: str) -> Iterator[None]:
 
 
 def tls_context(ca_file: str) -> ssl.SSLContext:
-    """Return what checks the certificates of a directory. `ca_file`: their authority; empty: those of the system.
+    """Return what checks the certificates of a directory. `ca_file`: their authority; empty: as in `public_trust`.
 
     Raises:
         SourceUnreachable: the file cannot be read.
     """
-    try:
-        return ssl.create_default_context(cafile=ca_file or None)
-    except (OSError, ssl.SSLError) as fault:
-        raise SourceUnreachable(f"ca_file {ca_file} cannot be read: {fault}", hint="give a file in PEM form") from fault
+    return trust("the directory", ca_file, error=SourceUnreachable)
 
 
 def _cookie(data: bytes, controls: Part) -> bytes:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.client
 import json
-import ssl
 import threading
 import time
 from collections.abc import Sequence
@@ -14,6 +13,7 @@ from urllib.parse import urlsplit
 from ashore.control.drills.model import Outcome
 from ashore.core.errors import EngineFailed
 from ashore.core.serversent import DONE, ServerSent
+from ashore.kit.identity import trust
 
 PAUSE_S = 0.05
 """After a request that failed, so that a dead server is not flooded."""
@@ -80,7 +80,7 @@ def ask_once(asked: Asked, text: str, began_s: float) -> Outcome:
     parts = urlsplit(asked.url)
     connection: http.client.HTTPConnection
     if parts.scheme == "https":
-        context = ssl.create_default_context(cafile=asked.ca_file or None)
+        context = trust("the drill", asked.ca_file)
         connection = http.client.HTTPSConnection(
             parts.hostname or "", parts.port or 443, timeout=asked.timeout_s, context=context
         )

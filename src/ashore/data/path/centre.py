@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing, suppress
 from functools import partial
@@ -41,6 +40,7 @@ from ashore.data.path.models import LoadedModel
 from ashore.data.path.reception import Reception
 from ashore.kit.decode import UNDECODABLE
 from ashore.kit.egress import server_of
+from ashore.kit.identity import trust
 
 if TYPE_CHECKING:
     import httpx
@@ -189,7 +189,7 @@ class Centre:
         import httpx
 
         authority = self._folder / "centre-ca.pem"
-        verify = ssl.create_default_context(cafile=str(authority) if authority.is_file() else None)
+        verify = trust("the centre", str(authority) if authority.is_file() else "")
         return httpx.AsyncClient(trust_env=False, verify=verify, timeout=httpx.Timeout(60.0, connect=CONNECT_S))
 
 

@@ -47,7 +47,7 @@ class TransitKeeper:
             engine_url: Address of the engine, `https://vault.corp:8200/v1/transit`.
             key: Name of the key in it.
             token_file: File with the token, mode 0600; read at every call, so that an agent may renew it.
-            ca_file: Certificates that the service is checked against; empty: those of the system.
+            ca_file: Certificates that the service is checked against; empty: those of the system and the public ones.
             namespace: Vault's namespace; empty: none.
             monotonic_s: Measures the time of a response.
         """
@@ -93,6 +93,8 @@ class TransitKeeper:
     def _call(self, verb: str, body: Mapping[str, str]) -> dict[str, Any]:
         import httpx
 
+        from ashore.kit.identity import trust
+
         key = quote(self._key, safe="")
         path = f"keys/{key}/rotate" if verb == "rotate" else f"{verb}/{key}"
         renew = "revoke the token at the key service, and write a new one to the file"
@@ -102,9 +104,10 @@ class TransitKeeper:
         headers = {"X-Vault-Token": token.strip(), "X-Vault-Request": "true", "Accept-Encoding": "identity"}
         if self._namespace:
             headers["X-Vault-Namespace"] = self._namespace
+        verify = trust("the key service", self._ca_file, error=SealingKeyMissing)
         try:
             with (
-                httpx.Client(timeout=TIMEOUT_S, trust_env=False, verify=self._trust()) as client,
+                httpx.Client(timeout=TIMEOUT_S, trust_env=False, verify=verify) as client,
                 client.stream("POST", f"{self._engine_url}/{path}", json=body, headers=headers) as answer,
             ):
                 content = self._content(answer)
@@ -164,18 +167,6 @@ class TransitKeeper:
         except (ValueError, KeyError, TypeError, RecursionError):
             data = None
         return data if isinstance(data, dict) else {}
-
-    def _trust(self) -> Any:
-        import ssl
-
-        if not self._ca_file:
-            return True
-        try:
-            return ssl.create_default_context(cafile=self._ca_file)
-        except OSError as error:
-            raise SealingKeyMissing(
-                f"the certificates {self._ca_file} of the key service: {error}", hint="give a readable PEM file"
-            ) from error
 
 
 def _bound(bound_to: str) -> str:

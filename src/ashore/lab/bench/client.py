@@ -8,7 +8,6 @@ and decodes them afterwards. One connection carries one request at a time and is
 from __future__ import annotations
 
 import asyncio
-import ssl
 import time
 from collections import deque
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ from typing import cast
 from urllib.parse import urlsplit
 
 from ashore.core.errors import InvalidRequest
+from ashore.kit.identity import trust
 
 TAIL_EVENTS = 6
 """Events kept from the end: the finish reason, the usage and `[DONE]`, with room for servers that send more."""
@@ -244,7 +244,7 @@ class Pool:
         self._timeout_s = timeout_s
         self._buffer = memoryview(bytearray(READ_BYTES))
         self._idle: list[Connection] = []
-        self._tls = ssl.create_default_context(cafile=ca_file or None) if target.tls else None
+        self._tls = trust("the benchmark", ca_file) if target.tls else None
 
     async def ask(self, request: bytes, *, started_at: float | None = None, keep_events: bool = False) -> Reply:
         """Send one request and return its response; errors are in `Reply.error`, never raised."""

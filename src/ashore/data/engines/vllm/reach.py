@@ -21,7 +21,7 @@ from ashore.core.errors import InvalidSpec, PermissionDenied, Unauthenticated
 from ashore.data.engines.model import FLEET_FILE, FLEET_IDENTITY, EngineOptions, FleetServer
 from ashore.kit.decode import UNDECODABLE
 from ashore.kit.egress import Target, check_addresses, check_url, is_inside, parse_allow, resolve
-from ashore.kit.identity import Identity
+from ashore.kit.identity import Identity, trust
 from ashore.kit.outgoing import Opening
 
 CONNECT_S: Final = 5.0
@@ -70,14 +70,7 @@ class Reach:
     def _trust(self) -> ssl.SSLContext:
         if self.identity is not None:
             return self.identity.context(server=False)
-        if not self.ca_file:
-            return ssl.create_default_context()
-        try:
-            return ssl.create_default_context(cafile=self.ca_file)
-        except (OSError, ssl.SSLError) as error:
-            raise InvalidSpec(
-                f"ca_file {self.ca_file} cannot be used: {error}", hint="give a PEM file with the authorities"
-            ) from error
+        return trust("the engine", self.ca_file)
 
     def _transport(self, server: FleetServer, trust: ssl.SSLContext) -> httpx.AsyncBaseTransport:
         limits = httpx.Limits(max_connections=None, keepalive_expiry=IDLE_S)

@@ -134,13 +134,13 @@ class PypiSource:
         return unzipped
 
     def _client(self, setup: IndexSetup) -> httpx.Client:
-        import ssl
-
+        from ashore.kit.identity import trust
         from ashore.kit.outgoing import open_client
 
-        verify = ssl.create_default_context(cafile=setup.certificate) if setup.certificate else None
         own = [server_of(one) for one in addresses_of(setup)]  # the operator set pip up
-        return open_client(None if self._allow is None else (*self._allow, *own), verify=verify)
+        return open_client(
+            None if self._allow is None else (*self._allow, *own), verify=trust("pip", setup.certificate)
+        )
 
     def _wheels_in_indexes(self, setup: IndexSetup) -> list[WheelFile]:
         from httpx import RequestError
