@@ -6,6 +6,8 @@ import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import numpy as np
 import pytest
@@ -29,6 +31,9 @@ from ashore.data.engines import (
     Token,
     scored,
 )
+from ashore.data.engines.frames import Score, Scores, ToWorker
+from ashore.data.engines.host.calls import TURN_PIECES, Calls
+from ashore.data.engines.host.link import Link
 from ashore.data.engines.openvino.engine import OpenVinoEngine
 from ashore.data.engines.openvino.prepare import prepare_openvino
 from ashore.data.engines.rounding import RoundOrder
@@ -240,6 +245,33 @@ def test_log_probabilities_agree_with_scoring(engine: OpenVinoEngine) -> None:
     assert isinstance(plain, Token)
     assert plain.logprob is not None
     assert plain.top == ()
+
+
+def test_scores_that_gave_way_to_another_tenant_are_those_of_one_piece(engine: OpenVinoEngine) -> None:
+    told: dict[int, list[tuple[int, float]]] = {}
+    ended: list[int] = []
+
+    def take(_: Link, message: ToWorker) -> None:
+        assert isinstance(message, Scores)
+        if message.last:
+            ended.append(message.call_id)
+        elif message.call_id == 1:
+            rows = [(row[0].token_id, row[0].logprob) for row in message.rows]
+            told.setdefault(message.place, []).extend(rows)
+
+    texts = [ScoreText([504, *range(300 + at, 400 + at)], 5) for at in range(16)]
+    calls, link = Calls(engine, "openvino", take), cast(Link, SimpleNamespace(has_backlog=False))
+    calls.add_score(link, Score(1, texts, tenant="bank-b"))
+    for _ in range(TURN_PIECES + 1):
+        calls.run_slice()
+    calls.add_score(link, Score(2, [ScoreText([504, 3575])], tenant="bank-a"))
+    while calls:
+        calls.run_slice()
+    assert ended == [2, 1]
+    for at, rows in enumerate(scored(engine, texts)):
+        assert [one for one, _ in told[at]] == texts[at].ids[5:]
+        apart = np.array([one for _, one in told[at]]) - [row[0].logprob for row in rows]
+        assert np.abs(apart).mean() < 0.2  # the fast mode rounds by what is computed beside
 
 
 @pytest.mark.parametrize("sampling", [GREEDY, Sampling(temperature=1.2, seed=5)])

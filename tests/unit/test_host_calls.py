@@ -36,9 +36,11 @@ class Bench:
         return [[1.0] for _ in batch]
 
     def score(self, texts: list[ScoreText], *, top_logprobs: int) -> Iterator[tuple[int, ScoredText]]:
-        for at in range(texts[0].start, len(texts[0].ids)):
-            self.computed.append(at)
-            yield 0, [(TokenLogprob(texts[0].ids[at], 0.0),)]
+        for at in range(2 * max(len(text.ids) for text in texts)):  # a step behind each other, as packed texts are
+            for place, text in enumerate(texts):
+                if text.start <= at - place < len(text.ids):
+                    self.computed.append(at - place)
+                    yield place, [(TokenLogprob(text.ids[at - place], 0.0),)]
 
     def run(self, slices: int) -> list[int]:
         for _ in range(slices):
@@ -85,6 +87,23 @@ def test_the_scores_of_one_tenant_do_not_wait_for_all_those_of_another() -> None
     bench.run(30)
     ended = [one.call_id for one in bench.answers if isinstance(one, Scores) and one.last]
     assert ended[:2] == [1, 100]
+
+
+def test_a_long_call_of_scores_gives_way_and_goes_on_where_it_was() -> None:
+    bench = Bench()
+    texts = [ScoreText([100 * text + at for at in range(20)], start=3) for text in range(6)]
+    bench.calls.add_score(ONE, Score(1, texts, tenant="bank-b"))
+    bench.run(30)
+    for call_id in (100, 101):
+        bench.calls.add_score(OTHER, Score(call_id, [ScoreText([4, 5])], tenant="bank-a"))
+    bench.run(200)
+    ended = [one.call_id for one in bench.answers if isinstance(one, Scores) and one.last]
+    assert ended == [100, 101, 1] and not bench.calls
+    told: list[list[int]] = [[] for _ in texts]
+    for one in bench.answers:
+        if isinstance(one, Scores) and one.call_id == 1:
+            told[one.place] += [row[0].token_id for row in one.rows]
+    assert told == [text.ids[3:] for text in texts], "each token once, in order"
 
 
 def test_a_call_that_is_given_up_is_computed_no_further() -> None:

@@ -12,11 +12,14 @@ from ashore.core.errors import AshoreError, UnsupportedByEngine
 from ashore.data.engines.failures import failure_of
 from ashore.data.engines.frames import CallFailed, Distribute, Rows, Score, Scores, ToWorker, Vectors
 from ashore.data.engines.host.link import Link
+from ashore.data.engines.model import ScoreText
 from ashore.data.engines.ports import CanEmbed, CanScore, CanTellDistributions, Engine
 
 SLICE_SEQUENCES: Final = 32
 SLICE_TOKENS: Final = 2048
 """Most that one slice computes, so that streams are not held up for long by a large batch of embeddings."""
+TURN_PIECES: Final = 8
+"""Pieces of scores after which another tenant's call has its turn, once a text is whole."""
 
 _log = logging.getLogger(__name__)
 
@@ -36,9 +39,20 @@ class _Telling:
     been read."""
 
     link: Link
-    call_id: int
-    pieces: Iterator[ToWorker | None]
+    call: Score | Distribute
+    rows: list[int]
+    """How many each text of a `Score` has been told."""
+    pieces: Iterator[ToWorker | None] = field(default_factory=lambda: iter(()))
     """Messages; None where a piece makes none."""
+    num_pieces: int = 0
+    """Told in this turn."""
+    whole_before: int = 0
+    """Texts that were whole before this turn."""
+
+    def whole(self) -> int:
+        """Return how many texts of a `Score` are whole."""
+        texts = self.call.texts if isinstance(self.call, Score) else []
+        return sum(rows >= len(text.ids) - text.start for text, rows in zip(texts, self.rows, strict=True))
 
 
 _Slice = list[tuple[_EmbedCall, list[list[int]]]]
@@ -47,8 +61,9 @@ _Slice = list[tuple[_EmbedCall, list[list[int]]]]
 class Calls:
     """The waiting calls of all links. Small embedding calls of several workers are computed together.
 
-    Tenants take turns, and the calls of one tenant among themselves: however many calls one sends, another waits for
-    one slice of embeddings, or for the scores of one call.
+    Tenants take turns, and the calls of one tenant among themselves: however much one sends, another waits for one
+    slice of embeddings, or for a few pieces of scores. A call that gave way goes on where it was: what it had been
+    told is the given beginning of what is left.
     """
 
     def __init__(self, engine: Engine, kind: str, deliver: Callable[[Link, ToWorker], None]) -> None:
@@ -58,7 +73,7 @@ class Calls:
         self._embeds: deque[_EmbedCall] = deque()
         self._embedded: _EmbedCall | None = None
         """Where the last slice began."""
-        self._scores: deque[tuple[Link, Score | Distribute]] = deque()
+        self._scores: deque[_Telling] = deque()
         self._scored = ""
         """Tenant of the last call."""
         self._telling: _Telling | None = None
@@ -78,20 +93,20 @@ class Calls:
 
     def add_score(self, link: Link, call: Score | Distribute) -> None:
         """Queue a call; its answer goes to `link`."""
-        self._scores.append((link, call))
+        self._scores.append(_Telling(link, call, [0] * len(call.texts) if isinstance(call, Score) else []))
 
     def forget(self, link: Link) -> None:
         """Drop the calls of a link that is gone."""
         self._embeds = deque(call for call in self._embeds if call.link is not link)
-        self._scores = deque((owner, call) for owner, call in self._scores if owner is not link)
+        self._scores = deque(one for one in self._scores if one.link is not link)
         if self._telling is not None and self._telling.link is link:
             self._telling = None
 
     def cancel(self, link: Link, call_id: int) -> None:
         """Drop one call: nobody waits for it any more. Unknown numbers are ignored."""
         self._embeds = deque(one for one in self._embeds if not (one.link is link and one.call_id == call_id))
-        self._scores = deque(one for one in self._scores if not (one[0] is link and one[1].call_id == call_id))
-        if self._telling is not None and self._telling.link is link and self._telling.call_id == call_id:
+        self._scores = deque(one for one in self._scores if not (one.link is link and one.call.call_id == call_id))
+        if self._telling is not None and self._telling.link is link and self._telling.call.call_id == call_id:
             self._telling = None
 
     def run_slice(self) -> None:
@@ -100,17 +115,28 @@ class Calls:
         if taken := self._next_slice():
             self._run_embeds(taken)
             self._embedded = taken[0][0] if self._embeds else None
-        if self._telling is None and self._scores:
-            self._scores = deque(sorted(self._scores, key=lambda one: _tenant_of(one[1]) == self._scored))
-            link, call = self._scores.popleft()
-            self._scored = _tenant_of(call)
-            self._telling = _Telling(link, call.call_id, self._told(call))
+        if self._scores and (self._telling is None or self._has_had_its_turn(self._telling)):
+            if self._telling is not None:
+                self._telling.pieces = iter(())  # what it holds in the engine is free before the next one begins
+                self._scores.append(self._telling)
+            self._scores = deque(sorted(self._scores, key=lambda one: _tenant_of(one.call) == self._scored))
+            self._telling = begun = self._scores.popleft()
+            self._scored = _tenant_of(begun.call)
+            begun.num_pieces, begun.whole_before, begun.pieces = 0, begun.whole(), self._told(begun)
         telling = self._telling
         if telling is not None and not telling.link.has_backlog:
             error = _attempt(lambda: self._tell_piece(telling))
             if error is not None:
                 self._telling = None
-                self._deliver(telling.link, CallFailed(telling.call_id, failure_of(error)))
+                self._deliver(telling.link, CallFailed(telling.call.call_id, failure_of(error)))
+
+    def _has_had_its_turn(self, telling: _Telling) -> bool:
+        """Return whether another tenant waits, and this call is well on and has more to tell."""
+        if telling.num_pieces < TURN_PIECES or not isinstance(telling.call, Score):
+            return False
+        if all(_tenant_of(one.call) == telling.call.tenant for one in self._scores):
+            return False
+        return telling.whole_before < telling.whole() < len(telling.call.texts)
 
     def _next_slice(self) -> _Slice:
         """Take sequences from the front of the queue up to the bounds of a slice, at least one."""
@@ -170,7 +196,8 @@ class Calls:
             self._embeds.remove(call)
             self._deliver(call.link, answer)
 
-    def _told(self, call: Score | Distribute) -> Iterator[ToWorker | None]:
+    def _told(self, telling: _Telling) -> Iterator[ToWorker | None]:
+        call, told = telling.call, telling.rows
         if isinstance(call, Distribute):
             if not isinstance(self._engine, CanTellDistributions):
                 raise UnsupportedByEngine(
@@ -185,11 +212,15 @@ class Calls:
             raise UnsupportedByEngine(
                 f"the engine {self._kind!r} does not score texts", hint="use an engine whose features include 'score'"
             )
-        for place, rows in self._engine.score(call.texts, top_logprobs=call.top_logprobs):
-            yield Scores(call.call_id, place, rows, last=False) if rows else None
+        left = [at for at, text in enumerate(call.texts) if not told[at] or told[at] < len(text.ids) - text.start]
+        texts = [ScoreText(call.texts[at].ids, call.texts[at].start + told[at]) for at in left]
+        for place, rows in self._engine.score(texts, top_logprobs=call.top_logprobs):
+            told[left[place]] += len(rows)
+            yield Scores(call.call_id, left[place], rows, last=False) if rows else None
         yield Scores(call.call_id, 0, [], last=True)
 
     def _tell_piece(self, telling: _Telling) -> None:
+        telling.num_pieces += 1
         for message in telling.pieces:
             if message is not None:
                 self._deliver(telling.link, message)
