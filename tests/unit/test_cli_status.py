@@ -240,8 +240,12 @@ def test_planned_and_resident_memory_are_told_apart(capsys: pytest.CaptureFixtur
     (model,) = models_of(book, {"chat-1": {"state": "loaded", "resident_bytes": 3 << 20}})
     assert (model.memory_bytes, model.resident_bytes) == (5, 3 << 20)
     show(Status(running=True, home="/h", models=[model]))
-    head, row = (line.split() for line in capsys.readouterr().out.splitlines() if "chat" in line or "alias" in line)
-    assert head[6:8] == ["planned", "resident"] and row[6:10] == ["5", "B", "3", "MiB"]
+    show(Status(running=True, home="/h", models=[msgspec.structs.replace(model, residence="cold")]))
+    head, row, _, cold = (
+        line.split() for line in capsys.readouterr().out.splitlines() if "chat" in line or "alias" in line
+    )
+    assert head[5:7] == ["planned", "resident"] and row[5:9] == ["5", "B", "3", "MiB"]
+    assert row[4] == "live" and cold[4:6] == ["live,", "cold"]
 
 
 def test_what_a_process_and_its_children_hold() -> None:

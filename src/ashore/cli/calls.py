@@ -207,7 +207,7 @@ class Errand:
         if self.as_json:
             print(msgspec.json.encode(answer).decode(), flush=True)
         else:
-            said = io.StringIO()
+            said = _Said()
             with contextlib.redirect_stdout(said):
                 self.view(answer)
             text = said.getvalue()
@@ -217,6 +217,14 @@ class Errand:
         """Return the answer of the home itself, which needs neither a server nor a key, unless --url names a server."""
         self.is_home = reads_home(self.server)
         return self.ask(asked)
+
+
+class _Said(io.StringIO):
+    """What a view prints. Tables fit the terminal that stdout is."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.isatty = sys.stdout.isatty  # type: ignore[method-assign]
 
 
 def reads_home(server: Server, *, hint: str = "name the server with --url, or leave --key out") -> bool:

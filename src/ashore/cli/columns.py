@@ -1,11 +1,20 @@
-"""Tables for people: plain text, so that `awk` reads them too."""
+"""Tables for people: plain text, so that `awk` reads them too. On a terminal they fit its width."""
 
 from __future__ import annotations
 
+import shutil
+import sys
 from collections.abc import Iterable, Sequence
+from itertools import zip_longest
+from typing import Final
 
 from ashore.cli.said import columns_of, padded
 from ashore.core.visible import on_a_screen
+
+NARROW: Final = 16
+"""Columns of a terminal that a column of text keeps when others need room."""
+FOLD: Final = "    "
+"""What a line begins with that continues the row above."""
 
 
 def in_a_cell(text: str) -> str:
@@ -19,14 +28,63 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]], *, names: int | No
     print(laid_out(head, rows, names=names))
 
 
-def laid_out(head: Sequence[str], rows: Iterable[Sequence[str]], *, names: int | None = None) -> str:
-    """Return the lines of `table`."""
+def laid_out(
+    head: Sequence[str], rows: Iterable[Sequence[str]], *, names: int | None = None, room: int | None = None
+) -> str:
+    """Return the lines of `table`.
+
+    A table that is wider than `room` leaves out columns in which no row has a value, then wraps long texts, then
+    continues each row on a further line. None: the width of the terminal, or no limit where stdout is not one.
+    """
     lines = [tuple(head), *(tuple(in_a_cell(str(cell)) for cell in row) for row in rows)]
-    widths = [max(columns_of(line[at]) for line in lines) for at in range(len(head))]
-    left = len(widths) if names is None else names
+    columns = list(zip(*lines, strict=True))
+    left = len(columns) if names is None else names
+    if room is None:
+        room = shutil.get_terminal_size().columns if sys.stdout.isatty() else sys.maxsize
+    widths = [max(map(columns_of, cells)) for cells in columns]
+    shown = list(range(len(columns)))
+    if sum(widths) + 2 * (len(widths) - 1) > room:
+        shown = [at for at in shown if not at or set(columns[at][1:]) != {"-"}]
+    least = [_least(columns[at], width) if 0 < at < left else width for at, width in enumerate(widths)]
+    folds: list[list[int]] = [[]]
+    for at in shown:
+        if folds[-1] and _margin(folds) + sum(least[one] + 2 for one in folds[-1]) + least[at] > room:
+            folds.append([])
+        folds[-1].append(at)
+    for depth, fold in enumerate(folds, 1):
+        while _margin(folds[:depth]) + sum(widths[at] + 2 for at in fold) - 2 > room:
+            slack = [at for at in fold if widths[at] > least[at]]
+            if not slack:
+                break
+            widths[max(slack, key=widths.__getitem__)] -= 1
     return "\n".join(
-        "  ".join(
-            padded(cell, width, right=at >= left) for at, (cell, width) in enumerate(zip(line, widths, strict=True))
-        ).rstrip()
+        (FOLD if depth else "")
+        + "  ".join(padded(part, widths[at], right=at >= left) for at, part in zip(fold, parts, strict=True)).rstrip()
         for line in lines
+        for depth, fold in enumerate(folds)
+        for parts in zip_longest(*(_wrapped(line[at], widths[at]) for at in fold), fillvalue="")
     )
+
+
+def _margin(folds: Sequence[object]) -> int:
+    return len(FOLD) if len(folds) > 1 else 0
+
+
+def _least(cells: Sequence[str], width: int) -> int:
+    """Return how narrow a column of text may become: its longest word. Bars and other drawings stay as they are."""
+    if any(cell != " ".join(cell.split()) for cell in cells):
+        return width
+    return min(width, max(NARROW, *(columns_of(word) for cell in cells for word in cell.split())))
+
+
+def _wrapped(text: str, width: int) -> list[str]:
+    if columns_of(text) <= width:
+        return [text]
+    lines = [""]
+    for word in text.split():
+        longer = f"{lines[-1]} {word}".lstrip()
+        if lines[-1] and columns_of(longer) > width:
+            lines.append(word)
+        else:
+            lines[-1] = longer
+    return lines

@@ -9,7 +9,7 @@ from ashore.control.server.calls import CALLS, HistoryOut, KeyOut, SeriesOut, Ta
 from ashore.kit.call import Items
 
 BARS: Final = "▁▂▃▄▅▆▇█"
-WIDTH: Final = 48
+WIDTH: Final = 36
 """Of a line of bars, in characters."""
 
 

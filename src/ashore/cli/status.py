@@ -367,7 +367,7 @@ def show(found: Status) -> None:
             _line("", line)
         print()
     table(
-        ("alias", "release", "model", "engine", "state", "loaded", "planned", "resident", "why"),
+        ("alias", "release", "model", "engine", "state", "planned", "resident", "why"),
         [_row(one) for one in found.models],
     )
     if found.backends:
@@ -397,7 +397,8 @@ def show(found: Status) -> None:
 
 def _row(one: ModelStatus) -> tuple[str, ...]:
     memory = (human_bytes(size) if size else "-" for size in (one.memory_bytes, one.resident_bytes))
-    return one.alias, one.release, one.model, one.engine, one.state, one.residence or "-", *memory, one.why
+    state = one.state if one.residence in ("", "loaded") else f"{one.state}, {one.residence}"
+    return one.alias, one.release, one.model, one.engine, state, *memory, one.why
 
 
 def _with_ways(one: BackendShown, policy: PrivacyPolicy) -> BackendShown:
