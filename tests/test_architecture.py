@@ -270,7 +270,7 @@ SHARED_THREADS = {
         data/guard/room.py:open_guard data/privacy/worker.py:open_privacy data/privacy/worker.py:open_privacy.reload
         control/alerts/room.py:open_alerts control/feeds/room.py:open_feeds control/feeds/room.py:open_feeds.reload
         control/server/room.py:administer_server data/path/model_registry.py:Roster._load
-        control/sessions/room.py:open_sessions control/sites/room.py:open_sites data/tracing/worker.py:open_tracing
+        control/sessions/room.py:open_sessions control/sites/room.py:open_sites data/tracing/room.py:open_tracing
     """,
     "figures of this process, whoever asks; the size does not grow with what a tenant sends": """
         data/http/accesslog.py:AccessLog.flush control/console/doors.py:door_page

@@ -20,8 +20,7 @@ from node_lists import nodes_at
 from ashore.core.clock import SystemClock
 from ashore.data.cache import AnswerCache
 from ashore.data.engines import EngineOptions, HostClient
-from ashore.data.engines.textonly.engine import TextOnlyEngine
-from ashore.data.engines.textonly.files import chat_model_files
+from ashore.data.engines.textonly.engine import TextOnlyEngine, chat_model_files
 from ashore.data.path import Guards, ServedModel, ServingService, Topology
 from ashore.data.text import TextOnly
 from ashore.kit.metrics import Metrics

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from ashore.data.http.mergedmetrics import merge_pages
+from ashore.data.http.operate import merge_pages
 from ashore.kit.metrics import Metrics
 
 

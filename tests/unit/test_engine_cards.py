@@ -47,7 +47,7 @@ LIBRARY = {
 """Files that name PyTorch, the library that trains and prunes, with whatever engine serves what comes of it."""
 
 MEASURED = {
-    "cli/plancalibrate.py": "of which engine a load test is",
+    "cli/plan.py": "of which engine a load test is",
     "cli/planexpect.py": "which of them a plan of this machine is compared with",
     "cli/plansize.py": "which of them is planned for",
     "lab/sizing/case.py": "by the names that published measurements give engines",

@@ -6,7 +6,7 @@ import asyncio
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from ashore.data.http.siblings import MAX_BYTES, Siblings
+from ashore.data.http.app import MAX_BYTES, Siblings
 
 
 async def ask(head: bytes, body_bytes: int, timeout_s: float = 1.0) -> tuple[list[bytes], int]:

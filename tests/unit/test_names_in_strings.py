@@ -36,7 +36,7 @@ KNOWN_ABOVE = frozenset(
     }
 )
 """Lower towers that start a module of a higher one. Take a line out when its process moves; add none."""
-RECOGNISED = "kit/processes/roles.py"
+RECOGNISED = "kit/processes/ports.py"
 """Names the modules of every room that is a process: it starts none of them."""
 
 

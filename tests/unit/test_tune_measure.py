@@ -1,6 +1,6 @@
 """What is timed of one stream."""
 
-from ashore.data.engines.tuning.measure import Timed
+from ashore.data.engines.tuning.hostbench import Timed
 
 
 def test_a_stream_is_judged_behind_its_first_token() -> None:

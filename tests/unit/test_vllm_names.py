@@ -6,7 +6,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from ashore.data.engines import EngineStats
-from ashore.data.http.mergedmetrics import merge_pages
+from ashore.data.http.operate import merge_pages
 from ashore.data.http.vllmnames import VLLM_TABLE, with_vllm_names
 from ashore.data.path.hostmetrics import set_hosts
 from ashore.kit.metrics import HOST_TABLE, TABLE, Metrics

@@ -39,7 +39,7 @@ LISTED: Final = (
         "control.guard", noun="guard", summary="Manage lists of words that are not to pass.", data="data.guard.room"
     ),
     Listed("control.ledger", section="statistics"),
-    Listed("data.tracing", data="data.tracing.worker", section="otel"),
+    Listed("data.tracing", data="data.tracing.room", section="otel"),
     Listed("control.feedback", data="data.feedback.room", section="learning"),
     Listed("data.authority.budgets", data="data.authority.budgets.worker"),
     Listed("control.mcp", section="mcp", data="data.mcp.room"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from audit_notes import a_note, an_act
 
-from ashore.control.audit.render import hit_json, hit_line
+from ashore.control.audit.calls import hit_json, hit_line
 from ashore.data.audit.model import ChainName, Place, Record
 from ashore.data.audit.records import act_record, request_record
 from ashore.data.audit.search import Hit

@@ -11,8 +11,8 @@ from eval_subjects import Scripted, local_subject
 
 from ashore.core.errors import ContextTooLong, InvalidRequest, NotFound
 from ashore.lab.evaluation import TaskResult, accuracy_change, open_task, parse_task, run_task, shipped_tasks
-from ashore.lab.evaluation.tasks.answers import cut, extracted, f1, normal, satisfies
 from ashore.lab.evaluation.tasks.results import ItemResult, calibration
+from ashore.lab.evaluation.tasks.run import cut, extracted, f1, normal, satisfies
 
 
 def task_of(header: dict[str, Any], *items: dict[str, Any]) -> Any:

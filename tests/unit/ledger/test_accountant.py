@@ -18,7 +18,7 @@ from ashore.control.ledger.accountant import (
     training_epsilon,
     training_noise,
 )
-from ashore.control.ledger.noise import discrete_gaussian, exponential_choice
+from ashore.control.ledger.statistics import discrete_gaussian, exponential_choice
 from ashore.core.errors import InvalidRequest
 
 

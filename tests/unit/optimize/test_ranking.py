@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ashore.data.engines.openvino.ranking import keep_worst
+from ashore.data.engines.openvino.fourbits import keep_worst
 
 WEIGHTS = {"dear": 10, "cheap": 100, "lucky": 5, "large": 85}
 

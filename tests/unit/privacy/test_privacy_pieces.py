@@ -40,7 +40,7 @@ def test_a_key_across_the_end_of_a_piece_is_found_whole() -> None:
 
 
 def test_no_finder_is_given_more_than_a_piece_of_a_long_text() -> None:
-    from ashore.data.privacy.pieces import InPieces
+    from ashore.data.privacy.service import InPieces
 
     counting = Counting()
     InPieces(counting).find("1-" * 500_000)
@@ -49,7 +49,7 @@ def test_no_finder_is_given_more_than_a_piece_of_a_long_text() -> None:
 
 
 def test_reading_ends_between_pieces_where_nobody_waits() -> None:
-    from ashore.data.privacy.pieces import InPieces
+    from ashore.data.privacy.service import InPieces
 
     want = Want()
 

@@ -13,6 +13,7 @@ import pytest
 
 from ashore.cli.recorded import Owned
 from ashore.control.server.calls import (
+    MOST_BYTES,
     HistoryIn,
     ServerDesk,
     TailIn,
@@ -20,8 +21,8 @@ from ashore.control.server.calls import (
     show_history,
     show_logs,
     show_tail,
+    tail_of,
 )
-from ashore.control.server.logs import MOST_BYTES, tail_of
 from ashore.core.clock import ManualClock
 from ashore.core.errors import NotFound, NotReady
 from ashore.core.ids import TenantId

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ashore.control.server.processes import METRICS, Processes, name_of
+from ashore.control.server.room import METRICS, Processes, name_of
 from ashore.kit.metrics import Metrics
 from ashore.kit.processes import BY_MODULE
 

@@ -6,7 +6,7 @@ from datetime import date, timedelta
 
 import pytest
 
-from ashore.control.sites.drift import drift_of
+from ashore.control.sites.reports import drift_of
 from ashore.data.authority.budgets import Usage
 
 TODAY = date(2026, 12, 2)

@@ -12,7 +12,7 @@ from ashore.cli.bootstrap.backups import (
     refuse_half_backups,
     restore_home,
 )
-from ashore.cli.bootstrap.learning import open_learning
+from ashore.cli.bootstrap.operations.learning import open_learning
 from ashore.cli.bootstrap.optimizing import open_subject, plan_sft
 from ashore.cli.bootstrap.plans import find_programs, gather_facts, served_here, server_command_lines, tuned_choices
 from ashore.cli.bootstrap.privacyledger import open_ledger

@@ -14,12 +14,12 @@ Where to add what:
 from ashore.control.audit.anchors import Anchor, open_anchor
 from ashore.control.audit.archive import Archive, archive_segments, open_archive
 from ashore.control.audit.archivist import Archivist
+from ashore.control.audit.calls import hit_line
 from ashore.control.audit.export import cef_line, plain_json, verify_export
 from ashore.control.audit.fed import FeedStanding, Reached, forget_feed, keep_feed, read_feeds
 from ashore.control.audit.following import Follower
 from ashore.control.audit.keyseal import PRIVATE_KEYS, rewrap_audit_keys, seal_audit_keys, unseal_audit_keys
 from ashore.control.audit.notary import Notary, read_anchors
-from ashore.control.audit.render import hit_line
 from ashore.control.audit.service import AuditService
 from ashore.control.audit.verify import verify_local
 from ashore.control.audit.verifyfolder import VerifyReport, verify_folder

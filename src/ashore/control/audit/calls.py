@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import re
 import tarfile
 import tempfile
 import time
+from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
@@ -12,17 +15,65 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 
 from ashore.control.audit.export import Format
-from ashore.control.audit.render import hit_json
 from ashore.control.audit.service import AuditService, AuditStatus
 from ashore.core.errors import NotFound
+from ashore.data.audit import Record, shown_moment
+from ashore.data.audit.canonical import printable
 from ashore.data.audit.query import DEFAULT_LIMIT, MOST_HITS, Query, read_moment
+from ashore.data.audit.search import Hit
 from ashore.kit.call import Actor, Call, Download, Nothing
 
+_PLACE: Final = ("at", "chain", "segment")
+_ONE_WORD: Final = re.compile(r"[^\s=()\"]+")
 SEARCH: Final = "audit:search"
 OWN_S: Final = 7 * 86_400
 """How far back people find their own requests; a search over all of a log is for those who may search it."""
 MOST_OWN: Final = 500
 """Requests of one's own in one answer."""
+
+
+def hit_json(hit: Hit) -> dict[str, Any]:
+    """Return a hit in JSON types: the record, its time as text, and its place."""
+    told: dict[str, Any] = msgspec.to_builtins(hit.record)
+    place = hit.place
+    return {"at": shown_moment(hit.record.at_us), "chain": place.chain, "segment": place.segment, **told}
+
+
+def hit_line(told: Mapping[str, Any]) -> str:
+    """Return the output of `hit_json` as one line. Anything but a single plain word is quoted: it may come from a
+    client.
+
+    Raises:
+        msgspec.ValidationError: it is not a hit; another server forged it.
+    """
+    record = msgspec.convert({name: value for name, value in told.items() if name not in _PLACE}, Record)
+    place = f"{told.get('chain', '')}#{record.seq}"
+    words = [shown_moment(record.at_us), place, _word(record.actor), _word(record.action)]
+    if record.resource or record.model:
+        words.append(_word(record.resource or record.model))
+    words.append(record.outcome)
+    facts: dict[str, object] = {
+        "tenant": record.tenant,
+        "key": record.key,
+        "from": record.origin,
+        "release": record.release,
+        "cache": record.cache,
+        "error": record.error,
+        "request": record.request_id,
+        **record.detail,
+        **{f"masked.{kind}": number for kind, number in record.masked.items()},
+    }
+    if record.kind == "request":
+        facts["tokens"] = f"{record.prompt_tokens}+{record.completion_tokens}"
+        facts["ms"] = f"{record.latency_ms:g}"
+    words += [f"{name}={_word(str(value))}" for name, value in facts.items() if value not in ("", 0)]
+    if record.reason:
+        words.append(f"({record.reason})")
+    return printable(" ".join(words))
+
+
+def _word(text: str) -> str:
+    return text if _ONE_WORD.fullmatch(text) else json.dumps(text, ensure_ascii=False)
 
 
 class Which(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

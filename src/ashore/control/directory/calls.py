@@ -10,7 +10,7 @@ from typing import Annotated, Final, Literal
 import msgspec
 
 from ashore.control.directory import sql
-from ashore.control.directory.asking import groups_of
+from ashore.control.directory.ber import any_of, equal
 from ashore.control.directory.deciding import why_out
 from ashore.control.directory.reading import bound, find_person, is_there, plain
 from ashore.control.directory.section import DirectoriesSection, DirectorySection
@@ -22,8 +22,24 @@ from ashore.kit.call import Actor, Call, Nothing, Rights
 from ashore.kit.egress import Allowed
 from ashore.kit.state import Database
 
+MOST_GROUPS: Final = 5_000
+AT_ONCE: Final = 100
 READ: Final = "directory:read"
 State = Literal["new", "good", "failed", "held"]
+
+
+async def groups_of(connection: Ldap, section: DirectorySection, dn: str) -> set[str]:
+    """Return the plain names of the groups that hold an entry at any depth, each with those that hold it."""
+    found: set[str] = set()
+    todo = [dn]
+    while todo and len(found) < MOST_GROUPS:
+        some, todo = todo[:AT_ONCE], todo[AT_ONCE:]
+        what = any_of(*(equal(name, one) for one in some for name in ("member", "uniqueMember")))
+        async for entry in connection.search(section.groups, what, ("cn",)):
+            if plain(entry.dn) not in found:
+                found.add(plain(entry.dn))
+                todo.append(entry.dn)
+    return found
 
 
 @dataclass(slots=True, kw_only=True)

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
 from ashore import __version__
 from ashore.data.authority import Principal
 from ashore.data.http.exchange import Exchange
-from ashore.data.http.mergedmetrics import merge_pages
 from ashore.data.http.vllmnames import with_vllm_names
 from ashore.data.path import NO_SERVER, ServingState
 
@@ -20,6 +19,11 @@ if TYPE_CHECKING:
     from ashore.data.http.app import HttpApp
     from ashore.data.http.face import Face
 
+SEEN_BY_ALL: Final = (
+    "ashore_host_", "ashore_replicas_ready", "ashore_route_price", "ashore_route_ready",
+    "ashore_route_tokens_per_second", "ashore_shared_cache_up",
+)  # fmt: skip
+"""Beginnings of metrics in which every worker reports the same thing. The highest is kept."""
 JSON = (b"content-type", b"application/json")
 METRICS_TEXT = (b"content-type", b"text/plain; version=1.0.0; charset=utf-8")
 OWN_METRICS = "/internal/metrics"
@@ -30,6 +34,32 @@ WHY_NOT: Mapping[ServingState, str] = {
     "not-recording": "the audit log cannot be written, so no request is answered; see the worker's log",
 }
 _encode = msgspec.json.Encoder().encode
+
+
+def merge_pages(pages: Sequence[bytes]) -> bytes:
+    """Return one page in Prometheus' text form; the families stand in the order in which they first appear."""
+    heads: dict[str, list[str]] = {}
+    series: dict[str, dict[str, float]] = {}
+    for page in pages:
+        family = ""
+        for line in page.decode().splitlines():
+            if line.startswith("# "):
+                family = line.split(" ", 3)[2]
+                told = heads.setdefault(family, [])
+                if line not in told:
+                    told.append(line)
+            elif line:
+                name, _, value = line.rpartition(" ")
+                found = series.setdefault(family, {})
+                if name.startswith(SEEN_BY_ALL):
+                    found[name] = max(found.get(name, float("-inf")), float(value))
+                else:
+                    found[name] = found.get(name, 0.0) + float(value)
+    lines: list[str] = []
+    for family, told in heads.items():
+        lines += told
+        lines += [f"{name} {value!r}" for name, value in series.get(family, {}).items()]
+    return ("\n".join(lines) + "\n").encode()
 
 
 class Health(msgspec.Struct, frozen=True):

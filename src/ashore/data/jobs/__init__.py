@@ -5,11 +5,9 @@ Owns: leases, retries, dead letters, fairness, deadlines, results with an end, a
 
 from ashore.data.jobs.batchlines import ENDPOINTS
 from ashore.data.jobs.batchorder import KIND as BATCH_KIND
-from ashore.data.jobs.batchorder import BatchOrder, expires_of, progress_of
-from ashore.data.jobs.batchtokens import BatchTokens, add_tokens
+from ashore.data.jobs.batchorder import BatchOrder, BatchTokens, add_tokens, expires_of, progress_of
 from ashore.data.jobs.conversations import MOST_ITEMS, Conversation, KeptItem, SqlConversations, head_of
-from ashore.data.jobs.desk import JobDesk, make_desk
-from ashore.data.jobs.events import EventChunk, SqlEvents
+from ashore.data.jobs.desk import EventChunk, JobDesk, SqlEvents, make_desk
 from ashore.data.jobs.filesql import PIECE_BYTES, SqlFiles
 from ashore.data.jobs.launch import LOGINS, ApiAddress, JobsLaunch, jobs_command
 from ashore.data.jobs.model import (

@@ -20,7 +20,6 @@ from ashore.data.privacy.folding import Places, fold, is_unseen
 from ashore.data.privacy.matching import StandIns
 from ashore.data.privacy.model import KINDS, Entity, Finder
 from ashore.data.privacy.outlet import AnswerGuard, Outlet
-from ashore.data.privacy.pieces import BEHIND_CHARS, PIECE_CHARS
 from ashore.data.privacy.policy import (
     EVERY,
     PROMPT_DEFAULTS,
@@ -33,6 +32,6 @@ from ashore.data.privacy.policy import (
     hidden_kinds,
     rules_for,
 )
-from ashore.data.privacy.service import InForce, Privacy, finder_of
+from ashore.data.privacy.service import BEHIND_CHARS, PIECE_CHARS, InForce, Privacy, finder_of
 from ashore.data.privacy.sql import POLICY_EPOCH, load_policy
 from ashore.data.privacy.table import Table

@@ -8,16 +8,58 @@ from functools import partial
 from typing import Final
 
 from ashore.core.errors import InvalidSpec, MissingExtra
+from ashore.core.wanted import check_wanted
 from ashore.data.privacy.custom import CustomFinder
 from ashore.data.privacy.detect import Detectors
 from ashore.data.privacy.model import Action, Entity, Finder
-from ashore.data.privacy.pieces import InPieces
 from ashore.data.privacy.policy import PrivacyPolicy, Rules, rules_for, stamp_of
 from ashore.data.privacy.table import Table, conversation_key
 
+PIECE_CHARS: Final = 65_536
+"""Of which entities begin in one piece."""
+BEFORE_CHARS: Final = 512
+"""Context before a piece: no finder looks further back."""
+BEHIND_CHARS: Final = 24_576
+"""Context after a piece: the longest entity, a private key or a token, ends within."""
 MakeFinder = Callable[[PrivacyPolicy], Finder]
 MOST_REMEMBERED: Final = 4_096
 """Pairs of tenant and alias whose rules are remembered; with more, all are forgotten."""
+
+
+class InPieces:
+    """A finder that passes one piece at a time to another one. Short texts are passed whole."""
+
+    def __init__(self, finder: Finder) -> None:
+        self._finder = finder
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        return self._finder.kinds
+
+    @property
+    def name(self) -> str:
+        return self._finder.name
+
+    def find(self, text: str) -> tuple[Entity, ...]:
+        """Return the entities found, in order, without overlaps.
+
+        Raises:
+            NoLongerWanted: the caller has gone.
+        """
+        check_wanted()
+        if len(text) <= PIECE_CHARS + BEHIND_CHARS:
+            return self._finder.find(text)
+        found: list[Entity] = []
+        end = 0
+        for start in range(0, len(text), PIECE_CHARS):
+            check_wanted()
+            first = max(0, start - BEFORE_CHARS)
+            for one in self._finder.find(text[first : start + PIECE_CHARS + BEHIND_CHARS]):
+                begin = first + one.start
+                if max(start, end) <= begin < start + PIECE_CHARS:
+                    end = first + one.end
+                    found.append(Entity(one.kind, begin, end))
+        return tuple(found)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

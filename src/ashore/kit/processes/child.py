@@ -1,4 +1,10 @@
-"""One child process: how it is started, and how it is ended with all its descendants."""
+"""One child process: how it is started, and how it is ended with all its descendants.
+
+SIGHUP as "read again": blocked for a child until it listens, because until then it would end it.
+
+A child needs a second or more for its imports, on a busy machine several. The kernel keeps one pending blocked signal,
+and the mask survives exec. So no signal is lost, and the sender need not know when the child is up.
+"""
 
 from __future__ import annotations
 
@@ -7,16 +13,34 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from ashore.kit.processes import launch
 from ashore.kit.processes.environment import child_environment
-from ashore.kit.processes.hangup import hangups_held
 from ashore.kit.processes.logs import open_log
 from ashore.kit.processes.priority import let_kernel_kill_sooner
 from ashore.kit.processes.pulse import PULSE_VARIABLE
+
+
+@contextmanager
+def hangups_held(held: bool = True) -> Iterator[None]:
+    """Start children inside the block with SIGHUP blocked until they take it or wait for it.
+
+    With `held` false: not blocked.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP} if held else set())
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def take_hangups() -> None:
+    """Unblock SIGHUP, including a pending one. For a child that has installed its handler; may be called twice."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

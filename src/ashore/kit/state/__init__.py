@@ -25,7 +25,6 @@ from ashore.kit.state.happenings import (
     keep_event,
     keep_events_read,
 )
-from ashore.kit.state.model import TuningRow
 from ashore.kit.state.opening import open_state
 from ashore.kit.state.ports import Changes, Database
 from ashore.kit.state.postgres import is_postgres_url, open_postgres
@@ -44,5 +43,5 @@ from ashore.kit.state.secrets import (
 from ashore.kit.state.section import StateSection
 from ashore.kit.state.sqlite import copy_database, has_state, open_database, open_scratch, path_of_url
 from ashore.kit.state.statement import announce, execute, execute_many, insert, is_postgres, row_lock, upsert
-from ashore.kit.state.tables import load_tuning, save_tuning
+from ashore.kit.state.tables import TuningRow, load_tuning, save_tuning
 from ashore.kit.state.threads import in_read, in_write

@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
-from ashore.kit.state.model import TuningRow
 from ashore.kit.state.statement import execute, upsert
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TuningRow:
+    """Result of `engine tune` for one model on this machine, for one goal."""
+
+    model: str
+    """Store name without variant."""
+    goal: str
+    choice: str
+    """JSON of the choice, with the digest of the model and the machine it was measured on."""
+    report: str
+    """JSON of everything measured: the evidence."""
+    measured_at_s: int
 
 
 def save_tuning(connection: Connection, row: TuningRow) -> None:

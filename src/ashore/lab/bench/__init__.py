@@ -8,6 +8,5 @@ length, arrival schedules and the arithmetic of the report. Refuses to own: star
 from ashore.lab.bench.model import LoadPlan, LoadReport, LookupReport, Slo
 from ashore.lab.bench.prompts import PromptMaker
 from ashore.lab.bench.report import percentile, report_json
-from ashore.lab.bench.run import run_load, run_with_and_without_lookup
-from ashore.lab.bench.schedule import poisson_arrivals
+from ashore.lab.bench.run import poisson_arrivals, run_load, run_with_and_without_lookup
 from ashore.lab.bench.workloads import WorkloadPrompts

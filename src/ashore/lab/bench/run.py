@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import gc
+import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import msgspec
 
@@ -16,11 +17,25 @@ from ashore.lab.bench.decode import event_json, json_object, to_record
 from ashore.lab.bench.model import LoadPlan, LoadReport, LookupReport
 from ashore.lab.bench.prompts import PromptMaker, estimate_tokens, tokenizer_counter
 from ashore.lab.bench.report import summarise
-from ashore.lab.bench.schedule import poisson_arrivals
 from ashore.lab.bench.workloads import WorkloadPrompts
 
 WARMUP_INDEX = 1_000_000
 """Prompts for probes and warm-up, so that no counted request repeats one."""
+
+
+def poisson_arrivals(
+    rate_per_s: float, *, seed: int, requests: int | None = None, duration_s: float | None = None
+) -> Iterator[float]:
+    """Yield arrival times in seconds from the start: exponential gaps with mean 1/rate, ending at the first limit."""
+    draw = random.Random(seed)
+    at_s = 0.0
+    sent = 0
+    while requests is None or sent < requests:
+        if duration_s is not None and at_s >= duration_s:
+            return
+        yield at_s
+        sent += 1
+        at_s += draw.expovariate(rate_per_s)
 
 
 class Sender:

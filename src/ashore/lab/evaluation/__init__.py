@@ -6,7 +6,7 @@ which one is released. A model under test is a `Subject`, behind the engine that
 Where to add what:
 
 - A kind of task: its name in lab/evaluation/tasks/model.py, what an item needs in lab/evaluation/tasks/reader.py, its
-  judge in lab/evaluation/tasks/answers.py or run.py, a row in docs/how-to/evaluate-a-model.md.
+  judge in lab/evaluation/tasks/run.py, a row in docs/how-to/evaluate-a-model.md.
 - A limit of the gate: a row of `METRICS` in lab/evaluation/gate.py.
 - A task that ships: a builder in deploy/make_task_sets.py.
 """

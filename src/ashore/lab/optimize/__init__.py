@@ -12,6 +12,5 @@ Where to add what:
 - A row of the table of optimising: a stage in benchmarks/optimise/road.py, its judge in benchmarks/optimise/table.py.
 """
 
-from ashore.lab.optimize.model import QuantizePlan, QuantizeReport
 from ashore.lab.optimize.precisions import PRECISIONS
-from ashore.lab.optimize.quantise import Quantiser
+from ashore.lab.optimize.quantise import Quantiser, QuantizePlan, QuantizeReport

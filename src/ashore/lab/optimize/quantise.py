@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -16,11 +17,48 @@ from ashore.data.jobs.operations.asks import QuantizeIn
 from ashore.data.text import TextModel
 from ashore.kit.store import DataUsed, ModelStore, StoredModel, VariantRecipe, data_used, parse_reference, versions_of
 from ashore.lab.optimize.calibration import Calibration, cut_samples, read_text
-from ashore.lab.optimize.model import Needs, QuantizePlan, QuantizeReport
 from ashore.lab.optimize.precisions import choose_group_size, choose_precision
 
 MAKER: Final = "quantize"
 _LAYERS: Final = "four_bit_layers"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Needs:
+    """Estimated resources."""
+
+    memory_bytes: int
+    disk_bytes: int
+    variant_bytes: int
+    """What the variant will have, about."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuantizePlan:
+    """A request with every choice made."""
+
+    parent: StoredModel
+    precision: Precision
+    variant: str
+    group_size: int
+    calibration: Path | None
+    seed: int
+    needs: Needs
+    notes: tuple[str, ...] = ()
+    """What the user should know before it runs."""
+
+    @property
+    def reference(self) -> str:
+        return f"{self.parent.name}@{self.variant}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuantizeReport:
+    """The result."""
+
+    variant: StoredModel
+    parent_bytes: int
+    recipe: VariantRecipe
 
 
 class Quantiser:

@@ -6,7 +6,7 @@ authentication and budgets; the API workers do that.
 Where to add what:
 
 - Envoy's behaviour: the templates of edge/envoy (the bootstrap; listeners: requests; clusters: workers and machines),
-  machine/edge/routes.py (where a request goes) and machine/edge/replies.py (its own answers).
+  machine/edge/rendering.py (where a request goes) and machine/edge/replies.py (its own answers).
 """
 
 from ashore.machine.edge.binary import EDGE, edge_child, find_envoy, threads_for

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Final
 
 from ashore.core.errors import Conflict, InvalidSpec, UnsupportedByEngine
@@ -11,16 +12,40 @@ from ashore.data.engines.affinity import Turn
 from ashore.data.engines.failures import failed
 from ashore.data.engines.model import EngineInfo, EngineOptions, GenerateOrder, ModelFiles, SayOrder
 from ashore.data.engines.textonly.card import CARD
-from ashore.data.engines.textonly.files import PREFIX
 from ashore.data.engines.textonly.form import CHAT, chat_body
 from ashore.data.engines.vllm.engine import VllmEngine
 from ashore.data.engines.vllm.reach import FleetServers, Reach
 from ashore.data.engines.vllm.talk import Live
+from ashore.kit.folders import make_folder
 
+PREFIX: Final = "chat:"
+MOST_NAME_CHARS: Final = 200
 CONTEXT_TOKENS: Final = 32_768
 """The most that prompt and answer count as, where neither the operator nor the server says it."""
 NO_LIMIT: Final = 1 << 31
 """Keys and values are the server's own matter; admission counts sequences."""
+
+
+def check_name(name: str) -> None:
+    """Check that a name says what the server calls the model.
+
+    Raises:
+        InvalidSpec: it does not.
+    """
+    there = name.removeprefix(PREFIX)
+    if not there or len(there) > MOST_NAME_CHARS or not there.isprintable():
+        raise InvalidSpec(f"{name[:40]!r} names no model of a server", hint="write chat:NAME, by its name there")
+
+
+def chat_model_files(name: str, directory: Path) -> ModelFiles:
+    """Return the files of such a model: an empty folder, made if it is missing.
+
+    Raises:
+        InvalidSpec: the name is wrong.
+    """
+    check_name(name)
+    make_folder(directory)
+    return ModelFiles(name=name, digest=name, directory=str(directory.absolute()), format="remote", plain_bytes=True)
 
 
 class TextOnlyEngine(VllmEngine):
