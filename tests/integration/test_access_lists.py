@@ -151,11 +151,11 @@ def test_a_list_holds_what_one_may_look_at_one_by_one(house: House, role: Role) 
     shown: dict[str, set[str]] = {}
     for kind, ids in everything.items():
         shown[kind] = {one for one in ids if seen(lambda: house.people.account(READER, kind, one))}  # type: ignore[arg-type] # noqa: B023
-        rows: list[Account] | None = listed(lambda: house.people.accounts(READER, kind))  # type: ignore[arg-type] # noqa: B023
-        assert rows is None or {row.id for row in rows} == shown[kind]
+        rows: list[tuple[Account, tuple[str, ...]]] | None = listed(lambda: house.people.accounts(READER, kind))  # type: ignore[arg-type] # noqa: B023
+        assert rows is None or {row.id for row, _ in rows} == shown[kind]
         for name in TENANTS:
             rows = listed(lambda: house.people.accounts(READER, kind, tenant=name))  # type: ignore[arg-type] # noqa: B023
-            assert rows is None or {row.id for row in rows} <= shown[kind]
+            assert rows is None or {row.id for row, _ in rows} <= shown[kind]
     tenants = listed(lambda: house.people.tenants(READER))
     assert tenants is None or {one.name for one in tenants} == {n for n in TENANTS if may("access:read", f"tenant/{n}")}
     keys = listed(lambda: house.keyring.keys(READER))

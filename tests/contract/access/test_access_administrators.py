@@ -79,7 +79,7 @@ def test_the_first_key_makes_nothing_else_and_says_what_is_next(house: House, wi
     with pytest.raises(PermissionDenied) as caught:
         house.people.create_account(first, wish)
     assert "ashore access user create NAME --role security-officer" in caught.value.hint
-    assert [one.id for one in house.people.accounts(first, "user")] == ["sam"], "it reads what it may not change"
+    assert [one.id for one, _ in house.people.accounts(first, "user")] == ["sam"], "it reads what it may not change"
     assert house.book.show(first).bindings and house.keyring.keys(first) and house.people.groups(first) == ()
     for action in (one.name for one in ACTIONS if one.is_read):
         assert house.may(house.first_key, action, "server"), action

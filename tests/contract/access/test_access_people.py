@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from access_house import House
 
@@ -71,7 +73,7 @@ def test_one_who_administers_a_tenant_sees_and_changes_that_tenant_alone(house: 
     key = house.make(desk, "alice", "developer", tenant="bank-a")
     assert house.may(key, "infer", "model/chat")
     house.make(sec, "bert", tenant="bank-b")
-    assert {one.id for one in house.people.accounts(desk, "user", tenant="bank-a")} == {"alice", "dee"}
+    assert {one.id for one, _ in house.people.accounts(desk, "user", tenant="bank-a")} == {"alice", "dee"}
     assert house.people.account(desk, "user", "alice")[1] == ("developer",)
     assert {one.owner for one in house.keyring.keys(desk, tenant="bank-a")} == {"alice", "dee"}
     for beyond in (
@@ -184,3 +186,49 @@ def test_what_a_directory_says_is_shown_and_is_not_undone_here(house: House) -> 
     assert house.people.change_account(sec, "user", "corp:al", title="Al").given_groups == {"ml"}
     house.people.remove_group(sec, "ml")
     assert not house.people.account(sec, "user", "corp:al")[0].given_groups
+
+
+def test_keys_are_listed_newest_first_by_state_and_by_a_text_and_in_pages(house: House) -> None:
+    _, security, _ = house.three()
+    sec = house.actor(security)
+    house.make(sec, "alice")
+    titles = ("Old laptop", "50% off", "robot")
+    for title in titles:
+        house.clock.advance(60)
+        house.keyring.create(sec, "alice", KeyWish(title=title, expires_in_s=9 if title == "robot" else None))
+
+    def titled(**wanted: Any) -> list[str]:
+        return [one.title for one in house.keyring.keys(sec, owner="alice", **wanted)]
+
+    assert titled() == ["robot", "50% off", "Old laptop", ""]
+    assert titled(search="LAPTOP") == titled(search="old l") == ["Old laptop"]
+    assert titled(search="%") == ["50% off"] and titled(search="_ld") == [], "they are no wild cards"
+    house.clock.advance(60)
+    assert titled(state="ended") == ["robot"] and titled(state="valid") == ["50% off", "Old laptop", ""]
+    assert titled(state="unused") == []
+    house.clock.advance(30 * 86_400)
+    assert titled(state="unused") == ["50% off", "Old laptop", ""]
+    paged, after = [], ""
+    while page := house.keyring.keys(sec, after=after, limit=2):
+        paged += page
+        after = page[-1].key_id
+    assert paged == [*house.keyring.keys(sec)] and len(paged) > 6
+    with pytest.raises(InvalidRequest, match="no page ends with the key 'ash_gone'"):
+        house.keyring.keys(sec, after="ash_gone")
+
+
+def test_accounts_are_listed_with_their_roles_by_a_text_and_by_whether_they_are_disabled(house: House) -> None:
+    _, security, _ = house.three()
+    sec = house.actor(security)
+    house.people.create_group(sec, "night")
+    house.book.grant(sec, add=[Binding("group/night", "viewer")])
+    house.make(sec, "li.wei", "developer", title="Wei from Night Shift", groups=("night",))
+    house.make(sec, "zoe")
+
+    def listed(**wanted: Any) -> dict[str, tuple[str, ...]]:
+        return {one.id: roles for one, roles in house.people.accounts(sec, "user", **wanted)}
+
+    assert listed(search="night shift") == listed(search="LI.W") == {"li.wei": ("developer", "viewer")}
+    assert listed(disabled=True) == {}
+    house.people.change_account(sec, "user", "zoe", disabled=True)
+    assert listed(disabled=True) == {"zoe": ()} == listed(search="zo", disabled=True, after="li.wei", limit=1)

@@ -117,6 +117,12 @@ def test_an_account_locks_and_opens_again_by_itself(rig: Any) -> None:
             assert isinstance((await Browser(rig).log_in("dev", "wrong horse battery")).error, Unauthenticated)
         locked = await Browser(rig).log_in("dev")
         assert isinstance(locked.error, TooManyAttempts) and locked.error.retry_after_s == 900
+        sec = rig.house.actor(rig.keys["sec"])
+        rig.invite("sam", rig.keys["sam"])
+        assert [one.account.id for one in rig.office.accounts(sec, state="locked")] == ["dev"]
+        assert [one.account.id for one in rig.office.accounts(sec, state="invited")] == ["sam"]
+        assert [one.account.id for one in rig.office.accounts(sec, search="DE")] == ["dev"]
+        assert [one.account.id for one in rig.office.accounts(sec, limit=1, after="dev")] == ["sam"]
         unknown = Browser(rig)
         for _ in range(5):
             rig.clock.advance(31)  # the address has a count of its own

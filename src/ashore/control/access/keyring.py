@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Final
 
 from ashore.control.access.ownkeys import MOST_OWN, keep_own_rights, keep_within, own_span, replaced_span
@@ -66,16 +67,35 @@ class Keyring:
         self._acts = acts
 
     def keys(
-        self, actor: Actor, *, owner: str = "", tenant: str = "", after: str = "", limit: int = 100
+        self,
+        actor: Actor,
+        *,
+        owner: str = "",
+        tenant: str = "",
+        search: str = "",
+        state: sql.KeyState = "",
+        after: str = "",
+        limit: int = 100,
     ) -> tuple[KeyRecord, ...]:
-        """Return a page of the keys that the actor may see, by id, revoked ones too. Everyone may list their own."""
+        """Return a page of the keys that the actor may see, the newest first, revoked ones too. Everyone may list their
+        own.
+
+        Raises:
+            InvalidRequest: `after` is not the id of a key.
+        """
         mine = bool(owner) and owner == actor.principal.id
         action, resource = (KEY_ROTATE_OWN, f"key/{actor.principal.key_id}") if mine else (
             ACCESS_READ, f"tenant/{tenant}/*" if tenant else "tenant/*"
         )  # fmt: skip
         with self._acts.read(actor, action, resource) as desk:
+            if after and sql.find_key(desk.connection, after) is None:
+                hint = "send the `next` of the page before"
+                raise InvalidRequest(f"no page ends with the key {after[:40]!r}", hint=hint, param="after")
+            read = partial(
+                sql.list_keys, desk.connection, owner=owner, tenant=tenant, search=search, state=state, now_s=desk.now_s
+            )
             return page_of(
-                lambda behind: sql.list_keys(desk.connection, owner=owner, tenant=tenant, after=behind, limit=MAX_PAGE),
+                lambda behind, size: read(after=behind, limit=size),
                 lambda key: key.key_id,
                 lambda key: mine or desk.allows(ACCESS_READ, f"tenant/{key.tenant}/key/{key.owner}"),
                 after=after,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from ashore.control.access.book import bind, save, unbind
 from ashore.control.access.keyring import KeyWish, NewKey, issue
@@ -96,19 +97,31 @@ class People:
     # --- accounts
 
     def accounts(
-        self, actor: Actor, kind: AccountKind, *, tenant: str = "", after: str = "", limit: int = 100
-    ) -> tuple[Account, ...]:
-        """Return a page of the users or service accounts that the actor may see, by id."""
+        self,
+        actor: Actor,
+        kind: AccountKind,
+        *,
+        tenant: str = "",
+        search: str = "",
+        disabled: bool = False,
+        after: str = "",
+        limit: int = 100,
+    ) -> tuple[tuple[Account, tuple[str, ...]], ...]:
+        """Return a page of the users or service accounts that the actor may see, by id, with the roles of each.
+        `disabled`: only those that are.
+        """
         with self._acts.read(actor, ACCESS_READ, f"tenant/{tenant}/*" if tenant else "tenant/*") as desk:
-            return page_of(
-                lambda behind: sql.list_accounts(
-                    desk.connection, kind=kind, tenant=tenant, after=behind, limit=MAX_PAGE
-                ),
+            read = partial(
+                sql.list_accounts, desk.connection, kind=kind, tenant=tenant, search=search, disabled=disabled
+            )
+            found = page_of(
+                lambda behind, size: read(after=behind, limit=size),
                 lambda account: account.id,
                 lambda account: desk.allows(ACCESS_READ, account.resource),
                 after=after,
                 limit=min(limit, MAX_PAGE),
             )
+            return tuple((one, _roles(desk, one)) for one in found)
 
     def account(self, actor: Actor, kind: AccountKind, account_id: str) -> tuple[Account, tuple[str, ...]]:
         """Return one account and the roles that it has, by bindings of its own and of its groups."""
@@ -116,7 +129,7 @@ class People:
             known = sql.find_account(desk.connection, account_id)
             desk.require(ACCESS_READ, "tenant/*" if known is None else known.resource)
             found = _account(desk, kind, account_id)
-            return found, tuple(role.name for role, _ in desk.compiled.held_by(found.principal))
+            return found, _roles(desk, found)
 
     def create_account(self, actor: Actor, wish: AccountWish) -> tuple[Account, NewKey | None]:
         """Create an account, with roles and a key if requested. The key's secret is returned once.
@@ -306,6 +319,10 @@ class People:
                 given = account.given_groups - {name}
                 sql.save_account(desk.connection, replace(account, groups=account.groups - {name}, given_groups=given))
             sql.remove_group(desk.connection, name)
+
+
+def _roles(desk: Desk, account: Account) -> tuple[str, ...]:
+    return tuple(role.name for role, _ in desk.compiled.held_by(account.principal))
 
 
 def _seen(desk: Desk, members: Iterable[Account]) -> tuple[str, ...]:

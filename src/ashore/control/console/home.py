@@ -41,6 +41,8 @@ TILES: Final[tuple[tuple[str, str, str], ...]] = (
     ("audit", "audit status", "audit"),
 )
 """Name, call, and the page with details."""
+ASKED: Final[Mapping[str, Mapping[str, Any]]] = {"access usage": {"by": "model"}}
+"""What a call is asked for."""
 
 
 def figure(name: str, answer: Any) -> str:
@@ -186,7 +188,7 @@ async def home_page(reader: Reader) -> Answer:
 async def _ask(reader: Reader, key: str) -> Any:
     """Return the answer of a call; None where there is none: Home stays readable when one of its parts fails."""
     try:
-        return await reader.ask(key)
+        return await reader.ask(key, **ASKED.get(key, {}))
     except AshoreError as fault:
         log.warning("Home shows nothing of `%s`: %s", key, fault.message)
         return None

@@ -120,6 +120,8 @@ class Table:
     """The column that orders it, with `-` before it for the largest first."""
     sorts: bool = False
     """Whether a reader may order it."""
+    next: str = ""
+    """The query of the next page of a list that is too long to order."""
 
     def trimmed(self, columns: Sequence[str] = ()) -> Table:
         """Return it without the columns that are empty in every row. `columns`: only these of its columns."""

@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
+from urllib.parse import urlencode
 
+from ashore.control.console.calling import command_of
 from ashore.control.console.forms import PER_PAGE
 from ashore.control.console.kit import NONE, Act, Cell, Table, text
 from ashore.control.console.model import Answer
 from ashore.control.console.present import order_of
 from ashore.control.console.reader import Reader
 
-MOST: Final = 5_000
-"""Items that a list looks through; the command line has no limit."""
-PER_CALL: Final = 1_000
+WHOLE: Final = 200
+"""A list of at most so many items is read whole: a reader may order it. Of a longer one a page is read at a time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,7 +24,8 @@ class Choice:
 
     name: str
     """Key of its words, `part.NAME`."""
-    count: int
+    count: int | None
+    """None: nobody counted them."""
     on: bool
 
 
@@ -43,21 +45,63 @@ def several(names: Iterable[str], absent: str = "") -> Cell:
     return Cell(kind="list", items=items) if items else Cell(kind="absent", text=absent) if absent else NONE
 
 
-async def every(reader: Reader, key: str, **values: Any) -> list[Any] | None:
-    """Return the items of a paged list, at most `MOST`; None where the reader may not see them.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Piece:
+    """What a page shows of a list that may be long."""
+
+    items: tuple[Any, ...] = ()
+    next: str = ""
+    """The query of the next piece; empty: this is the last one."""
+    is_whole: bool = True
+
+
+Parts = Mapping[str, tuple[str, Mapping[str, Any]]]
+"""By name of a part: the call that lists it, and what it is asked for."""
+
+
+def wanted_of(reader: Reader) -> dict[str, str]:
+    """Return what a reader asks of a list that may be long: from where, and what is looked for in it."""
+    query = dict(reader.asked.query)
+    return {"after": query.get("_after", "")[:200], "search": query.get("_match", "")[:200]}
+
+
+async def piece_of(reader: Reader, key: str, **values: Any) -> Piece | None:
+    """Return what the reader looks for (`_match`) in a paged list: all of it, or a page of a longer one, from `_after`;
+    None where they may not see it.
 
     Raises:
         AshoreError: as the call.
     """
-    found: list[Any] = []
-    after: str | None = ""
-    while after is not None and len(found) < MOST:
-        answer = await reader.ask(key, limit=PER_CALL, after=after, **values)
-        if answer is None:
-            return None
-        found += answer.items
-        after = answer.next
-    return found
+    wanted = wanted_of(reader)
+    answer = await reader.ask(key, limit=WHOLE, **wanted, **values)
+    if answer is None:
+        return None
+    if not wanted["after"] and answer.next is None:
+        return Piece(items=tuple(answer.items))
+    more = ""
+    if len(answer.items) > PER_PAGE:
+        last = answer.items[PER_PAGE - 1]
+        more = urlencode({**dict(reader.asked.query), "_after": getattr(last, "account", "") or last.id})
+    return Piece(items=tuple(answer.items[:PER_PAGE]), next=more, is_whole=False)
+
+
+def part_of(parts: Iterable[str], reader: Reader) -> str:
+    """Return the part that the reader asks for, else the first."""
+    names, wanted = tuple(parts), dict(reader.asked.query).get("_show", "")
+    return wanted if wanted in names else names[0]
+
+
+def choices_of(parts: Iterable[str], show: str, piece: Piece) -> tuple[Choice, ...]:
+    """Return the parts of a list, of which one is shown; only a whole one is counted."""
+    count = len(piece.items) if piece.is_whole else None
+    return tuple(Choice(name=one, count=count if one == show else None, on=one == show) for one in parts)
+
+
+def command_to_list(reader: Reader, key: str, values: Mapping[str, Any]) -> str:
+    """Return the command that lists the same, with what the reader looks for."""
+    pairs = [(name, "1" if value is True else str(value)) for name, value in values.items()]
+    search = [("search", match)] if (match := wanted_of(reader)["search"]) else []
+    return command_of(reader.acts.atlas.by_key[key].call, [*pairs, *search])
 
 
 def chosen(
@@ -115,6 +159,7 @@ def _texts(cells: Iterable[Cell]) -> Iterator[str]:
 
 async def list_page(
     reader: Reader, page: str, here: str, table: Callable[[], Table], on: Callable[[Any], tuple[Act, ...]], *,
+    piece: Piece | None = None,
     lead: str = "", acts: Sequence[Act] = (), choices: Sequence[Choice] = (), command: str = "",
     nouns: Sequence[str] = (), is_live: bool = False, icon: str = "info", hint: str = "",
     below: Sequence[Part] = (),
@@ -127,6 +172,7 @@ async def list_page(
         here: Its address below `/console/`.
         table: Makes the whole list, each row with its `item`; run on the thread for long texts.
         on: Returns the acts on an item.
+        piece: What it shows of a long list; None: all of it, in which `_match` is looked for here.
         lead: One line of facts.
         acts: Of the page, the primary one first.
         choices: Parts of the list, of which one is shown.
@@ -138,10 +184,15 @@ async def list_page(
         below: Short lists that stand below it.
     """
     query = dict(reader.asked.query)
+    match = query.get("_match", "")[:200]
+    if piece is not None:  # the call has looked for it
+        query["_match"] = ""
     shown: Table = await reader.aside(lambda: narrowed(table(), query))
+    if piece is not None and not piece.is_whole:
+        shown = replace(shown, sorts=False, next=piece.next)
     return reader.page(
         "list.html", page, title=reader.words(f"page.{page}"), lead=lead, acts=acts, tabs=reader.tabs(page), here=here,
-        table=with_acts(shown, on), match=query.get("_match", "")[:200],
+        table=with_acts(shown, on), match=match,
         choices=choices, command=command, nouns=reader.derived(page, *nouns), is_live=is_live, icon=icon,
         hint=hint or (reader.words.empty(nouns[0]) if nouns else ""),
         below=below,

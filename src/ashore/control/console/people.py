@@ -6,24 +6,43 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import urlencode
 
 from ashore.control.console.calling import PLAIN, command_of, link_of, suggesting
 from ashore.control.console.forms import fields_of, filled, read_form
 from ashore.control.console.kit import NONE, Act, Cell, Row, Table, code, number, state, text, when
-from ashore.control.console.listing import chosen, every, list_page, narrowed, several, with_acts
+from ashore.control.console.listing import (
+    WHOLE,
+    Parts,
+    Piece,
+    choices_of,
+    command_to_list,
+    list_page,
+    narrowed,
+    part_of,
+    piece_of,
+    several,
+    wanted_of,
+    with_acts,
+)
 from ashore.control.console.model import Answer
 from ashore.control.console.pages import BY_NAME
 from ashore.control.console.reader import Reader
 from ashore.control.console.rows import OF_OTHERS
 from ashore.control.console.tabs import tab_page
 from ashore.control.console.using import spent
-from ashore.core.clock import SystemClock
 from ashore.core.errors import AshoreError, NotFound, PermissionDenied
 
 ACCESS_WRITE: Final = OF_OTHERS["access key revoke"]
-UNUSED_S: Final = 30 * 86_400
+ACCOUNTS: Final[Parts] = {
+    "users": ("access user list", {}),
+    "invited": ("account list", {"state": "invited"}),
+    "locked": ("account list", {"state": "locked"}),
+    "disabled": ("access user list", {"disabled": True}),
+    "programs": ("access service list", {}),
+}
 INVITED: Final = ("id", "title", "roles", "groups", "tenant")
 """What an invitation asks for, in this order."""
 FIRST_ROLE: Final = "developer"
@@ -35,35 +54,25 @@ FIRST_ROLE: Final = "developer"
 
 async def keys_page(reader: Reader) -> Answer:
     """Return the keys that the reader may see, the valid ones first: whose they are, what they open, their last use."""
-    items = await _keys(reader)
-    if items is None:
+    parts = {name: ("access key list", {"state": name}) for name in ("valid", "unused", "ended")}
+    part = part_of(parts, reader)
+    piece = await _keys(reader, state=part)
+    if piece is None:
         return await accounts_page(reader)
-    now_s, budgets = SystemClock().now_s(), await spent(reader, "key")
-
-    def is_valid(one: Any) -> bool:
-        return one.revoked_at is None and (one.expires_at is None or one.expires_at > now_s)
-
-    tests = {
-        "valid": is_valid,
-        "unused": lambda one: is_valid(one) and max(one.created_at, one.last_used_at or 0) < now_s - UNUSED_S,
-        "ended": lambda one: not is_valid(one),
-    }
-    shown, choices = chosen(items, tests, dict(reader.asked.query).get("_show", ""))
+    budgets = await spent(reader, "key")
     return await list_page(
-        reader, "people", "people", lambda: key_table(shown, budgets), lambda one: _on_key(reader, one),
-        lead=reader.words("people.keys", count=sum(map(is_valid, items))),
+        reader, "people", "people", lambda: key_table(piece.items, budgets), lambda one: _on_key(reader, one),
+        piece=piece, lead=reader.words("people.keys"),
         acts=(*reader.may("access key create", "people.key"), *_invites(reader)),
-        choices=choices, command="ashore access key list", nouns=("access key",), icon="key",
-        hint=reader.words("people.no-keys"),
+        choices=choices_of(parts, part, piece), command=command_to_list(reader, *parts[part]),
+        nouns=("access key",), icon="key", hint=reader.words("people.no-keys"),
     )  # fmt: skip
 
 
-async def _keys(reader: Reader, owner: str = "") -> list[Any] | None:
-    """Return the keys of an account, else every one, else the reader's own; None where there can be none."""
-    found = await every(reader, "access key list", owner=owner)
-    if found is None and not owner:
-        return await every(reader, "access key list", owner=reader.session.principal.id)
-    return found
+async def _keys(reader: Reader, **values: str) -> Piece | None:
+    """Return every key, else the reader's own; None where there can be none."""
+    found = await piece_of(reader, "access key list", **values)
+    return found or await piece_of(reader, "access key list", owner=reader.session.principal.id, **values)
 
 
 def key_table(items: Iterable[Any], budgets: Mapping[str, Cell]) -> Table:
@@ -102,25 +111,18 @@ def _on_key(reader: Reader, one: Any) -> tuple[Act, ...]:
 
 async def accounts_page(reader: Reader) -> Answer:
     """Return people and programs with their roles, groups, log-in and tokens of this month."""
-    users = await every(reader, "access user list")
-    if users is None:
+    part = part_of(ACCOUNTS, reader)
+    key, values = ACCOUNTS[part]
+    piece = await piece_of(reader, key, **values)
+    if piece is None:
         return await tab_page(reader, BY_NAME["people"])
-    services, log_ins, roles, used = await asyncio.gather(
-        every(reader, "access service list"), every(reader, "account list"), _roles(reader),
-        reader.ask("access usage", by="user"),
-    )  # fmt: skip
-    doors = {one.account: one for one in log_ins or ()}
-    tokens = {one.user: one.prompt_tokens + one.completion_tokens for one in getattr(used, "items", ())}
-    items = [*users, *(services or ())]
-    tenants = len({one.tenant for one in items})
-    tests = {
-        "all": lambda one: True,
-        "invited": lambda one: _standing(one, doors) == "invited",
-        "locked": lambda one: _standing(one, doors) == "locked",
-        "disabled": lambda one: _standing(one, doors) == "disabled",
-        "programs": lambda one: one.kind == "service",
-    }
-    shown, choices = chosen(items, tests, dict(reader.asked.query).get("_show", ""))
+    items, log_ins = piece.items, piece.items
+    if key == "account list":
+        items = tuple(_Named(id=one.account, tenant=one.tenant, disabled=one.state == "disabled") for one in items)
+    else:  # whoever has a log-in is a user, so those of this piece are within as many log-ins
+        found = await reader.ask("account list", limit=max(1, len(items)), **wanted_of(reader))
+        log_ins = getattr(found, "items", ())
+    doors = {one.account: one for one in log_ins}
 
     def table() -> Table:
         rows = tuple(
@@ -128,30 +130,39 @@ async def accounts_page(reader: Reader) -> Answer:
                 cells=(
                     text(one.title or one.id, link=_person(one.id), note=one.id if one.title else ""),
                     text("service") if one.kind == "service" else state(_standing(one, doors)),
-                    several(roles.get(f"{one.kind}/{one.id}", ())),
+                    several(one.roles),
                     several(one.groups),
                     when(getattr(doors.get(one.id), "last_log_in_at", None)),
-                    number(tokens.get(one.id), "n"),
                     text(one.tenant) if tenants > 1 else NONE,
                 ),
-                values={
-                    "item": one,
-                    "last_log_in_at": getattr(doors.get(one.id), "last_log_in_at", None),
-                    "tokens_month": tokens.get(one.id, 0),
-                },
+                values={"item": one, "last_log_in_at": getattr(doors.get(one.id), "last_log_in_at", None)},
             )
-            for one in shown
+            for one in items
         )
-        columns = ("name", "state", "roles", "groups", "last_log_in_at", "tokens_month", "tenant")
+        columns = ("name", "state", "roles", "groups", "last_log_in_at", "tenant")
         return Table(columns=columns, rows=rows, total=len(rows), minor=frozenset(("tenant", "groups")))
 
+    tenants = len({one.tenant for one in items})
     return await list_page(
         reader, "people", "people/accounts", table, lambda one: _on_account(reader, one, doors.get(one.id)),
-        lead=reader.words("people.accounts", count=len(users), programs=len(services or ())),
+        piece=piece,
         acts=(*_invites(reader), *reader.may("access service create"), *reader.may("access user create")),
-        choices=choices, command="ashore access user list",
+        choices=choices_of(ACCOUNTS, part, piece), command=command_to_list(reader, key, values),
         nouns=("access user", "access service", "account"), icon="people",
     )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Named:
+    """A user of whom only the log-in was asked for."""
+
+    id: str
+    tenant: str
+    disabled: bool
+    kind: str = "user"
+    title: str = ""
+    roles: tuple[str, ...] = ()
+    groups: tuple[str, ...] = ()
 
 
 async def _roles(reader: Reader) -> Mapping[str, list[str]]:
@@ -214,7 +225,8 @@ async def person_page(reader: Reader) -> Answer:
     found = await _account(reader, name)
     one = found.account
     door, keys, used, budgets = await asyncio.gather(
-        _door(reader, one), _keys(reader, one.id), reader.ask("access usage", by="user,model"), spent(reader, "user"),
+        _door(reader, one), reader.ask("access key list", owner=one.id, limit=WHOLE),
+        reader.ask("access usage", by="model", user=one.id), spent(reader, "user"),
     )  # fmt: skip
     facts = (
         ("id", text(one.id)), ("roles", several(found.roles)), ("groups", several(one.groups)),
@@ -229,7 +241,6 @@ async def person_page(reader: Reader) -> Answer:
     rows = tuple(
         Row(cells=(text(line.model), number(line.requests), number(line.prompt_tokens + line.completion_tokens, "n")))
         for line in getattr(used, "items", ())
-        if line.user == one.id
     )
     return reader.page(
         "person.html",
@@ -238,7 +249,7 @@ async def person_page(reader: Reader) -> Answer:
         chip=state("disabled" if one.disabled else ""),
         facts=[(key, cell) for key, cell in facts if cell.kind != "none"],
         log_in=[(key, cell) for key, cell in log_in if cell.kind != "none"],
-        keys=with_acts(narrowed(key_table(keys or (), {}), {}), lambda one: _on_key(reader, one)),
+        keys=with_acts(narrowed(key_table(getattr(keys, "items", ()), {}), {}), lambda one: _on_key(reader, one)),
         used=Table(name="used", columns=("model", "requests", "tokens_month"), rows=rows, total=len(rows)),
         acts=(*reader.may("access can", subject=f"{one.kind}/{one.id}"), *_on_account(reader, one, door)),
         command=f"ashore access {one.kind} show {one.id}",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from ashore.control.ledger.model import Budget, Spend, Standing
-from ashore.kit.state import execute, row_lock
+from ashore.kit.state import among, execute, row_lock
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -100,10 +100,9 @@ def known_spends(connection: Connection, spends: Sequence[str]) -> frozenset[str
     """Return which of these spends exist."""
     found: set[str] = set()
     for begin in range(0, len(spends), PAGE):
-        page = {f"id{number}": one for number, one in enumerate(spends[begin : begin + PAGE])}
-        rows = execute(
-            connection, f"SELECT id FROM dp_spend WHERE id IN ({', '.join(f':{name}' for name in page)})", **page
-        )
+        places: dict[str, object] = {}
+        known = among("id", spends[begin : begin + PAGE], places)
+        rows = execute(connection, f"SELECT id FROM dp_spend WHERE {known}", **places)
         found |= {str(row.id) for row in rows}
     return frozenset(found)
 

@@ -10,7 +10,7 @@ from urllib.parse import urlencode
 import msgspec
 
 from ashore.control.sessions.model import CONSOLE
-from ashore.control.sessions.office import LogInOffice, Standing
+from ashore.control.sessions.office import LogInOffice, LogInState, Standing
 from ashore.control.sessions.rules import Rules
 from ashore.control.sessions.sql import SessionRow
 from ashore.data.authority.actions import ACCESS_READ, ACCESS_WRITE
@@ -32,6 +32,10 @@ class SessionsDesk:
 class AccountsIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Which users to list."""
 
+    search: Annotated[str, msgspec.Meta(max_length=200)] = ""
+    """List only users whose id or title contains this text."""
+    state: LogInState = ""
+    """List only these. invited: has not chosen a password yet; locked: failed to log in too often."""
     after: str = ""
     limit: Page = 100
 
@@ -126,7 +130,7 @@ class Ended(msgspec.Struct, frozen=True, kw_only=True):
 
 def list_log_ins(desk: SessionsDesk, actor: Actor, asked: AccountsIn) -> LogInList:
     """List the users that log in to the console by a password, with factor, lock and last log-in."""
-    found = desk.office.accounts(actor, after=asked.after, limit=asked.limit)
+    found = desk.office.accounts(actor, **msgspec.structs.asdict(asked))
     return LogInList(
         items=[_log_in(desk, one) for one in found], next=found[-1].local.id if len(found) == asked.limit else None
     )

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
 from ashore.control.access import keep_administrators_keys
 from ashore.control.sessions import sql
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 SESSION_READ: Final = "session:read"
 SESSION_END: Final = "session:end"
 INVITATION_S: Final = 86_400
+LogInState = Literal["", "invited", "locked"]
 LINK_S: Final = 600
 """How long the one-time link of `ashore up` opens."""
 
@@ -64,22 +65,31 @@ class LogInOffice:
 
     # --- accounts
 
-    def accounts(self, actor: Actor, *, after: str = "", limit: int = 100) -> tuple[Standing, ...]:
+    def accounts(
+        self, actor: Actor, *, search: str = "", state: LogInState = "", after: str = "", limit: int = 100
+    ) -> tuple[Standing, ...]:
         """Return a page of the users with a log-in that the actor may see, by id."""
         with self._acts.read(actor, ACCESS_READ, "tenant/*") as desk:
+            locked = sql.locked(desk.connection, desk.now_s) if state == "locked" else None
+            if state == "locked" and not locked:
+                return ()
+            known: dict[str, Account] = {}
 
-            def rows(behind: str) -> tuple[Standing, ...]:
-                found = sql.list_accounts(desk.connection, after=behind, limit=1000)
-                there = (_standing(desk, one) for one in found)
-                return tuple(one for one in there if one is not None)
+            def rows(behind: str, size: int) -> tuple[LocalAccount, ...]:
+                invited = state == "invited"
+                found = sql.list_accounts(desk.connection, search=search, invited=invited, after=behind, limit=size)
+                wanted = [one.id for one in found if locked is None or subject_of(one.id) in locked]
+                known.update(access_sql.accounts_named(desk.connection, wanted))
+                return found
 
-            return page_of(
+            found = page_of(
                 rows,
-                lambda one: one.local.id,
-                lambda one: desk.allows(ACCESS_READ, one.account.resource),
+                lambda one: one.id,
+                lambda one: one.id in known and desk.allows(ACCESS_READ, known[one.id].resource),
                 after=after,
                 limit=limit,
             )
+            return _standings(desk, sql.with_passkeys(desk.connection, found), known)
 
     def account(self, actor: Actor, name: str) -> Standing:
         """Return how one user logs in. Everyone may see their own.
@@ -92,12 +102,11 @@ class LogInOffice:
             if name != actor.principal.id:
                 desk.require(ACCESS_READ, account.resource)
             local = sql.find_account(desk.connection, name)
-            found = None if local is None else _standing(desk, local)
-            if found is None:
+            if local is None:
                 raise NotFound(
                     f"user/{name} has no log-in to the console", hint=f"make one: `ashore account create {name}`"
                 )
-            return found
+            return _standing(desk, local, account)
 
     def invite(self, actor: Actor, name: str, *, reset: bool) -> Invited:
         """Create an invitation with which the user sets a password, once, within a day.
@@ -162,7 +171,6 @@ class LogInOffice:
                 _end_all(desk, name)
             found = _standing(desk, replace(local, disabled=disabled), account)
         self.changed()
-        assert found is not None
         return found
 
     def unlock(self, actor: Actor, name: str) -> Standing:
@@ -172,9 +180,7 @@ class LogInOffice:
             desk.require(ACCESS_WRITE, account.resource)
             local = _local(desk, name)
             desk.detail["was_counted"] = int(sql.forget_tries(desk.connection, subject_of(name)))
-            found = _standing(desk, local, account)
-        assert found is not None
-        return found
+            return _standing(desk, local, account)
 
     def _changeable(self, desk: Desk, name: str) -> Account:
         """Return a user whose log-in the actor may change.
@@ -216,7 +222,9 @@ class LogInOffice:
             if not mine:
                 desk.require(SESSION_READ, "tenant/*" if not account else _session_resource(desk, account))
             return page_of(
-                lambda behind: sql.list_sessions(desk.connection, owner=account, after=behind, open_only=True),
+                lambda behind, size: sql.list_sessions(
+                    desk.connection, owner=account, after=behind, limit=size, open_only=True
+                ),
                 lambda row: row.id,
                 lambda row: mine or desk.allows(SESSION_READ, f"tenant/{row.tenant}/session/{row.owner}"),
                 after=after,
@@ -301,13 +309,23 @@ def _local(desk: Desk, name: str) -> LocalAccount:
     return local
 
 
-def _standing(desk: Desk, local: LocalAccount, account: Account | None = None) -> Standing | None:
-    account = account or access_sql.find_account(desk.connection, local.id)
-    if account is None:
-        return None
-    sessions = sql.list_sessions(desk.connection, owner=local.id, open_only=True)
-    tries = sql.find_tries(desk.connection, subject_of(local.id))
-    return Standing(account=account, local=local, tries=tries, sessions=len(sessions))
+def _standing(desk: Desk, local: LocalAccount, account: Account) -> Standing:
+    return _standings(desk, (local,), {local.id: account})[0]
+
+
+def _standings(desk: Desk, locals_: Sequence[LocalAccount], accounts: Mapping[str, Account]) -> tuple[Standing, ...]:
+    subjects = {one.id: subject_of(one.id) for one in locals_}
+    sessions = sql.open_sessions(desk.connection, [*subjects])
+    tries = sql.tries_of(desk.connection, [*subjects.values()])
+    return tuple(
+        Standing(
+            account=accounts[one.id],
+            local=one,
+            tries=tries.get(subjects[one.id], Tries()),
+            sessions=sessions.get(one.id, 0),
+        )
+        for one in locals_
+    )
 
 
 def _offices(desk: Desk, account: Account) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, Final
 
@@ -10,7 +11,19 @@ import msgspec
 from ashore.control.sessions.locks import CALM_S, Tries
 from ashore.control.sessions.model import Stage, Way
 from ashore.control.sessions.webauthn import Passkey
-from ashore.kit.state import bump, execute, execute_many, insert, opened_secret, row_lock, upsert, written_secret
+from ashore.kit.state import (
+    among,
+    bump,
+    contains,
+    execute,
+    execute_many,
+    insert,
+    opened_secret,
+    pattern_of,
+    row_lock,
+    upsert,
+    written_secret,
+)
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, RowMapping
@@ -128,14 +141,27 @@ def find_account(connection: Connection, account: str, *, change: bool = False) 
     """
     query = f"SELECT * FROM login_account WHERE id = :id AND {_THERE}" + (row_lock(connection) if change else "")
     row = execute(connection, query, id=account).mappings().first()
-    return None if row is None else _with_passkeys(connection, _account(row))
+    return None if row is None else with_passkeys(connection, (_account(row),))[0]
 
 
-def list_accounts(connection: Connection, *, after: str, limit: int) -> tuple[LocalAccount, ...]:
-    """Return local accounts by id, after `after`."""
-    query = f"SELECT * FROM login_account WHERE id > :after AND {_THERE} ORDER BY id LIMIT :limit"
-    rows = execute(connection, query, after=after, limit=limit).mappings().all()
-    return tuple(_with_passkeys(connection, _account(row)) for row in rows)
+def list_accounts(
+    connection: Connection, *, search: str = "", invited: bool = False, after: str, limit: int
+) -> tuple[LocalAccount, ...]:
+    """Return local accounts by id, after `after`. `invited`: only those that have not chosen a password."""
+    named = f"AND id IN (SELECT id FROM access_account WHERE removed = 0 {contains('id', 'title')}) " if search else ""
+    query = (
+        f"SELECT * FROM login_account WHERE id > :after AND {_THERE} {named}"
+        "AND (:invited = 0 OR password = '' AND invitation_ends_s > 0) ORDER BY id LIMIT :limit"
+    )
+    places = {"after": after, "limit": limit, "invited": int(invited)}
+    rows = execute(connection, query, **places, **pattern_of(search)).mappings().all()
+    return tuple(_account(row) for row in rows)
+
+
+def locked(connection: Connection, now_s: float) -> frozenset[str]:
+    """Return the names whose log-in is locked."""
+    rows = execute(connection, "SELECT subject FROM login_tries WHERE locked_until_s > :now_s", now_s=now_s)
+    return frozenset(str(row.subject) for row in rows)
 
 
 def save_account(connection: Connection, account: LocalAccount) -> None:
@@ -149,11 +175,24 @@ def save_account(connection: Connection, account: LocalAccount) -> None:
 # --- passkeys
 
 
-def _with_passkeys(connection: Connection, local: LocalAccount) -> LocalAccount:
-    """Return an account with its passkeys, without those of an earlier account of the same name."""
-    query = "SELECT * FROM login_passkey WHERE account = :id AND created_s >= :created_s ORDER BY created_s, id"
-    rows = execute(connection, query, id=local.id, created_s=local.created_s).mappings()
-    return replace(local, passkeys=tuple(Passkey(**{name: row[name] for name in _PASSKEY}) for row in rows))
+def with_passkeys(connection: Connection, accounts: Sequence[LocalAccount]) -> tuple[LocalAccount, ...]:
+    """Return accounts with their passkeys, without those of an earlier account of the same name."""
+    places: dict[str, object] = {}
+    named = among("account", [one.id for one in accounts], places)
+    query = f"SELECT * FROM login_passkey WHERE {named} ORDER BY created_s, id"
+    rows = execute(connection, query, **places).mappings()
+    keys = [Passkey(**{name: row[name] for name in _PASSKEY}) for row in rows]
+    return tuple(
+        replace(one, passkeys=tuple(key for key in keys if key.account == one.id and key.created_s >= one.created_s))
+        for one in accounts
+    )
+
+
+def open_sessions(connection: Connection, owners: Sequence[str]) -> dict[str, int]:
+    """Return by owner how many sessions are open."""
+    places: dict[str, object] = {}
+    query = f"SELECT owner, COUNT(*) AS n FROM login_session WHERE stage = 'open' AND {among('owner', owners, places)}"
+    return {row.owner: int(row.n) for row in execute(connection, f"{query} GROUP BY owner", **places)}
 
 
 def add_passkey(connection: Connection, passkey: Passkey) -> bool:
@@ -300,8 +339,15 @@ def clear_old(connection: Connection, now_s: int, *, idle_s: int) -> tuple[Sessi
 
 def find_tries(connection: Connection, subject: str) -> Tries:
     """Return the failures of a name."""
-    row = execute(connection, "SELECT * FROM login_tries WHERE subject = :subject", subject=subject).mappings().first()
-    return Tries() if row is None else Tries(**{name: row[name] for name in _TRIES})
+    return tries_of(connection, (subject,)).get(subject, Tries())
+
+
+def tries_of(connection: Connection, subjects: Sequence[str]) -> dict[str, Tries]:
+    """Return the failures of names that have any."""
+    places: dict[str, object] = {}
+    query = f"SELECT * FROM login_tries WHERE {among('subject', subjects, places)}"
+    rows = execute(connection, query, **places).mappings()
+    return {row["subject"]: Tries(**{name: row[name] for name in _TRIES}) for row in rows}
 
 
 def save_tries(connection: Connection, subject: str, tries: Tries) -> None:

@@ -278,7 +278,7 @@ class Acts:
 
 
 def page_of(
-    rows: Callable[[str], tuple[R, ...]],
+    rows: Callable[[str, int], tuple[R, ...]],
     place: Callable[[R], str],
     sees: Callable[[R], bool],
     *,
@@ -287,15 +287,16 @@ def page_of(
 ) -> tuple[R, ...]:
     """Return the first `limit` rows after `after` that the actor may see, skipping any number of others.
 
-    `rows` reads at most `MAX_PAGE` rows at a time.
+    `rows` reads so many rows at most; where the actor may not see all of the first, `MAX_PAGE` at a time.
     """
     found: list[R] = []
+    size = limit
     while len(found) < limit:
-        page = rows(after)
+        page = rows(after, size)
         found += [row for row in page if sees(row)]
-        if len(page) < MAX_PAGE:
+        if len(page) < size:
             break
-        after = place(page[-1])
+        after, size = place(page[-1]), MAX_PAGE
     return tuple(found[:limit])
 
 

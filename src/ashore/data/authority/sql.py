@@ -6,9 +6,9 @@ the changes.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
 import msgspec
 
@@ -16,7 +16,7 @@ from ashore.core.principal import WIDE, KeyScope
 from ashore.data.authority.keys import PREFIX_CHARS, digest_of
 from ashore.data.authority.policy import Binding, Policy, Role, parse_rule
 from ashore.data.authority.records import Account, Group, KeyRecord, PolicyVersion, Tenant
-from ashore.kit.state import bump, execute, execute_many, insert, upsert
+from ashore.kit.state import among, bump, contains, execute, execute_many, insert, pattern_of, upsert
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, RowMapping
@@ -140,15 +140,31 @@ def find_account(connection: Connection, account_id: str) -> Account | None:
 
 
 def list_accounts(
-    connection: Connection, *, kind: str = "", tenant: str = "", after: str = "", limit: int = 1000
+    connection: Connection,
+    *,
+    kind: str = "",
+    tenant: str = "",
+    search: str = "",
+    disabled: bool = False,
+    after: str = "",
+    limit: int = 1000,
 ) -> tuple[Account, ...]:
-    """Return accounts by id, a page of them: those after `after`."""
+    """Return accounts by id, a page of them: those after `after`. `disabled`: only those that are."""
     query = (
         "SELECT * FROM access_account WHERE removed = 0 AND id > :after AND (:kind = '' OR kind = :kind) "
-        "AND (:tenant = '' OR tenant = :tenant) ORDER BY id LIMIT :limit"
+        "AND (:tenant = '' OR tenant = :tenant) AND (:out = 0 OR disabled + shut > 0) "
+        f"{contains('id', 'title') if search else ''} ORDER BY id LIMIT :limit"
     )
-    rows = execute(connection, query, kind=kind, tenant=tenant, after=after, limit=limit).mappings()
+    places = {"kind": kind, "tenant": tenant, "after": after, "limit": limit, "out": int(disabled)}
+    rows = execute(connection, query, **places, **pattern_of(search)).mappings()
     return tuple(_account(row) for row in rows)
+
+
+def accounts_named(connection: Connection, names: Collection[str]) -> dict[str, Account]:
+    """Return the accounts of these ids that there are."""
+    places: dict[str, object] = {}
+    query = f"SELECT * FROM access_account WHERE removed = 0 AND {among('id', names, places)}"
+    return {row["id"]: _account(row) for row in execute(connection, query, **places).mappings()}
 
 
 def accounts_of_issuer(connection: Connection, name: str) -> dict[str, Account]:
@@ -233,15 +249,51 @@ def find_key(connection: Connection, key_id: str) -> KeyRecord | None:
     return None if row is None else _key(row)
 
 
+KeyState = Literal["", "valid", "unused", "ended"]
+"""unused: valid, but neither made nor used in the last 30 days; ended: revoked or expired."""
+UNUSED_S: Final = 30 * 86_400
+_VALID: Final = "revoked_s IS NULL AND (expires_s IS NULL OR expires_s > :now_s)"
+_IN_STATE: Final[Mapping[str, str]] = {
+    "valid": f"AND {_VALID}",
+    "unused": f"AND {_VALID} AND created_s < :since_s AND COALESCE(last_used_s, 0) < :since_s",
+    "ended": f"AND NOT ({_VALID})",
+}
+
+
 def list_keys(
-    connection: Connection, *, owner: str = "", tenant: str = "", after: str = "", limit: int = 1000
+    connection: Connection,
+    *,
+    owner: str = "",
+    tenant: str = "",
+    search: str = "",
+    state: KeyState = "",
+    now_s: int = 0,
+    after: str = "",
+    limit: int = 1000,
 ) -> tuple[KeyRecord, ...]:
-    """Return keys by id, a page of them: those after `after`, revoked ones too."""
+    """Return keys, the newest first, revoked ones too, a page of them: those behind the key `after`.
+
+    Args:
+        connection: Of the caller's transaction.
+        owner: Only keys of this account.
+        tenant: Only keys of this tenant.
+        search: Only keys whose id, owner or title contains it.
+        state: Only keys in this state at `now_s`.
+        now_s: Seconds since 1970.
+        after: Id of the last key of the page before.
+        limit: The most of them.
+    """
+    behind = "AND (created_s, key_id) < (SELECT created_s, key_id FROM access_key WHERE key_id = :after) "
     query = (
-        "SELECT * FROM access_key WHERE key_id > :after AND (:owner = '' OR principal = :owner) "
-        "AND (:tenant = '' OR tenant = :tenant) ORDER BY key_id LIMIT :limit"
+        "SELECT * FROM access_key WHERE (:owner = '' OR principal = :owner) AND (:tenant = '' OR tenant = :tenant) "
+        f"{behind if after else ''}{_IN_STATE.get(state, '')} "
+        f"{contains('key_id', 'principal', 'title') if search else ''} "
+        "ORDER BY created_s DESC, key_id DESC LIMIT :limit"
     )
-    rows = execute(connection, query, owner=owner, tenant=tenant, after=after, limit=limit).mappings()
+    places = {"owner": owner, "tenant": tenant, "limit": limit, **({"after": after} if after else {})}
+    if state:
+        places |= {"now_s": now_s} | ({"since_s": now_s - UNUSED_S} if state == "unused" else {})
+    rows = execute(connection, query, **places, **pattern_of(search)).mappings()
     return tuple(_key(row) for row in rows)
 
 

@@ -22,6 +22,7 @@ from ashore.kit.state import (
     Database,
     Event,
     Record,
+    among,
     announce,
     execute,
     execute_many,
@@ -153,8 +154,8 @@ class SqlJobs:
     def has_suspects(self, kinds: Sequence[str], now_ms: int) -> bool:
         """Return whether a job of these kinds is ready that was running when a process died. Read-only."""
         values: dict[str, object] = {"now": now_ms}
-        among = _among("kind", kinds, values)
-        statement = f"SELECT 1 FROM job WHERE state = 'queued' AND {_SUSPECT} AND not_before_ms <= :now AND {among}"
+        kind_in = among("kind", kinds, values)
+        statement = f"SELECT 1 FROM job WHERE state = 'queued' AND {_SUSPECT} AND not_before_ms <= :now AND {kind_in}"
         with self._database.read() as connection:
             return execute(connection, f"{statement} LIMIT 1", **values).first() is not None
 
@@ -253,7 +254,7 @@ class SqlJobs:
         if account is not None:
             where.append("account = :account")
             values["account"] = account
-        where += [_among("kind", kinds, values)] * bool(kinds) + [_among("state", states, values)] * bool(states)
+        where += [among("kind", kinds, values)] * bool(kinds) + [among("state", states, values)] * bool(states)
         if parent_id is not None:
             where.append("parent_id = :parent")
             values["parent"] = parent_id
@@ -443,13 +444,6 @@ def _keep_turns(connection: Connection, before: Turns, after: Turns) -> None:
         changed = {PRESENT: after.present, **changed}
     rows = ({"tenant": tenant, "finish": finish} for tenant, finish in changed.items())
     upsert(connection, "job_turn", *rows, key="tenant")
-
-
-def _among(column: str, names: Sequence[str], values: dict[str, object]) -> str:
-    """Return `column IN (...)` and add its few values to the others."""
-    for at, name in enumerate(names):
-        values[f"{column}{at}"] = name
-    return f"{column} IN ({', '.join(f':{column}{at}' for at in range(len(names)))})"
 
 
 def _row(job: Job, columns: Sequence[str]) -> dict[str, object]:

@@ -42,6 +42,17 @@ from ashore.kit.state.secrets import (
 )
 from ashore.kit.state.section import StateSection
 from ashore.kit.state.sqlite import copy_database, has_state, open_database, open_scratch, path_of_url
-from ashore.kit.state.statement import announce, execute, execute_many, insert, is_postgres, row_lock, upsert
+from ashore.kit.state.statement import (
+    among,
+    announce,
+    contains,
+    execute,
+    execute_many,
+    insert,
+    is_postgres,
+    pattern_of,
+    row_lock,
+    upsert,
+)
 from ashore.kit.state.tables import TuningRow, load_tuning, save_tuning
 from ashore.kit.state.threads import in_read, in_write

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Collection, Mapping, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
@@ -24,6 +25,27 @@ def execute_many(connection: Connection, statement: str, rows: list[dict[str, ob
     """Run one statement once for each row; no-op without rows."""
     if rows:
         connection.execute(_parsed(statement), rows)
+
+
+def among(column: str, names: Collection[str], values: dict[str, object]) -> str:
+    """Return `column IN (...)` and add its few values to the others; without names, what is never true."""
+    if not names:
+        return "1 = 0"
+    for at, name in enumerate(names):
+        values[f"{column}{at}"] = name
+    return f"{column} IN ({', '.join(f':{column}{at}' for at in range(len(names)))})"
+
+
+def contains(*columns: str) -> str:
+    """Return the condition that one of these columns contains what `pattern_of` makes of a search."""
+    text = " || ' ' || ".join(columns)
+    return f"AND LOWER({text}) LIKE :search ESCAPE '!'"
+
+
+def pattern_of(search: str) -> dict[str, str]:
+    """Return the place of a search in a query that `contains`; of an empty one none. Lower and upper case are equal."""
+    literal = re.sub("[!%_]", lambda sign: f"!{sign[0]}", search.lower())
+    return {"search": f"%{literal}%"} if search else {}
 
 
 def insert(connection: Connection, table: str, *rows: Mapping[str, object], once: bool = False) -> int:

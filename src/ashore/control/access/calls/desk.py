@@ -25,6 +25,7 @@ Argument = Annotated[Name, msgspec.Meta(extra={"positional": True})]
 Title = Annotated[str, msgspec.Meta(max_length=200)]
 Names = Annotated[list[Annotated[str, msgspec.Meta(max_length=300)]], msgspec.Meta(max_length=1000)]
 Several = Annotated[Names, msgspec.Meta(extra={"several": True})]
+Search = Annotated[str, msgspec.Meta(max_length=200)]
 Page = Annotated[int, msgspec.Meta(ge=1, le=1000, extra={"page": True})]
 
 

@@ -6,10 +6,10 @@ from typing import Annotated, Final
 
 import msgspec
 
-from ashore.control.access.calls.desk import AccessDesk, Argument, Page, Several, Title
+from ashore.control.access.calls.desk import AccessDesk, Argument, Page, Search, Several, Title
 from ashore.control.access.keyring import LONGEST_LIFE_S, LONGEST_OVERLAP_S, KeyWish, NewKey
 from ashore.core.names import Names
-from ashore.data.authority import KeyRecord, KeyScope
+from ashore.data.authority import KeyRecord, KeyScope, sql
 from ashore.data.authority.actions import ACCESS_WRITE, KEY_CREATE_OWN
 from ashore.data.authority.keys import key_id_in
 from ashore.kit.call import Actor, Call
@@ -23,6 +23,10 @@ class KeysIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """List only keys of this account, given by its id: alice."""
     tenant: str = ""
     """List only keys of this tenant."""
+    search: Search = ""
+    """List only keys whose id, owner or title contains this text."""
+    state: sql.KeyState = ""
+    """List only these keys. unused: valid, but not used for 30 days; ended: revoked or expired."""
     after: str = ""
     limit: Page = 100
 
@@ -127,8 +131,8 @@ class NewKeyOut(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def list_keys(desk: AccessDesk, actor: Actor, asked: KeysIn) -> KeyList:
-    """List keys with owner, last use and expiry. Everyone may list their own keys with --owner."""
-    found = desk.keyring.keys(actor, owner=asked.owner, tenant=asked.tenant, after=asked.after, limit=asked.limit)
+    """List keys with owner, last use and expiry, the newest first. Everyone may list their own keys with --owner."""
+    found = desk.keyring.keys(actor, **msgspec.structs.asdict(asked))
     return KeyList(items=[key_out(one) for one in found], next=found[-1].key_id if len(found) == asked.limit else None)
 
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Final, Literal, TypeVar
 
 import msgspec
 
-from ashore.control.access.calls.desk import AccessDesk, Argument, Name, Names, Page, Removed, Several, Title
+from ashore.control.access.calls.desk import AccessDesk, Argument, Name, Names, Page, Removed, Search, Several, Title
 from ashore.control.access.calls.keys import KeyIn, NewKeyOut, key_wish, new_key_out
 from ashore.control.access.people import AccountWish
 from ashore.core.errors import NotFound
@@ -105,6 +105,10 @@ class AccountsIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
     tenant: str = ""
     """List only accounts of this tenant."""
+    search: Search = ""
+    """List only accounts whose id or title contains this text."""
+    disabled: bool = False
+    """List only disabled accounts."""
     after: str = ""
     limit: Page = 100
 
@@ -154,10 +158,16 @@ class AccountOut(msgspec.Struct, frozen=True, kw_only=True):
     created_at: int
 
 
+class ListedAccount(AccountOut, frozen=True, kw_only=True):
+    """An account, with its own roles and those of its groups."""
+
+    roles: list[str]
+
+
 class AccountList(msgspec.Struct, frozen=True, kw_only=True):
     """A page of accounts."""
 
-    items: list[AccountOut]
+    items: list[ListedAccount]
     next: str | None
     """Value of `after` for the next page; null on the last page."""
 
@@ -178,8 +188,9 @@ class AccountMade(msgspec.Struct, frozen=True, kw_only=True):
 
 def list_accounts(desk: AccessDesk, actor: Actor, asked: AccountsIn, *, kind: AccountKind) -> AccountList:
     """List accounts of one kind."""
-    found = desk.people.accounts(actor, kind, tenant=asked.tenant, after=asked.after, limit=asked.limit)
-    return AccountList(items=[_account(one) for one in found], next=found[-1].id if len(found) == asked.limit else None)
+    found = desk.people.accounts(actor, kind, **msgspec.structs.asdict(asked))
+    items = [copied(ListedAccount, _account(one), roles=[*roles]) for one, roles in found]
+    return AccountList(items=items, next=items[-1].id if len(items) == asked.limit else None)
 
 
 def create_account(desk: AccessDesk, actor: Actor, asked: AccountIn, *, kind: AccountKind) -> AccountMade:

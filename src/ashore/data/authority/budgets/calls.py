@@ -107,6 +107,8 @@ class UsageIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """Last day. Default: today (UTC)."""
     tenant: str = ""
     """Only usage of this tenant."""
+    user: str = ""
+    """Only usage of this user or service account."""
     format: Annotated[Literal["json", "csv"], msgspec.Meta(extra={"switch": "csv"})] = "json"
     """Print CSV that is safe to open in a spreadsheet."""
 
@@ -243,7 +245,14 @@ def show_usage(office: BudgetOffice, actor: Actor, asked: UsageIn) -> list[Usage
             hint="request a shorter range",
             param="last_day",
         )
-    found = office.authority.usage(first_day=first.isoformat(), last_day=last.isoformat(), tenant=asked.tenant)
+    by_user = "user" in columns or not (reads and sees_tenant(office.rights, me, USAGE, me.tenant))
+    found = office.authority.usage(
+        first_day=first.isoformat(),
+        last_day=last.isoformat(),
+        tenant=asked.tenant,
+        user=asked.user,
+        by=(*columns, "tenant", "model", *(("user",) if by_user else ())),  # each has its rights or its price
+    )
     seen = [
         one
         for one in found

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import TYPE_CHECKING, Final, cast
 
 import msgspec
 
 from ashore.data.authority.budgets.model import BudgetRule, Count, Kind, Usage, WindowName
 from ashore.data.authority.budgets.ports import CountRow
-from ashore.data.authority.budgets.usage import NUMBERS
+from ashore.data.authority.budgets.usage import COLUMNS, NUMBERS, Column
 from ashore.kit.state import Database, bump, execute, insert, upsert
 
 if TYPE_CHECKING:
@@ -167,25 +167,29 @@ class SqlAuthority:
                 for row in rows
             )
 
-    def usage(self, *, first_day: str, last_day: str, tenant: str = "") -> tuple[Usage, ...]:
-        """Return usage by day, tenant, user and model, both days included."""
+    def usage(
+        self, *, first_day: str, last_day: str, tenant: str = "", user: str = "", by: Collection[Column] = COLUMNS
+    ) -> tuple[Usage, ...]:
+        """Return usage by day, tenant, user and model or by some of them, both days included."""
         sums = ", ".join(f"SUM({name}) AS {name}" for name in NUMBERS)
+        group = ", ".join("principal" if name == "user" else name for name in COLUMNS if name in by)
         with self._database.read() as connection:
             rows = execute(
                 connection,
-                f"SELECT day, tenant, principal, model, {sums} FROM usage_day "
+                f"SELECT {group}, {sums} FROM usage_day "
                 "WHERE day >= :first_day AND day <= :last_day AND (:tenant = '' OR tenant = :tenant) "
-                "GROUP BY day, tenant, principal, model ORDER BY day, tenant, principal, model",
+                f"AND (:user = '' OR principal = :user) GROUP BY {group} ORDER BY {group}",
                 first_day=first_day,
                 last_day=last_day,
                 tenant=tenant,
+                user=user,
             ).mappings()
             return tuple(
                 Usage(
-                    day=row["day"],
-                    tenant=row["tenant"],
-                    user=row["principal"],
-                    model=row["model"],
+                    day=row["day"] if "day" in by else "",
+                    tenant=row["tenant"] if "tenant" in by else "",
+                    user=row["principal"] if "user" in by else "",
+                    model=row["model"] if "model" in by else "",
                     **{name: int(row[name]) for name in NUMBERS},
                 )
                 for row in rows
