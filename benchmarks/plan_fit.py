@@ -27,12 +27,11 @@ from typing import Any
 import numpy as np
 from benchmarks.plan_thumbs import thumbs
 
-from ashore.lab.sizing.calibration import Calibration, Trust, calibration_of, estimate
+from ashore.lab.sizing.calibration import Calibration, Trust, calibration_of, correct, estimate, logarithms
 from ashore.lab.sizing.case import Case
 from ashore.lab.sizing.check import check
 from ashore.lab.sizing.nearby import device_name, measurements_of, tell
 from ashore.lab.sizing.points import Point, read_points
-from ashore.lab.sizing.residual import correct, logarithms
 from ashore.lab.sizing.steps import COEFFICIENTS, LEVELS, Batch, Efficiencies, make_batch, times
 
 GRADES = ("A", "B")

@@ -20,7 +20,7 @@ from home_processes import processes_of
 from served import Served, start_served
 from waiting import eventually
 
-from ashore.control.doctor.probes.files import rows_of
+from ashore.control.doctor.probes.machine import rows_of
 
 pytestmark = pytest.mark.full
 root = pytest.mark.skipif(os.geteuid() != 0, reason="only root may make this fault")

@@ -27,9 +27,8 @@ from ashore.control.alerts.calls import (
     test_channel as send_test,
 )
 from ashore.control.alerts.model import Wrong
-from ashore.control.alerts.office import NEWS_S, AlertOffice, shut_people, silent_homes, spent_budgets
+from ashore.control.alerts.office import NEWS_S, AlertOffice, BookStore, shut_people, silent_homes, spent_budgets
 from ashore.control.alerts.section import AlertSection, ChannelTable
-from ashore.control.alerts.store import BookStore
 from ashore.core.clock import ManualClock
 from ashore.core.errors import NotFound
 from ashore.data.authority import SYSTEM, Account

@@ -16,8 +16,8 @@ from fake_directory import BASE, FakeDirectory, Trust
 
 from ashore.control.alerts import channels, office
 from ashore.control.alerts.model import Wrong
+from ashore.control.alerts.office import BookStore
 from ashore.control.alerts.section import AlertSection, ChannelTable
-from ashore.control.alerts.store import BookStore
 from ashore.control.directory import DirectoriesSection
 from ashore.control.directory import syncing as syncing_module
 from ashore.control.directory.room import DirectorySchedule

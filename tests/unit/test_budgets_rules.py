@@ -24,9 +24,9 @@ from ashore.data.authority.budgets import (
     rate_headers,
 )
 from ashore.data.authority.budgets.model import Quota, WindowName
-from ashore.data.authority.budgets.standing import refusal
+from ashore.data.authority.budgets.rulebook import duration, window_at
+from ashore.data.authority.budgets.service import refusal
 from ashore.data.authority.budgets.usage import Price, as_csv, columns_of, safe_cell, sum_by
-from ashore.data.authority.budgets.windows import duration, window_at
 from ashore.machine.config import parse_spec
 
 ALICE = Asker("ash_1", "alice", "acme", "chat")

@@ -261,7 +261,7 @@ def test_the_scores_of_a_long_prompt_are_told_on_a_thread(monkeypatch: pytest.Mo
         threads.append(threading.current_thread() is threading.main_thread())
         return prompt_tokens_told(*args)
 
-    monkeypatch.setattr("ashore.data.path.assembly.prompt_tokens_told", told)
+    monkeypatch.setattr("ashore.data.path.feed.prompt_tokens_told", told)
     for length in (10, 1000):
         request = GenerationRequest(
             request_id=RequestId("r"), model="echo", prompt="x" * length, echo=True, max_tokens=0, top_logprobs=2

@@ -27,7 +27,7 @@ from ashore.data.releases import (
     routes_of,
     step_slice,
 )
-from ashore.data.releases.given import FORGOTTEN_S
+from ashore.data.releases.model import FORGOTTEN_S
 
 
 def test_what_its_operator_takes_back_by_hand_is_left_alone(house: House) -> None:

@@ -15,9 +15,8 @@ from ashore.cli.bootstrap.operations import Shown
 from ashore.cli.bootstrap.operations.backups import shown_repair, shown_run, shown_scrub
 from ashore.control.backup import BackupSection
 from ashore.control.backup import scheduled as module
-from ashore.control.backup.home import _lock
+from ashore.control.backup.home import Tally, _lock
 from ashore.control.backup.scheduled import BackupSchedule, standing
-from ashore.control.backup.tally import Tally
 from ashore.control.backup.vault import MARK
 from ashore.data.jobs.operations.asks import ScrubIn
 from ashore.data.jobs.schedule import AGAIN_S, Turn

@@ -29,7 +29,7 @@ from ashore.lab.evaluation import (
     perplexity_increase,
 )
 from ashore.lab.evaluation.divergence import exact_kl, spread, top_kl
-from ashore.lab.evaluation.windows import windows
+from ashore.lab.evaluation.perplexity import windows
 
 TEXTS = ["the rain in spain stays mainly in the plain. " * 12, "一个短句", "x"]
 

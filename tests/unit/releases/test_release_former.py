@@ -16,7 +16,7 @@ from ashore.data.path.canary import HEAR_EVERY_S
 from ashore.data.path.differences import Observation
 from ashore.data.path.predecessor import KEPT, LEAST, RATE_S, Arrivals, Former
 from ashore.data.releases import ALONE, EVERYTHING, AliasRoute, Given, GivenLevel, ReleasePolicy, Slo
-from ashore.data.releases.given import KEPT as KEPT_IN_STATE
+from ashore.data.releases.model import KEPT as KEPT_IN_STATE
 
 BEFORE = AliasRoute(weights=(("chat-1", 1000),), live="chat-1", watched=("chat-2", "chat-1"))
 """Each answer of `chat-1` is heard."""

@@ -9,9 +9,8 @@ from typing import Final
 
 from ashore.control.alerts.calls import CALLS
 from ashore.control.alerts.model import Wrong
-from ashore.control.alerts.office import AlertOffice, Source
+from ashore.control.alerts.office import AlertOffice, BookStore, Source
 from ashore.control.alerts.section import AlertSection
-from ashore.control.alerts.store import BookStore
 from ashore.control.doctor import Looks
 from ashore.control.jobs.schedule import home_in
 from ashore.kit.metrics import Metric, Metrics

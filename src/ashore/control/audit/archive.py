@@ -2,6 +2,10 @@
 
 A segment is removed here only when it is closed, old enough, and its copy has been read back and compared. A signed
 checkpoint then records where the local chain begins, so that any other missing segment is detected.
+
+A prefix in a bucket of any S3 server, as anchors and the archive use it: objects are made once and never replaced.
+
+Object lock with a default retention, set by the owner of the bucket, protects it against an administrator.
 """
 
 from __future__ import annotations
@@ -17,16 +21,36 @@ from typing import Final, Protocol
 import msgspec
 
 from ashore.control.audit.fed import first_needed
-from ashore.control.audit.s3 import BucketFolder
 from ashore.core.errors import NotFound, SourceUnreachable, TamperedAudit
 from ashore.data.audit import ChainName, Record
 from ashore.data.audit.checkpoints import ChainHead, Checkpoints
 from ashore.data.audit.segments import SEGMENT, Line, chains_in, is_closing, last_record, segment_path, segments_of
+from ashore.kit.bucket import Bucket
 from ashore.kit.folders import make_folder
 from ashore.kit.processes.lock import locked
 from ashore.kit.wholefile import write_whole
 
 DAY_US: Final = 86_400_000_000
+
+
+class BucketFolder(Bucket):
+    """`s3://BUCKET/PATH`."""
+
+    def make(self, name: str, data: bytes) -> bool:
+        """Create an object. May be called twice with the same bytes.
+
+        Raises:
+            TamperedAudit: there is one with other bytes.
+        """
+        if not super().make(name, data) and self.read(name) != data:
+            raise TamperedAudit(
+                f"{self.place}/{name} already exists with different content", hint="run `ashore audit verify`"
+            )
+        return True
+
+    def names(self, under: str) -> Iterator[str]:
+        """Yield the names of the objects in a folder, in S3's alphabetical order."""
+        return (name for name, _ in self.sizes(under))
 
 
 class Archive(Protocol):

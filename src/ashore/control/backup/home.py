@@ -16,7 +16,7 @@ import fcntl
 import os
 import shutil
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -26,9 +26,8 @@ import msgspec
 from ashore.control.backup.directory import DirectoryNode
 from ashore.control.backup.disk import Disk
 from ashore.control.backup.keys import VaultKey
-from ashore.control.backup.model import FORMAT, ObjectRef, Vault
+from ashore.control.backup.model import FORMAT, Finding, ObjectRef, Vault
 from ashore.control.backup.ports import read_small, write_small
-from ashore.control.backup.tally import Tally
 from ashore.core.errors import BackupDamaged, HomeBusy, NotFound, SealingKeyMissing
 from ashore.core.foreign import foreign_errors
 from ashore.kit.decode import UNDECODABLE
@@ -40,6 +39,29 @@ FOLDER: Final = "backup"
 RECOVERY_KEY: Final = "backup-recovery-key"
 TRY_EVERY_S: Final = 0.1
 """Between two tries for the lock; much less than a scrub lets go of it."""
+
+
+class Tally(msgspec.Struct, frozen=True, kw_only=True):
+    """The sum of all that was found."""
+
+    reached: str = ""
+    """Name of the last shard that a scrub under way has read; empty: none is."""
+    found: int = 0
+    """Harms that were found since the first backup."""
+    repaired: int = 0
+    away: tuple[int, ...] = ()
+    """Nodes that lack something."""
+    spare: int | None = None
+    """Nodes that could still be lost after the last backup; negative: something is lost. None: none was made."""
+
+    def counted(self, findings: Sequence[Finding]) -> Tally:
+        """Return it with more findings."""
+        repaired = sum(finding.repaired for finding in findings)
+        return msgspec.structs.replace(self, found=self.found + len(findings), repaired=self.repaired + repaired)
+
+    def standing(self, spare: int, away: Collection[int]) -> Tally:
+        """Return it with the nodes as they are now."""
+        return msgspec.structs.replace(self, spare=spare, away=tuple(sorted(away)))
 
 
 class BackupHome:

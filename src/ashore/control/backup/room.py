@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import Final
 
 from ashore.control.backup.calls import CALLS, BackupDesk
-from ashore.control.backup.home import BackupHome
+from ashore.control.backup.home import BackupHome, Tally
 from ashore.control.backup.scheduled import RUN, SCRUB, BackupSchedule
 from ashore.control.backup.section import BackupSection
-from ashore.control.backup.tally import Tally
 from ashore.control.jobs.schedule import Schedule, home_in
 from ashore.core.errors import AshoreError
 from ashore.data.jobs.schedule import Turn, read_turns

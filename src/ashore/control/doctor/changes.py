@@ -18,7 +18,7 @@ import msgspec
 
 from ashore.control.doctor.journal import Entry, Journal
 from ashore.control.doctor.model import Change, Finding
-from ashore.control.doctor.probes.files import text_of
+from ashore.control.doctor.probes.machine import text_of
 from ashore.core.errors import AshoreError, Conflict, EnvironmentFault, InvalidRequest
 from ashore.kit.processes.priority import set_idle
 from ashore.kit.wholefile import opened

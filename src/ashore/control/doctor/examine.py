@@ -14,7 +14,7 @@ import ashore
 from ashore.control.doctor.look import Between, Look
 from ashore.control.doctor.patience import Lanes, Step
 from ashore.control.doctor.probes import beside, disks, listeners, machine, processes, serving
-from ashore.control.doctor.probes.files import text_of
+from ashore.control.doctor.probes.machine import text_of
 from ashore.control.doctor.readings import Clock, Configuration, Disk, Readings, Server
 from ashore.control.doctor.survey import LATE, Sources, Survey, Surveying, backup_nodes
 from ashore.control.doctor.topology import TopologyPart

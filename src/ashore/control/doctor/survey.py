@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ashore.control.doctor.patience import Lanes, Step
 from ashore.control.doctor.probes import beside, disks, gpus, home, logs
-from ashore.control.doctor.probes.files import text_of
 from ashore.control.doctor.probes.home import Backend
+from ashore.control.doctor.probes.machine import text_of
 from ashore.control.doctor.readings import Configuration, State, ToolServer
 from ashore.control.doctor.topology import ServedPart, TopologyPart
 from ashore.core.addresses import split_url

@@ -14,7 +14,7 @@ Where to add what:
   control/releases/calls.py.
 - What a release is rolled back for: a `Measure` in data/releases/betting.py (their stakes come to 1), observed under
   the same name in `compared` (data/path/differences.py), a row in docs/reference/releases.md. Of what was promoted only
-  errors and slowness count, since data/releases/given.py keeps nothing else.
+  errors and slowness count, since data/releases/model.py keeps nothing else.
 - How two answers are compared: data/path/differences.py; what needs a model or a process in data/path/shadow.py
   and judges.py; when copies run in data/path/background.py.
 - Something that is bound to a model by its name (a right, a rule, a route): it also asks `Behind` (core/behind.py), so

@@ -19,6 +19,6 @@ Where to add what:
 
 from ashore.control.sites.centre import Office
 from ashore.control.sites.parts import SETTABLE, Parts, checked, merged, read_parts
+from ashore.control.sites.report import Status
 from ashore.control.sites.rows import ROWS
 from ashore.control.sites.section import SitesSection
-from ashore.control.sites.status import Status

@@ -24,11 +24,10 @@ from ashore.control.sites.links import FolderLink
 from ashore.control.sites.model import NO_MODEL, ModelParts, Want
 from ashore.control.sites.parts import NAME
 from ashore.control.sites.ports import CentreLink
-from ashore.control.sites.report import Served
+from ashore.control.sites.report import Served, Status
 from ashore.control.sites.reports import MOST_WAITING, Reports, Sources
 from ashore.control.sites.rows import SITE
 from ashore.control.sites.section import SitesSection
-from ashore.control.sites.status import Status
 from ashore.control.sites.switch import Switch, local_reference, may_begin, missing
 from ashore.control.sites.trust import CentreRefused, Trusted, last_trusted, refresh
 from ashore.core.addresses import split_url

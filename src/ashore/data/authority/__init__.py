@@ -12,9 +12,8 @@ from ashore.data.authority.denials import denial_of
 from ashore.data.authority.directory import Claims, Directory
 from ashore.data.authority.doorkeeper import Doorkeeper
 from ashore.data.authority.jwt import Issuer, JwtVerifier, check_issuer
-from ashore.data.authority.keyfile import make_first_key, read_first_key
+from ashore.data.authority.keeping import KeyTable, OpenDoor, make_first_key, read_first_key
 from ashore.data.authority.keys import digest_of, looks_like_key, new_key
-from ashore.data.authority.memory import KeyTable, OpenDoor
 from ashore.data.authority.names import SqlNames
 from ashore.data.authority.onbehalf import OURSELVES, OnBehalf, make_internal_token, read_internal_token
 from ashore.data.authority.policy import (

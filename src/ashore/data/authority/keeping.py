@@ -8,21 +8,22 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Final
 
 from ashore.core.clock import Clock
-from ashore.core.errors import AshoreError
-from ashore.core.principal import Principal
+from ashore.core.errors import AshoreError, InvalidSpec, Unauthenticated
+from ashore.core.principal import DEFAULT_TENANT, Principal
 from ashore.data.authority import sql as access_sql
 from ashore.data.authority.authority import PolicyAuthority
-from ashore.data.authority.directory import Directory
+from ashore.data.authority.directory import FIRST_KEY_IS, Directory
 from ashore.data.authority.doorkeeper import Doorkeeper, TokenVerifier
-from ashore.data.authority.keyfile import read_first_key
-from ashore.data.authority.memory import KeyTable, OpenDoor
+from ashore.data.authority.keys import MAX_TOKEN_CHARS, KeyDigest, digest_of, looks_like_key, new_key
 from ashore.data.authority.ports import Authenticator
+from ashore.data.authority.roles import DEVELOPER, FIRST_KEY, VIEWER
 from ashore.data.authority.sql import KEYS_EPOCH, POLICY_EPOCH
 from ashore.kit.recorder import Recorder
 from ashore.kit.state import Database, EpochWatch, read_epochs
@@ -31,6 +32,95 @@ FLUSH_EVERY_S: Final = 15.0
 """Delay until the state learns of a key's last use, and of its expiry."""
 
 log = logging.getLogger("ashore.worker")
+
+
+class KeyTable:
+    """Digests of keys and their owners: suits the first key and a few others.
+
+    Every entry is compared in full for every token, so the time reveals nothing about any key.
+    """
+
+    def __init__(self, entries: Iterable[tuple[KeyDigest, Principal]] = ()) -> None:
+        self._entries = tuple(entries)
+
+    def take(self, entries: Iterable[tuple[KeyDigest, Principal]]) -> None:
+        """Replace the keys. May be called from any thread."""
+        self._entries = tuple(entries)
+
+    @classmethod
+    def with_first_key(cls, key: str) -> KeyTable:
+        """Return a table that holds the first key alone."""
+        principal = Principal(id="first-key", kind="first-key", tenant=DEFAULT_TENANT, roles=frozenset((FIRST_KEY,)))
+        return cls([(digest_of(key), principal)])
+
+    def authenticate(self, token: str | None, origin: str = "") -> Principal:
+        if not token:
+            raise Unauthenticated(
+                "no API key was given",
+                hint=f"send `Authorization: Bearer KEY`; {FIRST_KEY_IS}",
+            )
+        found: Principal | None = None
+        if len(token) <= MAX_TOKEN_CHARS:
+            for digest, principal in self._entries:
+                if digest.matches(token):
+                    found = principal
+        if found is None:
+            raise Unauthenticated("the API key is not valid", hint=f"check the key; {FIRST_KEY_IS}")
+        return found
+
+
+class OpenDoor:
+    """Admits everybody as one principal. For load generators and tests; must not be reachable from elsewhere."""
+
+    def __init__(self) -> None:
+        self._principal: Final = Principal(
+            id="anyone", kind="key", tenant=DEFAULT_TENANT, roles=frozenset((DEVELOPER, VIEWER))
+        )
+
+    def authenticate(self, token: str | None, origin: str = "") -> Principal:
+        return self._principal
+
+
+def make_first_key(path: Path) -> str:
+    """Return the key in `path`, creating it (mode 0600) if missing. Safe for concurrent callers.
+
+    Raises:
+        InvalidSpec: the file holds something else.
+    """
+    if not path.exists():
+        scratch = path.with_name(f".{path.name}.{os.getpid()}")
+        scratch.unlink(missing_ok=True)
+        descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            file.write(new_key() + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        try:
+            os.link(scratch, path)
+        except FileExistsError:
+            pass  # another process was first; its key is used
+        finally:
+            scratch.unlink()
+    return read_first_key(path)
+
+
+def read_first_key(path: Path) -> str:
+    """Return the key in `path`.
+
+    Raises:
+        InvalidSpec: the file is missing or holds no key.
+    """
+    try:
+        key = path.read_text().strip()
+    except OSError as fault:
+        raise InvalidSpec(f"first key {path}: {fault.strerror}", hint="`ashore up` creates it") from fault
+    except UnicodeDecodeError:
+        key = ""
+    if not looks_like_key(key):
+        raise InvalidSpec(
+            f"{path} does not contain an ashore key", hint=f"remove {path}; `ashore up` creates a new one"
+        )
+    return key
 
 
 class Keys:

@@ -21,11 +21,10 @@ from ashore.data.authority import Principal
 from ashore.data.engines import EngineInfo, Grammar, Order, ScoreText, Turn, partition_of
 from ashore.data.path.admission import Background, background_of, cost_of, preempted
 from ashore.data.path.answer import Answer
-from ashore.data.path.assembly import cut_short, echoed, nothing_more, usage_of
 from ashore.data.path.deadlines import Deadline, deadline_of
 from ashore.data.path.fairthreads import FairThreads
 from ashore.data.path.fallback import AWAY_S
-from ashore.data.path.feed import Feed, too_late
+from ashore.data.path.feed import Feed, cut_short, echoed, nothing_more, too_late, usage_of
 from ashore.data.path.guards import Budgets, Reservation
 from ashore.data.path.model import ChoiceEnded, GenerationRequest, Hear, ServingEvent, Started, Usage
 from ashore.data.path.model_registry import Roster

@@ -14,7 +14,7 @@ from typing import Final
 
 from ashore.data.path.differences import Observation
 from ashore.data.releases import Given, GivenLevel
-from ashore.data.releases.given import KEPT as KEPT_IN_STATE
+from ashore.data.releases.model import KEPT as KEPT_IN_STATE
 
 KEPT: Final = 256
 """Answers kept per level; each is compared with at most one answer of the next release."""

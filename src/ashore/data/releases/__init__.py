@@ -23,9 +23,19 @@ from ashore.data.releases.betting import (
 from ashore.data.releases.burn import ALONE, Count, Slo, burning
 from ashore.data.releases.changes import Way
 from ashore.data.releases.digests import digest_of_value
-from ashore.data.releases.given import Given, GivenLevel
 from ashore.data.releases.judges import JudgeSpec
-from ashore.data.releases.model import HOSTED, WHOLE, Alias, Book, Course, Release, ReleaseState, Sticky
+from ashore.data.releases.model import (
+    HOSTED,
+    WHOLE,
+    Alias,
+    Book,
+    Course,
+    Given,
+    GivenLevel,
+    Release,
+    ReleaseState,
+    Sticky,
+)
 from ashore.data.releases.pairs import MOST_READ_CHARS, Pair, Widest, cut, pair_id_of, wording_distance
 from ashore.data.releases.policy import ReleasePolicy
 from ashore.data.releases.ports import EvaluationGate, ReleaseWish, Workshop

@@ -10,8 +10,7 @@ from ashore.data.releases import byitself, changes, moves, sql
 from ashore.data.releases.betting import Finding, Tally, look
 from ashore.data.releases.burn import Burning, Count, Slo, burning, rate_of
 from ashore.data.releases.changes import By
-from ashore.data.releases.given import GivenLevel
-from ashore.data.releases.model import Book, Course, Moved
+from ashore.data.releases.model import Book, Course, GivenLevel, Moved
 from ashore.data.releases.pairs import Pair
 
 if TYPE_CHECKING:

@@ -9,6 +9,9 @@ from typing import Final, Literal
 
 from ashore.data.engines import ModelPlan
 
+KEPT: Final = 64
+"""Answers of a level that the state keeps: enough to begin with."""
+FORGOTTEN_S: Final = 86_400
 ReleaseState = Literal["created", "warming", "shadow", "canary", "live", "standby", "retired", "failed"]
 Goal = Literal["shadow", "canary", "live", "standby"]
 """Where a release goes once its hosts have loaded."""
@@ -26,6 +29,28 @@ CANDIDATE: Final[frozenset[ReleaseState]] = frozenset({"warming", "shadow", "can
 """States of a release that is on its way. An alias has one of them at most."""
 STANDBY_S: Final = 3600
 """How long the release before stays warm, unless the operator says otherwise."""
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """One answer of a release, as stored."""
+
+    at_s: float
+    """Monotonic in a worker; of the calendar in the state."""
+    failed: bool
+    per_token_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GivenLevel:
+    """Answers at one level of load."""
+
+    level: int
+    count: int
+    failed: int
+    late: int
+    kept: tuple[Given, ...]
+    """The last ones."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,8 +13,8 @@ from ashore.core.errors import AshoreError
 from ashore.data.authority import Acts
 from ashore.data.releases.betting import Tally
 from ashore.data.releases.burn import Count
-from ashore.data.releases.given import GivenLevel
 from ashore.data.releases.judge import Judge
+from ashore.data.releases.model import GivenLevel
 from ashore.data.releases.pairs import Pair
 from ashore.data.releases.policy import ReleasePolicy
 from ashore.data.releases.routes import AliasRoute, routes_of

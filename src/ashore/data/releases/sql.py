@@ -12,8 +12,18 @@ from ashore.core.errors import Conflict
 from ashore.data.engines import MADE_UP, EngineOptions, ModelPlan
 from ashore.data.releases.betting import Tally
 from ashore.data.releases.burn import Count
-from ashore.data.releases.given import FORGOTTEN_S, GivenLevel
-from ashore.data.releases.model import WHOLE, Alias, Book, Course, Event, Moved, Release, ReleaseState
+from ashore.data.releases.model import (
+    FORGOTTEN_S,
+    WHOLE,
+    Alias,
+    Book,
+    Course,
+    Event,
+    GivenLevel,
+    Moved,
+    Release,
+    ReleaseState,
+)
 from ashore.data.releases.pairs import Pair, most_different, pair_id_of
 from ashore.kit.decode import UNDECODABLE
 from ashore.kit.state import Event as Told

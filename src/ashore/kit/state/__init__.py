@@ -13,7 +13,6 @@ Where to add what:
   allow), found and listed through data/http/stored.py.
 """
 
-from ashore.kit.state.committed import Record, after_commit, unrecorded
 from ashore.kit.state.epochs import IN_FORCE_S, EpochWatch, bump, read_epochs
 from ashore.kit.state.following import Following
 from ashore.kit.state.happenings import (
@@ -43,6 +42,8 @@ from ashore.kit.state.secrets import (
 from ashore.kit.state.section import StateSection
 from ashore.kit.state.sqlite import copy_database, has_state, open_database, open_scratch, path_of_url
 from ashore.kit.state.statement import (
+    Record,
+    after_commit,
     among,
     announce,
     contains,
@@ -52,6 +53,7 @@ from ashore.kit.state.statement import (
     is_postgres,
     pattern_of,
     row_lock,
+    unrecorded,
     upsert,
 )
 from ashore.kit.state.tables import TuningRow, load_tuning, save_tuning

@@ -26,10 +26,9 @@ from ashore.core.errors import (
 from ashore.core.foreign import foreign_errors
 from ashore.kit.extras import how_to_install
 from ashore.kit.state import schema
-from ashore.kit.state.committed import collect
 from ashore.kit.state.ports import Changes, Database
 from ashore.kit.state.secrets import OPTION, SealOf
-from ashore.kit.state.statement import CHANNEL, execute
+from ashore.kit.state.statement import CHANNEL, collect, execute
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine

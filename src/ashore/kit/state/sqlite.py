@@ -19,9 +19,9 @@ from ashore.core.errors import DiskFull, HomeTooNew, InvalidSpec, Overloaded, St
 from ashore.kit.folders import make_folder
 from ashore.kit.reserve import Reserve
 from ashore.kit.state import schema
-from ashore.kit.state.committed import collect
 from ashore.kit.state.ports import Changes
 from ashore.kit.state.secrets import OPTION, SealOf
+from ashore.kit.state.statement import collect
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine

@@ -3,17 +3,40 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, CursorResult, TextClause
 
+_AFTER: Final = "ashore after commit"
+
+Committed = Callable[[], None]
 CHANNEL: Final = "ashore_changed"
 """Postgres: where a commit that others wait for is announced."""
 ANNOUNCEMENTS: Final = 2**31
 """SQLite: modulus of their counter, the signed 32-bit field of its header that is free for applications."""
+
+
+def after_commit(connection: Connection, do: Committed) -> None:
+    """Call `do` once the transaction of `Database.write` has committed. It must return quickly and not raise."""
+    connection.info[_AFTER].append(do)
+
+
+def collect(connection: Connection) -> list[Committed]:
+    """Return the list that `after_commit` fills in the transaction that starts now."""
+    found: list[Committed] = []
+    connection.info[_AFTER] = found
+    return found
+
+
+Record = Callable[["Connection"], None]
+"""Records an act in the transaction that does it."""
+
+
+def unrecorded(connection: Connection) -> None:
+    """A `Record` that records nothing."""
 
 
 def execute(connection: Connection, statement: str, **values: object) -> CursorResult[Any]:

@@ -21,7 +21,6 @@ from ashore.kit.store import attachments, transfer, upkeep
 from ashore.kit.store.catalog import Catalog
 from ashore.kit.store.conversion.safetensorsmeta import INDEX, check_shards
 from ashore.kit.store.copies import ModelCopy, list_copies, put_back
-from ashore.kit.store.links import drop_links, link_model
 from ashore.kit.store.manifest import DOC, WEIGHT, media_type_of
 from ashore.kit.store.model import DERIVED, TEXT_FILES, Attachment, StoredModel
 from ashore.kit.store.ports import SourceOpener
@@ -36,6 +35,7 @@ from ashore.kit.store.shelf import Shelf, draft_of
 from ashore.kit.store.sources import open_source
 from ashore.kit.store.staging import scratch_folder
 from ashore.kit.store.tiers import Tiers
+from ashore.kit.store.upkeep import drop_links, link_model
 
 SCRATCH_COPIES = 3
 """Most copies of a model that lie in scratch at once while a variant is made: converted, read, and written."""

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from ashore.core.errors import InvalidRequest
 from ashore.data.engines import ScoreText, TokenLogprob
+from ashore.lab.evaluation.perplexity import cut_texts, fitted
 from ashore.lab.evaluation.ports import Subject, Told, untold
 from ashore.lab.evaluation.statistics import Estimate, ratio
-from ashore.lab.evaluation.windows import cut_texts, fitted
 
 TOP: Final = 20
 """Likeliest tokens that engines tell where they do not tell all."""

@@ -19,11 +19,10 @@ from ashore.data.engines import read_inventory
 from ashore.lab.evaluation.compare import compare
 from ashore.lab.evaluation.divergence import divergence
 from ashore.lab.evaluation.model import Conditions, Judged, Report, TextResult
-from ashore.lab.evaluation.perplexity import perplexity
+from ashore.lab.evaluation.perplexity import WINDOW_TOKENS, perplexity
 from ashore.lab.evaluation.ports import Subject
 from ashore.lab.evaluation.speed import measure_speed
 from ashore.lab.evaluation.tasks import Task, run_task
-from ashore.lab.evaluation.windows import WINDOW_TOKENS
 
 _SECRET: Final = re.compile("key|token|secret|password", re.IGNORECASE)
 _HIDDEN: Final = "(given)"

@@ -17,9 +17,9 @@ from ashore.lab.sizing.case import Case
 from ashore.lab.sizing.chips import Chip
 from ashore.lab.sizing.nearby import Evidence, Measurements, measurements_of, pair_of
 from ashore.lab.sizing.networks import Network
-from ashore.lab.sizing.residual import QUANTITIES, correct
-from ashore.lab.sizing.steps import Batch, Efficiencies, Times, make_batch, times
+from ashore.lab.sizing.steps import Array, Batch, Efficiencies, Times, make_batch, times
 
+QUANTITIES: Final = ("first_s", "token_s", "tokens_per_s")
 Trust = Literal["measured", "fitted", "neighbour", "new model", "new device"]
 TRUST: Final[Mapping[Trust, str]] = {
     "measured": "this model was measured on this device with nearly this layout, load and lengths",
@@ -40,6 +40,27 @@ HELD_OUT: Final[Mapping[str, str]] = {
 """What was left out of the fit for each degree of trust, to see how far it is missed."""
 NEAR_ENOUGH: Final = 0.5
 """Weight of the measurements around a case with which it counts as measured."""
+
+
+def logarithms(found: Times) -> npt.NDArray[np.float64]:
+    """Return first token, time a token, and tokens a second as logarithms, one row for each case."""
+    said: npt.NDArray[np.float64] = np.log(np.stack([found.first_s, found.token_s, found.tokens_per_s], axis=1))
+    return said
+
+
+def correct(batch: Batch, found: Times, near: Array) -> npt.NDArray[np.float64]:
+    """Return the logarithms of the three quantities, corrected by the errors at measurements `near`.
+
+    Under a closed load the throughput follows from the other two; under a sustainable rate, output equals input.
+    """
+    moved = near.copy()
+    is_kept_up = (batch["rate"] > 0) & ((found.concurrency < 0.98 * found.capacity) | (batch["level_token"] > 0))
+    moved[is_kept_up, 2] = 0.0
+    said: npt.NDArray[np.float64] = logarithms(found) + moved
+    whole = np.exp(said[:, 0]) + np.maximum(batch["osl"] - 1, 0) * np.exp(said[:, 1])
+    closed = np.log(batch["load"] * batch["osl"] / whole)
+    said[:, 2] = np.where(batch["closed"] > 0, closed, said[:, 2])
+    return said
 
 
 @dataclass(frozen=True, slots=True)

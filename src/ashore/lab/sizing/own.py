@@ -13,12 +13,11 @@ import numpy as np
 
 from ashore.core.errors import InvalidRequest
 from ashore.core.foreign import foreign_errors
-from ashore.lab.sizing.calibration import Calibration, Estimate, estimate, shipped
+from ashore.lab.sizing.calibration import Calibration, Estimate, estimate, logarithms, shipped
 from ashore.lab.sizing.case import STEADY, Case, engine_of, precision_of
 from ashore.lab.sizing.chips import GB, Chip, find_machine
 from ashore.lab.sizing.nearby import Measurements, pair_of
 from ashore.lab.sizing.networks import find_network
-from ashore.lab.sizing.residual import logarithms
 from ashore.lab.sizing.steps import Efficiencies, make_batch, times
 
 MOVED: Final = ("bandwidth", "prefill_flops", "layer_s", "first_s", "decode_flops", "token_s")

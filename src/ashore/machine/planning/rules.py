@@ -39,8 +39,7 @@ from ashore.data.engines.plan import (
     Tuned,
     Wish,
 )
-from ashore.machine.planning.changes import differs
-from ashore.machine.planning.shares import check_shares, cores_for, share_text, why_share
+from ashore.machine.planning.changes import check_shares, cores_for, differs, share_text, why_share
 
 ADAPTER_KINDS: Final = frozenset(card.kind for card in CARDS if "adapters" in card.features)
 ENCODERS: Final = frozenset(architecture for card in CARDS for architecture in card.encoders)

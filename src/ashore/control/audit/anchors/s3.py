@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ashore.control.audit.s3 import BucketFolder
+from ashore.control.audit.archive import BucketFolder
 
 
 class BucketAnchor:

@@ -18,7 +18,7 @@ from typing import Final
 
 from ashore.control.doctor.look import Between
 from ashore.control.doctor.probes import writes
-from ashore.control.doctor.probes.files import text_of
+from ashore.control.doctor.probes.machine import text_of
 from ashore.control.doctor.readings import Place
 
 PROBE: Final = ".doctor-write"

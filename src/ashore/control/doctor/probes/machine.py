@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Final
 
 from ashore.control.doctor.look import Between
-from ashore.control.doctor.probes.files import rows_of, text_of, whole_of
 from ashore.control.doctor.readings import Cpu, Group, Memory, Network
 from ashore.kit.processes import allowed_cores, control_groups
 
@@ -17,6 +16,26 @@ _CPU_COLUMNS: Final = ("user", "nice", "system", "idle", "iowait", "irq", "softi
 _GROUP_FILES: Final = "sys/fs/cgroup"
 HUGE_LIMIT: Final = 1 << 60
 """A limit of version 1 above this means none."""
+
+
+def text_of(path: Path) -> str:
+    """Return the text of a file; empty where it cannot be read."""
+    try:
+        return path.read_text(encoding="utf-8", errors="replace").strip()
+    except OSError:
+        return ""
+
+
+def whole_of(path: Path, default: int = 0) -> int:
+    """Return the number that a file holds."""
+    text = text_of(path).partition(" ")[0]
+    return int(text) if text.lstrip("-").isdigit() else default
+
+
+def rows_of(path: Path) -> dict[str, int]:
+    """Return the first number of each line, by its first word."""
+    rows = (line.split() for line in text_of(path).splitlines())
+    return {row[0].rstrip(":"): int(row[1]) for row in rows if len(row) > 1 and row[1].isdigit()}
 
 
 def count(root: Path) -> Iterator[tuple[str, float]]:

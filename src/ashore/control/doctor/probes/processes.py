@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from ashore.control.doctor.look import Between
-from ashore.control.doctor.probes.files import text_of
+from ashore.control.doctor.probes.machine import text_of
 from ashore.control.doctor.readings import Process
 from ashore.kit.processes import role_of
 from ashore.kit.settings import Home

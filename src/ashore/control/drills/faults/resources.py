@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 from ashore.control.doctor.probes import processes
-from ashore.control.doctor.probes.files import rows_of
+from ashore.control.doctor.probes.machine import rows_of
 from ashore.control.drills import watcher
 from ashore.control.drills.faults.base import ROOT, Fault
 from ashore.control.drills.load import Load

@@ -22,8 +22,7 @@ from ashore.lab.evaluation import Subject, Told
 from ashore.lab.optimize.distilling.lessons import DistilLoss, StoredTeacher, position_weights
 from ashore.lab.optimize.distilling.logitstore import LogitStore
 from ashore.lab.optimize.distilling.model import DistilPlan, DistilReport, DistilWish
-from ashore.lab.optimize.distilling.planning import plan_distilling
-from ashore.lab.optimize.distilling.samples import Samples, load_samples
+from ashore.lab.optimize.distilling.planning import Samples, load_samples, plan_distilling
 from ashore.lab.optimize.distilling.settings import DistilSettings
 from ashore.lab.optimize.distilling.sizes import StudentSizes
 from ashore.lab.optimize.distilling.teaching import logits_key, vocabulary_digest, write_logits

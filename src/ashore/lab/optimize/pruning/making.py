@@ -7,26 +7,74 @@ Shapes in names: S samples, T tokens of one, H hidden size, L layers.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import hashlib
+import shutil
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Final
 
+import msgspec
 import numpy as np
 
-from ashore.core.errors import Bug
+from ashore.core.bytesize import human_bytes
+from ashore.core.errors import Bug, DiskFull
 from ashore.data.engines import Samples, Told, torch_libraries
+from ashore.kit.folders import make_folder
+from ashore.kit.recordfile import read_record
+from ashore.kit.wholefile import write_whole
 from ashore.lab.optimize.pruning.healing import HealOptions, heal
 from ashore.lab.optimize.pruning.lessons import Lessons
 from ashore.lab.optimize.pruning.planning import PrunePlan
-from ashore.lab.optimize.pruning.unfinished import Unfinished
 from ashore.lab.optimize.surgery import StudentPlan, anatomy_of_config, cut_student, measure_teacher, refit
-from ashore.lab.training import Watcher, answer_loss, mean_loss
+from ashore.lab.training import RunState, Watcher, answer_loss, mean_loss
 
 CANDIDATES: Final = 5
 """Layers tried in each round: those that change their input least."""
 MEASURED_TOKENS: Final = 1024
 """Tokens that a candidate's loss is measured on."""
+
+
+class Unfinished:
+    """The folder of one order: same model, shares, texts and seed. One process at a time."""
+
+    def __init__(self, root: Path, facts: Mapping[str, str]) -> None:
+        """Look at the folder; creates nothing.
+
+        Args:
+            root: Has the folders of all orders for one name.
+            facts: Everything that the result depends on; other facts have another folder.
+        """
+        digest = hashlib.sha256(msgspec.json.encode(dict(sorted(facts.items())))).hexdigest()
+        self._root = root
+        self._folder = root / digest[:16]
+        self.state = RunState(folder=self._folder, facts=facts)
+
+    @property
+    def exists(self) -> bool:
+        """Whether there is something to resume from."""
+        return self._folder.is_dir()
+
+    def cut(self) -> StudentPlan | None:
+        """Return the chosen parts; None if not reached, or if the file is incomplete."""
+        return read_record(self._folder / "cut.json", StudentPlan)
+
+    def keep_cut(self, cut: StudentPlan) -> None:
+        """Store the chosen parts. Raises `DiskFull`."""
+        data = msgspec.json.encode(cut)
+        try:
+            make_folder(self._folder)
+            write_whole(self._folder / "cut.json", data, mode=0o644)
+        except OSError as error:
+            raise DiskFull(
+                f"{human_bytes(len(data))} cannot be written to {self._folder}: {error.strerror}",
+                hint="free some space and run the command again",
+            ) from error
+
+    def clear(self) -> None:
+        """Delete everything for this name, including older orders. May be called twice."""
+        shutil.rmtree(self._root, ignore_errors=True)
 
 
 def choose_layers(model: Any, samples: Samples, count: int, told: Told) -> tuple[int, ...]:

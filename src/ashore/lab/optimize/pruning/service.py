@@ -25,10 +25,9 @@ from ashore.kit.store import (
 )
 from ashore.lab.optimize.pruning.healing import HealOptions
 from ashore.lab.optimize.pruning.lessons import Lessons, read_lessons
-from ashore.lab.optimize.pruning.making import Losses, Pruned, prune, zero
+from ashore.lab.optimize.pruning.making import Losses, Pruned, Unfinished, prune, zero
 from ashore.lab.optimize.pruning.model import HEAL_TOKENS, LEARNING_RATES, Method, PruneWish
 from ashore.lab.optimize.pruning.planning import PrunePlan, plan_pruning
-from ashore.lab.optimize.pruning.unfinished import Unfinished
 from ashore.lab.optimize.surgery import Anatomy, anatomy_of
 from ashore.lab.training import LoraOptions, Watcher, load_checkpoint, save_checkpoint
 
