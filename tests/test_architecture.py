@@ -225,9 +225,9 @@ SHARED_THREADS = {
         data/http/stored.py:find_job data/http/stored.py:note_use
         data/cache/calls.py:show_cache control/fleet/calls.py:_seen control/fleet/calls.py:drain_node
         control/fleet/calls.py:join_node control/fleet/calls.py:remove_from_fleet control/fleet/calls.py:undrain_node
-        control/fleet/room.py:_keep_reporting control/fleet/room.py:open_fleet.leave data/jobs/desk.py:JobDesk.call
+        control/fleet/room.py:open_fleet.report control/fleet/room.py:open_fleet.leave data/jobs/desk.py:JobDesk.call
         control/jobs/operations/recording.py:EndsRecorder.keep_recording control/jobs/schedule/keeping.py:Schedule.keep
-        control/jobs/room.py:administer_jobs control/feedback/room.py:_keep_pruning
+        control/jobs/room.py:administer_jobs control/feedback/room.py:_opened.drop_old
         data/feedback/service.py:FeedbackService.vote_soon data/releases/room.py:RouteKeeper.refresh
         data/releases/room.py:_fail_unreadable data/releases/room.py:_guard data/releases/room.py:_remember
         data/releases/room.py:keep_judging control/feedback/calls.py:forget kit/rooms.py:Rooms.go_over_state
@@ -252,7 +252,7 @@ SHARED_THREADS = {
         control/directory/binding.py:DirectoryLogIn.prove_again
         control/sessions/steps.py:Steps.end_others control/sessions/steps.py:Steps.local
         control/sessions/steps.py:Steps.must_have_factor control/faces/sites.py:_reader control/faces/sites.py:join
-        control/faces/sites.py:read control/faces/sites.py:report control/sites/room.py:open_sites.keep_turning
+        control/faces/sites.py:read control/faces/sites.py:report
         control/alerts/office.py:AlertOffice._bring control/alerts/office.py:AlertOffice.turn
     """,
     "a call whose texts are short; one that reads a long text says `reads_text` and goes aside": """

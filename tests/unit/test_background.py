@@ -6,7 +6,8 @@ import asyncio
 
 import pytest
 
-from ashore.data.background import Background
+from ashore.core.errors import StateUnavailable
+from ashore.data.background import Background, take_turns
 
 
 def test_what_fails_is_told_and_begins_again(caplog: pytest.LogCaptureFixture) -> None:
@@ -50,3 +51,20 @@ def test_stopping_waits_for_what_a_task_does_at_its_end() -> None:
 
     asyncio.run(scenario())
     assert written == ["last uses"]
+
+
+def test_turns_that_fail_alike_are_logged_once_until_one_succeeds(caplog: pytest.LogCaptureFixture) -> None:
+    faults = iter(["full", "full", "gone", None, "gone"])
+
+    async def turn() -> None:
+        fault = next(faults, "")
+        if fault == "":
+            raise asyncio.CancelledError
+        if fault is not None:
+            raise StateUnavailable(f"the disk is {fault}", hint="free space")
+
+    with pytest.raises(asyncio.CancelledError):
+        asyncio.run(take_turns("cannot drop old feedback", turn, every_s=0))
+    assert [one.getMessage().partition(";")[0] for one in caplog.records] == [
+        f"cannot drop old feedback: the disk is {word}" for word in ("full", "gone", "gone")
+    ]

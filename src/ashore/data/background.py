@@ -7,10 +7,28 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Final
 
+from ashore.core.errors import AshoreError
+
 AGAIN_S: Final = 5.0
 """Delay before a failed task is restarted."""
 
 log = logging.getLogger("ashore.worker")
+
+
+async def take_turns(
+    trouble: str, turn: Callable[[], Awaitable[object]], *, every_s: float, level: int = logging.WARNING
+) -> None:
+    """Take turns with a pause of `every_s` until cancelled. A fault is logged after `trouble`, once while it lasts."""
+    before = ""
+    while True:
+        try:
+            await turn()
+            before = ""
+        except AshoreError as fault:
+            if fault.message != before:
+                log.log(level, "%s: %s", trouble, fault.in_one_line)
+            before = fault.message
+        await asyncio.sleep(every_s)
 
 
 class Background:

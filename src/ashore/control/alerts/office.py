@@ -18,6 +18,7 @@ from ashore.core.errors import AshoreError
 from ashore.core.timespan import human_seconds
 from ashore.data.authority import sql as access_sql
 from ashore.data.authority.budgets import SqlAuthority
+from ashore.data.background import take_turns
 from ashore.kit.egress import Allowed
 from ashore.kit.recorder import Act, Recorder
 from ashore.kit.state import Database, execute, row_lock
@@ -126,17 +127,8 @@ class AlertOffice:
 
     async def keep_sending(self) -> None:
         """Take turns until cancelled."""
-        complaint = ""
         try:
-            while True:
-                try:
-                    await self.turn()
-                    complaint = ""
-                except AshoreError as fault:
-                    if fault.message != complaint:
-                        log.error("cannot send alerts: %s", fault.in_one_line)
-                    complaint = fault.message
-                await asyncio.sleep(TURN_S)
+            await take_turns("cannot send alerts", self.turn, every_s=TURN_S, level=logging.ERROR)
         finally:
             for task in self._sending.values():
                 task.cancel()

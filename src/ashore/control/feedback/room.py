@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from dataclasses import replace
 from functools import partial
 from typing import Final
@@ -11,9 +10,10 @@ from typing import Final
 from ashore.control.feedback.calls import CALLS, LearningDesk
 from ashore.control.feedback.scheduled import LearningSchedule
 from ashore.control.jobs.schedule import Schedule
-from ashore.core.errors import AshoreError, NotReady
+from ashore.core.errors import NotReady
 from ashore.core.names import Names
 from ashore.data.authority import Authenticator
+from ashore.data.background import take_turns
 from ashore.data.feedback import LearningSection
 from ashore.data.feedback import room as data
 from ashore.data.feedback.receipts import WRITTEN, WRITTEN_S, Receipts
@@ -25,8 +25,6 @@ from ashore.data.privacy import Privacy
 from ashore.kit.metrics import Metric
 from ashore.kit.rooms import Context, Opened, Workers
 from ashore.kit.state import Database
-
-log = logging.getLogger("ashore.worker")
 
 PRUNE_EVERY_S: Final = 60.0
 VOTES: Final = Metric("ashore_feedback_votes", "counter", "Votes on answers, by model and rating.", ("model", "rating"))
@@ -71,6 +69,10 @@ def _opened(context: Context, section: LearningSection, database: Database) -> O
         clock=context.clock, names=context.need(Names), when=lambda: keeping.section.when,
     )  # fmt: skip
 
+    async def drop_old() -> None:
+        await asyncio.to_thread(_prune, database, feedback.now_ms(), keeping.section)
+        await asyncio.to_thread(feedback.drop_withdrawn)
+
     async def reload(context: Context) -> None:
         said = context.section("learning", LearningSection)
         consents.take_file(said.purpose, said.tenants)
@@ -82,7 +84,7 @@ def _opened(context: Context, section: LearningSection, database: Database) -> O
         desk=desk,
         gives={FeedbackService: feedback},
         reload=(reload,),
-        background={"old feedback": partial(_keep_pruning, database, feedback, keeping)},
+        background={"old feedback": partial(take_turns, "cannot drop old feedback", drop_old, every_s=PRUNE_EVERY_S)},
     )
 
 
@@ -91,17 +93,6 @@ class _Keeping:
 
     def __init__(self, section: LearningSection) -> None:
         self.section = section
-
-
-async def _keep_pruning(database: Database, feedback: FeedbackService, keeping: _Keeping) -> None:
-    """Delete old data in small transactions, and data that may no longer be stored."""
-    while True:
-        try:
-            await asyncio.to_thread(_prune, database, feedback.now_ms(), keeping.section)
-            await asyncio.to_thread(feedback.drop_withdrawn)
-        except AshoreError as fault:
-            log.warning("cannot drop old feedback: %s", fault.message)
-        await asyncio.sleep(PRUNE_EVERY_S)
 
 
 def _prune(database: Database, now_ms: int, section: LearningSection) -> None:

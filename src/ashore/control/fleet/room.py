@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import platform
 from collections.abc import Callable
 from contextlib import suppress
@@ -16,12 +15,11 @@ from ashore.control.fleet.section import FleetSection
 from ashore.control.fleet.sql import remove_front, report_front
 from ashore.core.errors import AshoreError
 from ashore.core.names import Names
+from ashore.data.background import take_turns
 from ashore.data.engines import BackendStatus, backends_of, card_of
 from ashore.data.privacy import Privacy, hidden_kinds
 from ashore.kit.rooms import Context, Opened, Room
 from ashore.kit.state import in_write
-
-log = logging.getLogger("ashore.worker")
 
 ASK_S: Final = 0.5
 """Longest wait for a host that is asked how its servers do."""
@@ -92,13 +90,16 @@ async def open_fleet(context: Context) -> Opened:
         return Opened(desk=desk, reload=(reload,))  # an unshared state needs no reports
 
     async def report() -> None:
-        await _keep_reporting(desk)
+        views = await desk.look()
+        await in_write(desk.database, report_front, desk.name, address=desk.address, views=views)
 
     async def leave() -> None:
         with suppress(AshoreError):  # it is forgotten a day later
             await in_write(desk.database, remove_front, desk.name)
 
-    return Opened(desk=desk, reload=(reload,), background={"reports to the fleet": report}, close=leave)
+    trouble = "cannot report to the other servers of this state"
+    turns = partial(take_turns, trouble, report, every_s=BEAT_S)
+    return Opened(desk=desk, reload=(reload,), background={"reports to the fleet": turns}, close=leave)
 
 
 def _hidden(privacy: Privacy | None, alias: str) -> tuple[str, ...]:
@@ -110,21 +111,6 @@ def _address(told: Callable[[str], Any]) -> str:
         return str(edge.url)
     http = told("http")
     return f"unix:{http.uds}" if http.uds else f"http://{http.host}:{http.port}"
-
-
-async def _keep_reporting(desk: FleetDesk) -> None:
-    """Report regularly to the other servers that this one is alive, and how it sees the nodes."""
-    is_lost = False
-    while True:
-        try:
-            views = await desk.look()
-            await in_write(desk.database, report_front, desk.name, address=desk.address, views=views)
-            is_lost = False
-        except AshoreError as fault:
-            if not is_lost:
-                log.warning("cannot report to the other servers of this state: %s", fault.message)
-            is_lost = True
-        await asyncio.sleep(BEAT_S)
 
 
 ROOM: Final = Room(

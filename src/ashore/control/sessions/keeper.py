@@ -24,6 +24,7 @@ from ashore.control.sessions.sql import LocalAccount, SessionRow
 from ashore.core.clock import Clock
 from ashore.core.errors import AshoreError, Unauthenticated
 from ashore.data.authority import ACTIONS, KEY_CREATE_OWN, Claims, Directory, KeyScope, Principal
+from ashore.data.background import take_turns
 from ashore.kit.recorder import Act, Recorder
 from ashore.kit.state import in_read, in_write
 
@@ -348,12 +349,7 @@ class Keeper:
 
     async def keep_clearing(self) -> None:
         """Delete expired sessions every minute, until cancelled."""
-        while True:
-            try:
-                await self.clear()
-            except AshoreError as fault:
-                log.warning("cannot remove sessions that have ended: %s", fault.message)
-            await asyncio.sleep(CLEAR_EVERY_S)
+        await take_turns("cannot remove sessions that have ended", self.clear, every_s=CLEAR_EVERY_S)
 
     async def clear(self) -> None:
         """Delete them now."""

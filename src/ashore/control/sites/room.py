@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import logging
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -11,12 +11,10 @@ from ashore.control.sites.calls import CALLS
 from ashore.control.sites.centre import Office
 from ashore.control.sites.links import tree_of
 from ashore.control.sites.section import SitesSection
-from ashore.core.errors import AshoreError
+from ashore.data.background import take_turns
 from ashore.kit.extras import require
 from ashore.kit.rooms import Context, Opened, Room
 from ashore.kit.settings import Home
-
-log = logging.getLogger("ashore.sites")
 
 TURN_S: Final = 5.0
 
@@ -44,19 +42,8 @@ async def open_sites(context: Context) -> Opened:
     async def reload(context: Context) -> None:
         said[0] = context.section("sites", SitesSection)
 
-    async def keep_turning() -> None:
-        fault_before = ""
-        while True:
-            try:
-                await asyncio.to_thread(office.turn)
-                fault_before = ""
-            except AshoreError as fault:
-                if fault.message != fault_before:
-                    log.warning("cannot publish to sites: %s", fault.in_one_line)
-                fault_before = fault.message
-            await asyncio.sleep(TURN_S)
-
-    return Opened(desk=office, gives={Office: office}, reload=(reload,), background={"sites": keep_turning})
+    turns = partial(take_turns, "cannot publish to sites", partial(asyncio.to_thread, office.turn), every_s=TURN_S)
+    return Opened(desk=office, gives={Office: office}, reload=(reload,), background={"sites": turns})
 
 
 ROOM: Final = Room(
