@@ -14,7 +14,7 @@ from ashore.control.console.model import Answer
 from ashore.control.console.present import order_of
 from ashore.control.console.reader import Reader
 
-WHOLE: Final = 200
+WHOLE: Final = 100
 """A list of at most so many items is read whole: a reader may order it. Of a longer one a page is read at a time."""
 
 

@@ -148,9 +148,10 @@ def list_accounts(
     connection: Connection, *, search: str = "", invited: bool = False, after: str, limit: int
 ) -> tuple[LocalAccount, ...]:
     """Return local accounts by id, after `after`. `invited`: only those that have not chosen a password."""
-    named = f"AND id IN (SELECT id FROM access_account WHERE removed = 0 {contains('id', 'title')}) " if search else ""
+    of_it = "SELECT 1 FROM access_account AS b WHERE b.id = login_account.id"
+    alike = f"AND EXISTS ({of_it} {contains('b.id', 'b.title')}) " if search else ""
     query = (
-        f"SELECT * FROM login_account WHERE id > :after AND {_THERE} {named}"
+        f"SELECT * FROM login_account WHERE id > :after AND {_THERE} {alike}"
         "AND (:invited = 0 OR password = '' AND invitation_ends_s > 0) ORDER BY id LIMIT :limit"
     )
     places = {"after": after, "limit": limit, "invited": int(invited)}
