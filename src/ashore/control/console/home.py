@@ -212,6 +212,7 @@ async def charts_of(reader: Reader, since_s: int, wanted: Sequence[ChartOf]) -> 
 
 
 async def _events(reader: Reader) -> list[Any]:
-    """Return the last events, the newest first."""
+    """Return what happened last to each thing, the newest first."""
     found = await _ask(reader, "events list")
-    return list(reversed(getattr(found, "items", ())))[:MOST_EVENTS]
+    last = {one.resource: one for one in getattr(found, "items", ())}
+    return sorted(last.values(), key=lambda one: -one.happened_at)[:MOST_EVENTS]
