@@ -21,9 +21,8 @@ from ashore.core.errors import InvalidSpec
 from ashore.data.text import TextModel
 from ashore.kit.store.archive import unpack_archive
 from ashore.kit.store.conversion.safetensorsmeta import read_header
-from ashore.kit.store.layout import IndexEntry
+from ashore.kit.store.layout import IndexEntry, check_paths
 from ashore.kit.store.manifest import hash_of, parse_manifest
-from ashore.kit.store.paths import check_paths
 from ashore.kit.store.prepare import prepare
 from ashore.kit.store.progress import silent
 from ashore.machine.config import read_spec

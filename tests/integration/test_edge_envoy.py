@@ -31,7 +31,7 @@ from ashore.machine.edge import (
     worker_sockets,
     write_files,
 )
-from ashore.machine.edge.rendering import UPSTREAM_IDLE_S
+from ashore.machine.edge.service import UPSTREAM_IDLE_S
 
 FreePort = Callable[[], int]
 KEY = {"authorization": "Bearer k"}

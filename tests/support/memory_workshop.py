@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from ashore.core.errors import UnknownModel
 from ashore.data.engines import MADE_UP, EngineOptions, ModelPlan
-from ashore.data.releases.digests import digest_of_value, engine_digest
+from ashore.data.releases.model import digest_of_value, engine_digest
 from ashore.data.releases.ports import Described, ReleaseWish
 
 

@@ -32,9 +32,8 @@ from ashore.kit.store.archive import unpack_archive
 from ashore.kit.store.conversion.ggufmeta import GgufMeta, read_gguf_meta
 from ashore.kit.store.conversion.safetensorsmeta import read_header
 from ashore.kit.store.conversion.vocabulary import tokenizer_from_gguf
-from ashore.kit.store.layout import IndexEntry
+from ashore.kit.store.layout import IndexEntry, check_paths
 from ashore.kit.store.manifest import hash_of, parse_manifest
-from ashore.kit.store.paths import check_paths
 from ashore.kit.store.prepare import prepare
 from ashore.kit.store.progress import silent
 

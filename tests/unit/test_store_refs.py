@@ -7,8 +7,8 @@ import pytest
 from ashore.core.errors import AshoreError, CorruptBlob, InvalidRequest
 from ashore.core.ids import Digest
 from ashore.kit.store import is_source, open_source, parse_reference
+from ashore.kit.store.layout import check_path
 from ashore.kit.store.meant import check_form
-from ashore.kit.store.paths import check_path
 from ashore.kit.store.refs import name_from
 
 DIGEST = "sha256:" + "ab" * 32

@@ -9,8 +9,7 @@ import pytest
 from ashore.core.errors import DiskFull, InvalidRequest, MemoryFull
 from ashore.core.shapes import ModelShape
 from ashore.lab.optimize import PRECISIONS
-from ashore.lab.optimize.precisions import choose_group_size, choose_precision
-from ashore.lab.optimize.quantise import check_needs, estimate_needs
+from ashore.lab.optimize.quantise import check_needs, choose_group_size, choose_precision, estimate_needs
 
 DEMO = ModelShape(
     architecture="llama",

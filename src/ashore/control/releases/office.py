@@ -17,8 +17,7 @@ from ashore.data.releases import EVERYTHING, Finding, Pair, ReleasePolicy, chang
 from ashore.data.releases.allowed import check_adapters, check_options, kind_named
 from ashore.data.releases.burn import Burning, Slo, burn_rates
 from ashore.data.releases.changes import By, Way
-from ashore.data.releases.digests import content_of_parts
-from ashore.data.releases.model import HOSTED, Alias, Book, Course, Event, Moved, Release, Sticky
+from ashore.data.releases.model import HOSTED, Alias, Book, Course, Event, Moved, Release, Sticky, content_of_parts
 from ashore.data.releases.ports import EvaluationGate, GateVerdict, NoGate, ReleaseWish, Workshop
 from ashore.data.releases.rules import MemoryFigures, check_memory, check_name, next_name
 

@@ -10,7 +10,6 @@ from ashore.data.audit.chain import genesis, linked
 from ashore.data.audit.checkpoints import CHECKPOINTS, Checkpoints, SignedLine, read_checkpoints, read_home
 from ashore.data.audit.content import SUBJECTS_EPOCH, ContentSealer, SqlSubjectKeys
 from ashore.data.audit.digests import Digester, digest_key
-from ashore.data.audit.forms import NoteForm
 from ashore.data.audit.launch import AuditLink, open_command_log, open_log
 from ashore.data.audit.log import AuditLog, LogOptions
 from ashore.data.audit.model import ChainName, Record, RequestNote
@@ -19,4 +18,4 @@ from ashore.data.audit.query import Query, read_moment, shown_moment
 from ashore.data.audit.section import AuditSection
 from ashore.data.audit.segments import chains_in, last_record, read_lines, segment_path, segments_of
 from ashore.data.audit.signing import PUBLIC_KEYS, PublicKey, load_signing_key, read_public_keys
-from ashore.data.audit.writer import ChainWriter
+from ashore.data.audit.writer import ChainWriter, NoteForm

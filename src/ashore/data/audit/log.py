@@ -22,12 +22,11 @@ import msgspec
 
 from ashore.core.errors import AshoreError, AuditUnavailable
 from ashore.data.audit.digests import Digester
-from ashore.data.audit.forms import NoteForm
 from ashore.data.audit.knocks import EVERY_S, Knocks
 from ashore.data.audit.model import Head, RequestNote, Sealed
 from ashore.data.audit.outbox import keep_act
 from ashore.data.audit.section import Durability
-from ashore.data.audit.writer import FREE_SPACE, ChainWriter, Draft
+from ashore.data.audit.writer import FREE_SPACE, ChainWriter, Draft, NoteForm
 from ashore.kit.processes import is_no_room
 from ashore.kit.recorder import Act
 from ashore.kit.reserve import Reserve

@@ -1,4 +1,10 @@
-"""Writes one chain to disk, from one process; returns when the records are on disk."""
+"""Writes one chain to disk, from one process; returns when the records are on disk.
+
+A template for records of a repeated answer: all but four values are constant and encoded once.
+
+A cached answer is served thousands of times a second, and its records differ only in times, number and request id.
+Fields are in alphabetical order, so those four have the same positions in all of them.
+"""
 
 from __future__ import annotations
 
@@ -15,9 +21,8 @@ from typing import Final
 import msgspec
 
 from ashore.core.errors import AuditUnavailable, HomeBusy
-from ashore.data.audit.canonical import encode
+from ashore.data.audit.canonical import encode, encode_text
 from ashore.data.audit.chain import MerkleTree, linked
-from ashore.data.audit.forms import NoteForm
 from ashore.data.audit.model import FORMAT, ChainName, Head, Record, RequestNote, Sealed
 from ashore.data.audit.records import act_record, chain_record, jumped, request_record
 from ashore.data.audit.segments import chain_folder, read_tail, segment_path
@@ -26,6 +31,10 @@ from ashore.kit.processes.lock import try_lock
 from ashore.kit.recorder import Act
 from ashore.kit.wholefile import sync_folder
 
+_AT, _MONO, _ID, _SEQ = b'"at_us":', b'"mono_us":', b'"request_id":', b'"seq":'
+_BLANK: Final = 1
+_NOBODY: Final = "-"
+"""An empty id would be left out."""
 SEGMENT_BYTES: Final = 64 << 20
 DAY_US: Final = 86_400_000_000
 OPEN: Final = "segment:open"
@@ -36,6 +45,40 @@ FRAMES: Final = (OPEN, CLOSE)
 FREE_SPACE: Final = "free some space"
 YIELD_EVERY: Final = 200
 """Lines made between two offers of the interpreter lock to the threads that answer requests."""
+
+
+class NoteForm:
+    """The record of one principal's request for one cached answer, with blanks."""
+
+    __slots__ = ("_at", "_end", "_id", "_mono", "_seq", "note")
+
+    def __init__(self, note: RequestNote) -> None:
+        """Take a note without content; its request id is ignored."""
+        self.note = note = msgspec.structs.replace(note, request_id=_NOBODY)
+        line = encode(request_record(note, seq=_BLANK, at_us=_BLANK, mono_us=_BLANK))
+        # A quote inside a text is escaped, so `"seq":` is a key. Only `masked` has caller-chosen keys. It is between
+        # `at_us` and `mono_us`, so the first is searched from the left, and the others from the right.
+        at = line.index(_AT) + len(_AT)
+        seq = line.rindex(_SEQ) + len(_SEQ)
+        id_ = line.rindex(_ID, 0, seq) + len(_ID)
+        mono = line.rindex(_MONO, 0, id_) + len(_MONO)
+        after_id = id_ + len(encode_text(_NOBODY))
+        self._at, self._mono, self._id = line[:at], line[at + 1 : mono], line[mono + 1 : id_]
+        self._seq, self._end = line[after_id:seq], line[seq + 1 :]
+
+    def line(self, request_id: str, *, seq: int, at_us: int, mono_us: int) -> bytes:
+        """Return the canonical bytes of the record, equal to `canonical.encode`."""
+        return b"%b%d%b%d%b%b%b%d%b" % (
+            self._at,
+            at_us,
+            self._mono,
+            mono_us,
+            self._id,
+            encode_text(request_id),
+            self._seq,
+            seq,
+            self._end,
+        )
 
 
 class Draft(msgspec.Struct, frozen=True, gc=False):

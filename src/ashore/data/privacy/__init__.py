@@ -17,9 +17,8 @@ from ashore.data.privacy.custom import Words, check_policy, lowered
 from ashore.data.privacy.desk import PrivacyDesk, read_secret
 from ashore.data.privacy.detect import Detectors
 from ashore.data.privacy.folding import Places, fold, is_unseen
-from ashore.data.privacy.matching import StandIns
 from ashore.data.privacy.model import KINDS, Entity, Finder
-from ashore.data.privacy.outlet import AnswerGuard, Outlet
+from ashore.data.privacy.outlet import AnswerGuard, Outlet, StandIns
 from ashore.data.privacy.policy import (
     EVERY,
     PROMPT_DEFAULTS,

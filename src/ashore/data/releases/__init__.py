@@ -22,7 +22,6 @@ from ashore.data.releases.betting import (
 )
 from ashore.data.releases.burn import ALONE, Count, Slo, burning
 from ashore.data.releases.changes import Way
-from ashore.data.releases.digests import digest_of_value
 from ashore.data.releases.judges import JudgeSpec
 from ashore.data.releases.model import (
     HOSTED,
@@ -35,6 +34,7 @@ from ashore.data.releases.model import (
     Release,
     ReleaseState,
     Sticky,
+    digest_of_value,
 )
 from ashore.data.releases.pairs import MOST_READ_CHARS, Pair, Widest, cut, pair_id_of, wording_distance
 from ashore.data.releases.policy import ReleasePolicy

@@ -12,9 +12,8 @@ from ashore.data.engines import ModelPlan, Plan
 from ashore.data.releases import byitself, sql
 from ashore.data.releases.betting import look, step_slice
 from ashore.data.releases.changes import By
-from ashore.data.releases.digests import content_of_parts, spec_content
 from ashore.data.releases.judge import Judge, in_one_line
-from ashore.data.releases.model import HOSTED, Book, Course, Moved, Release
+from ashore.data.releases.model import HOSTED, Book, Course, Moved, Release, content_of_parts, spec_content
 from ashore.data.releases.pairs import KEPT_S
 from ashore.data.releases.ports import Workshop
 from ashore.data.releases.rules import next_name

@@ -15,7 +15,7 @@ from ashore.kit.processes.allowance import (
     resident_bytes_of,
 )
 from ashore.kit.processes.child import take_hangups
-from ashore.kit.processes.control import Caller, ControlServer, ask
+from ashore.kit.processes.control import Caller, ControlServer, ask, listen_on, unix_address
 from ashore.kit.processes.environment import (
     child_environment,
     forbid_core_dumps,
@@ -27,4 +27,3 @@ from ashore.kit.processes.look import connection_to, get_from
 from ashore.kit.processes.ports import BY_MODULE, Role, role_of
 from ashore.kit.processes.pulse import SILENCE_S, LoopLife, Pulse, beat_in_thread, keep_beating, take_pulse
 from ashore.kit.processes.room import is_no_room, no_room
-from ashore.kit.processes.unixsocket import listen_on, unix_address

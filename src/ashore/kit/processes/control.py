@@ -3,21 +3,55 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from ashore.core.errors import NotReady, RemoteRefused
-from ashore.kit.processes.unixsocket import listen_on, unix_address
+from ashore.kit.wholefile import opened
 
 if TYPE_CHECKING:
     from ashore.kit.processes.supervisor import Supervisor
 
+_LONGEST_ADDRESS_BYTES: Final = 107
+"""`sun_path` of Linux, without its closing zero (unix(7))."""
 MAX_QUESTION_BYTES: Final = 4 << 20
 CALL_TIMEOUT_S: Final = 600.0
 """Longest silence between two lines of an answer: a model may have to load."""
+
+
+@contextmanager
+def unix_address(path: Path) -> Iterator[str]:
+    """Yield an address for `path` that fits, valid in the context: a long one goes through its folder's descriptor in
+    /proc.
+    """
+    if len(os.fsencode(path)) <= _LONGEST_ADDRESS_BYTES:
+        yield str(path)
+        return
+    with opened(path.parent, os.O_PATH | os.O_DIRECTORY) as folder:
+        yield f"/proc/self/fd/{folder}/{path.name}"
+
+
+def listen_on(path: Path, *, backlog: int = 128) -> socket.socket:
+    """Return a non-blocking listening socket at `path`, for this user only. Replaces a socket left by a dead host.
+
+    Raises:
+        OSError: the folder is missing or not ours.
+    """
+    path.unlink(missing_ok=True)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    with unix_address(path) as address:
+        before = os.umask(0o177)
+        try:
+            listener.bind(address)
+        finally:
+            os.umask(before)
+    listener.listen(backlog)
+    listener.setblocking(False)
+    return listener
 
 
 class Caller:

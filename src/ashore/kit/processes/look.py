@@ -7,7 +7,7 @@ import socket
 from collections.abc import Mapping
 from pathlib import Path
 
-from ashore.kit.processes.unixsocket import unix_address
+from ashore.kit.processes.control import unix_address
 
 
 class UnixConnection(http.client.HTTPConnection):

@@ -10,7 +10,7 @@ Where to add what:
   data/path/recommended.py).
 - A model source: a file in store/sources/, and a case in `open_source` of its `__init__`.
 - A reader of files that others made: its errors are translated in `foreign_errors` (core/foreign.py);
-  what becomes a path passes kit/store/paths.py, a digest kit/store/refs.py, a shape
+  what becomes a path passes kit/store/layout.py, a digest kit/store/refs.py, a shape
   kit/store/conversion/checkedshape.py; a case in tests/unit/test_hostile_files.py and a target in
   tests/fuzz/targets.py (`make fuzz`).
 - Something to keep beside a model: `ModelStore.attach` with a kind of its own, and no text in it (docs/adr/0016).

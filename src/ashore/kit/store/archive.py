@@ -16,9 +16,8 @@ from ashore.kit.folders import make_folder
 from ashore.kit.sealing import MAX_ENVELOPE_BYTES, is_key_id
 from ashore.kit.store.diskerrors import disk_errors
 from ashore.kit.store.fingerprint import sha256_file
-from ashore.kit.store.layout import IndexEntry, Layout, fsync_file, index_bytes
+from ashore.kit.store.layout import IndexEntry, Layout, check_path, fsync_file, index_bytes
 from ashore.kit.store.manifest import descriptors, parse_manifest
-from ashore.kit.store.paths import check_path
 from ashore.kit.store.progress import Progress
 from ashore.kit.store.refs import parse_reference
 

@@ -19,10 +19,9 @@ from ashore.core.errors import Conflict, CorruptBlob, InvalidRequest
 from ashore.core.foreign import foreign_errors
 from ashore.core.ids import Digest
 from ashore.kit.store.diskerrors import disk_errors
-from ashore.kit.store.layout import MANIFEST_MEDIA_TYPE, AttachedEntry, IndexEntry, Layout
+from ashore.kit.store.layout import MANIFEST_MEDIA_TYPE, AttachedEntry, IndexEntry, Layout, check_path
 from ashore.kit.store.manifest import FILEPATH, Descriptor, descriptors, hash_of
 from ashore.kit.store.model import Attachment, StoredFile, StoredModel
-from ashore.kit.store.paths import check_path
 from ashore.kit.store.refs import checked_digest
 
 ATTACHED_PREFIX: Final = "application/vnd.ashore.attached."

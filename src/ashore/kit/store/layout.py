@@ -18,11 +18,11 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from ashore.core.errors import CorruptBlob, EnvironmentFault
 from ashore.core.foreign import foreign_errors
@@ -34,9 +34,45 @@ from ashore.kit.store.fingerprint import Fingerprint, sha256_file, take_fingerpr
 from ashore.kit.store.refs import checked_digest
 from ashore.kit.wholefile import write_whole
 
+_MAX_PATH_BYTES: Final = 1024
+_MAX_PART_BYTES: Final = 200
+"""File systems take 255; what lies beside a file while it is written has a longer name."""
+_HINT: Final = "do not use it: it is malicious or damaged"
 INDEX_MEDIA_TYPE = "application/vnd.oci.image.index.v1+json"
 MANIFEST_MEDIA_TYPE = "application/vnd.oci.image.manifest.v1+json"
 _ATTACHED_TO = "ashore.attached.to"
+
+
+def check_path(path: str) -> None:
+    """Raise `CorruptBlob` unless `path` is relative, plain, not too long, and stays inside its folder."""
+    parts = path.split("/")
+    if path.startswith("/") or "\\" in path or any(part in ("", ".", "..") for part in parts):
+        raise CorruptBlob(f"the path {_shown(path)} points outside the model's directory", hint=_HINT)
+    if not path.isprintable():
+        raise CorruptBlob(f"the path {_shown(path)} has characters that are not allowed in a file name", hint=_HINT)
+    if len(path.encode()) > _MAX_PATH_BYTES or any(len(part.encode()) > _MAX_PART_BYTES for part in parts):
+        raise CorruptBlob(f"the path {_shown(path)} is too long for a file system", hint=_HINT)
+
+
+def check_paths(paths: Iterable[str]) -> None:
+    """Check every path, and that no two collide, as files or as file and folder, on any disk."""
+    seen: dict[str, str] = {}
+    for path in paths:
+        check_path(path)
+        other = seen.setdefault(path.casefold(), path)
+        if other is not path:
+            raise CorruptBlob(
+                f"the paths {_shown(other)} and {_shown(path)} are the same file on some file systems", hint=_HINT
+            )
+    for folded, path in seen.items():
+        above = folded
+        while above := above.rpartition("/")[0]:
+            if above in seen:
+                raise CorruptBlob(f"the path {_shown(path)} conflicts with the file {_shown(seen[above])}", hint=_HINT)
+
+
+def _shown(path: str) -> str:
+    return ascii(path if len(path) <= 80 else path[:80] + "…")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

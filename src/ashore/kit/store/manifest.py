@@ -19,9 +19,8 @@ from ashore.core.kinds import ModelFormat
 from ashore.core.shapes import ModelShape
 from ashore.kit.sealing import is_key_id
 from ashore.kit.store.conversion.checkedshape import checked_shape
-from ashore.kit.store.layout import MANIFEST_MEDIA_TYPE, IndexEntry
+from ashore.kit.store.layout import MANIFEST_MEDIA_TYPE, IndexEntry, check_paths
 from ashore.kit.store.model import WEIGHT_SUFFIXES, SealMark, StoredFile, StoredModel
-from ashore.kit.store.paths import check_paths
 from ashore.kit.store.refs import checked_digest, parse_reference
 
 ARTIFACT_TYPE = "application/vnd.cncf.model.manifest.v1+json"

@@ -18,11 +18,10 @@ from ashore.kit.store.catalog import Catalog
 from ashore.kit.store.conversion.pooling import EMBEDDING, embedding_of, is_embedder
 from ashore.kit.store.diskerrors import disk_errors
 from ashore.kit.store.fingerprint import sha256_file
-from ashore.kit.store.layout import IndexEntry, Layout
+from ashore.kit.store.layout import IndexEntry, Layout, check_path
 from ashore.kit.store.manifest import config_bytes, hash_of, manifest_bytes, media_type_of, parse_manifest
 from ashore.kit.store.meant import check_form, meant
 from ashore.kit.store.model import StoredFile, StoredModel
-from ashore.kit.store.paths import check_path
 from ashore.kit.store.prepare import Part, Prepared
 from ashore.kit.store.progress import Progress
 from ashore.kit.store.refs import Reference, name_from, parse_reference, unpinned

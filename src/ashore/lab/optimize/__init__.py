@@ -8,9 +8,8 @@ Where to add what:
 
 - A way of pruning: how many parts stay in pruning/planning.py, which ones in surgery/students.py; a family of
   models in surgery/anatomy.py and surgery/students.py.
-- What a student learns from its teacher: distilling/lessons.py, called in distilling/distil.py.
+- What a student learns from its teacher: distilling/distil.py.
 - A row of the table of optimising: a stage in benchmarks/optimise/road.py, its judge in benchmarks/optimise/table.py.
 """
 
-from ashore.lab.optimize.precisions import PRECISIONS
-from ashore.lab.optimize.quantise import Quantiser, QuantizePlan, QuantizeReport
+from ashore.lab.optimize.quantise import PRECISIONS, Quantiser, QuantizePlan, QuantizeReport

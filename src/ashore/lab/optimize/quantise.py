@@ -11,16 +11,69 @@ from typing import Final
 from ashore.core.bytesize import human_bytes
 from ashore.core.errors import DiskFull, InvalidRequest, MemoryFull, UnknownVariant, UnsupportedModel
 from ashore.core.kinds import EngineKind
+from ashore.core.nearest import did_you_mean
 from ashore.core.shapes import ModelShape
-from ashore.data.engines import Precision, Rounder, RoundOrder, Told, card_of, quietly
+from ashore.data.engines import CARDS, Precision, Rounder, RoundOrder, Told, card_of, quietly
 from ashore.data.jobs.operations.asks import QuantizeIn
 from ashore.data.text import TextModel
 from ashore.kit.store import DataUsed, ModelStore, StoredModel, VariantRecipe, data_used, parse_reference, versions_of
 from ashore.lab.optimize.calibration import Calibration, cut_samples, read_text
-from ashore.lab.optimize.precisions import choose_group_size, choose_precision
 
+PRECISIONS: Final = tuple(precision for card in CARDS for precision in card.precisions)
 MAKER: Final = "quantize"
 _LAYERS: Final = "four_bit_layers"
+
+
+def choose_precision(to: str, engine: EngineKind | None) -> Precision:
+    """Return the precision called `to`.
+
+    Args:
+        to: Name, in any case.
+        engine: The engine; None: the one that runs it.
+
+    Raises:
+        InvalidRequest: there is no such precision, or another engine runs it.
+    """
+    if to.lower() == "auto":
+        raise InvalidRequest(
+            "ashore no longer searches for a mixture of four and eight bits (auto)",
+            hint="use int8 (fastest, keeps quality), or int4 with --calibration FILE (smallest)",
+            param="to",
+        )
+    found = next((p for p in PRECISIONS if p.name == to.lower()), None)
+    if found is None:
+        raise InvalidRequest(
+            f"there is no precision {to!r}", hint=did_you_mean(to.lower(), [p.name for p in PRECISIONS]), param="to"
+        )
+    why, hint = ("", "") if engine is None else card_of(engine).no_precisions
+    if why:
+        raise InvalidRequest(why, hint=hint, param="engine")
+    if engine is not None and engine != found.engine:
+        theirs = [p.name for p in PRECISIONS if p.engine == engine]
+        raise InvalidRequest(
+            f"{found.name} is run by the {found.engine} engine, not by {engine}",
+            hint=f"{engine} runs {', '.join(theirs)}" if theirs else f"omit --engine, or pass --engine {found.engine}",
+            param="engine",
+        )
+    return found
+
+
+def choose_group_size(precision: Precision, asked: int | None) -> int:
+    """Return the requested or default group size; 0 if the format has none.
+
+    Raises:
+        InvalidRequest: the format does not have it.
+    """
+    if asked is None:
+        return precision.group_sizes[0] if precision.group_sizes else 0
+    if asked not in precision.group_sizes:
+        sizes = ", ".join(map(str, sorted(precision.group_sizes)))
+        raise InvalidRequest(
+            f"{precision.name} does not support groups of {asked}",
+            hint=f"one of {sizes}" if sizes else "omit --group-size; the format has only one",
+            param="group_size",
+        )
+    return asked
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,7 +11,7 @@ from typing import Any, Final, Literal
 
 from ashore.core.errors import InvalidRequest
 from ashore.core.nearest import did_you_mean
-from ashore.lab.sizing.names import best_match, plain
+from ashore.lab.sizing.networks import best_match, plain
 
 Vendor = Literal["nvidia", "amd", "ascend", "npu", "intel", "apple", "cpu"]
 GB: Final = 10**9

@@ -18,11 +18,36 @@ from ashore.core.foreign import foreign_errors
 from ashore.core.shapes import HEAVY_RATIO, LIGHT_RATIO, ModelShape
 from ashore.kit.store.conversion.checkedshape import checked_shape
 from ashore.kit.store.conversion.configshape import check_generates, dimensions_of_config, model_type_of, text_part
-from ashore.lab.sizing.names import best_match, plain
 
 _HEAD_SIZE: Final = 128
 """Of the linear layers of Qwen3-Next and its successors; their keys have 16 heads."""
 _LINEAR_KEYS: Final = 16 * _HEAD_SIZE
+
+
+def plain(name: str) -> str:
+    """Return a name in lower case, with one dash between words."""
+    return re.sub(r"[^a-z0-9.]+", "-", name.lower()).strip("-")
+
+
+def best_match(name: str, aliases: Mapping[str, str]) -> str | None:
+    """Return the entry whose longest alias is in `name`, or None.
+
+    Args:
+        name: As a publication prints it.
+        aliases: Entry by alias; aliases are in lower case without dashes, which may stand anywhere in the name. One
+            that begins or ends with a digit is not cut out of a longer number: `l4` is not in `l40`.
+    """
+    told = plain(name)
+    found = [alias for alias in aliases if _pattern(alias).search(told)]
+    return aliases[max(found, key=len)] if found else None
+
+
+@cache
+def _pattern(alias: str) -> re.Pattern[str]:
+    bare = alias.replace("-", "")
+    before = r"(?<![0-9.])" if bare[0].isdigit() else r"(?<![a-z])" if len(bare) <= 3 else ""
+    after = r"(?![0-9])" if bare[-1].isdigit() else ""
+    return re.compile(before + "-?".join(re.escape(letter) for letter in bare) + after)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 from ashore.data.engines import Change, ModelPlan, Plan
-from ashore.data.releases.digests import spec_content
+from ashore.data.releases.model import spec_content
 from ashore.machine.planning import describe
 
 

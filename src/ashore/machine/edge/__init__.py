@@ -6,7 +6,7 @@ authentication and budgets; the API workers do that.
 Where to add what:
 
 - Envoy's behaviour: the templates of edge/envoy (the bootstrap; listeners: requests; clusters: workers and machines),
-  machine/edge/rendering.py (where a request goes) and machine/edge/replies.py (its own answers).
+  machine/edge/service.py (where a request goes) and machine/edge/replies.py (its own answers).
 """
 
 from ashore.machine.edge.binary import EDGE, edge_child, find_envoy, threads_for
@@ -22,12 +22,12 @@ from ashore.machine.edge.certificate import (
 from ashore.machine.edge.keeper import EdgeKeeper
 from ashore.machine.edge.model import EdgePlan, Machine, Tls, WorkerSockets
 from ashore.machine.edge.reasons import edge_choices
-from ashore.machine.edge.rendering import render
 from ashore.machine.edge.section import EdgeKind, EdgeSection
 from ashore.machine.edge.service import (
     keep_tls,
     plan_edge,
     read_fullness,
+    render,
     show_files,
     tell_fullness,
     worker_sockets,

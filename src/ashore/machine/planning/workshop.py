@@ -21,8 +21,7 @@ from ashore.data.engines import (
     read_inventory,
     reads_store,
 )
-from ashore.data.releases.digests import digest_of_value, engine_digest
-from ashore.data.releases.model import RUNG
+from ashore.data.releases.model import RUNG, digest_of_value, engine_digest
 from ashore.data.releases.ports import Described, ReleaseWish
 from ashore.kit.store import DERIVED, TEXT_FILES
 from ashore.machine.planning.rules import kv_cache_bytes, make_plan

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from ashore.core.errors import InvalidRequest
 from ashore.kit.egress import Allowed, parse_allow, server_of
 from ashore.kit.store.download import download, unreachable
-from ashore.kit.store.paths import check_path
+from ashore.kit.store.layout import check_path
 from ashore.kit.store.ports import Origin
 from ashore.kit.store.progress import Progress
 from ashore.kit.store.sources.selection import RemoteFile

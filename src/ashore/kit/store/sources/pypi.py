@@ -27,7 +27,7 @@ from ashore.kit.folders import make_folder
 from ashore.kit.processes import python_command
 from ashore.kit.store.diskerrors import disk_errors
 from ashore.kit.store.download import download, refused, unreachable
-from ashore.kit.store.paths import check_path
+from ashore.kit.store.layout import check_path
 from ashore.kit.store.ports import Origin
 from ashore.kit.store.progress import Progress
 from ashore.kit.store.refs import name_from

@@ -17,9 +17,8 @@ from ashore.kit.bucket import S3_HINT, Bucket
 from ashore.kit.folders import make_folder
 from ashore.kit.store.diskerrors import disk_errors
 from ashore.kit.store.fingerprint import sha256_file
-from ashore.kit.store.layout import MANIFEST_MEDIA_TYPE, IndexEntry, index_bytes
+from ashore.kit.store.layout import MANIFEST_MEDIA_TYPE, IndexEntry, check_path, index_bytes
 from ashore.kit.store.manifest import Descriptor
-from ashore.kit.store.paths import check_path
 from ashore.kit.store.ports import Origin
 from ashore.kit.store.progress import Progress
 from ashore.kit.store.refs import checked_digest, name_from, parse_reference
