@@ -75,7 +75,7 @@ def decide(
         tenant: Tenant of new accounts.
         known: People whom ashore knows, by GUID.
         accounts: Every account of the directory, by id.
-        taken: Ids that belong to a person, or did.
+        taken: Ids that belong to somebody whom this directory does not know.
         snapshot: What the directory says.
         most_gone: Share of the enabled people that may be disabled; 1: any.
         now_s: Now.
@@ -93,7 +93,7 @@ def decide(
             hint=f"look at `ashore directory sync {directory} --dry-run --even-so`; if it is right, run it without "
             "--dry-run",
         )
-    ids, left_out = {*taken}, []
+    ids, left_out = {*taken, *(person.account for person in known.values())}, []
     for one in sorted(snapshot.people.values(), key=lambda one: one.login):
         if one.guid in known or one.disabled or not one.groups:
             continue

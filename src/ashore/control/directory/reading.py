@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import ssl
 import unicodedata
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Final
@@ -71,8 +71,6 @@ class Snapshot:
     """By GUID: the mapped ones, and all below them."""
     bound: dict[str, str] = field(default_factory=dict)
     """GUID of each mapped group, by its name here."""
-    num_groups: int = 0
-    """Groups that were read."""
     references: int = 0
     """Places elsewhere that answers named; they are not followed."""
 
@@ -136,6 +134,22 @@ async def read_whole(
         SourceUnreachable, RemoteRefused: the directory did not answer everything, or a mapped group is not there.
     """
     found = Snapshot()
+    names = await _memberships(connection, section, bound, found)
+    async for entry in connection.search(section.people, _person(section), _attributes(section), size=AT_ONCE):
+        if groups := names.pop(plain(entry.dn), None):  # popped, so that a name is held once
+            person = seen(section, entry, now_s, groups)
+            found.people[person.guid] = person
+    async for entry in named(connection, section, [one for one in known if one not in found.people]):
+        person = seen(section, entry, now_s, names.get(plain(entry.dn), frozenset()))
+        found.people[person.guid] = person
+    found.references = connection.references
+    return found
+
+
+async def _memberships(
+    connection: Ldap, section: DirectorySection, bound: Mapping[str, str], found: Snapshot
+) -> dict[str, frozenset[str]]:
+    """Read the groups into `found`; return the mapped groups of everybody in them at any depth, by plain name."""
     by_dn: dict[str, SeenGroup] = {}
     members: dict[str, list[str]] = {}
     classes = any_of(*(equal("objectClass", one) for one in section.names.groups))
@@ -145,9 +159,8 @@ async def read_whole(
         by_dn[plain(entry.dn)] = group
         values = (*entry.values.get("member", ()), *entry.values.get("uniquemember", ()))
         members[plain(entry.dn)] = [plain(one.decode("utf-8", "replace")) for one in values]
-    found.num_groups = len(by_dn)
     by_guid = {group.guid: dn for dn, group in by_dn.items()}
-    names: dict[str, set[str]] = {}
+    names: dict[str, frozenset[str]] = {}
     for name, written in section.map.items():
         dn = by_guid.get(bound[name], "") if name in bound else plain(written)
         if dn not in by_dn:
@@ -157,22 +170,14 @@ async def read_whole(
                 hint="correct [directory.map], or remove the group from it: then its members leave it here",
             )
         found.bound[name] = by_dn[dn].guid
+        more: dict[frozenset[str], frozenset[str]] = {}  # one set for all who are in the same groups
         for one in _below(dn, members):
             if one in by_dn:
                 found.groups[by_dn[one].guid] = by_dn[one]
             else:
-                names.setdefault(one, set()).add(name)
-    shared: dict[frozenset[str], frozenset[str]] = {}
-    async for entry in connection.search(section.people, _person(section), _attributes(section), size=AT_ONCE):
-        if groups := names.get(plain(entry.dn)):
-            some = frozenset(groups)
-            person = seen(section, entry, now_s, shared.setdefault(some, some))
-            found.people[person.guid] = person
-    async for entry in named(connection, section, [one for one in known if one not in found.people]):
-        person = seen(section, entry, now_s, frozenset(names.get(plain(entry.dn), ())))
-        found.people[person.guid] = person
-    found.references = connection.references
-    return found
+                before = names.get(one, frozenset())
+                names[one] = more.setdefault(before, before | {name})
+    return names
 
 
 async def named(
@@ -188,17 +193,29 @@ async def named(
 
 
 async def read_known(
-    connection: Ldap, section: DirectorySection, people: Sequence[str], groups: Sequence[str], now_s: float
-) -> tuple[dict[str, Seen], dict[str, str]]:
-    """Return people as they are now, and the marks of groups, by GUID: what a look compares."""
-    found = {}
-    async for entry in named(connection, section, people):
-        person = seen(section, entry, now_s)
-        found[person.guid] = person
-    marks = {}
-    async for entry in named(connection, section, groups, groups=True):
-        marks[guid_of(section, entry)] = _mark(entry)
-    return found, marks
+    connection: Ldap, section: DirectorySection, people: Collection[str], now_s: float
+) -> AsyncIterator[Seen]:
+    """Yield people as they are now, without titles, those who are there. Asked for by GUID, each costs the directory as
+    much as two in pages of everybody: so pages are read first, as far as these may be the cheaper way."""
+    missing, budget = {*people}, 2 * len(people) if len(people) > AT_ONCE else 0
+    names = _attributes(section, title=False)
+    if budget:
+        async for entry in connection.search(section.people, _person(section), names, size=AT_ONCE):
+            if entry.one(section.names.guid) and (guid := guid_of(section, entry)) in missing:
+                missing.remove(guid)
+                yield seen(section, entry, now_s)
+            budget -= 1
+            if not budget or not missing:
+                break
+    async for entry in named(connection, section, [*missing]):
+        yield seen(section, entry, now_s)
+
+
+async def read_marks(connection: Ldap, section: DirectorySection, groups: Sequence[str]) -> dict[str, str]:
+    """Return the marks of groups as they are now, by GUID."""
+    return {
+        guid_of(section, entry): _mark(entry) async for entry in named(connection, section, groups, groups=True)
+    }  # fmt: skip
 
 
 async def find_person(connection: Ldap, section: DirectorySection, login: str, now_s: float) -> Seen | None:
@@ -221,7 +238,7 @@ def seen(section: DirectorySection, entry: Entry, now_s: float, groups: frozense
         guid=guid_of(section, entry),
         dn=entry.dn,
         login=one_form(entry.text(section.login_attribute)),
-        title="".join(one for one in title if one.isprintable())[:200],
+        title=(title if title.isprintable() else "".join(filter(str.isprintable, title)))[:200],
         disabled=is_disabled(section, entry, now_s),
         groups=groups,
     )
@@ -261,7 +278,7 @@ def is_disabled(section: DirectorySection, entry: Entry, now_s: float) -> bool:
 
 def _number(text: str) -> int:
     """Return the number that a text is, which a hostile directory may write at any length; 0: it is none."""
-    return int(text) if re.fullmatch("-?[0-9]{1,20}", text) else 0
+    return int(text) if text and re.fullmatch("-?[0-9]{1,20}", text) else 0
 
 
 def one_form(login: str) -> str:
@@ -290,10 +307,10 @@ def _person(section: DirectorySection) -> bytes:
     return all_of(*(equal(name, value) for name, value in section.names.person))
 
 
-def _attributes(section: DirectorySection) -> tuple[str, ...]:
+def _attributes(section: DirectorySection, *, title: bool = True) -> tuple[str, ...]:
     own = (section.names.guid, section.login_attribute, section.disabled.partition("=")[0])
-    known = ("displayName", "cn", "userAccountControl", "accountExpires", "nsAccountLock", "pwdAccountLockedTime")
-    return tuple(one for one in (*own, *known) if one)
+    known = ("userAccountControl", "accountExpires", "nsAccountLock", "pwdAccountLockedTime")
+    return tuple(one for one in (*own, *known, *(("displayName", "cn") if title else ())) if one)
 
 
 def _raw_guid(section: DirectorySection, guid: str) -> bytes | str:

@@ -31,8 +31,9 @@ class Standing:
 def load_people(connection: Connection, directory: str) -> dict[str, Person]:
     """Return the people of a directory whom ashore knows, by GUID."""
     query = "SELECT guid, account, login, state FROM directory_person WHERE directory = :directory"
-    rows = execute(connection, query, directory=directory).mappings()
-    return {row["guid"]: Person(**row) for row in rows}
+    rows = execute(connection, query, directory=directory)
+    people = (Person(guid=row.guid, account=row.account, login=row.login, state=row.state) for row in rows)
+    return {one.guid: one for one in people}
 
 
 def find_person(connection: Connection, directory: str, guid: str) -> Person | None:
@@ -48,9 +49,10 @@ def login_of(connection: Connection, account: str) -> str:
     return str(execute(connection, query, account=account).scalar() or "")
 
 
-def taken_ids(connection: Connection) -> set[str]:
-    """Return the ids of accounts that belong to a person of a directory."""
-    return {str(row[0]) for row in execute(connection, "SELECT account FROM directory_person")}
+def taken_ids(connection: Connection, besides: str) -> set[str]:
+    """Return the ids of accounts that belong to a person of a directory other than `besides`."""
+    query = "SELECT account FROM directory_person WHERE directory <> :besides"
+    return {str(row[0]) for row in execute(connection, query, besides=besides)}
 
 
 def save_people(connection: Connection, directory: str, people: Iterable[Person]) -> None:

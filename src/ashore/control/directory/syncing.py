@@ -10,7 +10,7 @@ from typing import Final
 
 from ashore.control.directory import sql
 from ashore.control.directory.deciding import Decided, Person, Step, changes_of, decide, state_of
-from ashore.control.directory.reading import Snapshot, opened, read_known, read_whole
+from ashore.control.directory.reading import Snapshot, opened, read_known, read_marks, read_whole
 from ashore.control.directory.section import DirectorySection
 from ashore.control.directory.wire import Ldap
 from ashore.core.clock import Clock
@@ -111,7 +111,8 @@ class Syncing:
             known = sql.load_people(connection, section.name)
             bound, _ = sql.load_groups(connection, section.name)
             accounts = access_sql.accounts_of_issuer(connection, section.name)
-            taken = sql.taken_ids(connection) | {one.id for one in accounts.values() if one.kind != "user"}
+            taken = sql.taken_ids(connection, section.name)
+            taken |= {one.id for one in accounts.values() if one.kind != "user"}
         kept = {name: one.guid for name, one in bound.items() if one.written == section.map.get(name)}
         snapshot = asyncio.run(self._read(section, kept, known))
         now_s = int(self._clock.now_s())
@@ -201,20 +202,20 @@ class Syncing:
                 return sql.load_people(connection, section.name), sql.load_groups(connection, section.name)[1]
 
         known, marks = await asyncio.to_thread(load)
+        changed: list[str] = []
         try:
             async with self._opened(section, LOOK_S) as connection:
-                now_s = self._clock.now_s()
-                people, seen = await read_known(connection, section, tuple(known), tuple(marks), now_s)
+                if await read_marks(connection, section, tuple(marks)) != marks:
+                    return "a group changed"
+                async for one in read_known(connection, section, known, self._clock.now_s()):
+                    person = known.pop(one.guid, None)
+                    if person is not None and (state_of(one), one.login) != (person.state, person.login):
+                        changed.append(person.account)
         except AshoreError as fault:
             await asyncio.to_thread(self._note_failure, section.name, SYSTEM.principal.id, fault, again=False)
             raise
-        if any(seen.get(guid) != mark for guid, mark in marks.items()):
-            return "a group changed"
-        for guid, person in known.items():
-            one = people.get(guid)
-            if state_of(one) != person.state or (one is not None and one.login != person.login):
-                return f"{person.account} changed"
-        return ""
+        changed += [person.account for person in known.values() if person.state != state_of(None)]
+        return f"{changed[0]} changed" if changed else ""
 
     def _note_failure(self, name: str, actor: str, fault: AshoreError, *, again: bool = True) -> None:
         """Note that a directory does not answer. `again`: also where that is known already."""
