@@ -33,5 +33,5 @@ def test_what_changed_is_shown_line_by_line(capsys: pytest.CaptureFixture[str]) 
     show_check(ToolsOut(server="bank", digest="5f0c", tools=[_tool("Send all.", "Return the balance.")]))
     said = capsys.readouterr().out
     print(said)
-    assert '-   "description": "Return the balance."' in said and '+   "description": "Send all."' in said
+    assert '-  "description": "Return the balance."' in said and '+  "description": "Send all."' in said
     assert said.count('"name"') == 1

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from typing import Final
 
 from ashore.cli.calls import cell, noun_of
 from ashore.control.mcp.calls import CALLS, PinOut, PinsOut, ToolsOut
 from ashore.core.visible import on_a_screen
-from ashore.data.mcp import shown_lines
+from ashore.data.mcp import changed_lines, shown_lines
 from ashore.kit.call import Items
 
 _MEANS: Final = {
@@ -26,7 +25,7 @@ def show_check(found: ToolsOut) -> None:
         print(on_a_screen(f"{one.tool}  {one.state}: {one.fault or _MEANS.get(one.state, '')}"))
         now, before = shown_lines(one.definition), shown_lines(one.before)
         if now and before:
-            now = [line for line in difflib.ndiff(before, now) if line[0] != "?"]
+            now = changed_lines(before, now, around=len(now))
         print("\n".join(f"    {line}" for line in now or before), end="\n\n")
     print(f"digest of these {len(found.tools)} tools: {found.digest}")
     print(f"to approve what you have read: ashore mcp approve {found.server} --digest {found.digest} --tools NAME,NAME")

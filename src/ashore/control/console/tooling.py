@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import difflib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -18,15 +17,14 @@ from ashore.control.console.model import PAGE_HEADERS, Answer
 from ashore.control.console.pages import BY_NAME
 from ashore.control.console.reader import Reader
 from ashore.control.console.tabs import tab_page
+from ashore.control.mcp.calls import ToolOut
 from ashore.core.errors import AshoreError, PermissionDenied
 from ashore.core.visible import on_a_screen
-from ashore.data.mcp import shown_lines
+from ashore.data.mcp import changed_lines, shown_lines
 
 ORDER: Final = ("changed", "new", "unusable", "gone", "approved")
 """States of tools, those that wait for a decision first."""
 MOST_ARGUMENTS: Final = 40
-MOST_LINES: Final = 1_500
-"""Of a definition that is compared line by line; a longer one is shown as removed and added."""
 EXAMPLE: Final = '[[mcp.server]]\nname = "bank"\nurl = "https://bank.corp.example/mcp"'
 """What ashore.toml says of a first server."""
 
@@ -131,7 +129,7 @@ async def _server(reader: Reader, one: Any) -> ShownServer:
     pins = {pin.tool: pin for pin in kept.items}
     withheld = {name: why for name, _, why in (said.partition(" ") for said in one.withheld)}
     listed = getattr(checked, "tools", None) or [
-        ToolAsApproved(tool=name, state=withheld.get(name, "approved"), definition=pin.definition)
+        ToolOut(tool=name, state=withheld.get(name, "approved"), fault="", definition=pin.definition, before=None)
         for name, pin in pins.items()
     ]
     first = sorted(listed, key=lambda tool: (ORDER.index(tool.state), tool.tool))[:PER_PAGE]
@@ -140,17 +138,6 @@ async def _server(reader: Reader, one: Any) -> ShownServer:
         name=one.server, url=one.url, digest=getattr(checked, "digest", ""), fault=fault, tools=tuple(shown),
         total=len(listed), acts=reader.may("mcp withdraw", "tools.withdraw-all", name=one.server) if pins else (),
     )  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ToolAsApproved:
-    """A tool whose server is not asked what it has now."""
-
-    tool: str
-    state: str
-    definition: Mapping[str, Any]
-    fault: str = ""
-    before: Mapping[str, Any] | None = None
 
 
 def _tool(reader: Reader, server: str, one: Any, pin: Any) -> ShownTool:
@@ -162,7 +149,7 @@ def _tool(reader: Reader, server: str, one: Any, pin: Any) -> ShownTool:
         fault=one.fault,
         what=on_a_screen(str(definition.get("description", ""))),
         arguments=tuple(_arguments(definition)),
-        changes=tuple(_changes(shown_lines(one.before), lines)) if one.definition and one.before else (),
+        changes=tuple(changed_lines(shown_lines(one.before), lines, around=1)) if one.definition and one.before else (),
         definition="\n".join(lines),
         pin=pin,
         waits=one.state in ("new", "changed"),
@@ -179,9 +166,3 @@ def _arguments(definition: Mapping[str, Any]) -> Iterator[tuple[str, str, bool, 
         kind = ", ".join(map(str, kind)) if isinstance(kind, list) else kind
         is_required = isinstance(required, list) and name in required
         yield on_a_screen(name), on_a_screen(str(kind or "")), is_required, on_a_screen(str(what or ""))
-
-
-def _changes(before: list[str], now: list[str]) -> list[str]:
-    if max(len(before), len(now)) > MOST_LINES:
-        return [*(f"-{line}" for line in before), *(f"+{line}" for line in now)]
-    return [line for line in difflib.unified_diff(before, now, lineterm="", n=1) if line[:2] not in ("--", "++", "@@")]

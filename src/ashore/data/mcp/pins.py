@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 MCP_EPOCH: Final = "mcp"
 MOST_TOOLS: Final = 1_000
 MOST_DEFINITION_BYTES: Final = 32_768
+MOST_LINES: Final = 1_500
+"""Of a definition that is compared line by line."""
 _TOLD: Final = ("name", "title", "description", "inputSchema", "outputSchema", "annotations")
 """What a client learns of a tool, and what the digest is made of. Icons and the like lead to addresses."""
 MOST_DEPTH: Final = 32
@@ -108,6 +111,14 @@ def shown_lines(definition: Mapping[str, Any] | None) -> list[str]:
         return []
     text = msgspec.json.format(msgspec.json.encode(definition), indent=2).decode()
     return [on_a_screen(line) for line in text.split("\n")]
+
+
+def changed_lines(before: list[str], now: list[str], *, around: int) -> list[str]:
+    """Return how shown definitions differ, marked with - and +, with `around` lines beside each change. Where one has
+    more than `MOST_LINES` lines, all of it is removed and added."""
+    if max(len(before), len(now)) > MOST_LINES:
+        return [*(f"-{line}" for line in before), *(f"+{line}" for line in now)]
+    return [line for line in [*difflib.unified_diff(before, now, lineterm="", n=around)][2:] if line[:2] != "@@"]
 
 
 def load_pins(connection: Connection) -> dict[str, dict[str, Pin]]:
