@@ -26,6 +26,7 @@ from ashore.cli.main import main
         ("model run qwen3", "unknown command 'ashore model run'", "use `ashore up`"),
         ("access key rm x", "unknown command 'ashore access key rm'", "use `ashore access key revoke`"),
         ("job ps", "unknown command 'ashore job ps'", "use `ashore job list`"),
+        ("access list", "'ashore access list'", "`ashore access key list`"),
     ],
 )
 def test_a_word_that_is_not_known(line: str, said: str, hint: str, capsys: pytest.CaptureFixture[str]) -> None:

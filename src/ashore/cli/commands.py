@@ -97,6 +97,7 @@ USUAL_ELSEWHERE = {
     "user": "ashore access user",
     "users": "ashore access user list",
     "models": "ashore model list",
+    "limits": "ashore access budget",
 }
 """What other servers call their commands, and what that is here."""
 USUAL_VERBS = {

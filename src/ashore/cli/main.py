@@ -118,7 +118,8 @@ def _misused(fault: cyclopts.CycloptsError, app: cyclopts.App) -> InvalidRequest
     if isinstance(fault, UnknownCommandError) and fault.unused_tokens:
         unknown, known = fault.unused_tokens[0], [name for name in fault.app or app if not name.startswith("-")]
         usual = next((f"{command} {verb}" for verb in USUAL_VERBS.get(unknown, ()) if verb in known), "")
-        usual = usual or USUAL_ELSEWHERE.get(unknown, "")
+        below = [one for one in known if fault.command_chain and unknown in (fault.app or app)[one]]
+        usual = usual or "`, `".join(f"{command} {one} {unknown}" for one in below) or USUAL_ELSEWHERE.get(unknown, "")
         sure = nearest_names(unknown, known) or len(known) < len(COMMANDS)
         hint = did_you_mean(unknown, known) if sure else "`ashore --help` lists them"
         return InvalidRequest(f"unknown command {f'{command} {unknown}'!r}", hint=f"use `{usual}`" if usual else hint)

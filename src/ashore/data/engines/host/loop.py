@@ -390,7 +390,7 @@ class HostLoop:
         if not link.open:
             return
         if link.orders or reason != "closed by the worker":
-            level = logging.WARNING if link.orders else logging.INFO
+            level = logging.WARNING if link.orders else logging.DEBUG  # status, doctor and starts ask and leave
             _log.log(level, "a worker's connection ended (%s); %d orders cancelled", reason, len(link.orders))
         self._selector.unregister(link.sock)
         link.close()
