@@ -102,6 +102,8 @@ def restore(
         report = _restore(settings, model, nodes, key, generation, progress)
     _warn(report.notes)
     print_shown(shown_restore(report, "{} restored"), as_json=as_json)
+    if not (model or as_json):
+        print("next: ashore up. The home that was backed up must not run any more: two of one state drift apart")
 
 
 @app.command(name="list")
