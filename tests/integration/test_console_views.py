@@ -63,6 +63,15 @@ def test_a_person_is_invited_by_a_link_that_carries_the_code_where_no_server_see
     assert again.status == 409 and 'value="mia"' in again.text, "the form stays"
 
 
+def test_the_log_in_of_a_disabled_person_is_found_among_those_of_others(site: Site) -> None:
+    for name in ("abe", "zoe"):
+        site.post("/people/invite", OFFICER, {"id": name, "roles": "developer"})
+    site.post("/call/access-user/change", OFFICER, {"account": "zoe", "disabled": "yes", "_sure": "1"})
+    page = main(site, "/people/accounts?_show=disabled", OFFICER)
+    assert "call/account/reset?account=zoe" in page and "call/account/create?account=zoe" not in page
+    assert "account=abe" not in page
+
+
 @pytest.mark.parametrize("role", ["auditor", "developer", "system-administrator"])
 def test_who_may_make_no_account_invites_nobody(site: Site, role: str) -> None:
     assert site.get("/people/invite", role).status == 403

@@ -121,6 +121,7 @@ def test_an_account_locks_and_opens_again_by_itself(rig: Any) -> None:
         rig.invite("sam", rig.keys["sam"])
         assert [one.account.id for one in rig.office.accounts(sec, state="locked")] == ["dev"]
         assert [one.account.id for one in rig.office.accounts(sec, state="invited")] == ["sam"]
+        assert not rig.office.accounts(sec, state="disabled")
         assert [one.account.id for one in rig.office.accounts(sec, search="DE")] == ["dev"]
         assert [one.account.id for one in rig.office.accounts(sec, limit=1, after="dev")] == ["sam"]
         unknown = Browser(rig)

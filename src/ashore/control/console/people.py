@@ -110,17 +110,20 @@ def _on_key(reader: Reader, one: Any) -> tuple[Act, ...]:
 
 
 async def accounts_page(reader: Reader) -> Answer:
-    """Return people and programs with their roles, groups, log-in and tokens of this month."""
+    """Return people or programs with their roles, groups and log-in."""
     part = part_of(ACCOUNTS, reader)
     key, values = ACCOUNTS[part]
     piece = await piece_of(reader, key, **values)
     if piece is None:
         return await tab_page(reader, BY_NAME["people"])
-    items, log_ins = piece.items, piece.items
+    items: tuple[Any, ...] = piece.items
+    log_ins: tuple[Any, ...] = ()
     if key == "account list":
+        log_ins = items
         items = tuple(_Named(id=one.account, tenant=one.tenant, disabled=one.state == "disabled") for one in items)
-    else:  # whoever has a log-in is a user, so those of this piece are within as many log-ins
-        found = await reader.ask("account list", limit=max(1, len(items)), **wanted_of(reader))
+    elif part != "programs":  # each log-in is a user's, so the log-ins of these are among as many of the same kind
+        same = "disabled" if part == "disabled" else ""
+        found = await reader.ask("account list", limit=max(1, len(items)), state=same, **wanted_of(reader))
         log_ins = getattr(found, "items", ())
     doors = {one.account: one for one in log_ins}
 

@@ -10,9 +10,9 @@ from urllib.parse import urlencode
 import msgspec
 
 from ashore.control.sessions.model import CONSOLE
-from ashore.control.sessions.office import LogInOffice, LogInState, Standing
+from ashore.control.sessions.office import LogInOffice, Standing
 from ashore.control.sessions.rules import Rules
-from ashore.control.sessions.sql import SessionRow
+from ashore.control.sessions.sql import LogInState, SessionRow
 from ashore.data.authority.actions import ACCESS_READ, ACCESS_WRITE
 from ashore.kit.call import Actor, Call
 from ashore.kit.copied import copied
@@ -35,7 +35,8 @@ class AccountsIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     search: Annotated[str, msgspec.Meta(max_length=200)] = ""
     """List only users whose id or title contains this text."""
     state: LogInState = ""
-    """List only these. invited: has not chosen a password yet; locked: failed to log in too often."""
+    """List only these. invited: has not chosen a password yet; locked: failed to log in too often; disabled: the user
+    is."""
     after: str = ""
     limit: Page = 100
 

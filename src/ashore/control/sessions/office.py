@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final
 
 from ashore.control.access import keep_administrators_keys
 from ashore.control.sessions import sql
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 SESSION_READ: Final = "session:read"
 SESSION_END: Final = "session:end"
 INVITATION_S: Final = 86_400
-LogInState = Literal["", "invited", "locked"]
 LINK_S: Final = 600
 """How long the one-time link of `ashore up` opens."""
 
@@ -66,7 +65,7 @@ class LogInOffice:
     # --- accounts
 
     def accounts(
-        self, actor: Actor, *, search: str = "", state: LogInState = "", after: str = "", limit: int = 100
+        self, actor: Actor, *, search: str = "", state: sql.LogInState = "", after: str = "", limit: int = 100
     ) -> tuple[Standing, ...]:
         """Return a page of the users with a log-in that the actor may see, by id."""
         with self._acts.read(actor, ACCESS_READ, "tenant/*") as desk:
@@ -76,8 +75,7 @@ class LogInOffice:
             known: dict[str, Account] = {}
 
             def rows(behind: str, size: int) -> tuple[LocalAccount, ...]:
-                invited = state == "invited"
-                found = sql.list_accounts(desk.connection, search=search, invited=invited, after=behind, limit=size)
+                found = sql.list_accounts(desk.connection, search=search, state=state, after=behind, limit=size)
                 wanted = [one.id for one in found if locked is None or subject_of(one.id) in locked]
                 known.update(access_sql.accounts_named(desk.connection, wanted))
                 return found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import msgspec
 
@@ -128,6 +128,8 @@ def _plain(row: object, names: tuple[str, ...]) -> dict[str, Any]:
 # --- accounts
 
 
+LogInState = Literal["", "invited", "locked", "disabled"]
+"""invited: has not chosen a password yet; locked: failed to log in too often; disabled: the user is."""
 _THERE: Final = (
     "EXISTS (SELECT 1 FROM access_account AS a WHERE a.id = login_account.id AND a.removed = 0 "
     "AND a.created_s <= login_account.created_s)"
@@ -145,16 +147,19 @@ def find_account(connection: Connection, account: str, *, change: bool = False) 
 
 
 def list_accounts(
-    connection: Connection, *, search: str = "", invited: bool = False, after: str, limit: int
+    connection: Connection, *, search: str = "", state: LogInState = "", after: str, limit: int
 ) -> tuple[LocalAccount, ...]:
-    """Return local accounts by id, after `after`. `invited`: only those that have not chosen a password."""
+    """Return local accounts by id, after `after`. `state`: as in `LogInState`, where locked means any: see `locked`."""
     of_it = "SELECT 1 FROM access_account AS b WHERE b.id = login_account.id"
-    alike = f"AND EXISTS ({of_it} {contains('b.id', 'b.title')}) " if search else ""
+    theirs = (contains("b.id", "b.title") if search else "") + (
+        " AND b.disabled + b.shut > 0" if state == "disabled" else ""
+    )
+    alike = f"AND EXISTS ({of_it} {theirs}) " if theirs else ""
     query = (
         f"SELECT * FROM login_account WHERE id > :after AND {_THERE} {alike}"
         "AND (:invited = 0 OR password = '' AND invitation_ends_s > 0) ORDER BY id LIMIT :limit"
     )
-    places = {"after": after, "limit": limit, "invited": int(invited)}
+    places = {"after": after, "limit": limit, "invited": int(state == "invited")}
     rows = execute(connection, query, **places, **pattern_of(search)).mappings().all()
     return tuple(_account(row) for row in rows)
 
