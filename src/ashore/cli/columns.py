@@ -48,11 +48,11 @@ def laid_out(
     least = [_least(columns[at], width) if 0 < at < left else width for at, width in enumerate(widths)]
     folds: list[list[int]] = [[]]
     for at in shown:
-        if folds[-1] and _margin(folds) + sum(least[one] + 2 for one in folds[-1]) + least[at] > room:
+        if folds[-1] and len(FOLD) * (len(folds) > 1) + sum(least[one] + 2 for one in folds[-1]) + least[at] > room:
             folds.append([])
         folds[-1].append(at)
-    for depth, fold in enumerate(folds, 1):
-        while _margin(folds[:depth]) + sum(widths[at] + 2 for at in fold) - 2 > room:
+    for depth, fold in enumerate(folds):
+        while len(FOLD) * bool(depth) + sum(widths[at] + 2 for at in fold) - 2 > room:
             slack = [at for at in fold if widths[at] > least[at]]
             if not slack:
                 break
@@ -64,10 +64,6 @@ def laid_out(
         for depth, fold in enumerate(folds)
         for parts in zip_longest(*(_wrapped(line[at], widths[at]) for at in fold), fillvalue="")
     )
-
-
-def _margin(folds: Sequence[object]) -> int:
-    return len(FOLD) if len(folds) > 1 else 0
 
 
 def _least(cells: Sequence[str], width: int) -> int:

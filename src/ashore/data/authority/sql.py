@@ -284,17 +284,18 @@ def list_keys(
         after: Id of the last key of the page before.
         limit: The most of them.
     """
-    behind = "AND (created_s, key_id) < (SELECT created_s, key_id FROM access_key WHERE key_id = :after) "
+    behind = (
+        "AND (created_s, key_id) < (SELECT created_s, key_id FROM access_key WHERE key_id = :after)" if after else ""
+    )
     query = (
         "SELECT * FROM access_key WHERE (:owner = '' OR principal = :owner) AND (:tenant = '' OR tenant = :tenant) "
-        f"{behind if after else ''}{_IN_STATE.get(state, '')} "
-        f"{contains('key_id', 'principal', 'title') if search else ''} "
+        f"{behind} {_IN_STATE.get(state, '')} {contains('key_id', 'principal', 'title') if search else ''} "
         "ORDER BY created_s DESC, key_id DESC LIMIT :limit"
     )
-    places = {"owner": owner, "tenant": tenant, "limit": limit, **({"after": after} if after else {})}
-    if state:
-        places |= {"now_s": now_s} | ({"since_s": now_s - UNUSED_S} if state == "unused" else {})
-    rows = execute(connection, query, **places, **pattern_of(search)).mappings()
+    rows = execute(
+        connection, query, owner=owner, tenant=tenant, after=after, now_s=now_s, since_s=now_s - UNUSED_S, limit=limit,
+        **pattern_of(search),
+    ).mappings()  # fmt: skip
     return tuple(_key(row) for row in rows)
 
 
