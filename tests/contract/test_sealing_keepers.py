@@ -15,7 +15,7 @@ from ashore.core.clock import ManualClock
 from ashore.core.errors import CorruptBlob, InvalidRequest, KeyServiceUnreachable, RemoteRefused, SealingKeyMissing
 from ashore.kit.sealing import KeyKeeper, close_envelope, new_data_key, open_envelope
 from ashore.kit.sealing.keyring import KeyringKeeper
-from ashore.kit.sealing.keysource import PassphraseKeeper
+from ashore.kit.sealing.passphrase import PassphraseKeeper
 from ashore.kit.sealing.transit import TransitKeeper
 
 PASSPHRASE = "correct horse battery staple"

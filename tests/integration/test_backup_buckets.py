@@ -12,7 +12,7 @@ from s3_server import KEYS
 from store_making import pull_tiny
 
 from ashore.control.backup import Node, open_node
-from ashore.control.backup.nodes import BucketNode
+from ashore.control.backup.bucket import BucketNode
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 

@@ -20,7 +20,7 @@ from ashore.control.alerts.office import BookStore
 from ashore.control.alerts.section import AlertSection, ChannelTable
 from ashore.control.directory import DirectoriesSection
 from ashore.control.directory import syncing as syncing_module
-from ashore.control.directory.room import DirectorySchedule
+from ashore.control.directory.scheduled import DirectorySchedule
 from ashore.control.doctor import Readings, diagnose, load_rules
 from ashore.control.doctor.probes.home import read_access
 from ashore.core.clock import ManualClock

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from ashore.core.errors import AshoreError, InvalidGrammar, InvalidRequest, UnknownField
 from ashore.data.authority import Principal
 from ashore.data.engines import Grammar
-from ashore.data.http.anthropic.handlers import COUNT_READER, IMAGE, MESSAGES_READER
+from ashore.data.http.anthropic.dialects import COUNT_READER, IMAGE, MESSAGES_READER
 from ashore.data.http.dialect import MOST_LEFT_OUT, REPORT_ALL, SHORT_BYTES, VALUE_BYTES, Reader
 from ashore.data.http.openai.common import grammar_of
 from ashore.data.http.openai.dialects import (

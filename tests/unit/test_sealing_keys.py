@@ -21,7 +21,8 @@ from ashore.core.errors import (
 )
 from ashore.kit.sealing import DataKeys, SecretBox, Wrapped, is_ours_alone, new_data_key
 from ashore.kit.sealing.keyring import KeyringKeeper
-from ashore.kit.sealing.keysource import PassphraseKeeper, format_key_source, no_key_source, parse_key_source
+from ashore.kit.sealing.keysource import format_key_source, no_key_source, parse_key_source
+from ashore.kit.sealing.passphrase import PassphraseKeeper
 from ashore.kit.sealing.transit import TransitKeeper
 from ashore.machine.config import parse_spec, read_spec
 

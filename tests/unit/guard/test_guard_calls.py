@@ -18,7 +18,8 @@ from ashore.core.errors import Conflict, InvalidRequest, InvalidSpec
 from ashore.data.authority import SYSTEM
 from ashore.data.guard import MOST_LISTS, Guard
 from ashore.data.guard.lists import Compiled
-from ashore.data.guard.room import GUARD_EPOCH, read_lists
+from ashore.data.guard.room import read_lists
+from ashore.data.guard.sql import GUARD_EPOCH
 from ashore.kit.call import Nothing
 from ashore.kit.recorder import MemoryRecorder
 from ashore.kit.state import Following, open_database

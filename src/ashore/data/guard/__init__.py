@@ -18,5 +18,5 @@ from ashore.data.guard.lists import (
     Where,
     words_in,
 )
-from ashore.data.guard.room import count_lists, find_list, load_lists, remove_list, save_list
+from ashore.data.guard.sql import count_lists, find_list, load_lists, remove_list, save_list
 from ashore.data.guard.stream import WordOutlet
