@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from access_house import House
 from ashore.control.access import AccountWish, KeyWish
 from ashore.control.faces.scim import _answered, _object
 from ashore.control.scim import ENTERPRISE, ScimOffice, sql
+from ashore.control.scim import office as office_module
 from ashore.control.scim.bodies import MOST_CHARS, MOST_MEMBERS, patched
 from ashore.control.scim.section import ScimSection
 from ashore.core.clock import ManualClock
@@ -237,11 +239,7 @@ def test_a_large_group_holds_the_state_in_proportion_and_one_that_is_not_mapped_
     """Nothing else is written meanwhile, a revoked key neither."""
 
     def took_s(name: str, number: int) -> float:
-        people = [f"{name}-{number}-{at}" for at in range(number)]
-        with rig.house.database.write() as connection:
-            for one in people:
-                body = {"userName": one, "active": True}
-                sql.save(connection, sql.Resource(id=one, kind="User", tenant="default", body=body))
+        people = pushed(rig, f"{name}-{number}", number)
         began_s = time.thread_time()
         rig.ask("POST", "Groups", {"displayName": name, "members": [{"value": one} for one in people]})
         return time.thread_time() - began_s
@@ -249,6 +247,63 @@ def test_a_large_group_holds_the_state_in_proportion_and_one_that_is_not_mapped_
     few, many = took_s("ML Engineers", 400), took_s("ML Engineers", 3_200)
     assert many < 30 * few, "eight times as many; the square would be 64 times as long"
     assert took_s("Others", 3_200) < many / 4
+
+
+def pushed(rig: Rig, name: str, number: int) -> list[str]:
+    """Return the ids of so many users, each with an account."""
+    people = [f"{name}-{at}" for at in range(number)]
+    with rig.house.database.write() as connection:
+        for one in people:
+            body = {"userName": one, "active": True}
+            user = sql.Resource(id=one, kind="User", tenant="default", account=f"corp:{one}", body=body)
+            sql.save(connection, user)
+            access_sql.save_account(connection, Account(id=user.account, tenant="default", created_s=1))
+    return people
+
+
+def test_a_large_group_goes_in_and_out_in_parts_and_ends_whole(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No transaction changes more accounts than `MOST_AT_ONCE`, and one that dies leaves what the next request ends."""
+    monkeypatch.setattr(office_module, "MOST_AT_ONCE", 10)
+    people = pushed(rig, "p", 35)
+    written = []  # accounts that are in the group after each transaction
+
+    class Dies(Exception): ...
+
+    quiet_write = rig.office._acts.quiet_write
+
+    def counted(actor: Actor) -> Any:
+        written.append(len(inside()))
+        if len(written) == dies_at:
+            raise Dies
+        return quiet_write(actor)
+
+    def inside() -> set[str]:
+        with rig.house.database.read() as connection:
+            found = (access_sql.find_account(connection, f"corp:{one}") for one in people)
+            return {one.id for one in found if one is not None and one.given_groups}
+
+    monkeypatch.setattr(rig.office._acts, "quiet_write", counted)
+    dies_at = 0
+    rows = [{"value": one} for one in people]
+    made = rig.ask("POST", "Groups", {"displayName": "ML Engineers", "members": rows})[1]
+    assert written == [0, 10, 20, 30] and len(inside()) == len(made["members"]) == 35
+
+    written.clear()
+    swap = [{"op": "replace", "path": "members", "value": rows[30:]}]
+    dies_at = 3
+    with pytest.raises(Dies):
+        rig.patch(f"Groups/{made['id']}", *swap)
+    assert len(inside()) == 15, "two parts are out"
+    dies_at = 0
+    assert len(rig.patch(f"Groups/{made['id']}", *swap)["members"]) == 5
+    assert inside() == {f"corp:{one}" for one in people[30:]}
+
+    rig.patch(f"Groups/{made['id']}", {"op": "add", "path": "members", "value": rows})
+    written.clear()
+    assert rig.ask("DELETE", f"Groups/{made['id']}")[0] == 204
+    assert not inside() and max(then - now for then, now in pairwise([*written, 0])) == 10
+    with pytest.raises(NotFound):
+        rig.ask("GET", f"Groups/{made['id']}")
 
 
 def nested(depth: int) -> Any:

@@ -13,7 +13,7 @@ from itertools import accumulate
 from typing import TYPE_CHECKING, Any, Final
 
 from ashore.control.scim import sql
-from ashore.control.scim.bodies import NAME, Kind, cleaned, members, patched
+from ashore.control.scim.bodies import MOST_MEMBERS, NAME, Body, Kind, cleaned, members, patched
 from ashore.control.scim.section import ScimSection
 from ashore.control.scim.sql import Resource, folded
 from ashore.core.errors import Conflict, InvalidRequest, NotFound, PermissionDenied
@@ -31,6 +31,8 @@ MOST_GROUP_CHARS: Final = 256 << 20
 """Of all groups of one tenant: five million members."""
 MOST_HELD: Final = 20_000
 """Memberships that one page of users shows."""
+MOST_AT_ONCE: Final = 1_000
+"""Members whom one transaction takes into a mapped group or out of it: meanwhile nothing else is written."""
 
 
 class ScimOffice:
@@ -98,10 +100,9 @@ class ScimOffice:
                 id=str(uuid.uuid4()), kind=kind, tenant=tenant, account=account, body=new,
                 created_s=self._acts.now_s, changed_s=self._acts.now_s,
             )  # fmt: skip
-            sql.save(desk.connection, made)
-            self._check_room(desk.connection, made, None)
+            made = self._save(desk.connection, made, None)
             self._apply(desk, made, self._touched(made, None), word="create")
-        return made
+        return made if made.body is new else self.change(actor, kind, made.id, whole=new)
 
     def change(
         self,
@@ -119,19 +120,21 @@ class ScimOffice:
             Conflict: another user has the new name.
             PermissionDenied: the account holds an office, and would be disabled.
         """
-        with self._write(actor) as desk:
-            tenant = actor.principal.tenant
-            before = sql.find(desk.connection, kind, tenant, number)
-            if before is None:
-                raise _missing(kind, number)
-            body = patched(kind, before.body, operations) if whole is None else cleaned(kind, whole)
-            if kind == "User":
-                self._check_free(desk.connection, tenant, body["userName"], number)
-            now = replace(before, body=body, changed_s=self._acts.now_s, version=before.version + 1)
-            sql.save(desk.connection, now)
-            self._check_room(desk.connection, now, before)
-            self._apply(desk, now, self._touched(now, before), word="change")
-        return now
+        for _ in range(2 * MOST_MEMBERS // MOST_AT_ONCE + 1):
+            with self._write(actor) as desk:
+                tenant = actor.principal.tenant
+                before = sql.find(desk.connection, kind, tenant, number)
+                if before is None:
+                    raise _missing(kind, number)
+                body = patched(kind, before.body, operations) if whole is None else cleaned(kind, whole)
+                if kind == "User":
+                    self._check_free(desk.connection, tenant, body["userName"], number)
+                now = replace(before, body=body, changed_s=self._acts.now_s, version=before.version + 1)
+                now = self._save(desk.connection, now, before)
+                self._apply(desk, now, self._touched(now, before), word="change")
+            if now.body is body:
+                return now
+        raise Conflict(f"the members of {number[:80]!r} are changed by others all the time", hint="ask again")
 
     def remove(self, actor: Actor, kind: Kind, number: str) -> None:
         """Disable a user for good, or forget a group.
@@ -145,10 +148,14 @@ class ScimOffice:
             if before is None:
                 raise _missing(kind, number)
             gone = replace(before, body={**before.body, "active": False, "members": []}, changed_s=self._acts.now_s)
-            sql.save(desk.connection, gone, gone=True)
-            if kind == "Group":
-                sql.forget(desk.connection, number)
-            self._apply(desk, gone, self._touched(gone, before), word="remove")
+            if self._begun(gone, before) is gone:
+                sql.save(desk.connection, gone, gone=True)
+                if kind == "Group":
+                    sql.forget(desk.connection, number)
+                self._apply(desk, gone, self._touched(gone, before), word="remove")
+                return
+        self.change(actor, kind, number, operations=[{"op": "remove", "path": "members"}])
+        self.remove(actor, kind, number)
 
     def _write(self, actor: Actor) -> Any:
         self.check(actor)
@@ -200,6 +207,31 @@ class ScimOffice:
             return set()
         mine = set(members(now.body))
         return then | mine if renamed else then ^ mine
+
+    def _save(self, connection: Connection, now: Resource, before: Resource | None) -> Resource:
+        """Save a resource, a large group in part, and return what was saved."""
+        sql.save(connection, now)
+        self._check_room(connection, now, before)
+        begun = self._begun(now, before)
+        if begun is not now:
+            sql.save(connection, begun)
+        return begun
+
+    def _begun(self, now: Resource, before: Resource | None) -> Resource:
+        """Return the resource with its first `MOST_AT_ONCE` changes of members, where each one changes an account.
+
+        The others stay as they were. If the caller dies between two parts, the same request ends the change.
+        """
+        then = [] if before is None else before.body.get("members", [])
+        if now.kind == "User" or len(self._touched(now, before)) <= MOST_AT_ONCE:
+            return now
+        changed = {str(one["value"]) for one in then} ^ set(members(now.body))
+        later = frozenset(sorted(changed)[MOST_AT_ONCE:])
+        if not later:
+            return now  # it was renamed
+        rows = [one for one in now.body["members"] if one["value"] not in later]
+        body: Body = {**now.body, "members": rows + [one for one in then if one["value"] in later]}
+        return replace(now, body=body)
 
     def _keep_groups(self, connection: Connection) -> None:
         there = {one.name for one in access_sql.list_groups(connection)}
