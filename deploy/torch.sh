@@ -25,7 +25,7 @@ install() {
     python=$1/bin/python
     if ! "$python" -c 'import importlib.metadata as m; m.version("torch")' 2>/dev/null; then
         if at_hand "$python"; then
-            "$python" -m pip install --quiet --disable-pip-version-check --no-input --no-index --no-deps 'torch>=2.9'
+            sh deploy/install.sh "$1" --no-index --no-deps 'torch>=2.9'
         elif better=$(find_python); then
             echo "error: pip has torch at hand for $better, and $1 is $("$python" --version). Make it again with" >&2
             echo "  rm -rf $1 && make train" >&2
@@ -35,8 +35,8 @@ install() {
         fi
     fi
     # The second line brings what torch itself needs, which the lock leaves out with it.
-    "$python" -m pip install --quiet --disable-pip-version-check --no-input --no-deps --require-hashes -r requirements-train.lock
-    "$python" -m pip install --quiet --disable-pip-version-check --no-input 'torch>=2.9'
+    sh deploy/install.sh "$1" --no-deps --require-hashes -r requirements-train.lock
+    sh deploy/install.sh "$1" 'torch>=2.9'
 }
 
 cd "$(dirname "$0")/.."
