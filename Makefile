@@ -10,9 +10,6 @@ INSTALL := sh deploy/install.sh $(VENV)
 .DEFAULT_GOAL := help
 .PHONY: help setup up up-front test fuzz check bench bench-optimise bench-front trace docs train test-train test-full test-clients test-vllm test-fleet test-ray test-schemas test-lm-eval test-langchain test-openapi test-learn test-training-kills bench-training bundle test-carry lock proto format clean test-wheel test-prometheus record test-image test-kubernetes test-doctor test-drills bench-doctor bench-drills test-console test-directory test-saml test-ledger examples
 
-help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
-
 # A stamp is named after the hash of its lock file, so that a changed lock installs again and an unchanged one does not.
 BASE_HASH := $(shell cat requirements.lock pyproject.toml 2>/dev/null | cksum | cut -d' ' -f1)
 FRONT_HASH := $(shell cat requirements-front.lock pyproject.toml 2>/dev/null | cksum | cut -d' ' -f1)
@@ -37,6 +34,7 @@ $(DEV)-$(DEV_HASH): $(BASE)-$(BASE_HASH)
 	@$(INSTALL) --require-hashes -r requirements-dev.lock
 	@mkdir -p $(VENV)/.stamps && rm -f $(DEV)-* && touch $@
 
+##@ Use ashore
 setup: $(BASE)-$(BASE_HASH) ## Make .venv and install ashore into it
 
 up: setup ## Serve the demo model on 127.0.0.1:8080 until Ctrl-C (ARGS="..." for options of `ashore up`)
@@ -45,6 +43,31 @@ up: setup ## Serve the demo model on 127.0.0.1:8080 until Ctrl-C (ARGS="..." for
 up-front: $(FRONT)-$(FRONT_HASH) ## The same behind Envoy with two API workers and a shared cache, TLS on 127.0.0.1:8443
 	@exec $(BIN)/ashore up --edge envoy --workers 2 --redis embedded $(ARGS)
 
+train: ## Install torch and what else training needs into .venv, with the Python for which a build of torch is at hand
+	@[ -x $(BIN)/python ] || PYTHON="$${PYTHON:-$$(sh deploy/torch.sh python || true)}" sh deploy/venv.sh $(VENV)
+	@$(MAKE) --no-print-directory setup
+	@sh deploy/torch.sh install $(VENV)
+
+bundle: setup ## Write a stick: it installs and answers on a machine with Linux and nothing else (ARGS="--ssh-key release --arch aarch64")
+	@$(BIN)/python -m deploy.bundle.make_bundle $(ARGS)
+
+examples: dev ## Install what the examples need, and run each whole; their reports go to .cache/examples (ARGS=--small)
+	@for one in examples/*/about.toml; do name=$$(basename $$(dirname $$one)); \
+		$(INSTALL) -r examples/$$name/requirements.txt && \
+		$(BIN)/ashore example run $$name --out .cache/examples/$$name $(ARGS) || exit 1; done
+
+clean: ## Remove what the other targets made, the virtual environment too
+	rm -rf $(VENV) .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis dist build
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^##@ /{print (seen++ ? "\n" : "") substr($$0, 5) ":"} /^[a-z-]+:.*## /{ \
+		line = sprintf("  make %-19s", $$1); n = split($$2, words, " "); \
+		for (i = 1; i <= n; i++) { \
+			if (length(line) + 1 + length(words[i]) > 80) { print line; line = sprintf("%26s", "") } \
+			line = line " " words[i] } \
+		print line }' $(MAKEFILE_LIST)
+
+##@ Change ashore
 dev: $(DEV)-$(DEV_HASH)
 
 test: dev ## Run the tests (no torch, no network but the package index; ARGS="tests/unit/releases", ARGS="-k cache")
@@ -52,11 +75,6 @@ test: dev ## Run the tests (no torch, no network but the package index; ARGS="te
 
 fuzz: dev ## Search for inputs that break a reader, guided by coverage (ARGS="frames --seconds 600"; default: every reader, 3 minutes each)
 	@$(BIN)/python -m tests.fuzz $(ARGS)
-
-train: ## Install torch and what else training needs into .venv, with the Python for which a build of torch is at hand
-	@[ -x $(BIN)/python ] || PYTHON="$${PYTHON:-$$(sh deploy/torch.sh python || true)}" sh deploy/venv.sh $(VENV)
-	@$(MAKE) --no-print-directory setup
-	@sh deploy/torch.sh install $(VENV)
 
 test-train: dev ## Install torch, and run the quick tests of training and shrinking
 	@sh deploy/torch.sh install $(VENV)
@@ -140,11 +158,6 @@ test-saml: dev ## Install SATOSA apart, and log in to the console by a SAML iden
 test-console: dev ## Install Playwright apart, and let Chromium go through the console (ARGS="-k auditor"; ASHORE_PICTURES=1 writes those of the docs, ASHORE_SHOTS=DIR one of each page)
 	@$(BIN)/python -m pytest -m full -rs -s tests/acceptance/test_console_*.py $(ARGS)
 
-examples: dev ## Install what the examples need, and run each whole; their reports go to .cache/examples (ARGS=--small)
-	@for one in examples/*/about.toml; do name=$$(basename $$(dirname $$one)); \
-		$(INSTALL) -r examples/$$name/requirements.txt && \
-		$(BIN)/ashore example run $$name --out .cache/examples/$$name $(ARGS) || exit 1; done
-
 test-ledger: dev ## Reserve 100,000 times in 8 processes that are killed, on SQLite and Postgres; install dp-accounting apart, and compare
 	@$(BIN)/python -m pytest -m full -rs tests/contract/test_privacy_ledger_processes.py tests/unit/ledger $(ARGS)
 
@@ -155,9 +168,6 @@ test-training-kills: dev ## Kill training at 200 random moments of saving, and c
 bench-training: dev ## Measure what checkpoints and data cost a training run (ARGS="--only loader")
 	@sh deploy/torch.sh install $(VENV)
 	@$(BIN)/python -m benchmarks.training_io $(ARGS)
-
-bundle: setup ## Write a stick: it installs and answers on a machine with Linux and nothing else (ARGS="--ssh-key release --arch aarch64")
-	@$(BIN)/python -m deploy.bundle.make_bundle $(ARGS)
 
 test-carry: dev ## Carry a stick into trees of Debian 11, 12 and 13 with nothing installed, and ask each (root, debootstrap; says what it skips)
 	@$(BIN)/python -m pytest -m full -rs -s tests/acceptance/test_carry.py $(ARGS)
@@ -194,6 +204,3 @@ lock: dev ## Resolve pyproject.toml into the lock files again
 
 proto: dev ## Generate the gRPC code from the .proto
 	@PYTHON=$(BIN)/python sh proto/generate.sh
-
-clean: ## Remove what the other targets made, the virtual environment too
-	rm -rf $(VENV) .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis dist build

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from deploy.only_here import ONLY_HERE
 
-from ashore.cli.commands import COMMANDS
+from ashore.cli.commands import COMMANDS, GROUPS
 from ashore.cli.helptext import examples_of, plain, text_of
 from ashore.cli.main import EXIT_INTERRUPTED, build_app
 from ashore.core.errors import Bug, CapacityError, DeniedError, EnvironmentFault, UserError
@@ -70,7 +70,10 @@ def reference() -> str:
     """Return `docs/reference/commands.md`."""
     app = build_app()
     common = "".join(f"| `{name}` | {text} |\n" for name, text in _COMMON.items())
-    nouns = "".join(f"[{one.name}](#ashore-{one.name}) · " for one in COMMANDS).removesuffix(" · ")
+    nouns = "\n".join(
+        f"- {group}: " + " · ".join(f"[{one.name}](#ashore-{one.name})" for one in commands)
+        for group, commands in GROUPS.items()
+    )
     pages = "".join("".join(_noun(app, one.name, one.summary)) for one in COMMANDS)
     exits = "".join(f"| {code} | {words} |\n" for code, words in _EXITS)
     return f"{_INTRO.format(exits=exits)}{common}\n{nouns}\n{pages}"

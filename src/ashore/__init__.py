@@ -1,3 +1,3 @@
-"""ashore brings DeepSeek models onto an enterprise's own machines and keeps them there."""
+"""ashore serves open models on an enterprise's own machines."""
 
 __version__ = "0.1.0"

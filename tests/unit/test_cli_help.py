@@ -10,9 +10,10 @@ import pytest
 from deploy.make_commands_page import commands_of, entries_of, reference
 
 from ashore import __version__
-from ashore.cli.commands import COMMANDS, USUAL_ELSEWHERE
+from ashore.cli.commands import COMMANDS, USUAL_ELSEWHERE, overview
 from ashore.cli.helptext import all_examples, examples_of, text_of
 from ashore.cli.main import build_app, main
+from ashore.kit.listed import LISTED
 
 APP = build_app()
 
@@ -58,6 +59,11 @@ def test_every_usage_line_names_its_arguments(capsys: pytest.CaptureFixture[str]
     assert lines["access", "group", "add"] == "Usage: ashore access group add [OPTIONS] GROUP [ACCOUNTS...]"
     assert lines["up",] == "Usage: ashore up [OPTIONS] [MODELS...]"
     assert lines["release", "create"] == "Usage: ashore release create --model STR [OPTIONS] [NAME]"
+
+
+def test_the_overview_groups_every_noun_and_fits_a_terminal() -> None:
+    assert {command.name for command in COMMANDS} >= {one.noun for one in LISTED if one.noun}
+    assert max(map(len, overview().splitlines())) <= 80
 
 
 def test_every_noun_is_shown_in_use() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ashore import __version__
@@ -19,63 +19,83 @@ class Command:
     summary: str
 
 
-_OWN = {
-    "up": "Serve models on this machine until Ctrl-C.",
-    "status": "Show what the server of this home runs; needs no key.",
-    "doctor": "Find what is wrong, why, and what to do.",
-    "drill": "Rehearse failures; report whether the server survived.",
-    "logs": "Show what the processes of this home log.",
-    "stop": "Stop the server of this home; running answers finish.",
-    "reload": "Apply a changed ashore.toml to a running server.",
-    "chat": "Talk to a model, here or at another address.",
-    "launch": "Start a coding client, set up for this server.",
-    "model": "Pull, list, verify and move models of this machine.",
-    "engine": "List engines; measure which one suits this machine.",
-    "plan": "Plan what to buy; simulate a load; divide GPUs.",
-    "optimize": "Make models smaller and faster; evaluate.",
-    "data": "Write, show and verify shards of training data.",
-    "train": "Fine-tune a model on your own examples.",
-    "learn": "See what users say of answers; learn from it.",
-    "release": "Roll out a release beside the live one; roll back.",
-    "alias": "Point the names that clients use at releases.",
-    "cache": "Show, purge and fill the answer cache.",
-    "backup": "Keep copies of this home that survive lost disks; restore.",
-    "audit": "Search, verify and export the audit log of this home.",
-    "feed": "Send the audit log to a SIEM; prove what it has.",
-    "secret": "Show which secrets of a home are sealed; seal them.",
-    "privacy": "Show and set masking; ask datasets with noise.",
-    "access": "Manage accounts, keys, roles, policy and budgets.",
-    "account": "Manage who logs in to the console, and how.",
-    "directory": "Follow LDAP and Active Directory: people, groups, log-in.",
-    "bench": "Measure a server under load.",
-    "example": "Run an application built on ashore; write its report.",
-    "config": "Show every key of ashore.toml and its value.",
-    "deploy": "Render images, containers and Kubernetes objects from ashore.toml.",
-    "bundle": "Check a stick with a new release before it is installed.",
-    "fleet": "Add engine nodes to a model, drain them and remove them.",
-    "site": "Serve models at branch offices: assign, roll out, watch.",
-    "assistant": "Manage your assistants: a model with a system prompt.",
-    "job": "List, show and cancel background work.",
-    "events": "Show what happens to jobs and releases.",
-    "mcp": "Approve tools of other servers, which agents reach through this one.",
+_GROUPS: Mapping[str, Mapping[str, str]] = {
+    "Serve": {
+        "up": "Serve models on this machine until Ctrl-C.",
+        "status": "Show what the server of this home runs; needs no key.",
+        "reload": "Apply a changed ashore.toml to a running server.",
+        "stop": "Stop the server of this home; running answers finish.",
+        "config": "Show every key of ashore.toml and its value.",
+        "chat": "Talk to a model, here or at another address.",
+        "launch": "Start a coding client, set up for this server.",
+    },
+    "Models": {
+        "model": "Pull, list, verify and move models of this machine.",
+        "engine": "List engines; measure which one suits this machine.",
+        "plan": "Plan what to buy; simulate a load; divide GPUs.",
+        "release": "Roll out a release beside the live one; roll back.",
+        "alias": "Point the names that clients use at releases.",
+        "cache": "Show, purge and fill the answer cache.",
+        "assistant": "Manage your assistants: a model with a system prompt.",
+        "optimize": "Make models smaller and faster; evaluate.",
+        "data": "Write, show and verify shards of training data.",
+        "train": "Fine-tune a model on your own examples.",
+        "learn": "See what users say of answers; learn from it.",
+    },
+    "People and keys": {
+        "access": "Manage accounts, keys, roles, policy and budgets.",
+        "account": "Manage who logs in to the console, and how.",
+        "session": "List and end sessions of the console.",
+        "directory": "Follow LDAP and Active Directory: people, groups, log-in.",
+    },
+    "Protect and prove": {
+        "audit": "Search, verify and export the audit log of this home.",
+        "feed": "Send the audit log to a SIEM; prove what it has.",
+        "privacy": "Show and set masking; ask datasets with noise.",
+        "guard": "",
+        "mcp": "Approve tools of other servers, which agents use here.",
+        "conversation": "",
+        "secret": "Show which secrets of a home are sealed; seal them.",
+        "backup": "Copy this home to places that survive lost disks; restore.",
+    },
+    "Watch": {
+        "doctor": "Find what is wrong, why, and what to do.",
+        "logs": "Show what the processes of this home log.",
+        "alert": "",
+        "events": "Show what happens to jobs and releases.",
+        "job": "List, show and cancel background work.",
+        "server": "Look at figures over time, logs, settings and stored models.",
+        "bench": "Measure a server under load.",
+        "drill": "Rehearse failures; report whether the server survived.",
+    },
+    "More machines": {
+        "deploy": "Render images, containers and Kubernetes objects.",
+        "fleet": "Add engine nodes to a model, drain them and remove them.",
+        "site": "Serve models at branch offices: assign, roll out, watch.",
+        "bundle": "Check a stick with a new release before it is installed.",
+    },
+    "This command": {
+        "example": "Run an application built on ashore; write its report.",
+        "completion": "Install completion for your shell.",
+    },
 }
-"""Nouns with a module of their own, and what they do."""
-_LAST = {
-    "server": "Look at figures over time, logs, configuration and stored models.",
-    "session": "List and end sessions of the console.",
-    "completion": "Install completion for your shell.",
+"""Nouns by what one wants to do, and what they do. Empty: the noun's calls belong to a room, whose line in
+`kit/listed.py` says that. Nouns of rooms that are in no group come last."""
+_ROOMS = {one.noun: one.summary for one in LISTED if one.noun}
+_PLACED = {name for rows in _GROUPS.values() for name in rows}
+GROUPS = {
+    group: tuple(
+        Command(
+            name=name,
+            target=f"ashore.cli.{'nouns' if name in _ROOMS else name}:{name if name in _ROOMS else 'app'}",
+            summary=summary or _ROOMS[name],
+        )
+        for name, summary in rows.items()
+    )
+    for group, rows in {**_GROUPS, "More": dict.fromkeys((one for one in _ROOMS if one not in _PLACED), "")}.items()
+    if rows
 }
-
-
-def _own(rows: Mapping[str, str]) -> Iterator[Command]:
-    yield from (Command(name=noun, target=f"ashore.cli.{noun}:app", summary=summary) for noun, summary in rows.items())
-
-
-COMMANDS = (
-    *_own(_OWN),
-    *(Command(name=one.noun, target=f"ashore.cli.nouns:{one.noun}", summary=one.summary) for one in LISTED if one.noun),
-    *_own(_LAST),
-)
+COMMANDS = tuple(command for commands in GROUPS.values() for command in commands)
 USUAL_ELSEWHERE = {
     "serve": "ashore up",
     "run": "ashore up",
@@ -120,17 +140,19 @@ USUAL_VERBS = {
 
 def overview() -> str:
     """Return the text of `ashore --help`."""
-    width = max(len(c.name) for c in COMMANDS)
-    lines = [f"  {c.name.ljust(width)}  {c.summary}" for c in COMMANDS]
+    width = max(len(one.name) for one in COMMANDS)
+    lines = (
+        line
+        for group, commands in GROUPS.items()
+        for line in (f"{group}:", *(f"  {one.name.ljust(width)}  {one.summary}" for one in commands), "")
+    )
     return "\n".join(
         (
-            f"ashore {__version__} brings DeepSeek models onto your own machines and keeps them there.",
+            f"ashore {__version__} serves open models on your own machines.",
             "",
             "Usage: ashore COMMAND [OPTIONS]",
             "",
-            "Commands:",
             *lines,
-            "",
             "  --help     Show this text; after a command, show its options and examples.",
             "  --version  Show the version.",
             "",

@@ -59,7 +59,7 @@ LISTED: Final = (
         "control.alerts",
         noun="alert",
         section="alert",
-        summary="See what is wrong and whom it was sent to; acknowledge, silence.",
+        summary="See what is wrong and who was told; acknowledge, silence.",
     ),
     Listed("control.drills", section="drills"),
     Listed("control.sites", section="sites", child="control.sites"),
