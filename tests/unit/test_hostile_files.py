@@ -29,7 +29,7 @@ from ashore.data.engines.openvino.peft import read_adapter
 from ashore.data.text import TextModel
 from ashore.kit.store import convert_safetensors_to_gguf
 from ashore.kit.store.archive import unpack_archive
-from ashore.kit.store.conversion.ggufmeta import GgufMeta, read_gguf_meta
+from ashore.kit.store.conversion.ggufmeta import MAX_ENTRIES, GgufMeta, read_gguf_meta
 from ashore.kit.store.conversion.safetensorsmeta import read_header
 from ashore.kit.store.conversion.vocabulary import tokenizer_from_gguf
 from ashore.kit.store.layout import IndexEntry, check_paths
@@ -115,7 +115,7 @@ def test_lists_in_lists_of_a_gguf_file(small_gguf: bytes, tmp_path: Path) -> Non
     inner = struct.pack("<IQ", 9, 1) * 50_000
     old = FOUR_TOKENS
     (tmp_path / "x.gguf").write_bytes(small_gguf.replace(old, b"tokens\x09\0\0\0" + inner))
-    with pytest.raises(CorruptBlob, match="nested too deeply"):
+    with pytest.raises(CorruptBlob, match="a list of ARRAY"):
         prepared(tmp_path / "x.gguf", tmp_path)
 
 
@@ -213,6 +213,60 @@ def test_aimed_safetensors_headers(header: str, tmp_path: Path) -> None:
 JSON_FILES = ("config.json", "generation_config.json", "tokenizer_config.json", "tokenizer.json")
 
 
+def test_lists_of_a_gguf_file_are_bounded_in_sum(tmp_path: Path) -> None:
+    half = struct.pack("<IQ", 8, MAX_ENTRIES // 2 + 1)
+    with (tmp_path / "x.gguf").open("wb") as file:
+        file.write(b"GGUF" + struct.pack("<IQQ", 3, 0, 2))
+        for name in ("a", "b"):
+            file.write(gguf_field(name, 9, half))
+            file.seek(8 * (MAX_ENTRIES // 2 + 1), os.SEEK_CUR)  # texts of no characters, in a hole of the file
+        file.write(b"\0" * 64)
+    with pytest.raises(CorruptBlob, match=f"{MAX_ENTRIES + 2} entries in lists"):
+        read_gguf_meta(tmp_path / "x.gguf")
+
+
+def test_many_long_tokens_are_refused() -> None:
+    tokens = [f"{number:05}" + "a" * 1_000 for number in range(1_000)]
+    words = {"general.architecture": "llama", "tokenizer.ggml.model": "llama", "tokenizer.ggml.tokens": tokens}
+    with pytest.raises(UnsupportedModel, match="up to 1005 characters"):
+        tokenizer_from_gguf(GgufMeta({**words, "tokenizer.ggml.scores": [0.0] * 1_000}, ()))
+
+
+def test_a_header_of_empty_lists_takes_little_memory(tmp_path: Path) -> None:
+    header = '{"__metadata__":[' + "[]," * 300_000 + '[]],"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}'
+    (tmp_path / "x.safetensors").write_bytes(safetensors(header))
+    tracemalloc.start()
+    try:
+        assert list(read_header(tmp_path / "x.safetensors")) == ["a"]
+        assert tracemalloc.get_traced_memory()[1] < 3 * len(header)
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("name", [*JSON_FILES, "chat_template.jinja", "model.safetensors.index.json", "modules.json"])
+def test_text_that_is_far_too_large_is_not_read(folder: Path, tmp_path: Path, name: str) -> None:
+    raw = tmp_path / "raw"
+    shutil.copytree(folder, raw)
+    if name == "chat_template.jinja":
+        (raw / name).touch()
+    if name == "modules.json":
+        config = json.loads((raw / "config.json").read_text())
+        (raw / "config.json").write_text(json.dumps(config | {"model_type": "qwen3"}))
+    with (raw / name).open("ab") as file:
+        file.truncate(1 << 40)
+    with pytest.raises(UnsupportedModel, match=r"has 1 TiB; expected at most 64 MiB"):
+        prepared(raw, tmp_path)
+
+
+def test_a_long_model_card_is_read_to_its_licence(folder: Path, tmp_path: Path) -> None:
+    raw = tmp_path / "raw"
+    shutil.copytree(folder, raw)
+    with (raw / "README.md").open("wb") as file:
+        file.write(b"---\nlicense: mit\n---\n")
+        file.truncate(1 << 40)
+    assert prepare(raw, tmp_path / "made", to_f16=False, recommended={}, progress=silent).licence == "mit"
+
+
 def test_a_folders_json(folder: Path, tmp_path: Path) -> None:
     raw = tmp_path / "raw"
     shutil.copytree(folder, raw)
@@ -247,6 +301,16 @@ def test_what_a_tokenizer_reads(folder: Path, tmp_path: Path) -> None:
         (made / "chat_template.jinja").write_bytes(template)
         with one_clear_error():
             TextModel.load(made)
+
+
+@pytest.mark.parametrize("token_id", [-1, 1 << 22, 1 << 40])
+def test_token_ids_far_above_all_others(folder: Path, tmp_path: Path, token_id: int) -> None:
+    spec = json.loads((folder / "tokenizer.json").read_text())
+    vocab = spec["model"]["vocab"]
+    vocab[next(iter(vocab))] = token_id
+    (tmp_path / "tokenizer.json").write_text(json.dumps(spec))
+    with pytest.raises(UnsupportedModel, match=f"token ids .*{token_id}.*expected 0 to 4194303"):
+        TextModel.load(tmp_path)
 
 
 @pytest.fixture(scope="module")
@@ -373,6 +437,28 @@ def test_an_archive_with_sparse_members(tmp_path: Path) -> None:
             out.addfile(member, io.BytesIO(b"evil"))
         with pytest.raises(CorruptBlob):
             unpack_archive(path, tmp_path / "scratch", silent)
+
+
+@pytest.mark.parametrize("kind", [tarfile.XHDTYPE, tarfile.GNUTYPE_LONGNAME])
+def test_an_archive_whose_header_fills_memory(tmp_path: Path, kind: bytes) -> None:
+    member = tarfile.TarInfo("x")
+    member.type, member.size = kind, 1 << 36
+    with (tmp_path / "x.tar").open("wb") as file:
+        file.write(member.tobuf(tarfile.GNU_FORMAT))
+        file.truncate(1 << 37)
+    with pytest.raises(CorruptBlob, match="a header or member of 68,719,476,736 bytes"):
+        unpack_archive(tmp_path / "x.tar", tmp_path / "out", silent)
+
+
+def test_a_manifest_with_text_that_is_far_too_large(exported: Path) -> None:
+    index, manifest, _ = blobs_of(exported)
+    next(one for one in manifest["layers"] if "tokenizer.json" in str(one))["size"] = 1 << 40
+    entry = index["manifests"][0]
+    with pytest.raises(UnsupportedModel, match=r"tokenizer.json has 1 TiB"):
+        parse_manifest(
+            json.dumps(manifest).encode(),
+            IndexEntry(digest=entry["digest"], num_bytes=1, name="tiny", variant="", tagged=True, created_s=0),
+        )
 
 
 def test_an_index_that_names_weights_elsewhere(tmp_path: Path) -> None:

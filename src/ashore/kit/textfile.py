@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from ashore.core.bytesize import human_bytes
-from ashore.core.errors import AshoreError, InvalidRequest, InvalidSpec
+from ashore.core.errors import AshoreError, InvalidRequest, InvalidSpec, UnsupportedModel
 from ashore.core.foreign import short_reason
 from ashore.kit.folders import open_given
 
@@ -41,6 +41,25 @@ def read_text_file(path: Path, what: str, *, hint: str) -> str:
     if not text.strip():
         raise InvalidRequest(f"{name} is empty", hint=hint)
     return text
+
+
+def read_model_text(path: Path) -> bytes:
+    """Return a file of a model that is not weights: `config.json`, `tokenizer.json`, a chat template.
+
+    Raises:
+        UnsupportedModel: it is far too large; nothing was read. OSError: it cannot be read.
+    """
+    check_model_text(path.name, path.stat().st_size)
+    return path.read_bytes()
+
+
+def check_model_text(name: str, num_bytes: int) -> None:
+    """Check the size of such a file. Raises `UnsupportedModel`."""
+    if num_bytes > MOST_TEXT_BYTES:
+        raise UnsupportedModel(
+            f"{name} has {human_bytes(num_bytes)}; expected at most {human_bytes(MOST_TEXT_BYTES)} besides weights",
+            hint="it is damaged or malicious; pull the model from another source",
+        )
 
 
 def read_toml(path: Path, *, hint: str = "check the path") -> dict[str, Any]:

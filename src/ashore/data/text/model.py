@@ -23,6 +23,7 @@ from ashore.data.text.markup import THINK, THINK_END, MarkupReader, MarkupRules
 from ashore.data.text.template import ChatTemplate
 from ashore.data.text.toolsyntax import ToolForm, forms_of
 from ashore.data.text.vocabulary import Vocabulary, read_vocabulary
+from ashore.kit.textfile import read_model_text
 
 _TOOLS = re.compile(r"\btools\b")
 
@@ -108,7 +109,7 @@ class TextModel:
         markup = [t for t in vocabulary.added if t.markup]
         guard, own = Guard(markup), Guard(t for t in markup if t.special)
         source_file = directory / "chat_template.jinja"
-        source = source_file.read_text(encoding="utf-8") if source_file.is_file() else ""
+        source = read_model_text(source_file).decode() if source_file.is_file() else ""
         template = None
         if source:
             template = ChatTemplate(
@@ -332,7 +333,7 @@ def _read_spec(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise UnsupportedModel(f"{path.parent} has no tokenizer.json", hint="pull the model again")
     with foreign_errors(f"{path} is not valid JSON", UnsupportedModel, hint="pull the model again"):
-        spec = msgspec.json.decode(path.read_bytes())
+        spec = msgspec.json.decode(read_model_text(path))
     if not isinstance(spec, dict) or not isinstance(spec.get("model"), dict):
         raise UnsupportedModel(f"{path} has no tokenizer model in it", hint="pull the model again")
     return spec
@@ -342,7 +343,7 @@ def _read_facts(path: Path) -> GenerationFacts | None:
     if not path.is_file():
         return None
     with foreign_errors(f"{path} cannot be read", UnsupportedModel, hint="pull the model again"):
-        return msgspec.json.decode(path.read_bytes(), type=GenerationFacts)
+        return msgspec.json.decode(read_model_text(path), type=GenerationFacts)
 
 
 def _token_texts(facts: GenerationFacts, vocabulary: Vocabulary) -> dict[str, str]:

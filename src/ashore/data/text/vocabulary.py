@@ -9,6 +9,8 @@ from typing import Any, Literal
 
 VocabularyKind = Literal["byte_level", "pieces", "word_pieces"]
 
+_MOST_IDS = 1 << 22
+"""Sixteen times the largest vocabulary: the table has a place for every id below the highest."""
 _BYTE_PIECE = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 _MARKUP_SHAPE = re.compile(r"[<\[].*[>\]]", re.DOTALL)
 
@@ -45,7 +47,7 @@ class Vocabulary:
 
 
 def read_vocabulary(spec: dict[str, Any]) -> Vocabulary:
-    """Return the vocabulary of a parsed `tokenizer.json`."""
+    """Return the vocabulary of a parsed `tokenizer.json`. Raises `ValueError`: an id is negative or far too high."""
     added = tuple(
         AddedToken(
             id=int(t["id"]),
@@ -60,7 +62,10 @@ def read_vocabulary(spec: dict[str, Any]) -> Vocabulary:
     )
     kind = _kind(spec)
     pieces = dict(_pieces(spec["model"]))
-    table = [b""] * (1 + max([*pieces, *(t.id for t in added)], default=-1))
+    ids = [*pieces, *(t.id for t in added)]
+    if ids and not 0 <= min(ids) <= max(ids) < _MOST_IDS:
+        raise ValueError(f"it has the token ids {min(ids)} to {max(ids)}; expected 0 to {_MOST_IDS - 1} at most")
+    table = [b""] * (1 + max(ids, default=-1))
     to_bytes = {"byte_level": _from_byte_level, "pieces": _from_piece, "word_pieces": _from_word_piece}[kind]
     for token_id, piece in pieces.items():
         table[token_id] = to_bytes(piece)

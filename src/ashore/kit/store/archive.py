@@ -7,11 +7,12 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, cast
 
 from ashore.core.errors import CorruptBlob
 from ashore.core.foreign import foreign_errors
 from ashore.core.ids import Digest
+from ashore.kit.boundedreads import BoundedReads
 from ashore.kit.folders import make_folder
 from ashore.kit.sealing import MAX_ENVELOPE_BYTES, is_key_id
 from ashore.kit.store.diskerrors import disk_errors
@@ -144,7 +145,8 @@ def _open_tar(path: Path) -> Iterator[tarfile.TarFile]:
     try:
         with (
             foreign_errors(f"{path} is not a complete tar file", hint="copy it again"),
-            tarfile.open(path, mode="r:") as tar,
+            path.open("rb") as file,
+            tarfile.open(fileobj=cast("IO[bytes]", BoundedReads(file, MAX_SMALL_BYTES)), mode="r:") as tar,
         ):
             yield tar
     except tarfile.TarError as error:

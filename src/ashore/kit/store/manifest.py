@@ -22,6 +22,7 @@ from ashore.kit.store.conversion.checkedshape import checked_shape
 from ashore.kit.store.layout import MANIFEST_MEDIA_TYPE, IndexEntry, check_paths
 from ashore.kit.store.model import WEIGHT_SUFFIXES, SealMark, StoredFile, StoredModel
 from ashore.kit.store.refs import checked_digest, parse_reference
+from ashore.kit.textfile import check_model_text
 
 ARTIFACT_TYPE = "application/vnd.cncf.model.manifest.v1+json"
 CONFIG_MEDIA_TYPE = "application/vnd.cncf.model.config.v1+json"
@@ -150,7 +151,7 @@ def parse_manifest(data: bytes, entry: IndexEntry) -> StoredModel:
     """Return the model that a manifest, found under an index entry, describes.
 
     Raises:
-        UnsupportedModel: a manifest of another tool without our annotations.
+        UnsupportedModel: a manifest of another tool without our annotations, or with a file far too large to be read.
         CorruptBlob: not a ModelPack manifest at all.
     """
     blobs = descriptors(data)
@@ -172,6 +173,9 @@ def parse_manifest(data: bytes, entry: IndexEntry) -> StoredModel:
         variant = notes.get("ashore.variant", "")
         if variant:
             parse_reference(f"model@{variant}")
+        for blob in blobs[1:]:
+            if media_type_of(blob.path) != WEIGHT:
+                check_model_text(blob.path, blob.num_bytes)
         recipe = json.loads(notes.get("ashore.recipe", "{}"))
         return StoredModel(
             name=entry.name,

@@ -36,6 +36,7 @@ from ashore.kit.store.conversion.vocabulary import write_tokenizer
 from ashore.kit.store.diskerrors import disk_errors
 from ashore.kit.store.model import TEXT_FILES
 from ashore.kit.store.progress import Progress
+from ashore.kit.textfile import read_model_text
 
 PICKLES = (".bin", ".pt", ".pth", ".pkl", ".ckpt", ".pickle")
 SPLIT_GGUF = re.compile(r"-(\d{5})-of-(\d{5})\.gguf$")
@@ -47,6 +48,9 @@ KEPT_BESIDE_SAFETENSORS = (
 )  # fmt: skip
 EMBEDDERS = {decoder: name for name, decoder in DECODERS_THAT_EMBED.items()}
 DOCS = re.compile(r"(licen[sc]e|notice|usage_policy|readme)[^/]*", re.IGNORECASE)
+_CARD_BYTES = 1 << 20
+"""How far a model card is read for its licence."""
+_LICENCE_CHARS = 200
 DTYPES = {"F32": "fp32", "F16": "fp16", "BF16": "bf16", "F8_E4M3": "fp8"}
 
 
@@ -241,7 +245,7 @@ def _from_gguf(
         format="gguf",
         weights=weights[0].path,
         shape=shape,
-        licence=str(meta.values.get("general.license", "")),
+        licence=str(meta.values.get("general.license", ""))[:_LICENCE_CHARS],
         parts=(*weights, *_made(scratch), *_docs(files)),
         recipe=recipe,
     )
@@ -307,7 +311,7 @@ def _count(config: Mapping[str, Any], places: Mapping[str, TensorPlace]) -> int:
 def _check_tokenizer(folder: Path) -> None:
     settings = folder / "tokenizer_config.json"
     with foreign_errors(f"tokenizer_config.json of {folder} is not JSON", UnsupportedModel):
-        told = json.loads(settings.read_text(encoding="utf-8")) if settings.exists() else {}
+        told = json.loads(read_model_text(settings)) if settings.exists() else {}
     named = told.get("auto_map") if isinstance(told, dict) else None
     if isinstance(named, dict) and "AutoTokenizer" in named:
         raise _tokenizer_is_code(str(folder), "auto_map in tokenizer_config.json")
@@ -342,14 +346,14 @@ def _weights_of(folder: Path) -> list[str]:
     """Return the safetensors files of a folder; its index names no others."""
     weights = sorted(p.name for p in folder.glob("*.safetensors"))
     if (folder / INDEX).exists():
-        check_shards((folder / INDEX).read_bytes(), weights)
+        check_shards(read_model_text(folder / INDEX), weights)
     return weights
 
 
 def _config(folder: Path) -> dict[str, Any]:
     try:
         with foreign_errors(f"config.json of {folder} is not JSON", UnsupportedModel):
-            document = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+            document = json.loads(read_model_text(folder / "config.json"))
     except FileNotFoundError as error:
         raise UnsupportedModel(
             f"{folder} has no config.json", hint="expected a directory in Hugging Face format"
@@ -382,9 +386,10 @@ def _licence_of_readme(path: Path) -> str:
     """Return `license:` of a model card's front matter."""
     if not path.exists():
         return ""
-    text = path.read_text(encoding="utf-8", errors="replace")
+    with path.open("rb") as file:
+        text = file.read(_CARD_BYTES).decode(errors="replace")
     front = text.split("---", 2)[1] if text.startswith("---") and text.count("---") >= 2 else ""
     named = re.search(r"^license_name:\s*(\S+)", front, re.MULTILINE) or re.search(
         r"^license:\s*(\S+)", front, re.MULTILINE
     )
-    return named[1].strip("'\"") if named else ""
+    return named[1].strip("'\"")[:_LICENCE_CHARS] if named else ""

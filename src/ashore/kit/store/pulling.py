@@ -96,15 +96,13 @@ class Puller:
         name = name or remote.suggested_name
         parse_reference(name)
         blobs = descriptors(data)
-        with staging_folder(self._shelf.layout.staging, where + "#" + str(hash_of(data))) as folder:
+        entry = IndexEntry(digest=hash_of(data), num_bytes=len(data), name=name, variant="", tagged=True, created_s=0)
+        draft = parse_manifest(data, entry)
+        with staging_folder(self._shelf.layout.staging, where + "#" + str(entry.digest)) as folder:
             for blob in blobs:
                 if self._shelf.layout.has_blob(blob.digest, blob.num_bytes):
                     continue
                 remote.fetch_blob(blob, folder / blob.digest.removeprefix("sha256:"), progress)
-            draft = parse_manifest(
-                data, IndexEntry(digest=hash_of(data), num_bytes=len(data), name=name, variant="", tagged=True,
-                                 created_s=0),
-            )  # fmt: skip
             if draft.sealed:
                 pull_envelope(self._sources, where, self._keys, draft.sealed.key_id, folder)
             with self._shelf.layout.locked(), disk_errors(self._shelf.root):

@@ -15,7 +15,7 @@ from ashore.core.ids import Digest
 from ashore.core.nearest import did_you_mean, nearest_names
 from ashore.kit.folders import make_folder
 from ashore.kit.store.catalog import Catalog
-from ashore.kit.store.conversion.pooling import EMBEDDING, embedding_of, is_embedder
+from ashore.kit.store.conversion.pooling import EMBEDDING, embedding_of, is_embedder, read_part
 from ashore.kit.store.diskerrors import disk_errors
 from ashore.kit.store.fingerprint import sha256_file
 from ashore.kit.store.layout import IndexEntry, Layout, check_path
@@ -138,7 +138,7 @@ class Shelf:
             return False
 
         def read(name: str) -> bytes | None:
-            return files[name].read_bytes() if name in files and files[name].is_file() else None
+            return read_part(files[name]) if name in files else None
 
         try:
             if not is_embedder(json.loads(read("config.json") or b"{}"), read):

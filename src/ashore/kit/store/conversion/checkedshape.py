@@ -13,6 +13,7 @@ _MAY_BE_ZERO: Final = frozenset(
     {"num_parameters"} | {f.name for f in dataclasses.fields(ModelShape) if f.default is not dataclasses.MISSING}
 )
 _LIMITS: Final[Mapping[str, int]] = {"num_layers": 10_000, "num_parameters": 1 << 50, "num_active_parameters": 1 << 50}
+_MOST_NAME_CHARS: Final = 64
 _LIMIT: Final = 1 << 31
 """Larger than any model has layers, tokens or columns."""
 
@@ -31,8 +32,12 @@ def checked_shape(values: Mapping[str, Any], *, what: str) -> ModelShape:
     needed = {name for name, f in fields.items() if f.default is dataclasses.MISSING}
     if not isinstance(values, Mapping) or not needed <= set(values) <= set(fields):
         raise UnsupportedModel(f"{what} lacks dimensions that every model has", hint=_HINT)
-    if not isinstance(values["architecture"], str):
-        raise UnsupportedModel(f"{what} names no architecture", hint=_HINT)
+    if not isinstance(values["architecture"], str) or len(values["architecture"]) > _MOST_NAME_CHARS:
+        raise UnsupportedModel(
+            f"{what} has the architecture {ascii(values['architecture'])[:40]}; expected a name of at most "
+            f"{_MOST_NAME_CHARS} characters",
+            hint=_HINT,
+        )
     for name, value in values.items():
         if name == "architecture":
             continue

@@ -11,6 +11,7 @@ from ashore.core.errors import UnsupportedModel
 from ashore.core.foreign import foreign_errors
 from ashore.core.sampling import RECOMMENDABLE
 from ashore.kit.store.conversion.ggufmeta import GgufMeta
+from ashore.kit.textfile import read_model_text
 
 END_TOKENS = (
     "<|im_end|>", "<|eot_id|>", "<|eom_id|>", "<|end_of_text|>", "<|endoftext|>", "<end_of_turn>", "<|end|>", "<|EOT|>",
@@ -74,7 +75,7 @@ def chat_template_from_folder(folder: Path) -> str:
     """Return the chat template of a folder in Hugging Face form; empty for a base model that has none."""
     own = folder / "chat_template.jinja"
     if own.exists():
-        return own.read_text(encoding="utf-8")
+        return read_model_text(own).decode()
     for source in (_read(folder / "chat_template.json"), _read(folder / "tokenizer_config.json")):
         template = source.get("chat_template")
         if isinstance(template, str):
@@ -124,5 +125,5 @@ def _read(path: Path) -> dict[str, Any]:
     if not path.exists():
         return {}
     with foreign_errors(f"{path.name} is not JSON", UnsupportedModel):
-        document = json.loads(path.read_text(encoding="utf-8"))
+        document = json.loads(read_model_text(path))
     return document if isinstance(document, dict) else {}

@@ -14,8 +14,9 @@ from ashore.core.foreign import foreign_errors
 from ashore.core.shapes import ModelShape
 from ashore.kit.store.conversion.checkedshape import checked_shape
 
-MAX_ARRAY = 1 << 22
-"""Most entries of one list: four times the largest vocabulary."""
+MAX_ENTRIES = 1 << 22
+"""Most entries of all lists together. The largest vocabularies have 1.3 million: tokens, their scores and types, and
+merges."""
 MAX_FIELDS = 4_096
 MAX_TENSORS = 1 << 16
 PRECISIONS = {
@@ -82,6 +83,8 @@ def _bounded_reader() -> Any:
     import numpy as np
 
     class BoundedReader(gguf.GGUFReader):  # type: ignore[misc]
+        _entries = 0
+
         def _get(self, offset: int, dtype: Any, count: int = 1, override_order: Any = None) -> Any:
             if int(count) * np.dtype(dtype).itemsize > len(self.data) - int(offset):
                 raise ValueError(f"it ends before byte {int(offset)} + {int(count)}")
@@ -100,12 +103,13 @@ def _bounded_reader() -> Any:
                 return super()._get_field_parts(orig_offs, raw_type)
             kind = gguf.GGUFValueType(int(self._get(orig_offs, np.uint32)[0]))
             many, start = int(self._get(orig_offs + 4, np.uint64)[0]), int(orig_offs) + 12
-            _check_count(many, MAX_ARRAY, "entries in a list")
+            self._entries += many
+            _check_count(self._entries, MAX_ENTRIES, "entries in lists")
             if (number := self.gguf_scalar_to_np.get(kind)) is not None:
                 numbers = self._get(start, number, many)
                 return 12 + int(numbers.nbytes), [numbers], [0], [gguf.GGUFValueType.ARRAY, kind]
             if kind != gguf.GGUFValueType.STRING:
-                return super()._get_field_parts(orig_offs, raw_type)
+                raise ValueError(f"it has a list of {kind.name}, which no model needs")
             order: Literal["little", "big"] = "little" if self.endianess == gguf.GGUFEndian.LITTLE else "big"
             texts, at = [], start
             for _ in range(many):

@@ -17,6 +17,8 @@ import msgspec
 from ashore.core.errors import UnsupportedModel
 from ashore.core.foreign import foreign_errors
 from ashore.core.shapes import DECODERS_THAT_EMBED, ENCODERS
+from ashore.kit.store.model import WEIGHT_SUFFIXES
+from ashore.kit.textfile import read_model_text
 
 EMBEDDING: Final = "embedding.json"
 POOLING: Final = "1_Pooling/config.json"
@@ -87,7 +89,14 @@ def is_embedder(config: Mapping[str, Any], read: Read) -> bool:
 
 def reading(folder: Path) -> Read:
     """Return a reader of a folder's files for `embedding_of`."""
-    return lambda name: (folder / name).read_bytes() if (folder / name).is_file() else None
+    return lambda name: read_part(folder / name)
+
+
+def read_part(path: Path) -> bytes | None:
+    """Return the bytes of one of a model's files, none of weights; None where there is none."""
+    if not path.is_file():
+        return None
+    return b"" if path.name.endswith(WEIGHT_SUFFIXES) else read_model_text(path)
 
 
 def layers_among(names: Iterable[str]) -> list[str]:
@@ -100,7 +109,7 @@ def embedding_of(read: Read) -> Embedding:
     """Return how vectors are made, from an embedder's files; the default without `modules.json`.
 
     Args:
-        read: Gives the bytes of a file by its name, None where there is none.
+        read: As `read_part`, by the name of a file.
 
     Raises:
         UnsupportedModel: a step that is not known, several ways of pooling, a prompt that is not to be pooled, weights
@@ -145,7 +154,7 @@ def _prompts(said: Mapping[str, Any], told: Mapping[str, Any]) -> tuple[dict[str
 
 def _dense(read: Read, step: Mapping[str, Any]) -> Dense:
     path = str(step.get("path", ""))
-    told = _json(read, f"{path}/config.json", dict) or {}
+    told = _json(read, f"{path}/config.json", dict) or {} if _DENSE.fullmatch(path) else {}
     named = str(told.get("activation_function") or "Identity").rpartition(".")[2]
     size = told.get("out_features")
     if not _DENSE.fullmatch(path) or named not in _ACTIVATIONS or type(size) is not int or size < 1:

@@ -10,13 +10,16 @@ import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+
+import msgspec
 
 from ashore.core.errors import CorruptBlob
 from ashore.core.foreign import foreign_errors
 
 INDEX = "model.safetensors.index.json"
 MAX_HEADER_BYTES = 100_000_000
+MAX_TENSORS = 1 << 18
+"""Most tensors of one file; DeepSeek-V3 has 92,000 in all of its files."""
 MAX_TENSOR = 1 << 50
 """Largest side, or offset in bytes, of a tensor."""
 MAX_DIMENSIONS = 16
@@ -61,8 +64,14 @@ def read_header(path: Path) -> dict[str, TensorPlace]:
             length = int.from_bytes(file.read(8), "little")
             if not 2 <= length <= min(MAX_HEADER_BYTES, size - 8):
                 raise ValueError(f"header of {length} bytes in a file of {size}")
-            header = json.loads(file.read(length))
-        found = {name: _place(path, name, item, 8 + length) for name, item in header.items() if name != "__metadata__"}
+            header = _header.decode(file.read(length))
+        if len(header) > MAX_TENSORS:
+            raise ValueError(f"it has {len(header)} tensors; expected at most {MAX_TENSORS}")
+        found = {
+            name: _place(path, name, _item.decode(raw), 8 + length)
+            for name, raw in header.items()
+            if name != "__metadata__"
+        }
         end = 8 + length
         for name, place in sorted(found.items(), key=lambda item: (item[1].offset, item[1].num_bytes)):
             if place.offset < end:
@@ -73,15 +82,26 @@ def read_header(path: Path) -> dict[str, TensorPlace]:
     return found
 
 
-def _place(path: Path, name: str, item: dict[str, Any], start: int) -> TensorPlace:
-    shape, (begin, end) = item["shape"], item["data_offsets"]
-    if any(type(n) is not int or not 0 <= n <= MAX_TENSOR for n in (*shape, begin, end)) or end < begin:
+class _Item(msgspec.Struct):
+    """A tensor as a header tells it."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    data_offsets: tuple[int, int]
+
+
+_header = msgspec.json.Decoder(dict[str, msgspec.Raw])
+"""Makes no value of what lies under a name: 100 MB of empty lists would take gigabytes."""
+_item = msgspec.json.Decoder(_Item)
+
+
+def _place(path: Path, name: str, item: _Item, start: int) -> TensorPlace:
+    shape, (begin, end) = item.shape, item.data_offsets
+    if any(not 0 <= n <= MAX_TENSOR for n in (*shape, begin, end)) or end < begin:
         raise ValueError(f"the tensor {name[:80]!r} has an impossible shape or position")
     if len(shape) > MAX_DIMENSIONS:
         raise ValueError(f"the tensor {name[:80]!r} has {len(shape)} dimensions")
-    place = TensorPlace(
-        file=path, dtype=str(item["dtype"]), shape=tuple(shape), offset=start + begin, num_bytes=end - begin
-    )
+    place = TensorPlace(file=path, dtype=item.dtype, shape=shape, offset=start + begin, num_bytes=end - begin)
     if place.num_elements * _ITEM_BYTES.get(place.dtype, 0) not in (0, place.num_bytes):
         raise ValueError(f"the tensor {name[:80]!r} has {place.num_bytes} bytes for {place.num_elements} numbers")
     return place

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 CONTROL, USER_DEFINED, UNUSED, BYTE = 3, 4, 5, 6
 """`tokenizer.ggml.token_type`. Source: GGUF specification."""
 MAX_TOKEN_CHARS = 1_024
-"""Longest token whose merges are rebuilt, which takes the square of its length."""
+MAX_MERGE_WORK = 1_000_000_000
+"""Limits of rebuilding merges: the longest token, and the sum of the squares of all lengths. Vocabularies of 262,144
+tokens come to some 30 million."""
 
 
 def tokenizer_from_gguf(meta: GgufMeta) -> Tokenizer:
@@ -69,6 +71,11 @@ def _sentencepiece_bpe(meta: GgufMeta) -> Tokenizer:
     scores: list[float] = meta.values["tokenizer.ggml.scores"]
     if (longest := max(map(len, tokens), default=0)) > MAX_TOKEN_CHARS:
         raise UnsupportedModel(f"the GGUF file has a token of {longest} characters", hint="fetch it again")
+    if sum(len(token) ** 2 for token in tokens) > MAX_MERGE_WORK:
+        raise UnsupportedModel(
+            f"the GGUF file has {len(tokens)} tokens of up to {longest} characters; no vocabulary has that",
+            hint="fetch it again",
+        )
     vocab = {token: index for index, token in enumerate(tokens)}
     merges: list[tuple[float, int, str, str]] = []
     for index, token in enumerate(tokens):

@@ -17,6 +17,7 @@ from typing import Any, BinaryIO, Final
 import msgspec
 
 from ashore.core.errors import BrokenData, MissingExtra
+from ashore.kit.boundedreads import BoundedReads
 from ashore.kit.decode import UNDECODABLE
 from ashore.kit.extras import how_to_install
 from ashore.lab.training.datalines import Example, TextExample, parse_example
@@ -114,18 +115,6 @@ class _Unpacked(gzip.GzipFile):
         return data
 
 
-class _Guarded:
-    """What `tarfile` reads from: never more at once than a member may have, and never to the end."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self._file, self.seek, self.tell = file, file.seek, file.tell
-
-    def read(self, size: int) -> bytes:
-        if not 0 <= size <= MOST_MEMBER_BYTES:
-            raise ValueError(f"byte {self.tell()}: a header or member of {size:,} bytes")
-        return self._file.read(size)
-
-
 def walk_tar(file: BinaryIO) -> Iterator[Sample]:
     """Yield the samples of a tar: members that follow each other with the same name up to the first dot.
 
@@ -133,9 +122,10 @@ def walk_tar(file: BinaryIO) -> Iterator[Sample]:
         ValueError, tarfile.TarError: the file is not a whole tar of plain files.
     """
     key, parts = "", dict[str, bytes]()
-    with tarfile.open(fileobj=_Guarded(file), mode="r:", encoding="utf-8", errors="strict") as tar:  # type: ignore[call-overload]
+    bounded: Any = BoundedReads(file, MOST_MEMBER_BYTES)
+    with tarfile.open(fileobj=bounded, mode="r:", encoding="utf-8", errors="strict") as tar:
         for member in tar:
-            tar.members.clear()  # or all headers stay in memory
+            tar.members.clear()  # type: ignore[attr-defined]  # or all headers stay in memory
             if member.isdir():
                 continue
             stem, part = _split(_checked_member(member))
