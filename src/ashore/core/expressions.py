@@ -12,7 +12,11 @@ MOST_PATTERN_BYTES: Final = 8 << 20
 
 
 def compile_re2(text: str, what: str, *, ignore_case: bool = False) -> Any:
-    """Return an expression, compiled. Raises `InvalidSpec`: RE2 rejects it; the message begins with `what`."""
+    """Return an expression, compiled.
+
+    Raises:
+        InvalidSpec: RE2 rejects it; the message begins with `what`.
+    """
     import re2
 
     options = re2.Options()

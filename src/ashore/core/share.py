@@ -6,7 +6,11 @@ from ashore.core.errors import InvalidRequest
 
 
 def read_share(text: str) -> float:
-    """Return `30%` or `0.3` as a share. Raises `InvalidRequest`: neither, or not between 0 and 1."""
+    """Return `30%` or `0.3` as a share.
+
+    Raises:
+        InvalidRequest: neither, or not between 0 and 1.
+    """
     try:
         share = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
     except ValueError:

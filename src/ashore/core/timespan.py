@@ -12,7 +12,11 @@ _SPAN: Final = re.compile(r"(?P<number>[0-9]{1,12}(\.[0-9]{1,6})?)(?P<unit>[smhd
 
 
 def parse_seconds(text: str) -> float:
-    """Return the seconds in `90s`, `15m`, `2h`, `1.5h` or `30d`. Raises `InvalidRequest`: it is not a duration."""
+    """Return the seconds in `90s`, `15m`, `2h`, `1.5h` or `30d`.
+
+    Raises:
+        InvalidRequest: it is not a duration.
+    """
     found = _SPAN.fullmatch(text.strip())
     if found is None:
         raise InvalidRequest(f"{text[:40]!r} is not a duration", hint="write 90s, 15m, 2h or 30d")

@@ -91,7 +91,11 @@ class Bodies:
         return None
 
     def take(self, whose: tuple[str, str], num_bytes: int) -> None:
-        """Count more bytes. Raises `Overloaded`: there is no room for them. Nothing was counted."""
+        """Count more bytes.
+
+        Raises:
+            Overloaded: there is no room for them. Nothing was counted.
+        """
         if (full := self._full(whose, num_bytes)) is not None:
             what, held, most, key = full
             raise Overloaded(
@@ -138,13 +142,21 @@ class Hold:
         self._num_bytes = 0
 
     def check(self, num_bytes: int) -> None:
-        """Check that a body of this size has room now. Counts nothing. Raises `Overloaded`: there is no room."""
+        """Check that a body of this size has room now. Counts nothing.
+
+        Raises:
+            Overloaded: there is no room.
+        """
         if self._bodies is not None and (counted := self._counted(num_bytes)) > 0:
             self._bodies.take(self._whose, counted)
             self._bodies.give_back(self._whose, counted)
 
     def grow(self, num_bytes: int) -> None:
-        """Count more bytes of the body. Raises `Overloaded`: there is no room for them."""
+        """Count more bytes of the body.
+
+        Raises:
+            Overloaded: there is no room for them.
+        """
         length = self._length + num_bytes
         if length > self._free_bytes and self._bodies and (more := self._counted(length) - self._num_bytes) > 0:
             self._bodies.take(self._whose, more)

@@ -25,7 +25,11 @@ class Bucket:
     """Further errors, besides the client's, that mean that the server is unreachable."""
 
     def __init__(self, place: str) -> None:
-        """Parse the place; the server is not contacted yet. Raises `InvalidRequest`: it is malformed."""
+        """Parse the place; the server is not contacted yet.
+
+        Raises:
+            InvalidRequest: it is malformed.
+        """
         bucket, _, prefix = place.removeprefix("s3://").partition("/")
         if not bucket or not prefix.strip("/"):
             raise InvalidRequest(f"{place!r} is malformed", hint="expected s3://BUCKET/PATH")

@@ -118,7 +118,11 @@ class Rights(Protocol):
         ...
 
     def require(self, principal: Principal, action: str, resource: str) -> None:
-        """Check that it is allowed. Raises `PermissionDenied`: it is not."""
+        """Check that it is allowed.
+
+        Raises:
+            PermissionDenied: it is not.
+        """
         ...
 
 

@@ -75,7 +75,11 @@ class Target:
 
 
 def parse_allow(entries: Sequence[str]) -> tuple[Allowed, ...]:
-    """Return the entries of `[egress] allow`. Raises `InvalidSpec`: one is malformed."""
+    """Return the entries of `[egress] allow`.
+
+    Raises:
+        InvalidSpec: one is malformed.
+    """
     return tuple(_parse(entry) for entry in entries)
 
 

@@ -58,5 +58,9 @@ def require(modules: Iterable[str], extra: Extra, what: str) -> None:
 
 
 def require_gguf(what: str) -> None:
-    """Check, before a download, that GGUF files can be read. Raises `MissingExtra`: the reader is not installed."""
+    """Check, before a download, that GGUF files can be read.
+
+    Raises:
+        MissingExtra: the reader is not installed.
+    """
     require(("gguf",), "cpu", what)

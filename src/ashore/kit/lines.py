@@ -66,7 +66,11 @@ class Line(asyncio.Protocol):
             await self._change()
 
     async def pieces(self) -> AsyncIterator[bytes]:
-        """Yield the body as it comes. Raises `ConnectionError`: it breaks off."""
+        """Yield the body as it comes.
+
+        Raises:
+            ConnectionError: it breaks off.
+        """
         while self._pieces or not self._ended:
             if not self._pieces:
                 await self._change()
@@ -223,7 +227,11 @@ class Lines:
 
 
 def _request(target: Target, headers: Mapping[str, str], content: bytes) -> bytes:
-    """Return the bytes of a request. Raises `ConnectionError`: a header would end the head."""
+    """Return the bytes of a request.
+
+    Raises:
+        ConnectionError: a header would end the head.
+    """
     whole = {
         "host": target.authority, "accept-encoding": "identity", "user-agent": "ashore",
         "content-length": str(len(content)), **headers,

@@ -63,7 +63,11 @@ class Opening:
 
 
 def addresses_of(host: str, port: int) -> Sequence[str]:
-    """Return the addresses of a name. Raises `SourceUnreachable`: it has none."""
+    """Return the addresses of a name.
+
+    Raises:
+        SourceUnreachable: it has none.
+    """
     try:
         return [str(one[4][0]) for one in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
     except OSError as fault:

@@ -49,7 +49,11 @@ class Recorder(Protocol):
         ...
 
     def check_acts(self) -> None:
-        """Check that acts can be recorded. Raises `AuditUnavailable`: they cannot, so no change may be made."""
+        """Check that acts can be recorded.
+
+        Raises:
+            AuditUnavailable: they cannot, so no change may be made.
+        """
         ...
 
     def settle(self, timeout_s: float) -> None:

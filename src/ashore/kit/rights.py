@@ -31,7 +31,11 @@ def lacks(rights: Rights, principal: Principal, call: Call) -> str:
 
 
 def check_call(rights: Rights, principal: Principal, call: Call) -> None:
-    """Check that a caller may do a call, by `lacks`. Raises `PermissionDenied`: they may not."""
+    """Check that a caller may do a call, by `lacks`.
+
+    Raises:
+        PermissionDenied: they may not.
+    """
     if action := lacks(rights, principal, call):
         rights.require(principal, action, SERVER)
 
@@ -44,7 +48,11 @@ def may_on(rights: Rights, principal: Principal, action: str, resource: str) -> 
 
 
 def check_on(rights: Rights, principal: Principal, action: str, resource: str) -> None:
-    """Check that `may_on` allows it. Raises `PermissionDenied`: it does not."""
+    """Check that `may_on` allows it.
+
+    Raises:
+        PermissionDenied: it does not.
+    """
     if not may_on(rights, principal, action, resource):
         rights.require(principal, action, resource)
 
@@ -57,6 +65,10 @@ def sees_tenant(rights: Rights, principal: Principal, action: str, tenant: str) 
 
 
 def check_tenant(rights: Rights, principal: Principal, action: str, tenant: str) -> None:
-    """Check that `sees_tenant` allows it, or no tenant is named. Raises `PermissionDenied`: it does not."""
+    """Check that `sees_tenant` allows it, or no tenant is named.
+
+    Raises:
+        PermissionDenied: it does not.
+    """
     if tenant and not sees_tenant(rights, principal, action, tenant):
         rights.require(principal, action, f"tenant/{tenant}")

@@ -246,7 +246,11 @@ class Rooms:
             self._closing.append(opened.close)
 
     async def go_over_state(self) -> None:
-        """Run the rooms' steps over the state, which is open now. Raises `AshoreError`: one cannot."""
+        """Run the rooms' steps over the state, which is open now.
+
+        Raises:
+            AshoreError: one cannot.
+        """
         for opened in self.opened:
             if opened.over_state is not None:
                 await to_thread(opened.over_state, self.context)

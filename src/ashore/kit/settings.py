@@ -157,7 +157,11 @@ class Home:
         return self.root / ".restoring"
 
     def refuse_half_restored(self) -> None:
-        """Check that no interrupted restore has left this home half complete. Raises `HomeBusy`: one was."""
+        """Check that no interrupted restore has left this home half complete.
+
+        Raises:
+            HomeBusy: one was.
+        """
         if self.restoring.exists():
             raise HomeBusy(
                 f"a restore into the home {self.root} is not finished",

@@ -36,7 +36,11 @@ class PolicyBook:
         self._acts = acts
 
     def show(self, actor: Actor, version: int | None = None) -> Policy:
-        """Return the policy in force, or an older version. Raises `NotFound`: there is no such version."""
+        """Return the policy in force, or an older version.
+
+        Raises:
+            NotFound: there is no such version.
+        """
         with self._acts.read(actor, POLICY_READ, "policy") as desk:
             policy = sql.load_policy(desk.connection, version)
             if version and policy.version != version:

@@ -278,7 +278,11 @@ def _no_account(desk: Desk, owner: str) -> NotFound:
 
 
 def check_scope(scope: KeyScope) -> KeyScope:
-    """Check a key's scope and return it. Raises `InvalidRequest`: a pattern, an action or a network is malformed."""
+    """Check a key's scope and return it.
+
+    Raises:
+        InvalidRequest: a pattern, an action or a network is malformed.
+    """
     if max(len(scope.models), len(scope.actions), len(scope.networks)) > MAX_PATTERNS:
         raise InvalidRequest(
             f"a key has at most {MAX_PATTERNS} models, actions and networks each",

@@ -58,7 +58,11 @@ class People:
             return tuple(one for one in found if desk.allows(ACCESS_READ, f"tenant/{one.name}"))
 
     def create_tenant(self, actor: Actor, name: str, title: str = "") -> Tenant:
-        """Create a tenant. Raises `Conflict`: there is one of this name."""
+        """Create a tenant.
+
+        Raises:
+            Conflict: there is one of this name.
+        """
         tenant = Tenant(name=check_name(name, "tenant"), title=check_title(title), created_s=self._acts.now_s)
         with self._acts.write(actor, "tenant:create", f"tenant/{name}") as desk:
             desk.require(ACCESS_WRITE, f"tenant/{name}")
@@ -248,7 +252,11 @@ class People:
             return tuple((group, _seen(desk, members.get(group.name, ()))) for group in groups)
 
     def create_group(self, actor: Actor, name: str, title: str = "") -> Group:
-        """Create a group. Raises `Conflict`: there is one of this name."""
+        """Create a group.
+
+        Raises:
+            Conflict: there is one of this name.
+        """
         group = Group(name=check_name(name, "group"), title=check_title(title), created_s=self._acts.now_s)
         with self._acts.write(actor, "group:create", f"group/{name}") as desk:
             desk.require(ACCESS_WRITE, f"group/{name}")

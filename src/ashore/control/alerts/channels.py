@@ -191,7 +191,11 @@ def _robot_text(channel: ChannelTable, message: Message, node: str, console: str
 
 
 def mail_of(channel: ChannelTable, message: Message, node: str, console: str, now_s: float) -> bytes:
-    """Return a mail as it goes out. Raises `InvalidSpec`: a text in it would become a header of its own."""
+    """Return a mail as it goes out.
+
+    Raises:
+        InvalidSpec: a text in it would become a header of its own.
+    """
     mail = email.message.EmailMessage(policy=email.policy.SMTP)
     mail["From"], mail["To"] = channel.sender, ", ".join(channel.to)
     # The library decodes an encoded word of a subject and writes its line break out (Python 3.11 and 3.12).

@@ -71,7 +71,11 @@ class Archive(Protocol):
         ...
 
     def read(self, name: str) -> bytes:
-        """Return a segment. Raises `NotFound`: there is none of this name."""
+        """Return a segment.
+
+        Raises:
+            NotFound: there is none of this name.
+        """
         ...
 
     def names(self, under: str) -> Iterator[str]:

@@ -59,7 +59,11 @@ def read_feeds(root: Path) -> tuple[FeedStanding, ...]:
 
 
 def keep_feed(root: Path, standing: FeedStanding) -> None:
-    """Write the state of a feed. Raises `OSError`: the disk is full or failing."""
+    """Write the state of a feed.
+
+    Raises:
+        OSError: the disk is full or failing.
+    """
     make_folder(root / FOLDER, mode=0o700)
     write_record(root / FOLDER / f"{standing.name}.json", standing)
 

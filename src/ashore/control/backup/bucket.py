@@ -30,7 +30,11 @@ class BucketNode:
     """Objects appear when their upload is complete. An endpoint may stand in the place: `s3://BUCKET/PATH`."""
 
     def __init__(self, place: str) -> None:
-        """Store the place; connects to nothing yet. Raises `InvalidRequest`: it is malformed."""
+        """Store the place; connects to nothing yet.
+
+        Raises:
+            InvalidRequest: it is malformed.
+        """
         self.objects = _Objects(place)
         self.place = self.objects.place
 

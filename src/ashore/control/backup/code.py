@@ -46,7 +46,11 @@ class Code:
 
 
 def parse_code(text: str) -> Code:
-    """Return the code of `2+1`. Raises `InvalidRequest`: malformed, or beyond 10+4."""
+    """Return the code of `2+1`.
+
+    Raises:
+        InvalidRequest: malformed, or beyond 10+4.
+    """
     found = _CODE.fullmatch(text.strip())
     if not found or not 1 <= int(found[1]) <= MAX_DATA or not 1 <= int(found[2]) <= MAX_PARITY:
         raise InvalidRequest(

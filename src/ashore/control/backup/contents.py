@@ -180,7 +180,11 @@ def _described(name: str, source: Path, *, mode: int) -> HomeFile:
 
 
 def hash_of_start(path: Path, num_bytes: int) -> str:
-    """Return the SHA-256 (hexadecimal) of the first bytes of a file. Raises `CorruptBlob`: it is shorter."""
+    """Return the SHA-256 (hexadecimal) of the first bytes of a file.
+
+    Raises:
+        CorruptBlob: it is shorter.
+    """
     hasher, left = hashlib.sha256(), num_bytes
     with path.open("rb", buffering=0) as file:
         while left:

@@ -79,7 +79,11 @@ class IsalCoder:
 
 @cache
 def isal() -> Any:
-    """Return the library. Raises `MissingExtra`: neither the wheel nor the system has it."""
+    """Return the library.
+
+    Raises:
+        MissingExtra: neither the wheel nor the system has it.
+    """
     path = _bundled() or ctypes.util.find_library("isal")
     if path is None:
         raise MissingExtra(

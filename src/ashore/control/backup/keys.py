@@ -62,7 +62,11 @@ class VaultKey:
         )
 
     def open(self, kind: str, number: int, data: bytes, *, what: str) -> bytes:
-        """Return the plaintext of `close`. Raises `BackupDamaged`: it was altered, or replaced by another record."""
+        """Return the plaintext of `close`.
+
+        Raises:
+            BackupDamaged: it was altered, or replaced by another record.
+        """
         from cryptography.exceptions import InvalidTag
 
         try:

@@ -210,7 +210,11 @@ def read_commits(code: Code, key: VaultKey, views: tuple[NodeView, ...], *, know
 
 
 def read_commit(key: VaultKey, node: Node, generation: int) -> Commit:
-    """Return a commit of a node. Raises `BackupDamaged`: it was altered, or replaced by another."""
+    """Return a commit of a node.
+
+    Raises:
+        BackupDamaged: it was altered, or replaced by another.
+    """
     name = commit_name(generation)
     body = key.open("commit", generation, read_small(node, name), what=f"the commit {node.place}/{name}")
     commit = msgspec.json.decode(body, type=Commit)

@@ -44,7 +44,11 @@ def boolean(value: bool) -> bytes:
 
 
 def parts(data: bytes, at: int, end: int) -> Iterator[Part]:
-    """Yield the elements between two places. Raises `SourceUnreachable`: it is malformed."""
+    """Yield the elements between two places.
+
+    Raises:
+        SourceUnreachable: it is malformed.
+    """
     for count in itertools.count():
         if at >= end:
             return
@@ -67,7 +71,11 @@ def parts(data: bytes, at: int, end: int) -> Iterator[Part]:
 
 
 def inside(data: bytes, part: Part, least: int = 0) -> list[Part]:
-    """Return the elements in an element. Raises `SourceUnreachable`: they are fewer than `least`, or malformed."""
+    """Return the elements in an element.
+
+    Raises:
+        SourceUnreachable: they are fewer than `least`, or malformed.
+    """
     found = list(parts(data, part[1], part[2]))
     if len(found) < least:
         raise broken("something is missing in it")

@@ -87,7 +87,11 @@ class DirectoryLogIn:
         return account_id
 
     async def prove_again(self, account_id: str, password: str) -> bool:
-        """Return whether a password is that of the person with an account. Raises `AshoreError` as `prove`."""
+        """Return whether a password is that of the person with an account.
+
+        Raises:
+            AshoreError: as `prove`.
+        """
         section = self._desk.section.named(account_id.partition(":")[0])
 
         def login() -> str:

@@ -245,7 +245,11 @@ def seen(section: DirectorySection, entry: Entry, now_s: float, groups: frozense
 
 
 def guid_of(section: DirectorySection, entry: Entry) -> str:
-    """Return what an entry is known by. Raises `RemoteRefused`: the account that reads may not see it."""
+    """Return what an entry is known by.
+
+    Raises:
+        RemoteRefused: the account that reads may not see it.
+    """
     raw = entry.one(section.names.guid)
     if section.kind == "ad" and len(raw) == 16:
         return str(UUID(bytes_le=raw))

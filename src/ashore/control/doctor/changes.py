@@ -32,11 +32,19 @@ class Hands(Protocol):
     """Reads and sets what changes are about. The world, or a twin in tests."""
 
     def read(self, change: Change) -> str:
-        """Return how it stands; `gone` where there is no such process or file. Raises `OSError`: it cannot be read."""
+        """Return how it stands; `gone` where there is no such process or file.
+
+        Raises:
+            OSError: it cannot be read.
+        """
         ...
 
     def put(self, change: Change) -> None:
-        """Set it to `change.value`. May be called twice. Raises `OSError`, `EnvironmentFault`: it cannot be set."""
+        """Set it to `change.value`. May be called twice.
+
+        Raises:
+            OSError, EnvironmentFault: it cannot be set.
+        """
         ...
 
 

@@ -68,7 +68,11 @@ class Centre:
         return self._made("site", "show", SITE, key="ops")
 
     def ask(self, *words: str, key: str = "") -> str:
-        """Run a command of ashore there, and return what it printed. Raises `EngineFailed`: it failed."""
+        """Run a command of ashore there, and return what it printed.
+
+        Raises:
+            EngineFailed: it failed.
+        """
         env = {**self.env, **({"ASHORE_API_KEY": self._keys[key]} if key else {})}
         command = python_command("ashore.cli.main", *words)
         done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=COMMAND_S, check=False)

@@ -31,7 +31,11 @@ VOTES: Final = Metric("ashore_feedback_votes", "counter", "Votes on answers, by 
 
 
 async def administer_learning(context: Context) -> Opened:
-    """Open the desk. Raises `AshoreError`: the state cannot be read."""
+    """Open the desk.
+
+    Raises:
+        AshoreError: the state cannot be read.
+    """
     section = context.section("learning", LearningSection)
     database = context.database
     if not section.feedback:

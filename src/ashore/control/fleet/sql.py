@@ -62,7 +62,11 @@ def set_drains(connection: Connection, node: str, drains: bool) -> bool:
 
 
 def remove_node(connection: Connection, node: str) -> None:
-    """Remove a node, for every model. Raises `NotFound`: there is no such node."""
+    """Remove a node, for every model.
+
+    Raises:
+        NotFound: there is no such node.
+    """
     _check_found(execute(connection, "DELETE FROM fleet_node WHERE node = :node", node=node).rowcount, node)
     bump(connection, FLEET_EPOCH)
 

@@ -145,7 +145,11 @@ def open_door(address: ApiAddress) -> httpx.AsyncClient:
 
 
 def read_token(path: Path) -> str:
-    """Return the internal token. Raises `NotReady`: the file is missing."""
+    """Return the internal token.
+
+    Raises:
+        NotReady: the file is missing.
+    """
     try:
         return path.read_text().strip()
     except OSError as fault:

@@ -79,7 +79,11 @@ def granted(
 
 
 def check_fits(standing: Standing, kind: Kind, units: int, delta: int) -> None:
-    """Check that a spend still fits. Raises `PrivacyBudgetSpent`: it does not; the message has what is left."""
+    """Check that a spend still fits.
+
+    Raises:
+        PrivacyBudgetSpent: it does not; the message has what is left.
+    """
     budget = standing.budget
     name = f"the privacy budget of {budget.dataset}"
     if kind == "question":

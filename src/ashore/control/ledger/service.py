@@ -121,7 +121,11 @@ class Ledger:
         return self.standing(tenant, dataset)
 
     def standing(self, tenant: str, dataset: str) -> Standing:
-        """Return the budget in force of a dataset. Raises `NotFound`: none was granted."""
+        """Return the budget in force of a dataset.
+
+        Raises:
+            NotFound: none was granted.
+        """
         with self._database.read() as connection:
             return _found(open_budget(connection, tenant, dataset), dataset)
 

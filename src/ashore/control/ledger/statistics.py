@@ -108,7 +108,11 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
     quantiles: tuple[float, ...] = ()
 
     def checked(self) -> Question:
-        """Check it and return it. Raises `InvalidRequest`: a bound or a column is missing."""
+        """Check it and return it.
+
+        Raises:
+            InvalidRequest: a bound or a column is missing.
+        """
         if self.what == "count":
             return self
         if not self.column:

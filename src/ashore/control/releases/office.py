@@ -326,7 +326,11 @@ class ReleaseOffice:
             return tuple(_standing(book, name) for name in book.aliases[alias].releases)
 
     def retire(self, actor: Actor, name: str, *, why: str = "") -> Standing:
-        """End a release that no alias leads to. Raises `Conflict`: an alias leads to it, or it has ended."""
+        """End a release that no alias leads to.
+
+        Raises:
+            Conflict: an alias leads to it, or it has ended.
+        """
         with self._act(actor, "release:retire", f"release/{name}", why=why) as act:
             act.require(resources_of("retire", act.book, release=name))
             return _standing(act.write(moves.retire(act.book, name, act.by)), name)
@@ -340,7 +344,11 @@ class ReleaseOffice:
             return tuple(alias for name, alias in found if not desk.denies(RELEASE_READ, f"alias/{name}"))
 
     def alias(self, actor: Actor, name: str) -> Alias:
-        """Return one alias. Raises `NotFound`: there is none of this name."""
+        """Return one alias.
+
+        Raises:
+            NotFound: there is none of this name.
+        """
         with self._acts.read(actor, RELEASE_READ, "release/*") as desk:
             if desk.denies(RELEASE_READ, f"alias/{name}"):
                 desk.require(RELEASE_READ, f"alias/{name}")
@@ -448,7 +456,11 @@ class ReleaseOffice:
 
 
 def check_reason(text: str) -> str:
-    """Return a reason as one line. Raises `InvalidRequest`: it is too long, or has invisible characters."""
+    """Return a reason as one line.
+
+    Raises:
+        InvalidRequest: it is too long, or has invisible characters.
+    """
     return check_line(text.strip(), "the reason", most=MOST_REASON_CHARS, param="why")
 
 

@@ -118,7 +118,11 @@ def _member_rows(rows: object) -> list[Body]:
 
 
 def truth(value: object) -> bool:
-    """Return a truth value, also where it came as text. Raises `InvalidRequest`: it is none."""
+    """Return a truth value, also where it came as text.
+
+    Raises:
+        InvalidRequest: it is none.
+    """
     if isinstance(value, str) and value.lower() in ("true", "false"):
         return value.lower() == "true"
     if not isinstance(value, bool):
@@ -135,7 +139,11 @@ def members(body: Mapping[str, Any]) -> list[str]:
 
 
 def patched(kind: Kind, body: Mapping[str, Any], operations: object) -> Body:
-    """Return a resource after the operations of a PATCH. Raises `InvalidRequest`: one is not understood."""
+    """Return a resource after the operations of a PATCH.
+
+    Raises:
+        InvalidRequest: one is not understood.
+    """
     if not isinstance(operations, list) or len(operations) > MOST_OPERATIONS:
         raise wrong(f"Operations is no list of at most {MOST_OPERATIONS}", "invalidSyntax")
     changed = msgspec.json.decode(msgspec.json.encode(body))  # a copy, and all of it

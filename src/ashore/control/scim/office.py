@@ -49,7 +49,11 @@ class ScimOffice:
         return self._section().enabled
 
     def check(self, actor: Actor) -> None:
-        """Check that the caller may provision. Raises `PermissionDenied`: it may not."""
+        """Check that the caller may provision.
+
+        Raises:
+            PermissionDenied: it may not.
+        """
         with self._acts.look(actor) as desk:
             desk.require(PROVISION, _resource(actor))
 
@@ -68,7 +72,11 @@ class ScimOffice:
             return [(one, holding.get(one.id, [])) for one in found[:fitting]], total
 
     def find(self, actor: Actor, kind: Kind, number: str) -> tuple[Resource, list[Resource]]:
-        """Return one resource. Raises `NotFound`: there is none of this id."""
+        """Return one resource.
+
+        Raises:
+            NotFound: there is none of this id.
+        """
         found, _ = self.select(actor, kind, {"id": number}, start=0, count=1)
         if not found:
             raise _missing(kind, number)

@@ -25,7 +25,11 @@ def read_cbor(data: bytes) -> Any:
 
 
 def read_first(data: bytes, at: int = 0, depth: int = 0) -> tuple[Any, int]:
-    """Return the value at an offset, and the offset after it. Raises `InvalidRequest` as `read_cbor`."""
+    """Return the value at an offset, and the offset after it.
+
+    Raises:
+        InvalidRequest: as `read_cbor`.
+    """
     if depth > MOST_DEPTH:
         raise _bad("it is nested too deep")
     kind, size, at = _head(data, at)

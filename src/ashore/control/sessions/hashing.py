@@ -46,7 +46,11 @@ class Hasher:
         self._thread.shutdown(wait=False, cancel_futures=True)
 
     async def hash(self, password: str, *, origin: str) -> str:
-        """Return a new hash of a password, in PHC format. Raises `Overloaded`, `TooManyAttempts`: too many wait."""
+        """Return a new hash of a password, in PHC format.
+
+        Raises:
+            Overloaded, TooManyAttempts: too many wait.
+        """
         return await self._run(origin, lambda: self._derive(password))
 
     async def verify(self, password: str, *hashes: str, origin: str) -> int:
@@ -64,7 +68,11 @@ class Hasher:
         return f"$m={self._memory_kib},t={ITERATIONS},p={LANES}$" in phc
 
     def check_room(self, origin: str) -> None:
-        """Check that one more password may be queued. Raises `Overloaded`, `TooManyAttempts`: too many wait."""
+        """Check that one more password may be queued.
+
+        Raises:
+            Overloaded, TooManyAttempts: too many wait.
+        """
         if self._waiting.get(origin, 0) >= MOST_OF_ONE:
             raise TooManyAttempts("too many log-ins from this address at once", hint="try again", retry_after_s=1.0)
         if sum(self._waiting.values()) >= MOST_WAITING:

@@ -122,7 +122,11 @@ class Keeper:
             return None
 
     def principal_of(self, row: SessionRow) -> Principal:
-        """Return the principal of a session. Raises `Unauthenticated`: the principal no longer exists."""
+        """Return the principal of a session.
+
+        Raises:
+            Unauthenticated: the principal no longer exists.
+        """
         name = row.owner.partition(":")[0]
         match row.way:
             case "password":

@@ -212,7 +212,11 @@ class Steps:
         return replace(self.rules, tries=min(self.rules.tries, TRIES)) if way == "directory" else self.rules
 
     def check_local(self) -> None:
-        """Check that local accounts may log in. Raises `PermissionDenied`: they may not."""
+        """Check that local accounts may log in.
+
+        Raises:
+            PermissionDenied: they may not.
+        """
         if not self.in_force().local:
             raise PermissionDenied("local accounts may not log in here", hint="use the button of your provider")
 

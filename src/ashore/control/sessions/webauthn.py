@@ -119,7 +119,11 @@ def asked_to_use(challenge: str, *, domain: str, known: Iterable[Passkey]) -> st
 
 
 def read_sent(text: str) -> Sent:
-    """Return the credential of a form. Raises `InvalidRequest`: it is malformed."""
+    """Return the credential of a form.
+
+    Raises:
+        InvalidRequest: it is malformed.
+    """
     try:
         if len(text) > MOST_CHARS:
             raise msgspec.DecodeError("too long")
@@ -268,7 +272,11 @@ def encoded(raw: bytes) -> str:
 
 
 def decoded(text: str) -> bytes:
-    """Return the bytes of base64url. Raises `InvalidRequest`: it is malformed."""
+    """Return the bytes of base64url.
+
+    Raises:
+        InvalidRequest: it is malformed.
+    """
     try:
         return base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
     except ValueError as fault:

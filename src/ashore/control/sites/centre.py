@@ -279,7 +279,11 @@ class Office:
         return tuple(found)
 
     def start(self, actor: Actor, whom: str, serve: tuple[Serve, ...], waves: str, soak_s: int) -> Rollout:
-        """Begin to roll out models, in waves. Raises `Conflict`: one of the sites is in another roll-out."""
+        """Begin to roll out models, in waves.
+
+        Raises:
+            Conflict: one of the sites is in another roll-out.
+        """
         with self.database.write() as connection:
             sites = [one for one in self._chosen(connection, whom) if one.joined_s and not one.want.frozen]
             busy = {name for one in load_rollouts(connection, open_only=True) for wave in one.waves for name in wave}

@@ -60,7 +60,11 @@ def new_token(name: str, root: bytes) -> tuple[str, str]:
 
 
 def ask(token: str, csr: bytes, audit_key: str) -> bytes:
-    """Return what a site sends to join. Raises `InvalidRequest`: the token is malformed."""
+    """Return what a site sends to join.
+
+    Raises:
+        InvalidRequest: the token is malformed.
+    """
     name, key, _ = _read(token)
     asked = Ask(site=name, csr=csr, audit_key=audit_key, proof=b"")
     return msgspec.json.encode(msgspec.structs.replace(asked, proof=_proof(key, b"ask", asked)))
@@ -85,7 +89,11 @@ def take_answer(token: str, body: bytes) -> Joined:
 
 
 def read_ask(body: bytes) -> Ask:
-    """Return what a site asks; its proof is not checked yet. Raises `InvalidRequest`: it cannot be read."""
+    """Return what a site asks; its proof is not checked yet.
+
+    Raises:
+        InvalidRequest: it cannot be read.
+    """
     with foreign_errors("the request to join cannot be read", InvalidRequest, hint=""):
         return msgspec.json.decode(body, type=Ask)
 

@@ -71,7 +71,11 @@ def stored_path(target: str, digest: str) -> str:
 
 
 def new_key_file(path: Path) -> Any:
-    """Make a key in a file that an operator carries, and return its public half. Raises `Conflict`: the file exists."""
+    """Make a key in a file that an operator carries, and return its public half.
+
+    Raises:
+        Conflict: the file exists.
+    """
     from securesystemslib.signer import CryptoSigner
 
     if path.exists():
@@ -94,7 +98,11 @@ def sign_file(path: Path, key_file: Path) -> int:
 
 
 def public_of(key_file: Path) -> Any:
-    """Return the public half of a key in a file. Raises `InvalidSpec`: it has none."""
+    """Return the public half of a key in a file.
+
+    Raises:
+        InvalidSpec: it has none.
+    """
     return _signer(_read_key(key_file)).public_key
 
 
@@ -115,7 +123,11 @@ def _read_key(path: Path) -> Ed25519PrivateKey:
 
 
 def read_metadata(path: Path) -> Metadata[Any]:
-    """Return a staged file. Raises `InvalidSpec`: it is not one."""
+    """Return a staged file.
+
+    Raises:
+        InvalidSpec: it is not one.
+    """
     from tuf.api.metadata import Metadata
     from tuf.api.serialization import DeserializationError
 
@@ -231,7 +243,11 @@ class Signing:
 
     @property
     def root(self) -> Metadata[Root]:
-        """The newest root. Raises `NotFound`: there is none yet."""
+        """The newest root.
+
+        Raises:
+            NotFound: there is none yet.
+        """
         newest = 0
         while self._has(f"{newest + 1}.root.json"):
             newest += 1

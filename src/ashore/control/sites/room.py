@@ -20,7 +20,11 @@ TURN_S: Final = 5.0
 
 
 async def open_sites(context: Context) -> Opened:
-    """Open the centre, where this home is one. Raises `MissingExtra`: the extra `site` is not installed."""
+    """Open the centre, where this home is one.
+
+    Raises:
+        MissingExtra: the extra `site` is not installed.
+    """
     section, root = context.section("sites", SitesSection), context.told("home")
     if section.role != "centre":
         return Opened(off='role = "centre" under [sites]')

@@ -46,7 +46,11 @@ class Rows:
 
 
 def rows_of(parts: Mapping[str, str]) -> Rows:
-    """Return the rows of parts. Raises `InvalidSpec`: a budget or a pair cannot be read."""
+    """Return the rows of parts.
+
+    Raises:
+        InvalidSpec: a budget or a pair cannot be read.
+    """
     where = "the centre's part [budgets]"
     try:
         rules = [one.rule() for one in msgspec.convert(_tables(parts, "budgets", "budget"), list[BudgetIn])]

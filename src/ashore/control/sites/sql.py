@@ -97,7 +97,11 @@ def load_sites(connection: Connection, *, lock: bool = False) -> dict[str, Site]
 
 
 def load_site(connection: Connection, name: str, *, lock: bool = False) -> Site:
-    """Return one site. Raises `NotFound`: there is none."""
+    """Return one site.
+
+    Raises:
+        NotFound: there is none.
+    """
     statement = "SELECT body FROM site WHERE name = :name" + (row_lock(connection) if lock else "")
     body = execute(connection, statement, name=name).scalar_one_or_none()
     if body is None:

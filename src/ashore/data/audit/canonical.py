@@ -51,7 +51,11 @@ def encode_text(text: str) -> bytes:
 
 
 def decode(line: bytes) -> Record:
-    """Return the record in a line. Raises `msgspec.DecodeError`: it is not a record."""
+    """Return the record in a line.
+
+    Raises:
+        msgspec.DecodeError: it is not a record.
+    """
     try:
         return _decode(line)
     except UnicodeDecodeError as fault:

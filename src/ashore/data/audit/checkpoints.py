@@ -115,7 +115,11 @@ class SignedLine:
         return self.raw.partition(b" ")[2]
 
     def checkpoint(self) -> Checkpoint:
-        """Return the content of the line. Raises `msgspec.DecodeError`: it is not a checkpoint."""
+        """Return the content of the line.
+
+        Raises:
+            msgspec.DecodeError: it is not a checkpoint.
+        """
         try:
             return _decode(self.body)
         except UnicodeDecodeError as fault:

@@ -92,7 +92,11 @@ class Desk:
         return not decision.allowed and bool(decision.rule)
 
     def forbid_raising(self, after: Compiled, principal_after: Principal | None = None) -> None:
-        """Check that a change gives the actor no right that it lacked. Raises `PermissionDenied`: it would."""
+        """Check that a change gives the actor no right that it lacked.
+
+        Raises:
+            PermissionDenied: it would.
+        """
         if self.principal.kind in ("internal", "first-key"):
             return
         raised = raised_by(self.compiled, after, self.principal, principal_after or self.principal)
@@ -181,7 +185,11 @@ class Acts:
 
     @contextmanager
     def read(self, actor: Actor, action: str, resource: str) -> Iterator[Desk]:
-        """Open a consistent read. Raises `PermissionDenied`: the actor may not."""
+        """Open a consistent read.
+
+        Raises:
+            PermissionDenied: the actor may not.
+        """
         with self.look(actor) as desk:
             desk.require(action, resource)
             yield desk

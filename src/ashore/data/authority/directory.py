@@ -168,7 +168,11 @@ class Directory:
         return replace(account.principal, factors=factors)
 
     def of_key_id(self, key_id: str, now_s: float) -> Principal:
-        """Return the principal of an already authenticated key. Raises `Unauthenticated`: it is not valid any more."""
+        """Return the principal of an already authenticated key.
+
+        Raises:
+            Unauthenticated: it is not valid any more.
+        """
         key = self._known.keys.get(key_id)
         if key is None:
             raise Unauthenticated(f"the key {key_id[:40]} does not exist")

@@ -174,7 +174,11 @@ class JwtVerifier:
         )
 
     def claims_in(self, issuer: Issuer, claims: Mapping[str, Any], expires_s: float) -> Claims:
-        """Return the claims of a verified token. Raises `Unauthenticated`: it has no subject, or no tenant."""
+        """Return the claims of a verified token.
+
+        Raises:
+            Unauthenticated: it has no subject, or no tenant.
+        """
         subject = claims[issuer.subject_claim]
         if not isinstance(subject, str) or not 0 < len(subject) <= 100 or first_hidden(subject):
             raise Unauthenticated(
@@ -203,7 +207,11 @@ def subject_in(issuer: Issuer, said: str) -> str:
 
 
 def check_issuer(issuer: Issuer) -> Issuer:
-    """Check an issuer and return it. Raises `InvalidSpec`: something is missing, or would be unsafe."""
+    """Check an issuer and return it.
+
+    Raises:
+        InvalidSpec: something is missing, or would be unsafe.
+    """
     where = f"[[access.issuer]] {issuer.name or '?'}"
     if not re.fullmatch(r"[a-z][a-z0-9-]{0,31}", issuer.name):
         raise InvalidSpec(f"{where}: name is {issuer.name!r}", hint="use lower-case letters, digits and -, at most 32")

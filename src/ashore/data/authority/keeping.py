@@ -105,7 +105,11 @@ def make_first_key(path: Path) -> str:
 
 
 def read_first_key(path: Path) -> str:
-    """Return the key in `path`. Raises `InvalidSpec`: the file is missing or holds no key."""
+    """Return the key in `path`.
+
+    Raises:
+        InvalidSpec: the file is missing or holds no key.
+    """
     try:
         key = path.read_text().strip()
     except OSError as fault:

@@ -63,7 +63,11 @@ def make_internal_token(path: Path) -> None:
 
 
 def read_internal_token(path: Path) -> str:
-    """Return the token in `path`. Raises `InvalidSpec`: the file is missing."""
+    """Return the token in `path`.
+
+    Raises:
+        InvalidSpec: the file is missing.
+    """
     try:
         return path.read_text().strip()
     except OSError as fault:

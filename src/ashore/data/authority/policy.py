@@ -189,12 +189,20 @@ def check_account_id(name: str, kind: str) -> str:
 
 
 def check_title(title: str) -> str:
-    """Check a title and return it. Raises `InvalidRequest`: it is too long, or has invisible characters."""
+    """Check a title and return it.
+
+    Raises:
+        InvalidRequest: it is too long, or has invisible characters.
+    """
     return check_line(title, "the title", most=MAX_TITLE_CHARS, param="title")
 
 
 def check_subject(subject: str) -> str:
-    """Check a subject and return it. Raises `InvalidRequest`: it is not a subject."""
+    """Check a subject and return it.
+
+    Raises:
+        InvalidRequest: it is not a subject.
+    """
     kind, _, name = subject.partition("/")
     if subject != EVERYONE and (kind not in SUBJECT_KINDS or not _NAME.fullmatch(name)):
         raise InvalidRequest(

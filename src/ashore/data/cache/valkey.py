@@ -55,7 +55,11 @@ class Sentinels:
 
 
 def parse_sentinels(url: str) -> Sentinels:
-    """Parse a Sentinel URL. Raises `InvalidSpec`: it names no host or no master."""
+    """Parse a Sentinel URL.
+
+    Raises:
+        InvalidSpec: it names no host or no master.
+    """
     parts = urlsplit(url)
     credentials, _, places = parts.netloc.rpartition("@")
     hosts = []

@@ -38,7 +38,11 @@ def engine_kinds() -> tuple[EngineKind, ...]:
 
 
 def card_of(kind: str) -> EngineCard:
-    """Return the card of a kind. Raises `InvalidSpec`: there is no such kind."""
+    """Return the card of a kind.
+
+    Raises:
+        InvalidSpec: there is no such kind.
+    """
     for card in CARDS:
         if card.kind == kind:
             return card
@@ -78,7 +82,11 @@ def check_name(name: str) -> None:
 
 
 def card_reading(form: ServedFormat) -> EngineCard:
-    """Return the default engine that reads a format directly. Raises `InvalidSpec`: none does."""
+    """Return the default engine that reads a format directly.
+
+    Raises:
+        InvalidSpec: none does.
+    """
     for card in CARDS:
         if form == card.native:
             return card

@@ -61,7 +61,11 @@ class HostClient:
 
     @property
     def info(self) -> EngineInfo:
-        """The engine's information from its last greeting. Raises `NotReady`: no host has greeted yet."""
+        """The engine's information from its last greeting.
+
+        Raises:
+            NotReady: no host has greeted yet.
+        """
         if self._link is None:
             raise NotReady(f"the engine host at {self._path} has not greeted yet", hint="wait for `connect`")
         return self._link.info

@@ -164,7 +164,11 @@ _to_worker: msgspec.msgpack.Decoder[ToWorker] = msgspec.msgpack.Decoder(ToWorker
 
 
 def encode(message: ToHost | ToWorker) -> bytes:
-    """Return `message` as one frame. Raises `InvalidRequest`: the frame would be larger than `MAX_FRAME_BYTES`."""
+    """Return `message` as one frame.
+
+    Raises:
+        InvalidRequest: the frame would be larger than `MAX_FRAME_BYTES`.
+    """
     frame = bytearray(_HEAD.size)
     _encoder.encode_into(message, frame, _HEAD.size)
     length = len(frame) - _HEAD.size

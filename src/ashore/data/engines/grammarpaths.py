@@ -99,7 +99,11 @@ def check_references(schema: Any, *, at: str = "#") -> None:
 
 
 def check_nesting(schema: Any) -> None:
-    """Check that a schema's parts are not nested too deep. Raises `InvalidGrammar`: they do."""
+    """Check that a schema's parts are not nested too deep.
+
+    Raises:
+        InvalidGrammar: they do.
+    """
     level = [schema]
     for _ in range(MOST_NESTED + 1):
         level = [inner for part in level for inner, _ in parts(part) if isinstance(inner, dict)]

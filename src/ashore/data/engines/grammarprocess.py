@@ -122,7 +122,11 @@ class GrammarProcess:
         self._control: socket.socket | None = None
 
     def begin(self, kind: str, text: str) -> GrammarLine:
-        """Start compiling a grammar; returns at once. Raises `NotReady`: no process can be made."""
+        """Start compiling a grammar; returns at once.
+
+        Raises:
+            NotReady: no process can be made.
+        """
         try:
             return self._begin(kind, text)
         except OSError as fault:

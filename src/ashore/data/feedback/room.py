@@ -29,7 +29,11 @@ RECEIPTS: Final = Metric(
 
 
 async def serve_receipts(context: Context) -> Opened:
-    """Write receipts of answers; nothing where feedback is off. Raises `AshoreError`: the state cannot be read."""
+    """Write receipts of answers; nothing where feedback is off.
+
+    Raises:
+        AshoreError: the state cannot be read.
+    """
     section, database = context.section("learning", LearningSection), context.database
     if not section.feedback:
         return Opened()

@@ -81,7 +81,11 @@ def load_runs(connection: Connection, *, model: str = "", limit: int = 100) -> l
 
 
 def find_run(connection: Connection, run_id: str) -> Run:
-    """Return a run. Raises `NotFound`: there is none."""
+    """Return a run.
+
+    Raises:
+        NotFound: there is none.
+    """
     row = (
         execute(connection, f"SELECT {', '.join(_COLUMNS)} FROM learning_run WHERE run_id = :id", id=run_id)
         .mappings()

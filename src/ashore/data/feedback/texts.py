@@ -77,7 +77,11 @@ def seal(key: SubjectKey, text: str) -> str:
 
 
 def opened(key: SubjectKey, sealed: str) -> str:
-    """Return the plain text; an empty one stays empty. Raises `CorruptBlob`: the sealed text was altered."""
+    """Return the plain text; an empty one stays empty.
+
+    Raises:
+        CorruptBlob: the sealed text was altered.
+    """
     from cryptography.exceptions import InvalidTag
     from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 

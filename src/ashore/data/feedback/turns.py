@@ -59,7 +59,11 @@ def written(moment_ms: int, zone: str) -> str:
 
 
 def zone_named(name: str, where: str) -> ZoneInfo:
-    """Return a time zone. Raises `InvalidSpec`: unknown on this machine."""
+    """Return a time zone.
+
+    Raises:
+        InvalidSpec: unknown on this machine.
+    """
     try:
         return ZoneInfo(name)
     except (ValueError, OSError, KeyError) as fault:  # KeyError: ZoneInfoNotFoundError

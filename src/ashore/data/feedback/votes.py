@@ -59,7 +59,11 @@ class Feedback(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         return "down" if self.correction is not None or self.preferred is not None else ""
 
     def check(self) -> None:
-        """Check that the vote has content. Raises `InvalidRequest`: it says nothing, or contradicts itself."""
+        """Check that the vote has content.
+
+        Raises:
+            InvalidRequest: it says nothing, or contradicts itself.
+        """
         said = (self.score, self.correction, self.preferred)
         if self.takes_back:
             if any(one is not None for one in said) or self.tags:
@@ -126,7 +130,11 @@ def _short(correction: str) -> str:
 
 
 def check_correction(correction: str, most_chars: int, *, param: str = "correction") -> None:
-    """Check that a correction is no longer than an answer may be. Raises `InvalidRequest`: it is longer."""
+    """Check that a correction is no longer than an answer may be.
+
+    Raises:
+        InvalidRequest: it is longer.
+    """
     if len(correction) > most_chars:
         raise InvalidRequest(
             f"the correction has {len(correction):,} characters; an answer of this model has at most {most_chars:,}",
@@ -148,7 +156,11 @@ class VotePace:
         return len(self._left)
 
     def take(self, voter: tuple[str, str], now_s: float) -> None:
-        """Count one vote. Raises `Overloaded`: the voter has no votes left."""
+        """Count one vote.
+
+        Raises:
+            Overloaded: the voter has no votes left.
+        """
         if len(self._left) >= MOST_VOTERS:
             self._left = {who: one for who, one in self._left.items() if _left(one, now_s) < AT_ONCE}
         left = _left(self._left.get(voter, (AT_ONCE, now_s)), now_s)

@@ -111,7 +111,11 @@ def complete_request(wire: pb.CompleteRequest, *, request_id: RequestId, deadlin
 
 
 def embed_inputs(inputs: Iterable[pb.EmbedInput]) -> list[str | list[int]]:
-    """Return the inputs of `Embed`. Raises `InvalidRequest`: there is none, or one is empty."""
+    """Return the inputs of `Embed`.
+
+    Raises:
+        InvalidRequest: there is none, or one is empty.
+    """
     found: list[str | list[int]] = []
     for at, one in enumerate(inputs):
         value = one.text if one.WhichOneof("input") == "text" else list(one.tokens.ids)

@@ -71,7 +71,11 @@ class Compiled:
     """One list, ready to search."""
 
     def __init__(self, one: GuardList) -> None:
-        """Read the words. Raises `InvalidSpec`: one is blank or too long."""
+        """Read the words.
+
+        Raises:
+            InvalidSpec: one is blank or too long.
+        """
         self.list: Final = one
         self.digest: Final = one.digest
         folded = tuple(dict.fromkeys(fold(word, numerals=False)[0] for word in one.words))
@@ -90,7 +94,11 @@ class Hits:
     counts: dict[str, int] = field(default_factory=dict)
 
     def take(self, one: GuardList, place: str) -> None:
-        """Count a word. Raises `ContentBlocked`: the list blocks it."""
+        """Count a word.
+
+        Raises:
+            ContentBlocked: the list blocks it.
+        """
         name = f"{one.name} {one.do} {place}"
         self.counts[name] = self.counts.get(name, 0) + 1
         if one.do == "block":

@@ -35,7 +35,11 @@ async def open_guard(context: Context) -> Opened:
 
 
 def read_lists(guard: Guard, database: Database) -> None:
-    """Read the lists once. Blocks. Raises `AshoreError`: the state cannot be read."""
+    """Read the lists once. Blocks.
+
+    Raises:
+        AshoreError: the state cannot be read.
+    """
     with database.read() as connection:
         lists = load_lists(connection)
     try:

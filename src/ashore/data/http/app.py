@@ -127,7 +127,11 @@ class HttpApp(Face):
 
     @property
     def desk(self) -> JobDesk:
-        """The job desk, for deferred work. Raises `NotReady`: this server has no job queue."""
+        """The job desk, for deferred work.
+
+        Raises:
+            NotReady: this server has no job queue.
+        """
         if self._desk is None:
             raise NotReady("this server has no job queue", hint="start the server with `ashore up`")
         return self._desk

@@ -55,7 +55,11 @@ class Said:
         return tuple(self._paths)
 
     def append(self, path: str) -> None:
-        """Add a field. Raises `InvalidRequest`: there are too many of them."""
+        """Add a field.
+
+        Raises:
+            InvalidRequest: there are too many of them.
+        """
         self._paths[path[:MAX_NAME_CHARS]] = None
         self.check(len(self._paths))
 
@@ -66,7 +70,11 @@ class Said:
 
     @staticmethod
     def check(num_fields: int) -> None:
-        """Check that this many fields may be dropped. Raises `InvalidRequest`: they may not."""
+        """Check that this many fields may be dropped.
+
+        Raises:
+            InvalidRequest: they may not.
+        """
         if num_fields > MOST_LEFT_OUT:
             raise InvalidRequest(
                 f"the body has more than {MOST_LEFT_OUT} unknown fields",

@@ -302,7 +302,11 @@ class Face:
         return NOBODY
 
     def _check_route(self, route: Route, principal: Principal) -> None:
-        """Check that the caller may call this route. Raises `PermissionDenied`: they may not."""
+        """Check that the caller may call this route.
+
+        Raises:
+            PermissionDenied: they may not.
+        """
         if route.call is not None:
             check_call(self.authority, principal, route.call)
         elif route.guard == "operator":

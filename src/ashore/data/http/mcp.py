@@ -24,7 +24,11 @@ ENVELOPE_BYTES: Final = 4_096
 
 
 def check_origin(exchange: Exchange, origins: Sequence[str]) -> None:
-    """Check that no page of another site sent a request. Raises `PermissionDenied`: one did."""
+    """Check that no page of another site sent a request.
+
+    Raises:
+        PermissionDenied: one did.
+    """
     origin = exchange.headers.get(b"origin", b"").decode("latin-1")
     if origin and origin not in origins and not names_this_machine(split_url(origin).netloc or "-"):
         raise PermissionDenied(

@@ -60,7 +60,11 @@ class FormReader:
         self._parts = 0
 
     def feed(self, chunk: bytes) -> Iterator[Part | Data]:
-        """Yield the parts and pieces that `chunk` completes. Raises `InvalidRequest`: the form is malformed."""
+        """Yield the parts and pieces that `chunk` completes.
+
+        Raises:
+            InvalidRequest: the form is malformed.
+        """
         self._pending += chunk
         while True:
             if self._state == "end":
@@ -97,7 +101,11 @@ class FormReader:
                 raise InvalidRequest("the boundary of the form occurs inside a part", hint="choose another boundary")
 
     def end(self) -> None:
-        """End the body. Raises `InvalidRequest`: the form is incomplete."""
+        """End the body.
+
+        Raises:
+            InvalidRequest: the form is incomplete.
+        """
         if self._state != "end":
             raise InvalidRequest("the form ends before its last boundary", hint="send the complete form")
 

@@ -124,7 +124,11 @@ class JobDesk:
         return await self.call(lambda: self.queue.submit(job))
 
     def require_state(self) -> None:
-        """Check that there is a state to store things in. Raises `NotReady`: this server has no state."""
+        """Check that there is a state to store things in.
+
+        Raises:
+            NotReady: this server has no state.
+        """
         if not self.worked:
             raise NotReady(
                 "this server runs no jobs, because it has no state database", hint="start it with `ashore up`"

@@ -79,7 +79,11 @@ class JobQueue:
         return job
 
     def body(self, job_id: str) -> JobBody:
-        """Return payload and result. Raises `NotFound`: it was deleted meanwhile."""
+        """Return payload and result.
+
+        Raises:
+            NotFound: it was deleted meanwhile.
+        """
         body = self.store.body(job_id)
         if body is None:
             raise NotFound(f"{job_id[:80]!r} no longer exists")

@@ -110,7 +110,11 @@ class Gateway:
         return tools
 
     async def listed(self, server: McpServer) -> Mapping[str, Tool]:
-        """Return what a server lists, at most `FRESH_S` old. Raises `AshoreError`: it does not answer."""
+        """Return what a server lists, at most `FRESH_S` old.
+
+        Raises:
+            AshoreError: it does not answer.
+        """
         until_s, found = self._seen.get(server, (0.0, {}))
         if time.monotonic() < until_s:
             return found

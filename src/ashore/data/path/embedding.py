@@ -361,7 +361,11 @@ def check_head(alias: str, info: EngineInfo) -> None:
 
 
 def check_ranks(alias: str, info: EngineInfo) -> None:
-    """Check that the model is a cross-encoder. Raises `UnsupportedByEngine`: it is not."""
+    """Check that the model is a cross-encoder.
+
+    Raises:
+        UnsupportedByEngine: it is not.
+    """
     if "rank" not in info.features:
         raise UnsupportedByEngine(
             f"{alias!r} is no cross-encoder by now; it can do: {', '.join(info.features) or 'none'}",
@@ -371,7 +375,11 @@ def check_ranks(alias: str, info: EngineInfo) -> None:
 
 
 def check_embeds(alias: str, info: EngineInfo, dimensions: int | None) -> None:
-    """Check that the model embeds, into that many dimensions. Raises `UnsupportedByEngine`: it does not."""
+    """Check that the model embeds, into that many dimensions.
+
+    Raises:
+        UnsupportedByEngine: it does not.
+    """
     if "embed" not in info.features:
         raise UnsupportedByEngine(
             f"the engine {info.kind!r} behind {alias!r} makes no embeddings; "
@@ -397,7 +405,11 @@ def num_input_chars(inputs: Sequence[str | Sequence[int]]) -> int:
 
 
 def check_lengths(inputs: Sequence[str | Sequence[int]], text: ServedText, info: EngineInfo) -> None:
-    """Check by their length that the inputs may fit. Raises `ContextTooLong`: one cannot."""
+    """Check by their length that the inputs may fit.
+
+    Raises:
+        ContextTooLong: one cannot.
+    """
     most = info.context_tokens
     for at, one in enumerate(inputs):
         if len(one) > INLINE_CHARS or not isinstance(one, str):

@@ -81,7 +81,11 @@ class Budgets(Protocol):
         ...
 
     async def charge_hit(self, principal: Principal, alias: str, tokens: int, *, request_id: str = "") -> None:
-        """Charge a cached answer of so many tokens. Raises `BudgetExceeded`: a budget does not allow it."""
+        """Charge a cached answer of so many tokens.
+
+        Raises:
+            BudgetExceeded: a budget does not allow it.
+        """
         ...
 
     def standing(self, principal: Principal, alias: str, *, hit: bool = False) -> Standing | None:
@@ -235,7 +239,11 @@ class Auditor(Protocol):
         ...
 
     def check(self) -> None:
-        """Check that requests can be audited now. Raises `AuditUnavailable`: they cannot; no audit, no service."""
+        """Check that requests can be audited now.
+
+        Raises:
+            AuditUnavailable: they cannot; no audit, no service.
+        """
         ...
 
     def digest(self, text: bytes) -> str:
@@ -251,7 +259,11 @@ class Auditor(Protocol):
         ...
 
     async def durable(self, timeout_s: float = 5.0) -> None:
-        """Wait until everything noted before is on disk. Raises `AuditUnavailable`: it was not in time."""
+        """Wait until everything noted before is on disk.
+
+        Raises:
+            AuditUnavailable: it was not in time.
+        """
         ...
 
 

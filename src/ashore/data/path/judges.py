@@ -43,7 +43,11 @@ class Judges:
     """Judges pairs of answers, one after the other."""
 
     def __init__(self, specs: Sequence[JudgeSpec] = ()) -> None:
-        """Compile the judges. Raises `InvalidSpec`: one cannot be used; `check_judges` has said so before."""
+        """Compile the judges.
+
+        Raises:
+            InvalidSpec: one cannot be used; `check_judges` has said so before.
+        """
         self._checks = [(spec, passes_of(spec)) for spec in specs if not spec.command]
         self._commands = [spec for spec in specs if spec.command]
         self._told: set[str] = set()

@@ -89,7 +89,11 @@ class LoadedModel:
 
     @property
     def info(self) -> EngineInfo:
-        """Nature and features of its engine. Raises `NotReady`: no replica was ready yet."""
+        """Nature and features of its engine.
+
+        Raises:
+            NotReady: no replica was ready yet.
+        """
         info = self.replicas.info
         if info is None:
             raise NotReady(

@@ -104,7 +104,11 @@ def needed_features(request: GenerationRequest) -> list[tuple[Feature, str]]:
 
 
 def check_writes(alias: str, *, embedder: bool) -> None:
-    """Check that the model generates text. Raises `UnsupportedByEngine`: it is an encoder."""
+    """Check that the model generates text.
+
+    Raises:
+        UnsupportedByEngine: it is an encoder.
+    """
     if embedder:
         raise UnsupportedByEngine(
             f"{alias!r} is an encoder: it answers /v1/embeddings or /v1/rerank and writes no text",
@@ -154,7 +158,11 @@ def check_features(request: GenerationRequest, info: EngineInfo) -> None:
 
 
 def check_prompt_ids(ids: Sequence[int], info: EngineInfo, *, param: str = "prompt") -> None:
-    """Check that every id is a token of the model. Raises `InvalidRequest`: one is not."""
+    """Check that every id is a token of the model.
+
+    Raises:
+        InvalidRequest: one is not.
+    """
     wrong = next((i for i in ids if not 0 <= i < info.vocab_size), None)
     if wrong is not None:
         raise InvalidRequest(

@@ -144,7 +144,11 @@ class ServedText(Protocol):
         ...
 
     def encode_gap(self, before: str, after: str) -> list[int]:
-        """Return the tokens of a fill-in-the-middle prompt. Raises `InvalidRequest`: the model does not support it."""
+        """Return the tokens of a fill-in-the-middle prompt.
+
+        Raises:
+            InvalidRequest: the model does not support it.
+        """
         ...
 
     @property

@@ -178,7 +178,11 @@ class Topology(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         return [socket for one in self.workers if (socket := one.inner or one.http.uds)]
 
     def listens(self, index: int) -> WorkerListen:
-        """Return the listeners of worker `index`. Raises `InvalidSpec`: the topology has no such worker."""
+        """Return the listeners of worker `index`.
+
+        Raises:
+            InvalidSpec: the topology has no such worker.
+        """
         workers = self.workers or (WorkerListen(http=self.http, grpc=self.grpc),)
         if not 0 <= index < len(workers):
             raise InvalidSpec(f"the topology has {len(workers)} API workers, and none of index {index}")
@@ -191,7 +195,11 @@ def write_topology(topology: Topology, path: Path) -> None:
 
 
 def read_topology(path: Path) -> Topology:
-    """Return the topology in `path`. Raises `InvalidSpec`: the file is missing, malformed, or names one alias twice."""
+    """Return the topology in `path`.
+
+    Raises:
+        InvalidSpec: the file is missing, malformed, or names one alias twice.
+    """
     topology = read_launch(path, Topology)
     aliases = [model.alias for model in topology.models]
     twice = sorted({alias for alias in aliases if aliases.count(alias) > 1})

@@ -31,7 +31,11 @@ class Words:
     """
 
     def __init__(self, one: Dictionary) -> None:
-        """Read the words. Raises `InvalidSpec`: there are none, or one is blank or too long."""
+        """Read the words.
+
+        Raises:
+            InvalidSpec: there are none, or one is blank or too long.
+        """
         wrong = [word for word in one.words if not word.strip() or len(word) > MOST_WORD_CHARS]
         if wrong or not one.words:
             raise InvalidSpec(
@@ -150,7 +154,11 @@ class _Nothing:
 
 
 def check_kinds(policy: PrivacyPolicy) -> None:
-    """Check that the names and sizes of the operator's kinds are within bounds. Raises `InvalidSpec`: they are not."""
+    """Check that the names and sizes of the operator's kinds are within bounds.
+
+    Raises:
+        InvalidSpec: they are not.
+    """
     for kind in policy.custom_kinds():
         if not _KIND.fullmatch(kind) or kind in KINDS:
             raise InvalidSpec(

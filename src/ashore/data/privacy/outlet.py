@@ -171,7 +171,11 @@ class AnswerGuard:
         return found
 
     def count(self, kind: str, action: AnswerAction) -> None:
-        """Count the entities found. Raises `PersonalDataBlocked`: it must not be sent at all."""
+        """Count the entities found.
+
+        Raises:
+            PersonalDataBlocked: it must not be sent at all.
+        """
         self.counts[kind, action] = self.counts.get((kind, action), 0) + 1
         if action == "block":
             raise blocked({kind: 1}, "the answer")
@@ -238,7 +242,11 @@ class Outlet:
         return told
 
     def end(self) -> str:
-        """Return the rest. Raises `PersonalDataBlocked`: the answer contains data that must not be sent."""
+        """Return the rest.
+
+        Raises:
+            PersonalDataBlocked: the answer contains data that must not be sent.
+        """
         return self._flush(final=True)
 
     def _flush(self, *, final: bool) -> str:

@@ -41,7 +41,11 @@ class InPieces:
         return self._finder.name
 
     def find(self, text: str) -> tuple[Entity, ...]:
-        """Return the entities found, in order, without overlaps. Raises `NoLongerWanted`: the caller has gone."""
+        """Return the entities found, in order, without overlaps.
+
+        Raises:
+            NoLongerWanted: the caller has gone.
+        """
         check_wanted()
         if len(text) <= PIECE_CHARS + BEHIND_CHARS:
             return self._finder.find(text)

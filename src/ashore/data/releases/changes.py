@@ -39,7 +39,11 @@ class Way:
 
 
 def release_of(book: Book, name: str) -> Release:
-    """Return the release of this name. Raises `NotFound`: there is none; the nearest names are offered."""
+    """Return the release of this name.
+
+    Raises:
+        NotFound: there is none; the nearest names are offered.
+    """
     found = book.releases.get(name)
     if found is None:
         raise NotFound(f"there is no release {name[:100]!r}", hint=did_you_mean(name, book.releases), param="release")
@@ -47,7 +51,11 @@ def release_of(book: Book, name: str) -> Release:
 
 
 def alias_of(book: Book, name: str) -> Alias:
-    """Return the alias of this name. Raises `NotFound`: there is none; the nearest names are offered."""
+    """Return the alias of this name.
+
+    Raises:
+        NotFound: there is none; the nearest names are offered.
+    """
     found = book.aliases.get(name)
     if found is None:
         raise NotFound(f"there is no alias {name[:100]!r}", hint=did_you_mean(name, book.aliases), param="alias")
@@ -73,7 +81,11 @@ def declared_of(book: Book, name: str) -> Alias:
 
 
 def check_version(alias: Alias, seen: int | None) -> None:
-    """Check that an alias has not changed since the actor saw it. Raises `Conflict`: it was changed since."""
+    """Check that an alias has not changed since the actor saw it.
+
+    Raises:
+        Conflict: it was changed since.
+    """
     if seen is not None and seen != alias.version:
         raise Conflict(
             f"{alias.name} was changed by {alias.changed_by or 'somebody'} since you read it: it is at version "

@@ -39,7 +39,11 @@ class JudgeSpec(Section, frozen=True, kw_only=True):
 
 
 def check_judges(judges: Sequence[JudgeSpec], where: str) -> None:
-    """Check that all judges can be used. Raises `InvalidSpec`: one cannot; the message says which and why."""
+    """Check that all judges can be used.
+
+    Raises:
+        InvalidSpec: one cannot; the message says which and why.
+    """
     if len(judges) > MOST_JUDGES:
         raise InvalidSpec(f"{where} has {len(judges)} judges; at most {MOST_JUDGES} are allowed", hint="remove some")
     names = [judge.name for judge in judges]
@@ -77,7 +81,11 @@ def compile_schema(judge: JudgeSpec) -> AnswerSchema:
 
 
 def compile_pattern(judge: JudgeSpec) -> Any:
-    """Return the expression of a judge, compiled. Raises `InvalidSpec`: RE2 rejects it."""
+    """Return the expression of a judge, compiled.
+
+    Raises:
+        InvalidSpec: RE2 rejects it.
+    """
     return compiled(judge.must_match or judge.must_not_match, f"judge {judge.name!r}")
 
 

@@ -41,7 +41,11 @@ from ashore.data.releases.rules import Verb, after, check_weights
 
 
 def create(book: Book, release: Release, by: By) -> Moved:
-    """Add a release. Raises `Conflict`: a release of this name exists, and releases are immutable."""
+    """Add a release.
+
+    Raises:
+        Conflict: a release of this name exists, and releases are immutable.
+    """
     if release.name in book.releases:
         raise Conflict(
             f"the release {release.name} already exists, and releases never change", hint="choose another name"
@@ -91,7 +95,11 @@ def roll_out(book: Book, name: str, way: Way, by: By, *, seen: int | None = None
 
 
 def end_candidate(book: Book, alias_name: str, by: By, *, failed: bool) -> Moved:
-    """Remove the candidate from its alias. Raises `NotFound`: there is no candidate."""
+    """Remove the candidate from its alias.
+
+    Raises:
+        NotFound: there is no candidate.
+    """
     alias = alias_of(book, alias_name)
     course = book.candidate_of(alias_name)
     if course is None:
@@ -249,7 +257,11 @@ def set_alias(
 
 
 def remove_alias(book: Book, name: str, by: By) -> Moved:
-    """Remove an alias that was set by hand. Raises `Conflict`: it has hosted releases of its own."""
+    """Remove an alias that was set by hand.
+
+    Raises:
+        Conflict: it has hosted releases of its own.
+    """
     alias = alias_of(book, name)
     own = [r.name for r in book.releases.values() if r.alias == name and book.courses[r.name].state in HOSTED]
     if own:

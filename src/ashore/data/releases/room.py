@@ -76,7 +76,11 @@ class RouteKeeper:
         self._reading = threading.Lock()
 
     async def start(self, watch: EpochWatch | None) -> None:
-        """Read the routes, and again whenever they change. Raises `AshoreError`: the state cannot be read."""
+        """Read the routes, and again whenever they change.
+
+        Raises:
+            AshoreError: the state cannot be read.
+        """
         if watch is not None:
             loop = asyncio.get_running_loop()
 

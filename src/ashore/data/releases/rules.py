@@ -66,7 +66,11 @@ def after(release: str, state: ReleaseState, verb: Verb) -> ReleaseState:
 
 
 def check_name(name: str, what: str) -> str:
-    """Return a name that is safe in a header, a path and a file. Raises `InvalidRequest`: it is not."""
+    """Return a name that is safe in a header, a path and a file.
+
+    Raises:
+        InvalidRequest: it is not.
+    """
     if not _NAME.fullmatch(name):
         raise InvalidRequest(
             f"{name[:60]!r} is not a valid name for {what}",
@@ -87,7 +91,11 @@ def next_name(alias: str, taken: Iterable[str]) -> str:
 
 
 def check_share(share: int, what: str) -> int:
-    """Return a share in thousandths. Raises `InvalidRequest`: it is not a share, or zero."""
+    """Return a share in thousandths.
+
+    Raises:
+        InvalidRequest: it is not a share, or zero.
+    """
     if not 1 <= share <= WHOLE:
         raise InvalidRequest(
             f"{what} is {share / 10:g} %; expected 0.1 to 100", hint="--share 10 is ten percent", param="share"
@@ -96,7 +104,11 @@ def check_share(share: int, what: str) -> int:
 
 
 def check_steps(share: int, steps: Sequence[int]) -> tuple[int, ...]:
-    """Return the later shares of a canary. Raises `InvalidRequest`: they do not rise."""
+    """Return the later shares of a canary.
+
+    Raises:
+        InvalidRequest: they do not rise.
+    """
     line = (share, *(check_share(step, "a step") for step in steps))
     if any(a >= b for a, b in pairwise(line)):
         told = ", ".join(f"{step / 10:g}" for step in line)
@@ -109,7 +121,11 @@ def check_steps(share: int, steps: Sequence[int]) -> tuple[int, ...]:
 
 
 def check_weights(alias: str, weights: Mapping[str, int]) -> tuple[tuple[str, int], ...]:
-    """Return the weights of an alias, sorted. Raises `InvalidRequest`: they do not come to 1000, or one is zero."""
+    """Return the weights of an alias, sorted.
+
+    Raises:
+        InvalidRequest: they do not come to 1000, or one is zero.
+    """
     if not weights or any(weight < 1 for weight in weights.values()) or sum(weights.values()) != WHOLE:
         told = ", ".join(f"{name}={weight / 10:g}" for name, weight in weights.items()) or "nothing"
         raise InvalidRequest(

@@ -113,12 +113,20 @@ def _entries(value: object) -> int:
 
 
 def json_in(text: str) -> Any:
-    """Return a text parsed as JSON. Raises `msgspec.DecodeError`, `RecursionError`: it is not JSON."""
+    """Return a text parsed as JSON.
+
+    Raises:
+        msgspec.DecodeError, RecursionError: it is not JSON.
+    """
     return msgspec.json.decode(text.strip().encode("utf-8", "replace"))
 
 
 def compiled(text: str, where: str) -> Any:
-    """Return an expression, compiled. Raises `InvalidSpec`: it is too long, or RE2 rejects it."""
+    """Return an expression, compiled.
+
+    Raises:
+        InvalidSpec: it is too long, or RE2 rejects it.
+    """
     if len(text) > MOST_PATTERN_CHARS:
         raise InvalidSpec(
             f"{where} has an expression of {len(text)} characters; expected at most {MOST_PATTERN_CHARS}",

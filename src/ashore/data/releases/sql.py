@@ -99,7 +99,11 @@ def _led(alias: str, releases: Mapping[str, Release], courses: Mapping[str, Cour
 
 
 def insert_release(connection: Connection, release: Release, course: Course) -> None:
-    """Store a new release. Raises `Conflict`: a release of this name exists."""
+    """Store a new release.
+
+    Raises:
+        Conflict: a release of this name exists.
+    """
     row = {
         "name": release.name,
         "alias": release.alias,

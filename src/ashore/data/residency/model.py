@@ -86,5 +86,9 @@ class AsksSupervisor(Protocol):
     """Reaches the process that starts and ends engine hosts."""
 
     def __call__(self, question: Mapping[str, Any], /) -> Standings:
-        """Return its answer. May block for a moment; not for an event loop. Raises `NotReady`: it is not there."""
+        """Return its answer. May block for a moment; not for an event loop.
+
+        Raises:
+            NotReady: it is not there.
+        """
         ...

@@ -37,7 +37,11 @@ class Encoder:
     """The tokenizers of one model. They never truncate or pad, whatever `tokenizer.json` says."""
 
     def __init__(self, spec: dict[str, Any], vocabulary: Vocabulary, guard: Guard) -> None:
-        """Build them from a parsed `tokenizer.json`. Raises `UnsupportedModel`: the library rejects it."""
+        """Build them from a parsed `tokenizer.json`.
+
+        Raises:
+            UnsupportedModel: the library rejects it.
+        """
         check_expressions(spec)
         spec = spec | {"padding": None, "truncation": None}
         markup = frozenset(t.id for t in vocabulary.added if t.markup)

@@ -20,7 +20,11 @@ SPANS: Final = Metric(
 
 
 async def open_tracing(context: Context) -> Opened:
-    """Open tracing. Raises `MissingExtra`: traces are on, and OpenTelemetry is not installed."""
+    """Open tracing.
+
+    Raises:
+        MissingExtra: traces are on, and OpenTelemetry is not installed.
+    """
     section = context.section("otel", OtelSection)
     if not section.endpoint:
         return Opened()

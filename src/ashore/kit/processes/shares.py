@@ -50,7 +50,11 @@ class Shares(Protocol):
     def kind(self) -> SharesKind: ...
 
     def prepare(self, name: str, share: Share) -> None:
-        """Create a group, or change its share. Raises `OSError`: the system forbids it."""
+        """Create a group, or change its share.
+
+        Raises:
+            OSError: the system forbids it.
+        """
         ...
 
     def enter(self, name: str, pid: int) -> None:

@@ -33,7 +33,11 @@ class SecretBox:
         return f"{PREFIX}{self._key.key_id}:{base64.b64encode(salt + boxed).decode()}"
 
     def open(self, name: str, boxed: str) -> bytes:
-        """Return the secret. Raises `CorruptBlob`: it was altered, sealed under another name, or with another key."""
+        """Return the secret.
+
+        Raises:
+            CorruptBlob: it was altered, sealed under another name, or with another key.
+        """
         from cryptography.exceptions import InvalidTag
 
         key_id, _, text = boxed.removeprefix(PREFIX).partition(":")

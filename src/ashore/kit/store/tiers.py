@@ -56,7 +56,11 @@ class Tiers:
         )
 
     def refuse_away(self, model: StoredModel) -> None:
-        """Check that no part of a model is only in a bucket. Raises `WeightsAway`: some of it is in a bucket."""
+        """Check that no part of a model is only in a bucket.
+
+        Raises:
+            WeightsAway: some of it is in a bucket.
+        """
         away = self.away(model)
         if away:
             copy = self.copy_of(away[0].digest)
@@ -132,7 +136,11 @@ class Tiers:
                 path.unlink(missing_ok=True)
 
     def refuse_lost(self, file: StoredFile, model: StoredModel) -> None:
-        """Check that a missing file is in a bucket. Raises `CorruptBlob`: it is not."""
+        """Check that a missing file is in a bucket.
+
+        Raises:
+            CorruptBlob: it is not.
+        """
         if self.copy_of(file.digest) is None:
             raise CorruptBlob(f"{file.path} of {model.reference} is missing", hint="pull the model again")
 

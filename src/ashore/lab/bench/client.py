@@ -60,7 +60,11 @@ class Target:
 
     @classmethod
     def parse(cls, url: str) -> Target:
-        """Read `http://host:port[/v1]`. Raises `InvalidRequest`: it is not such an address."""
+        """Read `http://host:port[/v1]`.
+
+        Raises:
+            InvalidRequest: it is not such an address.
+        """
         parts = urlsplit(url if "//" in url else f"http://{url}")
         try:
             port = parts.port

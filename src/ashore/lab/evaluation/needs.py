@@ -22,7 +22,11 @@ def memory_needed(*, kind: EngineKind, weight_bytes: int, num_parameters: int) -
 
 
 def check_memory(needed: int, *, free_bytes: int, name: str) -> None:
-    """Check that a model fits into memory. Raises `MemoryFull`: it would not fit; the message has both numbers."""
+    """Check that a model fits into memory.
+
+    Raises:
+        MemoryFull: it would not fit; the message has both numbers.
+    """
     if needed > free_bytes:
         raise MemoryFull(
             f"{name} needs about {human_bytes(needed)} of memory to evaluate; {human_bytes(free_bytes)} are free",

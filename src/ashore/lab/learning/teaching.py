@@ -85,7 +85,11 @@ def replay_of(own: Sequence[tuple[str, str]], text: TextModel, *, max_length: in
 
 
 def batches_of(learned: Sequence[Learned], replay: Sequence[Tokens], how: Teaching) -> FeedbackBatches:
-    """Return the steps of a run. Raises `BrokenData`: there is nothing to learn."""
+    """Return the steps of a run.
+
+    Raises:
+        BrokenData: there is nothing to learn.
+    """
     lengths = [len(ids) for one in learned for ids, _ in one.examples]
     if not lengths:
         raise BrokenData("no example of the data set fits the context", hint="see `ashore learn dataset`")

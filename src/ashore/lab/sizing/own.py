@@ -155,7 +155,11 @@ def this_machine(
 
 
 def case_of(one: Measured, chip: Chip, *, model: str, engine: str, precision: str, devices: int = 1) -> Case:
-    """Return a load test as a case. Raises `InvalidRequest`: the model is unknown, and its name has no size."""
+    """Return a load test as a case.
+
+    Raises:
+        InvalidRequest: the model is unknown, and its name has no size.
+    """
     network = find_network(model)
     if network is None:
         raise InvalidRequest(

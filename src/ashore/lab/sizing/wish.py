@@ -77,7 +77,11 @@ def missing(load: Mapping[str, object], level: Mapping[str, object]) -> tuple[st
 
 
 def refuse_without(lacks: Sequence[str]) -> None:
-    """Check that nothing is missing. Raises `InvalidRequest`: something is; the message names it."""
+    """Check that nothing is missing.
+
+    Raises:
+        InvalidRequest: something is; the message names it.
+    """
     if lacks:
         raise InvalidRequest(
             f"no plan without {', '.join(lacks)}: requests a second mean nothing without lengths and a service level",

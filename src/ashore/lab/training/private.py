@@ -63,7 +63,11 @@ class PrivateOptions:
         return self.expected_batch / self.num_units
 
     def checked(self) -> PrivateOptions:
-        """Return the options after checking them. Raises `InvalidRequest`: they are invalid."""
+        """Return the options after checking them.
+
+        Raises:
+            InvalidRequest: they are invalid.
+        """
         if not 1 <= self.expected_batch <= self.num_units:
             raise InvalidRequest(
                 f"{self.expected_batch} units a step, of {self.num_units}",

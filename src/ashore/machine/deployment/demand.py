@@ -39,7 +39,11 @@ class Mover(Protocol):
     """Moves weights between the store and the bucket, off the supervisor's thread."""
 
     def check(self, plan: ModelPlan) -> None:
-        """Check that the weights of a model may move to the bucket. Raises `Conflict`: they may not."""
+        """Check that the weights of a model may move to the bucket.
+
+        Raises:
+            Conflict: they may not.
+        """
         ...
 
     def is_away(self, plan: ModelPlan) -> bool:

@@ -150,7 +150,11 @@ class Front:
             self._supervisor.tick(0.05)
 
     def apply_edge(self, listening: Listening) -> None:
-        """Apply the current ashore.toml to the edge. Raises `AshoreError`: it cannot."""
+        """Apply the current ashore.toml to the edge.
+
+        Raises:
+            AshoreError: it cannot.
+        """
         if self._edge is not None:
             self._edge.apply(listening.edge)
 

@@ -44,7 +44,11 @@ class Service:
 
 
 def render_unit(service: Service) -> str:
-    """Return the unit. Raises `InvalidSpec`: a path or a name cannot be written into one."""
+    """Return the unit.
+
+    Raises:
+        InvalidSpec: a path or a name cannot be written into one.
+    """
     return "\n".join(_lines(service)) + "\n"
 
 

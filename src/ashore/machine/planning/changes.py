@@ -12,7 +12,11 @@ from ashore.data.engines import RESERVED_BYTES, Change, EngineCard, Inventory, M
 
 
 def check_shares(wishes: Sequence[Wish], inventory: Inventory) -> None:
-    """Check that this machine can provide all reserved shares at once. Raises `InvalidRequest`: it cannot."""
+    """Check that this machine can provide all reserved shares at once.
+
+    Raises:
+        InvalidRequest: it cannot.
+    """
     promised = sum(w.share.cpus for w in wishes if w.share is not None)
     if promised > inventory.cores:
         raise InvalidRequest(

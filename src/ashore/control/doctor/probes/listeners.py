@@ -44,7 +44,11 @@ class Listener:
 
 
 def listeners() -> list[Listener]:
-    """Return the listening TCP sockets of this network namespace. Raises `OSError`: the kernel does not tell."""
+    """Return the listening TCP sockets of this network namespace.
+
+    Raises:
+        OSError: the kernel does not tell.
+    """
     found: list[Listener] = []
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _FAMILY) as link:
         link.settimeout(WAIT_S)

@@ -53,7 +53,11 @@ class Scene:
 
     @property
     def network(self) -> Network:
-        """The network of the twin. Raises `EnvironmentFault`: it has none."""
+        """The network of the twin.
+
+        Raises:
+            EnvironmentFault: it has none.
+        """
         if self.neighbours is None:
             raise EnvironmentFault("this server has no network that a drill may break", hint="rehearse it with --twin")
         return self.neighbours
@@ -75,7 +79,11 @@ class Scene:
         ]
 
     def one(self, role: str) -> int:
-        """Return the process to break: the oldest of its kind. Raises `EnvironmentFault`: there is none."""
+        """Return the process to break: the oldest of its kind.
+
+        Raises:
+            EnvironmentFault: there is none.
+        """
         found = self.pids(role)
         if not found:
             raise EnvironmentFault(f"this server has no {role} process", hint="rehearse it on a twin: --twin")

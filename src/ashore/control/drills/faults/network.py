@@ -113,7 +113,11 @@ class CutServer(Cut):
 
 
 def administer(url: str, method: str, path: str, body: object, key: str) -> Any:
-    """Make an administrative call. Raises `EngineFailed`: it is refused."""
+    """Make an administrative call.
+
+    Raises:
+        EngineFailed: it is refused.
+    """
     import httpx
 
     headers = {"authorization": f"Bearer {key}"}

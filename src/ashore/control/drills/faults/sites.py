@@ -36,7 +36,11 @@ class SiteFault(AuditFault):
         return json.loads(path.read_bytes()) if path.exists() else {}
 
     def until(self, holds: Callable[[], bool]) -> None:
-        """Wait for something at the office. Raises `EngineFailed`: it does not come."""
+        """Wait for something at the office.
+
+        Raises:
+            EngineFailed: it does not come.
+        """
         end_s = time.monotonic() + WAIT_S
         while not holds():
             if time.monotonic() > end_s:

@@ -36,7 +36,11 @@ class Making:
         self._written = 0
 
     def apply(self, step: Step, payload: memoryview) -> None:
-        """Carry out the next step. Raises `WrongBytes`: the step does not fit its base or its payload. DiskFull."""
+        """Carry out the next step.
+
+        Raises:
+            WrongBytes: the step does not fit its base or its payload. DiskFull.
+        """
         with foreign_errors(f"a step of {self._file.path!a} cannot be carried out", WrongBytes):
             to = step.to
             for piece in self._pieces(step, payload):

@@ -41,7 +41,11 @@ def encode(old: Bytes, new: Bytes, unit: Unit) -> bytes:
 
 
 def decode(payload: memoryview, old: Bytes, unit: Unit) -> Bytes:
-    """Return the bytes that a payload makes out of `old`. Raises `ValueError`: the payload does not fit its base."""
+    """Return the bytes that a payload makes out of `old`.
+
+    Raises:
+        ValueError: the payload does not fit its base.
+    """
     way, wide = bytes(payload[:1]), unit in ("w2", "w4")
     if way == _PLAIN or (way == _PLANES and wide):
         body = np.frombuffer(payload, np.uint8, offset=1)

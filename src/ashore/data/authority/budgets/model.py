@@ -100,7 +100,11 @@ class BudgetRule:
 
 
 def check_rule(rule: BudgetRule) -> BudgetRule:
-    """Check a rule and return it. Raises `InvalidRequest`: it is inconsistent; the message names the field."""
+    """Check a rule and return it.
+
+    Raises:
+        InvalidRequest: it is inconsistent; the message names the field.
+    """
     if rule.kind not in KINDS:
         raise InvalidRequest(f"kind is {rule.kind!r}", hint=f"use one of {', '.join(KINDS)}", param="kind")
     if rule.window not in WINDOWS:

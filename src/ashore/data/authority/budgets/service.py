@@ -225,7 +225,11 @@ class LedgerBudgets:
         return self._standing(lines, now_ms) if lines else UNBOUND
 
     async def charge_hit(self, principal: Principal, alias: str, tokens: int, *, request_id: str = "") -> None:
-        """Charge a cached answer. Raises `BudgetExceeded`: a budget does not allow it."""
+        """Charge a cached answer.
+
+        Raises:
+            BudgetExceeded: a budget does not allow it.
+        """
         try:
             await self._fit(
                 principal, alias,

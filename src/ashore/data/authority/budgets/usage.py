@@ -76,7 +76,11 @@ def cost_of(usage: Usage, price: Price) -> Decimal:
 
 
 def columns_of(text: str) -> tuple[Column, ...]:
-    """Parse a comma-separated list of columns, `tenant,day`. Raises `InvalidRequest`: one is not a column."""
+    """Parse a comma-separated list of columns, `tenant,day`.
+
+    Raises:
+        InvalidRequest: one is not a column.
+    """
     names = [name.strip() for name in text.split(",") if name.strip()]
     for name in names:
         if name not in COLUMNS:

@@ -77,7 +77,11 @@ class Link:
             self._answer_bytes += len(frame)
 
     def flush(self) -> None:
-        """Send what the kernel accepts now. Raises `LinkClosed`: the connection is broken."""
+        """Send what the kernel accepts now.
+
+        Raises:
+            LinkClosed: the connection is broken.
+        """
         while self._outgoing:
             pieces = list(self._outgoing) if len(self._outgoing) <= _MOST_PIECES else self._first_pieces()
             try:

@@ -35,7 +35,11 @@ class CausalConfig(msgspec.Struct, frozen=True):
 
     @property
     def theta(self) -> float:
-        """The base of the rotary angles. Raises `UnsupportedModel`: the angles are scaled."""
+        """The base of the rotary angles.
+
+        Raises:
+            UnsupportedModel: the angles are scaled.
+        """
         told = self.rope_parameters or {}
         scaled = self.rope_scaling or (told if told.get("rope_type", "default") != "default" else None)
         if scaled or self.use_sliding_window or self.hidden_act != "silu":

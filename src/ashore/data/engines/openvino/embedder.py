@@ -150,7 +150,11 @@ class Embedder:
         return dense[-1].size if dense else int(self.config.hidden_size)
 
     def _check(self) -> None:
-        """Check that the model may be served. Raises `UnsupportedModel`: it may not."""
+        """Check that the model may be served.
+
+        Raises:
+            UnsupportedModel: it may not.
+        """
 
     def _head(self, draw: Drawing, x: Any) -> Any:
         """Return one vector for each text, of any length."""

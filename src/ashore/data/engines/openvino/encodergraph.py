@@ -43,7 +43,11 @@ class Drawing:
         return self.op.constant(np.float32(value))
 
     def weight(self, name: str) -> Any:
-        """Return a tensor of the model. Raises `UnsupportedModel`: it has none of that name."""
+        """Return a tensor of the model.
+
+        Raises:
+            UnsupportedModel: it has none of that name.
+        """
         if name not in self.tensors:
             raise UnsupportedModel(f"the weights have no tensor {name!r}: not such an encoder")
         return self.op.constant(self.tensors[name].astype(np.float32))

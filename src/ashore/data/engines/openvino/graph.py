@@ -300,7 +300,11 @@ def _weight_group_of(model: Any) -> int:
 
 
 def read_facts(xml: Path) -> GraphFacts:
-    """Return the facts of a model file, without compiling it. Raises `EngineFailed`: OpenVINO cannot read it."""
+    """Return the facts of a model file, without compiling it.
+
+    Raises:
+        EngineFailed: OpenVINO cannot read it.
+    """
     try:
         model = import_openvino().Core().read_model(str(xml))
     except RuntimeError as error:

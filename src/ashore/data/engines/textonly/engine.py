@@ -27,7 +27,11 @@ NO_LIMIT: Final = 1 << 31
 
 
 def check_name(name: str) -> None:
-    """Check that a name says what the server calls the model. Raises `InvalidSpec`: it does not."""
+    """Check that a name says what the server calls the model.
+
+    Raises:
+        InvalidSpec: it does not.
+    """
     there = name.removeprefix(PREFIX)
     if not there or len(there) > MOST_NAME_CHARS or not there.isprintable():
         raise InvalidSpec(f"{name[:40]!r} names no model of a server", hint="write chat:NAME, by its name there")

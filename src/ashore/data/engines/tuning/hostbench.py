@@ -78,7 +78,11 @@ class Measurer:
         self._tokens = min(tokens_for(rate, target_s=STREAM_TARGET_S), self._most_tokens)
 
     async def round(self) -> Round:
-        """Measure everything once. Raises `AshoreError`: a sequence failed, with the engine's reason."""
+        """Measure everything once.
+
+        Raises:
+            AshoreError: a sequence failed, with the engine's reason.
+        """
         firsts = [(await self._sequence(self._short_prompt, 1)).first_s for _ in range(FIRST_TOKEN_TRIES)]
         long = await self._sequence(self._long_prompt, 1)
         return Round(

@@ -244,7 +244,11 @@ async def _answer(client: HostClient, order: str, prompt: list[int], first: asyn
 
 
 def read_selftest(path: Path) -> Selftest:
-    """Return what `ashore engine selftest` wrote. Raises `InvalidRequest`: the file is missing or is something else."""
+    """Return what `ashore engine selftest` wrote.
+
+    Raises:
+        InvalidRequest: the file is missing or is something else.
+    """
     form = "expected a file that `ashore engine selftest` wrote on another machine"
     text = read_text_file(path, "the reference", hint=form)
     with foreign_errors(f"{path} is not the result of a selftest", InvalidRequest, hint=form):

@@ -266,7 +266,11 @@ def in_short(reason: str) -> str:
 
 
 def require_choices(report: TuneReport) -> TuneReport:
-    """Return `report` if it has a choice. Raises `EngineFailed`: no candidate ran; the message has every reason."""
+    """Return `report` if it has a choice.
+
+    Raises:
+        EngineFailed: no candidate ran; the message has every reason.
+    """
     if report.choices:
         return report
     reasons = "; ".join(f"{r.label}: {r.reason}" for r in report.rejected) or "there are no candidates"

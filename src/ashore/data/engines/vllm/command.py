@@ -127,7 +127,11 @@ class VllmProcess:
         )
 
     def check(self) -> None:
-        """Check that it runs. Raises `EngineFailed`: it has ended; the message has the exit code and the command."""
+        """Check that it runs.
+
+        Raises:
+            EngineFailed: it has ended; the message has the exit code and the command.
+        """
         code = self._process.poll()
         if code is not None:
             raise EngineFailed(

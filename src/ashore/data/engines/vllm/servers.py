@@ -196,7 +196,11 @@ class Servers:
             await self._give_adapters(one)
 
     async def is_asleep(self) -> bool:
-        """Return whether any server that answers sleeps. Raises `UnsupportedByEngine`: one has no such mode."""
+        """Return whether any server that answers sleeps.
+
+        Raises:
+            UnsupportedByEngine: one has no such mode.
+        """
         return any([await self._sleeps(one) for one in self.pool.ready])
 
     async def _sleeps(self, one: Backend) -> bool:

@@ -20,7 +20,11 @@ DIALECTS: Final[tuple[Dialect, ...]] = (
 
 
 def dialect_named(name: str) -> Dialect:
-    """Return a dialect by its name. Raises `InvalidSpec`: there is no such dialect."""
+    """Return a dialect by its name.
+
+    Raises:
+        InvalidSpec: there is no such dialect.
+    """
     known = {one.name: one for one in DIALECTS}
     if name not in known:
         raise InvalidSpec(f"no server speaks the dialect {name!r}", hint=did_you_mean(name, known))

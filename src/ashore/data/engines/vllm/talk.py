@@ -118,14 +118,22 @@ class Talk:
             return await _read(self.who, answer, MOST_PROBE_BYTES)
 
     async def post(self, path: str, body: dict[str, Any]) -> bytes:
-        """POST and return the answer. Raises `Elsewhere`, `AshoreError`: it does not answer, or refuses."""
+        """POST and return the answer.
+
+        Raises:
+            Elsewhere, AshoreError: it does not answer, or refuses.
+        """
         async with translated(self.who), self.client.stream("POST", path, json=body) as answer:
             await check(self.who, answer)
             return await _read(self.who, answer, MOST_ANSWER_BYTES)
 
 
 async def check(who: Who, answer: httpx.Response) -> None:
-    """Check that a server accepted a request. Raises `Elsewhere`, `AshoreError`: it did not."""
+    """Check that a server accepted a request.
+
+    Raises:
+        Elsewhere, AshoreError: it did not.
+    """
     if answer.status_code == 200:
         return
     words = bytearray()
@@ -154,7 +162,11 @@ async def _pieces(answer: httpx.Response) -> AsyncGenerator[bytes]:
 
 
 async def events(who: Who, answer: httpx.Response) -> AsyncGenerator[bytes]:
-    """Yield the data of the events of a stream. Raises `EngineFailed`: a line of it is too long."""
+    """Yield the data of the events of a stream.
+
+    Raises:
+        EngineFailed: a line of it is too long.
+    """
     reader = ServerSent(str(who))
     async with contextlib.aclosing(_pieces(answer)) as pieces:
         async for piece in pieces:

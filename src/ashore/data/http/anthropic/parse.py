@@ -32,7 +32,11 @@ def _json(value: object) -> str:
 
 
 def to_generation(request: MessagesRequest, exchange: Exchange) -> GenerationRequest:
-    """Return the generation request. Raises `InvalidRequest`: its parts contradict each other."""
+    """Return the generation request.
+
+    Raises:
+        InvalidRequest: its parts contradict each other.
+    """
     return GenerationRequest(
         model=request.model,
         messages=conversation(request),

@@ -114,7 +114,11 @@ class ChatCompletion(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def to_generation(request: ChatRequest, exchange: Exchange) -> GenerationRequest:
-    """Return the generation request. Raises `InvalidRequest`: its parts contradict each other."""
+    """Return the generation request.
+
+    Raises:
+        InvalidRequest: its parts contradict each other.
+    """
     if request.top_logprobs is not None and not request.logprobs:
         raise InvalidRequest("top_logprobs needs logprobs: true", param="top_logprobs")
     if request.stream_options is not None and not request.stream:
@@ -384,7 +388,11 @@ def _tool_choice(choice: str | NamedTool | None) -> str:
 
 
 def template_options(given: dict[str, Any] | None, reasoning_effort: str | None = None) -> dict[str, object]:
-    """Return the variables for the chat template. Raises `InvalidRequest`: they are too long."""
+    """Return the variables for the chat template.
+
+    Raises:
+        InvalidRequest: they are too long.
+    """
     options: dict[str, object] = dict(given or {})
     if len(_encode(options)) > MOST_TEMPLATE_OPTION_BYTES:
         raise InvalidRequest(

@@ -171,7 +171,11 @@ class Terms(TypedDict):
 
 
 def terms_of(exchange: Exchange) -> Terms:
-    """Return the terms of a request, whichever API it came by. Raises `InvalidRequest`: a header is malformed."""
+    """Return the terms of a request, whichever API it came by.
+
+    Raises:
+        InvalidRequest: a header is malformed.
+    """
     return Terms(
         request_id=exchange.request_id,
         priority=priority_of(exchange),

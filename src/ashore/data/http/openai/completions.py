@@ -70,7 +70,11 @@ class Completion(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def to_generations(request: CompletionRequest, exchange: Exchange) -> list[GenerationRequest]:
-    """Return the generation requests, one per prompt. Raises `InvalidRequest`: its parts contradict each other."""
+    """Return the generation requests, one per prompt.
+
+    Raises:
+        InvalidRequest: its parts contradict each other.
+    """
     prompts = prompts_of(request.prompt, "prompt")
     if len(prompts) > MOST_PROMPTS:
         raise InvalidRequest(f"prompt has {len(prompts)} entries; the limit is {MOST_PROMPTS}", param="prompt")

@@ -214,7 +214,11 @@ def _chat_tool(tool: Any, body: Json, said: Said) -> list[Any]:
 
 
 def left_out(tool: Json, body: Json, said: Said) -> list[Any]:
-    """Drop a tool that cannot be run here. Raises `InvalidRequest`: the request requires it."""
+    """Drop a tool that cannot be run here.
+
+    Raises:
+        InvalidRequest: the request requires it.
+    """
     said.count_object()
     kind, choice = str(tool.get("type"))[:40], body.get("tool_choice")
     insists = isinstance(choice, dict) and (

@@ -66,7 +66,11 @@ def shape_of_config(config: dict[str, Any], num_parameters: int) -> ModelShape:
 
 
 def model_type_of(config: Mapping[str, Any]) -> str:
-    """Return `model_type` of a config.json. Raises `UnsupportedModel`: there is none, or it is not a name."""
+    """Return `model_type` of a config.json.
+
+    Raises:
+        UnsupportedModel: there is none, or it is not a name.
+    """
     kind = config.get("model_type")
     if not isinstance(kind, str) or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", kind):
         raise UnsupportedModel(

@@ -81,7 +81,11 @@ def result_of(task: str, kind: str, style: str, digest: str, items: Sequence[Ite
 
 
 def accuracy_change(before: TaskResult, after: TaskResult) -> Difference:
-    """Return the change of the score on the same items. Raises `InvalidRequest`: the items differ."""
+    """Return the change of the score on the same items.
+
+    Raises:
+        InvalidRequest: the items differ.
+    """
     lines = [item.line for item in before.items]
     if before.digest != after.digest or lines != [item.line for item in after.items]:
         raise InvalidRequest(

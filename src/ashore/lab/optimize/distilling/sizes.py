@@ -84,7 +84,11 @@ def student_sizes(before: Anatomy, settings: DistilSettings) -> StudentSizes:
 
 
 def require_memory(sizes: StudentSizes, settings: DistilSettings, free_bytes: int, *, name: str) -> None:
-    """Refuse a run that would not fit. Raises `MemoryFull`: with the batch size that would fit, if any."""
+    """Refuse a run that would not fit.
+
+    Raises:
+        MemoryFull: with the batch size that would fit, if any.
+    """
     needed = sizes.memory_bytes(settings)
     if needed <= free_bytes:
         return

@@ -72,7 +72,11 @@ class Anatomy:
 
 
 def anatomy_of_config(config: Mapping[str, Any], *, name: str) -> Anatomy:
-    """Return the anatomy from a `config.json`. Raises `UnsupportedModel`: another family, or a number is missing."""
+    """Return the anatomy from a `config.json`.
+
+    Raises:
+        UnsupportedModel: another family, or a number is missing.
+    """
     kind = str(config.get("model_type", ""))
     if kind not in FAMILIES:
         raise UnsupportedModel(

@@ -110,7 +110,11 @@ class FolderPlace:
             return file.read()
 
     def put(self, name: str, source: Path) -> None:
-        """Write a file under an unused name, atomically. Raises `Conflict`: there is something of this name."""
+        """Write a file under an unused name, atomically.
+
+        Raises:
+            Conflict: there is something of this name.
+        """
         target = self._folder / name
         try:
             os.link(source, target)  # unlike a rename, it never takes the place of a file
@@ -229,7 +233,11 @@ class BucketPlace(Bucket):
             return b""
 
     def put(self, name: str, source: Path) -> None:
-        """Write a file under an unused name, atomically. Raises `Conflict`: there is something of this name."""
+        """Write a file under an unused name, atomically.
+
+        Raises:
+            Conflict: there is something of this name.
+        """
         import obstore
         from obstore import exceptions
 

@@ -33,7 +33,11 @@ class Checked:
 
 
 def find_kubectl(given: str = "kubectl") -> str:
-    """Return the path of kubectl. Raises `MissingExtra`: it is not installed."""
+    """Return the path of kubectl.
+
+    Raises:
+        MissingExtra: it is not installed.
+    """
     found = shutil.which(given)
     if found is None:
         raise MissingExtra(

@@ -33,7 +33,11 @@ _VERSION: Final = re.compile(r"1\.([0-9]{2})")
 
 
 def size_bytes(text: str, where: str) -> int:
-    """Return the bytes of a size such as `8GiB`. Raises `InvalidSpec`: it has another form."""
+    """Return the bytes of a size such as `8GiB`.
+
+    Raises:
+        InvalidSpec: it has another form.
+    """
     found = _SIZE.fullmatch(text)
     if found is None:
         raise InvalidSpec(f"{where} = {text!r} is not a size", hint='write a whole number and a unit: "8GiB", "512MiB"')
