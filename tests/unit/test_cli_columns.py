@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ashore.cli.columns import FOLD, laid_out
+from ashore.cli.columns import FOLD, laid_out, prose
 from ashore.cli.said import columns_of
 
 HEAD = ("name", "size", "sealed", "licence", "what it is")
@@ -62,3 +62,16 @@ def test_drawings_are_not_wrapped() -> None:
 def test_every_word_is_shown_whatever_the_width(rows: list[tuple[str, str, str, str]], room: int) -> None:
     shown = laid_out(("a", "b", "c", "d"), rows, names=3, room=room).split()
     assert {word for row in rows for cell in row for word in cell.split()} - {"-"} <= set(shown)
+
+
+def test_prose_breaks_between_words_below_its_own_margin_and_never_in_a_command() -> None:
+    text = "copies leave this machine; run `ashore backup run --yes` first"
+    assert prose(text, first="backup   ", room=36).splitlines() == [
+        "backup   copies leave this machine;",
+        "         run",
+        "         `ashore backup run --yes`",
+        "         first",
+    ]
+    assert prose(f"  {text}", room=40).splitlines()[1].startswith("  `ashore")
+    assert prose(text) == text
+    assert prose("one\n  two") == "one\n  two"

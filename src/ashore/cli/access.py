@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import msgspec
 from cyclopts import Parameter
 
-from ashore.cli.accesspolicy import can, policy_app, role_app
+from ashore.cli.accesspolicy import can, policy_app, role_app, whoami
 from ashore.cli.budget import budget, usage
 from ashore.cli.calls import Look, Server, View, cell, noun_of, reworded, show, table
 from ashore.cli.sure import Yes, go_ahead
@@ -191,6 +191,7 @@ app.command(noun_of("access group", "Manage groups of accounts.", COMMANDS))
 app.command(noun_of("access key", "Manage keys. A key is shown once; only a digest is kept.", COMMANDS, _KEY_VIEWS))
 app.command(role_app)
 app.command(policy_app)
+app.command(whoami, name="whoami")
 app.command(can, name="can")
 app.command(budget)
 app.command(usage, name="usage")

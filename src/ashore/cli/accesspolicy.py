@@ -9,7 +9,8 @@ from typing import Annotated
 import cyclopts
 import msgspec
 
-from ashore.cli.calls import HERE, Server, noun_of, reworded
+from ashore.cli.calls import HERE, Server, command_of, noun_of, reworded
+from ashore.cli.columns import prose, table
 from ashore.cli.said import said
 from ashore.cli.sure import AsJson
 from ashore.control.access.calls import policy as c
@@ -64,10 +65,27 @@ def read_file(asked: PolicyFile) -> c.PolicyIn:
 
 
 def _show_roles(found: Items[c.RoleOut]) -> None:
-    for role in found.items:
-        print("  ".join(filter(None, (role.name, said("(built in)") if role.built_in else "", said(role.title)))))
-        for rule in role.rules:
-            print(f"  {rule}")
+    rows = ((one.name, "yes" if one.built_in else "no", str(len(one.rules)), said(one.title)) for one in found.items)
+    table(("role", "built in", "rules", "what it is for"), rows)
+
+
+def _show_me(me: c.Whoami) -> None:
+    """Print who the caller is, and the actions by what they act on."""
+    rows = [
+        ("account", f"{me.account} of tenant {me.tenant}"),
+        ("groups", ", ".join(me.groups)),
+        ("key", me.key),
+        ("token of", me.issuer),
+        *((f"only {name}", ", ".join(patterns)) for name, patterns in me.limits.items()),
+        ("roles", ", ".join(f"{one.role} (by {one.by})" if one.by else one.role for one in me.roles) or "none"),
+        ("may", ", ".join(me.may) or "nothing: ask a security officer for a role"),
+    ]
+    for name, text in rows:
+        if text:
+            print(prose(text, first=f"{name:<9} "))
+    print(
+        prose("`ashore access can USER ACTION RESOURCE --explain` tells whether on a certain resource", first=" " * 10)
+    )
 
 
 def _show_applied(done: c.PolicyApplied) -> None:
@@ -113,6 +131,7 @@ policy_app = noun_of(
     (c.SHOW_POLICY, c.HISTORY, reworded(c.APPLY_POLICY, "apply", read_file)),
     {"show": _show_policy, "apply": _show_applied},
 )
+whoami = command_of(c.WHOAMI, _show_me)
 
 
 def can(

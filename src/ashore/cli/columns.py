@@ -1,12 +1,13 @@
-"""Tables for people: plain text, so that `awk` reads them too. On a terminal they fit its width."""
+"""Tables and sentences for people: plain text, so that `awk` reads them too. On a terminal they fit its width."""
 
 from __future__ import annotations
 
+import re
 import shutil
 import sys
 from collections.abc import Iterable, Sequence
 from itertools import zip_longest
-from typing import Final
+from typing import Final, TextIO
 
 from ashore.cli.said import columns_of, padded
 from ashore.core.visible import on_a_screen
@@ -64,6 +65,37 @@ def laid_out(
         for depth, fold in enumerate(folds)
         for parts in zip_longest(*(_wrapped(line[at], widths[at]) for at in fold), fillvalue="")
     )
+
+
+_WORD: Final = re.compile(r"(?:`[^`\n]*`|\S)+")
+"""A word of prose. What stands in backticks is one, so that a command can be copied."""
+
+
+def prose(text: str, *, first: str = "", to: TextIO | None = None, room: int | None = None) -> str:
+    """Return sentences with line ends where the terminal ends; one line each where `to` is no terminal.
+
+    Args:
+        text: Sentences. A line end in it stays, and what follows is filled by itself.
+        first: Stands before the text; further lines begin below its end.
+        to: Where it will be printed; default stdout.
+        room: Columns. None: the width of the terminal.
+    """
+    if room is None:
+        room = shutil.get_terminal_size().columns if (to or sys.stdout).isatty() else sys.maxsize
+    lines: list[str] = []
+    for paragraph in text.split("\n"):
+        head, inset = " " * columns_of(first) if lines else first, paragraph[: -len(paragraph.lstrip()) or None]
+        if columns_of(head + paragraph) <= room:
+            lines.append(head + paragraph)
+            continue
+        lines.append(head + inset)
+        for at, word in enumerate(_WORD.findall(paragraph)):
+            longer = lines[-1] + " " * bool(at) + word
+            if at and columns_of(longer) > room:
+                lines.append(" " * columns_of(head) + inset + word)
+            else:
+                lines[-1] = longer
+    return "\n".join(lines)
 
 
 def _least(cells: Sequence[str], width: int) -> int:

@@ -254,3 +254,15 @@ def test_a_dry_run_says_whose_key_it_is_and_knows_who_need_not_have_an_account(
         with pytest.raises(NotFound):
             site.command(*words, "--dry-run")
     assert site.settled == 0, "nothing was sent"
+
+
+def test_whoami_names_the_account_its_roles_and_what_they_allow(site: Site, capsys: pytest.CaptureFixture[str]) -> None:
+    site.command("whoami", "--json")
+    me = json.loads(capsys.readouterr().out)
+    assert (me["account"], me["tenant"], me["limits"]) == ("user/sec", "default", {})
+    assert me["roles"] == [{"role": "security-officer", "by": "user/sec"}]
+    assert "role:grant" in me["may"] and "model:pull" not in me["may"]
+    site.command("whoami")
+    shown = capsys.readouterr().out
+    assert "user/sec of tenant default" in shown and "security-officer (by user/sec)" in shown
+    assert f"may       {', '.join(me['may'])}\n" in shown

@@ -1,4 +1,4 @@
-"""Use cases of the policy: show, replace, change a binding, compare, and check a right (`can`)."""
+"""Use cases of the policy: show, replace, change a binding, compare, and check rights (`can`, `own`)."""
 
 from __future__ import annotations
 
@@ -176,6 +176,12 @@ class PolicyBook:
                 decision = Decision(allowed=False, action=action, resource=resource, why=why)
             return decision, roles
 
+    def own(self, actor: Actor) -> tuple[tuple[str, ...], tuple[tuple[str, str], ...]]:
+        """Return what the caller may do on anything at all, and the caller's effective roles with their origin."""
+        with self._acts.read(replace(SYSTEM, origin=actor.origin), POLICY_READ, "policy") as desk:
+            may = tuple(name for name in BY_NAME if desk.compiled.holds(actor.principal, name))
+            return may, _held(desk.compiled, actor.principal)
+
 
 def bind(policy: Policy, bindings: Iterable[Binding]) -> Policy:
     """Return the policy with more bindings; existing ones are not duplicated."""
@@ -297,5 +303,8 @@ def _asked_about(desk: Desk, subject: str) -> tuple[Principal, bool]:
 def _answer(
     compiled: Compiled, principal: Principal, action: str, resource: str
 ) -> tuple[Decision, tuple[tuple[str, str], ...]]:
-    roles = tuple((role.name, subject) for role, subject in compiled.held_by(principal))
-    return compiled.decide(principal, action, resource), roles
+    return compiled.decide(principal, action, resource), _held(compiled, principal)
+
+
+def _held(compiled: Compiled, principal: Principal) -> tuple[tuple[str, str], ...]:
+    return tuple((role.name, subject) for role, subject in compiled.held_by(principal))

@@ -35,4 +35,5 @@ CALLS: Final[tuple[Call, ...]] = (
     policy.APPLY_POLICY,
     policy.HISTORY,
     policy.CAN,
+    policy.WHOAMI,
 )

@@ -153,6 +153,24 @@ class CanOut(msgspec.Struct, frozen=True, kw_only=True):
     roles: list[HeldRole]
 
 
+class Whoami(msgspec.Struct, frozen=True, kw_only=True):
+    """The caller, the credential, and the rights that both give together."""
+
+    account: str
+    """user/alice, service/app; `first-key` for the first key of a home."""
+    tenant: str
+    groups: list[str]
+    key: str
+    """The key used; empty for a token or a session."""
+    issuer: str
+    """The issuer of the token used; empty for a key."""
+    limits: dict[str, list[str]]
+    """Models, actions and networks to which the key is limited."""
+    roles: list[HeldRole]
+    may: list[str]
+    """Actions allowed on at least one resource. `can` tells whether on a certain one."""
+
+
 class ActionOut(msgspec.Struct, frozen=True, kw_only=True):
     """An action that rules can name."""
 
@@ -240,6 +258,23 @@ def can(desk: AccessDesk, actor: Actor, asked: CanIn) -> CanOut:
     return copied(CanOut, decision, by=decision.subject, roles=[HeldRole(role=role, by=by) for role, by in roles])
 
 
+def whoami(desk: AccessDesk, actor: Actor, asked: Nothing) -> Whoami:
+    """Show who you are to this server: account, key, roles, and what you may do."""
+    who = actor.principal
+    may, roles = desk.book.own(actor)
+    limits = {name: list(getattr(who.scope, name)) for name in ("models", "actions", "networks")}
+    return Whoami(
+        account=who.subjects[0] if who.kind in ("user", "service") else who.id,
+        tenant=who.tenant,
+        groups=sorted(who.groups),
+        key=who.key_id,
+        issuer=who.issuer,
+        limits={name: patterns for name, patterns in limits.items() if patterns},
+        roles=[HeldRole(role=role, by=by) for role, by in roles],
+        may=list(may),
+    )
+
+
 LIST_ROLES: Final = Call("access role", "list", "GET", "/roles", POLICY_READ, list_roles)
 SHOW_ROLE: Final = Call("access role", "show", "GET", "/roles/{role}", POLICY_READ, show_role)
 PUT_ROLE: Final = Call("access role", "put", "PUT", "/roles/{role}", POLICY_WRITE, put_role)
@@ -251,6 +286,7 @@ SHOW_POLICY: Final = Call("access policy", "show", "GET", "/policy", POLICY_READ
 APPLY_POLICY: Final = Call("access policy", "apply", "PUT", "/policy", POLICY_WRITE, apply_policy)
 HISTORY: Final = Call("access policy", "history", "GET", "/policy/history", POLICY_READ, list_versions)
 CAN: Final = Call("access", "can", "GET", "/can", "", can)
+WHOAMI: Final = Call("access", "whoami", "GET", "/whoami", "", whoami)
 
 
 def _rules(role: Role) -> list[str]:
