@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 from pathlib import Path
+from typing import Any, Final
 
 import pytest
 from hypothesis import given
@@ -14,8 +15,9 @@ from tokenizers import Tokenizer
 
 from ashore.core.chat import Message, ToolCall, ToolSpec
 from ashore.core.errors import InvalidRequest, UnsupportedModel
-from ashore.data.text import TextModel, encoder
+from ashore.data.text import TextModel
 from ashore.data.text.guard import MARK, Guard
+from ashore.data.text.tokenizerwork import check_work
 from ashore.data.text.vocabulary import AddedToken
 from ashore.kit.store.conversion import splits
 
@@ -243,7 +245,47 @@ def test_an_expression_that_may_take_for_ever_is_refused(tmp_path: Path, express
 def test_expressions_of_the_models_that_are_known_are_not_refused() -> None:
     others = (r" ?[^(\s|[.,!?…。，、।۔،])]+", r"\p{N}{1,3}(?=(?:\p{N}{3})*(?:\P{N}|$))", r"\(a+\)+", r"[(a+]+")
     for one in (*others, *itertools.chain.from_iterable(splits.SPLITS.values())):
-        encoder.check_expressions({"pre_tokenizer": {"type": "Split", "pattern": {"Regex": one}}})
+        check_work({"model": {}, "pre_tokenizer": {"type": "Split", "pattern": {"Regex": one}}})
+
+
+def replaces(pattern: str, content: str, kind: str = "String") -> dict[str, Any]:
+    return {"type": "Replace", "pattern": {kind: pattern}, "content": content}
+
+
+DOUBLED: Final = {"type": "Sequence", "normalizers": [replaces("a", "aa")] * 40}
+PREFIXED: Final = {"type": "WordPiece", "vocab": {"a": 0, "[UNK]": 1}, "unk_token": "[UNK]"}
+AROUND: Final = {"id": "a", "ids": [0] * 1_000, "tokens": ["a"] * 1_000}
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"normalizer": DOUBLED}, r"a normalizer that makes texts 1\.1e\+12 times as long"),
+        ({"normalizer": replaces(" ", "a" * 10_000)}, r"1e\+04 times as long"),
+        ({"normalizer": replaces("", "a" * 100, "Regex")}, "100 times as long"),
+        ({"normalizer": {"type": "Prepend", "prepend": "a" * 100}}, "100 times as long"),
+        ({"decoder": {"type": "Sequence", "decoders": [replaces("a", "aaaa")] * 4}}, "a decoder .* 256 times"),
+        ({"model": PREFIXED | {"continuing_subword_prefix": "#" * 100}}, "subword_prefix of 100 characters"),
+        ({"model": PREFIXED | {"max_input_chars_per_word": 1 << 62}}, "words of up to 4611686018427387904 characters"),
+        (
+            {"post_processor": {"type": "TemplateProcessing", "single": [{}], "special_tokens": {"a": AROUND}}},
+            "1000 tokens around a text",
+        ),
+    ],
+)
+def test_what_lengthens_texts_without_bound_is_refused(tmp_path: Path, changed: dict[str, Any], said: str) -> None:
+    byte_level(tmp_path)
+    path = tmp_path / "tokenizer.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changed))
+    with pytest.raises(UnsupportedModel, match=said):
+        TextModel.load(tmp_path)
+
+
+def test_steps_of_the_models_that_are_known_are_not_refused() -> None:
+    spaces = {"type": "Sequence", "normalizers": [{"type": "Prepend", "prepend": "▁"}, replaces(" ", "▁")]}
+    around = {"type": "TemplateProcessing", "single": [{}] * 4, "special_tokens": {"[CLS]": {"ids": [101]}}}
+    words = {"continuing_subword_prefix": "##", "max_input_chars_per_word": 100}
+    check_work({"model": words, "normalizer": spaces, "post_processor": around})
 
 
 def test_a_text_at_which_the_library_panics_is_an_error_of_the_request(tmp_path: Path) -> None:

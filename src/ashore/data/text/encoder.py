@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import random
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cache, cached_property
 from typing import Any, Final
@@ -16,6 +15,7 @@ from ashore.core.errors import UnsupportedModel
 from ashore.core.foreign import foreign_errors
 from ashore.core.wanted import check_wanted
 from ashore.data.text.guard import MARK, Guard, without_surrogates
+from ashore.data.text.tokenizerwork import check_work
 from ashore.data.text.vocabulary import Vocabulary, steps_of
 
 COUNTED_CHARS: Final = 131_072
@@ -42,7 +42,7 @@ class Encoder:
         Raises:
             UnsupportedModel: the library rejects it.
         """
-        check_expressions(spec)
+        check_work(spec)
         spec = spec | {"padding": None, "truncation": None}
         markup = frozenset(t.id for t in vocabulary.added if t.markup)
         kept = [t for t in spec.get("added_tokens") or () if t["id"] not in markup]
@@ -146,56 +146,6 @@ class Encoder:
             ids = _ids(tokenizer if at == 0 else self._inner, piece)
             out += [i for i in ids if i not in self._markup]
         return out
-
-
-_SYNTAX: Final = re.compile(r"\\.|\[|\]|\(|\)|[*+]|\{[0-9]*,\}", re.DOTALL)
-"""What says where an expression repeats: escapes, classes, groups, and repetitions without an end."""
-
-
-def check_expressions(spec: dict[str, Any]) -> None:
-    """Check that no expression of a `tokenizer.json` repeats without end what repeats without end, such as `(a+)+`.
-
-    The library tries all ways in which such a one may match, which nothing can stop, and panics after ten million.
-
-    Raises:
-        UnsupportedModel: one does.
-    """
-    steps: list[Any] = [spec.get(name) for name in ("normalizer", "pre_tokenizer", "decoder")]
-    while steps:
-        step = steps.pop()
-        if isinstance(step, list):
-            steps += step
-        elif isinstance(step, dict):
-            steps += step.values()
-            found = step.get("Regex")
-            if isinstance(found, str) and _repeats_repetitions(found):
-                raise UnsupportedModel(
-                    f"tokenizer.json has the expression {found[:80]!r}, which can take for ever to match",
-                    hint="pull the model from another source",
-                )
-
-
-def _repeats_repetitions(expression: str) -> bool:
-    repeats, classes = [False], 0  # for each open group, whether anything in it repeats
-    last_group, ended_at = False, -1  # the same for the group that closed last, and where it did
-    for found in _SYNTAX.finditer(expression):
-        sign = found[0]
-        if sign == "[":
-            classes += 1
-        elif sign == "]":
-            classes = max(0, classes - 1)
-        elif classes or sign[0] == "\\":
-            continue
-        elif sign == "(":
-            repeats.append(False)
-        elif sign == ")" and len(repeats) > 1:
-            last_group, ended_at = repeats.pop(), found.end()
-            repeats[-1] |= last_group
-        elif sign != ")":
-            if last_group and found.start() == ended_at:
-                return True
-            repeats[-1] = True
-    return False
 
 
 def _build(spec: dict[str, Any]) -> Tokenizer:
