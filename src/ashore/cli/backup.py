@@ -6,7 +6,6 @@ import dataclasses
 import json
 import os
 import sys
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
@@ -21,6 +20,7 @@ from ashore.cli.sure import AsJson, DryRun, Yes, go_ahead
 from ashore.core.bytesize import human_bytes
 from ashore.core.counted import counted
 from ashore.core.errors import InvalidRequest
+from ashore.core.timespan import written_moment
 from ashore.kit.settings import Settings, read_settings
 
 if TYPE_CHECKING:
@@ -122,7 +122,7 @@ def list_(*, as_json: AsJson = False) -> int:
 
 
 def _row(one: KeptBackup) -> tuple[str, ...]:
-    made = datetime.fromtimestamp(one.created_s, UTC).isoformat(timespec="seconds")
+    made = written_moment(one.created_s)
     spare = str(one.spare) if one.spare >= 0 else "INCOMPLETE"
     return str(one.generation), made, str(one.num_objects), human_bytes(one.clear_bytes), spare, ", ".join(one.models)
 
@@ -210,7 +210,7 @@ def _restore(
 
 def _print_status(report: StatusReport) -> None:
     if report.generation:
-        made = datetime.fromtimestamp(report.created_s, UTC).isoformat(timespec="seconds")
+        made = written_moment(report.created_s)
         print(
             f"backup {report.generation}, made at {made}: {counted(report.num_objects, 'object')}, code {report.code}"
         )

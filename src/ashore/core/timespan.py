@@ -1,8 +1,9 @@
-"""Parses and formats durations. Inside ashore a duration is a number of seconds."""
+"""Parses and formats durations, and formats moments. Inside ashore both are numbers of seconds."""
 
 from __future__ import annotations
 
 import re
+import time
 from typing import Final
 
 from ashore.core.errors import InvalidRequest
@@ -21,6 +22,11 @@ def parse_seconds(text: str) -> float:
     if found is None:
         raise InvalidRequest(f"{text[:40]!r} is not a duration", hint="write 90s, 15m, 2h or 30d")
     return float(found["number"]) * UNITS[found["unit"]]
+
+
+def written_moment(at_s: float) -> str:
+    """Format a time since the epoch in UTC, as RFC 3339 has it: `2026-12-01T14:24:57Z`."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(at_s))
 
 
 def human_seconds(seconds: float) -> str:

@@ -17,7 +17,6 @@ import smtplib
 import socket
 import ssl
 import threading
-import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, BinaryIO, Final
@@ -30,6 +29,7 @@ from ashore.control.alerts.section import ChannelTable
 from ashore.control.alerts.wording import body, tame, title
 from ashore.control.jobs import signed_headers
 from ashore.core.errors import AshoreError, InvalidSpec, RemoteRefused, SourceUnreachable
+from ashore.core.timespan import written_moment
 from ashore.kit.decode import UNDECODABLE
 from ashore.kit.egress import Allowed, check_addresses, check_url
 from ashore.kit.identity import trust
@@ -153,7 +153,7 @@ def alertmanager(channel: ChannelTable, message: Message, node: str, console: st
     alerts = []
     for one in (*message.firing, *message.ended):
         told = _prometheus(one, node, console)
-        ends = told["endsAt"] if one.gone_s else _iso(now_s + _END_S)
+        ends = told["endsAt"] if one.gone_s else written_moment(now_s + _END_S)
         alerts.append({**{k: told[k] for k in ("labels", "annotations", "startsAt", "generatorURL")}, "endsAt": ends})
     headers = {"authorization": f"Bearer {channel.secret}"} if channel.secret else {}
     return channel.hook.rstrip("/") + "/api/v2/alerts", alerts, headers, None
@@ -173,13 +173,10 @@ def _prometheus(alert: Alert, node: str, console: str) -> dict[str, Any]:
         "status": "resolved" if alert.gone_s else "firing",
         "labels": {name: value for name, value in labels.items() if value},
         "annotations": {"summary": wrong.what, "description": wrong.remedy},
-        "startsAt": _iso(alert.since_s), "endsAt": _iso(alert.gone_s) if alert.gone_s else "0001-01-01T00:00:00Z",
+        "startsAt": written_moment(alert.since_s),
+        "endsAt": written_moment(alert.gone_s) if alert.gone_s else "0001-01-01T00:00:00Z",
         "generatorURL": f"{console}/alerts" if console else "", "fingerprint": wrong.id,
     }  # fmt: skip
-
-
-def _iso(at_s: float) -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(at_s))
 
 
 def _robot_text(channel: ChannelTable, message: Message, node: str, console: str) -> tuple[str, str]:

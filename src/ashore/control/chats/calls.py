@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Final
 
 import msgspec
@@ -12,6 +11,7 @@ from msgspec import Meta
 
 from ashore.core.clock import Clock
 from ashore.core.errors import Conflict, InvalidRequest, NotFound
+from ashore.core.timespan import written_moment
 from ashore.core.wanted import check_wanted
 from ashore.data.authority import INFER, STORED_SHOW
 from ashore.data.jobs import Conversation, SqlConversations, page_length
@@ -231,14 +231,10 @@ def conversation_out(found: Conversation) -> ConversationOut:
         title=_title(found),
         conversation=found.conversation_id,
         owner=found.account,
-        created_at=_moment(found.created_ms),
-        expires_at=_moment(found.expires_ms),
+        created_at=written_moment(found.created_ms // 1000),
+        expires_at=written_moment(found.expires_ms // 1000),
         num_bytes=found.num_bytes,
     )
-
-
-def _moment(ms: int) -> str:
-    return datetime.fromtimestamp(ms // 1000, UTC).isoformat().replace("+00:00", "Z")
 
 
 def _title(found: Conversation) -> str:

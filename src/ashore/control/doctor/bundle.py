@@ -23,6 +23,7 @@ from ashore import __version__
 from ashore.control.doctor.model import Diagnosis
 from ashore.control.doctor.readings import Readings
 from ashore.core.errors import EnvironmentFault
+from ashore.core.timespan import written_moment
 from ashore.kit.settings import Home
 
 LOG_BYTES: Final = 64 << 10
@@ -122,7 +123,7 @@ def contents(
                 "ashore": __version__,
                 "python": sys.version.split()[0],
                 "system": f"{platform.system()} {platform.release()} {platform.machine()}",
-                "made": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(readings.at_s)),
+                "made": written_moment(readings.at_s),
                 "packages": _packages(),
             }
         ),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from asyncio import to_thread
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -26,6 +25,7 @@ from ashore.control.scim import (
     types,
 )
 from ashore.core.errors import AshoreError, InvalidRequest, MethodNotAllowed, NotFound, SwitchedOff
+from ashore.core.timespan import written_moment
 from ashore.data.authority import Principal
 from ashore.data.http import Exchange
 from ashore.kit.call import SETTLE_S, Actor
@@ -187,8 +187,8 @@ def _shown(one: Resource, groups: list[Resource], base: str, query: Mapping[str,
             {"$ref": f"{base}/Users/{row['value']}", "type": "User", **row} for row in one.body["members"]
         ]
     found["meta"] = {
-        "resourceType": one.kind, "created": _moment(one.created_s), "lastModified": _moment(one.changed_s),
-        "location": f"{base}/{one.kind}s/{one.id}",
+        "resourceType": one.kind, "location": f"{base}/{one.kind}s/{one.id}",
+        "created": written_moment(one.created_s), "lastModified": written_moment(one.changed_s),
     }  # fmt: skip
     if wanted := _names(query.get("attributes", "")):
         return {name: value for name, value in found.items() if name in ("schemas", "id") or name.lower() in wanted}
@@ -219,10 +219,6 @@ def _list(resources: list[dict[str, Any]], total: int, start: int) -> dict[str, 
 def _fault(fault: AshoreError) -> dict[str, Any]:
     kind = {"scimType": fault.param} if fault.param in _TYPES else {}
     return {"schemas": [MESSAGES + "Error"], "status": str(fault.http_status), "detail": fault.in_one_line, **kind}
-
-
-def _moment(at_s: int) -> str:
-    return datetime.fromtimestamp(at_s, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _place(exchange: Exchange) -> list[str]:

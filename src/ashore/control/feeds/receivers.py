@@ -23,6 +23,7 @@ from ashore.control.feeds.forms import body_of
 from ashore.control.feeds.reading import SIGNED, Line
 from ashore.control.feeds.section import FeedTable
 from ashore.core.errors import AshoreError, InvalidRequest, RemoteRefused, SourceUnreachable
+from ashore.data.audit import shown_moment
 from ashore.kit.decode import UNDECODABLE, check_parts
 from ashore.kit.egress import Allowed, check_addresses, check_url
 from ashore.kit.identity import trust
@@ -153,11 +154,7 @@ def json_event(line: Line, feed: FeedTable) -> bytes:
     if line.chain == SIGNED:
         return msgspec.json.encode({"ashore": place, "checkpoint": body.decode()})
     name = "record" if feed.form == "jsonl" else feed.form
-    return msgspec.json.encode({"@timestamp": _iso(line.at_us), "ashore": place, name: msgspec.Raw(body)})
-
-
-def _iso(at_us: int) -> str:
-    return datetime.fromtimestamp(at_us / 1e6, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return msgspec.json.encode({"@timestamp": shown_moment(line.at_us), "ashore": place, name: msgspec.Raw(body)})
 
 
 class File:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-
 import msgspec
 
+from ashore.core.timespan import written_moment
 from ashore.data.jobs import Job, JobState
 from ashore.data.jobs.operations.model import Progress, name_of, progress_of, words_of
 from ashore.kit.copied import copied
@@ -76,4 +75,4 @@ def job_out(job: Job, *, log: bool = True) -> JobOut:
 
 def moment(ms: int | None) -> str | None:
     """Return a time in milliseconds as text in UTC."""
-    return None if ms is None else datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return None if ms is None else written_moment(ms / 1000)

@@ -18,6 +18,7 @@ from typing import Final
 from ashore.core.errors import Conflict, CorruptBlob, InvalidRequest
 from ashore.core.foreign import foreign_errors
 from ashore.core.ids import Digest
+from ashore.core.timespan import written_moment
 from ashore.kit.store.diskerrors import disk_errors
 from ashore.kit.store.layout import MANIFEST_MEDIA_TYPE, AttachedEntry, IndexEntry, Layout, check_path
 from ashore.kit.store.manifest import FILEPATH, Descriptor, descriptors, hash_of
@@ -123,7 +124,6 @@ def moved(layout: Layout, renamed: Mapping[Digest, IndexEntry]) -> tuple[Attache
 
 def attachment_bytes(kind: str, files: tuple[StoredFile, ...], subject: IndexEntry, created_s: int) -> bytes:
     """Return the manifest of an attachment."""
-    created = datetime.datetime.fromtimestamp(created_s, datetime.UTC).isoformat().replace("+00:00", "Z")
     document = {
         "schemaVersion": 2,
         "mediaType": MANIFEST_MEDIA_TYPE,
@@ -134,7 +134,7 @@ def attachment_bytes(kind: str, files: tuple[StoredFile, ...], subject: IndexEnt
             for f in files
         ],
         "subject": {"mediaType": MANIFEST_MEDIA_TYPE, "digest": subject.digest, "size": subject.num_bytes},
-        "annotations": {_CREATED: created},
+        "annotations": {_CREATED: written_moment(created_s)},
     }
     return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import hashlib
 import platform
 import re
@@ -15,6 +14,7 @@ from msgspec.structs import replace
 from ashore import __version__
 from ashore.core.clock import Clock
 from ashore.core.errors import InvalidRequest
+from ashore.core.timespan import written_moment
 from ashore.data.engines import read_inventory
 from ashore.lab.evaluation.compare import compare
 from ashore.lab.evaluation.divergence import divergence
@@ -139,7 +139,6 @@ def _judge(
 
 def _conditions(candidate: Candidate, clock: Clock) -> Conditions:
     info, machine = candidate.subject.info, read_inventory()
-    created = datetime.datetime.fromtimestamp(int(clock.now_s()), datetime.UTC)
     return Conditions(
         ashore=__version__,
         engine=info.kind,
@@ -148,5 +147,5 @@ def _conditions(candidate: Candidate, clock: Clock) -> Conditions:
         options={name: _HIDDEN if _SECRET.search(name) else value for name, value in candidate.options.items()},
         machine=" ".join(filter(None, (machine.cpu, platform.system(), platform.machine()))),
         cores=machine.cores,
-        created=created.isoformat().replace("+00:00", "Z"),
+        created=written_moment(clock.now_s()),
     )

@@ -6,7 +6,6 @@ import dataclasses
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -17,6 +16,7 @@ from ashore.cli.bootstrap.records import command_recorder
 from ashore.core.bytesize import human_bytes
 from ashore.core.counted import counted
 from ashore.core.errors import NotFound
+from ashore.core.timespan import written_moment
 from ashore.data.jobs.operations.asks import BackupRun, RehearseIn, RepairIn, ScrubIn
 from ashore.kit.recorder import Act
 from ashore.kit.settings import Home, Settings, read_settings
@@ -178,7 +178,7 @@ def _open(home: Home, work: Work) -> AbstractContextManager[BackupService]:
 
 def shown_restore(report: RestoreReport, what: str) -> Shown:
     """Return what a restore brought back, or would; `what` has a placeholder for its bytes."""
-    made = datetime.fromtimestamp(report.created_s, UTC).isoformat(timespec="seconds")
+    made = written_moment(report.created_s)
     return Shown(
         document=dataclasses.asdict(report),
         lines=(

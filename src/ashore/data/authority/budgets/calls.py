@@ -13,6 +13,7 @@ import msgspec
 from ashore.core.clock import Clock
 from ashore.core.errors import InvalidRequest, NotFound
 from ashore.core.names import Names
+from ashore.core.timespan import written_moment
 from ashore.data.authority.budgets.model import NOW_KINDS, BudgetRule, Count, Kind, WindowName, check_names, check_rule
 from ashore.data.authority.budgets.sql import SqlAuthority
 from ashore.data.authority.budgets.usage import COLUMNS, Price, UsageSum, as_csv, columns_of, sum_by
@@ -305,7 +306,7 @@ def _usage(one: UsageSum) -> UsageOut:
 
 
 def _moment(ms: int) -> str | None:
-    return datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ") if ms else None
+    return written_moment(ms / 1000) if ms else None
 
 
 def _day(text: str, param: str) -> date:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
 from ashore.core.behind import Behind, nothing_behind
 from ashore.core.errors import BudgetExceeded
 from ashore.core.principal import Principal
+from ashore.core.timespan import written_moment
 from ashore.data.authority.budgets.ledger import MappedLedger
 from ashore.data.authority.budgets.model import UNBOUND, Asker, BudgetRule, Kind, Quota, Standing
 from ashore.data.authority.budgets.ports import Hold, Line, Part, Short
@@ -81,7 +81,7 @@ def refusal(rule: BudgetRule, line: Line, left: int, wanted: int, standing: Stan
         retry_after_s, when = None, "it never resets"
     else:
         retry_after_s = max(0, line.ends_ms - now_ms) / 1000
-        resets_at = datetime.fromtimestamp(line.ends_ms / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        resets_at = written_moment(line.ends_ms / 1000)
         when = f"it resets at {resets_at}"
         facts.append(("x-ashore-budget-reset", resets_at))
     if never:

@@ -11,11 +11,12 @@ import msgspec
 
 from ashore.core.errors import UnknownModel
 from ashore.core.nearest import did_you_mean
+from ashore.core.timespan import written_moment
 from ashore.data.authority import Principal
 from ashore.data.http.exchange import JSON, Exchange
 from ashore.data.http.ollama.dialects import CHAT_READER, EMBED_READER, EMBEDDINGS_READER, GENERATE_READER, SHOW_READER
 from ashore.data.http.ollama.parse import to_chat, to_generate
-from ashore.data.http.ollama.render import NDJSON, Form, Lines, Timed, moment, render_whole
+from ashore.data.http.ollama.render import NDJSON, Form, Lines, Timed, render_whole
 from ashore.data.http.ollama.types import (
     Details,
     OllamaEmbedding,
@@ -85,7 +86,7 @@ async def show(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
         details=_details(card),
         model_info=facts,
         capabilities=_capabilities(card),
-        modified_at=moment(card.created_s),
+        modified_at=written_moment(card.created_s),
     )
     await exchange.respond_json(shown)
 
@@ -152,7 +153,7 @@ async def _loaded(app: HttpApp, exchange: Exchange, principal: Principal, model:
     card = _card(app, model, principal)
     piece = Piece(
         model=card.alias,
-        created_at=moment(app.serving.now_s),
+        created_at=written_moment(app.serving.now_s),
         message=TurnOut(content="") if form == "chat" else msgspec.UNSET,
         response="" if form == "generate" else msgspec.UNSET,
         done=True,
@@ -224,7 +225,7 @@ def _tag(card: ModelCard) -> Tag:
     return Tag(
         name=card.alias,
         model=card.alias,
-        modified_at=moment(card.created_s),
+        modified_at=written_moment(card.created_s),
         digest=hashlib.sha256((card.content or card.release).encode()).hexdigest(),
         details=_details(card),
     )

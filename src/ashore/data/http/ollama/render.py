@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from typing import Any, Final, Literal
 
 import msgspec
 
 from ashore.core.errors import AshoreError
+from ashore.core.timespan import written_moment
 from ashore.data.http.errors import ollama_error
 from ashore.data.http.exchange import Exchange, Headers
 from ashore.data.http.ollama.types import CallOut, FunctionOut, LogprobOut, Piece, TopOut, TurnOut
@@ -26,11 +26,6 @@ NDJSON: Final[Headers] = (
     (b"cache-control", b"no-cache"),
     (b"x-accel-buffering", b"no"),
 )
-
-
-def moment(seconds: int) -> str:
-    """Return a time since the epoch in Ollama's format."""
-    return datetime.fromtimestamp(seconds, UTC).isoformat().replace("+00:00", "Z")
 
 
 class _Writer:
@@ -65,7 +60,7 @@ class _Writer:
         return _encode(
             Piece(
                 model=self._started.model,
-                created_at=moment(self._started.created_s),
+                created_at=written_moment(self._started.created_s),
                 message=TurnOut(content=text, thinking=thinking, tool_calls=list(calls) or msgspec.UNSET)
                 if chat
                 else msgspec.UNSET,
