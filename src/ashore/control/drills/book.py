@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import re
@@ -20,8 +19,8 @@ from ashore.control.drills.watcher import start_of
 from ashore.core.errors import Conflict
 from ashore.kit.decode import UNDECODABLE
 from ashore.kit.folders import make_folder
+from ashore.kit.processes.lock import locked
 from ashore.kit.recordfile import read_record, write_record
-from ashore.kit.wholefile import opened
 
 FOLDER: Final = "drills"
 _ID: Final = re.compile(r"^[a-z-]+-\d{8}T\d{6}$")
@@ -47,16 +46,13 @@ class Book:
             Conflict: another drill runs.
         """
         make_folder(self.folder, mode=0o700)
-        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-        with opened(self.folder / "running.json", flags) as descriptor:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as fault:
-                now = self.now_running()
-                raise Conflict(
-                    f"another drill runs: {now[0]}" if now else "what an earlier drill broke is being undone",
-                    hint="`ashore drill stop` ends it",
-                ) from fault
+
+        def busy() -> Conflict:
+            now = self.now_running()
+            what = f"another drill runs: {now[0]}" if now else "what an earlier drill broke is being undone"
+            return Conflict(what, hint="`ashore drill stop` ends it")
+
+        with locked(self.folder / "running.json", busy, flags=os.O_NOFOLLOW) as descriptor:
             told = {"drill": drill, "pid": os.getpid(), "start": start_of(os.getpid())}
             os.ftruncate(descriptor, 0)
             os.write(descriptor, json.dumps(told).encode())

@@ -5,7 +5,6 @@ Whatever a mirror, a link or a stick gives, the last trusted state stays until a
 
 from __future__ import annotations
 
-import fcntl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from ashore.control.sites.roles import METADATA, model_path, stored_path, want_p
 from ashore.core.errors import CorruptBlob, HomeBusy, NotFound
 from ashore.kit.decode import UNDECODABLE
 from ashore.kit.folders import make_folder
+from ashore.kit.processes.lock import locked
 from ashore.kit.wholefile import write_whole
 
 if TYPE_CHECKING:
@@ -129,10 +129,8 @@ def _refresh(link: CentreLink, trusted: Path, site: str, root: bytes, now_s: flo
         if info is None:
             return Trusted(root=_root_version(trusted), signed_s=_signed_s(trusted), want=None, parts={})
         data = _verified(link, info, WANT_BYTES, trusted / "want.json")
-        try:
+        with _readable(f"the assignment of {site}"):
             want = _want(data)
-        except UNDECODABLE as fault:
-            raise CentreRefused("forged", f"the assignment of {site} cannot be read: {str(fault)[:200]}") from fault
         if want.site != site:
             raise CentreRefused("wrong site", f"what came as the assignment of {site} is that of {want.site}")
         before = _kept_want(trusted)
@@ -155,10 +153,8 @@ def _model(updater: Updater, link: CentreLink, trusted: Path, digest: str) -> Mo
         raise CentreRefused("forged", f"the centre wants {digest} here, and nobody who may release models released it")
     path = _kept(trusted, digest)
     data = _verified(link, info, MANIFEST_BYTES, path)
-    try:
+    with _readable(f"the parts of {digest}"):
         parts = _parts(data)
-    except UNDECODABLE as fault:
-        raise CentreRefused("forged", f"the parts of {digest} cannot be read: {str(fault)[:200]}") from fault
     if parts.digest != digest:
         raise CentreRefused("mixed", f"the parts of {digest} are those of {parts.digest}")
     make_folder(path.parent, mode=0o700)
@@ -219,6 +215,14 @@ def _named_attacks(now_s: float) -> Iterator[None]:
         raise CentreRefused("forged", f"a signature is missing or wrong: {fault}") from fault
 
 
+@contextmanager
+def _readable(what: str) -> Iterator[None]:
+    try:
+        yield
+    except UNDECODABLE as fault:
+        raise CentreRefused("forged", f"{what} cannot be read: {str(fault)[:200]}") from fault
+
+
 def _kept_want(trusted: Path) -> Want | None:
     try:
         return _want((trusted / "want.json").read_bytes())
@@ -253,9 +257,6 @@ def _signed_s(trusted: Path) -> int:
 @contextmanager
 def _held(trusted: Path) -> Iterator[None]:
     make_folder(trusted, mode=0o700)
-    with (trusted / ".lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as fault:
-            raise HomeBusy(f"another process refreshes {trusted}", hint="let one process refresh at a time") from fault
+    hint = "let one process refresh at a time"
+    with locked(trusted / ".lock", lambda: HomeBusy(f"another process refreshes {trusted}", hint=hint)):
         yield

@@ -7,22 +7,29 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from ashore.core.errors import HomeBusy
+from ashore.core.errors import AshoreError, HomeBusy
 from ashore.kit.processes.room import room_needed
 from ashore.kit.wholefile import opened
 
 
 @contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Hold the lock of a file, which is made where it is missing. Waits for it."""
-    with opened(path, os.O_RDWR | os.O_CREAT) as descriptor:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
+def locked(path: Path, busy: Callable[[], AshoreError] | None = None, *, flags: int = 0) -> Iterator[int]:
+    """Hold the lock of a file, which is made where it is missing, and yield its descriptor.
+
+    Waits for it; with `busy`, raises that error while another process has it. `flags`: further ones to open it with.
+    """
+    with opened(path, os.O_RDWR | os.O_CREAT | flags) as descriptor:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | (fcntl.LOCK_NB if busy else 0))
+        except BlockingIOError as fault:
+            assert busy is not None
+            raise busy() from fault
+        yield descriptor
 
 
 def try_lock(path: Path) -> int | None:

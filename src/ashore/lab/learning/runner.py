@@ -7,7 +7,6 @@ again; a changed data set starts a new run.
 from __future__ import annotations
 
 import datetime
-import fcntl
 import hashlib
 import math
 import platform
@@ -24,6 +23,7 @@ import msgspec
 from ashore.core.clock import Clock
 from ashore.core.errors import Conflict, InvalidRequest, InvalidSpec, UnsupportedModel
 from ashore.core.foreign import foreign_errors
+from ashore.core.timespan import written_moment
 from ashore.data.feedback import LearningSection
 from ashore.data.feedback.consent import Consents, Purpose
 from ashore.data.feedback.dataset import Dataset, make_dataset, rows_of
@@ -35,6 +35,7 @@ from ashore.data.feedback.texts import SealedTexts
 from ashore.data.releases import load_book
 from ashore.data.text import TextModel
 from ashore.kit.folders import make_folder
+from ashore.kit.processes.lock import locked
 from ashore.kit.recordfile import read_record
 from ashore.kit.state import Database
 from ashore.kit.store import DERIVED, ModelStore, StoredModel, Verdict, keep_verdict
@@ -328,10 +329,9 @@ class Learning:
             with self._open_subject(name) as subject:
                 marks[name] = examine(subject, exam, told=self._say)
         candidate = self._store.resolve(run.candidate)
-        created = datetime.datetime.fromtimestamp(int(self._clock.now_s()), datetime.UTC).isoformat()
         verdict = judge(
             exam, marks[planned.live], marks[run.candidate], model=run.candidate, digest=candidate.digest,
-            against=planned.live, created=created.replace("+00:00", "Z"),
+            against=planned.live, created=written_moment(self._clock.now_s()),
         )  # fmt: skip
         keep_verdict(self._store, candidate, verdict)
         return verdict
@@ -419,17 +419,11 @@ class Learning:
         home belongs to a killed process.
         """
         make_folder(self._folder, mode=0o700)
-        with (self._folder / "lock").open("a+") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as fault:
-                raise Conflict("another run is under way in this home", hint="wait for it to end") from fault
-            lock.seek(0)
-            owner = lock.read().strip()
-            if not owner:
+        path = self._folder / "lock"
+        with locked(path, lambda: Conflict("another run is under way in this home", hint="wait for it to end")):
+            if not (owner := path.read_text().strip()):
                 owner = secrets.token_hex(16)
-                lock.write(owner)
-                lock.flush()
+                path.write_text(owner)
             with leased(self._database, self._clock, owner=owner, holder=platform.node()) as lease:
                 yield lease
 

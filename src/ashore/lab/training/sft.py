@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import fcntl
 import hashlib
 import resource
 import sys
@@ -15,6 +14,7 @@ from ashore.core.errors import Conflict, UnsupportedModel
 from ashore.core.ids import Digest
 from ashore.data.engines import torch_libraries
 from ashore.kit.folders import make_folder
+from ashore.kit.processes.lock import locked
 from ashore.kit.store import ModelStore
 from ashore.lab.training.adapters import keep_adapter
 from ashore.lab.training.loop import LoopResult, StepReport, Watcher
@@ -148,13 +148,9 @@ class SftRun:
     def _alone(self) -> Iterator[None]:
         """Hold the lock of the run's folder, which is deleted when it is empty."""
         make_folder(self._folder, mode=0o700)
-        with (self._folder / "lock").open("w") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise Conflict(
-                    f"another process is training {self._plan.name}", hint="wait for it, or choose another --name"
-                ) from error
+        hint = "wait for it, or choose another --name"
+        busy = Conflict(f"another process is training {self._plan.name}", hint=hint)
+        with locked(self._folder / "lock", lambda: busy):
             yield
             if {path.name for path in self._folder.iterdir()} == {"lock"}:
                 (self._folder / "lock").unlink()
