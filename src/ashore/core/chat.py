@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final, Literal
+
+import msgspec
 
 Role = Literal["system", "user", "assistant", "tool"]
 
@@ -57,3 +60,22 @@ def openai_message(one: Message) -> dict[str, Any]:
             for call in one.tool_calls
         ]
     return said
+
+
+def openai_tools(tools: Iterable[ToolSpec], choice: str) -> dict[str, Any]:
+    """Return the fields for tools in OpenAI's form. `choice`: a word of that form, or `function:NAME`."""
+    kind, _, named = choice.partition(":")
+    return {
+        "tools": [
+            {
+                "type": "function",
+                "function": {
+                    "name": tool.name,
+                    "description": tool.description,
+                    "parameters": msgspec.json.decode(tool.parameters),
+                },
+            }
+            for tool in tools
+        ],
+        "tool_choice": {"type": "function", "function": {"name": named}} if named else kind,
+    }

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 import msgspec
 
-from ashore.core.chat import openai_message
+from ashore.core.chat import openai_message, openai_tools
 from ashore.core.clock import Clock
 from ashore.core.errors import AshoreError, ContextTooLong, EngineFailed, Overloaded
 from ashore.core.sampling import NEUTRAL, SAMPLING_FIELDS
@@ -311,19 +311,7 @@ def body_of(request: GenerationRequest, names: Mapping[str, str]) -> bytes:
     if request.stop:
         body["stop"] = list(request.stop)
     if request.tools:
-        body["tools"] = [
-            {
-                "type": "function",
-                "function": {
-                    "name": tool.name,
-                    "description": tool.description,
-                    "parameters": msgspec.Raw(tool.parameters.encode()),
-                },
-            }
-            for tool in request.tools
-        ]
-        kind, _, named = request.tool_choice.partition(":")
-        body["tool_choice"] = {"type": "function", "function": {"name": named}} if named else kind
+        body |= openai_tools(request.tools, request.tool_choice)
         body["parallel_tool_calls"] = not request.one_call
     if request.grammar is not None:
         text = request.grammar.text

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import msgspec
 
-from ashore.core.chat import LONGEST_TOKEN_BYTES, openai_message
+from ashore.core.chat import LONGEST_TOKEN_BYTES, openai_message, openai_tools
 from ashore.core.errors import ContentBlocked, EngineFailed
 from ashore.data.engines.model import Said, SaidCall, SayOrder
 from ashore.data.engines.vllm.dialects import Dialect, Piece, Read
@@ -99,19 +99,7 @@ def chat_body(order: SayOrder, model: str, *, limit_field: str = "max_tokens") -
     if order.stop:
         body["stop"] = list(order.stop)
     if order.tools:
-        body["tools"] = [
-            {
-                "type": "function",
-                "function": {
-                    "name": tool.name,
-                    "description": tool.description,
-                    "parameters": msgspec.json.decode(tool.parameters),
-                },
-            }
-            for tool in order.tools
-        ]
-        kind, _, named = order.tool_choice.partition(":")
-        body["tool_choice"] = {"type": "function", "function": {"name": named}} if named else kind
+        body |= openai_tools(order.tools, order.tool_choice)
         if order.one_call:
             body["parallel_tool_calls"] = False
     if order.grammar is not None:
