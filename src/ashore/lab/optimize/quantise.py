@@ -82,7 +82,7 @@ class Needs:
 
     memory_bytes: int
     disk_bytes: int
-    variant_bytes: int
+    variant_bytes: int = 0
     """What the variant will have, about."""
 
 

@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from ashore.core.bytesize import human_bytes
-from ashore.core.errors import Conflict, DiskFull, InvalidRequest, MemoryFull, UnknownModel
+from ashore.core.errors import Conflict, InvalidRequest, UnknownModel
 from ashore.data.engines import Told, quietly, torch_libraries
 from ashore.data.text import TextModel
 from ashore.kit.store import (
@@ -28,6 +27,7 @@ from ashore.lab.optimize.pruning.lessons import Lessons, read_lessons
 from ashore.lab.optimize.pruning.making import Losses, Pruned, Unfinished, prune, zero
 from ashore.lab.optimize.pruning.model import HEAL_TOKENS, LEARNING_RATES, Method, PruneWish
 from ashore.lab.optimize.pruning.planning import PrunePlan, plan_pruning
+from ashore.lab.optimize.quantise import Needs, check_needs
 from ashore.lab.optimize.surgery import Anatomy, anatomy_of
 from ashore.lab.training import LoraOptions, Watcher, load_checkpoint, save_checkpoint
 
@@ -45,15 +45,7 @@ MAKER: Final = "prune"
 _PACKAGES: Final = ("torch", "transformers")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PruneNeeds:
-    """Estimated resources."""
-
-    memory_bytes: int
-    disk_bytes: int
-
-
-def estimate_needs(anatomy: Anatomy, plan: PrunePlan, healing: Method | None) -> PruneNeeds:
+def estimate_needs(anatomy: Anatomy, plan: PrunePlan, healing: Method | None) -> Needs:
     """Return memory and disk, from the counts only.
 
     Parent and pruned model are in memory together in single precision; healing adds gradients, moments and the
@@ -67,7 +59,7 @@ def estimate_needs(anatomy: Anatomy, plan: PrunePlan, healing: Method | None) ->
         kept = _KEPT_PER_HIDDEN * anatomy.hidden_size + _KEPT_PER_CHANNEL * plan.after.channels
         memory += ADAM_COPIES * trained + ROW_TOKENS * plan.after.layers * kept * SINGLE_BYTES
         disk += CHECKPOINTS * (ADAM_COPIES * trained)
-    return PruneNeeds(memory_bytes=memory, disk_bytes=disk)
+    return Needs(memory_bytes=memory, disk_bytes=disk)
 
 
 def _trained_parameters(anatomy: Anatomy, plan: PrunePlan, healing: Method) -> int:
@@ -78,22 +70,6 @@ def _trained_parameters(anatomy: Anatomy, plan: PrunePlan, healing: Method) -> i
     return plan.after.layers * LoraOptions().rank * inputs_and_outputs
 
 
-def check_needs(needs: PruneNeeds, *, free_memory_bytes: int, free_disk_bytes: int, what: str) -> None:
-    """Raise `MemoryFull` or `DiskFull` if resources are insufficient; the message has both numbers."""
-    if needs.memory_bytes > free_memory_bytes:
-        raise MemoryFull(
-            f"making {what} needs about {human_bytes(needs.memory_bytes)} of memory; "
-            f"{human_bytes(free_memory_bytes)} are free",
-            hint="omit --heal, or use --method lora, to need less memory",
-        )
-    if needs.disk_bytes > free_disk_bytes:
-        raise DiskFull(
-            f"making {what} needs about {human_bytes(needs.disk_bytes)} on the disk of the home; "
-            f"{human_bytes(free_disk_bytes)} are free",
-            hint="free unused files with `ashore model gc`",
-        )
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PruneOrder:
     """A request with every choice made."""
@@ -101,7 +77,7 @@ class PruneOrder:
     wish: PruneWish
     parent: StoredModel
     plan: PrunePlan
-    needs: PruneNeeds
+    needs: Needs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -179,6 +155,7 @@ class Pruner:
             free_memory_bytes=self._free_memory(),
             free_disk_bytes=shutil.disk_usage(self._store.root).free,
             what=wish.target,
+            smaller="omit --heal, or use --method lora, to need less memory",
         )
         recipe = _recipe(wish)
         unfinished = None
