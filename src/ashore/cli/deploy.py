@@ -165,66 +165,26 @@ def systemd(*models: str, asked: Asked = NOTHING_ASKED, home: Path | None = None
     return 0
 
 
-@render.command
-def image(*, words: Words = AS_USUAL) -> int:
-    """Render the Containerfile of ashore's image, for CPU or CUDA. Buildah, podman and docker build it.
+def _offer(name: str, does: str) -> None:
+    """Make the command that renders one form."""
 
-    Args:
-        words: What is rendered, and where to.
-    """
-    return _form("image", words)
+    def command(*, words: Words = AS_USUAL) -> int:
+        return _form(name, words)
 
-
-@render.command
-def compose(*, words: Words = AS_USUAL) -> int:
-    """Render a compose file for one machine, for docker compose and podman-compose.
-
-    Args:
-        words: What is rendered, and where to.
-    """
-    return _form("compose", words)
+    command.__doc__ = f"{does}\n\nArgs:\n    words: What is rendered, and where to.\n"
+    render.command(command, name=name)
 
 
-@render.command
-def quadlet(*, words: Words = AS_USUAL) -> int:
-    """Render units of podman under systemd (quadlet) for one machine.
-
-    Args:
-        words: What is rendered, and where to.
-    """
-    return _form("quadlet", words)
-
-
-@render.command
-def k8s(*, words: Words = AS_USUAL) -> int:
-    """Render the objects of Kubernetes: servers, services, network policies, and engines that vLLM runs.
-
-    Args:
-        words: What is rendered, and where to.
-    """
-    return _form("k8s", words)
-
-
-@render.command
-def helm(*, words: Words = AS_USUAL) -> int:
-    """Render a Helm chart of the same objects as `k8s`, with images, replicas and sizes as values.
-
-    Args:
-        words: What is rendered, and where to.
-    """
-    return _form("helm", words)
-
-
-@render.command
-def bundle(*, words: Words = AS_USUAL) -> int:
-    """Render every form into one directory with checksums, to carry to a network without a way out.
-
-    A form that cannot express what is asked is left out; README in the bundle says why.
-
-    Args:
-        words: What is rendered, and where to.
-    """
-    return _form("bundle", words)
+for _form_name, _does in {
+    "image": "Render the Containerfile of ashore's image, for CPU or CUDA. Buildah, podman and docker build it.",
+    "compose": "Render a compose file for one machine, for docker compose and podman-compose.",
+    "quadlet": "Render units of podman under systemd (quadlet) for one machine.",
+    "k8s": "Render the objects of Kubernetes: servers, services, network policies, and engines that vLLM runs.",
+    "helm": "Render a Helm chart of the same objects as `k8s`, with images, replicas and sizes as values.",
+    "bundle": "Render every form into one directory with checksums, to carry to a network without a way out.\n\n"
+    "A form that cannot express what is asked is left out; README in the bundle says why.",
+}.items():
+    _offer(_form_name, _does)
 
 
 @check.command(name="k8s")
