@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import msgspec
 from cyclopts import App
@@ -38,12 +40,7 @@ def show(
     if as_json:
         print(msgspec.json.format(msgspec.json.encode({"items": held}), indent=2).decode())
         return
-    table = ""
-    for one in held:
-        if one.table != table:
-            print(f"{chr(10) if table else ''}{one.table}")
-            table = one.table
-        print(f"{one.key} = {one.value}  ({one.source})")
+    print_keys(held)
 
 
 @app.command
@@ -52,3 +49,13 @@ def example() -> None:
     from ashore.machine.config.example import example as text
 
     print(text(), end="")
+
+
+def print_keys(keys: Iterable[Any]) -> None:
+    """Print keys of ashore.toml with their values and sources, below the names of their tables."""
+    place = ""
+    for one in keys:
+        if one.table != place:
+            print(f"{chr(10) if place else ''}{one.table}")
+            place = one.table
+        print(f"{one.key} = {one.value}  ({one.source})")

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Final
 
 from ashore.cli.calls import noun_of, table
-from ashore.control.server.calls import CALLS, HistoryOut, KeyOut, SeriesOut, TailOut
-from ashore.kit.call import Items
+from ashore.cli.config import print_keys
+from ashore.control.server.calls import CALLS, HistoryOut, SeriesOut, TailOut
 
 BARS: Final = "▁▂▃▄▅▆▇█"
 WIDTH: Final = 36
@@ -52,18 +52,9 @@ def _show_tail(found: TailOut) -> None:
         print(line)
 
 
-def _show_config(found: Items[KeyOut]) -> None:
-    place = ""
-    for one in found.items:
-        if one.table != place:
-            print(f"{chr(10) if place else ''}{one.table}")
-            place = one.table
-        print(f"{one.key} = {one.value}  ({one.source})")
-
-
 app = noun_of(
     "server",
     "Look at figures over time, logs and configuration.",
     CALLS,
-    {"history": _show_history, "tail": _show_tail, "config": _show_config},
+    {"history": _show_history, "tail": _show_tail, "config": lambda found: print_keys(found.items)},
 )
