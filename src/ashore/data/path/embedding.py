@@ -123,27 +123,17 @@ class _Made:
     prompt_tokens: int
 
 
+@dataclass(frozen=True, slots=True)
 class Embeddings:
     """Computes embeddings and scores for clients. Every call is made on one event loop."""
 
-    def __init__(
-        self,
-        reception: Reception,
-        roster: Roster,
-        fresh: FreshAnswers,
-        *,
-        reader: PromptReader,
-        guards: Guards,
-        clock: Clock,
-        metrics: Metrics,
-    ) -> None:
-        self._reception = reception
-        self._roster = roster
-        self._fresh = fresh
-        self._reader = reader
-        self._guards = guards
-        self._clock = clock
-        self._metrics = metrics
+    reception: Reception
+    roster: Roster
+    fresh: FreshAnswers
+    reader: PromptReader
+    guards: Guards
+    clock: Clock
+    metrics: Metrics
 
     async def embed(
         self,
@@ -184,7 +174,7 @@ class Embeddings:
         if dimensions is not None:
             cut = partial(_shortened, vectors, dimensions)
             chars = sum(map(len, vectors)) // NUMBERS_PER_CHAR
-            vectors = await self._reader.read(chars, cut, principal, work.deadline_at)
+            vectors = await self.reader.read(chars, cut, principal, work.deadline_at)
         return Embedding(
             model=model,
             release=made.found.served.release,
@@ -275,26 +265,26 @@ class Embeddings:
         return Encrypted(release=made.found.served.release, ciphertext=found)
 
     def _deadline_at(self, deadline_s: float | None) -> float:
-        return deadline_of(self._roster.topology.admission, deadline_s, self._clock.monotonic_s()).begin_by
+        return deadline_of(self.roster.topology.admission, deadline_s, self.clock.monotonic_s()).begin_by
 
     async def _make(self, work: _Work, principal: Principal, arrival: Arrival) -> _Made:
-        auditor, reception, model = self._guards.auditor, self._reception, work.model
+        auditor, reception, model = self.guards.auditor, self.reception, work.model
         auditor.check()
         prompt = msgspec.json.encode(work.inputs)
         watch = reception.watch(work.request_id, model, principal, prompt, arrival=arrival, operation="embeddings")
         with reception.noted(watch):
-            found, tried, deaths = self._roster.lead(model).pick(principal), 1, 0
+            found, tried, deaths = self.roster.lead(model).pick(principal), 1, 0
             while True:
                 reception.turn_away(found, principal)
                 watch.release = found.served.release
-                await self._fresh.awake(found, work.deadline_at, principal, model, work.request_id)
+                await self.fresh.awake(found, work.deadline_at, principal, model, work.request_id)
                 work.check(found.info)
                 read = partial(self._read, work, found, principal)
                 if tried == 1:
                     num_bytes = work.num_bytes(found.info)
-                    await work.room(num_bytes, max(0.0, work.deadline_at - self._clock.monotonic_s()))
+                    await work.room(num_bytes, max(0.0, work.deadline_at - self.clock.monotonic_s()))
                 num_chars = num_input_chars(work.inputs)
-                batch, watch.masked = await self._reader.read(num_chars, read, principal, work.deadline_at)
+                batch, watch.masked = await self.reader.read(num_chars, read, principal, work.deadline_at)
                 try:
                     vectors = await self._embed_on(found, work, batch, principal, deaths)
                     break
@@ -308,7 +298,7 @@ class Embeddings:
             watch.hear(Usage(prompt_tokens=prompt_tokens, cached_tokens=0, completion_tokens=0))
             if auditor.strict:
                 await watch.ended()
-        self._metrics.add("ashore_prompt_tokens", prompt_tokens, model)
+        self.metrics.add("ashore_prompt_tokens", prompt_tokens, model)
         return _Made(found=found, vectors=vectors, prompt_tokens=prompt_tokens)
 
     def _read(self, work: _Work, found: LoadedModel, principal: Principal) -> tuple[list[list[int]], Mapping[str, int]]:
@@ -317,7 +307,7 @@ class Embeddings:
         check_lengths(work.inputs, text, info)
         if work.is_encrypted:
             return work.encode(work.inputs, text, info), {}
-        masked, counts = self._guards.masker.mask_inputs(work.model, work.inputs, principal, text.decode)
+        masked, counts = self.guards.masker.mask_inputs(work.model, work.inputs, principal, text.decode)
         return work.encode(masked, text, info), counts
 
     async def _embed_on(
@@ -326,20 +316,20 @@ class Embeddings:
         """Reserve, admit, and embed on one release."""
         model, deadline_at = work.model, work.deadline_at
         prompt_tokens = work.tokens_of(batch)
-        reservation = await self._guards.budgets.reserve(principal, model, prompt_tokens, request_id=work.request_id)
+        reservation = await self.guards.budgets.reserve(principal, model, prompt_tokens, request_id=work.request_id)
         cost = Cost(1, prompt_tokens, principal.tenant, principal.id)
         # a running one ends before it could be preempted: it only waits behind others
         background = background_of("interactive" if work.urgency == "interactive" else "background")
         try:
-            wait_s = max(0.0, deadline_at - self._clock.monotonic_s())
+            wait_s = max(0.0, deadline_at - self.clock.monotonic_s())
             await found.gate.enter(cost, priority=work.priority, wait_s=wait_s, background=background)
-            entered_at = self._clock.monotonic_s()
+            entered_at = self.clock.monotonic_s()
             try:
-                vectors = await self._fresh.embed(
+                vectors = await self.fresh.embed(
                     found, model, batch, deadline_at, tenant=principal.tenant, deaths=deaths
                 )
             finally:
-                service_s = self._clock.monotonic_s() - entered_at
+                service_s = self.clock.monotonic_s() - entered_at
                 found.gate.leave(cost, service_s=service_s, background=background)
             reservation.settle(prompt_tokens, 0)
             return vectors

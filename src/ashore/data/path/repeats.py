@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from ashore.core.clock import Clock
 from ashore.core.ids import RequestId
 from ashore.data.authority import Principal
@@ -15,29 +17,21 @@ from ashore.data.path.recording import Told
 from ashore.kit.metrics import Metrics
 
 
+@dataclass(frozen=True, slots=True)
 class Repeats:
     """Stores and returns the finished responses of one `ServingService`. Every call is made on its event loop."""
 
-    def __init__(
-        self,
-        cache: AnswerCache,
-        roster: Roster,
-        reception: Reception,
-        guards: Guards,
-        clock: Clock,
-        metrics: Metrics,
-    ) -> None:
-        self._cache = cache
-        self._roster = roster
-        self._reception = reception
-        self._guards = guards
-        self._clock = clock
-        self._metrics = metrics
+    cache: AnswerCache
+    roster: Roster
+    reception: Reception
+    guards: Guards
+    clock: Clock
+    metrics: Metrics
 
     def key(self, principal: Principal, path: str, body: bytes) -> bytes:
         """Return the address of the response to these bytes. It depends on the policy."""
-        stamp = b"%d %s" % (self._roster.generation, self._guards.masker.rules_stamp(principal, path))
-        return self._cache.ready_key(principal.tenant, principal.id, path, body, stamp)
+        stamp = b"%d %s" % (self.roster.generation, self.guards.masker.rules_stamp(principal, path))
+        return self.cache.ready_key(principal.tenant, principal.id, path, body, stamp)
 
     def find(
         self, key: bytes, request_id: RequestId, principal: Principal, *, arrival: Arrival = NOWHERE
@@ -52,27 +46,27 @@ class Repeats:
             PermissionDenied: the principal may no longer ask.
             AshoreError: the record cannot be written.
         """
-        auditor = self._guards.auditor
-        ready = None if auditor.keeps_content else self._cache.ready(key)
+        auditor = self.guards.auditor
+        ready = None if auditor.keeps_content else self.cache.ready(key)
         if ready is None:
             return None
         auditor.check()
-        self._reception.authorise(principal, ready.alias)
-        standing = self._guards.budgets.charge_hit_now(principal, ready.alias, ready.tokens)
+        self.reception.authorise(principal, ready.alias)
+        standing = self.guards.budgets.charge_hit_now(principal, ready.alias, ready.tokens)
         if standing is None:
             return None
         told = ready.told
         assert isinstance(told, Told)
         form = told.form(ready, principal, arrival)
         auditor.repeat(form, request_id)
-        if self._guards.tracer is not None:
-            self._guards.tracer.repeated(form.note, request_id, arrival)
-        self._metrics.add("ashore_cache_lookups", 1, ready.alias, ready.label)
+        if self.guards.tracer is not None:
+            self.guards.tracer.repeated(form.note, request_id, arrival)
+        self.metrics.add("ashore_cache_lookups", 1, ready.alias, ready.label)
         return ready, standing
 
     def age_s(self, ready: Ready) -> int:
         """Return the age of the answer in a finished response."""
-        return max(0, int(self._clock.now_s() - ready.stored_at_s))
+        return max(0, int(self.clock.now_s() - ready.stored_at_s))
 
     def keep(
         self,
@@ -85,7 +79,7 @@ class Repeats:
         completion_tokens: int = 0,
     ) -> None:
         """Store a response to `principal` that was made from the cached answer in `started`."""
-        self._cache.keep_ready(
+        self.cache.keep_ready(
             key,
             Ready(
                 headers=headers,
@@ -93,7 +87,7 @@ class Repeats:
                 alias=started.model,
                 release=started.release,
                 label=started.cache,
-                stored_at_s=self._clock.now_s() - started.age_s,
+                stored_at_s=self.clock.now_s() - started.age_s,
                 expires_at_s=started.good_until_s,
                 told=Told(None if started.receipt is None else started.receipt.note),
                 tokens=started.prompt_tokens + completion_tokens,

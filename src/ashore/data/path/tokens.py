@@ -34,25 +34,16 @@ class Tokenized:
     """Context of the model."""
 
 
+@dataclass(frozen=True, slots=True)
 class Tokens:
     """Counts, lists and decodes tokens for clients. Every call is made on one event loop."""
 
-    def __init__(
-        self,
-        reception: Reception,
-        roster: Roster,
-        fresh: FreshAnswers,
-        *,
-        reader: PromptReader,
-        guards: Guards,
-        clock: Clock,
-    ) -> None:
-        self._reception = reception
-        self._roster = roster
-        self._fresh = fresh
-        self._reader = reader
-        self._guards = guards
-        self._clock = clock
+    reception: Reception
+    roster: Roster
+    fresh: FreshAnswers
+    reader: PromptReader
+    guards: Guards
+    clock: Clock
 
     async def count(self, request: GenerationRequest, principal: Principal) -> int:
         """Return how many tokens the prompt of `request` has in its model's own template, tools included.
@@ -77,19 +68,19 @@ class Tokens:
             ContextTooLong: it is many times as long as the context.
             AshoreError: the request could not be served.
         """
-        limits = self._roster.topology.admission
-        deadline_at = deadline_of(limits, request.deadline_s, self._clock.monotonic_s()).begin_by
-        self._reception.authorise(principal, request.model)
-        model = self._roster.lead(request.model).pick(principal, request)
-        await self._fresh.known(model, deadline_at, principal, request.model, request.request_id)
+        limits = self.roster.topology.admission
+        deadline_at = deadline_of(limits, request.deadline_s, self.clock.monotonic_s()).begin_by
+        self.reception.authorise(principal, request.model)
+        model = self.roster.lead(request.model).pick(principal, request)
+        await self.fresh.known(model, deadline_at, principal, request.model, request.request_id)
         text, info = model.text, model.info
-        request = await self._reader.with_tools(request, text, principal, deadline_at)
+        request = await self.reader.with_tools(request, text, principal, deadline_at)
         contexts = max(1, min(COUNTED_CONTEXTS, MOST_COUNTED // max(1, info.context_tokens)))
-        masked = await self._reader.masked(request, text, info, principal, deadline_at, contexts=contexts)
-        ids = await self._reader.ids(
+        masked = await self.reader.masked(request, text, info, principal, deadline_at, contexts=contexts)
+        ids = await self.reader.ids(
             masked.request, text, info, principal, deadline_at, bare=bare, opens_answer=opens_answer
         )
-        await self._guards.budgets.charge_hit(principal, request.model, 0, request_id=request.request_id)
+        await self.guards.budgets.charge_hit(principal, request.model, 0, request_id=request.request_id)
         return Tokenized(ids=ids, text=text, context_tokens=info.context_tokens)
 
     def tokenizer(self, name: str, principal: Principal) -> tuple[ServedText, int]:
@@ -98,8 +89,8 @@ class Tokens:
         Raises:
             AshoreError: the principal may not use it, or there is no such model.
         """
-        self._reception.authorise(principal, name)
-        model = self._roster.lead(name).pick(principal)
+        self.reception.authorise(principal, name)
+        model = self.roster.lead(name).pick(principal)
         return model.text, model.info.context_tokens
 
     async def decode(self, name: str, ids: Sequence[int], principal: Principal) -> str:
@@ -109,12 +100,12 @@ class Tokens:
             InvalidRequest: one is not a token of the model.
             AshoreError: the principal may not use it, or there is no such model.
         """
-        self._reception.authorise(principal, name)
-        model = self._roster.lead(name).pick(principal)
+        self.reception.authorise(principal, name)
+        model = self.roster.lead(name).pick(principal)
 
         def work() -> str:
             check_prompt_ids(ids, model.info, param="tokens")
             return model.text.decode(ids)
 
-        deadline_at = self._clock.monotonic_s() + ASIDE_S
-        return await self._reader.read(len(ids) * ID_CHARS, work, principal, deadline_at)
+        deadline_at = self.clock.monotonic_s() + ASIDE_S
+        return await self.reader.read(len(ids) * ID_CHARS, work, principal, deadline_at)
