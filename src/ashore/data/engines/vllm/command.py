@@ -9,8 +9,8 @@ import shlex
 import shutil
 import socket
 import subprocess
-import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Final
 
@@ -150,9 +150,7 @@ class VllmProcess:
         """End it and wait. May be called twice."""
         if self._process.poll() is None:
             self._process.terminate()
-            deadline_s = time.monotonic() + _STOP_S
-            while self._process.poll() is None and time.monotonic() < deadline_s:
-                time.sleep(0.05)
-            if self._process.poll() is None:
-                self._process.kill()
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(_STOP_S)
+            self._process.kill()
         self._process.wait()
