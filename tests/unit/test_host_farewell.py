@@ -18,7 +18,17 @@ from waiting import eventually
 
 from ashore.core.errors import Draining, HostDied
 from ashore.core.ids import OrderId
-from ashore.data.engines import EngineEvent, EngineOptions, EngineStats, Failed, Finished, HostClient, ScoreText, Token
+from ashore.data.engines import (
+    EngineEvent,
+    EngineOptions,
+    EngineStats,
+    Failed,
+    Finished,
+    GenerateOrder,
+    HostClient,
+    ScoreText,
+    Token,
+)
 from ashore.data.engines import frames as wire
 from ashore.data.engines.fake.engine import FakeEngine
 from ashore.data.engines.fake.files import fake_model_files
@@ -188,6 +198,30 @@ def test_a_host_that_breaks_down_says_no_farewell(tmp_path: Path) -> None:
 
     files = fake_model_files("fake:echo?tok_per_s=500", tmp_path / "files")
     with host_running(tmp_path, Poisoned(), files) as path:
+        asyncio.run(use(path))
+
+
+class Picky(FakeEngine):
+    """Breaks down over one order, while it takes it."""
+
+    def submit(self, order: GenerateOrder) -> None:
+        if order.order_id == "odd":
+            raise ZeroDivisionError("a broken library")
+        super().submit(order)
+
+
+def test_an_order_that_breaks_the_engine_while_it_is_taken_ends_alone(tmp_path: Path) -> None:
+    async def use(path: Path) -> None:
+        client = HostClient(path)
+        await client.connect(5.0)
+        begun = client.generate(echo_order("begun", "x" * 50))
+        assert isinstance(await anext(begun), Token)
+        (told,) = await collect(client.generate(echo_order("odd", "x")))
+        assert isinstance(told, Failed) and "ZeroDivisionError" in told.message
+        assert isinstance((await collect(begun))[-1], Finished)
+        await client.close()
+
+    with host_running(tmp_path, Picky(), fake_model_files("fake:echo?tok_per_s=500", tmp_path / "files")) as path:
         asyncio.run(use(path))
 
 

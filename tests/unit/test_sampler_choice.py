@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,8 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from ashore.data.engines import Sampling
-from ashore.data.engines.sampling import Sampler, log_normaliser, top_of
+from ashore.core.errors import EngineFailed
+from ashore.core.ids import OrderId
+from ashore.data.engines import Failed, GenerateOrder, Sampling
+from ashore.data.engines.sampling import Continuation, Sampler, log_normaliser, top_of
 from ashore.data.engines.sampling.sampler import _place_of
 
 VOCAB = 2000
@@ -38,6 +41,31 @@ def test_temperature_zero_is_the_best_token() -> None:
     sampler = Sampler(Sampling(temperature=0), [1])
     assert sampler.is_plain_greedy
     assert sampler.choose(logits) == int(logits.argmax())
+
+
+@pytest.mark.parametrize("temperature", [5e-324, 1e-300, 1e-45, 1e-38, 1e-8])
+@pytest.mark.parametrize("others", [{}, {"min_p": 1.0}, {"top_p": 1e-300}, {"top_k": 3}])
+def test_the_coldest_temperatures_are_greedy(temperature: float, others: dict[str, Any]) -> None:
+    logits = row()
+    assert Sampler(Sampling(temperature=temperature, **others), [1]).choose(logits) == int(logits.argmax())
+
+
+@pytest.mark.parametrize("sampling", [Sampling(), Sampling(temperature=0), Sampling(min_p=0.5), Sampling(top_k=3)])
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_logits_that_are_no_numbers_are_an_error_that_says_so(sampling: Sampling, value: float) -> None:
+    logits = row()
+    logits[7] = value
+    with pytest.raises(EngineFailed, match=f"the model gave {value} for the likeliest token"):
+        Sampler(sampling, [1]).choose(logits)
+
+
+def test_an_answer_whose_next_token_cannot_be_chosen_ends_alone() -> None:
+    order = GenerateOrder(order_id=OrderId("one"), prompt_ids=[1, 2], max_new_tokens=3, sampling=Sampling(min_p=0.5))
+    for broken, said in ((np.zeros(0, np.float32), "ValueError"), (np.full(9, np.nan, np.float32), "gave nan")):
+        answer = Continuation(order)
+        (last,) = answer.take(broken)
+        assert isinstance(last, Failed) and said in last.message
+        assert answer.ended
 
 
 def test_top_k_keeps_k() -> None:

@@ -282,7 +282,9 @@ class HostLoop:
                 self._engine.speak(order)
             else:
                 self._engine.submit(order)
-        except AshoreError as error:
+        except Exception as error:  # noqa: BLE001 - as in a step, but it is known whose order it is
+            if not isinstance(error, AshoreError):
+                _log.exception("the engine could not take the order %s", order.order_id)
             self._deliver(link, Events([failed(order.order_id, error)]))
             return
         self._owners[order.order_id] = link

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterable, Sequence
 from typing import Final, Literal
@@ -18,6 +19,9 @@ from ashore.data.engines.sampling.sampler import Sampler, log_normaliser, top_of
 
 DISTRIBUTION_ROWS: Final = 32
 """Most rows in one piece of distributions: 32 rows of 250,000 numbers are 32 MB, half of what a frame takes."""
+
+
+_log = logging.getLogger(__name__)
 
 
 class Continuation:
@@ -108,8 +112,8 @@ class Continuation:
         """Sample the next token from its logits and return the events to send; `ended` reports whether more may
         come. `proposed` are the tokens that were computed for this place and those after it."""
         order = self.order
-        allowed_V = self._constraint.allowed() if self._constraint is not None else None
         try:
+            allowed_V = self._constraint.allowed() if self._constraint is not None else None
             token_id = self._sampler.choose(logits_V, self._held(allowed_V, logits_V.size))
             if token_id in self._stops:
                 return [self.finish("stop", token_id)]
@@ -120,7 +124,9 @@ class Continuation:
             events: list[EngineEvent] = [self._token(token_id, logits_V, proposed)]
             if self._constraint is not None:
                 self._constraint.accept(token_id)
-        except AshoreError as error:
+        except Exception as error:  # noqa: BLE001 - the outermost place that knows whose answer it is: others go on
+            if not isinstance(error, AshoreError):
+                _log.exception("the next token of %s cannot be chosen", order.order_id)
             return [self.fail(error)]
         if self._constraint is None and self.num_made >= order.max_new_tokens:
             events.append(self.finish("length"))

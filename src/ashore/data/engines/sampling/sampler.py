@@ -10,9 +10,11 @@ import secrets
 from collections import Counter
 from collections.abc import Sequence
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from ashore.core.errors import EngineFailed
 from ashore.core.sampling import Sampling
 from ashore.data.engines.model import TokenLogprob
 
@@ -21,6 +23,8 @@ Logits = NDArray[np.float32]
 _NEGLIGIBLE = 30.0
 """Tokens e^30 times less likely than the best cannot be drawn in single precision; they are dropped at once."""
 _BLOCK = 512
+_COLDEST = 1e-5
+"""Lower temperatures are greedy: in single precision they become zero, which divides nothing."""
 
 
 class Sampler:
@@ -30,6 +34,8 @@ class Sampler:
 
     def __init__(self, sampling: Sampling, prompt_ids: Sequence[int], begun: Sequence[int] = ()) -> None:
         """Create it for the answer to a prompt; `begun` are the tokens that were sampled elsewhere."""
+        if 0 < sampling.temperature < _COLDEST:
+            sampling = msgspec.structs.replace(sampling, temperature=0.0)
         self._sampling = sampling
         seed = sampling.seed if sampling.seed is not None else secrets.randbits(63)
         bits = np.random.PCG64(seed & (2**64 - 1))
@@ -45,12 +51,18 @@ class Sampler:
         """True where the answer is the row's arg-max and nothing else."""
 
     def choose(self, logits_V: Logits, allowed_V: NDArray[np.bool_] | None = None) -> int:
-        """Return the next token id. `logits_V` is not changed; `allowed_V` is the grammar's mask."""
+        """Return the next token id. `logits_V` is not changed; `allowed_V` is the grammar's mask.
+
+        Raises:
+            EngineFailed: the best logit is not a number, or not finite.
+        """
         row = self._adjusted(logits_V)
         if allowed_V is not None:
             row = np.where(allowed_V, row, np.float32(-np.inf))
         if self._sampling.temperature == 0:
-            return int(row.argmax())
+            chosen = int(row.argmax())  # the first that is not a number, if there is one
+            _check_best(float(row[chosen]))
+            return chosen
         return self._draw(row)
 
     def note(self, token_id: int) -> None:
@@ -81,6 +93,7 @@ class Sampler:
     def _draw(self, row_V: Logits) -> int:
         sampling = self._sampling
         best = row_V.max()
+        _check_best(float(best))
         if 0 < sampling.top_k < row_V.size:
             kept = np.argpartition(row_V, -sampling.top_k)[-sampling.top_k :]
             kept.sort()
@@ -97,6 +110,14 @@ class Sampler:
             enough = weights >= np.float32(min(sampling.min_p, 1.0) * (1 - 1e-6)) * weights.max()
             kept, weights = kept[enough], weights[enough]
         return int(kept[_place_of(weights, self._random.random())])
+
+
+def _check_best(best: float) -> None:
+    if not math.isfinite(best):
+        raise EngineFailed(
+            f"the model gave {best} for the likeliest token",
+            hint="its weights or its config.json are damaged, or its numbers overflow: verify it",
+        )
 
 
 def _place_of(weights: Logits, share: float) -> int:
