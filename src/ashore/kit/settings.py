@@ -28,133 +28,63 @@ SITES_AUTHORITY: Final = "sites/authority.pem"
 """In the home of a centre: what signs certificates of sites. Once it is there, the edge asks clients for one."""
 
 
+class _Below:
+    """A path below the root of a home."""
+
+    def __init__(self, *parts: str) -> None:
+        self._parts = parts
+
+    def __get__(self, home: Home, kind: type[Home]) -> Path:
+        return home.root.joinpath(*self._parts)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Home:
     """Where everything of one installation lies. Making the object touches no disk; `create` does."""
 
     root: Path
 
-    @property
-    def store(self) -> Path:
-        return self.root / "store"
-
-    @property
-    def state_db(self) -> Path:
-        return self.root / "state.db"
-
-    @property
-    def snapshots(self) -> Path:
-        return self.root / "snapshots"
-
-    @property
-    def backup(self) -> Path:
-        """The home's record of its backup, once it has one."""
-        return self.root / "backup"
-
-    @property
-    def first_key(self) -> Path:
-        return self.root / "first-key"
-
-    @property
-    def run(self) -> Path:
-        return self.root / "run"
-
-    @property
-    def run_models(self) -> Path:
-        return self.run / "models"
-
-    @property
-    def valkey_socket(self) -> Path:
-        return self.run / "valkey.sock"
-
-    @property
-    def topology(self) -> Path:
-        return self.run / "topology.json"
-
-    @property
-    def secrets_key(self) -> Path:
-        """Link to the key of the state's secrets, in the supervisor's memory."""
-        return self.run / "secrets-key"
-
-    @property
-    def audit_key(self) -> Path:
-        """Link to the key that seals the audit keys, likewise."""
-        return self.run / "audit-key"
-
-    @property
-    def fleet(self) -> Path:
-        """This machine's certificate for the fleet and, where it was created, the fleet's authority."""
-        return self.root / "fleet"
-
-    @property
-    def fleet_servers(self) -> Path:
-        """The engine servers that joined, for the hosts of this home."""
-        return self.run / "fleet.json"
-
-    @property
-    def internal_token(self) -> Path:
-        return self.run / "internal-token"
-
-    @property
-    def lock(self) -> Path:
-        return self.root / "lock"
-
-    @property
-    def control_socket(self) -> Path:
-        return self.run / "supervisor.sock"
-
-    @property
-    def admin_socket(self) -> Path:
-        """Where the control process listens for HTTP."""
-        return self.run / "control.sock"
-
-    @property
-    def edge(self) -> Path:
-        """Certificates of the edge."""
-        return self.root / "edge"
-
-    @property
-    def sites(self) -> Path:
-        """What this home is to sites, or to its centre: published files, certificates, what is trusted."""
-        return self.root / "sites"
-
-    @property
-    def audit(self) -> Path:
-        """Chains of records, checkpoints, the public key."""
-        return self.root / "audit"
-
-    @property
-    def audit_keys(self) -> Path:
-        """Keys of the audit, 0600: they are not kept beside what they vouch for."""
-        return self.root / "audit-keys"
-
-    @property
-    def logs(self) -> Path:
-        return self.root / "logs"
-
-    @property
-    def adapters(self) -> Path:
-        """LoRA adapters by name, which `[model.adapters]` may name."""
-        return self.root / "adapters"
-
-    @property
-    def cache(self) -> Path:
-        return self.root / "cache"
-
-    @property
-    def prefixes(self) -> Path:
-        """Computed beginnings of prompts, which survive a restart."""
-        return self.cache / "prefixes"
-
-    @property
-    def plan(self) -> Path:
-        """Results of `ashore plan calibrate`, if it was run."""
-        return self.root / "plan.json"
-
-    @property
-    def restoring(self) -> Path:
-        """Present while a restore into this home is unfinished."""
-        return self.root / ".restoring"
+    store = _Below("store")
+    state_db = _Below("state.db")
+    snapshots = _Below("snapshots")
+    backup = _Below("backup")
+    """The home's record of its backup, once it has one."""
+    first_key = _Below("first-key")
+    run = _Below("run")
+    run_models = _Below("run", "models")
+    valkey_socket = _Below("run", "valkey.sock")
+    topology = _Below("run", "topology.json")
+    secrets_key = _Below("run", "secrets-key")
+    """Link to the key of the state's secrets, in the supervisor's memory."""
+    audit_key = _Below("run", "audit-key")
+    """Link to the key that seals the audit keys, likewise."""
+    fleet = _Below("fleet")
+    """This machine's certificate for the fleet and, where it was created, the fleet's authority."""
+    fleet_servers = _Below("run", "fleet.json")
+    """The engine servers that joined, for the hosts of this home."""
+    internal_token = _Below("run", "internal-token")
+    lock = _Below("lock")
+    control_socket = _Below("run", "supervisor.sock")
+    admin_socket = _Below("run", "control.sock")
+    """Where the control process listens for HTTP."""
+    edge = _Below("edge")
+    """Certificates of the edge."""
+    sites = _Below("sites")
+    """What this home is to sites, or to its centre: published files, certificates, what is trusted."""
+    audit = _Below("audit")
+    """Chains of records, checkpoints, the public key."""
+    audit_keys = _Below("audit-keys")
+    """Keys of the audit, 0600: they are not kept beside what they vouch for."""
+    logs = _Below("logs")
+    adapters = _Below("adapters")
+    """LoRA adapters by name, which `[model.adapters]` may name."""
+    cache = _Below("cache")
+    prefixes = _Below("cache", "prefixes")
+    """Computed beginnings of prompts, which survive a restart."""
+    plan = _Below("plan.json")
+    """Results of `ashore plan calibrate`, if it was run."""
+    restoring = _Below(".restoring")
+    """Present while a restore into this home is unfinished."""
 
     def refuse_half_restored(self) -> None:
         """Check that no interrupted restore has left this home half complete.
@@ -221,10 +151,6 @@ class Settings:
         return found
 
 
-def _text(value: str) -> str:
-    return value
-
-
 def _flag(value: str) -> bool:
     word = value.strip().lower()
     if word in ("1", "true", "yes", "on"):
@@ -269,10 +195,10 @@ def _home(value: str) -> Home:
 
 READERS: Mapping[str, Callable[[str], object]] = {
     "home": _home,
-    "state_url": _text,
+    "state_url": str,
     "offline": _flag,
     "log_level": _level,
-    "api_key": _text,
+    "api_key": str,
     "start_timeout_s": _seconds,
     "drain_timeout_s": _seconds,
     "step_timeout_s": _seconds,
