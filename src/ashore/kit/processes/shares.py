@@ -124,7 +124,31 @@ class Affinity:
         self._members.clear()
 
 
-class Cgroup1:
+class _Groups:
+    """Groups below folders of our own, one in each tree."""
+
+    def __init__(self, *bases: Path) -> None:
+        self._bases, self._names = bases, set[str]()
+
+    def enter(self, name: str, pid: int) -> None:
+        for base in self._bases:
+            with suppress(ProcessLookupError):
+                _write(base / name / "cgroup.procs", pid)
+
+    def release(self, name: str) -> None:
+        for base in self._bases:
+            with suppress(OSError):  # a process in it is still ending; `close` tries again
+                (base / name).rmdir()
+
+    def close(self) -> None:
+        for name in self._names:
+            self.release(name)
+        for base in self._bases:
+            with suppress(OSError):
+                base.rmdir()
+
+
+class Cgroup1(_Groups):
     """Groups of version 1, in a tree for each controller."""
 
     kind: SharesKind = "cgroup1"
@@ -139,7 +163,7 @@ class Cgroup1:
         self._base = {name: own[name] / f"{GROUP}-{os.getpid()}" for name in _CONTROLLERS if name in own}
         if "cpu" not in self._base:
             raise OSError("no tree of version 1 for processors")
-        self._names: set[str] = set()
+        super().__init__(*self._base.values())
         for name, base in self._base.items():
             make_folder(base)
             if name == "cpuset":
@@ -162,25 +186,8 @@ class Cgroup1:
                 case "memory":
                     _write(group / "memory.limit_in_bytes", share.memory_bytes or -1)
 
-    def enter(self, name: str, pid: int) -> None:
-        for base in self._base.values():
-            with suppress(ProcessLookupError):
-                _write(base / name / "cgroup.procs", pid)
 
-    def release(self, name: str) -> None:
-        for base in self._base.values():
-            with suppress(OSError):  # a process in it is still ending; `close` tries again
-                (base / name).rmdir()
-
-    def close(self) -> None:
-        for name in self._names:
-            self.release(name)
-        for base in self._base.values():
-            with suppress(OSError):
-                base.rmdir()
-
-
-class Cgroup2:
+class Cgroup2(_Groups):
     """Groups of version 2, below our own."""
 
     kind: SharesKind = "cgroup2"
@@ -207,7 +214,8 @@ class Cgroup2:
         _write(self._base / "cgroup.subtree_control", down)
         cores = os.cpu_count() or 1
         _write(self._base / "cpu.weight", min(10_000, _WEIGHT_OF_CORE * cores * _AGAINST_OTHERS))
-        self._have, self._names = have, set[str]()
+        self._have = have
+        super().__init__(self._base)
 
     def prepare(self, name: str, share: Share) -> None:
         self._names.add(name)
@@ -218,20 +226,6 @@ class Cgroup2:
             _write(group / "cpuset.cpus", ",".join(map(str, share.cores)) or "\n")
         if "memory" in self._have:
             _write(group / "memory.max", share.memory_bytes or "max")
-
-    def enter(self, name: str, pid: int) -> None:
-        with suppress(ProcessLookupError):
-            _write(self._base / name / "cgroup.procs", pid)
-
-    def release(self, name: str) -> None:
-        with suppress(OSError):
-            (self._base / name).rmdir()
-
-    def close(self) -> None:
-        for name in self._names:
-            self.release(name)
-        with suppress(OSError):
-            self._base.rmdir()
 
 
 def divide(asked: Mapping[str, Share], cores: Collection[int], *, rest: str) -> dict[str, Share]:
