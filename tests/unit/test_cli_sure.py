@@ -7,10 +7,11 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from ashore.cli.main import main
-from ashore.cli.sure import go_ahead
+from ashore.cli.sure import go_ahead, print_json
 from ashore.core.counted import counted
 from ashore.core.errors import InvalidRequest
 
@@ -148,3 +149,8 @@ def test_a_dry_run_is_no_act_and_archives_nothing(ashore: Run, tmp_path: Path) -
 def test_counts_have_their_plural(count: int, told: str) -> None:
     assert counted(count, "entry", "entries") == told
     assert counted(1, "record") == "1 record" and counted(2, "record") == "2 records"
+
+
+def test_json_has_numbers_of_numpy_as_numbers_and_paths_as_texts(capsys: pytest.CaptureFixture[str]) -> None:
+    print_json({"own": np.float64(1.5), "written": Path("/a"), "items": [("x", 1)]})
+    assert json.loads(capsys.readouterr().out) == {"own": 1.5, "written": "/a", "items": [["x", 1]]}

@@ -7,10 +7,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import msgspec
 from cyclopts import App
 
-from ashore.cli.sure import AsJson
+from ashore.cli.sure import AsJson, print_json
 
 app = App(name="config", help="Show every key of ashore.toml and its value.")
 
@@ -38,7 +37,7 @@ def show(
     document = read_toml(config) if config else {}
     held = [one for one in effective(spec, document, os.environ) if not changed or one.source != "default"]
     if as_json:
-        print(msgspec.json.format(msgspec.json.encode({"items": held}), indent=2).decode())
+        print_json({"items": held})
         return
     print_keys(held)
 

@@ -7,11 +7,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, Any
 
-import msgspec
 from cyclopts import App, Parameter
 
 from ashore.cli.progress import TerminalProgress
-from ashore.cli.sure import AsJson, OwnJson
+from ashore.cli.sure import AsJson, OwnJson, print_json
 from ashore.core.bytesize import human_bytes
 from ashore.core.counted import counted
 
@@ -52,7 +51,7 @@ def pack(
         size = int(shard_mib * (1 << 20))
         packed = pack_shards(data, out, Path(cache), shard_bytes=size, skip_broken=skip_broken, told=_told(progress))
     if as_json:
-        _print(packed)
+        print_json(packed)
         return
     print(f"{counted(packed.samples, 'example')} in {counted(packed.shards, 'shard')}, {human_bytes(packed.num_bytes)}")
     print(f"{packed.place}  sha256:{packed.digest}")
@@ -73,7 +72,7 @@ def verify(data: str, /, *, as_json: OwnJson = False) -> int:
     with TemporaryDirectory(prefix="ashore-data-") as cache:
         found = _look(data, Path(cache))
     if as_json:
-        _print(found)
+        print_json(found)
     else:
         for fault in found.faults:
             print(fault)
@@ -93,7 +92,3 @@ def _look(data: str, cache: Path) -> SetLook:
 
 def _told(progress: TerminalProgress) -> Any:
     return lambda stage, done, total: progress.steps(stage, done, total, f"shard {done:,} of {total:,}")
-
-
-def _print(document: Any) -> None:
-    print(msgspec.json.format(msgspec.json.encode(document), indent=2).decode())

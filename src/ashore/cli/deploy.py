@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import Annotated, Final, Literal
 
 import cyclopts
-import msgspec
 from cyclopts import Parameter
 
 from ashore.cli.bootstrap import find_programs
-from ashore.cli.sure import AsJson, OwnJson
+from ashore.cli.sure import AsJson, OwnJson, print_json
 from ashore.cli.target import is_loopback
 from ashore.cli.upplan import NOTHING_ASKED, Asked, Request, wishes_of
 from ashore.control.backup import BackupSection
@@ -209,7 +208,7 @@ def check_k8s(
     program = find_kubectl(kubectl)
     found = check_objects(kubernetes_objects(_described(config, places)), kubectl=program, context=context)
     if as_json:
-        print(msgspec.json.format(msgspec.json.encode({"items": found}), indent=2).decode())
+        print_json({"items": found})
     else:
         for one in found:
             print(f"{'ok     ' if one.accepted else 'refused'}  {one.kind} {one.name}")
@@ -237,7 +236,7 @@ def _form(name: str, words: FormWords) -> int:
     files = render_form(name, deployed)
     if words.out is None:
         if words.as_json:
-            _print_json({"form": name, "files": files, "notes": deployed.notes})
+            print_json({"form": name, "files": files, "notes": deployed.notes})
         else:
             print("\n".join(f"# --- {path}\n{text}" for path, text in files.items()), end="")
             _tell(deployed.notes)
@@ -247,7 +246,7 @@ def _form(name: str, words: FormWords) -> int:
         write(compared, words.out)
     if words.as_json:
         items = [{"path": one.path, "state": one.state, "difference": one.difference} for one in compared]
-        _print_json({"form": name, "out": str(words.out), "written": not words.dry_run, "items": items,
+        print_json({"form": name, "out": str(words.out), "written": not words.dry_run, "items": items,
                      "notes": deployed.notes})  # fmt: skip
         return 0
     for one in compared:
@@ -259,10 +258,6 @@ def _form(name: str, words: FormWords) -> int:
         print(f"{words.out} is as rendered")
     _tell(deployed.notes)
     return 0
-
-
-def _print_json(document: object) -> None:
-    print(msgspec.json.format(msgspec.json.encode(document), indent=2).decode())
 
 
 def _tell(notes: tuple[str, ...]) -> None:

@@ -11,12 +11,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-import msgspec
 from cyclopts import App, Parameter
 from cyclopts.validators import Number
 
 from ashore.cli.bootstrap import build_store, open_state, stored_files
-from ashore.cli.sure import AsJson, DryRun, OwnJson
+from ashore.cli.sure import AsJson, DryRun, OwnJson, print_json
 from ashore.core.bytesize import human_bytes
 from ashore.core.clock import SystemClock
 from ashore.core.errors import (
@@ -68,7 +67,7 @@ def list_(*, as_json: AsJson = False) -> None:
     """List the engines: version, formats, features, and how to install what is missing."""
     cards = engines_here()
     if as_json:
-        print(msgspec.json.format(msgspec.json.encode({"items": [asdict(c) for c in cards]}), indent=2).decode())
+        print_json({"items": [asdict(c) for c in cards]})
         return
     from ashore.cli.enginetables import show_cards
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from ashore.cli.calls import Server, noun_of, table
 from ashore.cli.operations import operation_command
-from ashore.cli.sure import AsJson
+from ashore.cli.sure import AsJson, print_json
 from ashore.control.feedback.calls import CALLS, Explained, LearningStatus
 from ashore.core.errors import Conflict
 from ashore.core.timespan import human_seconds
@@ -89,7 +89,7 @@ def dataset(model: str, /, *, as_json: AsJson = False) -> None:
     held = [{"id": one.row.feedback_id, "voter": one.row.person, "filter": one.filter, "why": one.why}
             for one in found.held]  # fmt: skip
     if as_json:
-        _print({"model": model, "digest": found.digest, "examples": found.counts, "held": held})
+        print_json({"model": model, "digest": found.digest, "examples": found.counts, "held": held})
         return
     print(f"{len(found.examples)} examples" + "".join(f", {n} {kind}" for kind, n in sorted(found.counts.items())))
     for one in held:
@@ -136,7 +136,3 @@ def _was_learned(server: Server, model: str, release: str) -> bool:
         return True
     made_of = server.ask(SHOW_RELEASE, ReleaseIn(release=release)).model
     return made_of.partition("@")[0] in {run.candidate for run in runs if run.candidate}
-
-
-def _print(document: dict[str, Any]) -> None:
-    print(msgspec.json.format(msgspec.json.encode(document), indent=2).decode())

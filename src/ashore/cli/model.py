@@ -19,11 +19,10 @@ from ashore.cli.bootstrap.homestore import model_json, open_store
 from ashore.cli.calls import Errand, command_of, here_first
 from ashore.cli.columns import table
 from ashore.cli.modelkeys import rekey, unseal
-from ashore.cli.modelstore import print_json
 from ashore.cli.operations import operation_command
 from ashore.cli.progress import TerminalProgress
 from ashore.cli.recorded import Owned
-from ashore.cli.sure import AsJson, DryRun, Yes, go_ahead
+from ashore.cli.sure import AsJson, DryRun, Yes, go_ahead, print_json
 from ashore.control.residency.calls import CALLS, LIST, ModelIn, ResidenceList
 from ashore.control.server.stored import CATALOG, EntryOut, ModelList, Shelf, StoreDesk
 from ashore.control.server.stored import LIST as STORED_LIST

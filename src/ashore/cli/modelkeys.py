@@ -10,10 +10,9 @@ from cyclopts import Parameter
 
 from ashore.cli.bootstrap.athome import home_alone, settings_of
 from ashore.cli.bootstrap.homestore import open_store, recorded_store
-from ashore.cli.modelstore import print_json
 from ashore.cli.progress import TerminalProgress
 from ashore.cli.recorded import os_user
-from ashore.cli.sure import AsJson, DryRun, Yes, go_ahead
+from ashore.cli.sure import AsJson, DryRun, Yes, go_ahead, print_json
 from ashore.core.counted import counted
 from ashore.kit.settings import read_settings
 

@@ -15,10 +15,9 @@ from cyclopts import Parameter
 
 from ashore.cli.bootstrap.operations import Operation, Shown, find_operation
 from ashore.cli.calls import AS_JSON, HERE, SWITCHES, Server, asked_of, parameters_of, signed, switch
-from ashore.cli.modelstore import print_json
 from ashore.cli.progress import TerminalProgress
 from ashore.cli.recorded import os_user
-from ashore.cli.sure import go_ahead
+from ashore.cli.sure import go_ahead, print_json
 from ashore.core.errors import InvalidRequest
 from ashore.core.visible import on_a_screen
 from ashore.kit.call import Call
@@ -134,7 +133,7 @@ def run(
 def print_shown(shown: Shown, *, as_json: bool) -> int:
     """Print a result, and return its exit code."""
     if as_json:
-        print_json(msgspec.to_builtins(shown.document, enc_hook=str))
+        print_json(shown.document)
     for line in () if as_json else shown.lines:
         print(on_a_screen(line))
     return shown.code

@@ -10,7 +10,7 @@ from cyclopts import App, Parameter
 
 from ashore.cli.bootstrap.homestore import open_store
 from ashore.cli.operations import operation_command
-from ashore.cli.sure import AsJson
+from ashore.cli.sure import AsJson, print_json
 from ashore.core.errors import InvalidRequest, NotFound
 from ashore.kit.folders import make_folder
 
@@ -52,7 +52,7 @@ def compare(
         print(f"written: {out}", file=sys.stderr)
     if as_json:
         items = [{"report": report, "change": compare(reports[0], report)} for report in reports]
-        print(msgspec.json.format(msgspec.json.encode({"items": items}), indent=1).decode())
+        print_json({"items": items})
         return
     print(comparison_markdown(reports))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import asdict
 from pathlib import Path
@@ -12,7 +11,7 @@ import cyclopts
 
 from ashore.cli.columns import table
 from ashore.cli.plansize import size
-from ashore.cli.sure import AsJson
+from ashore.cli.sure import AsJson, print_json
 from ashore.core.errors import InvalidRequest
 from ashore.kit.folders import make_folder
 from ashore.kit.settings import read_settings
@@ -71,7 +70,7 @@ def calibrate(
             {"measured": asdict(one), "before": list(before.value[i]), "after": list(after.value[i])}
             for i, one in enumerate(measured)
         ]
-        print(json.dumps({"own": asdict(own), "written": str(place), "reports": rows}, indent=2))
+        print_json({"own": own, "written": place, "reports": rows})
         return
 
     def row(number: int) -> tuple[str, ...]:
@@ -110,8 +109,7 @@ def gpus(*parts: str, gpu: str = "h100-80", way: FractionWay = "mig", as_json: A
     placed = plan_parts(gpu, way, [_part(text) for text in parts])
     commands = mig_commands(placed) if way == "mig" else ("nvidia-cuda-mps-control -d",) if way == "mps" else ()
     if as_json:
-        document = {"items": [asdict(one) for one in placed], "commands": commands}
-        print(json.dumps({**document, "device_plugin": device_plugin(way, placed)}, indent=1))
+        print_json({"items": placed, "commands": commands, "device_plugin": device_plugin(way, placed)})
         return
     rows = [
         (
@@ -171,7 +169,7 @@ def check(*, points: Path, as_json: AsJson = False) -> None:
             "held_out": {name: asdict(miss) for name, miss in using.overall.items()},
             "fitted_on": using.fitted_on,
         }
-        print(json.dumps(document, indent=2))
+        print_json(document)
         return
     head = ("", "points", "first token", "a token", "throughput", "in the interval")
     rows = [("all", report.whole), *report.by_hardware.items(), *report.by_family.items()]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import sys
 from collections.abc import Sequence
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from ashore.cli.columns import table
-from ashore.cli.sure import AsJson
+from ashore.cli.sure import AsJson, print_json
 from ashore.core.bytesize import human_bytes
 from ashore.core.errors import InvalidRequest
 from ashore.core.timespan import parse_seconds
@@ -155,7 +154,7 @@ def size(
 
         write.write_text(ashore_toml(found.options[0], model=_name_in_toml(model), load=load), encoding="utf-8")
     if as_json:
-        print(json.dumps(_plain(network, load, level, found), indent=2))
+        print_json(_plain(network, load, level, found))
         return
     if write is not None and found.options:
         print(f"{write} has the ashore.toml of the cheapest", file=sys.stderr)

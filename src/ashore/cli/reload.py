@@ -8,6 +8,7 @@ from typing import Annotated
 import cyclopts
 import msgspec
 
+from ashore.cli.sure import json_text
 from ashore.cli.upchecks import refuse_what_cannot_start
 from ashore.cli.upplan import ReloadOrder, listening_of, plan_and_fetch, plan_without_fetching, request_of, show_changes
 from ashore.core.errors import InvalidRequest, InvalidSpec, RemoteRefused
@@ -94,4 +95,4 @@ def _ask(question: dict[str, object]) -> dict[str, object]:
 
 def _json(changes: tuple[Change, ...], sections: tuple[str, ...], keys: tuple[str, ...]) -> str:
     document = {"items": changes, "sections": sections, "keys": keys}
-    return msgspec.json.format(msgspec.json.encode(document), indent=2).decode()
+    return json_text(document)

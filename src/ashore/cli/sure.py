@@ -1,4 +1,4 @@
-"""Confirmation of destructive acts, and the options `--yes`, `--dry-run` and `--json`: one form for all commands."""
+"""Confirmation of destructive acts, and the options `--yes`, `--dry-run` and `--json`, with what the last prints."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import sys
 from typing import Annotated
 
+import msgspec
 from cyclopts import Parameter
 
 from ashore.core.errors import InvalidRequest
@@ -47,3 +48,17 @@ def say_only(what: str, *, as_json: bool = False) -> bool:
     """Print what a command would do without `--dry-run`, and return False: it is not to be done."""
     print(json.dumps({"dry_run": True, "would": what}, ensure_ascii=False) if as_json else f"dry run: would {what}")
     return False
+
+
+def json_text(document: object) -> str:
+    """Return what a `--json` asked for, indented. Numbers of numpy are numbers; paths and the like are texts."""
+
+    def plain(value: object) -> object:
+        return float(value) if isinstance(value, float) else str(value)
+
+    return msgspec.json.format(msgspec.json.encode(document, enc_hook=plain), indent=2).decode()
+
+
+def print_json(document: object) -> None:
+    """Print what a `--json` asked for."""
+    print(json_text(document))

@@ -7,11 +7,10 @@ import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-import msgspec
 from cyclopts import App
 
 from ashore.cli.operations import operation_command
-from ashore.cli.sure import OwnJson
+from ashore.cli.sure import OwnJson, print_json
 from ashore.cli.trainprivate import private
 from ashore.core.bytesize import human_bytes
 from ashore.core.timespan import parse_seconds
@@ -60,7 +59,7 @@ def log(
     if not run and not grep and not since:
         found = [logs.figures(name) for name in logs.runs()]
         if as_json:
-            _print(found)
+            print_json(found)
         for one in () if as_json else found:
             print(_figures(one))
         return
@@ -90,7 +89,3 @@ def _line(line: LogLine) -> str:
 
 def _utc(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S")
-
-
-def _print(document: object) -> None:
-    print(msgspec.json.format(msgspec.json.encode(document), indent=2).decode())

@@ -23,6 +23,7 @@ from ashore.cli.bootstrap import (
     text_of,
     tuned_choices,
 )
+from ashore.cli.sure import json_text
 from ashore.control.backup import BackupSection
 from ashore.control.releases import KeptVerdicts
 from ashore.control.sites import ROWS, SETTABLE, Parts, SitesSection, checked, merged, read_parts
@@ -553,7 +554,7 @@ def plan_json(
     document = {
         "plan": plan, "notes": tuple(notes), "commands": commands, "edge": tuple(edge), "sections": tuple(others),
     }  # fmt: skip
-    return msgspec.json.format(msgspec.json.encode(document), indent=2).decode()
+    return json_text(document)
 
 
 def show_changes(changes: Sequence[Change], keys: Sequence[str]) -> str:
