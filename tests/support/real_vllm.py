@@ -16,7 +16,8 @@ from typing import Final
 from tiny_adapters import make_adapter
 
 from ashore.data.engines import EngineOptions, ModelFiles
-from ashore.data.engines.vllm.command import VllmProcess, free_port, vllm_command
+from ashore.data.engines.vllm.command import VllmProcess, vllm_command
+from ashore.kit.processes.ports import free_port
 from ashore.kit.store import gguf_reader, read_gguf_state
 
 PROGRAM: Final = os.environ.get("ASHORE_TEST_VLLM", "")

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 from direct import Direct
 
-from ashore.control.faces.visiting import is_own_address, visit_of
+from ashore.control.faces.visiting import visit_of
 from ashore.data.http.exchange import Exchange
+from ashore.kit.processes.ports import is_own_address
 
 
 def exchange(peer: str = "", **headers: str) -> Exchange:

@@ -19,6 +19,7 @@ from ashore.cli.refusals import raise_refusal
 from ashore.core.addresses import split_url
 from ashore.core.errors import InvalidRequest, NotReady, RemoteRefused, SourceUnreachable
 from ashore.kit.processes.lock import is_held
+from ashore.kit.processes.ports import is_own_address
 from ashore.kit.settings import Settings, read_settings
 
 if TYPE_CHECKING:
@@ -195,15 +196,8 @@ def is_loopback(url: str) -> bool:
 
 
 def is_of_this_machine(url: str) -> bool:
-    """Return whether an interface of this machine has the address: only then may a socket be bound to it."""
-    host = split_url(url).hostname or ""
-    try:
-        family = socket.AF_INET6 if ipaddress.ip_address(host).version == 6 else socket.AF_INET
-        with socket.socket(family, socket.SOCK_DGRAM) as probe:
-            probe.bind((host, 0))
-    except (ValueError, OSError):
-        return False
-    return True
+    """Return whether an interface of this machine has the address."""
+    return is_own_address(split_url(url).hostname or "")
 
 
 def api_base(url: str) -> str:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import socket
-from functools import lru_cache
 from typing import Final
 
 from ashore.control.console import Console
@@ -13,6 +11,7 @@ from ashore.core.errors import NotReady, Unauthenticated
 from ashore.data.http import Exchange
 from ashore.data.http.face import FORWARDED
 from ashore.data.http.routes import HOST
+from ashore.kit.processes.ports import is_own_address
 
 LOOPBACK: Final = "127.0.0.1"
 PREFIX: Final = re.compile(r"(/[A-Za-z0-9._~-]{1,64}){1,8}")
@@ -51,18 +50,6 @@ def visit_of(exchange: Exchange, origin: str, *, behind_tls: bool) -> Visit:
         purpose=said(b"sec-purpose"),
         language=said(b"accept-language")[:200],
     )
-
-
-@lru_cache(maxsize=256)
-def is_own_address(address: str) -> bool:
-    """Return whether an address belongs to this machine. Envoy reports its own one for a loopback client."""
-    try:
-        family = socket.AF_INET6 if ":" in address else socket.AF_INET
-        with socket.socket(family, socket.SOCK_DGRAM) as probe:
-            probe.bind((address, 0))
-    except OSError:
-        return False
-    return bool(address)
 
 
 async def session_of(console: Console, visit: Visit, token: str) -> Session:

@@ -13,7 +13,6 @@ import asyncio
 import ctypes
 import os
 import signal
-import socket
 import subprocess
 import threading
 import time
@@ -23,6 +22,7 @@ from typing import Any, Final
 from ashore.core.errors import EngineFailed, MissingExtra
 from ashore.kit.extras import how_to_install
 from ashore.kit.processes import python_command
+from ashore.kit.processes.ports import free_port
 from ashore.kit.yaml import write_yaml
 
 START_S: Final = 900.0
@@ -59,9 +59,7 @@ class Engine:
     def __init__(self, words: Sequence[str]) -> None:
         import httpx
 
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = int(probe.getsockname()[1])
+        port = free_port()
         self._url = f"http://127.0.0.1:{port}"
         self._command = python_command("ashore.cli.main", "engine", "serve", *words, "--port", str(port))
         self._process: subprocess.Popen[bytes] | None = None

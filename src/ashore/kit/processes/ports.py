@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import socket
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Final, Literal
@@ -94,6 +96,25 @@ def check_port(host: str, port: int, *, option: str) -> None:
             f"{host}:{port} is already in use by {owner or 'another process'}",
             hint=f"stop it, or choose another port with {option}",
         ) from fault
+
+
+def free_port() -> int:
+    """Return a loopback port that is free at the moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@lru_cache(maxsize=256)
+def is_own_address(address: str) -> bool:
+    """Return whether an interface of this machine has an address: only then may a socket be bound to it."""
+    try:
+        family = socket.AF_INET6 if ipaddress.ip_address(address).version == 6 else socket.AF_INET
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.bind((address, 0))
+    except (ValueError, OSError):
+        return False
+    return True
 
 
 def address_of_this_machine() -> str:

@@ -49,13 +49,14 @@ from ashore.data.engines.model import (
 from ashore.data.engines.ordercheck import check_order, check_scored
 from ashore.data.engines.vllm import wire
 from ashore.data.engines.vllm.card import CARD
-from ashore.data.engines.vllm.command import VllmProcess, free_port, vllm_command
+from ashore.data.engines.vllm.command import VllmProcess, vllm_command
 from ashore.data.engines.vllm.dialects import Dialect
 from ashore.data.engines.vllm.reach import FleetServers, Reach
 from ashore.data.engines.vllm.servers import Servers
 from ashore.data.engines.vllm.spoken import dialect_named
 from ashore.data.engines.vllm.talk import Live
 from ashore.kit.decode import UNDECODABLE
+from ashore.kit.processes.ports import free_port
 from ashore.kit.recordfile import read_record
 
 _log = logging.getLogger(__name__)
