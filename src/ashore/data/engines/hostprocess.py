@@ -16,6 +16,7 @@ from ashore.core.errors import HostDied
 from ashore.data.engines.client import HostClient
 from ashore.data.engines.hostlaunch import HostLaunch, host_command
 from ashore.kit.processes import resident_bytes_of
+from ashore.kit.processes.child import ended
 from ashore.kit.processes.launchfiles import write_launch
 from ashore.kit.processes.logs import open_log
 
@@ -50,13 +51,7 @@ class HostProcess:
 
     def stop(self) -> int:
         """Stop the host, killing it if necessary, and return its exit code. May be called twice."""
-        if self.process.poll() is None:
-            self.process.terminate()
-            try:
-                self.process.wait(STOP_S)
-            except subprocess.TimeoutExpired:
-                self.process.kill()
-        return self.process.wait()
+        return ended(self.process, STOP_S)
 
     def resident_bytes(self) -> int:
         """Return the memory that the host uses now; 0 if the system does not report it."""

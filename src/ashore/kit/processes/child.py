@@ -71,6 +71,16 @@ def tied(words: Iterable[str]) -> list[str]:
     return [sys.executable, "-I", "-S", launch.__file__, str(os.getpid()), *words]
 
 
+def ended(process: subprocess.Popen[bytes], patience_s: float) -> int:
+    """End a program, kill it if it takes longer than that, and return its exit code. May be called twice."""
+    if process.poll() is None:
+        process.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return process.wait(patience_s)
+        process.kill()
+    return process.wait()
+
+
 class Process:
     """A running child, leader of its own process group."""
 

@@ -7,16 +7,15 @@ import os
 import secrets
 import shlex
 import shutil
-import socket
 import subprocess
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import IO, Final
 
 from ashore.core.errors import EngineFailed, MissingExtra, UnsupportedModel
 from ashore.data.engines.model import EngineOptions, ModelFiles
 from ashore.data.engines.vllm.card import CARD
+from ashore.kit.processes.child import ended
 from ashore.kit.processes.launch import die_with_parent
 
 OWN_OPTIONS: Final = frozenset({*CARD.options.operators, "lookup", "start_timeout_s", "task"})
@@ -91,13 +90,6 @@ def _flag(name: str, value: str | int | float | bool) -> list[str]:
     return [flag, str(value)]
 
 
-def free_port() -> int:
-    """Return a loopback port that is free at the moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 class VllmProcess:
     """A vLLM server that we started. It dies with this process; its output goes to this process's log, or elsewhere."""
 
@@ -148,9 +140,4 @@ class VllmProcess:
 
     def stop(self) -> None:
         """End it and wait. May be called twice."""
-        if self._process.poll() is None:
-            self._process.terminate()
-            with suppress(subprocess.TimeoutExpired):
-                self._process.wait(_STOP_S)
-            self._process.kill()
-        self._process.wait()
+        ended(self._process, _STOP_S)
