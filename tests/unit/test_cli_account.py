@@ -24,5 +24,5 @@ def test_an_invitation_is_a_link_whose_code_no_server_sees(capsys: pytest.Captur
     create, server = call_named("create", CALLS), Inviting(url="https://ai.example/", key="k")
     invite(Errand(call=create, server=server, view=show), create.takes(account="zoe"))
     first, link = capsys.readouterr().out.splitlines()
-    assert first.endswith("until 2026-12-02 09:16Z:")
+    assert first.endswith("until 2026-12-02 09:16:40 UTC:")
     assert link == "https://ai.example/console/invitation?account=zoe#a-code"

@@ -242,7 +242,7 @@ def test_planned_and_resident_memory_are_told_apart(capsys: pytest.CaptureFixtur
     show(Status(running=True, home="/h", models=[model]))
     show(Status(running=True, home="/h", models=[msgspec.structs.replace(model, residence="cold")]))
     head, row, _, cold = (
-        line.split() for line in capsys.readouterr().out.splitlines() if "chat" in line or "alias" in line
+        line.split() for line in capsys.readouterr().out.splitlines() if line.startswith(("chat", "alias"))
     )
     assert head[5:7] == ["planned", "resident"] and row[5:9] == ["5", "B", "3", "MiB"]
     assert row[4] == "live" and cold[4:6] == ["live,", "cold"]

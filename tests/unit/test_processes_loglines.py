@@ -30,17 +30,17 @@ def _far_from_greenwich() -> Iterator[None]:
 @pytest.mark.parametrize(
     ("line", "when", "level", "message"),
     [
-        ("2026-12-01 16:54:11,406 INFO ashore.worker: ready", "2026-12-01 08:54:11Z", "info", "ashore.worker: ready"),
-        ("2026-12-01 16:54:11,406 CRITICAL ashore: x", "2026-12-01 08:54:11Z", "error", "ashore: x"),
-        ("2026-12-01T08:54:11.406+0000 warning envoy: slow", "2026-12-01 08:54:11Z", "warning", "envoy: slow"),
+        ("2026-12-01 16:54:11,406 INFO ashore.w: ready", "2026-12-01 08:54:11 UTC", "info", "ashore.w: ready"),
+        ("2026-12-01 16:54:11,406 CRITICAL ashore: x", "2026-12-01 08:54:11 UTC", "error", "ashore: x"),
+        ("2026-12-01T08:54:11.406+0000 warning envoy: slow", "2026-12-01 08:54:11 UTC", "warning", "envoy: slow"),
         (
             "2026-12-01T08:54:11.406Z 6d2 GET /v1/models HTTP/2 503 UF 0 9 1ms 127.0.0.1",
-            "2026-12-01 08:54:11Z", "error", "6d2 GET /v1/models HTTP/2 503 UF 0 9 1ms 127.0.0.1",
+            "2026-12-01 08:54:11 UTC", "error", "6d2 GET /v1/models HTTP/2 503 UF 0 9 1ms 127.0.0.1",
         ),
-        ("77:M 01 Dec 2026 16:54:11.406 # low memory", "2026-12-01 08:54:11Z", "warning", "low memory"),
-        ("(EngineCore pid=9) WARNING 12-01 16:54:11 [a.py:1] slow", "-" * 20, "warning", "[a.py:1] slow"),
-        ("neither time nor level", "-" * 20, "info", "neither time nor level"),
-        ('{"broken', "-" * 20, "info", '{"broken'),
+        ("77:M 01 Dec 2026 16:54:11.406 # low memory", "2026-12-01 08:54:11 UTC", "warning", "low memory"),
+        ("(EngineCore pid=9) WARNING 12-01 16:54:11 [a.py:1] slow", "-" * 23, "warning", "[a.py:1] slow"),
+        ("neither time nor level", "-" * 23, "info", "neither time nor level"),
+        ('{"broken', "-" * 23, "info", '{"broken'),
     ],
 )  # fmt: skip
 def test_every_format_is_read(line: str, when: str, level: str, message: str) -> None:

@@ -10,7 +10,7 @@ import cyclopts
 import msgspec
 
 from ashore.cli.calls import HERE, Server, command_of, noun_of, reworded
-from ashore.cli.columns import prose, table
+from ashore.cli.columns import say, table
 from ashore.cli.said import said
 from ashore.cli.sure import AsJson
 from ashore.control.access.calls import policy as c
@@ -82,10 +82,8 @@ def _show_me(me: c.Whoami) -> None:
     ]
     for name, text in rows:
         if text:
-            print(prose(text, first=f"{name:<9} "))
-    print(
-        prose("`ashore access can USER ACTION RESOURCE --explain` tells whether on a certain resource", first=" " * 10)
-    )
+            say(text, first=f"{name:<9} ")
+    say("`ashore access can USER ACTION RESOURCE --explain` tells whether on a certain resource", first=" " * 10)
 
 
 def _show_applied(done: c.PolicyApplied) -> None:

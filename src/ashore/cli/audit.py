@@ -26,6 +26,7 @@ from ashore.cli.calls import (
     reworded,
     show,
 )
+from ashore.cli.columns import say
 from ashore.cli.recorded import owner
 from ashore.cli.sure import AsJson, DryRun, Yes, go_ahead, say_only
 from ashore.control.audit.calls import (
@@ -120,7 +121,8 @@ def _show_found(found: RecordsFound) -> None:
 
     for one in found.items:
         with foreign_errors("the server sent what is no record", RemoteRefused, hint=""):
-            print(hit_line(one))
+            at, _, rest = hit_line(one).partition(" ")
+            say(rest, first=f"{at} ")
 
 
 def _with_text(asked: W, text_file: str) -> W:

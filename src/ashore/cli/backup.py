@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 from cyclopts import App, Parameter
 
 from ashore.cli.bootstrap.operations.backups import act_of_restore, backup_of, section_of, shown_restore, shown_scrub
-from ashore.cli.columns import table
+from ashore.cli.columns import say, table
 from ashore.cli.operations import operation_command, print_shown
 from ashore.cli.progress import TerminalProgress
 from ashore.cli.recorded import os_user
@@ -20,7 +20,7 @@ from ashore.cli.sure import AsJson, DryRun, Yes, go_ahead
 from ashore.core.bytesize import human_bytes
 from ashore.core.counted import counted
 from ashore.core.errors import InvalidRequest
-from ashore.core.timespan import written_moment
+from ashore.core.timespan import human_moment
 from ashore.kit.settings import Settings, read_settings
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def init(*, nodes: str = "", code: str = "", config: Path | None = None, as_json
         print(json.dumps({"vault_id": vault.vault_id, "code": vault.code, "nodes": places, "recovery_key": str(key)}))
         return
     print(f"set up backup {vault.vault_id[:8]} on {len(places)} nodes, code {vault.code}")
-    print(f"the recovery key is in {key}: keep it elsewhere, and delete it here")
+    say(f"the recovery key is in {key}: keep it elsewhere, and delete it here")
 
 
 @app.command
@@ -103,7 +103,7 @@ def restore(
     _warn(report.notes)
     print_shown(shown_restore(report, "{} restored"), as_json=as_json)
     if not (model or as_json):
-        print("next: ashore up. The home that was backed up must not run any more: two of one state drift apart")
+        say("next: ashore up. The home that was backed up must not run any more: two of one state drift apart")
 
 
 @app.command(name="list")
@@ -122,7 +122,7 @@ def list_(*, as_json: AsJson = False) -> int:
 
 
 def _row(one: KeptBackup) -> tuple[str, ...]:
-    made = written_moment(one.created_s)
+    made = human_moment(one.created_s)
     spare = str(one.spare) if one.spare >= 0 else "INCOMPLETE"
     return str(one.generation), made, str(one.num_objects), human_bytes(one.clear_bytes), spare, ", ".join(one.models)
 
@@ -182,7 +182,7 @@ def rekey(*, yes: Yes = False, dry_run: DryRun = False) -> None:
         if not go_ahead(what, yes=yes, dry_run=dry_run):
             return
         service.rekey()
-    print(f"the recovery key is in {settings.home.root / 'backup-recovery-key'}: keep it elsewhere, and delete it here")
+    say(f"the recovery key is in {settings.home.root / 'backup-recovery-key'}: keep it elsewhere, and delete it here")
 
 
 def _restore(
@@ -210,22 +210,22 @@ def _restore(
 
 def _print_status(report: StatusReport) -> None:
     if report.generation:
-        made = written_moment(report.created_s)
+        made = human_moment(report.created_s)
         print(
             f"backup {report.generation}, made at {made}: {counted(report.num_objects, 'object')}, code {report.code}"
         )
-    print(report.lost)
+    say(report.lost)
     for node in report.nodes:
         lacks = f", lacks {counted(node.missing, 'shard')}" if node.missing else ""
         print(f"  {node.index}  {node.condition:7}  {node.place}  {human_bytes(node.num_bytes)}{lacks}")
     if report.not_backed_up:
-        print(f"not in the backup: {', '.join(report.not_backed_up)}")
+        say(f"not in the backup: {', '.join(report.not_backed_up)}")
     print(f"a backup is valid when {report.quorum} nodes have it")
     for line in report.schedule:
-        print(line)
+        say(line)
     _warn(report.warnings)
 
 
 def _warn(lines: tuple[str, ...]) -> None:
     for line in lines:
-        print(f"warning: {line}", file=sys.stderr)
+        say(line, first="warning: ", to=sys.stderr)

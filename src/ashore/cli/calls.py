@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
-import datetime
 import inspect
 import io
 import re
@@ -24,12 +23,12 @@ from urllib.parse import quote, urlencode
 import msgspec
 from cyclopts import App, Parameter
 
-from ashore.cli.columns import in_a_cell, laid_out
+from ashore.cli.columns import in_a_cell, laid_out, say
 from ashore.cli.recorded import owner
 from ashore.cli.said import said
 from ashore.core.errors import AshoreError, InvalidRequest, NotReady, RemoteRefused, SourceUnreachable
 from ashore.core.foreign import foreign_errors
-from ashore.core.timespan import human_seconds, seconds_in, written_span
+from ashore.core.timespan import human_moment, human_seconds, seconds_in, written_span
 from ashore.core.visible import on_a_screen
 from ashore.kit.call import ADMIN, Call, Download, field_docs, perform
 from ashore.kit.consents import Consented
@@ -563,7 +562,7 @@ def show(answer: Any) -> None:
         several = isinstance(value, list | tuple) and isinstance(value[0], dict)
         for at, part in enumerate(value if several else (value,)):
             text = cell(name, part) if isinstance(part, str) else in_a_cell(cell(name, part))
-            print(f"{(name if not at else '').ljust(width)}  " + text.replace("\n", "\n".ljust(width + 3)))
+            say(text, first=f"{(name if not at else '').ljust(width)}  ")
 
 
 def table(items: Sequence[Any], columns: Iterable[str] = ()) -> str:
@@ -580,7 +579,7 @@ def cell(name: str, value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, int | float) and name.endswith(("_at", "_at_s", "began_s")):
-        return datetime.datetime.fromtimestamp(value, datetime.UTC).strftime("%Y-%m-%d %H:%MZ") if value else "-"
+        return human_moment(value) if value else "-"
     if isinstance(value, dict):
         return ", ".join(f"{key} {cell(key, one)}" for key, one in value.items() if one not in (None, "", {}, [], ()))
     if isinstance(value, list | tuple):

@@ -98,6 +98,11 @@ def prose(text: str, *, first: str = "", to: TextIO | None = None, room: int | N
     return "\n".join(lines)
 
 
+def say(text: str, *, first: str = "", to: TextIO | None = None) -> None:
+    """Print sentences as `prose` lays them out; default on stdout."""
+    print(prose(text, first=first, to=to), file=to)
+
+
 def _least(cells: Sequence[str], width: int) -> int:
     """Return how narrow a column of text may become: its longest word. Bars and other drawings stay as they are."""
     if any(cell != " ".join(cell.split()) for cell in cells):

@@ -19,6 +19,7 @@ from cyclopts import Parameter
 
 from ashore.cli.backends import BackendShown, backends_of
 from ashore.cli.calls import AtHome, Errand, command_of, noun_of, refuse_elsewhere
+from ashore.cli.columns import prose, say
 from ashore.cli.said import padded, said
 from ashore.cli.whichtoml import which_toml
 from ashore.control.doctor.calls import (
@@ -37,7 +38,7 @@ from ashore.control.doctor.calls import (
 from ashore.control.doctor.journal import Journal
 from ashore.core.counted import counted
 from ashore.core.errors import AshoreError, Conflict, InvalidRequest, RemoteRefused
-from ashore.core.timespan import human_seconds, parse_seconds
+from ashore.core.timespan import human_moment, human_seconds, parse_seconds
 from ashore.core.visible import on_a_screen
 from ashore.kit.call import Items, call_named
 from ashore.kit.processes import ask
@@ -197,24 +198,29 @@ def show(found: Found, url: str = "") -> None:
     for one in found.items:
         colour = _COLOURS[one.severity] if is_terminal else ""
         inset = "    " if one.because_of else ""
-        told = [f"  {one.rule}  {said(one.what)}"]
+        mark = f"{inset}{_MARKS[one.severity]} {said(one.severity)}"
+        told = [prose(said(one.what), first=f"{mark}  {one.rule}  ").removeprefix(mark)]
+
+        def cue(word: str, text: str, inset: str = inset) -> str:
+            return prose(text, first=f"{inset}    {word} ").removeprefix(inset)
+
         why, seen, do, never = (padded(said(word), 6) for word in ("why", "seen", "do", "not"))
         if one.severity == "advice":
-            told += [f"    {do} {said(one.remedy)}", *(f"           {command}" for command in one.commands[:1])]
+            told += [cue(do, said(one.remedy)), *(f"           {command}" for command in one.commands[:1])]
         else:
             told += [f"    {said(f'follows from {one.because_of}')}"] if one.because_of else []
-            told += [f"    {why} {said(one.cause)} ({said(one.sure)})"]
+            told += [cue(why, f"{said(one.cause)} ({said(one.sure)})")]
             for figure in one.evidence:
                 limit = f"  {said(f'(right: {said(figure.limit)})')}" if figure.limit else ""
-                told.append(f"    {seen} {said(figure.name)}: {said(figure.seen)}{limit}")
-            told += [f"    {do} {said(one.remedy)}", *(f"           {command}" for command in one.commands)]
+                told.append(cue(seen, f"{said(figure.name)}: {said(figure.seen)}{limit}"))
+            told += [cue(do, said(one.remedy)), *(f"           {command}" for command in one.commands)]
             if one.change is not None:
                 how = "" if one.change.safe else f" --rules {one.rule}"
                 there = f" --url {url}" if url else ""
                 told.append(f"           ashore doctor apply{how}{there}  # does it, with an undo")
-            told += [f"    {never} {said(one.wrong_remedy)}"] if one.wrong_remedy else []
+            told += [cue(never, said(one.wrong_remedy))] if one.wrong_remedy else []
             told += [""]
-        print(f"{inset}{colour}{_MARKS[one.severity]} {said(one.severity)}{plain}", end="")
+        print(f"{colour}{mark}{plain}", end="")
         print(on_a_screen(f"\n{inset}".join(told)).rstrip(" "))
     worst = {"critical": "something critical", "warning": "a warning"}.get(found.worst or "", "nothing is wrong")
     if not url and any("ashore.toml" in " ".join((one.remedy, *one.commands)) for one in found.items):
@@ -227,7 +233,7 @@ def show(found: Found, url: str = "") -> None:
     reasons = collections.Counter(one.missing.partition(": ")[2] or one.missing for one in found.unknown)
     for reason, number in reasons.most_common():
         longer = "; look for longer: --for 10s" if reason == LATE and not url else ""
-        print(on_a_screen(f"  {said(f'{number} not judged: {reason}')}{longer}"))
+        say(on_a_screen(f"  {said(f'{number} not judged: {reason}')}{longer}"))
 
 
 def _show_rules(found: Items[RuleShown]) -> None:
@@ -412,8 +418,7 @@ def _tell(finding: Finding, what: str, at_s: float, *, as_json: bool) -> None:
     if as_json:
         print(json.dumps({"at": int(at_s), "event": what, "finding": msgspec.to_builtins(finding)}), flush=True)
     else:
-        when = time.strftime("%H:%M:%SZ", time.gmtime(at_s))
-        line = f"{when}  {what:<8}  {finding.severity:<8}  {finding.rule}  {said(finding.what)}"
+        line = f"{human_moment(at_s)}  {what:<8}  {finding.severity:<8}  {finding.rule}  {said(finding.what)}"
         print(on_a_screen(line), flush=True)
 
 

@@ -35,7 +35,7 @@ from ashore.control.drills.catalog import all_drills
 from ashore.control.drills.model import EXIT, Report
 from ashore.core.clock import SystemClock
 from ashore.core.errors import Conflict, EnvironmentFault, InvalidRequest, NotReady
-from ashore.core.timespan import human_seconds, parse_seconds
+from ashore.core.timespan import human_moment, human_seconds, parse_seconds
 from ashore.core.visible import on_a_screen
 from ashore.kit.call import Items
 from ashore.kit.settings import Home, Settings, read_settings
@@ -93,7 +93,7 @@ def _show_reports(found: Items[ReportRow]) -> None:
 
     rows = [
         (
-            time.strftime("%Y-%m-%d %H:%MZ", time.gmtime(one.began_s)),
+            human_moment(one.began_s),
             one.report,
             one.ran_on if one.ran_on == "twin" else "server",
             one.verdict,

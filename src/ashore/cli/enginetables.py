@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
 from rich.text import Text
 
-from ashore.cli.columns import table
+from ashore.cli.columns import say, table
 from ashore.data.engines.tuning import Candidate, EngineHere, Trial, TuneReport
 
 
@@ -28,9 +28,10 @@ def show_cards(cards: Sequence[EngineHere]) -> None:
     table(("engine", "version", "takes", "architectures"), rows)
     print()
     for card in cards:
-        print(f"{card.kind}: {card.what}")
-        print(f"  can: {', '.join(card.features)}\n" if card.features else "", end="")
-        print(f"  missing: {card.missing}\n" if card.missing else "", end="")
+        say(f"{card.kind}: {card.what}")
+        for name, text in (("can", ", ".join(card.features)), ("missing", card.missing)):
+            if text:
+                say(text, first=f"  {name}: ")
 
 
 def show_report(report: TuneReport) -> None:
@@ -59,19 +60,19 @@ def show_report(report: TuneReport) -> None:
         )
         for row in sorted(report.measured, key=lambda row: -row.typical.sixteen_tok_per_s)
     ]
-    print(f"{report.model} on {report.machine.cpu}, {report.machine.cores} cores; {report.took_s:.0f} s")
+    say(f"{report.model} on {report.machine.cpu}, {report.machine.cores} cores; {report.took_s:.0f} s")
     speeds = ("1 stream", "4 streams", "16 streams", "prefill", "TTFT ms", "start s", "rounds")
     table(("", "candidate", "chosen for", *speeds), rows, names=3)
-    print("in tokens/s; * is on the frontier: nothing else is faster both with 1 stream and with 16")
+    say("in tokens/s; * is on the frontier: nothing else is faster both with 1 stream and with 16")
     if report.rejected:
         print("\nnot measured:")
     for rejected in report.rejected:
-        print(f"  {rejected.label}: {rejected.reason}")
+        say(f"  {rejected.label}: {rejected.reason}")
     print()
     for choice in report.choices:
-        print(f"{choice.goal}: {choice.reason}" + ("  <- `ashore up` uses this" if choice.goal == report.goal else ""))
+        say(f"{choice.goal}: {choice.reason}" + ("  <- `ashore up` uses this" if choice.goal == report.goal else ""))
     for note in report.notes:
-        print(f"note: {note}")
+        say(f"note: {note}")
 
 
 class TuningProgress:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import sys
 import time
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ from ashore.cli.calls import Errand, Server, command_of
 from ashore.cli.target import find_target, listen
 from ashore.control.server.calls import CALLS, EventList, EventsIn
 from ashore.core.errors import SourceUnreachable
+from ashore.core.timespan import human_moment
 from ashore.kit.call import ADMIN
 
 app = App(name="events", help="Show what happens to jobs and releases.")
@@ -72,6 +72,6 @@ def _show(event: dict[str, Any], *, as_json: bool) -> None:
         print(msgspec.json.encode(event).decode(), flush=True)
         return
     at = event.get("happened_at")
-    when = "" if at is None else datetime.datetime.fromtimestamp(at, datetime.UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+    when = "" if at is None else human_moment(at)
     about = " ".join(f"{name}={value}" for name, value in event.get("about", {}).items() if value not in (None, ""))
     print(f"{event['id']:>6}  {when}  {event['kind']:18}  {about}", flush=True)

@@ -165,14 +165,15 @@ def build_app() -> cyclopts.App:
 
 
 def _tell(message: str, *, hint: str) -> None:
+    from ashore.cli.columns import prose
     from ashore.cli.said import said
     from ashore.core.visible import on_a_screen
 
-    message, hint = on_a_screen(said(message)), on_a_screen(said(hint))  # a remote server may have sent it
     red, dim, plain = ("\033[31m", "\033[2m", "\033[0m") if sys.stderr.isatty() else ("", "", "")
-    print(f"{red}error:{plain} {message}", file=sys.stderr)
-    if hint:
-        print(f"{dim}hint:{plain} {hint}", file=sys.stderr)
+    for name, colour, text in (("error:", red, message), ("hint:", dim, hint)):
+        if text:  # a remote server may have sent it
+            shown = prose(on_a_screen(said(text)), first=f"{name} ", to=sys.stderr)
+            print(f"{colour}{name}{plain}{shown.removeprefix(name)}", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -29,6 +29,7 @@ from ashore.control.server.stored import LIST as STORED_LIST
 from ashore.core.bytesize import human_bytes
 from ashore.core.counted import counted
 from ashore.core.errors import InvalidRequest
+from ashore.core.timespan import human_moment
 from ashore.core.visible import on_a_screen
 from ashore.data.residency import Residence
 from ashore.kit.call import Items, Nothing
@@ -199,12 +200,12 @@ def show(ref: str, /, *, as_json: AsJson = False) -> None:
                 print(f"file: {file['path']}  {human_bytes(file['num_bytes'])}  {file['digest']}")
         elif key == "attachments":
             for one in value:
-                day = time.strftime("%Y-%m-%d %H:%M", time.localtime(one["created_s"]))
+                day = human_moment(one["created_s"])
                 print(
                     f"attached: {one['kind']}  {day}  {one['digest'][:19]}  {' '.join(f['path'] for f in one['files'])}"
                 )
         elif key == "created_s" and value:
-            print(f"created: {time.strftime('%Y-%m-%d %H:%M', time.localtime(value))}")
+            print(f"created: {human_moment(value)}")
         elif key in ("num_bytes", "weight_bytes") and value is not None:
             print(f"{'size' if key == 'num_bytes' else 'weights'}: {human_bytes(value)}")
         elif isinstance(value, dict) and value:

@@ -15,6 +15,7 @@ from cyclopts import Parameter
 
 from ashore.cli.bootstrap.operations import Operation, Shown, find_operation
 from ashore.cli.calls import AS_JSON, HERE, SWITCHES, Server, asked_of, parameters_of, signed, switch
+from ashore.cli.columns import say
 from ashore.cli.progress import TerminalProgress
 from ashore.cli.recorded import os_user
 from ashore.cli.sure import go_ahead, print_json
@@ -135,7 +136,7 @@ def print_shown(shown: Shown, *, as_json: bool) -> int:
     if as_json:
         print_json(shown.document)
     for line in () if as_json else shown.lines:
-        print(on_a_screen(line))
+        say(on_a_screen(line))
     return shown.code
 
 

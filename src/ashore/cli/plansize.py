@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from ashore.cli.columns import table
+from ashore.cli.columns import say, table
 from ashore.cli.sure import AsJson, print_json
 from ashore.core.bytesize import human_bytes
 from ashore.core.errors import InvalidRequest
@@ -242,42 +242,42 @@ def _show(network: Network, load: Load, level: Level, found: Choice, top: int, c
     asks = f"{load.users:,} users" if load.users else f"{load.requests_per_s:g} requests/s"
     active = f", {network.active / 1e9:.3g} active" if network.shape.num_experts else ""
     of = "" if asked.lower().rpartition("/")[2] == network.name else f"{asked[-80:]}, of the shape of "
-    print(
+    say(
         f"{of}{network.name}: {network.parameters / 1e9:.3g} billion parameters{active}"
         f"{'' if network.known else '; its shape is guessed from its size'}"
     )
-    print(
+    say(
         f"{asks} of {load.isl:g} + {load.osl:g} tokens; first token in {level.first_s:g} s, each further one in "
         f"{1e3 * level.token_s:g} ms, for {level.percentile:g} % of them\n"
     )
     if not found.options:
-        print("nothing of what may be bought serves this load")
+        say("nothing of what may be bought serves this load")
     else:
         _options(found.options[:top])
         if len(found.options) > top:
-            print(f"{len(found.options) - top} more are dearer: --top {len(found.options)} shows them")
+            say(f"{len(found.options) - top} more are dearer: --top {len(found.options)} shows them")
         _best(found.options[0])
         _evidence(network, found.options[0])
     for one in found.refused:
-        print(f"not: {one.chip} {one.precision}: {one.why}")
+        say(f"not: {one.chip} {one.precision}: {one.why}")
     if found.options:
         _reading(found.options[0], costs)
-    _errors(found)
+    _errors(found.options[:top])
 
 
 def _reading(one: Option, costs: Costs) -> None:
     """Print what the figures include and omit, because a purchase depends on both."""
-    print(
+    say(
         f"\nto buy: the price of the devices and {costs.host_share:.0%} more for the machines around them. $/M tokens: "
         f"this over {costs.years:g} years, and {costs.usd_per_kwh:g} $/kWh, at the load above all day long; brackets "
         "hold the error in speed, not that of the price. 16: BF16 or FP16."
     )
-    print(
+    say(
         "served by: vLLM with ashore in front of it (docs/how-to/serve-with-vllm.md); `ashore model pull` takes every "
         "architecture that has a tokenizer.json"
     )
     if one.replicas == 1:
-        print(f"no spare: with one replica nothing answers while it is down; another one costs {one.usd:,.0f} more")
+        say(f"no spare: with one replica nothing answers while it is down; another one costs {one.usd:,.0f} more")
 
 
 def _options(options: tuple[Option, ...]) -> None:
@@ -323,30 +323,30 @@ def _best(one: Option) -> None:
     from ashore.lab.sizing import shipped, words_of
 
     between = f", {one.network_gbit_s:g} Gbit/s between them" if one.network_gbit_s else ""
-    print(
+    say(
         f"\ncheapest: {one.devices.value:.0f} x {one.chip.name} in {_count(one.machines, 'machine')}{between}; "
         f"{_count(one.replicas, 'replica')} of {_count(one.tp, 'device')}, each with {one.at_once} requests at once "
         f"and cache for {one.kv_tokens:,} tokens; limited by {one.bottleneck}"
     )
-    print(
+    say(
         f"each machine: {human_bytes(one.ram_bytes)} of memory, {human_bytes(one.disk_bytes)} of disk; weights "
         f"{human_bytes(one.weight_bytes)}; {one.watts / 1e3:.1f} kW in all"
     )
-    print(f"trust: {one.trust}: {words_of(one.trust)}. {one.chip.source}.")
+    say(f"trust: {one.trust}: {words_of(one.trust)}. {one.chip.source}.")
     missed = shipped().misses["hardware"].get(one.chip.name)
     if missed and max(missed.first_percent or 0, missed.token_percent or 0, missed.speed_percent or 0) > FAR_PERCENT:
-        print(
+        say(
             f"warning: a fit that had seen no {one.chip.name} missed what was published of it by more than "
             f"{FAR_PERCENT} %; trust the intervals only where the evidence below has your model"
         )
-    print(f"price of one: {one.chip.usd:,.0f} dollars, {one.chip.price}; give your own with --prices")
+    say(f"price of one: {one.chip.usd:,.0f} dollars, {one.chip.price}; give your own with --prices")
 
 
 def _evidence(network: Network, one: Option) -> None:
     """Cite published results for this model and device, or for the most similar ones."""
     from ashore.lab.sizing import shipped
 
-    print("\nevidence: the nearest published measurements, and the median errors when they were left out of the fit")
+    say("\nevidence: the nearest published measurements, and the median errors when they were left out of the fit")
     rows = [
         (
             f"{known.model} on {known.device}",
@@ -366,16 +366,16 @@ def _percents(miss: Miss | None) -> tuple[str, str, str]:
     return first, token, speed
 
 
-def _errors(found: Choice) -> None:
+def _errors(shown: Sequence[Option]) -> None:
     from ashore.lab.sizing import HELD_OUT, shipped
 
     using = shipped()
-    print(
+    say(
         f"\nThe planner was fitted to {using.fitted_on}. Median errors on what was held out of the fit; most "
         "measurements were held out several times, by themselves and with others:"
     )
     rows = [(words, using.overall[kind]) for kind, words in HELD_OUT.items()]
-    names = {one.chip.name for one in found.options}
+    names = {one.chip.name for one in shown}
     rows += [(f"  {name}", miss) for name, miss in using.misses["hardware"].items() if name in names]
     table(
         ("held out", "times", "first token", "a token", "throughput"),

@@ -41,6 +41,7 @@ from ashore.control.releases.calls import (
     only_alias,
 )
 from ashore.core.errors import RemoteRefused
+from ashore.core.timespan import human_moment
 from ashore.kit.call import Items, Nothing
 from ashore.kit.settings import read_settings
 
@@ -205,9 +206,8 @@ def _tell_pairs(found: Items[PairOut]) -> None:
     if not found.items:
         print("no pairs are stored: the release was not shadowed, or its answers do not differ", file=sys.stderr)
     for one in found.items:
-        moment = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(one.at))
         turns = f", after {one.turns - 1} turns" if one.turns > 1 else ""
-        print(f"{one.distance:.2f}  {moment}  tenant {one.tenant} {one.route}{turns}")
+        print(f"{one.distance:.2f}  {human_moment(one.at)}  tenant {one.tenant} {one.route}{turns}")
         print(f"  asked      {_indented(one.prompt)}")
         print(f"  live       {_indented(one.live)}")
         print(f"  candidate  {'failed' if one.candidate_failed else _indented(one.candidate)}")
@@ -231,9 +231,8 @@ def _tell_status(found: Status) -> None:
 
 def event_line(event: EventOut) -> str:
     """Return one step of a history in one line."""
-    moment = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(event.at))
     why = f": {event.why}" if event.why else ""
-    return f"  {moment}  {event.verb} {event.release} by {event.actor}{why}"
+    return f"  {human_moment(event.at)}  {event.verb} {event.release} by {event.actor}{why}"
 
 
 def line_of(one: ReleaseOut) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +18,7 @@ from ashore.control.sites.calls import CALLS, AssignIn, ModelRow, RolloutRow, Si
 from ashore.core.bytesize import human_bytes
 from ashore.core.counted import counted
 from ashore.core.errors import AshoreError, InvalidRequest, NotFound
+from ashore.core.timespan import human_moment
 from ashore.kit.call import Items
 from ashore.kit.settings import read_settings
 from ashore.kit.textfile import read_text_file
@@ -38,8 +38,7 @@ def _show_sites(found: Items[SiteRow]) -> None:
 
 def _show_token(made: TokenOut) -> None:
     print(f"{made.token}\n")
-    until = time.strftime("%Y-%m-%d %H:%M", time.localtime(made.until_at))
-    print(f"at the site {made.site}, once, until {until}: ashore site join CENTRE --token TOKEN")
+    print(f"at the site {made.site}, once, until {human_moment(made.until_at)}: ashore site join CENTRE --token TOKEN")
 
 
 def _show_rollouts(found: Items[RolloutRow]) -> None:

@@ -14,7 +14,7 @@ from ashore.cli.sure import AsJson, Yes, go_ahead
 from ashore.core.counted import counted
 from ashore.core.errors import Conflict, InvalidRequest, NotFound, NotReady, SourceUnreachable
 from ashore.core.foreign import foreign_errors, short_reason
-from ashore.core.timespan import parse_seconds
+from ashore.core.timespan import human_moment, parse_seconds
 from ashore.kit.recorder import Act
 from ashore.kit.recordfile import read_record, write_record
 from ashore.kit.settings import Home, read_settings
@@ -155,7 +155,7 @@ def hold(until: str, /) -> None:
     with owned_state(as_served(settings)) as (_, recorder):
         recorder.record(Act(action="site:hold", actor="owner", resource="site/here", detail={"until_s": int(until_s)}))
     write_record(settings.home.sites / "asked.json", {"hold_until_s": until_s})
-    print("held until " + time.strftime("%Y-%m-%d %H:%M", time.localtime(until_s)) if until_s else "not held")
+    print("held until " + human_moment(until_s) if until_s else "not held")
 
 
 def import_(directory: Path, /) -> None:
@@ -227,7 +227,7 @@ def _status(home: Home) -> Status:
 
 def _lines(found: Status) -> Iterator[str]:
     def day(at_s: float) -> str:
-        return time.strftime("%Y-%m-%d %H:%M", time.localtime(at_s)) if at_s else "never"
+        return human_moment(at_s) if at_s else "never"
 
     yield f"{found.site}, site of {found.centre or 'a centre that is reached by sticks'}"
     yield f"  last news    {day(found.news_s)}" + (

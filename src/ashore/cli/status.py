@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Iterable, Mapping
 from contextlib import closing
 from pathlib import Path
@@ -14,12 +13,14 @@ import msgspec
 from cyclopts import App
 
 from ashore.cli.backends import BackendShown, backends_of
+from ashore.cli.columns import say, table
 from ashore.cli.doctor import examine_once
 from ashore.cli.said import said
 from ashore.cli.sure import AsJson
 from ashore.control.doctor.samples import Samples
 from ashore.core.bytesize import human_bytes
 from ashore.core.errors import BackupDamaged, NotReady
+from ashore.core.timespan import human_moment
 from ashore.kit.settings import Settings, read_settings
 
 if TYPE_CHECKING:
@@ -343,22 +344,22 @@ def _stored(settings: Settings) -> tuple[Book, PrivacyPolicy | None]:
 
 def show(found: Status) -> None:
     """Print it for people."""
-    from ashore.cli.columns import table
-
     if not found.running:
         print(f"no server is running from {found.home}")
         print("start one with `ashore up`")
         _line("GPU", ", ".join(found.accelerators) or "none found")
         return
     _line("address", found.address)
-    _line("answers", "every model" if found.answers else "not every model yet")
+    served = ", ".join(dict.fromkeys(one.alias for one in found.models)) or "no model"
+    _line("serves", served if found.answers else f"{served}; not every one answers yet")
     _line("requests", f"{_or(found.requests_running)} running, {_or(found.requests_waiting)} waiting")
     _line("cache", "no lookups yet" if found.cache_hit_rate is None else f"{found.cache_hit_rate:.0%} of lookups hit")
     last = found.last_backup_at
-    _line("backup", "none yet: `ashore backup init`, then `ashore backup run`" if last is None else _moment(last))
+    backup = "none yet: `ashore backup init`, then `ashore backup run`" if last is None else human_moment(last)
+    _line("backup", backup)
     _line("anchors", ", ".join(found.anchors) or "none: [audit] anchors copies checkpoints of the audit log elsewhere")
     for one in found.silent_anchors:
-        _line("", f"{one.place} FAILING since {_time(one.since)}: {one.error}")
+        _line("", f"{one.place} FAILING since {human_moment(one.since)}: {one.error}")
     _line("GPU", ", ".join(found.accelerators) or "none found")
     print()
     if found.shared:
@@ -391,8 +392,8 @@ def show(found: Status) -> None:
     print()
     print(said("needs you" if found.needs else "nothing needs you"))
     for need in found.needs:
-        print(f"  {said(need.what)}\n    {said(need.do)}")
-    print("  advice: run `ashore doctor`, which looks longer and finds what could be better")
+        say(f"  {said(need.what)}\n    {said(need.do)}")
+    say("  advice: run `ashore doctor`, which looks longer and finds what could be better")
 
 
 def _row(one: ModelStatus) -> tuple[str, ...]:
@@ -437,16 +438,8 @@ def _routed_row(one: RoutedShown) -> tuple[str, ...]:
 
 
 def _line(name: str, text: str) -> None:
-    print(f"{name:<9} {text}")
+    say(text, first=f"{name:<9} ")
 
 
 def _or(value: int | None) -> str:
     return "?" if value is None else str(value)
-
-
-def _moment(seconds: int) -> str:
-    return f"last one {_time(seconds)}"
-
-
-def _time(seconds: int) -> str:
-    return time.strftime("%Y-%m-%d %H:%MZ", time.gmtime(seconds))

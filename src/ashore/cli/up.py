@@ -32,6 +32,7 @@ from ashore.cli.bootstrap import (
     supervisor_recorder,
 )
 from ashore.cli.bootstrap.secrets import hold_home_secrets
+from ashore.cli.columns import prose
 from ashore.cli.planexpect import expected_of
 from ashore.cli.recorded import os_user
 from ashore.cli.upchecks import check_home, check_machine, compared, refuse_what_cannot_start, sections_of, warnings_of
@@ -328,7 +329,7 @@ def _take_nodes(nodes: FleetFile, listening: Listening) -> None:
 
 def _say(line: str) -> None:
     with suppress(OSError):  # a file on a full disk, a closed terminal: no one reads it, and the server continues
-        print(line, file=sys.stderr, flush=True)
+        print(prose(line, to=sys.stderr), file=sys.stderr, flush=True)
 
 
 def _tell_loaded(alias: str, info: EngineInfo, took_s: float) -> None:

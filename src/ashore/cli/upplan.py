@@ -23,6 +23,7 @@ from ashore.cli.bootstrap import (
     text_of,
     tuned_choices,
 )
+from ashore.cli.columns import prose
 from ashore.cli.sure import json_text
 from ashore.control.backup import BackupSection
 from ashore.control.releases import KeptVerdicts
@@ -527,20 +528,26 @@ def show_plan(
         f"listens   {listening}",
     ]
     if edge:
-        lines += ["", "edge", *(f"  {c.field:<10}{c.value:<23} {c.why}" for c in edge)]
+        lines += ["", "edge", *(_chosen(c) for c in edge)]
     for model in plan.models:
         size = plan.sizes.get(model.alias, 0)
         needs = f"; weights and KV cache take {human_bytes(size)}" if size else ""
         absent = "" if model.in_store else f"  (not in the store; `ashore up` pulls it{needs})"
         lines += ["", f"{model.alias}{absent}"]
-        lines += [f"  {c.field:<10}{c.value:<23} {c.why}" for c in model.choices]
+        lines += [_chosen(c) for c in model.choices]
         if model.alias in commands:
             lines.append(f"  {'command':<10}{commands[model.alias]}")
     fits = what_fits(plan)
-    lines += ["", "memory", *(f"  {c.field:<10}{c.value:<23} {c.why}" for c in fits)] if fits else []
-    lines += ["", *(f"{c.field:<10}{c.value:<25} {c.why}" for c in others)] if others else []
-    lines += ["", *(f"note: {note}" for note in notes)] if notes else []
+    lines += ["", "memory", *(_chosen(c) for c in fits)] if fits else []
+    lines += ["", *(_chosen(c, inset="") for c in others)] if others else []
+    lines += ["", *(prose(note, first="note: ") for note in notes)] if notes else []
     return "\n".join(lines)
+
+
+def _chosen(one: Choice, *, inset: str = "  ") -> str:
+    first = f"{inset}{one.field:<10}"
+    beside = f"{first}{one.value:<{25 - len(inset)}} "
+    return prose(one.why, first=beside) if one.value in beside[:36] else prose(f"{one.value} {one.why}", first=first)
 
 
 def plan_json(

@@ -29,6 +29,11 @@ def written_moment(at_s: float) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(at_s))
 
 
+def human_moment(at_s: float) -> str:
+    """Format a time since the epoch in UTC for people: `2026-12-03 14:05:06 UTC`."""
+    return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(at_s))
+
+
 def human_seconds(seconds: float) -> str:
     """Format a duration in the largest unit of which it has at least one and a half: 5399 gives `90 min`, 5400 `1.5
     h`."""

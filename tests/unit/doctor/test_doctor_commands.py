@@ -207,7 +207,7 @@ def test_watching_says_what_appears_and_what_is_gone(
 
     monkeypatch.setattr(doctor.time, "sleep", sleep)
     main(["doctor", "--watch"])
-    lines = [line.split()[1:4] for line in capsys.readouterr().out.splitlines()]
+    lines = [line.split()[3:6] for line in capsys.readouterr().out.splitlines()]
     assert lines == [["appeared", "critical", "D920"], ["appeared", "critical", "D302"], ["gone", "critical", "D920"]]
 
 
@@ -228,7 +228,7 @@ def test_watching_a_server_goes_on_once_it_is_back(
     monkeypatch.setattr(doctor.time, "sleep", lambda seconds: None)
     assert main(["doctor", "--watch", "--url", "https://far.example", "--key", "k"]) == 5
     out, err = capsys.readouterr()
-    assert [line.split()[1:4] for line in out.splitlines()] == [
+    assert [line.split()[3:6] for line in out.splitlines()] == [
         ["appeared", "critical", "D920"], ["gone", "critical", "D920"],
     ]  # fmt: skip
     assert [line for line in err.splitlines() if not line.startswith("hint")] == [

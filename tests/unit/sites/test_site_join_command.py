@@ -32,4 +32,4 @@ def test_a_centre_that_does_not_answer_is_named(
 
 def test_a_time_that_has_not_come_is_shown_as_nothing() -> None:
     assert cell("joined_at", 0) == "-"
-    assert cell("joined_at", 86_400) == "1970-01-02 00:00Z"
+    assert cell("joined_at", 86_400) == "1970-01-02 00:00:00 UTC"

@@ -7,8 +7,10 @@ import re
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Final, Literal, get_args
+
+from ashore.core.timespan import human_moment
 
 Level = Literal["debug", "info", "warning", "error"]
 LEVELS: Final[tuple[Level, ...]] = get_args(Level)
@@ -98,5 +100,5 @@ def _level_of(status: int) -> Level:
 
 
 def shown_time(at_s: float) -> str:
-    """Return a time as text: `2026-12-01 14:24:57Z`; dashes if there is none."""
-    return datetime.fromtimestamp(at_s, UTC).strftime("%Y-%m-%d %H:%M:%SZ") if at_s else "-" * 20
+    """Return a time as text: `2026-12-01 14:24:57 UTC`; dashes if there is none."""
+    return human_moment(at_s) if at_s else "-" * 23

@@ -58,7 +58,6 @@ CARD: Final = EngineCard(
         short={"DYNAMIC_QUANTIZATION_GROUP_SIZE": "dq", "KV_CACHE_PRECISION": "kv"},
         slower={
             "full_precision": (True,),
-            "DYNAMIC_QUANTIZATION_GROUP_SIZE": (0, "0"),
             "EXECUTION_MODE_HINT": ("ACCURACY",),
             "INFERENCE_PRECISION_HINT": ("f32",),
         },
