@@ -82,3 +82,15 @@ def test_a_full_disk_is_named(runs: list[dict[str, Any]]) -> None:
     code, text = said(runs, "full", "model", "gc")
     assert code in (3, 4), text
     assert "File too large" in text or "disk" in text
+
+
+def test_a_file_that_is_not_usable_is_named_before_a_model_is_fetched_or_converted(runs: list[dict[str, Any]]) -> None:
+    slow = [
+        r
+        for r in runs
+        if r["condition"] == "wrong file" and r["words"][:2] in (["engine", "serve"], ["engine", "selftest"])
+    ]
+    given = [r for r in slow if {"--key-file", "--to"} & set(r["words"])]
+    assert len(given) > 6
+    for run in given:
+        assert run["code"] in (2, 4) and "prepare:" not in run["said"] and "PIP_INDEX_URL" not in run["said"], run

@@ -26,7 +26,12 @@ CHILDREN = 4
 PIPE_BYTES = 1 << 20
 SENSIBLE = {"--remove": "30%", "--to": "int8", "--rule": "infer on model/tiny"}
 """Values of options that are read before anything else."""
-ONLY_IN = {("completion", "show"): "full", ("completion", "install"): "full", ("engine", "tune"): "cut off"}
+ONLY_IN = {
+    ("completion", "show"): "full",
+    ("completion", "install"): "full",
+    ("engine", "tune"): "cut off",
+    ("train", "private"): "cut off",
+}
 """Commands that take seconds and do the same everywhere."""
 ASK_A_SERVER = ("access", "alias", "release")
 """Nouns whose commands read nothing of the home but where its server is, but for `access revive`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import time
@@ -42,8 +43,12 @@ def test_one(section: ModelSection, *, reference: Path | None, load_s: float, to
         raise InvalidSpec(f"--to {to} is not a file", hint="name a file, which need not exist")
     trusted = read_selftest(reference) if reference else None
     settings = read_settings()
-    if not dry_run:
+    path = to or settings.home.cache / "selftest.json"
+    if not dry_run:  # before minutes of work, not after them
         settings.home.create()
+        make_folder(path.parent)
+        if not os.access(path if path.exists() else path.parent, os.W_OK):
+            raise InvalidSpec(f"{path} cannot be written", hint="name a file with --to that you may write")
     planned = plan_without_fetching if dry_run else plan_and_fetch
     plan, notes = planned(Spec(models=(section,)), settings, read_inventory())
     for note in notes:
@@ -63,8 +68,6 @@ def test_one(section: ModelSection, *, reference: Path | None, load_s: float, to
         say_only(f"ask it {len(QUESTIONS)} questions, keep it under load for {load_s:g} s, and kill its host once")
         return
     files = open_model_files(build_store(settings.home, settings), settings.home, model)
-    path = to or settings.home.cache / "selftest.json"
-    make_folder(path.parent)  # before minutes of work, not after them
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)  # as Ctrl-C: the host ends, and its folder goes
     log = settings.home.logs / "engine-selftest.log"

@@ -32,13 +32,13 @@ def serve_alone(section: ModelSection, *, host: str, port: int, key_file: Path |
     identity = Identity(folder=settings.home.fleet)
     if tls:
         identity.context(server=True)  # before anything is loaded
+    if key_file is not None:
+        make_first_key(key_file)  # so is this
     plan, notes = plan_and_fetch(Spec(models=(section,)), settings, read_inventory())
     for note in notes:
         _say(f"note: {note}")
     (model,) = plan.models
-    if key_file is not None:
-        make_first_key(key_file)
-    elif not tls and host not in ("127.0.0.1", "::1", "localhost"):
+    if key_file is None and not tls and host not in ("127.0.0.1", "::1", "localhost"):
         _say(f"warning: anybody who reaches {host}:{port} may use this engine; give --key-file or --tls")
     files = open_model_files(build_store(settings.home, settings), settings.home, model)
     clock = SystemClock()
