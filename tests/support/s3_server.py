@@ -48,6 +48,9 @@ def s3_server(folder: Path) -> Iterator[str]:
         process.kill()  # its orderly stop takes 20 s, and nothing in it is to be kept
         process.wait(timeout=30)
         log.close()
+        for number in (*ports, *(port + 10_000 for port in ports)):
+            for left in Path("/tmp").glob(f"seaweedfs-*-{number}.sock"):  # whatever TMPDIR says
+                left.unlink(missing_ok=True)
 
 
 def _make_bucket(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
