@@ -118,7 +118,7 @@ def main() -> None:
     if given.small:
         sections = [one for one in sections if one.lang == "en"]
         english = [q for q in questions if q.lang == "en"]  # the limit needs all questions that are kept for it
-        questions = [q for q in english[::9] if q.set == "test" or q.inside]
+        questions = [q for q in english[::18] if q.set == "test" or q.inside]
         questions += [q for q in english if q.set == "tune" and not q.inside]
     people = customers(2 if given.small else 20)
     names = json.dumps([one.name for one in people], ensure_ascii=False)
