@@ -283,6 +283,12 @@ def _help(do: Callable[..., Any]) -> str:
 
 
 @cache
+def struct_fields(struct: type[msgspec.Struct]) -> tuple[msgspec.structs.FieldInfo, ...]:
+    """Return the fields of a struct; msgspec evaluates its annotations anew at each question."""
+    return msgspec.structs.fields(struct)
+
+
+@cache
 def field_docs(struct: type[msgspec.Struct]) -> Mapping[str, str]:
     """Return the docstring of each field of a struct, on one line, by the field's name."""
     found: dict[str, str] = {}

@@ -21,7 +21,7 @@ from ashore.control.console.reader import Reader
 from ashore.control.console.rows import acts_on_rows, own_only, row_links
 from ashore.core.errors import AshoreError, InvalidRequest, PermissionDenied
 from ashore.data.authority import OFFICERS
-from ashore.kit.call import Call, Download
+from ashore.kit.call import Call, Download, struct_fields
 
 PLAIN: Final = ((b"content-type", b"text/plain; charset=utf-8"), *PAGE_HEADERS[1:])
 NAMES: Final[dict[str, str]] = {
@@ -218,7 +218,7 @@ def _of_reader(reader: Reader, call: Call, fields: tuple[Field, ...]) -> tuple[F
 
 def _lacks(call: Call, pairs: Pairs) -> bool:
     given = {name for name, value in pairs if value.strip()}
-    required = {one.name for one in msgspec.structs.fields(call.takes) if one.required}
+    required = {one.name for one in struct_fields(call.takes) if one.required}
     return bool(required - given) or (call.gives is Download and "_send" not in given)
 
 
@@ -263,7 +263,7 @@ async def _in_force(reader: Reader, placed: Placed) -> Pairs:
     except AshoreError:
         return ()  # it can be typed still
     pairs = []
-    for one in msgspec.structs.fields(placed.call.takes):
+    for one in struct_fields(placed.call.takes):
         value = getattr(answer, renamed.get(one.name, one.name), None)
         if value is not None:
             pairs.append((one.name, written(kind_of(one), value)))

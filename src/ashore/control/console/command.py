@@ -15,7 +15,7 @@ import msgspec
 from ashore.control.console.forms import unsaid
 from ashore.core.timespan import written_span
 from ashore.data.jobs.operations import NAMES
-from ashore.kit.call import Call
+from ashore.kit.call import Call, struct_fields
 from ashore.kit.fieldmarks import COMMAS, FILLED, FLAG, POSITIONAL, READS, SEVERAL, SPAN, SWITCH, WORDS, extra_of
 
 Values = Mapping[str, Any]
@@ -124,7 +124,7 @@ def _plain(call: Call, values: Values) -> Sequence[str]:
     places: list[str] = []
     rest: list[str] = []
     options: list[str] = []
-    for one in msgspec.structs.fields(call.takes):
+    for one in struct_fields(call.takes):
         extra, value = extra_of(one.type), values.get(one.name)
         positional = one.name in call.in_path or POSITIONAL in extra
         if positional and value is None and one.required:

@@ -13,7 +13,7 @@ import msgspec
 from ashore.control.console.model import Pairs
 from ashore.core.errors import InvalidRequest
 from ashore.core.timespan import seconds_in, written_span
-from ashore.kit.call import Call, field_docs
+from ashore.kit.call import Call, field_docs, struct_fields
 from ashore.kit.decode import UNDECODABLE, convert
 from ashore.kit.fieldmarks import FILLED, PAGE, SPAN, bare_of, extra_of, scalar
 
@@ -77,7 +77,7 @@ def fields_of(call: Call, *, lists: bool = False) -> tuple[Field, ...]:
     """
     docs = field_docs(call.takes)
     found = []
-    for one in msgspec.structs.fields(call.takes):
+    for one in struct_fields(call.takes):
         extra = extra_of(one.type)
         paged = PAGE in extra or (one.name in ("after", "limit") and (lists or hasattr(call.gives, "next")))
         if paged or (FILLED in extra and made_of(one.type) is None):
@@ -110,7 +110,7 @@ def _field(one: Any, help_text: str) -> Field:
 def _columns(kind: Any) -> tuple[Field, ...]:
     (item,) = get_args(bare_of(kind))
     docs = field_docs(item)
-    return tuple(_field(one, docs.get(one.name, "")) for one in msgspec.structs.fields(item))
+    return tuple(_field(one, docs.get(one.name, "")) for one in struct_fields(item))
 
 
 def kind_of(one: Any) -> Kind:
@@ -143,7 +143,7 @@ def made_of(kind: Any) -> type[msgspec.Struct] | None:
     """Return the struct that an optional field may hold, if every field of the struct has a default."""
     bare = bare_of(kind)
     is_struct = inspect.isclass(bare) and issubclass(bare, msgspec.Struct)
-    if not is_struct or not _is_optional(kind) or any(one.required for one in msgspec.structs.fields(bare)):
+    if not is_struct or not _is_optional(kind) or any(one.required for one in struct_fields(bare)):
         return None
     return bare  # type: ignore[no-any-return]
 
@@ -165,7 +165,7 @@ def _is_row(kind: Any) -> bool:
     """Return whether a list item has only required text fields."""
     if not (inspect.isclass(kind) and issubclass(kind, msgspec.Struct)):
         return False
-    return all(one.required and bare_of(one.type) is str for one in msgspec.structs.fields(kind))
+    return all(one.required and bare_of(one.type) is str for one in struct_fields(kind))
 
 
 def _limits(kind: Any) -> dict[str, Any]:
@@ -248,7 +248,7 @@ def read_form(call: Call, pairs: Pairs, *, page: int = 0) -> msgspec.Struct:
     """
     given = _by_name(pairs)
     values: dict[str, Any] = {}
-    for one in msgspec.structs.fields(call.takes):
+    for one in struct_fields(call.takes):
         kind, text = kind_of(one), "\n".join(given.get(one.name, ()))
         if PAGE in extra_of(one.type):
             if page:
@@ -325,7 +325,7 @@ def _by_name(pairs: Pairs) -> dict[str, list[str]]:
 def unsaid(call: Call, asked: msgspec.Struct) -> Mapping[str, Any]:
     """Return the input fields that differ from their defaults, as plain values."""
     found = {}
-    for one in msgspec.structs.fields(call.takes):
+    for one in struct_fields(call.takes):
         value = getattr(asked, one.name)
         default = one.default_factory() if one.default_factory is not msgspec.NODEFAULT else one.default
         if one.required or value != default:

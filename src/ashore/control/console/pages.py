@@ -6,9 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-import msgspec
-
-from ashore.kit.call import Call, Download
+from ashore.kit.call import Call, Download, struct_fields
 from ashore.kit.rooms import Room
 
 
@@ -132,7 +130,7 @@ def is_list(call: Call) -> bool:
     """Return whether a call is a list that needs no input."""
     if call.changes or call.gives is Download or call.in_path:
         return False
-    return not any(one.required for one in msgspec.structs.fields(call.takes))
+    return not any(one.required for one in struct_fields(call.takes))
 
 
 def lead_of(calls: Sequence[Placed]) -> Placed | None:

@@ -20,7 +20,7 @@ import msgspec
 from ashore.control.console.kit import NONE, Block, Cell, Facts, Row, Table, code, figure, state, when
 from ashore.core.bytesize import human_bytes
 from ashore.core.timespan import human_seconds
-from ashore.kit.call import absences
+from ashore.kit.call import absences, struct_fields
 
 MOST_CELLS: Final = 4_000
 """Cells of one table that a page shows without being asked for more."""
@@ -216,7 +216,7 @@ def _inside(value: Any) -> Iterable[Any]:
 
 
 def _item_type(answer: msgspec.Struct, name: str) -> Any:
-    kind = next(one.type for one in msgspec.structs.fields(answer) if one.name == name)
+    kind = next(one.type for one in struct_fields(type(answer)) if one.name == name)
     args = getattr(kind, "__args__", ())
     first = args[0] if args else None
     return first if inspect.isclass(first) and issubclass(first, msgspec.Struct) else None
