@@ -88,7 +88,7 @@ def test_stop_ends_it_and_its_logs_can_be_read_before_and_after(served: Start, a
     assert again.returncode == 4 and "no server is running" in again.stderr
     shown = ashore("logs", "--lines", "3", home=server.home)
     rows = [line.split() for line in shown.stdout.splitlines()]
-    assert {"api", "jobs"} <= {row[2] for row in rows} and len(rows) <= 9
+    assert {"api", "jobs"} <= {row[3] for row in rows} and len(rows) <= 9
     assert [row[:2] for row in rows] == sorted(row[:2] for row in rows)
     told = [json.loads(line) for line in ashore("logs", "api", "--json", home=server.home).stdout.splitlines()]
     assert any(one.get("request", {}).get("route") == "/v1/chat/completions" for one in told)
