@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import itertools
 import json
 from pathlib import Path
@@ -252,7 +253,17 @@ def replaces(pattern: str, content: str, kind: str = "String") -> dict[str, Any]
     return {"type": "Replace", "pattern": {kind: pattern}, "content": content}
 
 
-DOUBLED: Final = {"type": "Sequence", "normalizers": [replaces("a", "aa")] * 40}
+def sequence(step: dict[str, Any], number: int) -> dict[str, Any]:
+    return {"type": "Sequence", "normalizers": [step] * number}
+
+
+def written(text: str) -> dict[str, Any]:
+    """Return a table that writes a text for some character."""
+    table = (8).to_bytes(4, "little") + b"the trie" + b"b\0" + text.encode() + b"\0"
+    return {"type": "Precompiled", "precompiled_charsmap": base64.b64encode(table).decode()}
+
+
+DOUBLED: Final = sequence(replaces("a", "aa"), 40)
 PREFIXED: Final = {"type": "WordPiece", "vocab": {"a": 0, "[UNK]": 1}, "unk_token": "[UNK]"}
 AROUND: Final = {"id": "a", "ids": [0] * 1_000, "tokens": ["a"] * 1_000}
 
@@ -262,7 +273,16 @@ AROUND: Final = {"id": "a", "ids": [0] * 1_000, "tokens": ["a"] * 1_000}
     [
         ({"normalizer": DOUBLED}, r"a normalizer that makes texts 1\.1e\+12 times as long"),
         ({"normalizer": replaces(" ", "a" * 10_000)}, r"1e\+04 times as long"),
-        ({"normalizer": replaces("", "a" * 100, "Regex")}, "100 times as long"),
+        ({"normalizer": replaces("", "a" * 100, "Regex")}, "101 times as long"),
+        ({"normalizer": sequence(replaces("(?=a)", "a", "Regex"), 40)}, r"1\.1e\+12 times as long"),
+        ({"normalizer": sequence(replaces("", "a"), 40)}, r"1\.1e\+12 times as long"),
+        ({"normalizer": sequence({"type": "ByteLevel"}, 40)}, r"1\.1e\+12 times as long"),
+        ({"normalizer": sequence({"type": "Prepend", "prepend": "a" * 60}, 100)}, "a normalizer of 101 steps"),
+        ({"normalizer": written("a" * 65)}, "65 times as long"),
+        (
+            {"normalizer": {"type": "Precompiled", "precompiled_charsmap": "a"}},
+            "charsmap .* is not base64",
+        ),
         ({"normalizer": {"type": "Prepend", "prepend": "a" * 100}}, "100 times as long"),
         ({"decoder": {"type": "Sequence", "decoders": [replaces("a", "aaaa")] * 4}}, "a decoder .* 256 times"),
         ({"model": PREFIXED | {"continuing_subword_prefix": "#" * 100}}, "subword_prefix of 100 characters"),
@@ -286,6 +306,8 @@ def test_steps_of_the_models_that_are_known_are_not_refused() -> None:
     around = {"type": "TemplateProcessing", "single": [{}] * 4, "special_tokens": {"[CLS]": {"ids": [101]}}}
     words = {"continuing_subword_prefix": "##", "max_input_chars_per_word": 100}
     check_work({"model": words, "normalizer": spaces, "post_processor": around})
+    of_pieces = [written("\u0635\u0644\u0649" * 6), replaces(" {2,}", "▁", "Regex")]
+    check_work({"model": words, "normalizer": {"type": "Sequence", "normalizers": of_pieces}})
 
 
 def test_a_text_at_which_the_library_panics_is_an_error_of_the_request(tmp_path: Path) -> None:

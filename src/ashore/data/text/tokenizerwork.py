@@ -4,15 +4,19 @@ they were. The library reads without limits and ends the process where memory en
 
 from __future__ import annotations
 
+import base64
 import re
 from collections.abc import Iterator
 from typing import Any, Final
 
 from ashore.core.errors import UnsupportedModel
+from ashore.core.foreign import foreign_errors
 
 MOST_GROWTH: Final = 64
-"""By how much all steps of a normaliser or decoder together may lengthen a text. Published ones do not, but for a space
-in front."""
+"""By how much all steps of a normaliser or decoder together may lengthen a text. The most that a published one may do
+is 18 times, where one character becomes words (U+FDFA), and twice that with an expression behind it."""
+MOST_STEPS: Final = 64
+"""Of a normaliser, pre-tokeniser or decoder; published ones have ten."""
 MOST_CHARS: Final = 64
 """Of what is put before a text or a piece of a word."""
 MOST_WORD_CHARS: Final = 10_000
@@ -35,7 +39,10 @@ def check_work(spec: dict[str, Any]) -> None:
     """
     for name in ("normalizer", "pre_tokenizer", "decoder"):
         growth = 1.0
-        for step in _steps(spec.get(name)):
+        steps = list(_steps(spec.get(name)))
+        if (number := sum("type" in step for step in steps)) > MOST_STEPS:
+            raise _refused(f"a {name} of {number} steps; the limit is {MOST_STEPS}")
+        for step in steps:
             found = step.get("Regex")
             if isinstance(found, str) and _repeats_repetitions(found):
                 raise _refused(f"the expression {found[:80]!r}, which can take for ever to match")
@@ -71,14 +78,30 @@ def _steps(part: Any) -> Iterator[dict[str, Any]]:
 
 def _growth(step: dict[str, Any]) -> float:
     """Return how much longer a step may make a text, at least 1."""
-    if step.get("type") == "Prepend" and len(step.get("prepend") or "") > MOST_CHARS:
-        return float(len(step["prepend"]))
-    if step.get("type") != "Replace":
-        return 1.0
-    pattern = step.get("pattern")
-    replaced = len(pattern.get("String") or "") if isinstance(pattern, dict) else 0
-    content = len(step.get("content") or "")
-    return max(1.0, content / replaced if replaced else content)
+    match step.get("type"):
+        case "Prepend" if len(step.get("prepend") or "") > MOST_CHARS:
+            return float(len(step["prepend"]))
+        case "ByteLevel":  # writes each byte as a character, of two bytes again
+            return 2.0
+        case "Precompiled":
+            return max(1.0, _longest_written(step.get("precompiled_charsmap")))
+        case "Replace":
+            pattern = step.get("pattern")
+            replaced = len(pattern.get("String") or "") if isinstance(pattern, dict) else 0
+            content = len(step.get("content") or "")
+            return max(1.0, content / replaced if replaced else 1 + content)  # between any two characters, perhaps
+    return 1.0
+
+
+def _longest_written(charsmap: Any) -> int:
+    """Return the most characters that a table of SentencePiece writes for one. It is a trie, with its size before it,
+    and texts that end with a zero byte."""
+    if not isinstance(charsmap, str):
+        return 0
+    with foreign_errors("the precompiled_charsmap of tokenizer.json is not base64", UnsupportedModel):
+        data = base64.b64decode(charsmap)
+    texts = data[4 + int.from_bytes(data[:4], "little") :].split(b"\0")
+    return max(len(text.decode(errors="replace")) for text in texts)
 
 
 def _around(step: dict[str, Any]) -> int:
