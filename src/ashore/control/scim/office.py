@@ -117,7 +117,7 @@ class ScimOffice:
 
         Raises:
             NotFound: there is none of this id.
-            Conflict: another user has the new name.
+            Conflict: another user has the new name, or others change the members of the group all the time.
             PermissionDenied: the account holds an office, and would be disabled.
         """
         for _ in range(2 * MOST_MEMBERS // MOST_AT_ONCE + 1):
@@ -223,12 +223,10 @@ class ScimOffice:
         The others stay as they were. If the caller dies between two parts, the same request ends the change.
         """
         then = [] if before is None else before.body.get("members", [])
-        if now.kind == "User" or len(self._touched(now, before)) <= MOST_AT_ONCE:
-            return now
         changed = {str(one["value"]) for one in then} ^ set(members(now.body))
+        if len(changed) <= MOST_AT_ONCE or not self._touched(now, before):
+            return now
         later = frozenset(sorted(changed)[MOST_AT_ONCE:])
-        if not later:
-            return now  # it was renamed
         rows = [one for one in now.body["members"] if one["value"] not in later]
         body: Body = {**now.body, "members": rows + [one for one in then if one["value"] in later]}
         return replace(now, body=body)
