@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import time
 from collections.abc import Mapping
 from functools import cache, partial
 from importlib import resources
@@ -18,7 +17,7 @@ from ashore.control.console.pages import BY_NAME
 from ashore.control.console.words import LANGUAGES, Words
 from ashore.core.clock import SystemClock
 from ashore.core.outward import outward
-from ashore.core.timespan import human_seconds
+from ashore.core.timespan import human_moment, human_seconds
 
 FIGURES: Final = frozenset({"number", "none", "absent"})
 THEMES: Final = ("auto", "light", "dark")
@@ -37,7 +36,7 @@ def environment() -> jinja2.Environment:
         enable_async=False,
     )
     made.filters["span"] = human_seconds
-    made.filters["exact"] = lambda at_s: time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(at_s))
+    made.filters["exact"] = human_moment
     made.filters["short"] = lambda text: f"{text.partition(':')[2][:8] or text[:12]}…"
     made.filters["plain"] = lambda text: text.replace("`", "")
     made.filters["mark"] = lambda text: hashlib.sha256(text.encode()).hexdigest()[:12]

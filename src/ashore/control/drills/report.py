@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import html
-import time
 from collections.abc import Sequence
 from typing import Final
 
 import msgspec
 
 from ashore.control.drills.model import Drill, Outcome, Report
+from ashore.core.timespan import human_moment
 
 WIDTH: Final = 720
 HEIGHT: Final = 180
@@ -29,7 +29,7 @@ def digest_of(data: bytes) -> str:
 
 def markdown(report: Report, drill: Drill | None) -> str:
     """Return the report as Markdown."""
-    when = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(report.began_s))
+    when = human_moment(report.began_s)
     lines = [
         f"# {report.title}: {report.verdict}",
         "",
