@@ -83,16 +83,18 @@ _GROUPS: Mapping[str, Mapping[str, str]] = {
 `kit/listed.py` says that. Nouns of rooms that are in no group come last."""
 _ROOMS = {one.noun: one.summary for one in LISTED if one.noun}
 _PLACED = {name for rows in _GROUPS.values() for name in rows}
+_MORE = {name: "" for name in _ROOMS if name not in _PLACED}
+
+
+def _command(name: str, summary: str) -> Command:
+    if name in _ROOMS:
+        return Command(name=name, target=f"ashore.cli.nouns:{name}", summary=summary or _ROOMS[name])
+    return Command(name=name, target=f"ashore.cli.{name}:app", summary=summary)
+
+
 GROUPS = {
-    group: tuple(
-        Command(
-            name=name,
-            target=f"ashore.cli.{'nouns' if name in _ROOMS else name}:{name if name in _ROOMS else 'app'}",
-            summary=summary or _ROOMS[name],
-        )
-        for name, summary in rows.items()
-    )
-    for group, rows in {**_GROUPS, "More": dict.fromkeys((one for one in _ROOMS if one not in _PLACED), "")}.items()
+    group: tuple(_command(name, summary) for name, summary in rows.items())
+    for group, rows in {**_GROUPS, "More": _MORE}.items()
     if rows
 }
 COMMANDS = tuple(command for commands in GROUPS.values() for command in commands)

@@ -247,7 +247,7 @@ def _form(name: str, words: FormWords) -> int:
     if words.as_json:
         items = [{"path": one.path, "state": one.state, "difference": one.difference} for one in compared]
         print_json({"form": name, "out": str(words.out), "written": not words.dry_run, "items": items,
-                     "notes": deployed.notes})  # fmt: skip
+                    "notes": deployed.notes})  # fmt: skip
         return 0
     for one in compared:
         if words.dry_run and one.state != "same":

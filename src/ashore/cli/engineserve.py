@@ -30,10 +30,10 @@ def serve_alone(section: ModelSection, *, host: str, port: int, key_file: Path |
     check_port(host, port, option="--port")
     settings.home.create()
     identity = Identity(folder=settings.home.fleet)
-    if tls:
-        identity.context(server=True)  # before anything is loaded
+    if tls:  # this and the key before anything is fetched or loaded
+        identity.context(server=True)
     if key_file is not None:
-        make_first_key(key_file)  # so is this
+        make_first_key(key_file)
     plan, notes = plan_and_fetch(Spec(models=(section,)), settings, read_inventory())
     for note in notes:
         _say(f"note: {note}")

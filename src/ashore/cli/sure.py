@@ -51,7 +51,7 @@ def say_only(what: str, *, as_json: bool = False) -> bool:
 
 
 def json_text(document: object) -> str:
-    """Return what a `--json` asked for, indented. Numbers of numpy are numbers; paths and the like are texts."""
+    """Return what a `--json` asked for, indented. A `numpy.float64` is a number; paths and the like are texts."""
 
     def plain(value: object) -> object:
         return float(value) if isinstance(value, float) else str(value)

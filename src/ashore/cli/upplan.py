@@ -545,9 +545,11 @@ def show_plan(
 
 
 def _chosen(one: Choice, *, inset: str = "  ") -> str:
+    """Return a choice with its reason in a column of its own; behind a long value the reason just follows."""
     first = f"{inset}{one.field:<10}"
-    beside = f"{first}{one.value:<{25 - len(inset)}} "
-    return prose(one.why, first=beside) if one.value in beside[:36] else prose(f"{one.value} {one.why}", first=first)
+    if len(first + one.value) > 36:
+        return prose(f"{one.value} {one.why}", first=first)
+    return prose(one.why, first=f"{first}{one.value:<{25 - len(inset)}} ")
 
 
 def plan_json(
