@@ -404,13 +404,14 @@ def test_rungs_answer_as_their_precisions_do_alone_and_whole_steps_change(
 ) -> None:
     options = EngineOptions(kind="openvino", kv_tokens=8192, max_sequences=16)
     prompts = [text.encode(one) for one in ("The capital of France is", "def fibonacci(n):", "Water boils at")]
+    prompts.append(text.encode("Write a short poem about the sea."))
 
     def answers(
         engine: OpenVinoEngine, name: str, least: str = "", fall_at: int = -1
     ) -> tuple[list[list[int]], list[str]]:
         """Return tokens, and what is told of precisions; the rung falls in step `fall_at`."""
         for number, prompt in enumerate(prompts):
-            engine.submit(order(f"{name}{number}", prompt, 24, min_precision=least, prefix_partition=name))
+            engine.submit(order(f"{name}{number}", prompt, 48, min_precision=least, prefix_partition=name))
         made: dict[str, list[int]] = {f"{name}{number}": [] for number in range(len(prompts))}
         told: list[str] = []
         left, steps = len(prompts), 0
@@ -443,14 +444,14 @@ def test_rungs_answer_as_their_precisions_do_alone_and_whole_steps_change(
     top, lowest = engine._ladder.costs
     assert lowest.step == 1 <= top.step and lowest.prompt == 1 <= top.prompt
     high, told = answers(engine, "high")
-    assert high == alone["fp16"] and told == [f"high{n} fp16 from 0" for n in range(3)]
+    assert high == alone["fp16"] and told == [f"high{n} fp16 from 0" for n in range(len(prompts))]
     mixed, told = answers(engine, "mixed", fall_at=8)
-    assert told[3:] == [f"mixed{n} int8 from 8" for n in range(3)]
+    assert told[len(prompts) :] == [f"mixed{n} int8 from 8" for n in range(len(prompts))]
     assert [one[:8] for one in mixed] == [one[:8] for one in alone["fp16"]]
-    assert answers(engine, "low") == (alone["int8"], [f"low{n} int8 from 0" for n in range(3)])
-    assert answers(engine, "floor", "fp16") == (alone["fp16"], [f"floor{n} fp16 from 0" for n in range(3)])
+    assert answers(engine, "low") == (alone["int8"], [f"low{n} int8 from 0" for n in range(len(prompts))])
+    assert answers(engine, "floor", "fp16") == (alone["fp16"], [f"floor{n} fp16 from 0" for n in range(len(prompts))])
     assert not engine.stats().cached_tokens, "no rung finds blocks of another"
-    assert answers(engine, "high", "fp16")[1] == [f"high{n} fp16 from 0" for n in range(3)]
+    assert answers(engine, "high", "fp16")[1] == [f"high{n} fp16 from 0" for n in range(len(prompts))]
     assert engine.stats().cached_tokens, "but its own"
     assert engine.stats().rung == 1 and set(engine.stats().rung_tokens) == {"fp16", "int8"}
     engine.submit(order("wrong", prompts[0], min_precision="int4"))
