@@ -61,6 +61,11 @@ def test_every_usage_line_names_its_arguments(capsys: pytest.CaptureFixture[str]
     assert lines["release", "create"] == "Usage: ashore release create --model STR [OPTIONS] [NAME]"
 
 
+def test_no_option_shows_an_empty_choice(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["account", "list", "--help"]) == 0
+    assert "[choices: invited, locked, disabled]" in capsys.readouterr().out
+
+
 def test_the_overview_groups_every_noun_and_fits_a_terminal() -> None:
     assert {command.name for command in COMMANDS} >= {one.noun for one in LISTED if one.noun}
     assert max(map(len, overview().splitlines())) <= 80

@@ -58,12 +58,13 @@ def _label(argument: Argument) -> str:
 
 
 def plain(entry: HelpEntry) -> HelpEntry:
-    """Return the entry without a default that says nothing or contradicts its text, and without the `--no-X` of a
-    switch that is off anyway."""
+    """Return the entry without a default that says nothing or contradicts its text, without an empty choice, which is
+    to leave the option out, and without the `--no-X` of a switch that is off anyway."""
     hidden = entry.default in NOTHING or (entry.default in STAND_INS and "default" in text_of(entry).lower())
     is_on = entry.default == "True"
     return entry.copy(
         default=None if hidden else ("on" if is_on else entry.default),
+        choices=tuple(filter(None, entry.choices or ())) or None,
         negative_names=tuple(
             name for name in entry.negative_names if name.startswith("--no-") and entry.default != "False"
         ),
