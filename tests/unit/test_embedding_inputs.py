@@ -80,6 +80,11 @@ def test_vectors_are_shortened_to_what_the_model_was_trained_for_alone() -> None
             check_embeds("m", info, wanted)
 
 
+def test_a_model_that_makes_no_embeddings_says_only_that() -> None:
+    with pytest.raises(UnsupportedByEngine, match=r"^'m' makes no embeddings$"):
+        check_embeds("m", replace(ECHO_INFO, features=("seed", "top_k")), None)
+
+
 def test_pairs_have_room_before_they_are_made() -> None:
     """A question of thousands of tokens is copied into the pair of each text, however short that is."""
     asked: list[int] = []

@@ -372,8 +372,7 @@ def check_embeds(alias: str, info: EngineInfo, dimensions: int | None) -> None:
     """
     if "embed" not in info.features:
         raise UnsupportedByEngine(
-            f"the engine {info.kind!r} behind {alias!r} makes no embeddings; "
-            f"it can do: {', '.join(info.features) or 'none'}",
+            f"{alias!r} makes no embeddings",
             hint="name an embedder, such as one of /v1/models with embedding_size above 0",
             param="model",
         )
