@@ -88,7 +88,9 @@ def test_a_message_is_in_the_language_of_its_channel(tmp_path: Path) -> None:
     told = email.message_from_bytes(server.mails[0].data, policy=email.policy.default)
     assert told["Subject"] == "[严重] node1: 内核终止了 2 个进程，因为本机已无内存"
     text = told.get_content()  # type: ignore[attr-defined]
-    assert "内核终止了 2 个进程，因为本机已无内存 (D301, 自 2025-12-01" in text and "处理: free space" in text
+    assert (
+        "内核终止了 2 个进程，因为本机已无内存 (D301, 自 2025-12-01 14:40:00 UTC" in text and "处理: free space" in text
+    )
     for kind in ("dingtalk", "feishu", "wecom"):
         for language, severity in (("en", "critical"), ("zh", "严重")):
             robot = ChannelTable(name="ops", kind=kind, hook="https://x", language=language)  # type: ignore[arg-type]

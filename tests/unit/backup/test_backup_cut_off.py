@@ -118,5 +118,5 @@ def test_one_that_moved_in_already_is_not_mixed_with_another(
 def test_a_restore_says_that_what_was_revoked_since_then_is_back(rig: Rig, tmp_path: Path) -> None:
     fill_home(rig.root, num_bytes=10_000)
     rig.service.run(rig.contents)
-    made = datetime.fromtimestamp(rig.service.kept()[0].created_s, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    made = datetime.fromtimestamp(rig.service.kept()[0].created_s, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
     assert any(made in note and "revoked" in note for note in restore(rig, tmp_path / "new"))

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from typing import Final
 
 from ashore.control.alerts.model import TEST, Alert, Message
+from ashore.core.timespan import human_moment
 from ashore.core.visible import on_a_screen
 from ashore.kit.sentences import Language, said
 
@@ -51,7 +51,7 @@ def body(message: Message, console: str, language: Language = "en", *, tamed: bo
 
 
 def _lines(alert: Alert, language: Language) -> list[str]:
-    wrong, since = alert.wrong, time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(alert.since_s))
+    wrong, since = alert.wrong, human_moment(alert.since_s)
     about = f"{said(wrong.what, language)} ({wrong.rule}, {said(f'since {since}', language)})"
     if alert.gone_s:
         return [one_line(f"{said('over', language)}: {about}")]

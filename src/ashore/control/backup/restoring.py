@@ -27,7 +27,7 @@ from ashore.core.bytesize import human_bytes
 from ashore.core.errors import Conflict, CorruptBlob, DiskFull, NotFound, UnknownModel
 from ashore.core.ids import Digest
 from ashore.core.nearest import did_you_mean
-from ashore.core.timespan import written_moment
+from ashore.core.timespan import human_moment
 from ashore.kit.copied import copied
 from ashore.kit.folders import make_folder
 from ashore.kit.recordfile import read_record, write_record
@@ -104,7 +104,7 @@ class Restore:
         shutil.rmtree(staging)
         sync_folder(root)
         if any(entry.path == STATE for entry in listing.files):
-            made = written_moment(self._commit.created_s)
+            made = human_moment(self._commit.created_s)
             self._notes.append(
                 f"the state is that of {made}: keys that were revoked, accounts that were disabled and people who were "
                 "erased since then are back; revoke, disable and erase them again"
