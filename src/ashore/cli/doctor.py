@@ -223,8 +223,9 @@ def show(found: Found, url: str = "") -> None:
         print(f"{colour}{mark}{plain}", end="")
         print(on_a_screen(f"\n{inset}".join(told)).rstrip(" "))
     worst = {"critical": "something critical", "warning": "a warning"}.get(found.worst or "", "nothing is wrong")
-    if not url and any("ashore.toml" in " ".join((one.remedy, *one.commands)) for one in found.items):
-        print("".join(f"{file}\n" for file in [which_toml(read_settings())] if file), end="")
+    names_it = not url and any("ashore.toml" in " ".join((one.remedy, *one.commands)) for one in found.items)
+    if names_it and (file := which_toml(read_settings())):
+        say(file)
     span = f" over {human_seconds(found.span_s)}" if found.span_s else ""
     state = "" if found.running else "; no server runs from this home"
     print(said(f"{worst}: {counted(found.rules, 'rule')} asked{span}, {len(found.unknown)} could not be judged{state}"))
@@ -238,7 +239,7 @@ def show(found: Found, url: str = "") -> None:
 
 def _show_rules(found: Items[RuleShown]) -> None:
     for one in found.items:
-        print(f"{one.rule}  {one.area:<13}  {said(one.question)}")
+        say(said(one.question), first=f"{one.rule}  {one.area:<13}  ")
 
 
 def _show_changes(found: Items[Entry]) -> None:

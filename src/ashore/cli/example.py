@@ -14,6 +14,7 @@ from typing import Annotated, Final, TypedDict, cast
 import cyclopts
 
 import ashore
+from ashore.cli.columns import say
 from ashore.core.errors import InvalidRequest, MissingExtra
 from ashore.core.nearest import did_you_mean
 from ashore.kit.carried import carried
@@ -45,13 +46,13 @@ def list_() -> None:
     """List the examples: what each shows, for whom, on which data, and how long it takes."""
     for name in _names():
         minutes = (about := about_example(name))["minutes"]
-        print(f"{name:<12} {about['title']}")
-        print(f"{'':<12} for: {about['audience']}")
-        print(f"{'':<12} data: {about['data']}")
+        say(about["title"], first=f"{name:<12} ")
+        say(about["audience"], first=f"{'':<12} for: ")
+        say(about["data"], first=f"{'':<12} data: ")
         lacking = list(_lacking((examples_folder() / name / "requirements.txt").read_text()))
         packages = f"not installed: {', '.join(lacking)}" if lacking else "installed"
         size = f"packages of {about['download_mib']} MiB, {packages}"
-        print(f"{'':<12} about {minutes:g} minute{'s' * (minutes != 1)}; {size}\n")
+        say(f"about {minutes:g} minute{'s' * (minutes != 1)}; {size}\n", first=f"{'':<12} ")
 
 
 @app.command

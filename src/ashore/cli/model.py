@@ -17,7 +17,7 @@ from cyclopts import App, Parameter
 from ashore.cli.bootstrap import served_here
 from ashore.cli.bootstrap.homestore import model_json, open_store
 from ashore.cli.calls import Errand, command_of, here_first
-from ashore.cli.columns import table
+from ashore.cli.columns import say, table
 from ashore.cli.modelkeys import rekey, unseal
 from ashore.cli.operations import operation_command
 from ashore.cli.progress import TerminalProgress
@@ -209,9 +209,9 @@ def show(ref: str, /, *, as_json: AsJson = False) -> None:
         elif key in ("num_bytes", "weight_bytes") and value is not None:
             print(f"{'size' if key == 'num_bytes' else 'weights'}: {human_bytes(value)}")
         elif isinstance(value, dict) and value:
-            print(f"{key}: " + ", ".join(f"{k}={v}" for k, v in value.items() if v not in (0, "")))
+            say(", ".join(f"{k}={v}" for k, v in value.items() if v not in (0, "")), first=f"{key}: ")
         elif value not in (None, "", [], (), {}):
-            print(f"{key}: {_words(value)}")
+            say(_words(value), first=f"{key}: ")
     return None
 
 

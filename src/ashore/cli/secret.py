@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import App, Parameter
 
 from ashore.cli.bootstrap.athome import home_alone, settings_of
+from ashore.cli.columns import say
 from ashore.cli.recorded import os_user
 from ashore.cli.sure import AsJson
 from ashore.core.counted import counted
@@ -39,7 +40,7 @@ def list_(*, config: Path | None = None, as_json: AsJson = False) -> None:
         return
     width = max((len(one.place) for one in found), default=0)
     for one in found:
-        print(f"{one.place.ljust(width)}  {one.form}" + (f": {one.why}" if one.why else ""))
+        say(one.form + (f": {one.why}" if one.why else ""), first=f"{one.place.ljust(width)}  ")
     print(f"{sum(one.form == 'clear' for one in found)} could be sealed", file=sys.stderr)
 
 

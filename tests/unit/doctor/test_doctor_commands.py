@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ import pytest
 from ashore.cli import doctor
 from ashore.cli.main import main
 from ashore.cli.recorded import os_user, owner
+from ashore.cli.whichtoml import NONE_READ
 from ashore.control.doctor import load_rules
 from ashore.control.doctor.calls import DoctorRound, FindingsIn, Found, find
 from ashore.control.doctor.model import Change, Evidence, Finding, Unknown
@@ -238,3 +241,17 @@ def test_watching_a_server_goes_on_once_it_is_back(
         "https://far.example answers again",
         "error: who?",
     ]
+
+
+def test_the_line_about_ashore_toml_fits_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setattr(doctor, "which_toml", lambda _: NONE_READ)
+    with contextlib.redirect_stdout(Terminal()) as shown:
+        doctor.show(found(finding("D913", "audit", remedy="name a place in ashore.toml")))
+    ends = shown.getvalue().partition("this server reads no ashore.toml")[2]
+    assert "--config ashore.toml" in ends and max(map(len, ends.splitlines()[1:])) <= 80
+    assert "\n" in ends.partition("--config")[0]
