@@ -14,7 +14,7 @@ from ashore.core.errors import ContextTooLong, InvalidRequest, UnsupportedByEngi
 from ashore.core.ids import RequestId
 from ashore.data.authority import OpenDoor
 from ashore.data.path import Asked, BytesText, ServedModel, ServingService, Topology
-from ashore.data.path.embedding import NUMBER_BYTES, TOKEN_BYTES, check_embeds, encode_inputs, prompt_for
+from ashore.data.path.embedding import NUMBER_BYTES, TOKEN_BYTES, check_embeds, check_ranks, encode_inputs, prompt_for
 from ashore.kit.metrics import Metrics
 
 E5 = replace(ECHO_INFO, prompts={"query": "query: ", "passage": "passage: "}, dims=(2, 4))
@@ -80,9 +80,11 @@ def test_vectors_are_shortened_to_what_the_model_was_trained_for_alone() -> None
             check_embeds("m", info, wanted)
 
 
-def test_a_model_that_makes_no_embeddings_says_only_that() -> None:
+def test_a_model_that_neither_embeds_nor_ranks_says_only_that() -> None:
     with pytest.raises(UnsupportedByEngine, match=r"^'m' makes no embeddings$"):
         check_embeds("m", replace(ECHO_INFO, features=("seed", "top_k")), None)
+    with pytest.raises(UnsupportedByEngine, match=r"^'m' is no cross-encoder by now$"):
+        check_ranks("m", replace(ECHO_INFO, features=("seed", "top_k")))
 
 
 def test_pairs_have_room_before_they_are_made() -> None:

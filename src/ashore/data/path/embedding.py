@@ -358,7 +358,7 @@ def check_ranks(alias: str, info: EngineInfo) -> None:
     """
     if "rank" not in info.features:
         raise UnsupportedByEngine(
-            f"{alias!r} is no cross-encoder by now; it can do: {', '.join(info.features) or 'none'}",
+            f"{alias!r} is no cross-encoder by now",
             hint="send the request again",
             param="model",
         )
