@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import math
+from contextlib import suppress
 from typing import Final
 
 from ashore.core.errors import AshoreError, Draining, HostDied
@@ -128,7 +129,11 @@ class MemoryReplica:
             HostDied: the replica died meanwhile, or has made all the tokens that it was given.
             Draining: it took leave meanwhile.
         """
-        await asyncio.sleep(self._token_s)
+        if self._token_s:  # dies at once: after the pause it might have started again
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._gone.wait(), self._token_s)
+        else:
+            await asyncio.sleep(0)
         if self._tokens_left <= 0:
             self.die()
         self._tokens_left -= 1

@@ -379,7 +379,7 @@ def test_an_answer_that_had_begun_ends_with_an_error_and_is_not_said_twice() -> 
                 pass
         assert not bench.orders("1")
 
-    run(scenario, Bench(second=MemoryReplica(token_s=0.02)))
+    run(scenario, Bench(second=MemoryReplica(token_s=0.5)))
 
 
 async def until(holds: Callable[[], bool]) -> None:
