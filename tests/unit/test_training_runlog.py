@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
+from ashore.cli.main import main
 from ashore.core.errors import Conflict, NotFound
 from ashore.lab.training import RunLogs, StepReport
 from ashore.lab.training.runlog import RunLog
@@ -67,3 +69,15 @@ def test_half_a_line_is_passed_over_and_a_log_goes_on_behind_it(tmp_path: Path) 
     assert RunLogs(tmp_path).figures("a").steps == 4
     with pytest.raises(Conflict, match="no bucket is named"):
         RunLogs(tmp_path).archive(older_than_s=1, now_s=1)
+
+
+def test_the_log_is_shown_with_the_moments_of_every_other_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("ASHORE_HOME", str(tmp_path))
+    folder = tmp_path / "logs/training"
+    folder.mkdir(parents=True)
+    line = {"at": 1_764_600_000.0, "run": "tone", "what": "begin", "text": "30 steps"}
+    (folder / "tone.jsonl").write_text(json.dumps(line) + "\n")
+    assert main(["train", "log", "tone"]) == 0
+    assert capsys.readouterr().out == "2025-12-01 14:40:00 UTC  tone  begin  30 steps\n"

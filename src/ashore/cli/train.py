@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import time
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from cyclopts import App
@@ -13,7 +12,7 @@ from ashore.cli.operations import operation_command
 from ashore.cli.sure import OwnJson, print_json
 from ashore.cli.trainprivate import private
 from ashore.core.bytesize import human_bytes
-from ashore.core.timespan import parse_seconds
+from ashore.core.timespan import human_moment, parse_seconds
 
 if TYPE_CHECKING:
     from ashore.lab.training import LogLine, RunFigures
@@ -73,19 +72,15 @@ def _figures(one: RunFigures) -> str:
         f"{one.run}: {one.state} at step {one.steps:,} of {one.num_steps:,}, loss {one.loss_first:.3f} -> "
         f"{one.loss_last:.3f}, rate {one.learning_rate:.2g}, {one.tok_per_s:.0f} tokens/s, waiting for data "
         f"{one.data_wait_share:.1%}, for checkpoints {one.stall_share:.1%}, at most {memory}, begun "
-        f"{_utc(one.begun_at)}"
+        f"{human_moment(one.begun_at)}"
     )
 
 
 def _line(line: LogLine) -> str:
     if line.what != "step":
-        return f"{_utc(line.at)}  {line.run}  {line.what}  {line.text}"
+        return f"{human_moment(line.at)}  {line.run}  {line.what}  {line.text}"
     return (
-        f"{_utc(line.at)}  {line.run}  step {line.step:,} of {line.num_steps:,}  loss {line.loss:.4f}  rate "
+        f"{human_moment(line.at)}  {line.run}  step {line.step:,} of {line.num_steps:,}  loss {line.loss:.4f}  rate "
         f"{line.learning_rate:.2g}  {line.tok_per_s:.0f} tokens/s  data {line.data_wait_s:.3f} s  checkpoint "
         f"{line.stall_s:.3f} s  {human_bytes(line.memory_bytes)}"
     )
-
-
-def _utc(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S")
