@@ -8,6 +8,7 @@ import time
 import urllib.request
 import zlib
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -27,6 +28,12 @@ SECONDS = float(os.environ.get("ASHORE_TEST_SCHEMA_SECONDS", "0"))
 """How long to go on with sequences; 0: a few that are always the same."""
 DOCUMENTED_FAULTS = ("not_ready", "no_engine", "disk_full", "overloaded", "draining", "host_died")
 CHECKS = [not_a_server_error, response_schema_conformance, status_code_conformance]
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Work in a folder of the test's own: schemathesis keeps there what it found."""
+    monkeypatch.chdir(tmp_path)
 
 
 @pytest.fixture(scope="module")
