@@ -40,7 +40,7 @@ time.sleep(60)
 def test_one_process_of_three_is_killed_and_nothing_is_given_twice(tmp_path: Path) -> None:
     arguments = argparse.Namespace(clients=24, processes=3, seconds=3.0, state="", no_kill=False, folder=str(tmp_path))
     verdict, told = run(arguments, 1)
-    assert verdict.requests > 300 and verdict.refusals > 50
+    assert verdict.requests > 60 and verdict.refusals > 10, "enough to judge, on a busy machine too"
     assert (verdict.over_given, verdict.over_open, verdict.false_refusals) == (0, 0, [])
     assert told["given_tokens"] <= told["recorded_tokens"] <= told["made_tokens"]
 
