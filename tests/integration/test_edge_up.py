@@ -173,20 +173,20 @@ def test_every_protocol_on_one_port_and_the_limits_of_two_workers(edge: Start) -
             stub.Chat(chat("go on", SLOW), metadata=with_key(server), timeout=0.3)  # "go" may be cached
         assert late.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
         with pytest.raises(grpc.RpcError) as missing:
-            stub.Chat(chat("x", "none"), metadata=with_key(server), timeout=10)
+            stub.Chat(chat("x", "none"), metadata=with_key(server), timeout=60)
         assert missing.value.code() == grpc.StatusCode.NOT_FOUND
         trailers = dict(missing.value.trailing_metadata())
         assert trailers["ashore-code"] == "model_not_found"
         status = status_pb2.Status.FromString(trailers["grpc-status-details-bin"])
         assert status.details[0].type_url.endswith("ErrorInfo")
         with pytest.raises(grpc.RpcError) as nobody:
-            stub.Chat(chat("x", "fake:echo"), timeout=10)
+            stub.Chat(chat("x", "fake:echo"), timeout=60)
         assert nobody.value.code() == grpc.StatusCode.UNAUTHENTICATED
-        health = health_pb2_grpc.HealthStub(wire).Check(health_pb2.HealthCheckRequest(), timeout=10)
+        health = health_pb2_grpc.HealthStub(wire).Check(health_pb2.HealthCheckRequest(), timeout=60)
         assert health.status == health_pb2.HealthCheckResponse.SERVING
         asked = iter([reflection_pb2.ServerReflectionRequest(list_services="")])
         reflection = reflection_pb2_grpc.ServerReflectionStub(wire)
-        names = next(reflection.ServerReflectionInfo(asked, metadata=with_key(server), timeout=10))
+        names = next(reflection.ServerReflectionInfo(asked, metadata=with_key(server), timeout=60))
         assert "ashore.v1.Inference" in {one.name for one in names.list_services_response.service}
 
     # both workers answer, and one page tells of both
