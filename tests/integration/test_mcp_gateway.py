@@ -130,7 +130,8 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
         ]
         with http_worker(
             folder / "run", state=StateLink(path=str(folder / "state.db")), budgets=str(folder / "budgets"),
-            audit=AuditLink(path=str(folder / "audit")), privacy=PrivacyPolicy(prompts={"phone": "mask"}),
+            audit=AuditLink(path=str(folder / "audit"), keys=str(folder / "audit-keys")),
+            privacy=PrivacyPolicy(prompts={"phone": "mask"}),
             sections={
                 "mcp": {"servers": servers, "origins": ["https://agents.corp.example"], "own_calls": OWN_CALLS}
             },
