@@ -83,7 +83,7 @@ def test_stop_ends_it_and_its_logs_can_be_read_before_and_after(served: Start, a
     eventually(lambda: "/v1/chat/completions" in ashore("logs", "api", home=server.home).stdout, 10)
     stopped = ashore("stop", home=server.home)
     assert stopped.returncode == 0 and f"http://127.0.0.1:{server.port}" in stopped.stderr
-    assert server.process.wait(10) == 0
+    assert server.process.wait(60) == 0
     again = ashore("stop", home=server.home)
     assert again.returncode == 4 and "no server is running" in again.stderr
     shown = ashore("logs", "--lines", "3", home=server.home)
